@@ -1,0 +1,83 @@
+//! What a handler asks to be done. Nothing has a private way to a channel: all of it goes through an outlet.
+
+use std::pin::Pin;
+
+/// A boxed future that may be sent between threads.
+pub type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
+
+/// How words are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum How {
+    /// PRIVMSG.
+    Say,
+    /// NOTICE, which no well-behaved bot answers.
+    Notice,
+    /// A CTCP ACTION.
+    Act,
+}
+
+/// Something to be done. An empty network means the only one there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Say words to a channel or a person. Line breaks make several lines; long lines are split.
+    Say {
+        /// The network's name in the configuration.
+        network: String,
+        /// A channel or a nick.
+        target: String,
+        /// The words.
+        text: String,
+        /// As a message, a notice or an action.
+        how: How,
+    },
+    /// Join a channel and stay in it over reconnects.
+    Join {
+        /// The network's name in the configuration.
+        network: String,
+        /// The channel.
+        channel: String,
+        /// Its key.
+        key: Option<String>,
+    },
+    /// Leave a channel and do not come back.
+    Part {
+        /// The network's name in the configuration.
+        network: String,
+        /// The channel.
+        channel: String,
+        /// Words for those who stay.
+        reason: String,
+    },
+    /// Send any other command; the parameters are composed safely.
+    Send {
+        /// The network's name in the configuration.
+        network: String,
+        /// Letters only, such as `TOPIC`.
+        command: String,
+        /// Its parameters; only the last may hold blanks.
+        params: Vec<String>,
+    },
+}
+
+/// Why an action was not taken, with what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// One sentence.
+    pub message: String,
+}
+
+impl Refused {
+    /// A refusal with its reason.
+    pub fn new(message: impl Into<String>) -> Refused {
+        Refused {
+            message: message.into(),
+        }
+    }
+}
+
+/// Where actions go.
+pub trait Outlet: Send + Sync + 'static {
+    /// Takes an action. Ready once it is queued; it waits while the queue is full, which is the back-pressure.
+    fn perform(&self, action: Action) -> Future<Result<(), Refused>>;
+}

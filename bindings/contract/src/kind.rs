@@ -1,0 +1,153 @@
+//! A kind is a table of binds: its name, how its masks are matched, and what its handlers may rely on.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::EventData;
+
+/// The name of a bind table, such as `pub` or `cron`.
+///
+/// The set is open: a kind outside this tree makes its own with [`Kind::new`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind(&'static str);
+
+#[allow(non_upper_case_globals, reason = "read as variants: Kind::Pub")]
+impl Kind {
+    /// A channel line whose first word is the mask.
+    pub const Pub: Kind = Kind("pub");
+    /// Any channel line.
+    pub const Pubm: Kind = Kind("pubm");
+    /// A private line whose first word is the mask.
+    pub const Msg: Kind = Kind("msg");
+    /// Any private line.
+    pub const Msgm: Kind = Kind("msgm");
+    /// Somebody joins.
+    pub const Join: Kind = Kind("join");
+    /// Somebody leaves a channel.
+    pub const Part: Kind = Kind("part");
+    /// Somebody quits, once for each channel shared.
+    pub const Sign: Kind = Kind("sign");
+    /// Somebody is kicked.
+    pub const Kick: Kind = Kind("kick");
+    /// Somebody changes nick, once for each channel shared.
+    pub const Nick: Kind = Kind("nick");
+    /// One mode of a channel changes.
+    pub const Mode: Kind = Kind("mode");
+    /// A topic changes.
+    pub const Topc: Kind = Kind("topc");
+    /// A notice to the bot or a channel.
+    pub const Notc: Kind = Kind("notc");
+    /// A CTCP request.
+    pub const Ctcp: Kind = Kind("ctcp");
+    /// A CTCP reply.
+    pub const Ctcr: Kind = Kind("ctcr");
+    /// Any line of the server, by command.
+    pub const Raw: Kind = Kind("raw");
+    /// The same with message tags, before `raw`.
+    pub const Rawt: Kind = Kind("rawt");
+    /// A schedule: Eggdrop's time mask, or five-field cron.
+    pub const Time: Kind = Kind("time");
+    /// A schedule in five-field cron.
+    pub const Cron: Kind = Kind("cron");
+
+    /// A kind of one's own. Lower case letters, at most 16.
+    pub const fn new(name: &'static str) -> Kind {
+        Kind(name)
+    }
+
+    /// The name as it is bound: `pub`.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0)
+    }
+}
+
+/// How a mask of this kind meets the subject of an event. The rules are Eggdrop's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matching {
+    /// The whole first word, case folded, no wildcards.
+    Word,
+    /// The whole subject, case folded, with `*`, `?`, `%` (a run without blanks), `~` (one or more blanks) and `\`.
+    Mask,
+    /// `#chan +o`: like [`Matching::Mask`] for the channel, but the mode is compared with its case.
+    ModeMask,
+    /// The kind's source decides and names the bind in [`EventData::bind`].
+    Named,
+}
+
+/// Whose flags a bind of this kind asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagScope {
+    /// Global flags and those of the event's channel.
+    Channel,
+    /// Global flags and the union of the flags on every channel.
+    AnyChannel,
+    /// Nobody stands behind the event; only `-|-` makes sense.
+    Nobody,
+}
+
+/// What a handler's [`crate::Outcome::Stop`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// Writes the line to the command log.
+    Log,
+    /// Keeps the line out of the channel log; the other handlers still run.
+    Quiet,
+    /// Ends the stack, and the bot's own handling of this event.
+    Stop,
+    /// Nothing.
+    Ignored,
+}
+
+/// A fault in a mask, with its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {message}")]
+pub struct MaskFault {
+    /// Where it is wrong: characters from 1.
+    pub column: usize,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// One row of a list of kinds.
+pub struct KindSpec {
+    /// The name.
+    pub kind: Kind,
+    /// How masks meet subjects.
+    pub matching: Matching,
+    /// Whose flags count.
+    pub flags: FlagScope,
+    /// Whether several handlers may stand behind the same mask. If not, the newest serves.
+    pub stackable: bool,
+    /// What `bot.STOP` means here.
+    pub returns: Returns,
+    /// The text that masks are matched against.
+    pub subject: fn(&EventData) -> Cow<'_, str>,
+    /// Refuses a mask that can never work. Called when a bind is made.
+    pub check: fn(&str) -> Result<(), MaskFault>,
+    /// What the handler's event holds, in the order of Eggdrop's arguments.
+    pub fields: &'static [&'static str],
+    /// One sentence: when it fires.
+    pub about: &'static str,
+    /// What a mask looks like.
+    pub example: &'static str,
+}
+
+impl fmt::Debug for KindSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KindSpec")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}

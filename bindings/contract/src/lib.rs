@@ -1,0 +1,34 @@
+//! What a kind, a source and a handler owe each other. The smallest crate of the house: it knows no one.
+//!
+//! A kind that lives outside this repository depends on this crate alone. It brings a [`KindSpec`] row, turns
+//! what happens into [`Event`]s, and hands them to an [`Inlet`]. A handler takes an [`Event`] and gives an
+//! [`Outcome`]; what it wants done meanwhile it asks of the event's [`Outlet`] as an [`Action`].
+
+mod action;
+mod backoff;
+mod casemap;
+mod clock;
+mod event;
+mod handler;
+mod kind;
+mod options;
+mod secret;
+mod shutdown;
+mod source;
+mod wild;
+
+pub use action::{Action, Future, How, Outlet, Refused};
+pub use backoff::Backoff;
+pub use casemap::CaseMap;
+pub use clock::Clock;
+pub use event::{Actor, Args, Call, Event, EventData, Who};
+pub use handler::{Handler, HandlerError, HandlerResult, IntoOutcome, Outcome, user_error};
+pub use kind::{FlagScope, Kind, KindSpec, MaskFault, Matching, Returns};
+pub use options::{BindId, BindOptions, Cooldown, Missed};
+pub use secret::Secret;
+pub use shutdown::{Shutdown, Stopper};
+pub use source::{Bound, Closed, INLET_DEPTH, Inlet, Outlets, Parcel, Source, inlet};
+pub use wild::wild_match;
+
+/// A value of an event's own fields: what JSON can say.
+pub use serde_json::Value;

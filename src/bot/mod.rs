@@ -1,0 +1,1 @@
+//! Assembly: starts the rooms, runs the street, reloads, shuts down.

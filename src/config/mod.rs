@@ -1,0 +1,1 @@
+//! Configuration in three levels: read, merged, checked, with the place of every fault.

@@ -1,0 +1,1 @@
+//! Deciding: event, bind table and users to calls. Pure; it never awaits.

@@ -1,0 +1,1 @@
+//! Doing things outside on a handler's behalf: HTTP calls and commands, within declared limits.

@@ -1,0 +1,16 @@
+//! MasterChief: an Eggdrop-style ChatOps bot framework for IRC.
+//!
+//! The shape of the house is in ARCHITECTURE.md. The rooms below import only downward; `tests/house.rs` holds it.
+
+pub mod bot;
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod executors;
+pub mod irc;
+pub mod lua;
+pub mod partyline;
+pub mod store;
+pub mod users;
+
+pub use masterchief_contract as contract;

@@ -1,0 +1,1 @@
+//! Luau scripts: one sandboxed VM a script, one thread a VM.

@@ -1,0 +1,1 @@
+//! The operators' faces; for now the console on the terminal, which stands for a channel.

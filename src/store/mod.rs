@@ -1,0 +1,1 @@
+//! The records on disk: all SQL of the house stands here.

@@ -1,0 +1,1 @@
+//! Who is who and who may do what: the book of users, flags, recognition, passwords. No input or output.
