@@ -1,0 +1,274 @@
+//! The lines on their way out: paced, fair between targets, and none lost without a count. Pure; time is handed in.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Lines that may wait for one target.
+pub const TARGET_DEPTH: usize = 16_384;
+/// Lines that may wait in all.
+pub const TOTAL_DEPTH: usize = 65_536;
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// What the protocol demands: PONG, registration, QUIT. It never waits, but is counted against the budget, and
+    /// is worthless on another connection.
+    Urgent,
+    /// Commands: JOIN, MODE.
+    Command,
+    /// Words.
+    Talk,
+}
+
+/// How fast lines may leave: `burst` at once, then one each `interval`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Lines that may leave at once after a rest. At least 1.
+    pub burst: u32,
+    /// The time that gives one line back. Zero means no limit.
+    pub interval: Duration,
+}
+
+/// What is next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send this line, without CRLF.
+    Line(String),
+    /// Ask again then.
+    At(Instant),
+    /// Nothing waits.
+    Empty,
+}
+
+/// There is no room for the line; it is given back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full(pub String);
+
+/// The queue of one network. It outlives connections.
+#[derive(Debug)]
+pub struct Outgoing {
+    pace: Pace,
+    /// Since when the bucket has been full, moved on by one interval for each line.
+    full_at: Option<Instant>,
+    urgent: VecDeque<String>,
+    commands: VecDeque<String>,
+    /// Words by target; each in order.
+    talk: BTreeMap<String, VecDeque<String>>,
+    /// Targets with words, the next one first.
+    turns: VecDeque<String>,
+    waiting: usize,
+}
+
+impl Outgoing {
+    /// An empty queue.
+    pub fn new(pace: Pace) -> Outgoing {
+        Outgoing {
+            pace,
+            full_at: None,
+            urgent: VecDeque::new(),
+            commands: VecDeque::new(),
+            talk: BTreeMap::new(),
+            turns: VecDeque::new(),
+            waiting: 0,
+        }
+    }
+
+    /// Changes the pace from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
+    /// Puts a line in. `target` is the folded name of who hears it and matters for [`Class::Talk`].
+    pub fn push(&mut self, class: Class, target: &str, line: String) -> Result<(), Full> {
+        if class != Class::Urgent && !self.has_room(target) {
+            return Err(Full(line));
+        }
+        match class {
+            Class::Urgent => self.urgent.push_back(line),
+            Class::Command => self.commands.push_back(line),
+            Class::Talk => {
+                let queue = self.talk.entry(target.to_owned()).or_default();
+                if queue.is_empty() {
+                    self.turns.push_back(target.to_owned());
+                }
+                queue.push_back(line);
+            }
+        }
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// Whether a line for this target would be taken.
+    pub fn has_room(&self, target: &str) -> bool {
+        self.waiting < TOTAL_DEPTH && self.talk.get(target).is_none_or(|queue| queue.len() < TARGET_DEPTH)
+    }
+
+    /// Lines waiting.
+    pub fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// The next line to send now, if the pace allows one.
+    pub fn next(&mut self, now: Instant) -> Next {
+        if let Some(line) = self.urgent.pop_front() {
+            self.waiting -= 1;
+            self.spend(now);
+            return Next::Line(line);
+        }
+        if self.waiting == 0 {
+            return Next::Empty;
+        }
+        if let Some(at) = self.ready_at(now) {
+            return Next::At(at);
+        }
+        let Some(line) = self.commands.pop_front().or_else(|| self.next_talk()) else { return Next::Empty };
+        self.waiting -= 1;
+        self.spend(now);
+        Next::Line(line)
+    }
+
+    /// The connection is gone: what only it could use goes with it. The bucket of the next one is full.
+    pub fn disconnected(&mut self) {
+        self.waiting -= self.urgent.len() + self.commands.len();
+        self.urgent.clear();
+        self.commands.clear();
+        self.full_at = None;
+    }
+
+    /// Drops the words for a target, for one that is no more. Gives how many.
+    pub fn forget(&mut self, target: &str) -> usize {
+        let dropped = self.talk.remove(target).map_or(0, |queue| queue.len());
+        self.turns.retain(|turn| turn != target);
+        self.waiting -= dropped;
+        dropped
+    }
+
+    /// One line of the target whose turn it is; if it has more, its next turn comes after all others.
+    fn next_talk(&mut self) -> Option<String> {
+        let target = self.turns.pop_front()?;
+        let queue = self.talk.get_mut(&target)?;
+        let line = queue.pop_front();
+        if queue.is_empty() {
+            self.talk.remove(&target);
+        } else {
+            self.turns.push_back(target);
+        }
+        line
+    }
+
+    /// When a line may leave, if not now.
+    fn ready_at(&self, now: Instant) -> Option<Instant> {
+        // With `burst` tokens, one is there as soon as the bucket lacks no more than `burst - 1`.
+        let at = self.full_at?.checked_sub(self.pace.interval * self.pace.burst.max(1).saturating_sub(1))?;
+        (at > now).then_some(at)
+    }
+
+    fn spend(&mut self, now: Instant) {
+        let from = self.full_at.filter(|at| *at > now).unwrap_or(now);
+        self.full_at = Some(from + self.pace.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace { burst: 5, interval: Duration::from_secs(2) };
+
+    fn talk(out: &mut Outgoing, target: &str, line: &str) {
+        out.push(Class::Talk, target, line.to_owned()).unwrap();
+    }
+
+    /// All lines and the seconds at which they leave.
+    fn drain(out: &mut Outgoing, start: Instant) -> Vec<(u64, String)> {
+        let (mut now, mut sent) = (start, Vec::new());
+        loop {
+            match out.next(now) {
+                Next::Line(line) => sent.push(((now - start).as_secs(), line)),
+                Next::At(at) => {
+                    assert!(at > now, "asked to wait for the past");
+                    now = at;
+                }
+                Next::Empty => return sent,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn five_lines_leave_at_once_and_then_one_every_two_seconds() {
+        let mut out = Outgoing::new(PACE);
+        (0..8).for_each(|n| talk(&mut out, "#a", &n.to_string()));
+        let times: Vec<u64> = drain(&mut out, Instant::now()).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(times, [0, 0, 0, 0, 0, 2, 4, 6]);
+    }
+
+    #[tokio::test]
+    async fn a_talkative_target_does_not_starve_a_quiet_one() {
+        let mut out = Outgoing::new(PACE);
+        (0..1000).for_each(|n| talk(&mut out, "#loud", &n.to_string()));
+        talk(&mut out, "#quiet", "psst");
+        let sent = drain(&mut out, Instant::now());
+        assert_eq!(sent.iter().position(|(_, line)| line == "psst"), Some(1));
+        let loud: Vec<&String> = sent.iter().map(|(_, line)| line).filter(|line| *line != "psst").collect();
+        assert!(loud.iter().enumerate().all(|(n, line)| **line == n.to_string()), "order within a target");
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_lines_never_break_the_servers_limit_and_none_is_lost() {
+        let mut out = Outgoing::new(PACE);
+        for n in 0..10_000 {
+            talk(&mut out, &format!("#c{}", n % 7), &n.to_string());
+        }
+        let start = Instant::now();
+        let (mut now, mut sent, mut pongs, mut level, mut last) = (start, 0, 0, 0.0_f64, start);
+        loop {
+            match out.next(now) {
+                Next::Line(line) => {
+                    // The server's own count: one line drips away every two seconds, more than five are too many.
+                    level = (level - (now - last).as_secs_f64() / 2.0).max(0.0) + 1.0;
+                    last = now;
+                    if line == "PONG" { pongs += 1 } else { sent += 1 }
+                    assert!(level <= 5.0 + 1e-6 || line == "PONG", "{level} lines at once");
+                    if sent % 100 == 50 && line != "PONG" {
+                        out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
+                        assert_eq!(out.next(now), Next::Line("PONG".to_owned()), "a PONG waits for nothing");
+                        level += 1.0;
+                        pongs += 1;
+                    }
+                }
+                Next::At(at) => now = at,
+                Next::Empty => break,
+            }
+        }
+        assert_eq!((sent, pongs), (10_000, 100));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_gives_the_line_back_and_words_survive_a_lost_connection() {
+        let mut out = Outgoing::new(PACE);
+        (0..TARGET_DEPTH).for_each(|_| talk(&mut out, "#a", "x"));
+        assert_eq!(out.push(Class::Talk, "#a", "one more".to_owned()), Err(Full("one more".to_owned())));
+        assert!(out.push(Class::Talk, "#b", "y".to_owned()).is_ok());
+        out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
+        out.push(Class::Command, "", "JOIN #a".to_owned()).unwrap();
+        out.disconnected();
+        assert_eq!(out.len(), TARGET_DEPTH + 1);
+        assert_eq!(out.forget("#a"), TARGET_DEPTH);
+        assert_eq!(drain(&mut out, Instant::now()), [(0, "y".to_owned())]);
+        assert!(out.is_empty());
+    }
+
+    #[tokio::test]
+    async fn without_an_interval_nothing_waits() {
+        let mut out = Outgoing::new(Pace { burst: 1, interval: Duration::ZERO });
+        (0..100).for_each(|n| talk(&mut out, "#a", &n.to_string()));
+        assert!(drain(&mut out, Instant::now()).iter().all(|(at, _)| *at == 0));
+    }
+}
