@@ -1,6 +1,6 @@
 //! The lines on their way out: paced, fair between targets, and none lost without a count. Pure; time is handed in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -58,6 +58,8 @@ pub struct Outgoing {
     talk: BTreeMap<String, VecDeque<String>>,
     /// Targets with words, the next one first.
     turns: VecDeque<String>,
+    /// Targets whose words wait until they are released: channels we are not in yet.
+    held: BTreeSet<String>,
     waiting: usize,
 }
 
@@ -71,6 +73,7 @@ impl Outgoing {
             commands: VecDeque::new(),
             talk: BTreeMap::new(),
             turns: VecDeque::new(),
+            held: BTreeSet::new(),
             waiting: 0,
         }
     }
@@ -122,7 +125,7 @@ impl Outgoing {
             self.spend(now);
             return Next::Line(line);
         }
-        if self.waiting == 0 {
+        if self.sendable() == 0 {
             return Next::Empty;
         }
         if let Some(at) = self.ready_at(now) {
@@ -142,6 +145,22 @@ impl Outgoing {
         self.full_at = None;
     }
 
+    /// Keeps the words for a target back until [`Outgoing::release`].
+    pub fn hold(&mut self, target: &str) {
+        self.held.insert(target.to_owned());
+    }
+
+    /// Lets the words for a target go.
+    pub fn release(&mut self, target: &str) {
+        self.held.remove(target);
+    }
+
+    /// Lines waiting that are not held back.
+    pub fn sendable(&self) -> usize {
+        let held = self.held.iter().filter_map(|target| self.talk.get(target)).map(VecDeque::len);
+        self.waiting - held.sum::<usize>()
+    }
+
     /// Drops the words for a target, for one that is no more. Gives how many.
     pub fn forget(&mut self, target: &str) -> usize {
         let dropped = self.talk.remove(target).map_or(0, |queue| queue.len());
@@ -152,7 +171,8 @@ impl Outgoing {
 
     /// One line of the target whose turn it is; if it has more, its next turn comes after all others.
     fn next_talk(&mut self) -> Option<String> {
-        let target = self.turns.pop_front()?;
+        let at = self.turns.iter().position(|target| !self.held.contains(target))?;
+        let target = self.turns.remove(at)?;
         let queue = self.talk.get_mut(&target)?;
         let line = queue.pop_front();
         if queue.is_empty() {
@@ -179,6 +199,19 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn words_for_a_channel_we_are_not_in_wait_and_hold_nobody_else_up() {
+        let mut queue = Outgoing::new(Pace { burst: 9, interval: Duration::ZERO });
+        queue.hold("#ops");
+        queue.push(Class::Talk, "#ops", "ops".to_owned()).unwrap();
+        queue.push(Class::Talk, "#dev", "dev".to_owned()).unwrap();
+        let now = Instant::now();
+        assert_eq!((queue.sendable(), queue.next(now)), (1, Next::Line("dev".to_owned())));
+        assert_eq!(queue.next(now), Next::Empty);
+        queue.release("#ops");
+        assert_eq!(queue.next(now), Next::Line("ops".to_owned()));
+    }
 
     const PACE: Pace = Pace { burst: 5, interval: Duration::from_secs(2) };
 

@@ -1,0 +1,484 @@
+//! One connection, from its first byte to its last: reads lines, answers what the protocol demands, writes the queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use masterchief_contract::{Backoff, Clock, Inlet, Parcel, Shutdown};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::decode::{LineReader, encode};
+use super::dial::Stream;
+use super::history::time_of;
+use super::message::{Message, compose};
+use super::network::{Inner, Shared};
+use super::outgoing::{Class, Next};
+use super::register::{Progress, Registration, fallback_nick};
+use super::settings::Settings;
+use super::state::{State, WHOX_FIELDS};
+use super::translate::{Context, translate};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// How often the channels and the nick are compared with what is wanted.
+const LOOK_AFTER: Duration = Duration::from_secs(30);
+/// How long to wait before coming back after a kick.
+const AFTER_KICK: Duration = Duration::from_secs(5);
+/// How long the queue may take to empty when we leave.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long the server may take to close after QUIT.
+const CLOSE: Duration = Duration::from_secs(1);
+/// A time that never comes within a connection.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+/// How a connection ended.
+pub(super) enum End {
+    /// We left.
+    Left,
+    /// It was lost or refused, and why.
+    Lost(String),
+}
+
+/// What became of a connection.
+pub(super) struct Ended {
+    pub(super) end: End,
+    /// Since when it was registered.
+    pub(super) up: Option<Instant>,
+}
+
+/// One connection.
+pub(super) struct Link<'a> {
+    inner: &'a Arc<Inner>,
+    inlet: &'a Inlet,
+    clock: &'a Clock,
+    registration: Registration,
+    reader: LineReader,
+    /// Bytes on their way out.
+    out: Vec<u8>,
+    unflushed: bool,
+    up: Option<Instant>,
+    heard: Instant,
+    asked: Option<Instant>,
+    /// Since when the registration waits for its next step.
+    step: Instant,
+    look_after: Instant,
+    nick_tries: usize,
+    quit: Option<Instant>,
+}
+
+/// What woke the loop.
+enum Woken {
+    Read(std::io::Result<usize>),
+    Wrote(std::io::Result<usize>),
+    Flushed(std::io::Result<()>),
+    Wake,
+    Time,
+    Leave,
+}
+
+impl<'a> Link<'a> {
+    /// A new connection with these settings.
+    pub(super) fn new(inner: &'a Arc<Inner>, inlet: &'a Inlet, clock: &'a Clock, settings: &Settings) -> Link<'a> {
+        let now = Instant::now();
+        Link {
+            inner,
+            inlet,
+            clock,
+            registration: Registration::new(settings),
+            reader: LineReader::default(),
+            out: Vec::new(),
+            unflushed: false,
+            up: None,
+            heard: now,
+            asked: None,
+            step: now,
+            look_after: now + LOOK_AFTER,
+            nick_tries: 0,
+            quit: None,
+        }
+    }
+
+    /// Runs it to its end.
+    pub(super) async fn run(mut self, stream: Stream, leaving: Shutdown, backoff: &mut Backoff) -> Ended {
+        let end = self.drive(stream, leaving, backoff).await;
+        Ended { end, up: self.up }
+    }
+
+    async fn drive(&mut self, stream: Stream, mut leaving: Shutdown, backoff: &mut Backoff) -> End {
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut buffer = vec![0; READ_BYTES];
+        self.inner.lock().status.connections += 1;
+        self.send_registration();
+        let mut left = false;
+        loop {
+            let queue = self.fill();
+            let due = self.due(queue);
+            // What is cancelled here has done nothing: a write that is not ready has written nothing.
+            let woken = tokio::select! {
+                () = leaving.recv(), if !left => Woken::Leave,
+                got = read.read(&mut buffer) => Woken::Read(got),
+                wrote = write_or_flush(&mut write, &self.out), if !self.out.is_empty() || self.unflushed => wrote,
+                () = self.inner.wake.notified() => Woken::Wake,
+                () = tokio::time::sleep_until(due) => Woken::Time,
+            };
+            let went = match woken {
+                Woken::Leave => {
+                    left = true;
+                    self.quit = Some(Instant::now() + DRAIN);
+                    Ok(())
+                }
+                Woken::Read(Ok(0)) => Err("the server closed the connection".to_owned()),
+                Woken::Read(Ok(bytes)) => self.received(&buffer[..bytes], backoff),
+                Woken::Wrote(Ok(bytes)) => {
+                    self.out.drain(..bytes);
+                    self.unflushed = true;
+                    Ok(())
+                }
+                Woken::Flushed(Ok(())) => {
+                    self.unflushed = false;
+                    Ok(())
+                }
+                Woken::Read(Err(fault)) | Woken::Wrote(Err(fault)) | Woken::Flushed(Err(fault)) => {
+                    Err(format!("the connection broke: {fault}"))
+                }
+                Woken::Wake => Ok(()),
+                Woken::Time => self.timer(),
+            };
+            if let Err(reason) = went {
+                return if left { End::Left } else { End::Lost(reason) };
+            }
+            if left && self.ready_to_quit() {
+                self.goodbye(&mut read, &mut write).await;
+                return End::Left;
+            }
+        }
+    }
+
+    /// Takes the next line of the queue when the last has left. Gives when to look again.
+    fn fill(&mut self) -> Option<Instant> {
+        if !self.out.is_empty() {
+            return None;
+        }
+        let mut shared = self.inner.lock();
+        match shared.outgoing.next(Instant::now()) {
+            Next::Line(line) => {
+                self.out.extend_from_slice(&encode(&line));
+                self.out.extend_from_slice(b"\r\n");
+                shared.status.lines_out += 1;
+                drop(shared);
+                self.inner.room.notify_waiters();
+                None
+            }
+            Next::At(at) => Some(at),
+            Next::Empty => None,
+        }
+    }
+
+    /// The next moment at which something is to be done.
+    fn due(&self, queue: Option<Instant>) -> Instant {
+        let never = self.heard + NEVER;
+        let ping = self.inner.lock().settings.ping;
+        let liveness = match self.asked {
+            Some(asked) => asked + ping.timeout,
+            None => self.heard + ping.after,
+        };
+        let step = self.registration.patience().map_or(never, |patience| self.step + patience);
+        let look = if self.up.is_some() { self.look_after } else { never };
+        let quit = self.quit.unwrap_or(never);
+        liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
+    }
+
+    /// Something may be due.
+    fn timer(&mut self) -> Result<(), String> {
+        let now = Instant::now();
+        let ping = self.inner.lock().settings.ping;
+        if self.registration.patience().is_some_and(|patience| now >= self.step + patience) {
+            self.registration.late();
+            self.step = now;
+            self.after_step()?;
+        }
+        match self.asked {
+            Some(asked) if now >= asked + ping.timeout => {
+                return Err(format!("the server has been silent for {} s", (now - self.heard).as_secs()));
+            }
+            None if now >= self.heard + ping.after => {
+                self.asked = Some(now);
+                self.urgent("PING", &["masterchief"]);
+            }
+            _ => {}
+        }
+        if self.up.is_some() && now >= self.look_after {
+            self.look_after = now + LOOK_AFTER;
+            self.put_right();
+        }
+        Ok(())
+    }
+
+    /// Bytes came in.
+    fn received(&mut self, bytes: &[u8], backoff: &mut Backoff) -> Result<(), String> {
+        self.heard = Instant::now();
+        self.asked = None;
+        let dropped = self.reader.dropped();
+        self.reader.feed(bytes);
+        let mut reader = std::mem::take(&mut self.reader);
+        let mut result = Ok(());
+        while let Some(line) = reader.next_line() {
+            result = self.line(&line, backoff);
+            if result.is_err() {
+                break;
+            }
+        }
+        self.inner.lock().status.dropped += reader.dropped() - dropped;
+        self.reader = reader;
+        result
+    }
+
+    /// One line.
+    fn line(&mut self, line: &str, backoff: &mut Backoff) -> Result<(), String> {
+        let Ok(message) = Message::parse(line) else { return Ok(()) };
+        if message.is("PING") {
+            self.urgent("PONG", message.params());
+            return Ok(());
+        }
+        self.registration.take(&message);
+        self.step = Instant::now();
+        self.after_step()?;
+        if self.up.is_none() && self.registration.progress() == &Progress::Ready {
+            self.up = Some(Instant::now());
+            backoff.up();
+        }
+        let parcel = self.understand(&message);
+        // The connection never waits for the street, so a PING is always answered.
+        if let Some(parcel) = parcel {
+            if self.inlet.try_put(parcel).is_err() {
+                self.dropped();
+            }
+        }
+        Ok(())
+    }
+
+    fn dropped(&self) {
+        let mut shared = self.inner.lock();
+        if shared.farewell.is_some() {
+            return;
+        }
+        shared.status.dropped += 1;
+        // Each power of two, so that a flood does not flood the log.
+        if shared.status.dropped.is_power_of_two() {
+            tracing::warn!(network = %self.inner.name, dropped = shared.status.dropped, "The street is full: lines are dropped");
+        }
+    }
+
+    /// What a line means to the picture, to us and to the street.
+    fn understand(&mut self, message: &Message<'_>) -> Option<Parcel> {
+        let inner = self.inner;
+        let mut shared = inner.lock();
+        let shared = &mut *shared;
+        shared.status.lines_in += 1;
+        let told = time_of(message);
+        if message.is("BATCH") {
+            shared.history.batch(message);
+        }
+        let numeric = message.command.starts_with(|c: char| c.is_ascii_digit());
+        let since = since(message, &shared.state);
+        let old = !numeric && shared.history.is_old(message, told, since);
+        let actor = shared.state.actor(
+            message,
+            self.registration.has("account-tag"),
+            self.registration.has("account-notify"),
+        );
+        let context = Context {
+            network: &inner.name,
+            state: &shared.state,
+            at: told.unwrap_or_else(|| self.clock.now()),
+            actor,
+            raw: inner.raw.load(Ordering::Relaxed),
+            old,
+        };
+        let parcel = translate(message, &context);
+        let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
+        if !old {
+            shared.state.take(message, told);
+        }
+        react(message, own, old, shared, &mut self.look_after, &mut self.nick_tries);
+        if let Some(account) = self.registration.account() {
+            if shared.status.account.as_deref() != Some(account) {
+                shared.status.account = Some(account.to_owned());
+            }
+        }
+        if self.up.is_some() && !shared.status.connected && shared.farewell.is_none() {
+            shared.status.connected = true;
+            shared.status.trouble = None;
+            registered(&inner.name, shared);
+        }
+        parcel
+    }
+
+    /// What the registration wants sent, and whether it has failed.
+    fn after_step(&mut self) -> Result<(), String> {
+        self.send_registration();
+        match self.registration.progress() {
+            Progress::Failed(reason) => Err(reason.clone()),
+            Progress::Going | Progress::Ready => Ok(()),
+        }
+    }
+
+    fn send_registration(&mut self) {
+        let lines = self.registration.lines();
+        let mut shared = self.inner.lock();
+        for line in lines {
+            // Urgent lines are always taken.
+            let _ = shared.outgoing.push(Class::Urgent, "", line);
+        }
+    }
+
+    fn urgent(&self, command: &str, params: &[&str]) {
+        if let Ok(line) = compose(&[], command, params) {
+            let _ = self.inner.lock().outgoing.push(Class::Urgent, "", line);
+        }
+    }
+
+    /// Joins what should be joined and takes the nick back, if it is free.
+    fn put_right(&self) {
+        let mut shared = self.inner.lock();
+        let missing: Vec<_> = shared.wanted.values().filter(|channel| !shared.state.is_in(&channel.name)).cloned().collect();
+        for channel in missing {
+            shared.join(&channel);
+        }
+        let nick = shared.settings.nick.clone();
+        if !shared.state.is_own(&nick) {
+            shared.command("NICK", &[&nick]);
+        }
+    }
+
+    /// Whether everything said before we leave is sent, or has had its time.
+    fn ready_to_quit(&self) -> bool {
+        let waiting = self.inner.lock().outgoing.sendable();
+        let drained = waiting == 0 && self.out.is_empty() && !self.unflushed;
+        self.up.is_none() || drained || self.quit.is_some_and(|at| Instant::now() >= at)
+    }
+
+    async fn goodbye<R, W>(&mut self, read: &mut R, write: &mut W)
+    where
+        R: AsyncReadExt + Unpin,
+        W: AsyncWriteExt + Unpin,
+    {
+        let reason = self.inner.lock().farewell.clone().unwrap_or_default().replace(['\r', '\n', '\0'], " ");
+        let unsent = {
+            let mut shared = self.inner.lock();
+            let unsent = shared.outgoing.sendable();
+            shared.gave_up(unsent, "everybody", "the bot is going down");
+            unsent
+        };
+        let bye = compose(&[], "QUIT", &[&reason]).unwrap_or_else(|_| "QUIT".to_owned());
+        self.out.extend_from_slice(&encode(&bye));
+        self.out.extend_from_slice(b"\r\n");
+        let farewell = async {
+            write.write_all(&self.out).await?;
+            write.flush().await?;
+            let mut rest = [0; 1024];
+            while read.read(&mut rest).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        // However it ends, it ends.
+        let _ = tokio::time::timeout(CLOSE, farewell).await;
+        tracing::info!(network = %self.inner.name, unsent, "Left");
+    }
+}
+
+/// Writes some of what is left; flushes when nothing is.
+async fn write_or_flush<W: AsyncWriteExt + Unpin>(write: &mut W, out: &[u8]) -> Woken {
+    if out.is_empty() { Woken::Flushed(write.flush().await) } else { Woken::Wrote(write.write(out).await) }
+}
+
+/// Registered: what is to be done first.
+fn registered(name: &str, shared: &mut Shared) {
+    tracing::info!(network = name, nick = %shared.state.nick, server = %shared.status.server, "Connected");
+    if let Some(letter) = shared.state.isupport.bot_letter() {
+        let nick = shared.state.nick.clone();
+        shared.command("MODE", &[&nick, &format!("+{letter}")]);
+    }
+    // The casemapping may be another than before.
+    let channels: Vec<_> = shared.wanted.values().cloned().collect();
+    shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
+    for channel in &channels {
+        let key = shared.state.fold(&channel.name);
+        shared.outgoing.hold(&key);
+        shared.join(channel);
+    }
+}
+
+/// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of
+/// linked servers differ, so the other commands, which only a history batch can repeat, are not judged by their time.
+fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
+    if !matches!(message.command, "PRIVMSG" | "NOTICE" | "TAGMSG") {
+        return None;
+    }
+    let chan = state.isupport.channel_of(message.param(0));
+    chan.and_then(|chan| state.channel(chan)).map_or(state.welcomed, |channel| channel.joined)
+}
+
+/// What a line demands of us beyond understanding it.
+fn react(
+    message: &Message<'_>,
+    own: bool,
+    old: bool,
+    shared: &mut Shared,
+    look_after: &mut Instant,
+    nick_tries: &mut usize,
+) {
+    match message.command {
+        "JOIN" if own => {
+            let key = shared.state.fold(message.param(0));
+            shared.outgoing.release(&key);
+        }
+        "JOIN" | "PRIVMSG" if shared.settings.ask_certificates && !old => {
+            if shared.state.certificate_unknown(message.nick()) {
+                shared.command("WHOIS", &[message.nick()]);
+            }
+        }
+        "PART" if own => {
+            let key = shared.state.fold(message.param(0));
+            if shared.wanted.contains_key(&key) {
+                shared.outgoing.hold(&key);
+            }
+        }
+        "KICK" if shared.state.is_own(message.param(1)) => {
+            let key = shared.state.fold(message.param(0));
+            tracing::warn!(channel = message.param(0), by = message.nick(), reason = message.last(), "Kicked");
+            if shared.wanted.contains_key(&key) {
+                shared.outgoing.hold(&key);
+            }
+            *look_after = (*look_after).min(Instant::now() + AFTER_KICK);
+        }
+        "NICK" | "QUIT" if !own => {
+            let wanted = shared.settings.nick.clone();
+            let freed = shared.state.casemap().eq(message.nick(), &wanted);
+            if freed && !shared.state.is_own(&wanted) {
+                shared.command("NICK", &[&wanted]);
+            }
+        }
+        "366" if shared.state.isupport.has("WHOX") => shared.command("WHO", &[message.param(1), WHOX_FIELDS]),
+        "432" | "433" | "436" | "437" if shared.status.connected && !shared.state.isupport.is_channel(message.param(1)) => {
+            // Refused while we have one: we keep it. Only a nick forced to an id by the server is left at once.
+            let forced = shared.state.nick.starts_with(|c: char| c.is_ascii_digit());
+            if forced {
+                let nick = fallback_nick(&shared.settings, *nick_tries, shared.state.isupport.nicklen());
+                *nick_tries += 1;
+                shared.command("NICK", &[&nick]);
+            }
+        }
+        "403" | "405" | "437" | "471" | "473" | "474" | "475" | "476" | "477" | "489" | "520" => {
+            if shared.wanted.contains_key(&shared.state.fold(message.param(1))) {
+                tracing::warn!(channel = message.param(1), reason = message.last(), "Cannot join; trying again");
+            }
+        }
+        "401" | "404" | "411" | "412" | "415" | "417" | "531" if shared.status.connected => {
+            shared.status.refused += 1;
+            tracing::warn!(target = message.param(1), reason = message.last(), "The server refused a line");
+        }
+        _ => {}
+    }
+}

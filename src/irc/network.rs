@@ -1,0 +1,437 @@
+//! One network: a handle for those above, and the task behind it that stays connected for ever.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use masterchief_contract::{Action, Backoff, CaseMap, Clock, How, Inlet, Refused, Shutdown, Stopper};
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::dial::Dial;
+use super::history::History;
+use super::link::{End, Link};
+use super::message::compose;
+use super::outgoing::{Class, Outgoing};
+use super::settings::{Channel, Settings};
+use super::state::{Member, State};
+use super::{split, text};
+
+/// The back-off between connections: full jitter under a ceiling from a second to two minutes, and from the start
+/// again after a minute without trouble.
+const BACKOFF: (Duration, Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(120), Duration::from_secs(60));
+/// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
+const MASK_ROOM: usize = 10 + 1 + 64;
+
+/// A network. Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+/// What the handle and the task share.
+pub(super) struct Inner {
+    pub(super) name: Arc<str>,
+    shared: Mutex<Shared>,
+    /// Something waits to be sent, or the settings changed.
+    pub(super) wake: Notify,
+    /// A line left the queue.
+    pub(super) room: Notify,
+    /// Whether somebody has bound `raw` or `rawt`.
+    pub(super) raw: AtomicBool,
+    leave: Stopper,
+}
+
+/// Everything that changes. The lock is never held over a wait.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) state: State,
+    pub(super) history: History,
+    pub(super) outgoing: Outgoing,
+    /// The channels to be in, by folded name.
+    pub(super) wanted: BTreeMap<String, Channel>,
+    /// The words to leave with, once it is time.
+    pub(super) farewell: Option<String>,
+    pub(super) status: Status,
+}
+
+/// How a network is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Its name in the configuration.
+    pub network: String,
+    /// Whether the bot is registered there now.
+    pub connected: bool,
+    /// The server last tried.
+    pub server: String,
+    /// Why there is no connection, or was none before this one.
+    pub trouble: Option<String>,
+    /// The bot's nick there.
+    pub nick: String,
+    /// The account the bot is logged in to.
+    pub account: Option<String>,
+    /// The channels it is in.
+    pub channels: Vec<String>,
+    /// Lines that wait to be sent.
+    pub queued: usize,
+    /// Connections made so far.
+    pub connections: u64,
+    /// Lines received.
+    pub lines_in: u64,
+    /// Lines sent.
+    pub lines_out: u64,
+    /// Lines received that the street had no room for, or that were longer than any server may send.
+    pub dropped: u64,
+    /// Lines that were queued and then given up, or that the server refused to pass on.
+    pub refused: u64,
+}
+
+impl Network {
+    /// Starts the task. It runs until [`Network::disconnect`] and gives its events to `inlet`.
+    pub fn start(
+        name: &str,
+        settings: Settings,
+        dial: Arc<dyn Dial>,
+        inlet: Inlet,
+        clock: Clock,
+    ) -> (Network, JoinHandle<()>) {
+        let (leave, leaving) = Shutdown::new();
+        let network = Network { inner: Arc::new(Inner::new(name, settings, leave)) };
+        let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), dial, inlet, clock, leaving));
+        (network, task)
+    }
+
+    /// Does an action. Ready once all of it is queued; it waits while the queue is full.
+    pub async fn perform(&self, action: Action) -> Result<(), Refused> {
+        match action {
+            Action::Say { target, text, how, .. } => self.say(&target, &text, how).await,
+            Action::Join { channel, key, .. } => self.join(&channel, key),
+            Action::Part { channel, reason, .. } => self.part(&channel, &reason),
+            Action::Send { command, params, .. } => self.send(&command, &params).await,
+        }
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The bot's nick there; the configured one while not connected.
+    pub fn nick(&self) -> String {
+        let shared = self.inner.lock();
+        if shared.state.nick.is_empty() { shared.settings.nick.clone() } else { shared.state.nick.clone() }
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        let shared = self.inner.lock();
+        Status {
+            network: self.inner.name.to_string(),
+            nick: shared.state.nick.clone(),
+            channels: shared.state.channels(),
+            queued: shared.outgoing.len(),
+            ..shared.status.clone()
+        }
+    }
+
+    /// The channels the bot is in.
+    pub fn channels(&self) -> Vec<String> {
+        self.inner.lock().state.channels()
+    }
+
+    /// The members of a channel the bot is in.
+    pub fn members(&self, channel: &str) -> Vec<Member> {
+        self.inner.lock().state.members(channel)
+    }
+
+    /// The topic and the modes (`+nt`) of a channel the bot is in.
+    pub fn channel(&self, channel: &str) -> Option<(String, String)> {
+        let shared = self.inner.lock();
+        shared.state.channel(channel).map(|channel| (channel.topic.clone(), channel.modes()))
+    }
+
+    /// How names are compared there.
+    pub fn casemap(&self) -> CaseMap {
+        self.inner.lock().state.casemap()
+    }
+
+    /// Whether events of kind `raw` and `rawt` are made. Without a bind for them they would be made for nobody.
+    pub fn want_raw(&self, wanted: bool) {
+        self.inner.raw.store(wanted, Ordering::Relaxed);
+    }
+
+    /// New settings. Channels, nick, pace and patience change at once; the server, its password and the login are
+    /// used by the next connection, so that this one is not dropped.
+    pub fn reconfigure(&self, settings: Settings) {
+        {
+            let mut shared = self.inner.lock();
+            let shared = &mut *shared;
+            shared.outgoing.set_pace(settings.pace.pace());
+            let old = shared.wanted_of(&shared.settings.channels.clone());
+            let new = shared.wanted_of(&settings.channels);
+            for (key, channel) in &old {
+                if !new.contains_key(key) && shared.wanted.remove(key).is_some() && shared.state.is_in(&channel.name) {
+                    shared.command("PART", &[&channel.name, "no longer configured"]);
+                }
+            }
+            shared.wanted.extend(new);
+            shared.settings = settings;
+        }
+        self.inner.wake.notify_one();
+    }
+
+    /// Sends what is queued for at most two seconds, says goodbye and ends the task.
+    pub fn disconnect(&self, reason: &str) {
+        self.inner.lock().farewell = Some(reason.to_owned());
+        self.inner.leave.stop();
+    }
+
+    async fn say(&self, target: &str, words: &str, how: How) -> Result<(), Refused> {
+        if target.is_empty() || target.starts_with(':') || target.contains([' ', ',', '\r', '\n', '\0']) {
+            return Err(Refused::new(format!("{target:?} is not a channel or a nick")));
+        }
+        // A CTCP is never made by accident of a text.
+        let words = words.replace('\u{1}', "");
+        let command = if how == How::Notice { "NOTICE" } else { "PRIVMSG" };
+        let (key, lines) = {
+            let shared = self.inner.lock();
+            (shared.state.fold(target), shared.lines(command, target, &words, how))
+        };
+        self.queue(Class::Talk, &key, lines).await
+    }
+
+    async fn send(&self, command: &str, params: &[String]) -> Result<(), Refused> {
+        let params: Vec<&str> = params.iter().map(String::as_str).collect();
+        let line = compose(&[], command, &params).map_err(|fault| Refused::new(fault.to_string()))?;
+        let linelen = {
+            let shared = self.inner.lock();
+            if !shared.status.connected {
+                return Err(Refused::new(format!("{} is not connected; the command would be lost", self.inner.name)));
+            }
+            shared.state.isupport.linelen()
+        };
+        if line.len() + 2 > linelen {
+            return Err(Refused::new(format!("the line has {} bytes; {} takes {linelen}", line.len() + 2, self.inner.name)));
+        }
+        self.queue(Class::Command, "", vec![line]).await
+    }
+
+    async fn queue(&self, class: Class, key: &str, lines: Vec<String>) -> Result<(), Refused> {
+        let mut lines = lines.into_iter();
+        let mut held_back = None;
+        loop {
+            let room = self.inner.room.notified();
+            tokio::pin!(room);
+            // Listening before looking, so that no room is missed.
+            room.as_mut().enable();
+            {
+                let mut shared = self.inner.lock();
+                if shared.farewell.is_some() {
+                    return Err(Refused::new("the bot is going down"));
+                }
+                loop {
+                    let Some(line) = held_back.take().or_else(|| lines.next()) else {
+                        drop(shared);
+                        self.inner.wake.notify_one();
+                        return Ok(());
+                    };
+                    if let Err(full) = shared.outgoing.push(class, key, line) {
+                        held_back = Some(full.0);
+                        break;
+                    }
+                }
+            }
+            self.inner.wake.notify_one();
+            room.await;
+        }
+    }
+
+    fn join(&self, channel: &str, key: Option<String>) -> Result<(), Refused> {
+        {
+            let mut shared = self.inner.lock();
+            let key = key.map(masterchief_contract::Secret::new);
+            let channel = Channel { name: channel.to_owned(), key };
+            let probe = Settings { channels: vec![channel.clone()], ..Settings::new(Vec::new()) };
+            if let Some((_, fault)) = probe.faults().into_iter().find(|(key, _)| *key == "channels") {
+                return Err(Refused::new(fault));
+            }
+            let folded = shared.state.fold(&channel.name);
+            if !shared.state.is_in(&channel.name) {
+                shared.outgoing.hold(&folded);
+                shared.join(&channel);
+            }
+            shared.wanted.insert(folded, channel);
+        }
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+
+    fn part(&self, channel: &str, reason: &str) -> Result<(), Refused> {
+        {
+            let mut shared = self.inner.lock();
+            let key = shared.state.fold(channel);
+            shared.wanted.remove(&key);
+            let dropped = shared.outgoing.forget(&key);
+            shared.outgoing.release(&key);
+            shared.gave_up(dropped, channel, "the bot was told to leave");
+            if shared.state.is_in(channel) {
+                let reason = reason.replace(['\r', '\n', '\0'], " ");
+                shared.command("PART", &[channel, &reason]);
+            }
+        }
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn new(name: &str, settings: Settings, leave: Stopper) -> Inner {
+        let mut shared = Shared {
+            state: State::default(),
+            history: History::default(),
+            outgoing: Outgoing::new(settings.pace.pace()),
+            wanted: BTreeMap::new(),
+            farewell: None,
+            status: Status::default(),
+            settings,
+        };
+        shared.wanted = shared.wanted_of(&shared.settings.channels);
+        for key in shared.wanted.keys() {
+            shared.outgoing.hold(key);
+        }
+        Inner {
+            name: Arc::from(name),
+            shared: Mutex::new(shared),
+            wake: Notify::new(),
+            room: Notify::new(),
+            raw: AtomicBool::new(false),
+            leave,
+        }
+    }
+
+    /// The shared part. A panic of another holder leaves it as whole as any line does.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Channels by folded name.
+    fn wanted_of(&self, channels: &[Channel]) -> BTreeMap<String, Channel> {
+        channels.iter().map(|channel| (self.state.fold(&channel.name), channel.clone())).collect()
+    }
+
+    /// Words as lines that fit.
+    fn lines(&self, command: &str, target: &str, words: &str, how: How) -> Vec<String> {
+        let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
+        let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
+        let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
+        let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
+        let pieces = split::split(words, room).into_iter().map(|piece| match how {
+            How::Act => format!("{command} {target} :{}", text::as_ctcp("ACTION", piece)),
+            How::Say | How::Notice => format!("{command} {target} :{piece}"),
+        });
+        pieces.collect()
+    }
+
+    /// Queues a command of our own; dropped when the queue is full, as commands of a dead connection would be.
+    pub(super) fn command(&mut self, command: &str, params: &[&str]) {
+        match compose(&[], command, params) {
+            Ok(line) if self.status.connected => {
+                if self.outgoing.push(Class::Command, "", line).is_err() {
+                    tracing::warn!(command, "No room for a command");
+                }
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(command, %fault, "A command cannot be composed"),
+        }
+    }
+
+    /// Queues a JOIN.
+    pub(super) fn join(&mut self, channel: &Channel) {
+        match &channel.key {
+            Some(key) => self.command("JOIN", &[&channel.name, key.reveal()]),
+            None => self.command("JOIN", &[&channel.name]),
+        }
+    }
+
+    /// Counts lines that will never be sent, visibly.
+    pub(super) fn gave_up(&mut self, lines: usize, target: &str, reason: &str) {
+        if lines > 0 {
+            self.status.refused += lines as u64;
+            tracing::warn!(lines, target, reason, "Queued lines are given up");
+        }
+    }
+}
+
+/// Connects, stays, and connects again; one connection at a time.
+async fn keep_connected(inner: Arc<Inner>, dial: Arc<dyn Dial>, inlet: Inlet, clock: Clock, mut leaving: Shutdown) {
+    let (floor, cap, stable) = BACKOFF;
+    let mut backoff = Backoff::new(floor, cap, stable);
+    let mut next_server = 0;
+    loop {
+        let settings = inner.lock().settings.clone();
+        let Some(server) = settings.servers.get(next_server % settings.servers.len().max(1)).cloned() else { return };
+        inner.lock().status.server = server.to_string();
+        let dialled = tokio::select! {
+            dialled = dial.dial(&server, &settings.tls) => dialled,
+            () = leaving.recv() => return,
+        };
+        let reason = match dialled {
+            Err(fault) => fault.to_string(),
+            Ok(stream) => {
+                let link = Link::new(&inner, &inlet, &clock, &settings);
+                let ended = link.run(stream, leaving.clone(), &mut backoff).await;
+                disconnected(&inner);
+                match ended.end {
+                    End::Left => return,
+                    End::Lost(reason) => {
+                        // After a good time, the first server is the first choice again.
+                        if ended.up.is_some_and(|up| up.elapsed() >= stable) {
+                            next_server = usize::MAX;
+                        }
+                        reason
+                    }
+                }
+            }
+        };
+        next_server = next_server.wrapping_add(1);
+        let pause = backoff.failed(random());
+        tracing::warn!(network = %inner.name, %server, %reason, ?pause, "Not connected");
+        inner.lock().status.trouble = Some(reason);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = leaving.recv() => return,
+        }
+    }
+}
+
+/// The connection is gone: what belonged to it goes too, words wait for the next.
+fn disconnected(inner: &Inner) {
+    let mut shared = inner.lock();
+    let shared = &mut *shared;
+    shared.status.connected = false;
+    shared.status.account = None;
+    shared.outgoing.disconnected();
+    shared.history.reconnected();
+    // The casemapping is kept: keys of queues and of wanted channels are folded by it.
+    let isupport = std::mem::take(&mut shared.state.isupport);
+    shared.state = State::default();
+    shared.state.isupport = isupport;
+    for key in shared.wanted.keys() {
+        shared.outgoing.hold(key);
+    }
+}
+
+/// Any number. Without randomness every client would come back at the same moment, which is all that is lost.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => Instant::now().elapsed().as_nanos() as u64,
+    }
+}

@@ -1,0 +1,529 @@
+//! What is known of the network: ourselves, the channels we are in, and the people in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use masterchief_contract::{Actor, CaseMap};
+
+use super::isupport::ISupport;
+use super::message::{Message, Source};
+
+/// Members kept of one channel; more are hostile.
+const MEMBERS_MAX: usize = 100_000;
+/// The query type in our WHOX requests, so that we know the answers.
+const WHOX_TOKEN: &str = "152";
+/// What our WHOX asks for: token, channel, user, host, nick, flags, account.
+pub(super) const WHOX_FIELDS: &str = "%tcuhnfa,152";
+
+/// A member of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The nick.
+    pub nick: String,
+    /// The user name, where known.
+    pub user: String,
+    /// The host, where known.
+    pub host: String,
+    /// The services account, where the server vouches for one.
+    pub account: Option<String>,
+    /// Status symbols, highest first: `@+`.
+    pub status: String,
+}
+
+/// A person we share a channel with.
+#[derive(Clone, Debug, Default)]
+struct Person {
+    nick: String,
+    user: String,
+    host: String,
+    account: Option<String>,
+    cert: Option<String>,
+    bot: bool,
+}
+
+/// A channel we are in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Channel {
+    /// Its name as the server writes it.
+    pub(super) name: String,
+    /// The topic.
+    pub(super) topic: String,
+    /// When we joined, by the server's clock.
+    pub(super) joined: Option<DateTime<Utc>>,
+    /// Letters that are set, lists left out. Parameters are not kept: a key is a secret.
+    modes: BTreeSet<char>,
+    /// Status letters by folded nick.
+    members: BTreeMap<String, BTreeSet<char>>,
+    /// Whether NAMES is complete.
+    named: bool,
+}
+
+/// The picture. All names in it are folded by the network's casemapping.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Our nick, as the server knows it.
+    pub(super) nick: String,
+    /// Our `user@host` as others see it, once known.
+    pub(super) mask: Option<(String, String)>,
+    /// What the server says about itself.
+    pub(super) isupport: ISupport,
+    /// When this connection was welcomed, by the server's clock.
+    pub(super) welcomed: Option<DateTime<Utc>>,
+    channels: BTreeMap<String, Channel>,
+    people: BTreeMap<String, Person>,
+}
+
+impl State {
+    /// How names are compared here.
+    pub(super) fn casemap(&self) -> CaseMap {
+        self.isupport.casemap()
+    }
+
+    /// A name for comparing.
+    pub(super) fn fold(&self, name: &str) -> String {
+        self.casemap().fold(name)
+    }
+
+    /// Whether this nick is ours.
+    pub(super) fn is_own(&self, nick: &str) -> bool {
+        self.casemap().eq(nick, &self.nick)
+    }
+
+    /// Whether we are in a channel.
+    pub(super) fn is_in(&self, chan: &str) -> bool {
+        self.channels.contains_key(&self.fold(chan))
+    }
+
+    /// A channel we are in.
+    pub(super) fn channel(&self, chan: &str) -> Option<&Channel> {
+        self.channels.get(&self.fold(chan))
+    }
+
+    /// The names of the channels we are in.
+    pub(super) fn channels(&self) -> Vec<String> {
+        self.channels.values().map(|channel| channel.name.clone()).collect()
+    }
+
+    /// The channels we share with somebody.
+    pub(super) fn channels_of(&self, nick: &str) -> Vec<String> {
+        let key = self.fold(nick);
+        let shared = self.channels.values().filter(|channel| channel.members.contains_key(&key));
+        shared.map(|channel| channel.name.clone()).collect()
+    }
+
+    /// The members of a channel.
+    pub(super) fn members(&self, chan: &str) -> Vec<Member> {
+        let Some(channel) = self.channel(chan) else { return Vec::new() };
+        let statuses = self.isupport.statuses();
+        let mut out = Vec::with_capacity(channel.members.len());
+        for (key, letters) in &channel.members {
+            let Some(person) = self.people.get(key) else { continue };
+            let status = statuses.iter().filter(|(letter, _)| letters.contains(letter)).map(|(_, symbol)| symbol);
+            out.push(Member {
+                nick: person.nick.clone(),
+                user: person.user.clone(),
+                host: person.host.clone(),
+                account: person.account.clone(),
+                status: status.collect(),
+            });
+        }
+        out
+    }
+
+    /// Whether WHOIS would tell something new about somebody.
+    pub(super) fn certificate_unknown(&self, nick: &str) -> bool {
+        self.people.get(&self.fold(nick)).is_none_or(|person| person.cert.is_none())
+    }
+
+    /// Who sent a line, with the account the server vouches for: by the tag if `tagged`, else as it told before, if
+    /// it tells of every change (`notified`).
+    pub(super) fn actor(&self, message: &Message<'_>, tagged: bool, notified: bool) -> Option<Actor> {
+        let source = message.source?;
+        let person = self.people.get(&self.fold(source.nick)).filter(|person| same_host(person, &source));
+        let account = if tagged {
+            message.tags.get("account").map(|account| account.into_owned())
+        } else {
+            person.filter(|_| notified).and_then(|person| person.account.clone())
+        };
+        Some(Actor {
+            nick: source.nick.to_owned(),
+            user: source.user.to_owned(),
+            host: source.host.to_owned(),
+            account: account.filter(|account| is_account(account)),
+            cert: person.and_then(|person| person.cert.clone()),
+            login: None,
+            bot: message.tags.get("bot").is_some() || person.is_some_and(|person| person.bot),
+            own: self.is_own(source.nick),
+        })
+    }
+
+    /// Takes a line in. `at` is its time as the server tells it.
+    pub(super) fn take(&mut self, message: &Message<'_>, at: Option<DateTime<Utc>>) {
+        let source = message.source.unwrap_or(Source { nick: "", user: "", host: "" });
+        match message.command {
+            "001" => {
+                self.isupport = ISupport::default();
+                self.nick = message.param(0).to_owned();
+                self.welcomed = at;
+                // `Welcome to X nick!user@host` is the first to tell how others see us.
+                if let Some((_, mask)) = message.last().rsplit_once(' ') {
+                    self.see_own_mask(&Source::parse(mask));
+                }
+            }
+            "005" => self.take_isupport(message),
+            "332" => self.set_topic(message.param(1), message.last()),
+            "331" => self.set_topic(message.param(1), ""),
+            "324" => self.set_modes(message.param(1), message.param(2), message.params().get(3..).unwrap_or(&[])),
+            "353" => self.named(message.param(2), message.last()),
+            "366" => self.names_end(message.param(1)),
+            "354" => self.who(message),
+            "276" => self.certificate(message.param(1), message.last()),
+            "396" => self.host_hidden(message.param(1)),
+            "JOIN" => self.joined(message, &source, at),
+            "PART" => self.left(message.param(0), source.nick),
+            "KICK" => self.left(message.param(0), message.param(1)),
+            "QUIT" => self.quit(source.nick),
+            "NICK" => self.renamed(&source, message.param(0)),
+            "MODE" if self.isupport.is_channel(message.param(0)) => {
+                self.set_modes(message.param(0), message.param(1), message.params().get(2..).unwrap_or(&[]));
+            }
+            "TOPIC" => self.set_topic(message.param(0), message.param(1)),
+            "ACCOUNT" => {
+                let account = Some(message.param(0).to_owned()).filter(|account| is_account(account));
+                self.with_person(source.nick, |person| person.account = account);
+            }
+            "CHGHOST" => {
+                let (user, host) = (message.param(0).to_owned(), message.param(1).to_owned());
+                if self.is_own(source.nick) {
+                    self.mask = Some((user.clone(), host.clone()));
+                }
+                self.with_person(source.nick, |person| (person.user, person.host) = (user, host));
+            }
+            _ => {}
+        }
+    }
+
+    fn take_isupport(&mut self, message: &Message<'_>) {
+        let before = self.casemap();
+        self.isupport.take(message.params());
+        if self.casemap() != before {
+            self.refold();
+        }
+    }
+
+    /// The keys anew, after the server changed its casemapping.
+    fn refold(&mut self) {
+        let casemap = self.casemap();
+        let fold = |name: &str| casemap.fold(name);
+        let people = std::mem::take(&mut self.people);
+        self.people = people.into_values().map(|person| (fold(&person.nick), person)).collect();
+        let channels = std::mem::take(&mut self.channels);
+        for (_, mut channel) in channels {
+            let members = std::mem::take(&mut channel.members);
+            channel.members = members.into_iter().map(|(nick, letters)| (fold(&nick), letters)).collect();
+            self.channels.insert(fold(&channel.name), channel);
+        }
+    }
+
+    fn see_own_mask(&mut self, source: &Source<'_>) {
+        if self.is_own(source.nick) && !source.host.is_empty() {
+            self.mask = Some((source.user.to_owned(), source.host.to_owned()));
+        }
+    }
+
+    /// 396: `host` or `user@host` as others see it now.
+    fn host_hidden(&mut self, shown: &str) {
+        let (user, host) = shown.rsplit_once('@').unwrap_or(("", shown));
+        if let Some((old_user, old_host)) = &mut self.mask {
+            *old_host = host.to_owned();
+            if !user.is_empty() {
+                *old_user = user.to_owned();
+            }
+        }
+    }
+
+    fn joined(&mut self, message: &Message<'_>, source: &Source<'_>, at: Option<DateTime<Utc>>) {
+        let chan = message.param(0);
+        if self.is_own(source.nick) {
+            self.see_own_mask(source);
+            let channel = Channel { name: chan.to_owned(), joined: at, ..Channel::default() };
+            self.channels.insert(self.fold(chan), channel);
+        }
+        // Extended JOIN says the account; a plain one leaves it to a tag.
+        let extended = (message.params().len() > 2).then(|| message.param(1).to_owned());
+        let account = extended.or_else(|| message.tags.get("account").map(|account| account.into_owned()));
+        self.add_member(chan, source, &[]);
+        self.with_person(source.nick, |person| {
+            if let Some(account) = account {
+                person.account = Some(account).filter(|account| is_account(account));
+            }
+        });
+    }
+
+    fn add_member(&mut self, chan: &str, source: &Source<'_>, letters: &[char]) {
+        let key = self.fold(source.nick);
+        let chan = self.fold(chan);
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        if channel.members.len() >= MEMBERS_MAX {
+            return;
+        }
+        channel.members.insert(key.clone(), letters.iter().copied().collect());
+        let person = self.people.entry(key).or_default();
+        if !person.nick.is_empty() && !same_host(person, source) {
+            // Another person behind the same nick: nothing we knew holds.
+            *person = Person::default();
+        }
+        person.nick = source.nick.to_owned();
+        if !source.host.is_empty() {
+            (person.user, person.host) = (source.user.to_owned(), source.host.to_owned());
+        }
+    }
+
+    fn named(&mut self, chan: &str, names: &str) {
+        let statuses = self.isupport.statuses();
+        let key = self.fold(chan);
+        if self.channels.get(&key).is_some_and(|channel| channel.named) {
+            if let Some(channel) = self.channels.get_mut(&key) {
+                // A second NAMES replaces the first.
+                channel.members.clear();
+                channel.named = false;
+            }
+        }
+        for name in names.split(' ').filter(|name| !name.is_empty()) {
+            let bare = name.trim_start_matches(|c| statuses.iter().any(|(_, symbol)| *symbol == c));
+            let symbols = &name[..name.len() - bare.len()];
+            let letters: Vec<char> = symbols
+                .chars()
+                .filter_map(|c| statuses.iter().find(|(_, symbol)| *symbol == c).map(|(letter, _)| *letter))
+                .collect();
+            self.add_member(chan, &Source::parse(bare), &letters);
+        }
+    }
+
+    fn names_end(&mut self, chan: &str) {
+        let key = self.fold(chan);
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.named = true;
+        }
+    }
+
+    /// 354: us, token, channel, user, host, nick, flags, account.
+    fn who(&mut self, message: &Message<'_>) {
+        let [_, token, _, user, host, nick, flags, account, ..] = message.params() else { return };
+        if *token != WHOX_TOKEN {
+            return;
+        }
+        let bot = self.isupport.bot_letter().is_some_and(|letter| flags.contains(letter));
+        let (user, host) = ((*user).to_owned(), (*host).to_owned());
+        let account = Some((*account).to_owned()).filter(|account| is_account(account));
+        self.with_person(nick, |person| {
+            (person.user, person.host, person.account, person.bot) = (user, host, account, bot);
+        });
+    }
+
+    /// 276: `has client certificate fingerprint HEX`.
+    fn certificate(&mut self, nick: &str, text: &str) {
+        let hex = text.rsplit(' ').next().unwrap_or("").replace(':', "").to_ascii_lowercase();
+        if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            self.with_person(nick, |person| person.cert = Some(hex));
+        }
+    }
+
+    fn left(&mut self, chan: &str, nick: &str) {
+        let (chan, key) = (self.fold(chan), self.fold(nick));
+        if self.is_own(nick) {
+            self.channels.remove(&chan);
+            self.forget_strangers();
+        } else if let Some(channel) = self.channels.get_mut(&chan) {
+            channel.members.remove(&key);
+            self.forget_if_stranger(&key);
+        }
+    }
+
+    fn quit(&mut self, nick: &str) {
+        let key = self.fold(nick);
+        for channel in self.channels.values_mut() {
+            channel.members.remove(&key);
+        }
+        self.people.remove(&key);
+    }
+
+    fn renamed(&mut self, source: &Source<'_>, to: &str) {
+        if self.is_own(source.nick) {
+            self.nick = to.to_owned();
+            self.see_own_mask(&Source { nick: to, ..*source });
+        }
+        let (old, new) = (self.fold(source.nick), self.fold(to));
+        if let Some(mut person) = self.people.remove(&old) {
+            person.nick = to.to_owned();
+            self.people.insert(new.clone(), person);
+        }
+        for channel in self.channels.values_mut() {
+            if let Some(letters) = channel.members.remove(&old) {
+                channel.members.insert(new.clone(), letters);
+            }
+        }
+    }
+
+    fn set_modes(&mut self, chan: &str, letters: &str, params: &[&str]) {
+        let changes = self.isupport.modes(letters, params);
+        let statuses = self.isupport.statuses();
+        let key = self.fold(chan);
+        let casemap = self.casemap();
+        let lists = self.isupport.get("CHANMODES").unwrap_or("b").split(',').next().unwrap_or("").to_owned();
+        let Some(channel) = self.channels.get_mut(&key) else { return };
+        for change in changes {
+            let status = statuses.iter().any(|(letter, _)| *letter == change.letter);
+            if status {
+                let nick = casemap.fold(change.param.as_deref().unwrap_or(""));
+                if let Some(letters) = channel.members.get_mut(&nick) {
+                    if change.add { letters.insert(change.letter) } else { letters.remove(&change.letter) };
+                }
+            } else if change.add && !lists.contains(change.letter) {
+                channel.modes.insert(change.letter);
+            } else {
+                channel.modes.remove(&change.letter);
+            }
+        }
+    }
+
+    fn set_topic(&mut self, chan: &str, topic: &str) {
+        let key = self.fold(chan);
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.topic = topic.to_owned();
+        }
+    }
+
+    fn with_person(&mut self, nick: &str, change: impl FnOnce(&mut Person)) {
+        let key = self.fold(nick);
+        if let Some(person) = self.people.get_mut(&key) {
+            change(person);
+        }
+    }
+
+    fn forget_if_stranger(&mut self, key: &str) {
+        if !self.channels.values().any(|channel| channel.members.contains_key(key)) {
+            self.people.remove(key);
+        }
+    }
+
+    fn forget_strangers(&mut self) {
+        let channels = &self.channels;
+        self.people.retain(|key, _| channels.values().any(|channel| channel.members.contains_key(key)));
+    }
+}
+
+impl Channel {
+    /// The modes as in `+ntk`.
+    pub(super) fn modes(&self) -> String {
+        if self.modes.is_empty() { String::new() } else { format!("+{}", self.modes.iter().collect::<String>()) }
+    }
+}
+
+/// Whether a known person and the source of a line are the same client, as far as can be told.
+fn same_host(person: &Person, source: &Source<'_>) -> bool {
+    let host = person.host.is_empty() || source.host.is_empty() || person.host == source.host;
+    let user = person.user.is_empty() || source.user.is_empty() || person.user == source.user;
+    host && user
+}
+
+/// `*` and `0` say that there is none.
+fn is_account(account: &str) -> bool {
+    !matches!(account, "" | "*" | "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(lines: &[&str]) -> State {
+        let mut state = State::default();
+        take(&mut state, &[":s 001 chief :Welcome to TestNet chief!chief@host.test"]);
+        take(&mut state, &[":s 005 chief CASEMAPPING=rfc1459 PREFIX=(ov)@+ CHANMODES=b,k,l,imnpst BOT=B :are supported"]);
+        take(&mut state, &[":chief!chief@host.test JOIN #ops * :bot"]);
+        take(&mut state, lines);
+        state
+    }
+
+    fn take(state: &mut State, lines: &[&str]) {
+        for line in lines {
+            state.take(&Message::parse(line).unwrap(), None);
+        }
+    }
+
+    fn members(state: &State) -> Vec<String> {
+        let show = |member: Member| format!("{}{}={}", member.status, member.nick, member.account.unwrap_or_default());
+        state.members("#ops").into_iter().map(show).collect()
+    }
+
+    fn account(state: &State, line: &str, tagged: bool) -> Option<String> {
+        state.actor(&Message::parse(line).unwrap(), tagged, true).unwrap().account
+    }
+
+    #[test]
+    fn names_joins_modes_and_renames_make_the_members() {
+        let mut state = state(&[
+            ":s 353 chief = #ops :chief @+alice!a@h bob!b@h",
+            ":s 366 chief #ops :End",
+            ":carol!c@h JOIN #OPS carol :Carol",
+            ":alice!a@h MODE #ops -o+vb alice bob *!*@x",
+            ":bob!b@h NICK Robert",
+        ]);
+        assert_eq!(members(&state), ["+alice=", "carol=carol", "chief=", "+Robert="]);
+        take(&mut state, &[":alice!a@h PART #ops", ":s KICK #ops carol :out", ":robert!b@h QUIT :bye"]);
+        assert_eq!(members(&state), ["chief="]);
+        assert!(state.people.keys().eq(["chief"]));
+    }
+
+    #[test]
+    fn names_are_folded_as_the_network_does() {
+        let mut state = state(&[":nick[a]!a@h JOIN #ops acct :x"]);
+        take(&mut state, &[":NICK{A}!a@h ACCOUNT other"]);
+        assert_eq!(members(&state), ["chief=", "nick[a]=other"]);
+        assert!(state.is_in("#OPS"));
+    }
+
+    #[test]
+    fn an_account_is_believed_only_while_the_server_vouches_for_it() {
+        let mut state = state(&[":alice!a@h JOIN #ops alice :Alice"]);
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", false).as_deref(), Some("alice"));
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", true), None, "the tag is missing: logged out");
+        assert_eq!(account(&state, ":alice!evil@h2 PRIVMSG #ops :hi", false), None, "another person with the nick");
+        take(&mut state, &[":alice!a@h ACCOUNT *"]);
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", false), None);
+        take(&mut state, &[":alice!a@h ACCOUNT alice", ":alice!a@h PART #ops"]);
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG chief :hi", false), None, "no shared channel, no news of her");
+    }
+
+    #[test]
+    fn who_and_whois_tell_of_accounts_bots_and_certificates() {
+        let mut state = state(&[":s 353 chief = #ops :chief bob robo", ":s 366 chief #ops :End"]);
+        let fingerprint = "AB".repeat(32);
+        take(&mut state, &[
+            ":s 354 chief 152 #ops b h bob H bobby",
+            ":s 354 chief 152 #ops r h robo HB 0",
+            ":s 354 chief 999 #ops x h bob H mallory",
+            &format!(":s 276 chief bob :has client certificate fingerprint {fingerprint}"),
+        ]);
+        assert_eq!(members(&state), ["bob=bobby", "chief=", "robo="]);
+        let bob = state.actor(&Message::parse(":bob!b@h PRIVMSG #ops :x").unwrap(), false, true).unwrap();
+        assert_eq!(bob.cert, Some(fingerprint.to_lowercase()));
+        let robo = state.actor(&Message::parse(":robo!r@h PRIVMSG #ops :x").unwrap(), false, true).unwrap();
+        assert!(robo.bot && robo.account.is_none());
+    }
+
+    #[test]
+    fn our_own_nick_and_host_are_followed() {
+        let mut state = state(&[":chief!chief@host.test NICK boss", ":boss!chief@host.test CHGHOST c cloak.test"]);
+        assert_eq!((state.nick.as_str(), state.mask.clone().unwrap().1.as_str()), ("boss", "cloak.test"));
+        take(&mut state, &[":s 396 boss other.test :is now your displayed host"]);
+        assert_eq!(state.mask.unwrap(), ("c".to_owned(), "other.test".to_owned()));
+    }
+
+    #[test]
+    fn a_topic_and_modes_are_kept_without_their_secrets() {
+        let state = state(&[":s 332 chief #ops :be kind", ":s MODE #ops +kntl hunter2 5"]);
+        let channel = state.channel("#ops").unwrap();
+        assert_eq!((channel.topic.as_str(), channel.modes().as_str()), ("be kind", "+klnt"));
+    }
+}
