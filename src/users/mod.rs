@@ -1,1 +1,11 @@
-//! Who is who and who may do what: the book of users, flags, recognition, passwords. No input or output.
+//! People: who somebody is, and what they may. It reads no disk and speaks to no server.
+
+mod book;
+mod flags;
+mod password;
+mod user;
+
+pub use book::{Book, Settings, Standing};
+pub use flags::{FlagFault, FlagMask, FlagSet, Section};
+pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
+pub use user::{User, UserFault};

@@ -1,0 +1,427 @@
+//! The book of users: recognises people and tells what they may.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use masterchief_contract::{Actor, CaseMap, FlagScope, Who, wild_match};
+use serde::Deserialize;
+
+use super::flags::{FlagFault, FlagMask, FlagSet, Section};
+use super::user::{CONSOLE, User, UserFault};
+
+/// How people are judged. A block of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Names for sets of global flags: `deployer: "D"`.
+    pub roles: BTreeMap<String, String>,
+    /// Flags that a hostmask alone grants. The others need somebody who can know: services, a certificate, a login.
+    pub hostmask_flags: String,
+}
+
+/// The book. Cheap to clone; all clones are the same one. Reading takes no lock.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    pages: Arc<ArcSwap<Pages>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Pages {
+    users: BTreeMap<String, Arc<User>>,
+    by_account: HashMap<(String, String), Arc<User>>,
+    by_cert: HashMap<String, Arc<User>>,
+    with_hosts: Vec<Arc<User>>,
+    roles: BTreeMap<String, FlagSet>,
+    hostmask_flags: FlagSet,
+}
+
+/// Who somebody is to the bot at this moment, and what that allows.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The handle, and whether it is vouched for.
+    pub who: Who,
+    user: Option<Arc<User>>,
+    /// Global flags, those of roles included, as far as they count now.
+    global: FlagSet,
+    /// Which letters count at all.
+    counts: FlagSet,
+    /// A role that the configuration does not know: then nothing is allowed.
+    unknown_role: Option<String>,
+    /// The console.
+    everything: bool,
+}
+
+impl Settings {
+    /// Reads the flags in it.
+    pub fn check(&self) -> Result<(), (String, FlagFault)> {
+        self.read().map(|_| ())
+    }
+
+    fn read(&self) -> Result<(BTreeMap<String, FlagSet>, FlagSet), (String, FlagFault)> {
+        let mut roles = BTreeMap::new();
+        for (role, flags) in &self.roles {
+            let set = FlagSet::parse(flags).map_err(|fault| (format!("roles.{role}"), fault))?;
+            roles.insert(role.clone(), set.settled(Section::Global, set));
+        }
+        let hostmask = FlagSet::parse(&self.hostmask_flags).map_err(|fault| ("hostmask_flags".to_owned(), fault))?;
+        Ok((roles, hostmask))
+    }
+}
+
+impl Book {
+    /// An empty book.
+    pub fn new() -> Book {
+        Book::default()
+    }
+
+    /// Takes settings. If they cannot be read, nothing changes.
+    pub fn configure(&self, settings: &Settings) -> Result<(), (String, FlagFault)> {
+        let (roles, hostmask_flags) = settings.read()?;
+        self.pages.rcu(|pages| Pages { roles: roles.clone(), hostmask_flags, ..Pages::clone(pages) });
+        Ok(())
+    }
+
+    /// Replaces all users.
+    pub fn fill(&self, users: Vec<User>) {
+        self.pages.rcu(|pages| {
+            let users = users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))).collect();
+            Pages { users, ..Pages::clone(pages) }.indexed()
+        });
+    }
+
+    /// Writes a user, replacing the one of that handle. An account or a certificate is one user's only.
+    pub fn put(&self, user: User) -> Result<(), UserFault> {
+        super::user::check_handle(&user.handle)?;
+        let pages = self.pages.load();
+        let other = |found: Option<&Arc<User>>| found.map(|user| user.handle.clone()).filter(|handle| key(handle) != key(&user.handle));
+        for (network, account) in &user.accounts {
+            if let Some(handle) = other(pages.by_account.get(&account_key(network, account))) {
+                return Err(UserFault::Taken { what: format!("{network}/{account}"), handle });
+            }
+        }
+        for cert in &user.certs {
+            if let Some(handle) = other(pages.by_cert.get(cert)) {
+                return Err(UserFault::Taken { what: cert.clone(), handle });
+            }
+        }
+        let user = Arc::new(user);
+        self.pages.rcu(|pages| {
+            let mut pages = Pages::clone(pages);
+            pages.users.insert(key(&user.handle), Arc::clone(&user));
+            pages.indexed()
+        });
+        Ok(())
+    }
+
+    /// Removes a user; whether there was one.
+    pub fn remove(&self, handle: &str) -> bool {
+        let was = self.get(handle).is_some();
+        self.pages.rcu(|pages| {
+            let mut pages = Pages::clone(pages);
+            pages.users.remove(&key(handle));
+            pages.indexed()
+        });
+        was
+    }
+
+    /// A user, by handle without case.
+    pub fn get(&self, handle: &str) -> Option<Arc<User>> {
+        self.pages.load().users.get(&key(handle)).cloned()
+    }
+
+    /// All users, by handle.
+    pub fn all(&self) -> Vec<Arc<User>> {
+        self.pages.load().users.values().cloned().collect()
+    }
+
+    /// Who this is: by login, then account, then certificate, then the hostmask with the most letters.
+    pub fn recognise(&self, actor: Option<&Actor>, network: &str, casemap: CaseMap) -> Standing {
+        let Some(actor) = actor else { return Standing::default() };
+        let pages = self.pages.load();
+        if let Some(handle) = &actor.login {
+            // The bot itself vouches for this one. The console has no record and may do everything.
+            return match pages.users.get(&key(handle)) {
+                Some(user) => pages.standing(user, true),
+                None if handle == CONSOLE => Standing::console(),
+                None => Standing::default(),
+            };
+        }
+        let account = actor.account.as_deref().and_then(|account| pages.by_account.get(&account_key(network, account)));
+        let cert = || actor.cert.as_deref().and_then(|cert| pages.by_cert.get(cert));
+        if let Some(user) = account.or_else(cert) {
+            return pages.standing(user, true);
+        }
+        match pages.by_host(actor, casemap) {
+            Some(user) => pages.standing(user, false),
+            None => Standing::default(),
+        }
+    }
+}
+
+impl Pages {
+    fn indexed(mut self) -> Pages {
+        self.by_account.clear();
+        self.by_cert.clear();
+        self.with_hosts.clear();
+        for user in self.users.values() {
+            for (network, account) in &user.accounts {
+                self.by_account.insert(account_key(network, account), Arc::clone(user));
+            }
+            for cert in &user.certs {
+                self.by_cert.insert(cert.clone(), Arc::clone(user));
+            }
+            if !user.hosts.is_empty() {
+                self.with_hosts.push(Arc::clone(user));
+            }
+        }
+        self
+    }
+
+    fn by_host(&self, actor: &Actor, casemap: CaseMap) -> Option<&Arc<User>> {
+        if self.with_hosts.is_empty() || actor.host.is_empty() {
+            return None;
+        }
+        let source = actor.source();
+        let mut best: Option<(usize, &Arc<User>)> = None;
+        for user in &self.with_hosts {
+            for mask in &user.hosts {
+                let letters = mask.chars().filter(|c| !matches!(c, '*' | '?' | '%' | '~')).count();
+                if best.is_none_or(|(most, _)| letters > most) && wild_match(mask, &source, casemap) {
+                    best = Some((letters, user));
+                }
+            }
+        }
+        best.map(|(_, user)| user)
+    }
+
+    fn standing(&self, user: &Arc<User>, vouched: bool) -> Standing {
+        let counts = if vouched { FlagSet::ALL } else { self.hostmask_flags };
+        let mut global = user.flags;
+        let mut unknown_role = None;
+        for role in &user.roles {
+            match self.roles.get(role) {
+                Some(flags) => global = global.union(*flags),
+                None => unknown_role = Some(role.clone()),
+            }
+        }
+        Standing {
+            who: Who { handle: Some(Arc::from(user.handle.as_str())), vouched },
+            user: Some(Arc::clone(user)),
+            global: global.common(counts),
+            counts,
+            unknown_role,
+            everything: false,
+        }
+    }
+}
+
+impl Standing {
+    fn console() -> Standing {
+        Standing {
+            who: Who { handle: Some(Arc::from(CONSOLE)), vouched: true },
+            everything: true,
+            ..Standing::default()
+        }
+    }
+
+    /// Whether a bind with this mask may run for this person here. What is in doubt is denied.
+    pub fn allows(&self, mask: &FlagMask, scope: FlagScope, network: &str, chan: Option<&str>, casemap: CaseMap) -> bool {
+        if mask.is_open() || self.everything {
+            return true;
+        }
+        if self.user.is_none() || self.unknown_role.is_some() {
+            return false;
+        }
+        let channel = match scope {
+            FlagScope::Channel => chan.map_or(FlagSet::NONE, |chan| self.channel_flags(network, chan, casemap)),
+            FlagScope::AnyChannel => self.any_channel_flags(network).union(self.global),
+            FlagScope::Nobody => return false,
+        };
+        mask.allows(self.global, channel)
+    }
+
+    /// The flags that count now: everywhere, and on this channel.
+    pub fn flags(&self, network: &str, chan: Option<&str>, casemap: CaseMap) -> (FlagSet, FlagSet) {
+        if self.everything {
+            return (FlagSet::ALL, FlagSet::ALL);
+        }
+        (self.global, chan.map_or(FlagSet::NONE, |chan| self.channel_flags(network, chan, casemap)))
+    }
+
+    fn channel_flags(&self, network: &str, chan: &str, casemap: CaseMap) -> FlagSet {
+        self.on_channels(|home, name| home.is_none_or(|home| home == network) && casemap.eq(name, chan))
+    }
+
+    fn any_channel_flags(&self, network: &str) -> FlagSet {
+        self.on_channels(|home, _| home.is_none_or(|home| home == network))
+    }
+
+    fn on_channels(&self, counts: impl Fn(Option<&str>, &str) -> bool) -> FlagSet {
+        let Some(user) = &self.user else { return FlagSet::NONE };
+        let mut flags = FlagSet::NONE;
+        for (key, set) in &user.channels {
+            let (home, name) = match key.rsplit_once('/') {
+                Some((home, name)) => (Some(home), name),
+                None => (None, key.as_str()),
+            };
+            if counts(home, name) {
+                flags = flags.union(*set);
+            }
+        }
+        flags.common(self.counts)
+    }
+
+    /// One sentence for a person who was denied: what is missing and what to do next.
+    pub fn explain_denial(&self, word: &str, mask: &FlagMask, actor: &Actor, network: &str) -> String {
+        if let Some(role) = &self.unknown_role {
+            return format!("{word} is denied: your role {role} is not configured. Ask an owner to add it under users.roles.");
+        }
+        let Some(handle) = &self.who.handle else {
+            return match &actor.account {
+                Some(account) => format!(
+                    "{word} needs the flags {mask}, and I do not know the account {account}. Ask an owner: masterchief users add NAME --account {network}/{account}"
+                ),
+                None => format!(
+                    "{word} needs the flags {mask}, and I do not know you. Log in to services, and ask an owner for a record with your account."
+                ),
+            };
+        };
+        if !self.who.vouched {
+            return format!(
+                "{word} needs the flags {mask}. I take you for {handle} by your hostmask, which is not enough: log in to services."
+            );
+        }
+        format!("{word} needs the flags {mask}, which {handle} does not have here. Ask an owner: masterchief users chattr {handle} FLAGS")
+    }
+}
+
+fn key(handle: &str) -> String {
+    handle.to_ascii_lowercase()
+}
+
+/// Accounts are compared without the case of ASCII letters: folding more could take two accounts for one.
+fn account_key(network: &str, account: &str) -> (String, String) {
+    (network.to_owned(), account.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn book(users: &[User]) -> Book {
+        let book = Book::new();
+        for user in users {
+            book.put(user.clone()).unwrap();
+        }
+        book
+    }
+
+    fn actor(account: Option<&str>) -> Actor {
+        Actor {
+            nick: "alice".to_owned(),
+            user: "a".to_owned(),
+            host: "host.example".to_owned(),
+            account: account.map(str::to_owned),
+            ..Actor::default()
+        }
+    }
+
+    fn may(book: &Book, actor: &Actor, mask: &str, chan: Option<&str>) -> bool {
+        let mask = FlagMask::parse(mask).unwrap();
+        let scope = if chan.is_some() { FlagScope::Channel } else { FlagScope::AnyChannel };
+        book.recognise(Some(actor), "net", CaseMap::Rfc1459).allows(&mask, scope, "net", chan, CaseMap::Rfc1459)
+    }
+
+    #[test]
+    fn only_an_account_on_its_own_network_is_recognised() {
+        let book = book(&[User::with_account("alice", "net", "Alice", "D").unwrap()]);
+        assert!(may(&book, &actor(Some("alice")), "D", Some("#ops")));
+        assert!(!may(&book, &actor(Some("mallory")), "D", Some("#ops")));
+        assert!(!may(&book, &actor(None), "D", Some("#ops")), "a nick is nobody");
+        let elsewhere = book.recognise(Some(&actor(Some("alice"))), "other", CaseMap::Rfc1459);
+        assert_eq!(elsewhere.who.handle, None);
+    }
+
+    #[test]
+    fn a_hostmask_alone_grants_only_the_flags_marked_as_such() {
+        let mut alice = User::new("alice").unwrap();
+        alice.add_host("*!a@*.example").unwrap();
+        alice.change_flags("Df").unwrap();
+        let book = book(&[alice]);
+        assert!(!may(&book, &actor(None), "D", Some("#ops")));
+        assert!(!may(&book, &actor(None), "f", Some("#ops")));
+        book.configure(&Settings { hostmask_flags: "f".to_owned(), ..Settings::default() }).unwrap();
+        assert!(may(&book, &actor(None), "f", Some("#ops")));
+        assert!(!may(&book, &actor(None), "D", Some("#ops")));
+        let standing = book.recognise(Some(&actor(None)), "net", CaseMap::Rfc1459);
+        let why = standing.explain_denial("!deploy", &FlagMask::parse("D").unwrap(), &actor(None), "net");
+        assert!(why.contains("log in to services"), "{why}");
+    }
+
+    #[test]
+    fn the_hostmask_with_the_most_letters_wins() {
+        let mut wide = User::new("wide").unwrap();
+        wide.add_host("*!*@*.example").unwrap();
+        let mut narrow = User::new("narrow").unwrap();
+        narrow.add_host("*!a@host.example").unwrap();
+        let book = book(&[narrow, wide]);
+        let who = book.recognise(Some(&actor(None)), "net", CaseMap::Rfc1459).who;
+        assert_eq!((who.handle.as_deref(), who.vouched), (Some("narrow"), false));
+    }
+
+    #[test]
+    fn channel_flags_count_on_their_channel_and_network_and_in_private_on_any() {
+        let mut alice = User::with_account("alice", "net", "alice", "").unwrap();
+        alice.change_channel_flags("#Ops[1]", "+D").unwrap();
+        alice.change_channel_flags("other/#dev", "+E").unwrap();
+        let book = book(&[alice]);
+        let alice = actor(Some("alice"));
+        assert!(may(&book, &alice, "-|D", Some("#ops{1}")));
+        assert!(!may(&book, &alice, "-|D", Some("#dev")));
+        assert!(!may(&book, &alice, "D", Some("#ops{1}")), "not global");
+        assert!(may(&book, &alice, "-|D", None));
+        assert!(!may(&book, &alice, "-|E", None), "another network's");
+    }
+
+    #[test]
+    fn in_private_global_flags_count_for_the_channel_section_too() {
+        let book = book(&[User::with_account("alice", "net", "alice", "o").unwrap()]);
+        assert!(may(&book, &actor(Some("alice")), "-|o", None));
+        assert!(!may(&book, &actor(Some("alice")), "-|o", Some("#ops")));
+    }
+
+    #[test]
+    fn a_role_gives_its_flags_and_an_unknown_role_denies_everything() {
+        let mut alice = User::with_account("alice", "net", "alice", "v").unwrap();
+        alice.roles.push("deployer".to_owned());
+        let book = book(&[alice]);
+        assert!(!may(&book, &actor(Some("alice")), "v", Some("#ops")));
+        let roles = BTreeMap::from([("deployer".to_owned(), "D".to_owned())]);
+        book.configure(&Settings { roles, ..Settings::default() }).unwrap();
+        assert!(may(&book, &actor(Some("alice")), "D", Some("#ops")));
+        let bad = Settings { hostmask_flags: "1".to_owned(), ..Settings::default() };
+        assert_eq!(book.configure(&bad).unwrap_err().0, "hostmask_flags");
+        assert!(may(&book, &actor(Some("alice")), "D", Some("#ops")), "bad settings change nothing");
+    }
+
+    #[test]
+    fn an_account_or_a_certificate_is_one_users_only() {
+        let book = book(&[User::with_account("alice", "net", "shared", "").unwrap()]);
+        let thief = User::with_account("mallory", "net", "SHARED", "n").unwrap();
+        assert!(matches!(book.put(thief), Err(UserFault::Taken { handle, .. }) if handle == "alice"));
+        assert!(book.remove("ALICE") && book.get("alice").is_none());
+    }
+
+    #[test]
+    fn a_certificate_and_a_login_vouch_and_the_console_may_everything() {
+        let mut alice = User::new("alice").unwrap();
+        alice.add_cert(&"ab".repeat(32)).unwrap();
+        alice.change_flags("D").unwrap();
+        let book = book(&[alice]);
+        assert!(may(&book, &Actor { cert: Some("ab".repeat(32)), ..actor(None) }, "D", Some("#ops")));
+        assert!(may(&book, &Actor { login: Some("alice".to_owned()), ..actor(None) }, "D", Some("#ops")));
+        assert!(may(&book, &Actor { login: Some("console".to_owned()), ..actor(None) }, "n&n", Some("#ops")));
+        assert!(!may(&book, &Actor { login: Some("deleted".to_owned()), ..actor(None) }, "D", Some("#ops")));
+    }
+}
