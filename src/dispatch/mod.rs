@@ -1,1 +1,15 @@
-//! Deciding: event, bind table and users to calls. Pure; it never awaits.
+//! Deciding: which handlers an event is for, and whether this person may. It never waits and knows no server.
+
+mod bind;
+mod cooldown;
+mod decide;
+mod kinds;
+mod table;
+mod usage;
+
+pub use bind::{Bind, BindFault, NewBind};
+pub use cooldown::Cooldowns;
+pub use decide::{Decision, Denied, Step, decide};
+pub use kinds::{Kinds, closest};
+pub use table::{BindRow, BindTable, Index};
+pub use usage::{Usage, UsageError, UsageFault};

@@ -1,0 +1,57 @@
+//! Which kinds of bind there are.
+
+use std::collections::BTreeMap;
+
+use masterchief_contract::{Kind, KindSpec};
+
+/// The kinds of a bot, from the lists of its rooms.
+#[derive(Debug)]
+pub struct Kinds {
+    by_name: BTreeMap<&'static str, &'static KindSpec>,
+}
+
+impl Kinds {
+    /// The kinds of these lists. Of a name that stands in two lists the last counts.
+    pub fn new(lists: &[&'static [KindSpec]]) -> Kinds {
+        let rows = lists.iter().flat_map(|list| list.iter());
+        Kinds { by_name: rows.map(|spec| (spec.kind.name(), spec)).collect() }
+    }
+
+    /// The row of a kind.
+    pub fn get(&self, name: &str) -> Option<&'static KindSpec> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The row of a kind that is known to exist.
+    pub fn spec(&self, kind: Kind) -> Option<&'static KindSpec> {
+        self.get(kind.name())
+    }
+
+    /// All rows, by name.
+    pub fn all(&self) -> impl Iterator<Item = &'static KindSpec> + use<'_> {
+        self.by_name.values().copied()
+    }
+}
+
+/// The name that was probably meant, if one is near.
+pub fn closest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let asked = asked.to_lowercase();
+    let near = |name: &str| strsim::damerau_levenshtein(&asked, &name.to_lowercase());
+    let limit = (asked.chars().count() / 3).clamp(1, 3);
+    names.map(|name| (near(name), name)).filter(|(distance, _)| *distance <= limit).min().map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognised_and_another_word_is_not() {
+        let names = ["deploy", "status", "--force"];
+        let close = |asked| closest(asked, names.into_iter());
+        assert_eq!(close("depoly"), Some("deploy"));
+        assert_eq!(close("--forse"), Some("--force"));
+        assert_eq!(close("rollback"), None);
+        assert_eq!(close(""), None);
+    }
+}
