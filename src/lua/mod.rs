@@ -1,1 +1,15 @@
-//! Luau scripts: one sandboxed VM a script, one thread a VM.
+//! Luau scripts: each its own VM on its own thread, under limits, reloaded as a whole.
+
+mod api;
+mod event;
+mod handler;
+mod limits;
+mod script;
+mod services;
+mod settings;
+mod value;
+mod vm;
+
+pub use script::{LoadError, Loaded, Placement, Script, ScriptStatus};
+pub use services::{Services, World};
+pub use settings::Settings;

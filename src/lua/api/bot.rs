@@ -1,0 +1,263 @@
+//! `bot`: binding, saying, joining.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use masterchief_contract::{Action, BindId, BindOptions, CaseMap, Cooldown, FlagScope, How, Missed};
+use mlua::{Function, Lua, MultiValue, Table, UserData, UserDataMethods};
+
+use super::super::handler::{Entry, LuaHandler};
+use super::super::value::{self, Fail, Options, Sign};
+use super::super::vm::{Declared, Vm};
+use super::super::event;
+use super::{effect, vm};
+use crate::dispatch::NewBind;
+use crate::users::FlagMask;
+
+/// The ways to say something, as methods of an event. `reply` puts the nick in front.
+pub(in super::super) const WAYS: &[(&str, Option<How>)] =
+    &[("reply", None), ("say", Some(How::Say)), ("notice", Some(How::Notice)), ("act", Some(How::Act))];
+
+/// What `bot.bind` returns.
+struct Handle {
+    vm: std::sync::Weak<Vm>,
+    place: Place,
+}
+
+/// Where a bind is.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Declared while loading: its place in the list.
+    Declared(usize),
+    /// Made while running.
+    Bound(BindId),
+}
+
+impl UserData for Handle {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("unbind", |_, handle, ()| handle.unbind());
+    }
+}
+
+impl Handle {
+    fn unbind(&self) -> mlua::Result<bool> {
+        let Some(vm) = self.vm.upgrade() else { return Ok(false) };
+        match self.place {
+            Place::Bound(id) => Ok(vm.services.table.unbind(id)),
+            Place::Declared(at) => {
+                let mut declared = vm.declared();
+                if vm.loading.load(Ordering::Relaxed) {
+                    return Ok(declared.binds.get_mut(at).and_then(Option::take).is_some());
+                }
+                let id = declared.ids.get_mut(at).and_then(Option::take);
+                drop(declared);
+                Ok(id.is_some_and(|id| vm.services.table.unbind(id)))
+            }
+        }
+    }
+}
+
+/// The module.
+pub(super) fn module(lua: &Lua, vm: &Arc<Vm>) -> mlua::Result<Table> {
+    let bot = lua.create_table()?;
+    bot.set("STOP", lua.create_userdata(Sign::Stop)?)?;
+    bot.set("PASS", lua.create_userdata(Sign::Pass)?)?;
+    bot.set("script", vm.name.as_str())?;
+    bot.set("version", env!("CARGO_PKG_VERSION"))?;
+    let block = vm.services.blocks.get(vm.name.trim_end_matches(".lua"));
+    bot.set("config", block.map(|block| value::from_json(lua, block)).transpose()?)?;
+    bot.set("bind", lua.create_function(bind)?)?;
+    bot.set("unbind", lua.create_function(|_, handle: mlua::UserDataRef<Handle>| handle.unbind())?)?;
+    bot.set("fail", lua.create_function(fail)?)?;
+    for (name, how) in [("say", How::Say), ("to", How::Say), ("notice", How::Notice), ("act", How::Act)] {
+        bot.set(name, saying(lua, name, how)?)?;
+    }
+    bot.set("join", lua.create_async_function(join)?)?;
+    bot.set("part", lua.create_async_function(part)?)?;
+    bot.set("raw", lua.create_async_function(raw)?)?;
+    bot.set("networks", lua.create_function(|lua, ()| Ok(self::vm(lua)?.services.world.networks()))?)?;
+    bot.set("nick", lua.create_function(|lua, network: Option<String>| {
+        let vm = self::vm(lua)?;
+        let network = network.unwrap_or_else(|| vm.network());
+        Ok(vm.services.world.nick(&network))
+    })?)?;
+    bot.set("channels", lua.create_function(|lua, network: Option<String>| {
+        let vm = self::vm(lua)?;
+        let network = network.unwrap_or_else(|| vm.network());
+        Ok(vm.services.world.channels(&network))
+    })?)?;
+    bot.set("users", lua.create_function(users)?)?;
+    bot.set("topic", lua.create_function(|lua, target: String| {
+        let vm = self::vm(lua)?;
+        let (network, channel) = vm.place(&target);
+        Ok(vm.services.world.channel(&network, &channel).map(|(topic, _)| topic))
+    })?)?;
+    bot.set("caps", lua.create_function(caps)?)?;
+    bot.set("on_load", lua.create_function(|lua, f: Function| declare(lua, "bot.on_load", |d| d.on_load.push(f)))?)?;
+    bot.set("on_unload", lua.create_function(|lua, f: Function| declare(lua, "bot.on_unload", |d| d.on_unload.push(f)))?)?;
+    Ok(bot)
+}
+
+/// `bot.bind(kind, flags, mask, handler [, options])`.
+fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
+    const FORM: &str = "bot.bind(kind, flags, mask, handler [, options])";
+    let wrong = |what: &str| mlua::Error::runtime(format!("{what}; write {FORM}"));
+    let mut args = args.into_iter();
+    let mut word = |what: &str| match args.next() {
+        Some(mlua::Value::String(text)) => Ok(text.to_string_lossy()),
+        Some(other) => Err(wrong(&format!("{what} is a string, not a {}", other.type_name()))),
+        None => Err(wrong(&format!("{what} is missing"))),
+    };
+    let (kind, flags, mask) = (word("kind")?, word("flags")?, word("mask")?);
+    let function = match args.next() {
+        Some(mlua::Value::Function(function)) => function,
+        Some(other) => return Err(wrong(&format!("the handler is a function, not a {}", other.type_name()))),
+        None => return Err(wrong("the handler is missing")),
+    };
+    let options = match args.next() {
+        None | Some(mlua::Value::Nil) => None,
+        Some(mlua::Value::Table(table)) => Some(table),
+        Some(other) => return Err(wrong(&format!("the options are a table, not a {}", other.type_name()))),
+    };
+    let options = bind_options(options)?;
+    let vm = vm(lua)?;
+    let line = function.info().line_defined.unwrap_or(0);
+    let entry = Entry { function, origin: Arc::from(format!("{}:{line}", vm.name)) };
+    let handler = Arc::new(LuaHandler::new(&vm, entry));
+    let new = NewBind::parse(&vm.services.kinds, &kind, &flags, &mask, options, handler)
+        .map_err(|fault| mlua::Error::runtime(fault.to_string()))?;
+    let weak = Arc::downgrade(&vm);
+    if vm.loading.load(Ordering::Relaxed) {
+        let mut declared = vm.declared();
+        declared.binds.push(Some(new));
+        return Ok(Handle { vm: weak, place: Place::Declared(declared.binds.len() - 1) });
+    }
+    Ok(Handle { vm: weak, place: Place::Bound(vm.services.table.bind(&vm.name, new)) })
+}
+
+fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
+    let mut options = Options::new("bot.bind", table);
+    let aliases: Option<Vec<String>> = options.take("aliases")?;
+    let bound = BindOptions {
+        usage: options.take("usage")?,
+        help: options.take("help")?,
+        aliases: aliases.unwrap_or_default(),
+        cooldown: match options.take::<mlua::Value>("cooldown")? {
+            None | Some(mlua::Value::Nil) => Cooldown::default(),
+            Some(mlua::Value::Table(table)) => {
+                let mut parts = Options::new("cooldown", Some(table));
+                let cooldown = Cooldown {
+                    user: parts.duration("user")?,
+                    channel: parts.duration("channel")?,
+                    global: parts.duration("global")?,
+                };
+                parts.done()?;
+                cooldown
+            }
+            Some(time) => Cooldown { user: Some(value::duration("cooldown", &time)?), ..Cooldown::default() },
+        },
+        timeout: options.duration("timeout")?,
+        tz: options.take("tz")?,
+        missed: match options.take::<String>("missed")?.as_deref() {
+            None | Some("skip") => Missed::Skip,
+            Some("once") => Missed::Once,
+            Some("all") => Missed::All,
+            Some(other) => {
+                return Err(mlua::Error::runtime(format!("missed is \"skip\", \"once\" or \"all\", not {other:?}")));
+            }
+        },
+        overlap: options.take::<bool>("overlap")?.unwrap_or(false),
+    };
+    options.done()?;
+    Ok(bound)
+}
+
+fn declare(lua: &Lua, what: &str, add: impl FnOnce(&mut Declared)) -> mlua::Result<()> {
+    let vm = vm(lua)?;
+    if !vm.loading.load(Ordering::Relaxed) {
+        return Err(mlua::Error::runtime(format!("{what} belongs at the top level of the script")));
+    }
+    add(&mut vm.declared());
+    Ok(())
+}
+
+/// `bot.caps{ http = {"api.example.net"}, sh = {"git"} }`.
+fn caps(lua: &Lua, table: Table) -> mlua::Result<()> {
+    let mut options = Options::new("bot.caps", Some(table));
+    let http: Option<Vec<String>> = options.take("http")?;
+    let sh: Option<Vec<String>> = options.take("sh")?;
+    options.done()?;
+    declare(lua, "bot.caps", |declared| {
+        declared.hosts.extend(http.unwrap_or_default());
+        declared.commands.extend(sh.unwrap_or_default());
+    })
+}
+
+/// `bot.fail(text)` raises; the text is for the person.
+fn fail(lua: &Lua, text: mlua::Value) -> mlua::Result<()> {
+    Err(mlua::Error::external(Fail(value::text(lua, "bot.fail", text)?)))
+}
+
+fn saying(lua: &Lua, name: &'static str, how: How) -> mlua::Result<Function> {
+    lua.create_async_function(move |lua, (target, text): (String, mlua::Value)| async move {
+        effect(&lua, &format!("bot.{name}"))?;
+        let text = value::text(&lua, "bot.say", text)?;
+        let vm = vm(&lua)?;
+        let (network, target) = vm.place(&target);
+        perform(&vm, Action::Say { network, target, text, how }).await
+    })
+}
+
+async fn join(lua: Lua, (target, key): (String, Option<String>)) -> mlua::Result<()> {
+    effect(&lua, "bot.join")?;
+    let vm = vm(&lua)?;
+    let (network, channel) = vm.place(&target);
+    perform(&vm, Action::Join { network, channel, key }).await
+}
+
+async fn part(lua: Lua, (target, reason): (String, Option<String>)) -> mlua::Result<()> {
+    effect(&lua, "bot.part")?;
+    let vm = vm(&lua)?;
+    let (network, channel) = vm.place(&target);
+    perform(&vm, Action::Part { network, channel, reason: reason.unwrap_or_default() }).await
+}
+
+/// `bot.raw(command, params... )`: a command of IRC, composed safely, on the network of the event.
+async fn raw(lua: Lua, (command, params): (String, mlua::Variadic<String>)) -> mlua::Result<()> {
+    effect(&lua, "bot.raw")?;
+    let vm = vm(&lua)?;
+    let network = vm.network();
+    perform(&vm, Action::Send { network, command, params: params.to_vec() }).await
+}
+
+async fn perform(vm: &Arc<Vm>, action: Action) -> mlua::Result<()> {
+    vm.services.outlet.perform(action).await.map_err(mlua::Error::external)
+}
+
+/// `bot.users(channel)`: a list of `{nick, user, host, account, status}`.
+fn users(lua: &Lua, target: String) -> mlua::Result<Vec<Table>> {
+    let vm = vm(lua)?;
+    let (network, channel) = vm.place(&target);
+    let mut out = Vec::new();
+    for member in vm.services.world.members(&network, &channel) {
+        let row = lua.create_table_with_capacity(0, 5)?;
+        row.raw_set("nick", member.nick)?;
+        row.raw_set("user", member.user)?;
+        row.raw_set("host", member.host)?;
+        row.raw_set("account", member.account)?;
+        row.raw_set("status", member.status)?;
+        out.push(row);
+    }
+    Ok(out)
+}
+
+/// `ev:can(flags)`: whether who did it holds these flags here and now.
+pub(in super::super) fn can(lua: &Lua, (ev, flags): (Table, String)) -> mlua::Result<bool> {
+    let event = event::of(&ev, "can")?;
+    let mask = FlagMask::parse(&flags).map_err(|fault| mlua::Error::runtime(format!("flags {flags:?}, {fault}")))?;
+    let vm = vm(lua)?;
+    let standing = vm.services.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+    let scope = if event.private() { FlagScope::AnyChannel } else { FlagScope::Channel };
+    let casemap: CaseMap = event.casemap;
+    Ok(standing.allows(&mask, scope, &event.network, event.chan(), casemap))
+}

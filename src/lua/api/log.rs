@@ -1,0 +1,42 @@
+//! `log`: words for the operators, with the script's name.
+
+use std::sync::Arc;
+
+use mlua::{Lua, Table, Variadic};
+
+use super::super::vm::Vm;
+use super::vm;
+
+/// The longest line.
+const LINE_MAX: usize = 4096;
+
+/// The module; `print` is `log.info`.
+pub(super) fn module(lua: &Lua, _vm: &Arc<Vm>) -> mlua::Result<Table> {
+    let log = lua.create_table()?;
+    log.set("debug", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::debug!(script, "{text}"); Ok(()) })?)?;
+    log.set("info", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::info!(script, "{text}"); Ok(()) })?)?;
+    log.set("warn", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::warn!(script, "{text}"); Ok(()) })?)?;
+    log.set("error", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::error!(script, "{text}"); Ok(()) })?)?;
+    Ok(log)
+}
+
+/// The script and what it says: words with blanks between, tables as JSON.
+fn line(lua: &Lua, words: Variadic<mlua::Value>) -> mlua::Result<(String, String)> {
+    let mut parts = Vec::with_capacity(words.len());
+    for word in words.iter() {
+        let json = match word {
+            mlua::Value::Table(_) => super::super::value::json(lua, "the table", word.clone()).ok(),
+            _ => None,
+        };
+        parts.push(match json {
+            Some(json) => json.to_string(),
+            None => word.to_string()?,
+        });
+    }
+    let mut text = parts.join(" ");
+    if text.len() > LINE_MAX {
+        let end = (0..=LINE_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    Ok((vm(lua)?.name.clone(), text))
+}

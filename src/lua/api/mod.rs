@@ -1,0 +1,48 @@
+//! The modules that scripts see. A new one is a file here and a row in [`MODULES`].
+
+pub(super) mod bot;
+mod fmt;
+mod http;
+mod json;
+mod kv;
+mod log;
+mod sh;
+mod time;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mlua::{Lua, Table};
+
+use super::vm::Vm;
+
+/// A module: its global name and what makes it.
+type Module = (&'static str, fn(&Lua, &Arc<Vm>) -> mlua::Result<Table>);
+
+/// The modules, by global name.
+pub(super) const MODULES: &[Module] = &[
+    ("bot", bot::module),
+    ("fmt", fmt::module),
+    ("http", http::module),
+    ("json", json::module),
+    ("kv", kv::module),
+    ("log", log::module),
+    ("sh", sh::module),
+    ("time", time::module),
+];
+
+/// The VM that this Lua state belongs to.
+pub(super) fn vm(lua: &Lua) -> mlua::Result<Arc<Vm>> {
+    let vm = lua.app_data_ref::<Arc<Vm>>();
+    vm.map(|vm| Arc::clone(&vm)).ok_or_else(|| mlua::Error::runtime("this state is no script"))
+}
+
+/// Refuses what acts on the world while the script is only being loaded: if the load fails, nothing has happened.
+pub(super) fn effect(lua: &Lua, what: &str) -> mlua::Result<()> {
+    if vm(lua)?.loading.load(Ordering::Relaxed) {
+        return Err(mlua::Error::runtime(format!(
+            "{what} acts on the world, and the top level of a script only declares; move it into a handler or bot.on_load"
+        )));
+    }
+    Ok(())
+}

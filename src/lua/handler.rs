@@ -1,0 +1,80 @@
+//! A function of a script as a handler.
+
+use std::sync::Arc;
+
+use masterchief_contract::{Event, Future, Handler, HandlerError, HandlerResult};
+use mlua::Function;
+use tokio::sync::{mpsc, oneshot};
+
+use super::script::Job;
+use super::value::Fail;
+use super::vm::Vm;
+
+/// A function and where it stands.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) function: Function,
+    /// `deploy.lua:12`.
+    pub(super) origin: Arc<str>,
+}
+
+/// Hands events to the script's own task.
+pub(super) struct LuaHandler {
+    entry: Entry,
+    jobs: Option<mpsc::Sender<Job>>,
+}
+
+impl LuaHandler {
+    pub(super) fn new(vm: &Arc<Vm>, entry: Entry) -> LuaHandler {
+        LuaHandler { entry, jobs: vm.jobs.upgrade() }
+    }
+}
+
+impl Handler for LuaHandler {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Call { entry: self.entry.clone(), event, answer };
+        let jobs = self.jobs.clone();
+        // Handed over here and now if there is room, so that calls begin in the order of events.
+        let waiting = match jobs {
+            None => Some(Err(gone())),
+            Some(jobs) => match jobs.try_send(job) {
+                Ok(()) => None,
+                Err(mpsc::error::TrySendError::Full(job)) => Some(Ok((jobs, job))),
+                Err(mpsc::error::TrySendError::Closed(_)) => Some(Err(gone())),
+            },
+        };
+        Box::pin(async move {
+            match waiting {
+                None => {}
+                Some(Ok((jobs, job))) => jobs.send(job).await.map_err(|_| gone())?,
+                Some(Err(fault)) => return Err(fault),
+            }
+            answered.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+
+    fn origin(&self) -> String {
+        self.entry.origin.to_string()
+    }
+}
+
+fn gone() -> HandlerError {
+    HandlerError::internal("the script has ended")
+}
+
+/// A script's failure: words for the person, or a fault for the operators.
+pub(super) fn failure(fault: &mlua::Error) -> HandlerError {
+    match words_for_person(fault) {
+        Some(words) => HandlerError::User(words),
+        None => HandlerError::internal(fault.to_string()),
+    }
+}
+
+fn words_for_person(fault: &mlua::Error) -> Option<String> {
+    match fault {
+        mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } => words_for_person(cause),
+        mlua::Error::ExternalError(inner) => inner.downcast_ref::<Fail>().map(|fail| fail.0.clone()),
+        _ => None,
+    }
+}

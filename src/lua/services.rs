@@ -1,0 +1,57 @@
+//! What a script is given to act with. The bot fills it in; a test fills in doubles.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use masterchief_contract::{Clock, Outlet};
+use serde_json::Value;
+
+use super::settings::Settings;
+use crate::dispatch::{BindTable, Kinds};
+use crate::executors::{Http, Shell};
+use crate::irc::Member;
+use crate::store::Store;
+use crate::users::Book;
+
+/// Everything a script may reach.
+#[derive(Clone)]
+pub struct Services {
+    /// Where actions go.
+    pub outlet: Arc<dyn Outlet>,
+    /// What is known of the networks.
+    pub world: Arc<dyn World>,
+    /// What scripts keep.
+    pub store: Store,
+    /// The time of day.
+    pub clock: Clock,
+    /// The kinds that can be bound.
+    pub kinds: Arc<Kinds>,
+    /// Where binds made while running go.
+    pub table: BindTable,
+    /// Who people are.
+    pub book: Book,
+    /// HTTP for those who declare hosts.
+    pub http: Arc<dyn Http>,
+    /// Commands for those who declare them.
+    pub shell: Arc<dyn Shell>,
+    /// The limits of each script.
+    pub settings: Settings,
+    /// Where `require` looks.
+    pub folder: PathBuf,
+    /// The blocks of the configuration that belong to scripts, by file name without `.lua`.
+    pub blocks: Arc<std::collections::BTreeMap<String, Value>>,
+}
+
+/// What is known of the networks. An empty network name means the only one there is.
+pub trait World: Send + Sync + 'static {
+    /// The networks' names.
+    fn networks(&self) -> Vec<String>;
+    /// The bot's nick on a network.
+    fn nick(&self, network: &str) -> Option<String>;
+    /// The channels the bot is in.
+    fn channels(&self, network: &str) -> Vec<String>;
+    /// The members of a channel.
+    fn members(&self, network: &str, channel: &str) -> Vec<Member>;
+    /// The topic and modes of a channel the bot is in.
+    fn channel(&self, network: &str, channel: &str) -> Option<(String, String)>;
+}
