@@ -1,1 +1,50 @@
-//! Assembly: starts the rooms, runs the street, reloads, shuts down.
+//! The bot: puts the rooms together, runs the street through them, reloads and shuts down.
+
+mod audit;
+mod bench;
+mod builder;
+mod builtin;
+mod calls;
+mod dry;
+mod fakenet;
+mod inflight;
+mod names;
+mod outbox;
+mod people;
+mod schedules;
+mod scripts;
+mod started;
+mod street;
+mod testbot;
+mod watch;
+mod words;
+
+use crate::dispatch::Kinds;
+
+pub use bench::run_tests;
+pub use builder::{Builder, Rules};
+pub use dry::{DryRun, dry_run};
+pub use fakenet::{FakeNet, Heard};
+pub use people::{PeopleError, read_users, row_of, user_of};
+pub use scripts::{Reloaded, script_files, test_files};
+pub use started::{PutError, StartError, Started, Status};
+pub use testbot::{CHANNEL, NETWORK, TestBot, TestUser};
+pub use watch::watch;
+
+/// Where a bot begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Bot;
+
+impl Bot {
+    /// A bot that knows nobody and is nowhere yet.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
+/// The kinds that this bot knows: of IRC, and of each source.
+pub fn kinds() -> Kinds {
+    let mut lists = vec![crate::irc::KINDS];
+    lists.extend(masterchief_bindings::KINDS);
+    Kinds::new(&lists)
+}

@@ -1,1 +1,128 @@
-//! The command line, one file a subcommand.
+//! The command line: one file a subcommand.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.
+
+mod binds;
+mod check;
+mod completions;
+mod logging;
+mod new;
+mod output;
+mod repl;
+mod run;
+mod scripts;
+mod test;
+mod users;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// What went wrong with the command line or the configuration.
+const WRONG_INPUT: u8 = 2;
+
+/// An Eggdrop-style ChatOps bot for IRC. Without a command it runs, with a console on the terminal.
+#[derive(Debug, Parser)]
+#[command(name = "masterchief", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, clap::Args)]
+struct Common {
+    /// A project folder, a folder with `global/config.yaml` in it, or one file
+    #[arg(long, short, global = true, value_name = "PATH", env = "MASTERCHIEF_CONFIG")]
+    config: Option<PathBuf>,
+    /// The environment, a file in `config/environments`
+    #[arg(long, short, global = true, value_name = "NAME", env = "MASTERCHIEF_ENV")]
+    env: Option<String>,
+    /// Prints for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the bot
+    Run(run::Args),
+    /// Makes a new project: a folder with a configuration, a script and its test
+    New(new::Args),
+    /// Checks the configuration and the scripts without connecting
+    Check(check::Args),
+    /// Runs the scripts' tests
+    Test(test::Args),
+    /// Tries scripts on the terminal; a saved script is loaded at once
+    Repl(repl::Args),
+    /// Lists and changes the people the bot knows
+    Users(users::Args),
+    /// Lists the scripts
+    Scripts(scripts::Args),
+    /// Lists the binds, or the kinds of bind
+    Binds(binds::Args),
+    /// Tells the version
+    Version(version::Args),
+    /// Prints a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Why a command did not do what it was asked. It has been told already where it is only an exit code.
+type Done = anyhow::Result<ExitCode>;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let done = match command.unwrap_or(Command::Run(run::Args::default())) {
+        Command::Run(args) => run::run(&common, &args),
+        Command::New(args) => new::run(&common, &args),
+        Command::Check(args) => check::run(&common, &args),
+        Command::Test(args) => test::run(&common, &args),
+        Command::Repl(args) => repl::run(&common, &args),
+        Command::Users(args) => users::run(&common, args),
+        Command::Scripts(args) => scripts::run(&common, &args),
+        Command::Binds(args) => binds::run(&common, &args),
+        Command::Version(args) => version::run(&common, &args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(fault) => {
+            // The reader of our output may have gone; then there is nobody to tell.
+            let gone = fault
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe);
+            if !gone {
+                output::fault(&format!("{fault:#}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Common {
+    /// The configuration; its faults are told and become the exit code.
+    fn config(&self) -> Result<Config, ExitCode> {
+        self.config_at(None)
+    }
+
+    /// The configuration of a project named on the command line, else the one of `--config`.
+    fn config_at(&self, project: Option<&std::path::Path>) -> Result<Config, ExitCode> {
+        let path = project.or(self.config.as_deref());
+        config::load(path, self.env.as_deref()).map_err(|faults| {
+            faults.iter().for_each(|fault| output::fault(&fault.to_string()));
+            ExitCode::from(WRONG_INPUT)
+        })
+    }
+}
+
+/// A runtime for a command.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

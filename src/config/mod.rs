@@ -1,1 +1,429 @@
-//! Configuration in three levels: read, merged, checked, with the place of every fault.
+//! The configuration: three levels, deeply merged, strict. Each room owns its block; no room knows this one.
+//!
+//! 1. `config/global/config.yaml`
+//! 2. `config/environments/ENV.yaml`, chosen by `--env` or `MASTERCHIEF_ENV`
+//! 3. `config/scripts/NAME.yaml`, a script's own block, which it sees as `bot.config`
+
+mod read;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{irc, lua, users};
+use tree::Node;
+
+pub use tree::{ConfigFault, Spot};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The networks, by a name of one's own. It stands in accounts (`libera/alice`) and targets (`libera/#ops`).
+    pub networks: BTreeMap<String, irc::Settings>,
+    /// The folder for records. Relative paths begin at the project's folder.
+    pub data: PathBuf,
+    /// Roles, and what a hostmask grants.
+    pub users: users::Settings,
+    /// Scripts and their limits.
+    pub scripts: Scripts,
+    /// How people and calls are treated.
+    pub replies: Replies,
+    /// What is logged.
+    pub log: Log,
+    /// Where this came from.
+    #[serde(skip)]
+    pub source: Source,
+}
+
+/// Where scripts are and what they may use up.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scripts {
+    /// Their folder.
+    pub folder: PathBuf,
+    /// The limits of each.
+    pub limits: lua::Settings,
+    /// A block for each script, by file name without `.lua`.
+    pub settings: BTreeMap<String, Value>,
+}
+
+/// How people and calls are treated.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replies {
+    /// How long a call may take unless its bind says otherwise.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Whether a `pub` is skipped when a `pubm` matched, Eggdrop's `exclusive-binds`.
+    pub exclusive_binds: bool,
+    /// Whether a person who is refused is told what is missing.
+    pub tell_denied: bool,
+    /// How long shutdown waits for running calls.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// As `RUST_LOG`, which wins: `info`, `masterchief=debug,warn`.
+    pub level: Option<String>,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Where a configuration came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The folder that relative paths begin at.
+    pub project: PathBuf,
+    /// The files that were read, or would be if they were there: what to watch.
+    pub files: Vec<PathBuf>,
+    /// Whether any of them was there.
+    pub found: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            networks: BTreeMap::new(),
+            data: PathBuf::from("data"),
+            users: users::Settings::default(),
+            scripts: Scripts::default(),
+            replies: Replies::default(),
+            log: Log::default(),
+            source: Source::default(),
+        }
+    }
+}
+
+impl Default for Scripts {
+    fn default() -> Scripts {
+        Scripts {
+            folder: PathBuf::from("scripts"),
+            limits: lua::Settings::default(),
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Replies {
+    fn default() -> Replies {
+        Replies {
+            timeout: Duration::from_secs(60),
+            exclusive_binds: false,
+            tell_denied: true,
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Reads the configuration at `path`: a file, a folder with `global/` in it, or a project with `config/` in it. Without
+/// a path the project is the current folder, and need not have any.
+///
+/// All faults that can be found at once are given.
+pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Vec<ConfigFault>> {
+    let levels = levels(path, environment).map_err(|fault| vec![fault])?;
+    let mut tree = Node::empty(&levels.project);
+    let mut found = false;
+    for file in &levels.files {
+        let Some(node) = read_file(file).map_err(|fault| vec![fault])? else {
+            continue;
+        };
+        tree = tree.merged(node);
+        found = true;
+    }
+    for (name, file) in &levels.scripts {
+        let Some(node) = read_file(file).map_err(|fault| vec![fault])? else {
+            continue;
+        };
+        tree = tree.put(&["scripts", "settings", name], node);
+    }
+    let tree = tree.filled(&levels.project).map_err(|fault| vec![fault])?;
+    let mut config: Config = read::read(&tree).map_err(|fault| vec![fault])?;
+    let faults = check(&config, &tree);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    place(&mut config, &levels.project);
+    let mut files = levels.files;
+    files.extend(levels.scripts.into_iter().map(|(_, file)| file));
+    config.source = Source {
+        project: levels.project,
+        files,
+        found,
+    };
+    Ok(config)
+}
+
+/// The files of a configuration.
+struct Levels {
+    project: PathBuf,
+    files: Vec<PathBuf>,
+    scripts: Vec<(String, PathBuf)>,
+}
+
+fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, ConfigFault> {
+    let fault = |message: String| ConfigFault { spot: None, message };
+    let given = path.unwrap_or(Path::new("."));
+    if path.is_some() && !given.exists() {
+        return Err(fault(format!("{}: there is no such file or folder", given.display())));
+    }
+    if given.is_file() {
+        let project = given
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        return Ok(Levels {
+            project: project.to_owned(),
+            files: vec![given.to_owned()],
+            scripts: Vec::new(),
+        });
+    }
+    let is_config = given.join("global").is_dir();
+    let folder = if is_config {
+        given.to_owned()
+    } else {
+        given.join("config")
+    };
+    let project = match given.parent() {
+        Some(parent) if is_config && !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ if is_config => PathBuf::from("."),
+        _ => given.to_owned(),
+    };
+    let mut files = vec![folder.join("global/config.yaml")];
+    if let Some(name) = environment {
+        let file = folder.join("environments").join(format!("{name}.yaml"));
+        if !file.is_file() {
+            return Err(fault(format!(
+                "there is no environment {name}: {} is missing",
+                file.display()
+            )));
+        }
+        files.push(file);
+    }
+    let mut scripts = Vec::new();
+    for entry in std::fs::read_dir(folder.join("scripts"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let file = entry.path();
+        if file.extension().is_some_and(|extension| extension == "yaml") {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            scripts.push((name, file));
+        }
+    }
+    scripts.sort();
+    Ok(Levels {
+        project,
+        files,
+        scripts,
+    })
+}
+
+fn read_file(file: &Path) -> Result<Option<Node>, ConfigFault> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Node::parse(file, &text).map(Some),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(fault) => Err(ConfigFault {
+            spot: None,
+            message: format!("{}: {fault}", file.display()),
+        }),
+    }
+}
+
+/// What is wrong beyond the grammar, with its place.
+fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
+    let mut faults = Vec::new();
+    for (name, settings) in &config.networks {
+        if name.is_empty() || name == crate::partyline::NETWORK || name.contains(['/', ' ', ',']) {
+            let spot = tree.spot_of(&["networks", name]);
+            faults.push(ConfigFault::at(
+                &spot,
+                format!("{name:?} cannot name a network: one word without /, and not `console`"),
+            ));
+        }
+        for (key, message) in settings.faults() {
+            let spot = tree.spot_of(&["networks", name, key]);
+            faults.push(ConfigFault::at(&spot, format!("networks.{name}.{key}: {message}")));
+        }
+    }
+    if let Err((key, fault)) = config.users.check() {
+        let path: Vec<&str> = std::iter::once("users").chain(key.split('.')).collect();
+        faults.push(ConfigFault::at(&tree.spot_of(&path), format!("users.{key}, {fault}")));
+    }
+    if config.scripts.limits.memory < 1 << 20 {
+        let spot = tree.spot_of(&["scripts", "limits", "memory"]);
+        faults.push(ConfigFault::at(
+            &spot,
+            "scripts.limits.memory: a script needs at least 1048576 bytes",
+        ));
+    }
+    if config.replies.timeout.is_zero() {
+        faults.push(ConfigFault::at(
+            &tree.spot_of(&["replies", "timeout"]),
+            "replies.timeout: must be longer than nothing",
+        ));
+    }
+    faults
+}
+
+/// Relative paths begin at the project.
+fn place(config: &mut Config, project: &Path) {
+    config.data = project.join(&config.data);
+    config.scripts.folder = project.join(&config.scripts.folder);
+    for settings in config.networks.values_mut() {
+        let tls = &mut settings.tls;
+        for path in [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten() {
+            *path = project.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        let dir = project(&[("config/global/config.yaml", text)]);
+        let faults = load(Some(dir.path()), None).map(|_| ()).unwrap_err();
+        let prefix = format!("{}/config/global/", dir.path().display());
+        faults
+            .iter()
+            .map(|fault| fault.to_string().replace(&prefix, ""))
+            .collect()
+    }
+
+    #[test]
+    fn three_levels_are_merged_deeply_and_the_later_wins() {
+        let dir = project(&[
+            (
+                "config/global/config.yaml",
+                "networks:\n  libera:\n    servers: [\"irc.libera.chat:6697\"]\n    nick: chief\n    channels: [\"#ops\"]\nscripts:\n  settings:\n    deploy: {apps: [web], dry: true}\n",
+            ),
+            (
+                "config/environments/production.yaml",
+                "networks:\n  libera:\n    nick: master\n    channels: [\"#prod\", {name: \"#x\", key: k}]\n",
+            ),
+            ("config/scripts/deploy.yaml", "dry: false\n"),
+        ]);
+        let config = load(Some(dir.path()), Some("production")).unwrap();
+        let libera = &config.networks["libera"];
+        assert_eq!(
+            (libera.nick.as_str(), libera.channels.len(), libera.servers.len()),
+            ("master", 2, 1)
+        );
+        assert_eq!(
+            config.scripts.settings["deploy"],
+            serde_json::json!({"apps": ["web"], "dry": false})
+        );
+        assert_eq!(config.data, dir.path().join("data"));
+        let same = load(Some(&dir.path().join("config")), None).unwrap();
+        assert_eq!(
+            (same.networks["libera"].nick.as_str(), same.source.project),
+            ("chief", dir.path().to_owned())
+        );
+        let missing = load(Some(dir.path()), Some("qa")).unwrap_err();
+        assert!(missing[0].message.contains("no environment qa"));
+    }
+
+    #[test]
+    fn a_fault_is_told_with_file_line_column_and_what_was_meant() {
+        let servers = "    servers: [\"h:1\"]\n";
+        assert_eq!(
+            faults(&format!("networks:\n  a:\n{servers}    chanels: []\n")),
+            ["config.yaml:4:5: there is no key \"chanels\"; did you mean \"channels\"?"]
+        );
+        assert_eq!(
+            faults("network: {}\n"),
+            ["config.yaml:1:1: there is no key \"network\"; did you mean \"networks\"?"]
+        );
+        assert!(
+            faults(&format!("networks:\n  a:\n{servers}    nick: 007\n"))[0]
+                .starts_with("config.yaml:4:11: this is a text")
+        );
+        assert!(
+            faults("networks:\n  a:\n    servers: [\"h:99999\"]\n")[0]
+                .starts_with("config.yaml:3:15: \"h:99999\" is not a server")
+        );
+        assert!(faults("networks: [\n")[0].starts_with("config.yaml:"));
+        assert_eq!(
+            faults("log: {format: jsno}\n"),
+            ["config.yaml:1:15: \"jsno\" is none of the choices; did you mean \"json\"?"]
+        );
+        assert!(faults("data: a\ndata: b\n")[0].contains("config.yaml:"));
+        assert_eq!(faults("replies: {timeout: soon}\n").len(), 1);
+    }
+
+    #[test]
+    fn all_faults_beyond_the_grammar_are_told_at_once() {
+        let told = faults("networks:\n  a:\n    servers: []\n    nick: 9x\nusers:\n  roles: {ops: \"o1\"}\n");
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("config.yaml:3:5: networks.a.servers:"));
+        assert!(
+            told[2].starts_with("config.yaml:6:11: users.roles.ops, column 2"),
+            "{}",
+            told[2]
+        );
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_and_from_files_and_are_never_shown() {
+        let text = "networks:\n  a:\n    servers: [\"h\"]\n    password: \"${file:secret.txt}\"\n    nick: \"${file:bad.txt}\"\n";
+        let dir = project(&[
+            ("config/global/config.yaml", text),
+            ("secret.txt", "hunter2\n"),
+            ("bad.txt", "chief"),
+        ]);
+        let config = load(Some(dir.path()), None).unwrap();
+        assert_eq!(config.networks["a"].password.as_ref().unwrap().reveal(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let servers = project(&[
+            (
+                "config/global/config.yaml",
+                "networks: {a: {servers: [\"${file:s}\"]}}\n",
+            ),
+            ("s", "hunter2:x"),
+        ]);
+        let fault = load(Some(servers.path()), None).unwrap_err()[0].to_string();
+        assert!(!fault.contains("hunter2"), "{fault}");
+        assert!(faults("data: \"${env:MASTERCHIEF_NO_SUCH}\"\n")[0].contains("no variable MASTERCHIEF_NO_SUCH"));
+        assert!(faults("data: \"${vault:x}\"\n")[0].contains("there is no ${vault:...}"));
+    }
+
+    #[test]
+    fn no_configuration_is_a_configuration() {
+        let dir = project(&[]);
+        let config = load(Some(dir.path()), None).unwrap();
+        assert!(config.networks.is_empty() && !config.source.found);
+        assert!(load(Some(&dir.path().join("nothing")), None).is_err());
+    }
+}

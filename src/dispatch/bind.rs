@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use masterchief_contract::{BindId, BindOptions, Cooldown, FlagScope, Handler, KindSpec, Kind, MaskFault, Matching, Missed};
+use masterchief_contract::{
+    BindId, BindOptions, Cooldown, FlagScope, Handler, Kind, KindSpec, MaskFault, Matching, Missed,
+};
 
 use super::kinds::{Kinds, closest};
 use super::usage::{Usage, UsageFault};
@@ -95,6 +97,19 @@ pub struct Bind {
     pub owner: Arc<str>,
     pub(super) spec: &'static KindSpec,
     hits: AtomicU64,
+    running: AtomicU64,
+}
+
+/// A call of a bind that runs; it has ended when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    bind: Arc<Bind>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.bind.running.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl NewBind {
@@ -111,20 +126,36 @@ impl NewBind {
             name: kind.to_owned(),
             suggestion: closest(kind, kinds.all().map(|spec| spec.kind.name())).map(str::to_owned),
         })?;
-        let asked =
-            FlagMask::parse(flags).map_err(|fault| BindFault::Flags { text: flags.to_owned(), fault })?;
+        let asked = FlagMask::parse(flags).map_err(|fault| BindFault::Flags {
+            text: flags.to_owned(),
+            fault,
+        })?;
         if spec.flags == FlagScope::Nobody && !asked.is_open() {
-            return Err(BindFault::NobodysFlags { text: flags.to_owned(), kind: spec.kind });
+            return Err(BindFault::NobodysFlags {
+                text: flags.to_owned(),
+                kind: spec.kind,
+            });
         }
-        (spec.check)(mask).map_err(|fault| BindFault::Mask { text: mask.to_owned(), fault })?;
+        (spec.check)(mask).map_err(|fault| BindFault::Mask {
+            text: mask.to_owned(),
+            fault,
+        })?;
         check_options(spec, &options)?;
         let usage = match &options.usage {
             None => None,
-            Some(text) => {
-                Some(Usage::parse(text).map_err(|fault| BindFault::Usage { text: text.clone(), fault })?)
-            }
+            Some(text) => Some(Usage::parse(text).map_err(|fault| BindFault::Usage {
+                text: text.clone(),
+                fault,
+            })?),
         };
-        Ok(NewBind { spec, flags: asked, mask: Arc::from(mask), options, usage, handler })
+        Ok(NewBind {
+            spec,
+            flags: asked,
+            mask: Arc::from(mask),
+            options,
+            usage,
+            handler,
+        })
     }
 
     /// Its kind.
@@ -139,7 +170,12 @@ impl NewBind {
 }
 
 fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault> {
-    let fault = |name, message: &str| Err(BindFault::Option { name, message: message.to_owned() });
+    let fault = |name, message: &str| {
+        Err(BindFault::Option {
+            name,
+            message: message.to_owned(),
+        })
+    };
     let command = spec.matching == Matching::Word;
     if options.usage.is_some() && !command {
         return fault("usage", "only commands (pub, msg) have arguments");
@@ -148,7 +184,10 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
         return fault("aliases", "only commands (pub, msg) have other words");
     }
     for alias in &options.aliases {
-        (spec.check)(alias).map_err(|fault| BindFault::Option { name: "aliases", message: format!("{alias:?}, {fault}") })?;
+        (spec.check)(alias).map_err(|fault| BindFault::Option {
+            name: "aliases",
+            message: format!("{alias:?}, {fault}"),
+        })?;
     }
     if options.cooldown != Cooldown::default() && spec.flags == FlagScope::Nobody {
         return fault("cooldown", "nobody stands behind this kind of event");
@@ -165,7 +204,10 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
     }
     if let Some(tz) = &options.tz {
         if tz.parse::<chrono_tz::Tz>().is_err() {
-            return fault("tz", &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"));
+            return fault(
+                "tz",
+                &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"),
+            );
         }
     }
     if options.timeout.is_some_and(|timeout| timeout.is_zero()) {
@@ -186,6 +228,7 @@ impl Bind {
             owner: Arc::clone(owner),
             spec: new.spec,
             hits: AtomicU64::new(0),
+            running: AtomicU64::new(0),
         }
     }
 
@@ -207,6 +250,15 @@ impl Bind {
     /// Who wrote its handler: `deploy.lua:12`.
     pub fn origin(&self) -> String {
         self.handler.origin()
+    }
+
+    /// The right to run one more call of it, if fewer than `most` run.
+    pub fn turn(self: &Arc<Bind>, most: u64) -> Option<Turn> {
+        let free = |running| (running < most).then_some(running + 1);
+        self.running
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, free)
+            .ok()?;
+        Some(Turn { bind: Arc::clone(self) })
     }
 
     /// It is called.

@@ -7,7 +7,7 @@ mod kinds;
 mod table;
 mod usage;
 
-pub use bind::{Bind, BindFault, NewBind};
+pub use bind::{Bind, BindFault, NewBind, Turn};
 pub use cooldown::Cooldowns;
 pub use decide::{Decision, Denied, Step, decide};
 pub use kinds::{Kinds, closest};

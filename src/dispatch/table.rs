@@ -22,6 +22,7 @@ struct Inner {
     rows: Mutex<Rows>,
     index: ArcSwap<Index>,
     bound: watch::Sender<Arc<[Bound]>>,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +84,14 @@ impl BindTable {
     /// An empty table.
     pub fn new() -> BindTable {
         let bound = watch::Sender::new(Arc::from([]));
-        BindTable { inner: Arc::new(Inner { rows: Mutex::default(), index: ArcSwap::default(), bound }) }
+        BindTable {
+            inner: Arc::new(Inner {
+                rows: Mutex::default(),
+                index: ArcSwap::default(),
+                bound,
+                changes: watch::Sender::new(0),
+            }),
+        }
     }
 
     /// Adds a bind.
@@ -98,7 +106,9 @@ impl BindTable {
     pub fn unbind(&self, id: BindId) -> bool {
         let mut rows = self.lock();
         let before = rows.count();
-        rows.binds.values_mut().for_each(|binds| binds.retain(|bind| bind.id != id));
+        rows.binds
+            .values_mut()
+            .for_each(|binds| binds.retain(|bind| bind.id != id));
         self.publish(&rows);
         rows.count() < before
     }
@@ -111,6 +121,14 @@ impl BindTable {
         let ids = new.into_iter().map(|bind| rows.add(owner, bind)).collect();
         self.publish(&rows);
         ids
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        let mut rows = self.lock();
+        rows.binds.clear();
+        rows.owners.clear();
+        self.publish(&rows);
     }
 
     /// Removes an owner with all its binds.
@@ -131,10 +149,17 @@ impl BindTable {
         self.inner.bound.subscribe()
     }
 
+    /// A number that changes with the table.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
     /// Whether there is a bind of one of these kinds.
     pub fn has_any(&self, kinds: &[Kind]) -> bool {
         let index = self.index();
-        kinds.iter().any(|kind| index.masks.contains_key(kind) || index.words.contains_key(kind))
+        kinds
+            .iter()
+            .any(|kind| index.masks.contains_key(kind) || index.words.contains_key(kind))
     }
 
     /// All binds, newest owner and newest bind first.
@@ -172,6 +197,7 @@ impl BindTable {
             *now = bound;
             changed
         });
+        self.inner.changes.send_modify(|number| *number += 1);
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -201,7 +227,11 @@ impl Rows {
     }
 
     fn newest_first(&self) -> impl Iterator<Item = &Arc<Bind>> {
-        self.owners.iter().rev().filter_map(|owner| self.binds.get(owner)).flat_map(|binds| binds.iter().rev())
+        self.owners
+            .iter()
+            .rev()
+            .filter_map(|owner| self.binds.get(owner))
+            .flat_map(|binds| binds.iter().rev())
     }
 
     fn index(&self) -> Index {
@@ -212,7 +242,10 @@ impl Rows {
                     let words = index.words.entry(bind.kind()).or_default();
                     for word in bind.words() {
                         // The widest folding finds every candidate; the network's own decides among them.
-                        words.entry(CaseMap::Rfc1459.fold(word)).or_default().push(Arc::clone(bind));
+                        words
+                            .entry(CaseMap::Rfc1459.fold(word))
+                            .or_default()
+                            .push(Arc::clone(bind));
                     }
                 }
                 Matching::Mask | Matching::ModeMask => {

@@ -59,7 +59,8 @@ impl Http for NetHttp {
 }
 
 async fn send(request: Request, hosts: Vec<String>) -> Result<Response, ExecFault> {
-    let url = Url::parse(&request.url).map_err(|fault| ExecFault(format!("{:?} is not a URL: {fault}", request.url)))?;
+    let url =
+        Url::parse(&request.url).map_err(|fault| ExecFault(format!("{:?} is not a URL: {fault}", request.url)))?;
     allowed(&url, &hosts)?;
     let method = Method::from_bytes(request.method.to_ascii_uppercase().as_bytes())
         .map_err(|_| ExecFault(format!("{:?} is not an HTTP method", request.method)))?;
@@ -68,9 +69,15 @@ async fn send(request: Request, hosts: Vec<String>) -> Result<Response, ExecFaul
         sending = sending.body(body);
     }
     let mut answer = sending.send().await.map_err(said)?;
-    let mut response = Response { status: answer.status().as_u16(), ..Response::default() };
+    let mut response = Response {
+        status: answer.status().as_u16(),
+        ..Response::default()
+    };
     for (name, value) in answer.headers() {
-        response.headers.push((name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        response.headers.push((
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        ));
     }
     while let Some(chunk) = answer.chunk().await.map_err(said)? {
         if response.body.len() + chunk.len() > BODY_MAX {
@@ -93,7 +100,10 @@ fn client(hosts: Vec<String>) -> Result<Client, ExecFault> {
             attempt.follow()
         }
     });
-    let builder = Client::builder().redirect(policy).connect_timeout(CONNECT).user_agent("masterchief");
+    let builder = Client::builder()
+        .redirect(policy)
+        .connect_timeout(CONNECT)
+        .user_agent("masterchief");
     builder.build().map_err(said)
 }
 
@@ -111,15 +121,23 @@ fn allowed(url: &Url, hosts: &[String]) -> Result<(), ExecFault> {
     if declared {
         return Ok(());
     }
-    let write = if matches!(port, 80 | 443) { host.to_owned() } else { format!("{host}:{port}") };
-    Err(ExecFault(format!("{write} is not declared; add bot.caps{{ http = {{ \"{write}\" }} }} to the script")))
+    let write = if matches!(port, 80 | 443) {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    };
+    Err(ExecFault(format!(
+        "{write} is not declared; add bot.caps{{ http = {{ \"{write}\" }} }} to the script"
+    )))
 }
 
 fn headers(list: &[(String, String)]) -> Result<HeaderMap, ExecFault> {
     let mut map = HeaderMap::new();
     for (name, value) in list {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| ExecFault(format!("{name:?} is not a header")))?;
-        let value = HeaderValue::from_str(value).map_err(|_| ExecFault(format!("the value of {name} cannot be sent")))?;
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| ExecFault(format!("{name:?} is not a header")))?;
+        let value =
+            HeaderValue::from_str(value).map_err(|_| ExecFault(format!("the value of {name} cannot be sent")))?;
         map.append(name, value);
     }
     Ok(map)
@@ -152,23 +170,41 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut buffer = [0; 4096];
                 let _ = stream.read(&mut buffer).await.unwrap();
-                stream.write_all(answer.replace("PORT", &port.to_string()).as_bytes()).await.unwrap();
+                stream
+                    .write_all(answer.replace("PORT", &port.to_string()).as_bytes())
+                    .await
+                    .unwrap();
             }
         });
         port
     }
 
     fn get(url: String) -> Request {
-        Request { method: "get".to_owned(), url, headers: Vec::new(), body: None, timeout: Duration::from_secs(5) }
+        Request {
+            method: "get".to_owned(),
+            url,
+            headers: Vec::new(),
+            body: None,
+            timeout: Duration::from_secs(5),
+        }
     }
 
     #[tokio::test]
     async fn a_declared_host_answers_and_an_undeclared_one_is_never_asked() {
-        let port = server(vec!["HTTP/1.1 201 Created\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok".to_owned()]).await;
+        let port = server(vec![
+            "HTTP/1.1 201 Created\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok".to_owned(),
+        ])
+        .await;
         let url = format!("http://127.0.0.1:{port}/x");
-        let fault = NetHttp.request(get(url.clone()), vec!["127.0.0.1".to_owned()]).await.unwrap_err();
+        let fault = NetHttp
+            .request(get(url.clone()), vec!["127.0.0.1".to_owned()])
+            .await
+            .unwrap_err();
         assert!(fault.0.contains("is not declared"), "{fault}");
-        let answer = NetHttp.request(get(url), vec![format!("127.0.0.1:{port}")]).await.unwrap();
+        let answer = NetHttp
+            .request(get(url), vec![format!("127.0.0.1:{port}")])
+            .await
+            .unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (201, b"ok".as_slice()));
         assert!(answer.headers.contains(&("x-a".to_owned(), "b".to_owned())));
     }
@@ -178,7 +214,10 @@ mod tests {
         let elsewhere = "HTTP/1.1 302 Found\r\nLocation: http://localhost:PORT/secret\r\nContent-Length: 0\r\n\r\n";
         let port = server(vec![elsewhere.to_owned()]).await;
         let hosts = vec![format!("127.0.0.1:{port}")];
-        let fault = NetHttp.request(get(format!("http://127.0.0.1:{port}/")), hosts).await.unwrap_err();
+        let fault = NetHttp
+            .request(get(format!("http://127.0.0.1:{port}/")), hosts)
+            .await
+            .unwrap_err();
         assert!(fault.0.contains("is not declared"), "{fault}");
     }
 
@@ -186,6 +225,8 @@ mod tests {
     fn only_http_is_spoken() {
         let check = |url: &str| allowed(&Url::parse(url).unwrap(), &["example.net".to_owned()]).is_ok();
         assert!(check("https://example.net/") && check("http://EXAMPLE.net:80/"));
-        assert!(!check("ftp://example.net/") && !check("https://example.net:8443/") && !check("https://example.net.evil/"));
+        assert!(
+            !check("ftp://example.net/") && !check("https://example.net:8443/") && !check("https://example.net.evil/")
+        );
     }
 }

@@ -36,7 +36,9 @@ impl ModeChange {
 impl ISupport {
     /// Takes the parameters of a 005: our nick first, words for people last.
     pub fn take(&mut self, params: &[&str]) {
-        let Some((_, tokens)) = params.get(1..).and_then(<[&str]>::split_last) else { return };
+        let Some((_, tokens)) = params.get(1..).and_then(<[&str]>::split_last) else {
+            return;
+        };
         for token in tokens {
             if let Some(gone) = token.strip_prefix('-') {
                 self.tokens.remove(gone);
@@ -62,7 +64,9 @@ impl ISupport {
 
     /// How names are compared; RFC 1459 where nothing is said, ASCII where it is unknown.
     pub fn casemap(&self) -> CaseMap {
-        self.get("CASEMAPPING").map_or(CaseMap::Rfc1459, |value| CaseMap::parse(value).unwrap_or(CaseMap::Ascii))
+        self.get("CASEMAPPING").map_or(CaseMap::Rfc1459, |value| {
+            CaseMap::parse(value).unwrap_or(CaseMap::Ascii)
+        })
     }
 
     /// Whether this names a channel; a status prefix (`@#chan`) does not count.
@@ -125,7 +129,11 @@ impl ISupport {
                 letter => {
                     let status = statuses.iter().any(|(mode, _)| *mode == letter);
                     let takes = status || class(0, letter) || class(1, letter) || (class(2, letter) && add);
-                    let param = if takes { params.next().map(|param| (*param).to_owned()) } else { None };
+                    let param = if takes {
+                        params.next().map(|param| (*param).to_owned())
+                    } else {
+                        None
+                    };
                     out.push(ModeChange { add, letter, param });
                 }
             }
@@ -180,7 +188,10 @@ mod tests {
         assert_eq!((isupport.nicklen(), isupport.casemap()), (30, CaseMap::Ascii));
         assert_eq!(isupport.get("NETWORK"), Some("Lab Net"));
         isupport.take(&["chief", "-WHOX", "NICKLEN=20", "CASEMAPPING=rfc7613", "x"]);
-        assert_eq!((isupport.has("WHOX"), isupport.nicklen(), isupport.casemap()), (false, 20, CaseMap::Ascii));
+        assert_eq!(
+            (isupport.has("WHOX"), isupport.nicklen(), isupport.casemap()),
+            (false, 20, CaseMap::Ascii)
+        );
         assert_eq!(ISupport::default().casemap(), CaseMap::Rfc1459);
     }
 

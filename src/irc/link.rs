@@ -184,7 +184,10 @@ impl<'a> Link<'a> {
             Some(asked) => asked + ping.timeout,
             None => self.heard + ping.after,
         };
-        let step = self.registration.patience().map_or(never, |patience| self.step + patience);
+        let step = self
+            .registration
+            .patience()
+            .map_or(never, |patience| self.step + patience);
         let look = if self.up.is_some() { self.look_after } else { never };
         let quit = self.quit.unwrap_or(never);
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
@@ -194,14 +197,21 @@ impl<'a> Link<'a> {
     fn timer(&mut self) -> Result<(), String> {
         let now = Instant::now();
         let ping = self.inner.lock().settings.ping;
-        if self.registration.patience().is_some_and(|patience| now >= self.step + patience) {
+        if self
+            .registration
+            .patience()
+            .is_some_and(|patience| now >= self.step + patience)
+        {
             self.registration.late();
             self.step = now;
             self.after_step()?;
         }
         match self.asked {
             Some(asked) if now >= asked + ping.timeout => {
-                return Err(format!("the server has been silent for {} s", (now - self.heard).as_secs()));
+                return Err(format!(
+                    "the server has been silent for {} s",
+                    (now - self.heard).as_secs()
+                ));
             }
             None if now >= self.heard + ping.after => {
                 self.asked = Some(now);
@@ -237,7 +247,9 @@ impl<'a> Link<'a> {
 
     /// One line.
     fn line(&mut self, line: &str, backoff: &mut Backoff) -> Result<(), String> {
-        let Ok(message) = Message::parse(line) else { return Ok(()) };
+        let Ok(message) = Message::parse(line) else {
+            return Ok(());
+        };
         if message.is("PING") {
             self.urgent("PONG", message.params());
             return Ok(());
@@ -252,7 +264,7 @@ impl<'a> Link<'a> {
         let parcel = self.understand(&message);
         // The connection never waits for the street, so a PING is always answered.
         if let Some(parcel) = parcel {
-            if self.inlet.try_put(parcel).is_err() {
+            if self.inlet.try_put(parcel).is_err() && !self.inlet.is_closed() {
                 self.dropped();
             }
         }
@@ -261,9 +273,6 @@ impl<'a> Link<'a> {
 
     fn dropped(&self) {
         let mut shared = self.inner.lock();
-        if shared.farewell.is_some() {
-            return;
-        }
         shared.status.dropped += 1;
         // Each power of two, so that a flood does not flood the log.
         if shared.status.dropped.is_power_of_two() {
@@ -343,7 +352,12 @@ impl<'a> Link<'a> {
     /// Joins what should be joined and takes the nick back, if it is free.
     fn put_right(&self) {
         let mut shared = self.inner.lock();
-        let missing: Vec<_> = shared.wanted.values().filter(|channel| !shared.state.is_in(&channel.name)).cloned().collect();
+        let missing: Vec<_> = shared
+            .wanted
+            .values()
+            .filter(|channel| !shared.state.is_in(&channel.name))
+            .cloned()
+            .collect();
         for channel in missing {
             shared.join(&channel);
         }
@@ -365,7 +379,13 @@ impl<'a> Link<'a> {
         R: AsyncReadExt + Unpin,
         W: AsyncWriteExt + Unpin,
     {
-        let reason = self.inner.lock().farewell.clone().unwrap_or_default().replace(['\r', '\n', '\0'], " ");
+        let reason = self
+            .inner
+            .lock()
+            .farewell
+            .clone()
+            .unwrap_or_default()
+            .replace(['\r', '\n', '\0'], " ");
         let unsent = {
             let mut shared = self.inner.lock();
             let unsent = shared.outgoing.sendable();
@@ -390,7 +410,11 @@ impl<'a> Link<'a> {
 
 /// Writes some of what is left; flushes when nothing is.
 async fn write_or_flush<W: AsyncWriteExt + Unpin>(write: &mut W, out: &[u8]) -> Woken {
-    if out.is_empty() { Woken::Flushed(write.flush().await) } else { Woken::Wrote(write.write(out).await) }
+    if out.is_empty() {
+        Woken::Flushed(write.flush().await)
+    } else {
+        Woken::Wrote(write.write(out).await)
+    }
 }
 
 /// Registered: what is to be done first.
@@ -402,7 +426,10 @@ fn registered(name: &str, shared: &mut Shared) {
     }
     // The casemapping may be another than before.
     let channels: Vec<_> = shared.wanted.values().cloned().collect();
-    shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
+    shared.wanted = channels
+        .iter()
+        .map(|channel| (shared.state.fold(&channel.name), channel.clone()))
+        .collect();
     for channel in &channels {
         let key = shared.state.fold(&channel.name);
         shared.outgoing.hold(&key);
@@ -417,7 +444,8 @@ fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
         return None;
     }
     let chan = state.isupport.channel_of(message.param(0));
-    chan.and_then(|chan| state.channel(chan)).map_or(state.welcomed, |channel| channel.joined)
+    chan.and_then(|chan| state.channel(chan))
+        .map_or(state.welcomed, |channel| channel.joined)
 }
 
 /// What a line demands of us beyond understanding it.
@@ -447,7 +475,12 @@ fn react(
         }
         "KICK" if shared.state.is_own(message.param(1)) => {
             let key = shared.state.fold(message.param(0));
-            tracing::warn!(channel = message.param(0), by = message.nick(), reason = message.last(), "Kicked");
+            tracing::warn!(
+                channel = message.param(0),
+                by = message.nick(),
+                reason = message.last(),
+                "Kicked"
+            );
             if shared.wanted.contains_key(&key) {
                 shared.outgoing.hold(&key);
             }
@@ -461,7 +494,9 @@ fn react(
             }
         }
         "366" if shared.state.isupport.has("WHOX") => shared.command("WHO", &[message.param(1), WHOX_FIELDS]),
-        "432" | "433" | "436" | "437" if shared.status.connected && !shared.state.isupport.is_channel(message.param(1)) => {
+        "432" | "433" | "436" | "437"
+            if shared.status.connected && !shared.state.isupport.is_channel(message.param(1)) =>
+        {
             // Refused while we have one: we keep it. Only a nick forced to an id by the server is left at once.
             let forced = shared.state.nick.starts_with(|c: char| c.is_ascii_digit());
             if forced {
@@ -472,12 +507,20 @@ fn react(
         }
         "403" | "405" | "437" | "471" | "473" | "474" | "475" | "476" | "477" | "489" | "520" => {
             if shared.wanted.contains_key(&shared.state.fold(message.param(1))) {
-                tracing::warn!(channel = message.param(1), reason = message.last(), "Cannot join; trying again");
+                tracing::warn!(
+                    channel = message.param(1),
+                    reason = message.last(),
+                    "Cannot join; trying again"
+                );
             }
         }
         "401" | "404" | "411" | "412" | "415" | "417" | "531" if shared.status.connected => {
             shared.status.refused += 1;
-            tracing::warn!(target = message.param(1), reason = message.last(), "The server refused a line");
+            tracing::warn!(
+                target = message.param(1),
+                reason = message.last(),
+                "The server refused a line"
+            );
         }
         _ => {}
     }

@@ -22,8 +22,11 @@ use super::{split, text};
 
 /// The back-off between connections: full jitter under a ceiling from a second to two minutes, and from the start
 /// again after a minute without trouble.
-const BACKOFF: (Duration, Duration, Duration) =
-    (Duration::from_secs(1), Duration::from_secs(120), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration, Duration) = (
+    Duration::from_secs(1),
+    Duration::from_secs(120),
+    Duration::from_secs(60),
+);
 /// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
 const MASK_ROOM: usize = 10 + 1 + 64;
 
@@ -100,7 +103,9 @@ impl Network {
         clock: Clock,
     ) -> (Network, JoinHandle<()>) {
         let (leave, leaving) = Shutdown::new();
-        let network = Network { inner: Arc::new(Inner::new(name, settings, leave)) };
+        let network = Network {
+            inner: Arc::new(Inner::new(name, settings, leave)),
+        };
         let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), dial, inlet, clock, leaving));
         (network, task)
     }
@@ -123,7 +128,11 @@ impl Network {
     /// The bot's nick there; the configured one while not connected.
     pub fn nick(&self) -> String {
         let shared = self.inner.lock();
-        if shared.state.nick.is_empty() { shared.settings.nick.clone() } else { shared.state.nick.clone() }
+        if shared.state.nick.is_empty() {
+            shared.settings.nick.clone()
+        } else {
+            shared.state.nick.clone()
+        }
     }
 
     /// How it is doing.
@@ -151,7 +160,10 @@ impl Network {
     /// The topic and the modes (`+nt`) of a channel the bot is in.
     pub fn channel(&self, channel: &str) -> Option<(String, String)> {
         let shared = self.inner.lock();
-        shared.state.channel(channel).map(|channel| (channel.topic.clone(), channel.modes()))
+        shared
+            .state
+            .channel(channel)
+            .map(|channel| (channel.topic.clone(), channel.modes()))
     }
 
     /// How names are compared there.
@@ -210,12 +222,19 @@ impl Network {
         let linelen = {
             let shared = self.inner.lock();
             if !shared.status.connected {
-                return Err(Refused::new(format!("{} is not connected; the command would be lost", self.inner.name)));
+                return Err(Refused::new(format!(
+                    "{} is not connected; the command would be lost",
+                    self.inner.name
+                )));
             }
             shared.state.isupport.linelen()
         };
         if line.len() + 2 > linelen {
-            return Err(Refused::new(format!("the line has {} bytes; {} takes {linelen}", line.len() + 2, self.inner.name)));
+            return Err(Refused::new(format!(
+                "the line has {} bytes; {} takes {linelen}",
+                line.len() + 2,
+                self.inner.name
+            )));
         }
         self.queue(Class::Command, "", vec![line]).await
     }
@@ -254,8 +273,14 @@ impl Network {
         {
             let mut shared = self.inner.lock();
             let key = key.map(masterchief_contract::Secret::new);
-            let channel = Channel { name: channel.to_owned(), key };
-            let probe = Settings { channels: vec![channel.clone()], ..Settings::new(Vec::new()) };
+            let channel = Channel {
+                name: channel.to_owned(),
+                key,
+            };
+            let probe = Settings {
+                channels: vec![channel.clone()],
+                ..Settings::new(Vec::new())
+            };
             if let Some((_, fault)) = probe.faults().into_iter().find(|(key, _)| *key == "channels") {
                 return Err(Refused::new(fault));
             }
@@ -322,15 +347,35 @@ impl Inner {
 impl Shared {
     /// Channels by folded name.
     fn wanted_of(&self, channels: &[Channel]) -> BTreeMap<String, Channel> {
-        channels.iter().map(|channel| (self.state.fold(&channel.name), channel.clone())).collect()
+        channels
+            .iter()
+            .map(|channel| (self.state.fold(&channel.name), channel.clone()))
+            .collect()
     }
 
     /// Words as lines that fit.
     fn lines(&self, command: &str, target: &str, words: &str, how: How) -> Vec<String> {
-        let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
-        let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
-        let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
-        let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
+        let mask = self
+            .state
+            .mask
+            .as_ref()
+            .map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
+        let nick = if self.state.nick.is_empty() {
+            &self.settings.nick
+        } else {
+            &self.state.nick
+        };
+        let act = if how == How::Act {
+            text::as_ctcp("ACTION", "x").len() - 1
+        } else {
+            0
+        };
+        let room = split::room(
+            self.state.isupport.linelen(),
+            nick.len() + 1 + mask + act,
+            command,
+            target,
+        );
         let pieces = split::split(words, room).into_iter().map(|piece| match how {
             How::Act => format!("{command} {target} :{}", text::as_ctcp("ACTION", piece)),
             How::Say | How::Notice => format!("{command} {target} :{piece}"),
@@ -375,7 +420,13 @@ async fn keep_connected(inner: Arc<Inner>, dial: Arc<dyn Dial>, inlet: Inlet, cl
     let mut next_server = 0;
     loop {
         let settings = inner.lock().settings.clone();
-        let Some(server) = settings.servers.get(next_server % settings.servers.len().max(1)).cloned() else { return };
+        let Some(server) = settings
+            .servers
+            .get(next_server % settings.servers.len().max(1))
+            .cloned()
+        else {
+            return;
+        };
         inner.lock().status.server = server.to_string();
         let dialled = tokio::select! {
             dialled = dial.dial(&server, &settings.tls) => dialled,

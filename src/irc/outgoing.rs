@@ -131,7 +131,9 @@ impl Outgoing {
         if let Some(at) = self.ready_at(now) {
             return Next::At(at);
         }
-        let Some(line) = self.commands.pop_front().or_else(|| self.next_talk()) else { return Next::Empty };
+        let Some(line) = self.commands.pop_front().or_else(|| self.next_talk()) else {
+            return Next::Empty;
+        };
         self.waiting -= 1;
         self.spend(now);
         Next::Line(line)
@@ -157,7 +159,11 @@ impl Outgoing {
 
     /// Lines waiting that are not held back.
     pub fn sendable(&self) -> usize {
-        let held = self.held.iter().filter_map(|target| self.talk.get(target)).map(VecDeque::len);
+        let held = self
+            .held
+            .iter()
+            .filter_map(|target| self.talk.get(target))
+            .map(VecDeque::len);
         self.waiting - held.sum::<usize>()
     }
 
@@ -186,7 +192,9 @@ impl Outgoing {
     /// When a line may leave, if not now.
     fn ready_at(&self, now: Instant) -> Option<Instant> {
         // With `burst` tokens, one is there as soon as the bucket lacks no more than `burst - 1`.
-        let at = self.full_at?.checked_sub(self.pace.interval * self.pace.burst.max(1).saturating_sub(1))?;
+        let at = self
+            .full_at?
+            .checked_sub(self.pace.interval * self.pace.burst.max(1).saturating_sub(1))?;
         (at > now).then_some(at)
     }
 
@@ -202,7 +210,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn words_for_a_channel_we_are_not_in_wait_and_hold_nobody_else_up() {
-        let mut queue = Outgoing::new(Pace { burst: 9, interval: Duration::ZERO });
+        let mut queue = Outgoing::new(Pace {
+            burst: 9,
+            interval: Duration::ZERO,
+        });
         queue.hold("#ops");
         queue.push(Class::Talk, "#ops", "ops".to_owned()).unwrap();
         queue.push(Class::Talk, "#dev", "dev".to_owned()).unwrap();
@@ -213,7 +224,10 @@ mod tests {
         assert_eq!(queue.next(now), Next::Line("ops".to_owned()));
     }
 
-    const PACE: Pace = Pace { burst: 5, interval: Duration::from_secs(2) };
+    const PACE: Pace = Pace {
+        burst: 5,
+        interval: Duration::from_secs(2),
+    };
 
     fn talk(out: &mut Outgoing, target: &str, line: &str) {
         out.push(Class::Talk, target, line.to_owned()).unwrap();
@@ -249,8 +263,15 @@ mod tests {
         talk(&mut out, "#quiet", "psst");
         let sent = drain(&mut out, Instant::now());
         assert_eq!(sent.iter().position(|(_, line)| line == "psst"), Some(1));
-        let loud: Vec<&String> = sent.iter().map(|(_, line)| line).filter(|line| *line != "psst").collect();
-        assert!(loud.iter().enumerate().all(|(n, line)| **line == n.to_string()), "order within a target");
+        let loud: Vec<&String> = sent
+            .iter()
+            .map(|(_, line)| line)
+            .filter(|line| *line != "psst")
+            .collect();
+        assert!(
+            loud.iter().enumerate().all(|(n, line)| **line == n.to_string()),
+            "order within a target"
+        );
     }
 
     #[tokio::test]
@@ -267,7 +288,11 @@ mod tests {
                     // The server's own count: one line drips away every two seconds, more than five are too many.
                     level = (level - (now - last).as_secs_f64() / 2.0).max(0.0) + 1.0;
                     last = now;
-                    if line == "PONG" { pongs += 1 } else { sent += 1 }
+                    if line == "PONG" {
+                        pongs += 1
+                    } else {
+                        sent += 1
+                    }
                     assert!(level <= 5.0 + 1e-6 || line == "PONG", "{level} lines at once");
                     if sent % 100 == 50 && line != "PONG" {
                         out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
@@ -287,7 +312,10 @@ mod tests {
     async fn a_full_queue_gives_the_line_back_and_words_survive_a_lost_connection() {
         let mut out = Outgoing::new(PACE);
         (0..TARGET_DEPTH).for_each(|_| talk(&mut out, "#a", "x"));
-        assert_eq!(out.push(Class::Talk, "#a", "one more".to_owned()), Err(Full("one more".to_owned())));
+        assert_eq!(
+            out.push(Class::Talk, "#a", "one more".to_owned()),
+            Err(Full("one more".to_owned()))
+        );
         assert!(out.push(Class::Talk, "#b", "y".to_owned()).is_ok());
         out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
         out.push(Class::Command, "", "JOIN #a".to_owned()).unwrap();
@@ -300,7 +328,10 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_interval_nothing_waits() {
-        let mut out = Outgoing::new(Pace { burst: 1, interval: Duration::ZERO });
+        let mut out = Outgoing::new(Pace {
+            burst: 1,
+            interval: Duration::ZERO,
+        });
         (0..100).for_each(|n| talk(&mut out, "#a", &n.to_string()));
         assert!(drain(&mut out, Instant::now()).iter().all(|(at, _)| *at == 0));
     }

@@ -15,12 +15,16 @@ const LOOK_EVERY: u64 = 128;
 
 /// A script went beyond a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Beyond {
+pub(super) enum Beyond {
     /// It computed too long without waiting.
-    #[error("stopped: it computed for {0:?} without waiting for anything; split the work, or raise scripts.limits.slice")]
+    #[error(
+        "stopped: it computed for {0:?} without waiting for anything; split the work, or raise scripts.limits.slice"
+    )]
     Slice(Duration),
     /// It took too many instructions.
-    #[error("stopped: the call took more than {0} loop turns and function calls; raise scripts.limits.budget if it must")]
+    #[error(
+        "stopped: the call took more than {0} loop turns and function calls; raise scripts.limits.budget if it must"
+    )]
     Budget(u64),
     /// It is being ended.
     #[error("stopped: the script is being replaced or removed")]
@@ -73,7 +77,8 @@ impl Limits {
             let began = Duration::from_nanos(self.slice_began.load(Ordering::Relaxed));
             if self.born.elapsed().saturating_sub(began) > self.slice {
                 // So that the next tick looks again.
-                self.ticks.store(ticks + LOOK_EVERY - 1 - ticks % LOOK_EVERY, Ordering::Relaxed);
+                self.ticks
+                    .store(ticks + LOOK_EVERY - 1 - ticks % LOOK_EVERY, Ordering::Relaxed);
                 return Some(Beyond::Slice(self.slice));
             }
         }
@@ -86,7 +91,8 @@ impl Limits {
     }
 
     fn begin(&self, used: u64) {
-        self.slice_began.store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.slice_began
+            .store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.ticks.store(used, Ordering::Relaxed);
     }
 
@@ -104,7 +110,11 @@ pub(super) struct Limited<F> {
 
 impl<F> Limited<F> {
     pub(super) fn new(inner: F, limits: &Arc<Limits>) -> Limited<F> {
-        Limited { inner, limits: Arc::clone(limits), used: 0 }
+        Limited {
+            inner,
+            limits: Arc::clone(limits),
+            used: 0,
+        }
     }
 }
 

@@ -7,9 +7,11 @@ mod limits;
 mod script;
 mod services;
 mod settings;
+mod testing;
 mod value;
 mod vm;
 
 pub use script::{LoadError, Loaded, Placement, Script, ScriptStatus};
 pub use services::{Services, World};
 pub use settings::Settings;
+pub use testing::{Bench, CaseResult, Deed, Person, TestBench, run_file};

@@ -68,16 +68,32 @@ impl Vm {
 
     /// A state with everything in it, and its limits.
     pub(super) fn state(self: &Arc<Vm>) -> mlua::Result<(Lua, Arc<Limits>)> {
-        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8 | StdLib::BIT | StdLib::BUFFER | StdLib::COROUTINE;
+        let libraries = StdLib::TABLE
+            | StdLib::STRING
+            | StdLib::MATH
+            | StdLib::UTF8
+            | StdLib::BIT
+            | StdLib::BUFFER
+            | StdLib::COROUTINE;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         lua.set_app_data(Arc::clone(self));
         event::install(&lua)?;
         let globals = lua.globals();
-        for name in ["collectgarbage", "gcinfo", "getfenv", "setfenv", "loadstring", "load", "newproxy", "os", "debug"] {
+        for name in [
+            "collectgarbage",
+            "gcinfo",
+            "getfenv",
+            "setfenv",
+            "loadstring",
+            "load",
+            "newproxy",
+            "os",
+            "debug",
+        ] {
             globals.raw_remove(name)?;
         }
         for (name, module) in api::MODULES {
-            globals.set(*name, module(&lua, self)?)?;
+            globals.set(*name, module(&lua)?)?;
         }
         globals.set("print", globals.get::<Table>("log")?.get::<Function>("info")?)?;
         lua.set_named_registry_value(LOADED, lua.create_table()?)?;
@@ -115,7 +131,9 @@ impl Vm {
 pub(super) fn read_source(path: &Path) -> std::io::Result<String> {
     let size = std::fs::metadata(path)?.len();
     if size > SOURCE_MAX {
-        return Err(std::io::Error::other(format!("{size} bytes; a script has at most {SOURCE_MAX}")));
+        return Err(std::io::Error::other(format!(
+            "{size} bytes; a script has at most {SOURCE_MAX}"
+        )));
     }
     std::fs::read_to_string(path)
 }
@@ -131,12 +149,19 @@ fn require(lua: &Lua, name: String) -> mlua::Result<mlua::Value> {
     let relative = Path::new(&name);
     let inside = relative.components().all(|part| matches!(part, Component::Normal(_))) && !name.is_empty();
     if !inside || !name.starts_with("lib/") {
-        return Err(mlua::Error::runtime(format!("require {name:?}: libraries stand in the folder lib, as in require \"lib/oncall\"")));
+        return Err(mlua::Error::runtime(format!(
+            "require {name:?}: libraries stand in the folder lib, as in require \"lib/oncall\""
+        )));
     }
     let path = vm.services.folder.join(relative).with_extension(LIBRARY);
-    let source = read_source(&path).map_err(|fault| mlua::Error::runtime(format!("require {name:?}: {}: {fault}", path.display())))?;
+    let source = read_source(&path)
+        .map_err(|fault| mlua::Error::runtime(format!("require {name:?}: {}: {fault}", path.display())))?;
     let value: mlua::Value = lua.load(source).set_name(format!("={name}.lua")).call(())?;
-    let value = if value.is_nil() { mlua::Value::Boolean(true) } else { value };
+    let value = if value.is_nil() {
+        mlua::Value::Boolean(true)
+    } else {
+        value
+    };
     loaded.set(name, value.clone())?;
     Ok(value)
 }

@@ -24,8 +24,10 @@ pub(super) struct Sqlite {
 impl Sqlite {
     pub(super) async fn open(path: &Path) -> Result<Sqlite, StoreError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| StoreError::Folder { path: folder.display().to_string(), source })?;
+            std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder {
+                path: folder.display().to_string(),
+                source,
+            })?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -33,7 +35,10 @@ impl Sqlite {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(BUSY);
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_with(options)
+            .await?;
         sqlx::migrate!().run(&pool).await?;
         Ok(Sqlite { pool })
     }
@@ -49,9 +54,10 @@ impl Sqlite {
         let users = sqlx::query("SELECT handle, flags, comment, password FROM users ORDER BY handle")
             .fetch_all(&mut *reading)
             .await?;
-        let marks = sqlx::query("SELECT handle, kind, scope, value FROM user_marks ORDER BY handle, kind, scope, value")
-            .fetch_all(&mut *reading)
-            .await?;
+        let marks =
+            sqlx::query("SELECT handle, kind, scope, value FROM user_marks ORDER BY handle, kind, scope, value")
+                .fetch_all(&mut *reading)
+                .await?;
         reading.commit().await?;
         let mut out: Vec<UserRow> = Vec::with_capacity(users.len());
         for row in users {
@@ -66,7 +72,11 @@ impl Sqlite {
         for row in marks {
             let handle: String = row.try_get(0)?;
             if let Ok(at) = out.binary_search_by(|user| user.handle.as_str().cmp(&handle)) {
-                out[at].marks.push(Mark { kind: row.try_get(1)?, scope: row.try_get(2)?, value: row.try_get(3)? });
+                out[at].marks.push(Mark {
+                    kind: row.try_get(1)?,
+                    scope: row.try_get(2)?,
+                    value: row.try_get(3)?,
+                });
             }
         }
         Ok(out)
@@ -84,7 +94,10 @@ impl Sqlite {
         .bind(&row.password)
         .execute(&mut *writing)
         .await?;
-        sqlx::query("DELETE FROM user_marks WHERE handle = $1").bind(&row.handle).execute(&mut *writing).await?;
+        sqlx::query("DELETE FROM user_marks WHERE handle = $1")
+            .bind(&row.handle)
+            .execute(&mut *writing)
+            .await?;
         for mark in &row.marks {
             sqlx::query("INSERT INTO user_marks (handle, kind, scope, value) VALUES ($1, $2, $3, $4)")
                 .bind(&row.handle)
@@ -101,14 +114,19 @@ impl Sqlite {
 
     pub(super) async fn remove_user(&self, handle: &str) -> Result<bool, StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let gone = sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
+        let gone = sqlx::query("DELETE FROM users WHERE handle = $1")
+            .bind(handle)
+            .execute(&mut *writing)
+            .await?;
         raise_users(&mut writing).await?;
         writing.commit().await?;
         Ok(gone.rows_affected() > 0)
     }
 
     pub(super) async fn users_revision(&self) -> Result<i64, StoreError> {
-        let row = sqlx::query("SELECT revision FROM revisions WHERE name = 'users'").fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT revision FROM revisions WHERE name = 'users'")
+            .fetch_one(&self.pool)
+            .await?;
         Ok(row.try_get(0)?)
     }
 
@@ -140,9 +158,16 @@ impl Sqlite {
         rows.iter().map(audit_row).collect()
     }
 
-    pub(super) async fn kv_get(&self, script: &str, name: &str, now: DateTime<Utc>) -> Result<Option<Value>, StoreError> {
+    pub(super) async fn kv_get(
+        &self,
+        script: &str,
+        name: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Value>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(kv_read(&mut connection, script, name, now).await?.map(|(value, _)| value))
+        Ok(kv_read(&mut connection, script, name, now)
+            .await?
+            .map(|(value, _)| value))
     }
 
     pub(super) async fn kv_set(
@@ -153,7 +178,14 @@ impl Sqlite {
         expires: Option<DateTime<Utc>>,
     ) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        kv_write(&mut connection, script, name, value, expires.map(|at| at.timestamp_millis())).await
+        kv_write(
+            &mut connection,
+            script,
+            name,
+            value,
+            expires.map(|at| at.timestamp_millis()),
+        )
+        .await
     }
 
     pub(super) async fn kv_cas(
@@ -165,7 +197,9 @@ impl Sqlite {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let there = kv_read(&mut writing, script, name, now).await?.map_or(Value::Null, |(value, _)| value);
+        let there = kv_read(&mut writing, script, name, now)
+            .await?
+            .map_or(Value::Null, |(value, _)| value);
         if there != *old {
             return Ok(false);
         }
@@ -178,13 +212,20 @@ impl Sqlite {
         Ok(true)
     }
 
-    pub(super) async fn kv_incr(&self, script: &str, name: &str, by: f64, now: DateTime<Utc>) -> Result<f64, StoreError> {
+    pub(super) async fn kv_incr(
+        &self,
+        script: &str,
+        name: &str,
+        by: f64,
+        now: DateTime<Utc>,
+    ) -> Result<f64, StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let (before, expires) = match kv_read(&mut writing, script, name, now).await? {
             None => (0.0, None),
-            Some((value, expires)) => {
-                (value.as_f64().ok_or_else(|| StoreError::NotANumber(name.to_owned()))?, expires)
-            }
+            Some((value, expires)) => (
+                value.as_f64().ok_or_else(|| StoreError::NotANumber(name.to_owned()))?,
+                expires,
+            ),
         };
         kv_write(&mut writing, script, name, &Value::from(before + by), expires).await?;
         writing.commit().await?;
@@ -217,8 +258,12 @@ impl Sqlite {
     }
 
     pub(super) async fn clock(&self) -> Result<Vec<(String, DateTime<Utc>)>, StoreError> {
-        let rows = sqlx::query("SELECT name, ran FROM clock ORDER BY name").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, time(row.try_get(1)?)?))).collect()
+        let rows = sqlx::query("SELECT name, ran FROM clock ORDER BY name")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get(0)?, time(row.try_get(1)?)?)))
+            .collect()
     }
 
     pub(super) async fn clock_ran(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
@@ -232,7 +277,9 @@ impl Sqlite {
 }
 
 async fn raise_users(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query("UPDATE revisions SET revision = revision + 1 WHERE name = 'users'").execute(connection).await?;
+    sqlx::query("UPDATE revisions SET revision = revision + 1 WHERE name = 'users'")
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -253,7 +300,8 @@ async fn kv_read(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let text: String = row.try_get(0)?;
-    let value = serde_json::from_str(&text).map_err(|fault| StoreError::Damaged(format!("{script}/{name}: {fault}")))?;
+    let value =
+        serde_json::from_str(&text).map_err(|fault| StoreError::Damaged(format!("{script}/{name}: {fault}")))?;
     Ok(Some((value, row.try_get(1)?)))
 }
 
@@ -301,5 +349,6 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 
 fn time(text: String) -> Result<DateTime<Utc>, StoreError> {
     let at = DateTime::parse_from_rfc3339(&text);
-    at.map(|at| at.to_utc()).map_err(|_| StoreError::Damaged(format!("{text:?} is not a time")))
+    at.map(|at| at.to_utc())
+        .map_err(|_| StoreError::Damaged(format!("{text:?} is not a time")))
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use argon2::password_hash::{PasswordHash as Parsed, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash as Parsed, PasswordHasher, PasswordVerifier, SaltString};
 use masterchief_contract::Secret;
 
 /// The shortest password that is taken.
@@ -50,7 +50,9 @@ impl PasswordHash {
     /// Whether this is the password. Takes as long as hashing.
     pub fn verify(&self, password: &Secret) -> bool {
         let Ok(parsed) = Parsed::new(&self.0) else { return false };
-        Argon2::default().verify_password(password.reveal().as_bytes(), &parsed).is_ok()
+        Argon2::default()
+            .verify_password(password.reveal().as_bytes(), &parsed)
+            .is_ok()
     }
 }
 
@@ -71,7 +73,11 @@ mod tests {
         assert!(stored.verify(&Secret::new("correct horse")));
         assert!(!stored.verify(&Secret::new("correct hors")));
         assert!(stored.as_stored().starts_with("$argon2id$"));
-        assert_ne!(hash, PasswordHash::new(&Secret::new("correct horse")).unwrap(), "salts differ");
+        assert_ne!(
+            hash,
+            PasswordHash::new(&Secret::new("correct horse")).unwrap(),
+            "salts differ"
+        );
         assert_eq!(PasswordHash::new(&Secret::new("short")), Err(PasswordFault::Short));
         assert!(!PasswordHash::stored("damaged".to_owned()).verify(&Secret::new("x")));
     }

@@ -50,6 +50,11 @@ impl Inlet {
         self.to.send(parcel.into()).await.map_err(|_| Closed)
     }
 
+    /// Whether the street has closed.
+    pub fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+
     /// Hands a parcel over if there is room; gives it back if not, for the source to count.
     pub fn try_put(&self, parcel: Parcel) -> Result<(), Parcel> {
         self.to.try_send(parcel).map_err(|fault| match fault {

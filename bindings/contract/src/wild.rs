@@ -43,7 +43,9 @@ fn simple_match(mask: &[u8], text: &str, casemap: CaseMap) -> bool {
             (Some(b'?'), Some(_)) => at += 1,
             (Some(want), Some(got)) if char::from(casemap.fold_byte(*want)) == casemap.fold_char(got) => at += 1,
             _ => {
-                let Some((star, mut from)) = again.take() else { return false };
+                let Some((star, mut from)) = again.take() else {
+                    return false;
+                };
                 if from.next().is_none() {
                     return false;
                 }

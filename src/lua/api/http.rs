@@ -1,12 +1,10 @@
 //! `http`: requests to the hosts that the script declares with `bot.caps`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::{Lua, Table};
 
 use super::super::value::{self, Options};
-use super::super::vm::Vm;
 use super::{effect, vm};
 use crate::executors::{Request, Response};
 
@@ -14,7 +12,7 @@ use crate::executors::{Request, Response};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The module.
-pub(super) fn module(lua: &Lua, _vm: &Arc<Vm>) -> mlua::Result<Table> {
+pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let http = lua.create_table()?;
     for method in ["get", "post", "put", "patch", "delete", "head"] {
         let function = lua.create_async_function(move |lua, (url, options): (String, Option<Table>)| async move {
@@ -22,9 +20,14 @@ pub(super) fn module(lua: &Lua, _vm: &Arc<Vm>) -> mlua::Result<Table> {
         })?;
         http.set(method, function)?;
     }
-    http.set("request", lua.create_async_function(|lua, (method, url, options): (String, String, Option<Table>)| async move {
-        send(lua, method, url, options).await
-    })?)?;
+    http.set(
+        "request",
+        lua.create_async_function(
+            |lua, (method, url, options): (String, String, Option<Table>)| async move {
+                send(lua, method, url, options).await
+            },
+        )?,
+    )?;
     Ok(http)
 }
 
@@ -50,8 +53,19 @@ async fn send(lua: Lua, method: String, url: String, options: Option<Table>) -> 
     let timeout = options.duration("timeout")?.unwrap_or(TIMEOUT);
     options.done()?;
     let hosts = vm.declared().hosts.clone();
-    let request = Request { method, url, headers, body, timeout };
-    let answer = vm.services.http.request(request, hosts).await.map_err(|fault| mlua::Error::runtime(format!("http: {fault}")))?;
+    let request = Request {
+        method,
+        url,
+        headers,
+        body,
+        timeout,
+    };
+    let answer = vm
+        .services
+        .http
+        .request(request, hosts)
+        .await
+        .map_err(|fault| mlua::Error::runtime(format!("http: {fault}")))?;
     table(&lua, &answer)
 }
 

@@ -1,25 +1,32 @@
 //! `json`: `encode(value)`, `decode(text)`, `null`.
 
-use std::sync::Arc;
-
 use mlua::{Lua, LuaSerdeExt, Table};
 
 use super::super::value;
-use super::super::vm::Vm;
 
 /// The module.
-pub(super) fn module(lua: &Lua, _vm: &Arc<Vm>) -> mlua::Result<Table> {
+pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let json = lua.create_table()?;
     json.set("null", lua.null())?;
-    json.set("encode", lua.create_function(|lua, (value, pretty): (mlua::Value, Option<bool>)| {
-        let value = value::json(lua, "the value", value)?;
-        let text = if pretty == Some(true) { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
-        text.map_err(mlua::Error::external)
-    })?)?;
-    json.set("decode", lua.create_function(|lua, text: mlua::LuaString| {
-        let value: serde_json::Value = serde_json::from_slice(&text.as_bytes())
-            .map_err(|fault| mlua::Error::runtime(format!("not JSON: {fault}")))?;
-        value::from_json(lua, &value)
-    })?)?;
+    json.set(
+        "encode",
+        lua.create_function(|lua, (value, pretty): (mlua::Value, Option<bool>)| {
+            let value = value::json(lua, "the value", value)?;
+            let text = if pretty == Some(true) {
+                serde_json::to_string_pretty(&value)
+            } else {
+                serde_json::to_string(&value)
+            };
+            text.map_err(mlua::Error::external)
+        })?,
+    )?;
+    json.set(
+        "decode",
+        lua.create_function(|lua, text: mlua::LuaString| {
+            let value: serde_json::Value = serde_json::from_slice(&text.as_bytes())
+                .map_err(|fault| mlua::Error::runtime(format!("not JSON: {fault}")))?;
+            value::from_json(lua, &value)
+        })?,
+    )?;
     Ok(json)
 }

@@ -1,22 +1,47 @@
 //! `log`: words for the operators, with the script's name.
 
-use std::sync::Arc;
-
 use mlua::{Lua, Table, Variadic};
 
-use super::super::vm::Vm;
 use super::vm;
 
 /// The longest line.
 const LINE_MAX: usize = 4096;
 
 /// The module; `print` is `log.info`.
-pub(super) fn module(lua: &Lua, _vm: &Arc<Vm>) -> mlua::Result<Table> {
+pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let log = lua.create_table()?;
-    log.set("debug", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::debug!(script, "{text}"); Ok(()) })?)?;
-    log.set("info", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::info!(script, "{text}"); Ok(()) })?)?;
-    log.set("warn", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::warn!(script, "{text}"); Ok(()) })?)?;
-    log.set("error", lua.create_function(|lua, words| { let (script, text) = line(lua, words)?; tracing::error!(script, "{text}"); Ok(()) })?)?;
+    log.set(
+        "debug",
+        lua.create_function(|lua, words| {
+            let (script, text) = line(lua, words)?;
+            tracing::debug!(script, "{text}");
+            Ok(())
+        })?,
+    )?;
+    log.set(
+        "info",
+        lua.create_function(|lua, words| {
+            let (script, text) = line(lua, words)?;
+            tracing::info!(script, "{text}");
+            Ok(())
+        })?,
+    )?;
+    log.set(
+        "warn",
+        lua.create_function(|lua, words| {
+            let (script, text) = line(lua, words)?;
+            tracing::warn!(script, "{text}");
+            Ok(())
+        })?,
+    )?;
+    log.set(
+        "error",
+        lua.create_function(|lua, words| {
+            let (script, text) = line(lua, words)?;
+            tracing::error!(script, "{text}");
+            Ok(())
+        })?,
+    )?;
     Ok(log)
 }
 

@@ -17,7 +17,7 @@ use mlua::{Lua, Table};
 use super::vm::Vm;
 
 /// A module: its global name and what makes it.
-type Module = (&'static str, fn(&Lua, &Arc<Vm>) -> mlua::Result<Table>);
+type Module = (&'static str, fn(&Lua) -> mlua::Result<Table>);
 
 /// The modules, by global name.
 pub(super) const MODULES: &[Module] = &[
@@ -31,10 +31,17 @@ pub(super) const MODULES: &[Module] = &[
     ("time", time::module),
 ];
 
+/// Sets the modules that need no bot.
+pub(super) fn pure(lua: &Lua, globals: &Table) -> mlua::Result<()> {
+    globals.set("json", json::module(lua)?)?;
+    globals.set("fmt", fmt::module(lua)?)
+}
+
 /// The VM that this Lua state belongs to.
 pub(super) fn vm(lua: &Lua) -> mlua::Result<Arc<Vm>> {
     let vm = lua.app_data_ref::<Arc<Vm>>();
-    vm.map(|vm| Arc::clone(&vm)).ok_or_else(|| mlua::Error::runtime("this state is no script"))
+    vm.map(|vm| Arc::clone(&vm))
+        .ok_or_else(|| mlua::Error::runtime("this state is no script"))
 }
 
 /// Refuses what acts on the world while the script is only being loaded: if the load fails, nothing has happened.

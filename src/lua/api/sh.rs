@@ -1,12 +1,10 @@
 //! `sh`: commands that the script declares with `bot.caps`, started without a shell.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::{Lua, Table};
 
 use super::super::value::Options;
-use super::super::vm::Vm;
 use super::{effect, vm};
 use crate::executors::Command;
 
@@ -14,7 +12,7 @@ use crate::executors::Command;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The module.
-pub(super) fn module(lua: &Lua, _vm: &Arc<Vm>) -> mlua::Result<Table> {
+pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let sh = lua.create_table()?;
     sh.set("run", lua.create_async_function(run)?)?;
     Ok(sh)
@@ -25,7 +23,9 @@ async fn run(lua: Lua, (argv, options): (mlua::Value, Option<Table>)) -> mlua::R
     effect(&lua, "sh.run")?;
     let vm = vm(&lua)?;
     let mlua::Value::Table(list) = argv else {
-        return Err(mlua::Error::runtime("sh.run takes a list, such as {\"git\", \"status\"}: there is no shell to split words"));
+        return Err(mlua::Error::runtime(
+            "sh.run takes a list, such as {\"git\", \"status\"}: there is no shell to split words",
+        ));
     };
     let argv: Vec<String> = list.sequence_values::<String>().collect::<mlua::Result<_>>()?;
     let program = argv.first().cloned().unwrap_or_default();
@@ -46,8 +46,19 @@ async fn run(lua: Lua, (argv, options): (mlua::Value, Option<Table>)) -> mlua::R
     let timeout = options.duration("timeout")?.unwrap_or(TIMEOUT);
     options.done()?;
     let stdin = stdin.map(|stdin| stdin.as_bytes().to_vec());
-    let command = Command { argv, stdin, env, cwd, timeout };
-    let output = vm.services.shell.run(command).await.map_err(|fault| mlua::Error::runtime(format!("sh: {fault}")))?;
+    let command = Command {
+        argv,
+        stdin,
+        env,
+        cwd,
+        timeout,
+    };
+    let output = vm
+        .services
+        .shell
+        .run(command)
+        .await
+        .map_err(|fault| mlua::Error::runtime(format!("sh: {fault}")))?;
     let table = lua.create_table()?;
     table.set("ok", output.code == Some(0))?;
     table.set("code", output.code)?;

@@ -1,0 +1,202 @@
+//! Saying what a bot is before it runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use masterchief_contract::{BindOptions, Clock, Handler, Kind};
+use serde_json::Value;
+
+use super::fakenet::{FakeDial, FakeNet};
+use super::{StartError, Started};
+use crate::config;
+use crate::dispatch::{BindFault, Kinds, NewBind};
+use crate::executors::{Http, LocalShell, NetHttp, Shell};
+use crate::irc::{self, Dial, NetDial};
+use crate::lua::{self, Placement};
+use crate::partyline::Console;
+use crate::users;
+
+/// The owner of binds made in Rust.
+pub(crate) const RUST: &str = "rust";
+
+/// What a bot will be. Made by [`super::Bot::builder`].
+pub struct Builder {
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) binds: Vec<NewBind>,
+    pub(crate) networks: BTreeMap<String, irc::Settings>,
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) clock: Clock,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) users: users::Settings,
+    pub(crate) limits: lua::Settings,
+    pub(crate) scripts: Option<PathBuf>,
+    pub(crate) only_script: Option<PathBuf>,
+    pub(crate) blocks: BTreeMap<String, Value>,
+    pub(crate) placement: Placement,
+    pub(crate) console: Option<Console>,
+    pub(crate) rules: Rules,
+    pub(crate) http: Arc<dyn Http>,
+    pub(crate) shell: Arc<dyn Shell>,
+}
+
+/// How the street treats people and calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How long a call may take unless its bind says otherwise.
+    pub timeout: Duration,
+    /// Whether a `pub` is skipped when a `pubm` matched, Eggdrop's `exclusive-binds`.
+    pub exclusive_binds: bool,
+    /// Whether a person who is refused is told what is missing.
+    pub tell_denied: bool,
+    /// How long shutdown waits for running calls.
+    pub grace: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            timeout: Duration::from_secs(60),
+            exclusive_binds: false,
+            tell_denied: true,
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Builder {
+        Builder {
+            kinds: Arc::new(super::kinds()),
+            binds: Vec::new(),
+            networks: BTreeMap::new(),
+            dial: Arc::new(NetDial),
+            clock: Clock::system(),
+            data: None,
+            users: users::Settings::default(),
+            limits: lua::Settings::default(),
+            scripts: None,
+            only_script: None,
+            blocks: BTreeMap::new(),
+            placement: Placement::Thread,
+            console: None,
+            rules: Rules::default(),
+            http: Arc::new(NetHttp),
+            shell: Arc::new(LocalShell),
+        }
+    }
+
+    /// Binds a handler. The flags and the mask are checked here, with the column of a fault.
+    pub fn bind(self, kind: Kind, flags: &str, mask: &str, handler: impl Handler) -> Result<Builder, BindFault> {
+        self.bind_with(kind, flags, mask, BindOptions::default(), handler)
+    }
+
+    /// Binds a handler with options: a usage, a cooldown, a zone…
+    pub fn bind_with(
+        mut self,
+        kind: Kind,
+        flags: &str,
+        mask: &str,
+        options: BindOptions,
+        handler: impl Handler,
+    ) -> Result<Builder, BindFault> {
+        let handler = Arc::new(handler);
+        self.binds
+            .push(NewBind::parse(&self.kinds, kind.name(), flags, mask, options, handler)?);
+        Ok(self)
+    }
+
+    /// Takes everything a configuration says.
+    pub fn configured(mut self, config: &config::Config) -> Builder {
+        self.networks = config.networks.clone();
+        self.data = Some(config.data.clone());
+        self.users = config.users.clone();
+        self.limits = config.scripts.limits;
+        self.scripts = Some(config.scripts.folder.clone());
+        self.blocks = config.scripts.settings.clone();
+        self.rules = rules(config);
+        self
+    }
+
+    /// Adds a network, with the settings that stand under its name in a configuration.
+    pub fn network(mut self, name: &str, settings: irc::Settings) -> Builder {
+        self.networks.insert(name.to_owned(), settings);
+        self
+    }
+
+    /// Keeps records (users, audit, kv) under this folder. Without it they end with the process.
+    pub fn data(mut self, folder: &Path) -> Builder {
+        self.data = Some(folder.to_owned());
+        self
+    }
+
+    /// Loads the scripts of this folder and reloads them when they change.
+    pub fn scripts(mut self, folder: &Path) -> Builder {
+        self.scripts = Some(folder.to_owned());
+        self
+    }
+
+    /// Loads this one script, and libraries from its folder.
+    pub(crate) fn only_script(mut self, path: &Path) -> Builder {
+        self.scripts = Some(path.parent().unwrap_or(Path::new(".")).to_owned());
+        self.only_script = Some(path.to_owned());
+        self
+    }
+
+    /// Changes how the street treats people and calls.
+    pub fn rules(mut self, rules: Rules) -> Builder {
+        self.rules = rules;
+        self
+    }
+
+    /// Changes what a script may use up.
+    pub fn limits(mut self, limits: lua::Settings) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// Changes roles and what a hostmask grants.
+    pub fn users(mut self, users: users::Settings) -> Builder {
+        self.users = users;
+        self
+    }
+
+    /// Puts a console on the terminal, which stands for a channel.
+    pub fn console(mut self, console: Console) -> Builder {
+        self.console = Some(console);
+        self
+    }
+
+    /// Answers the scripts' requests and commands in place of the world.
+    pub(crate) fn outside(mut self, http: Arc<dyn Http>, shell: Arc<dyn Shell>) -> Builder {
+        (self.http, self.shell) = (http, shell);
+        self
+    }
+
+    /// Puts the bot on a network in memory, alone in `channel`.
+    pub(crate) fn on_fake_network(mut self, name: &str, channel: &str, net: FakeNet, clock: Clock) -> Builder {
+        self.networks = BTreeMap::from([(name.to_owned(), FakeNet::settings(channel))]);
+        self.dial = Arc::new(FakeDial(net));
+        self.clock = clock;
+        self.placement = Placement::Local;
+        self.data = None;
+        self.console = None;
+        self
+    }
+
+    /// Starts it. The bot runs in tasks until [`Started::stop`].
+    pub async fn start(self) -> Result<Started, StartError> {
+        Started::start(self).await
+    }
+}
+
+/// The rules in a configuration.
+pub(crate) fn rules(config: &config::Config) -> Rules {
+    Rules {
+        timeout: config.replies.timeout,
+        exclusive_binds: config.replies.exclusive_binds,
+        tell_denied: config.replies.tell_denied,
+        grace: config.replies.grace,
+    }
+}

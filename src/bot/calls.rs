@@ -1,0 +1,244 @@
+//! Running calls: one handler after another where a choice depends on it, with a deadline, a cooldown and a name.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use masterchief_contract::{
+    Action, Call, Clock, Event, Handler, HandlerError, HandlerResult, How, Matching, Outcome, Outlet, Who,
+};
+use tokio::time::Instant;
+
+use super::audit::Audit;
+use super::builder::Rules;
+use super::inflight::InFlight;
+use super::names::Names;
+use super::words;
+use crate::dispatch::{Bind, Cooldowns, Step};
+use crate::store::AuditRow;
+
+/// Calls of one bind that may run at once, so that a slow handler cannot fill the memory.
+const CALLS_MAX: u64 = 256;
+
+/// Runs the steps of a decision.
+pub(crate) struct Calls {
+    /// Where actions go.
+    pub(crate) outlet: Arc<dyn Outlet>,
+    /// Who did what.
+    pub(crate) audit: Audit,
+    /// The time of day, for the audit.
+    pub(crate) clock: Clock,
+    /// How people and calls are treated.
+    pub(crate) rules: Arc<ArcSwap<Rules>>,
+    /// What is running.
+    pub(crate) in_flight: InFlight,
+    names: Names,
+    cooldowns: Mutex<Cooldowns>,
+}
+
+impl Calls {
+    /// Nothing is running yet.
+    pub(crate) fn new(outlet: Arc<dyn Outlet>, audit: Audit, clock: Clock, rules: Arc<ArcSwap<Rules>>) -> Calls {
+        Calls {
+            outlet,
+            audit,
+            clock,
+            rules,
+            in_flight: InFlight::default(),
+            names: Names::new(),
+            cooldowns: Mutex::new(Cooldowns::default()),
+        }
+    }
+
+    /// Runs a step, and where it passes, what it was in front of.
+    pub(crate) async fn run(self: Arc<Self>, event: Event, step: Step, who: Who) -> Outcome {
+        let _running = self.in_flight.begin();
+        let mut binds = std::iter::once(&step.bind).chain(&step.fallbacks);
+        loop {
+            let Some(bind) = binds.next() else { return Outcome::Pass };
+            match self.one(&event, bind, &step, &who).await {
+                Outcome::Pass => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// One call of one bind, from its arguments to what is said about it.
+    async fn one(&self, event: &Event, bind: &Arc<Bind>, step: &Step, who: &Who) -> Outcome {
+        let schedule = bind.spec().matching == Matching::Named;
+        let most = if schedule && !bind.options.overlap {
+            1
+        } else {
+            CALLS_MAX
+        };
+        let Some(_turn) = bind.turn(most) else {
+            tracing::warn!(bind = %bind.mask, origin = %bind.origin(), running = most, "A call is left out: those before it still run");
+            if !schedule {
+                self.tell(event, bind, words::busy(bind.word())).await;
+            }
+            return Outcome::Nothing;
+        };
+        let text = event.text.get(step.text_at..).unwrap_or("");
+        let args = match bind.usage.as_ref().map(|usage| usage.read(text)) {
+            None => Default::default(),
+            Some(Ok(args)) => args,
+            Some(Err(fault)) => {
+                self.tell(event, bind, fault.for_person(bind.word())).await;
+                return Outcome::Nothing;
+            }
+        };
+        if let Some(left) = self.too_soon(event, bind) {
+            self.tell(event, bind, words::cooling_down(bind.word(), left)).await;
+            return Outcome::Nothing;
+        }
+        let name: Arc<str> = Arc::from(self.names.next());
+        let call = Call {
+            bind: bind.id,
+            kind: step.kind,
+            mask: Arc::clone(&bind.mask),
+            who: who.clone(),
+            text_at: step.text_at,
+            args,
+            trace: Arc::clone(&name),
+            outlet: Arc::clone(&self.outlet),
+        };
+        bind.hit();
+        if !bind.flags.is_open() {
+            self.note(event, bind, who, "ran", text);
+        }
+        let limit = bind.options.timeout.unwrap_or_else(|| self.rules.load().timeout);
+        let result = deadline(&bind.handler, event.for_call(call), limit).await;
+        self.finish(event, bind, who, &name, limit, result).await
+    }
+
+    /// Says what came of a call.
+    async fn finish(
+        &self,
+        event: &Event,
+        bind: &Arc<Bind>,
+        who: &Who,
+        name: &str,
+        limit: Duration,
+        result: Option<HandlerResult>,
+    ) -> Outcome {
+        let origin = bind.origin();
+        match result {
+            Some(Ok(Outcome::Reply(lines))) => {
+                self.reply(event, bind, lines).await;
+                Outcome::Nothing
+            }
+            Some(Ok(outcome)) => outcome,
+            Some(Err(HandlerError::User(text))) => {
+                self.note(event, bind, who, "failed", &text);
+                self.tell(event, bind, text).await;
+                Outcome::Nothing
+            }
+            Some(Err(HandlerError::Internal(fault))) => {
+                tracing::error!(call = %name, bind = %bind.mask, %origin, %fault, "A handler failed");
+                self.reply(event, bind, vec![words::fault(&format!("e-{name}"))]).await;
+                Outcome::Nothing
+            }
+            None => {
+                tracing::error!(call = %name, bind = %bind.mask, %origin, ?limit, "A handler took too long");
+                self.tell(event, bind, words::timed_out(bind.word(), limit)).await;
+                Outcome::Nothing
+            }
+        }
+    }
+
+    /// Lines for where the event came from.
+    async fn reply(&self, event: &Event, bind: &Bind, lines: Vec<String>) {
+        let Some(target) = event.reply_target() else {
+            if !lines.is_empty() {
+                tracing::warn!(
+                    bind = %bind.mask, origin = %bind.origin(), ?lines,
+                    "A handler answers an event of no channel: name one with bot.say or bot.to"
+                );
+            }
+            return;
+        };
+        for text in lines {
+            let say = Action::Say {
+                network: event.network.to_string(),
+                target: target.clone(),
+                text,
+                how: How::Say,
+            };
+            if let Err(refused) = self.outlet.perform(say).await {
+                tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
+            }
+        }
+    }
+
+    /// Words for the person: in a channel with their nick in front.
+    async fn tell(&self, event: &Event, bind: &Bind, text: String) {
+        let line = if event.private() {
+            text
+        } else {
+            format!("{}: {text}", event.nick())
+        };
+        self.reply(event, bind, vec![line]).await;
+    }
+
+    /// A line for the audit trail.
+    pub(crate) fn note(&self, event: &Event, bind: &Bind, who: &Who, action: &str, detail: &str) {
+        self.audit.write(AuditRow {
+            at: self.clock.now(),
+            network: event.network.to_string(),
+            actor: event.actor.as_ref().map(|actor| actor.source()).unwrap_or_default(),
+            handle: who.handle.as_ref().map(|handle| handle.to_string()),
+            kind: bind.kind().name().to_owned(),
+            mask: bind.mask.to_string(),
+            action: action.to_owned(),
+            detail: match event.chan() {
+                Some(chan) => format!("{chan} {detail}"),
+                None => detail.to_owned(),
+            },
+        });
+    }
+
+    /// How long this person, channel or bind has to wait.
+    fn too_soon(&self, event: &Event, bind: &Bind) -> Option<Duration> {
+        if bind.options.cooldown == Default::default() {
+            return None;
+        }
+        let person = event.actor.as_ref().map(|actor| match &actor.account {
+            Some(account) => format!("{}/{account}", event.network),
+            None => format!("{}/{}@{}", event.network, actor.user, actor.host),
+        });
+        let chan = event
+            .chan()
+            .map(|chan| format!("{}/{}", event.network, event.casemap.fold(chan)));
+        let mut cooldowns = self.cooldowns.lock().unwrap_or_else(PoisonError::into_inner);
+        cooldowns
+            .check(
+                bind.id,
+                &bind.options.cooldown,
+                person.as_deref().unwrap_or(""),
+                chan.as_deref(),
+                Instant::now(),
+            )
+            .err()
+    }
+}
+
+/// What the handler gives, nothing if it takes longer than `limit`. A panic is a fault like any other.
+async fn deadline(handler: &Arc<dyn Handler>, event: Event, limit: Duration) -> Option<HandlerResult> {
+    let guarded = AssertUnwindSafe(async { handler.call(event).await }).catch_unwind();
+    match tokio::time::timeout(limit, guarded).await {
+        Ok(Ok(result)) => Some(result),
+        Ok(Err(panic)) => Some(Err(HandlerError::internal(format!(
+            "the handler panicked: {}",
+            panic_text(&*panic)
+        )))),
+        Err(_elapsed) => None,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}

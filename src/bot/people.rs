@@ -1,0 +1,107 @@
+//! Users between the book, which judges, and the store, which keeps.
+
+use crate::store::{Mark, Store, StoreError, UserRow};
+use crate::users::{FlagFault, FlagSet, PasswordHash, User};
+
+/// Why the users cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record holds flags that are none.
+    #[error("the record of {handle} is damaged: {fault}")]
+    Damaged {
+        /// Whose.
+        handle: String,
+        /// What is wrong.
+        fault: FlagFault,
+    },
+}
+
+/// All users of the store.
+pub async fn read_users(store: &Store) -> Result<Vec<User>, PeopleError> {
+    store.users().await?.into_iter().map(user_of).collect()
+}
+
+/// A record as it is stored.
+pub fn row_of(user: &User) -> UserRow {
+    let mark = |kind: &str, scope: &str, value: &str| Mark {
+        kind: kind.to_owned(),
+        scope: scope.to_owned(),
+        value: value.to_owned(),
+    };
+    let mut marks: Vec<Mark> = Vec::new();
+    marks.extend(
+        user.accounts
+            .iter()
+            .map(|(network, account)| mark("account", network, account)),
+    );
+    marks.extend(user.certs.iter().map(|cert| mark("cert", "", cert)));
+    marks.extend(
+        user.channels
+            .iter()
+            .map(|(channel, flags)| mark("channel", channel, &flags.to_string())),
+    );
+    marks.extend(user.hosts.iter().map(|host| mark("host", "", host)));
+    marks.extend(user.roles.iter().map(|role| mark("role", "", role)));
+    UserRow {
+        handle: user.handle.clone(),
+        flags: user.flags.to_string(),
+        comment: user.comment.clone(),
+        password: user.password.as_ref().map(|hash| hash.as_stored().to_owned()),
+        marks,
+    }
+}
+
+/// A stored record as a user. Marks of a kind that this version does not know are left alone, and grant nothing.
+pub fn user_of(row: UserRow) -> Result<User, PeopleError> {
+    let flags = |text: &str| {
+        FlagSet::parse(text).map_err(|fault| PeopleError::Damaged {
+            handle: row.handle.clone(),
+            fault,
+        })
+    };
+    let mut user = User {
+        handle: row.handle.clone(),
+        flags: flags(&row.flags)?,
+        comment: row.comment.clone(),
+        password: row.password.clone().map(PasswordHash::stored),
+        ..User::default()
+    };
+    for mark in &row.marks {
+        match mark.kind.as_str() {
+            "account" => user.accounts.push((mark.scope.clone(), mark.value.clone())),
+            "cert" => user.certs.push(mark.value.clone()),
+            "channel" => {
+                user.channels.insert(mark.scope.clone(), flags(&mark.value)?);
+            }
+            "host" => user.hosts.push(mark.value.clone()),
+            "role" => user.roles.push(mark.value.clone()),
+            _ => {}
+        }
+    }
+    Ok(user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_comes_back_from_the_store_as_he_was() {
+        let mut user = User::with_account("alice", "libera", "alice", "mo").unwrap();
+        user.add_cert(&"ab".repeat(32)).unwrap();
+        user.add_host("*!alice@*.example").unwrap();
+        user.change_channel_flags("libera/#ops", "+o").unwrap();
+        user.roles.push("deployer".to_owned());
+        user.comment = "of the night shift".to_owned();
+        assert_eq!(user_of(row_of(&user)).unwrap(), user);
+        let damaged = UserRow {
+            handle: "x".to_owned(),
+            flags: "1".to_owned(),
+            ..UserRow::default()
+        };
+        assert!(user_of(damaged).is_err());
+    }
+}

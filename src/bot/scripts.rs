@@ -1,0 +1,194 @@
+//! The scripts that run: loading, reloading all-or-nothing, and letting the old version finish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::dispatch::BindTable;
+use crate::lua::{LoadError, Loaded, Placement, Script, ScriptStatus, Services};
+
+/// How long an old version may take to finish its calls after a reload.
+const DRAIN: Duration = Duration::from_secs(60);
+/// What a script test's name ends with; such a file is not a script of the bot.
+const TEST_SUFFIX: &str = "_test.lua";
+
+/// The scripts of one folder. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Scripts {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: PathBuf,
+    services: Services,
+    table: BindTable,
+    placement: Placement,
+    /// By name. Held over a reload, so that two reloads of one script do not cross.
+    running: Mutex<BTreeMap<String, Script>>,
+}
+
+/// What came of looking at the folder.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    /// Scripts that serve in a new version.
+    pub loaded: Vec<String>,
+    /// Scripts that are gone.
+    pub removed: Vec<String>,
+    /// Scripts that could not be loaded. Where there was an old version, it still serves.
+    pub failed: Vec<LoadError>,
+}
+
+impl Scripts {
+    /// No script is loaded yet.
+    pub(crate) fn new(folder: PathBuf, services: Services, table: BindTable, placement: Placement) -> Scripts {
+        Scripts {
+            inner: Arc::new(Inner {
+                folder,
+                services,
+                table,
+                placement,
+                running: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Loads every script of the folder anew, and takes away those whose file is gone.
+    pub(crate) async fn reload_all(&self) -> Reloaded {
+        let files = script_files(&self.inner.folder);
+        let mut report = Reloaded::default();
+        let names: BTreeSet<String> = files.iter().map(|path| script_name(path)).collect();
+        let gone: Vec<String> = {
+            let running = self.inner.running.lock().await;
+            running.keys().filter(|name| !names.contains(*name)).cloned().collect()
+        };
+        for name in gone {
+            self.remove(&name).await;
+            report.removed.push(name);
+        }
+        for path in files {
+            match self.reload(&path).await {
+                Ok(()) => report.loaded.push(script_name(&path)),
+                Err(fault) => report.failed.push(fault),
+            }
+        }
+        report
+    }
+
+    /// Reloads the scripts among these files; a library under `lib/` concerns all of them.
+    pub(crate) async fn reload_changed(&self, paths: &[PathBuf]) -> Reloaded {
+        let is_script = |path: &PathBuf| path.parent() == Some(&*self.inner.folder) && is_script(path);
+        if paths
+            .iter()
+            .any(|path| !is_script(path) && !path.to_string_lossy().ends_with(TEST_SUFFIX))
+        {
+            return self.reload_all().await;
+        }
+        let mut report = Reloaded::default();
+        for path in paths.iter().filter(|path| is_script(path)) {
+            let name = script_name(path);
+            if !path.exists() {
+                self.remove(&name).await;
+                report.removed.push(name);
+                continue;
+            }
+            match self.reload(path).await {
+                Ok(()) => report.loaded.push(name),
+                Err(fault) => report.failed.push(fault),
+            }
+        }
+        report
+    }
+
+    /// Loads one script: a new VM, its binds collected and checked, then swapped in at once. A fault leaves the
+    /// version before it serving.
+    pub(crate) async fn reload(&self, path: &Path) -> Result<(), LoadError> {
+        let name = script_name(path);
+        let mut running = self.inner.running.lock().await;
+        let Loaded { script, binds } = Script::load(path, &self.inner.services, self.inner.placement).await?;
+        let carried = match running.get(&name) {
+            Some(old) => old.carried().await,
+            None => None,
+        };
+        script.begin(carried).await?;
+        let count = binds.len();
+        script.bound(self.inner.table.replace(&name, binds));
+        let old = running.insert(name.clone(), script);
+        drop(running);
+        tracing::info!(script = %name, binds = count, "Script loaded");
+        if let Some(old) = old {
+            tokio::spawn(async move { old.stop(DRAIN).await });
+        }
+        Ok(())
+    }
+
+    /// Takes a script away.
+    pub(crate) async fn remove(&self, name: &str) {
+        let old = self.inner.running.lock().await.remove(name);
+        self.inner.table.remove(name);
+        if let Some(old) = old {
+            tracing::info!(script = %name, "Script removed");
+            tokio::spawn(async move { old.stop(DRAIN).await });
+        }
+    }
+
+    /// Ends all of them, each within `grace`.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        let all = std::mem::take(&mut *self.inner.running.lock().await);
+        for (_, script) in all {
+            script.stop(grace).await;
+        }
+    }
+
+    /// How each is doing.
+    pub(crate) async fn status(&self) -> Vec<ScriptStatus> {
+        self.inner.running.lock().await.values().map(Script::status).collect()
+    }
+
+    /// The folder and the files in it that matter, for whoever watches them.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files = script_files(&self.inner.folder);
+        files.extend(lua_files(&self.inner.folder.join("lib")));
+        files
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+}
+
+/// The scripts of a folder, by name.
+pub fn script_files(folder: &Path) -> Vec<PathBuf> {
+    lua_files(folder).into_iter().filter(|path| is_script(path)).collect()
+}
+
+/// The script tests of a folder, by name.
+pub fn test_files(folder: &Path) -> Vec<PathBuf> {
+    lua_files(folder)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(TEST_SUFFIX))
+        .collect()
+}
+
+fn lua_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "lua") && path.is_file());
+    files.sort();
+    files
+}
+
+fn is_script(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".lua") && !name.ends_with(TEST_SUFFIX) && !name.starts_with('.')
+}
+
+/// `deploy.lua` is the script `deploy.lua`.
+pub(crate) fn script_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,455 @@
+//! A running bot: everything started in order, reloaded in place, stopped in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use masterchief_bindings::time::TimeSource;
+use masterchief_contract::{Clock, INLET_DEPTH, Inlet, Kind, Outlet, Shutdown, Source, Stopper, inlet};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use super::audit::Audit;
+use super::builder::{Builder, RUST, Rules, rules};
+use super::calls::Calls;
+use super::outbox::{Outbox, Place};
+use super::people::{PeopleError, read_users, row_of};
+use super::schedules::Schedules;
+use super::scripts::{Reloaded, Scripts};
+use super::street::Street;
+use super::{builtin, watch, words};
+use crate::config;
+use crate::dispatch::{BindFault, BindTable};
+use crate::irc::{self, Dial, Network};
+use crate::lua::{LoadError, Placement, ScriptStatus, Services};
+use crate::partyline;
+use crate::store::{AuditRow, Store, StoreError};
+use crate::users::{Book, FlagFault, User, UserFault};
+
+/// The database under the data folder.
+const DATABASE: &str = "masterchief.db";
+/// How often a running bot looks whether `masterchief users` changed somebody.
+const USERS_LOOK: Duration = Duration::from_secs(2);
+
+/// Why a bot does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The records cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The users cannot be read.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+    /// A role or the hostmask flags are wrong.
+    #[error("users.{key}, {fault}")]
+    Flags {
+        /// The key in the configuration.
+        key: String,
+        /// What is wrong.
+        fault: FlagFault,
+    },
+    /// A bind of the bot's own.
+    #[error(transparent)]
+    Bind(#[from] BindFault),
+    /// A script that a test needs.
+    #[error(transparent)]
+    Script(#[from] LoadError),
+    /// A network that a test needs.
+    #[error("network {network}: {reason}")]
+    Network {
+        /// Which.
+        network: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A running bot.
+pub struct Started {
+    table: BindTable,
+    book: Book,
+    store: Store,
+    outbox: Outbox,
+    scripts: Option<Scripts>,
+    only_script: Option<PathBuf>,
+    rules: Arc<ArcSwap<Rules>>,
+    inlet: Inlet,
+    clock: Clock,
+    dial: Arc<dyn Dial>,
+    networks: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Ends the sources: schedules, watchers, the console.
+    sources: Stopper,
+    source_tasks: Vec<JoinHandle<()>>,
+    /// Ends the street.
+    street: Stopper,
+    street_task: JoinHandle<()>,
+    /// Ready when the console's input has ended.
+    console: Mutex<Option<JoinHandle<()>>>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+/// How a bot is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The networks.
+    pub networks: Vec<irc::Status>,
+    /// The scripts.
+    pub scripts: Vec<ScriptStatus>,
+    /// Users in the book.
+    pub users: usize,
+    /// Binds in the table.
+    pub binds: usize,
+}
+
+impl Started {
+    pub(crate) async fn start(builder: Builder) -> Result<Started, StartError> {
+        let Builder {
+            kinds,
+            binds,
+            networks,
+            dial,
+            clock,
+            data,
+            users,
+            limits,
+            scripts,
+            only_script,
+            ..
+        } = builder;
+        let store = match &data {
+            Some(folder) => Store::open(&folder.join(DATABASE)).await?,
+            None => Store::memory(),
+        };
+        let book = Book::new();
+        book.configure(&users)
+            .map_err(|(key, fault)| StartError::Flags { key, fault })?;
+        book.fill(read_users(&store).await?);
+        let table = BindTable::new();
+        table.replace(builtin::OWNER, builtin::binds(&kinds, &table, &book)?);
+        table.replace(RUST, binds);
+
+        let outbox = Outbox::default();
+        let (inlet, parcels) = inlet(INLET_DEPTH);
+        let (audit, audit_writer) = Audit::start(store.clone());
+        let rules = Arc::new(ArcSwap::from_pointee(builder.rules));
+        let calls = Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules));
+        let street = Street {
+            table: table.clone(),
+            book: book.clone(),
+            calls: Arc::new(calls),
+            told: Mutex::default(),
+        };
+        let (street_stopper, street_shutdown) = Shutdown::new();
+        let street_task = tokio::spawn(street.run(parcels, street_shutdown, Arc::clone(&rules)));
+
+        let (sources, shutdown) = Shutdown::new();
+        let (schedules, schedule_writer) = Schedules::start(store.clone()).await?;
+        let time = Box::new(TimeSource::new(Arc::new(schedules)));
+        let mut source_tasks = vec![
+            tokio::spawn(time.run(table.bound(), inlet.clone(), clock.clone(), shutdown.clone())),
+            tokio::spawn(follow_raw(table.clone(), outbox.clone(), shutdown.clone())),
+        ];
+        if data.is_some() {
+            source_tasks.push(tokio::spawn(follow_users(
+                store.clone(),
+                book.clone(),
+                shutdown.clone(),
+            )));
+        }
+        let scripts = scripts.map(|folder| {
+            let services = Services {
+                outlet: Arc::new(outbox.clone()) as Arc<dyn Outlet>,
+                world: Arc::new(outbox.clone()),
+                store: store.clone(),
+                clock: clock.clone(),
+                kinds: Arc::clone(&kinds),
+                table: table.clone(),
+                book: book.clone(),
+                http: builder.http,
+                shell: builder.shell,
+                settings: limits,
+                folder: folder.clone(),
+                blocks: Arc::new(builder.blocks),
+            };
+            Scripts::new(folder, services, table.clone(), builder.placement)
+        });
+        let started = Started {
+            table,
+            book,
+            store,
+            outbox,
+            scripts,
+            only_script,
+            rules,
+            inlet,
+            clock,
+            dial,
+            networks: Mutex::default(),
+            sources,
+            source_tasks,
+            street: street_stopper,
+            street_task,
+            console: Mutex::new(None),
+            writers: vec![audit_writer, schedule_writer],
+        };
+        started.load_scripts(builder.placement, shutdown.clone()).await?;
+        for (name, settings) in networks {
+            started.add_network(&name, settings);
+        }
+        if let Some(console) = builder.console {
+            started.outbox.put(partyline::NETWORK, Place::Console(console.clone()));
+            let (inlet, clock) = (started.inlet.clone(), started.clock.clone());
+            let reading = tokio::spawn(async move { console.read(inlet, clock, shutdown).await });
+            *started.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        }
+        Ok(started)
+    }
+
+    async fn load_scripts(&self, placement: Placement, shutdown: Shutdown) -> Result<(), StartError> {
+        let Some(scripts) = &self.scripts else { return Ok(()) };
+        if let Some(path) = &self.only_script {
+            return Ok(scripts.reload(path).await?);
+        }
+        tell_of(&scripts.reload_all().await);
+        if placement == Placement::Thread {
+            tokio::spawn(follow_scripts(scripts.clone(), shutdown));
+        }
+        Ok(())
+    }
+
+    /// The users.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// The binds.
+    pub fn table(&self) -> &BindTable {
+        &self.table
+    }
+
+    /// The records.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where actions go: what a handler's event does, from outside a handler.
+    pub fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::new(self.outbox.clone())
+    }
+
+    /// Writes a user into the book and the records.
+    pub async fn put_user(&self, user: User) -> Result<(), PutError> {
+        self.book.put(user.clone())?;
+        self.store.put_user(&row_of(&user)).await?;
+        Ok(())
+    }
+
+    /// The newest lines of the audit trail, newest first.
+    pub async fn audit_recent(&self, count: u32) -> Result<Vec<AuditRow>, StoreError> {
+        self.store.audit_recent(count).await
+    }
+
+    /// How it is doing.
+    pub async fn status(&self) -> Status {
+        let scripts = match &self.scripts {
+            Some(scripts) => scripts.status().await,
+            None => Vec::new(),
+        };
+        Status {
+            networks: self.outbox.networks().iter().map(Network::status).collect(),
+            scripts,
+            users: self.book.all().len(),
+            binds: self.table.rows().len(),
+        }
+    }
+
+    /// An IRC network, by name.
+    pub fn network(&self, name: &str) -> Option<Network> {
+        self.outbox.network(name)
+    }
+
+    /// Loads every script anew; those that fail stay as they were.
+    pub async fn reload_scripts(&self) -> Reloaded {
+        let Some(scripts) = &self.scripts else {
+            return Reloaded::default();
+        };
+        let report = match &self.only_script {
+            None => scripts.reload_all().await,
+            Some(path) => match scripts.reload(path).await {
+                Ok(()) => Reloaded {
+                    loaded: vec![super::scripts::script_name(path)],
+                    ..Reloaded::default()
+                },
+                Err(fault) => Reloaded {
+                    failed: vec![fault],
+                    ..Reloaded::default()
+                },
+            },
+        };
+        tell_of(&report);
+        report
+    }
+
+    /// Takes another configuration without dropping a connection. The data folder, the scripts' folder and their
+    /// limits stay as they were until a restart.
+    pub async fn reconfigure(&self, config: &config::Config) -> Result<(), StartError> {
+        self.book
+            .configure(&config.users)
+            .map_err(|(key, fault)| StartError::Flags { key, fault })?;
+        self.rules.store(Arc::new(rules(config)));
+        for network in self.outbox.networks() {
+            match config.networks.get(network.name()) {
+                Some(settings) => network.reconfigure(settings.clone()),
+                None => {
+                    network.disconnect("this network is no longer configured");
+                    self.outbox.remove(network.name());
+                }
+            }
+        }
+        for (name, settings) in &config.networks {
+            if self.outbox.network(name).is_none() {
+                self.add_network(name, settings.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn add_network(&self, name: &str, settings: irc::Settings) {
+        let (network, task) = Network::start(
+            name,
+            settings,
+            Arc::clone(&self.dial),
+            self.inlet.clone(),
+            self.clock.clone(),
+        );
+        network.want_raw(self.table.has_any(RAW));
+        self.outbox.put(name, Place::Irc(network));
+        self.networks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), task);
+    }
+
+    /// Ready when the console's input has ended; never without a console.
+    pub async fn console_ended(&self) {
+        let console = self.console.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match console {
+            // A panic of the console ends it too.
+            Some(reading) => drop(reading.await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops in order: sources, the street with what is still in it, scripts, networks with what is still queued,
+    /// records.
+    pub async fn stop(self, reason: &str) {
+        self.sources.stop();
+        for task in self.source_tasks {
+            ended(task).await;
+        }
+        self.street.stop();
+        ended(self.street_task).await;
+        let grace = self.rules.load().grace;
+        // No call is left, so nobody needs the binds; the scripts end when they are gone.
+        self.table.clear();
+        if let Some(scripts) = &self.scripts {
+            scripts.stop(grace).await;
+        }
+        for network in self.outbox.networks() {
+            network.disconnect(&words::goodbye(reason));
+        }
+        let networks = std::mem::take(&mut *self.networks.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, task) in networks {
+            ended(task).await;
+        }
+        for writer in self.writers {
+            ended(writer).await;
+        }
+        self.store.close().await;
+    }
+}
+
+/// The kinds that are made only if somebody wants them.
+const RAW: &[Kind] = &[Kind::Raw, Kind::Rawt];
+
+/// Why a user was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// The record is wrong.
+    #[error(transparent)]
+    User(#[from] UserFault),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Waits for a task. If it panicked, that is said and the rest still stops in order.
+async fn ended(task: JoinHandle<()>) {
+    if let Err(fault) = task.await {
+        tracing::error!(%fault, "A task of the bot did not end well");
+    }
+}
+
+/// Tells the networks whether anybody wants raw lines.
+async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: Shutdown) {
+    let mut changes = table.changes();
+    loop {
+        let wanted = table.has_any(RAW);
+        outbox.networks().iter().for_each(|network| network.want_raw(wanted));
+        tokio::select! {
+            () = shutdown.recv() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Takes over what another process did to the users.
+async fn follow_users(store: Store, book: Book, mut shutdown: Shutdown) {
+    let mut known = store.users_revision().await.ok();
+    loop {
+        tokio::select! {
+            () = shutdown.recv() => return,
+            () = tokio::time::sleep(USERS_LOOK) => {}
+        }
+        let now = match store.users_revision().await {
+            Ok(now) => Some(now),
+            Err(fault) => {
+                tracing::warn!(%fault, "The users cannot be looked at");
+                continue;
+            }
+        };
+        if now == known {
+            continue;
+        }
+        match read_users(&store).await {
+            Ok(users) => {
+                tracing::info!(users = users.len(), "Users read again");
+                book.fill(users);
+                known = now;
+            }
+            Err(fault) => tracing::error!(%fault, "The users cannot be read; those known before stay"),
+        }
+    }
+}
+
+/// Reloads scripts whose files change.
+async fn follow_scripts(scripts: Scripts, shutdown: Shutdown) {
+    let folder = scripts.folder().to_owned();
+    let list = {
+        let scripts = scripts.clone();
+        move || scripts.files()
+    };
+    let changed = move |paths: Vec<PathBuf>| {
+        let scripts = scripts.clone();
+        async move { tell_of(&scripts.reload_changed(&paths).await) }
+    };
+    watch::watch(vec![folder], list, changed, shutdown).await;
+}
+
+fn tell_of(report: &Reloaded) {
+    for fault in &report.failed {
+        tracing::error!(%fault, "A script is not loaded; where there was an older version, it still serves");
+    }
+}

@@ -1,0 +1,167 @@
+//! The street: a parcel comes in, each event in it is decided, and the calls are started in order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use masterchief_contract::{Action, Event, How, Outcome, Outlets, Parcel, Returns, Shutdown, Who};
+use tokio::time::Instant;
+
+use super::builder::Rules;
+use super::calls::Calls;
+use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Step, decide};
+use crate::users::{Book, Standing};
+
+/// How long the street waits for a handler that may stop the rest of a line, before it goes on without.
+const STOP_WINDOW: Duration = Duration::from_millis(20);
+/// A person who is refused is told so at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// A call on its way.
+type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// What the street needs to decide and to act.
+pub(crate) struct Street {
+    /// The binds.
+    pub(crate) table: BindTable,
+    /// The people.
+    pub(crate) book: Book,
+    /// Runs what is decided.
+    pub(crate) calls: Arc<Calls>,
+    /// Who was told lately.
+    pub(crate) told: std::sync::Mutex<Cooldowns>,
+}
+
+/// Whether the later events of a parcel are still offered.
+#[derive(PartialEq)]
+enum Flow {
+    On,
+    Stopped,
+}
+
+impl Street {
+    /// Runs until shutdown, then takes what is still in the inlet and waits a grace for the running calls.
+    pub(crate) async fn run(self, mut parcels: Outlets, mut shutdown: Shutdown, rules: Arc<ArcSwap<Rules>>) {
+        loop {
+            let parcel = tokio::select! {
+                biased;
+                parcel = parcels.recv() => parcel,
+                () = shutdown.recv() => break,
+            };
+            let Some(parcel) = parcel else { break };
+            self.take(parcel).await;
+        }
+        parcels.close();
+        while let Some(parcel) = parcels.recv().await {
+            self.take(parcel).await;
+        }
+        let grace = rules.load().grace;
+        if tokio::time::timeout(grace, self.calls.in_flight.none_left())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                running = self.calls.in_flight.count(),
+                "Calls were still running at shutdown"
+            );
+        }
+    }
+
+    /// One parcel: its events in order, until a handler stops the rest.
+    async fn take(&self, parcel: Parcel) {
+        for event in &parcel.events {
+            if self.offer(event).await == Flow::Stopped {
+                return;
+            }
+        }
+    }
+
+    /// Decides one event and starts what is decided.
+    async fn offer(&self, event: &Event) -> Flow {
+        let standing = self.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+        let Decision { steps, denied } = decide(
+            &self.table.index(),
+            event,
+            &standing,
+            self.calls.rules.load().exclusive_binds,
+        );
+        for denied in denied {
+            self.deny(event, &denied, &standing).await;
+        }
+        for step in steps {
+            let stops = step.returns == Returns::Stop;
+            let outcome = self.start(event, step, &standing.who, stops).await;
+            if stops && outcome == Some(Outcome::Stop) {
+                return Flow::Stopped;
+            }
+        }
+        Flow::On
+    }
+
+    /// Starts a call here, so that calls begin in the order of events; what waits goes on in a task of its own.
+    async fn start(&self, event: &Event, step: Step, who: &Who, stops: bool) -> Option<Outcome> {
+        let mut call: Running = Box::pin(Arc::clone(&self.calls).run(event.clone(), step, who.clone()));
+        let first = if stops {
+            tokio::time::timeout(STOP_WINDOW, &mut call).await.ok()
+        } else {
+            poll_once(&mut call).await
+        };
+        if first.is_none() {
+            tokio::spawn(call);
+        }
+        first
+    }
+
+    /// Somebody may not: the audit has it, and they are told what is missing.
+    async fn deny(&self, event: &Event, denied: &Denied, standing: &Standing) {
+        let bind = &denied.bind;
+        self.calls
+            .note(event, bind, &standing.who, "denied", &format!("needs {}", bind.flags));
+        let Some(actor) = event
+            .actor
+            .as_ref()
+            .filter(|_| self.calls.rules.load().tell_denied && denied.told)
+        else {
+            return;
+        };
+        let key = format!("{}/{}", event.network, actor.source());
+        let lately = {
+            let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let once = masterchief_contract::Cooldown {
+                user: Some(TELL_AGAIN),
+                ..Default::default()
+            };
+            told.check(bind.id, &once, &key, None, Instant::now()).is_err()
+        };
+        if lately {
+            return;
+        }
+        let text = standing.explain_denial(bind.word(), &bind.flags, actor, &event.network);
+        let network = event.network.to_string();
+        let notice = Action::Say {
+            network,
+            target: actor.nick.clone(),
+            text,
+            how: How::Notice,
+        };
+        // Told in a task of its own: a full queue must not stop the street.
+        let outlet = Arc::clone(&self.calls.outlet);
+        tokio::spawn(async move {
+            if let Err(refused) = outlet.perform(notice).await {
+                tracing::debug!(%refused, "A denial could not be told");
+            }
+        });
+    }
+}
+
+/// What the call gives at its first poll, if anything.
+async fn poll_once(call: &mut Running) -> Option<Outcome> {
+    std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,79 @@
+//! Everything the bot says of its own accord, one named function a message.
+
+use std::time::Duration;
+
+/// In the channel, for a fault: the text of the fault is in the log under the same name.
+pub(crate) fn fault(name: &str) -> String {
+    format!("error {name}")
+}
+
+/// To a person who calls a command again too soon.
+pub(crate) fn cooling_down(command: &str, left: Duration) -> String {
+    format!("{command}: try again in {}", rounded_up(left))
+}
+
+/// To a person whose call took too long.
+pub(crate) fn timed_out(command: &str, after: Duration) -> String {
+    format!(
+        "{command}: gave up after {}; ask an operator, or try again",
+        rounded_up(after)
+    )
+}
+
+/// To a person whose call finds too many others running.
+pub(crate) fn busy(command: &str) -> String {
+    format!("{command} is busy; try again in a while")
+}
+
+/// On shutdown, to the networks.
+pub(crate) fn goodbye(reason: &str) -> String {
+    if reason.is_empty() {
+        "MasterChief is going down".to_owned()
+    } else {
+        reason.to_owned()
+    }
+}
+
+/// To somebody who asks for help on a command that is not there, or not for them.
+pub(crate) fn no_such_command(command: &str, suggestion: Option<&str>) -> String {
+    match suggestion {
+        Some(close) => format!("There is no {command} for you here. Did you mean {close}?"),
+        None => format!("There is no {command} for you here. !help lists what you may use."),
+    }
+}
+
+/// One command in `!help`.
+pub(crate) fn help_line(command: &str, usage: Option<&str>, help: Option<&str>) -> String {
+    let mut line = command.to_owned();
+    if let Some(usage) = usage.filter(|usage| !usage.is_empty()) {
+        line.push(' ');
+        line.push_str(usage);
+    }
+    if let Some(help) = help {
+        line.push_str(" - ");
+        line.push_str(help);
+    }
+    line
+}
+
+/// `!help` without a command: the words one may use.
+pub(crate) fn help_overview(commands: &[String]) -> Vec<String> {
+    if commands.is_empty() {
+        return vec![
+            "There is nothing you may use here. An owner can give you flags: masterchief users chattr".to_owned(),
+        ];
+    }
+    vec![
+        format!("Commands for you here: {}", commands.join(" ")),
+        "!help COMMAND says more about one.".to_owned(),
+    ]
+}
+
+/// Whole seconds, at least one.
+fn rounded_up(time: Duration) -> String {
+    let seconds = time.as_millis().div_ceil(1000).max(1);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        _ => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}

@@ -1,0 +1,80 @@
+//! `masterchief check`: proves the configuration and the scripts without connecting.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::run::bring_scripts;
+use super::{Common, Done, WRONG_INPUT, output, runtime};
+use crate::bot;
+use crate::config;
+
+/// Checks everything.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The project to check
+    project: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    networks: Vec<String>,
+    scripts: Vec<String>,
+    binds: usize,
+    faults: Vec<String>,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Done {
+    let path = args.project.as_deref().or(common.config.as_deref());
+    let mut report = Report {
+        ok: false,
+        networks: Vec::new(),
+        scripts: Vec::new(),
+        binds: 0,
+        faults: Vec::new(),
+    };
+    match config::load(path, common.env.as_deref()) {
+        Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
+        Ok(mut config) => {
+            bring_scripts(&mut config)?;
+            report.networks.extend(config.networks.keys().cloned());
+            for (name, settings) in &config.networks {
+                if let Err(fault) = settings.tls.check() {
+                    report.faults.push(format!("networks.{name}.tls: {fault}"));
+                }
+            }
+            let dry = runtime()?.block_on(bot::dry_run(&config))?;
+            report.binds = dry.binds.len();
+            report.scripts = dry.loaded;
+            report.faults.extend(dry.failed.iter().map(ToString::to_string));
+        }
+    }
+    report.ok = report.faults.is_empty();
+    if common.json {
+        output::json(&report)?;
+    } else {
+        report.faults.iter().for_each(|fault| output::fault(fault));
+        if report.ok {
+            let Report {
+                networks,
+                scripts,
+                binds,
+                ..
+            } = &report;
+            output::line(&format!(
+                "{}: {} networks, {} scripts, {binds} binds",
+                output::good("all good"),
+                networks.len(),
+                scripts.len()
+            ))?;
+        }
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(WRONG_INPUT)
+    })
+}

@@ -1,0 +1,19 @@
+//! `masterchief completions`: a script for a shell.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use super::{Cli, Done};
+
+/// Prints a completion script.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+pub(super) fn run(args: &Args) -> Done {
+    clap_complete::generate(args.shell, &mut Cli::command(), "masterchief", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}

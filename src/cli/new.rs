@@ -1,0 +1,72 @@
+//! `masterchief new`: a project to begin with.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use super::{Common, Done, output};
+
+/// The files of a project.
+const FILES: &[(&str, &str)] = &[
+    (
+        "config/global/config.yaml",
+        include_str!("../../config/new/config.yaml"),
+    ),
+    (
+        "config/environments/production.yaml",
+        include_str!("../../config/new/production.yaml"),
+    ),
+    ("scripts/hello.lua", include_str!("../../scripts/hello.lua")),
+    ("scripts/hello_test.lua", include_str!("../../scripts/hello_test.lua")),
+    (
+        "scripts/types/masterchief.d.luau",
+        include_str!("../../scripts/types/masterchief.d.luau"),
+    ),
+    (".gitignore", "/data\n"),
+];
+
+/// Makes a project.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Its folder, which must not exist or be empty
+    folder: PathBuf,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Done {
+    let folder = &args.folder;
+    let taken = folder.exists()
+        && std::fs::read_dir(folder)
+            .map(|mut entries| entries.next().is_some())
+            .unwrap_or(true);
+    if taken {
+        bail!(
+            "{} is there already and not empty; name another folder",
+            folder.display()
+        );
+    }
+    for (name, text) in FILES {
+        write(&folder.join(name), text)?;
+    }
+    if common.json {
+        output::json(&FILES.iter().map(|(name, _)| folder.join(name)).collect::<Vec<_>>())?;
+    } else {
+        let at = folder.display();
+        output::line(&format!("{at} is ready. Next:"))?;
+        output::line(&format!(
+            "  masterchief repl {at}     type !hello; edit {at}/scripts/hello.lua and try again"
+        ))?;
+        output::line(&format!("  masterchief test {at}     run the scripts' tests"))?;
+        output::line(&format!(
+            "  masterchief run {at}      after naming your network in {at}/config/global/config.yaml"
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,141 @@
+//! `masterchief run`: the bot, until it is told to stop.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use masterchief_contract::Shutdown;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{Common, Done, logging, output, runtime};
+use crate::bot::{self, Bot, Started};
+use crate::config::{self, Config};
+use crate::partyline::Console;
+
+/// The scripts that ship with the bot, for a project that has none.
+const SHIPPED: &[(&str, &str)] = &[
+    ("hello.lua", include_str!("../../scripts/hello.lua")),
+    ("ops.lua", include_str!("../../scripts/ops.lua")),
+    ("remind.lua", include_str!("../../scripts/remind.lua")),
+    ("status.lua", include_str!("../../scripts/status.lua")),
+];
+/// Where they are put, under the data folder.
+const SHIPPED_FOLDER: &str = "shipped-scripts";
+/// The bot's name on the terminal.
+const CONSOLE_NICK: &str = "chief";
+
+/// Runs the bot.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Args {
+    /// The project to run
+    project: Option<PathBuf>,
+    /// No console, even on a terminal
+    #[arg(long)]
+    no_console: bool,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Done {
+    let mut config = match common.config_at(args.project.as_deref()) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    // A bot without a network is there for its console, piped input too; one with networks may be a service.
+    let alone = config.networks.is_empty();
+    let console = !args.no_console && (alone || std::io::stdin().is_terminal());
+    logging::start(&config.log, if console { "warn" } else { "info" });
+    bring_scripts(&mut config)?;
+    runtime()?.block_on(serve(common, args, config, console, alone))
+}
+
+async fn serve(common: &Common, args: &Args, config: Config, console: bool, alone: bool) -> Done {
+    let mut builder = Bot::builder().configured(&config);
+    if console {
+        builder = builder.console(Console::stdout(CONSOLE_NICK));
+    }
+    let started = Arc::new(builder.start().await?);
+    if console && std::io::stdin().is_terminal() {
+        output::line("masterchief is here. Type !help, or !hello; /msg WORDS speaks in private. End with Ctrl-D.")?;
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        networks = config.networks.len(),
+        "Started"
+    );
+    let (stopper, shutdown) = Shutdown::new();
+    let (again, mut reload) = mpsc::channel(1);
+    let watching = tokio::spawn(watch_config(config.source.files.clone(), again, shutdown));
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let path = args.project.as_deref().or(common.config.as_deref());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = started.console_ended() => if alone { break },
+            _ = hangup.recv() => {
+                reconfigure(&started, path, common.env.as_deref()).await;
+                started.reload_scripts().await;
+            }
+            Some(()) = reload.recv() => reconfigure(&started, path, common.env.as_deref()).await,
+        }
+    }
+    tracing::info!("Stopping");
+    stopper.stop();
+    // It only waits for the files; a panic in it is no reason not to stop.
+    let _ = watching.await;
+    if let Some(started) = Arc::into_inner(started) {
+        started.stop("").await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the configuration anew; a bad one leaves everything as it is.
+async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environment: Option<&str>) {
+    match config::load(path, environment) {
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(%fault, "The configuration is not taken; the one before stays");
+            }
+        }
+        Ok(config) => match started.reconfigure(&config).await {
+            Ok(()) => tracing::info!("Configuration reloaded"),
+            Err(fault) => tracing::error!(%fault, "The configuration is not taken; the one before stays"),
+        },
+    }
+}
+
+async fn watch_config(files: Vec<PathBuf>, again: mpsc::Sender<()>, shutdown: Shutdown) {
+    let mut folders: Vec<PathBuf> = files
+        .iter()
+        .filter_map(|file| file.parent())
+        .map(PathBuf::from)
+        .collect();
+    folders.sort();
+    folders.dedup();
+    let changed = move |_| {
+        let again = again.clone();
+        async move {
+            // Full means that a reload is already due.
+            let _ = again.try_send(());
+        }
+    };
+    bot::watch(folders, move || files.clone(), changed, shutdown).await;
+}
+
+/// Puts the shipped scripts under the data folder if the project has no folder for scripts.
+pub(super) fn bring_scripts(config: &mut Config) -> std::io::Result<()> {
+    let ours = config.source.project.join("scripts");
+    if config.scripts.folder != ours || ours.is_dir() {
+        return Ok(());
+    }
+    let folder = config.data.join(SHIPPED_FOLDER);
+    std::fs::create_dir_all(&folder)?;
+    for (name, text) in SHIPPED {
+        std::fs::write(folder.join(name), text)?;
+    }
+    config.scripts.folder = folder;
+    Ok(())
+}

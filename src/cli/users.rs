@@ -1,0 +1,329 @@
+//! `masterchief users`: the people the bot knows. A running bot takes changes over within seconds.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use masterchief_contract::Secret;
+use serde::Serialize;
+
+use super::{Common, Done, output, runtime};
+use crate::bot::{read_users, row_of};
+use crate::config::Config;
+use crate::store::Store;
+use crate::users::{Book, PasswordHash, User};
+
+/// Lists and changes people.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists them
+    List,
+    /// Shows one
+    Show {
+        /// Who
+        handle: String,
+    },
+    /// Adds one
+    Add {
+        /// A name for the record
+        handle: String,
+        /// Global flags, such as mo
+        #[arg(long, default_value = "")]
+        flags: String,
+        #[command(flatten)]
+        marks: Marks,
+    },
+    /// Removes one
+    Del {
+        /// Who
+        handle: String,
+    },
+    /// Changes flags: +mo-v, =p; for a channel where one is given
+    Chattr {
+        /// Who
+        handle: String,
+        /// The changes
+        #[arg(allow_hyphen_values = true)]
+        changes: String,
+        /// #chan, or network/#chan
+        channel: Option<String>,
+    },
+    /// Adds accounts, certificates, hostmasks and roles, or takes them away
+    Edit {
+        /// Who
+        handle: String,
+        #[command(flatten)]
+        marks: Marks,
+        /// Takes an account, certificate, hostmask or role away
+        #[arg(long, value_name = "WHAT")]
+        remove: Vec<String>,
+        /// Words about the person
+        #[arg(long)]
+        comment: Option<String>,
+    },
+    /// Sets the password, which is read from standard input
+    Passwd {
+        /// Who
+        handle: String,
+    },
+    /// Shows the audit trail, newest first
+    Audit {
+        /// How many lines
+        #[arg(long, default_value_t = 20)]
+        last: u32,
+    },
+}
+
+/// What a person may have several of.
+#[derive(Debug, clap::Args)]
+struct Marks {
+    /// A services account, network/account
+    #[arg(long, value_name = "NETWORK/ACCOUNT")]
+    account: Vec<String>,
+    /// SHA-256 of a client certificate
+    #[arg(long, value_name = "FINGERPRINT")]
+    cert: Vec<String>,
+    /// A hostmask, nick!user@host
+    #[arg(long, value_name = "MASK")]
+    host: Vec<String>,
+    /// A role of the configuration
+    #[arg(long)]
+    role: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    handle: String,
+    flags: String,
+    channels: std::collections::BTreeMap<String, String>,
+    roles: Vec<String>,
+    accounts: Vec<String>,
+    certs: Vec<String>,
+    hosts: Vec<String>,
+    password: bool,
+    comment: String,
+}
+
+pub(super) fn run(common: &Common, args: Args) -> Done {
+    let config = match common.config() {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    runtime()?.block_on(async {
+        let store = Store::open(&config.data.join("masterchief.db")).await?;
+        let done = act(common, &config, &store, args.command).await;
+        store.close().await;
+        done
+    })
+}
+
+async fn act(common: &Common, config: &Config, store: &Store, command: Command) -> Done {
+    let book = Book::new();
+    book.fill(read_users(store).await?);
+    let find = |handle: &str| {
+        let user = book.get(handle).map(|user| User::clone(&user));
+        user.with_context(|| format!("there is no user {handle}; `masterchief users list` lists them"))
+    };
+    let changed = match command {
+        Command::List => return list(common, &book),
+        Command::Show { handle } => {
+            output::json(&shown(&find(&handle)?))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Audit { last } => return audit(common, store, last).await,
+        Command::Del { handle } => {
+            let user = find(&handle)?;
+            store.remove_user(&user.handle).await?;
+            output::line(&format!("{} is removed", user.handle))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Add { handle, flags, marks } => {
+            if book.get(&handle).is_some() {
+                bail!("there is a user {handle} already; use `masterchief users edit {handle}`");
+            }
+            let mut user = User::new(&handle)?;
+            user.change_flags(&flags)?;
+            add(&mut user, marks, config)?;
+            user
+        }
+        Command::Chattr {
+            handle,
+            changes,
+            channel,
+        } => {
+            let mut user = find(&handle)?;
+            match channel {
+                None => user.change_flags(&changes)?,
+                Some(channel) => user.change_channel_flags(&channel, &changes)?,
+            }
+            user
+        }
+        Command::Edit {
+            handle,
+            marks,
+            remove,
+            comment,
+        } => {
+            let mut user = find(&handle)?;
+            for what in remove {
+                take_away(&mut user, &what)?;
+            }
+            add(&mut user, marks, config)?;
+            user.comment = comment.unwrap_or(user.comment);
+            user
+        }
+        Command::Passwd { handle } => {
+            let mut user = find(&handle)?;
+            let mut password = String::new();
+            std::io::stdin().read_to_string(&mut password)?;
+            user.password = Some(PasswordHash::new(&Secret::new(
+                password.trim_end_matches(['\r', '\n']),
+            ))?);
+            user
+        }
+    };
+    book.put(changed.clone())?;
+    store.put_user(&row_of(&changed)).await?;
+    if common.json {
+        output::json(&shown(&changed))?;
+    } else {
+        output::line(&format!("{} has the flags {}", changed.handle, changed.flags))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add(user: &mut User, marks: Marks, config: &Config) -> anyhow::Result<()> {
+    for account in &marks.account {
+        user.add_account(account)?;
+        let network = account.split('/').next().unwrap_or("");
+        if !config.networks.contains_key(network) {
+            output::fault(&format!(
+                "there is no network {network} in the configuration yet; the account counts once there is"
+            ));
+        }
+    }
+    for cert in &marks.cert {
+        user.add_cert(cert)?;
+    }
+    for host in &marks.host {
+        user.add_host(host)?;
+    }
+    for role in marks.role {
+        if !config.users.roles.contains_key(&role) {
+            bail!("there is no role {role}; add it under users.roles in the configuration first");
+        }
+        if !user.roles.contains(&role) {
+            user.roles.push(role);
+        }
+    }
+    Ok(())
+}
+
+fn take_away(user: &mut User, what: &str) -> anyhow::Result<()> {
+    let before = (
+        user.accounts.len(),
+        user.certs.len(),
+        user.hosts.len(),
+        user.roles.len(),
+    );
+    user.accounts
+        .retain(|(network, account)| format!("{network}/{account}") != what);
+    user.certs
+        .retain(|cert| *cert != what.replace(':', "").to_ascii_lowercase());
+    user.hosts.retain(|host| host != what);
+    user.roles.retain(|role| role != what);
+    if before
+        == (
+            user.accounts.len(),
+            user.certs.len(),
+            user.hosts.len(),
+            user.roles.len(),
+        )
+    {
+        bail!(
+            "{} has no {what}; `masterchief users show {}` shows what there is",
+            user.handle,
+            user.handle
+        );
+    }
+    Ok(())
+}
+
+fn list(common: &Common, book: &Book) -> Done {
+    let users: Vec<Shown> = book.all().iter().map(|user| shown(user)).collect();
+    if common.json {
+        output::json(&users)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = Vec::new();
+    for user in users {
+        let channels: Vec<String> = user
+            .channels
+            .iter()
+            .map(|(channel, flags)| format!("{channel}:{flags}"))
+            .collect();
+        let known: Vec<String> = user.accounts.into_iter().chain(user.hosts).collect();
+        rows.push(vec![
+            user.handle,
+            user.flags,
+            channels.join(" "),
+            user.roles.join(" "),
+            known.join(" "),
+        ]);
+    }
+    output::table(&["HANDLE", "FLAGS", "CHANNELS", "ROLES", "KNOWN BY"], &rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn audit(common: &Common, store: &Store, last: u32) -> Done {
+    let rows = store.audit_recent(last).await?;
+    if common.json {
+        output::json(&rows)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut shown = Vec::new();
+    for row in rows {
+        let who = row.handle.unwrap_or_else(|| "-".to_owned());
+        let what = format!("{} {}", row.kind, row.mask);
+        shown.push(vec![
+            row.at.to_rfc3339(),
+            row.action,
+            who,
+            row.actor,
+            row.network,
+            what,
+            row.detail,
+        ]);
+    }
+    output::table(&["AT", "WHAT", "HANDLE", "WHO", "NETWORK", "BIND", "DETAIL"], &shown)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(user: &User) -> Shown {
+    Shown {
+        handle: user.handle.clone(),
+        flags: user.flags.to_string(),
+        channels: user
+            .channels
+            .iter()
+            .map(|(channel, flags)| (channel.clone(), flags.to_string()))
+            .collect(),
+        roles: user.roles.clone(),
+        accounts: user
+            .accounts
+            .iter()
+            .map(|(network, account)| format!("{network}/{account}"))
+            .collect(),
+        certs: user.certs.clone(),
+        hosts: user.hosts.clone(),
+        password: user.password.is_some(),
+        comment: user.comment.clone(),
+    }
+}

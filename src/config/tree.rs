@@ -1,0 +1,323 @@
+//! A configuration file as a tree in which every part knows where it stands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The file.
+    pub file: Arc<Path>,
+    /// Its line, from 1.
+    pub line: u64,
+    /// Its column, from 1.
+    pub column: u64,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", spot.as_ref().map(|spot| format!("{spot}: ")).unwrap_or_default())]
+pub struct ConfigFault {
+    /// The place, if there is one.
+    pub spot: Option<Spot>,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// A part of a configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) spot: Spot,
+    pub(super) what: What,
+}
+
+/// What a part is.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Number(f64),
+    Text(String),
+    /// A text that came from outside the file and may be a secret: no message shows it.
+    Secret(String),
+    List(Vec<Node>),
+    Map(BTreeMap<String, (Spot, Node)>),
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+impl ConfigFault {
+    pub(super) fn at(spot: &Spot, message: impl Into<String>) -> ConfigFault {
+        ConfigFault {
+            spot: Some(spot.clone()),
+            message: message.into(),
+        }
+    }
+}
+
+impl Node {
+    /// Reads a file's text. An empty one is an empty map.
+    pub(super) fn parse(file: &Path, text: &str) -> Result<Node, ConfigFault> {
+        let file: Arc<Path> = Arc::from(file);
+        let start = Spot {
+            file: Arc::clone(&file),
+            line: 1,
+            column: 1,
+        };
+        let nothing = text
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        if nothing {
+            return Ok(Node {
+                spot: start,
+                what: What::Map(BTreeMap::new()),
+            });
+        }
+        let parsed: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|fault| {
+            let spot = fault.location().map(|at| Spot {
+                file: Arc::clone(&file),
+                line: at.line(),
+                column: at.column(),
+            });
+            ConfigFault {
+                spot: Some(spot.unwrap_or_else(|| start.clone())),
+                message: first_line(&fault.to_string()),
+            }
+        })?;
+        Ok(placed(&file, parsed))
+    }
+
+    /// An empty map of no file.
+    pub(super) fn empty(name: &Path) -> Node {
+        let spot = Spot {
+            file: Arc::from(name),
+            line: 1,
+            column: 1,
+        };
+        Node {
+            spot,
+            what: What::Map(BTreeMap::new()),
+        }
+    }
+
+    /// This under another: maps are merged, everything else is replaced.
+    pub(super) fn merged(self, over: Node) -> Node {
+        match (self.what, over.what) {
+            (What::Map(mut below), What::Map(above)) => {
+                for (key, (spot, value)) in above {
+                    let value = match below.remove(&key) {
+                        Some((_, old)) => old.merged(value),
+                        None => value,
+                    };
+                    below.insert(key, (spot, value));
+                }
+                Node {
+                    spot: over.spot,
+                    what: What::Map(below),
+                }
+            }
+            (_, what) => Node { spot: over.spot, what },
+        }
+    }
+
+    /// Puts a value under a path of keys, merging it with what is there.
+    pub(super) fn put(self, path: &[&str], value: Node) -> Node {
+        let wrapped = path.iter().rev().fold(value, |inner, key| {
+            let spot = inner.spot.clone();
+            Node {
+                spot: spot.clone(),
+                what: What::Map(BTreeMap::from([((*key).to_owned(), (spot, inner))])),
+            }
+        });
+        self.merged(wrapped)
+    }
+
+    /// Where the value of a path stands; of the nearest part above it where it is missing.
+    pub(super) fn spot_of(&self, path: &[&str]) -> Spot {
+        let Some((key, rest)) = path.split_first() else {
+            return self.spot.clone();
+        };
+        match &self.what {
+            What::Map(map) => match map.get(*key) {
+                Some((spot, _)) if rest.is_empty() => spot.clone(),
+                Some((_, node)) => node.spot_of(rest),
+                None => self.spot.clone(),
+            },
+            _ => self.spot.clone(),
+        }
+    }
+
+    /// Replaces `${env:NAME}` and `${file:PATH}` in all texts. Paths are relative to `folder`.
+    pub(super) fn filled(self, folder: &Path) -> Result<Node, ConfigFault> {
+        let spot = self.spot;
+        let what = match self.what {
+            What::Text(text) if text.contains("${") => {
+                What::Secret(fill(&text, folder).map_err(|message| ConfigFault::at(&spot, message))?)
+            }
+            What::List(list) => What::List(
+                list.into_iter()
+                    .map(|node| node.filled(folder))
+                    .collect::<Result<_, _>>()?,
+            ),
+            What::Map(map) => {
+                let mut out = BTreeMap::new();
+                for (key, (at, node)) in map {
+                    out.insert(key, (at, node.filled(folder)?));
+                }
+                What::Map(out)
+            }
+            other => other,
+        };
+        Ok(Node { spot, what })
+    }
+}
+
+fn fill(text: &str, folder: &Path) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        out.push_str(&rest[..at]);
+        let inner = &rest[at + 2..];
+        let end = inner.find('}').ok_or("a `${` is not closed by `}`")?;
+        let (scheme, name) = inner[..end]
+            .split_once(':')
+            .ok_or_else(|| format!("${{{}}} is not ${{env:NAME}} or ${{file:PATH}}", &inner[..end]))?;
+        match scheme {
+            "env" => out.push_str(
+                &std::env::var(name)
+                    .map_err(|_| format!("the environment has no variable {name}; set it, or use ${{file:PATH}}"))?,
+            ),
+            "file" => {
+                let path = folder.join(PathBuf::from(name));
+                let read = std::fs::read_to_string(&path).map_err(|fault| format!("{}: {fault}", path.display()))?;
+                out.push_str(read.trim_end_matches(['\r', '\n']));
+            }
+            other => {
+                return Err(format!(
+                    "there is no ${{{other}:...}}; there are ${{env:NAME}} and ${{file:PATH}}"
+                ));
+            }
+        }
+        rest = &inner[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("").trim().to_owned()
+}
+
+/// A value as the YAML parser gives it.
+enum Raw {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Number(f64),
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Raw, D::Error> {
+        from.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Raw, D::Error> {
+        from.deserialize_any(AnyValue)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Int(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Raw, E> {
+        i64::try_from(value)
+            .map(Raw::Int)
+            .map_err(|_| E::custom("this number is too large"))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Number(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            if entries.iter().any(|(known, _)| known.value == key.value) {
+                return Err(A::Error::custom(format!("the key {} stands here twice", key.value)));
+            }
+            entries.push((key, map.next_value()?));
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+fn placed(file: &Arc<Path>, raw: Spanned<Raw>) -> Node {
+    let at = |location: serde_saphyr::Location| Spot {
+        file: Arc::clone(file),
+        line: location.line(),
+        column: location.column(),
+    };
+    let spot = at(raw.referenced);
+    let what = match raw.value {
+        Raw::Null => What::Null,
+        Raw::Bool(value) => What::Bool(value),
+        Raw::Int(value) => What::Int(value),
+        Raw::Number(value) => What::Number(value),
+        Raw::Text(value) => What::Text(value),
+        Raw::List(list) => What::List(list.into_iter().map(|item| placed(file, item)).collect()),
+        Raw::Map(map) => What::Map(
+            map.into_iter()
+                .map(|(key, value)| (key.value, (at(key.referenced), placed(file, value))))
+                .collect(),
+        ),
+    };
+    Node { spot, what }
+}
