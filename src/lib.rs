@@ -1,6 +1,6 @@
 //! MasterChief: an Eggdrop-style ChatOps bot framework for IRC.
 //!
-//! The shape of the house is in ARCHITECTURE.md. The rooms below import only downward; `tests/house.rs` holds it.
+//! The shape of the house is in ARCHITECTURE.md. The rooms below import only downward; `tests/floors.rs` holds it.
 
 pub mod bot;
 pub mod cli;

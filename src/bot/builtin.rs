@@ -1,16 +1,23 @@
 //! The binds that every bot has: `!help`, in channels and in private.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use masterchief_contract::{BindOptions, Event, Future, Handler, HandlerResult, Kind, Outcome};
+use masterchief_contract::{Action, BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome};
+use tokio::time::Instant;
 
 use super::words;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
+use crate::irc::text;
 use crate::users::Book;
 
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "builtin";
+/// Answers to CTCP queries within [`CTCP_WINDOW`].
+const CTCP_MAX: usize = 10;
+/// The time in which so many are answered.
+const CTCP_WINDOW: Duration = Duration::from_secs(60);
 /// The word for help.
 const HELP: &str = "!help";
 
@@ -31,10 +38,87 @@ pub(crate) fn binds(kinds: &Kinds, table: &BindTable, book: &Book) -> Result<Vec
         help: Some("Lists the commands you may use here, or explains one".to_owned()),
         ..BindOptions::default()
     };
-    [Kind::Pub, Kind::Msg]
-        .into_iter()
-        .map(|kind| NewBind::parse(kinds, kind.name(), "-|-", HELP, options.clone(), Arc::clone(&help)))
-        .collect()
+    let mut binds = Vec::new();
+    for kind in [Kind::Pub, Kind::Msg] {
+        binds.push(NewBind::parse(
+            kinds,
+            kind.name(),
+            "-|-",
+            HELP,
+            options.clone(),
+            Arc::clone(&help),
+        )?);
+    }
+    let ctcp: Arc<dyn Handler> = Arc::new(Ctcp::default());
+    for keyword in ["PING", "VERSION", "TIME", "CLIENTINFO"] {
+        binds.push(NewBind::parse(
+            kinds,
+            Kind::Ctcp.name(),
+            "-|-",
+            keyword,
+            BindOptions::default(),
+            Arc::clone(&ctcp),
+        )?);
+    }
+    Ok(binds)
+}
+
+/// The answers to CTCP. A bind of one's own that returns STOP comes before them.
+#[derive(Default)]
+struct Ctcp {
+    answered: Mutex<VecDeque<Instant>>,
+}
+
+impl Ctcp {
+    /// Whether one more may be answered now: a flood of queries is not our flood of answers.
+    fn may(&self) -> bool {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        while answered
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= CTCP_WINDOW)
+        {
+            answered.pop_front();
+        }
+        let may = answered.len() < CTCP_MAX;
+        if may {
+            answered.push_back(now);
+        }
+        may
+    }
+}
+
+impl Handler for Ctcp {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let keyword = event
+            .field("keyword")
+            .and_then(|value| value.as_str())
+            .unwrap_or("")
+            .to_owned();
+        let answer = match keyword.as_str() {
+            "PING" => event.text().to_owned(),
+            "VERSION" => words::version(),
+            "TIME" => event.at.to_rfc2822(),
+            _ => "ACTION CLIENTINFO PING TIME VERSION".to_owned(),
+        };
+        let may = self.may();
+        Box::pin(async move {
+            if may {
+                let params = vec![event.nick().to_owned(), text::as_ctcp(&keyword, &answer)];
+                let notice = Action::Send {
+                    network: event.network.to_string(),
+                    command: "NOTICE".to_owned(),
+                    params,
+                };
+                event.perform(notice).await.map_err(HandlerError::internal)?;
+            }
+            Ok(Outcome::Nothing)
+        })
+    }
+
+    fn origin(&self) -> String {
+        OWNER.to_owned()
+    }
 }
 
 impl Handler for Help {

@@ -74,6 +74,7 @@ struct State {
     heard: Vec<Heard>,
     line: Option<mpsc::Sender<String>>,
     connections: u64,
+    pongs: u64,
     refusing: bool,
     registered: bool,
     messages: u64,
@@ -92,6 +93,7 @@ impl FakeNet {
             heard: Vec::new(),
             line: None,
             connections: 0,
+            pongs: 0,
             refusing: false,
             registered: false,
             messages: 0,
@@ -257,6 +259,11 @@ impl FakeNet {
         self.lock().connections
     }
 
+    /// How often the bot has answered a PING.
+    pub fn pongs(&self) -> u64 {
+        self.lock().pongs
+    }
+
     /// Everything the bot sent, in order, over all connections.
     pub fn heard(&self) -> Vec<Heard> {
         self.lock().heard.clone()
@@ -345,6 +352,7 @@ impl FakeNet {
             }
             "NICK" => state.nick = first,
             "USER" => {}
+            "PONG" => state.pongs += 1,
             "PING" => out.push(format!(":{SERVER} PONG {SERVER} :{last}")),
             "JOIN" => {
                 for chan in first.split(',') {

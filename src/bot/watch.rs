@@ -134,7 +134,7 @@ mod tests {
         let task = tokio::spawn(watch(vec![root], list, changed, shutdown));
         tokio::time::sleep(Duration::from_millis(50)).await;
         std::fs::write(&old, "12").unwrap();
-        assert_eq!(tell.recv().await.unwrap(), [old.clone()]);
+        assert_eq!(tell.recv().await.unwrap(), std::slice::from_ref(&old));
         std::fs::write(&new, "1").unwrap();
         assert_eq!(tell.recv().await.unwrap(), [new]);
         std::fs::remove_file(&old).unwrap();

@@ -25,6 +25,11 @@ pub(crate) fn busy(command: &str) -> String {
     format!("{command} is busy; try again in a while")
 }
 
+/// To who asks by CTCP.
+pub(crate) fn version() -> String {
+    format!("masterchief {}", env!("CARGO_PKG_VERSION"))
+}
+
 /// On shutdown, to the networks.
 pub(crate) fn goodbye(reason: &str) -> String {
     if reason.is_empty() {

@@ -133,16 +133,12 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     };
     let changed = match command {
         Command::List => return list(common, &book),
-        Command::Show { handle } => {
-            output::json(&shown(&find(&handle)?))?;
-            return Ok(ExitCode::SUCCESS);
-        }
+        Command::Show { handle } => return show(&find(&handle)?),
         Command::Audit { last } => return audit(common, store, last).await,
         Command::Del { handle } => {
             let user = find(&handle)?;
             store.remove_user(&user.handle).await?;
-            output::line(&format!("{} is removed", user.handle))?;
-            return Ok(ExitCode::SUCCESS);
+            return said(&format!("{} is removed", user.handle));
         }
         Command::Add { handle, flags, marks } => {
             if book.get(&handle).is_some() {
@@ -193,9 +189,18 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     store.put_user(&row_of(&changed)).await?;
     if common.json {
         output::json(&shown(&changed))?;
-    } else {
-        output::line(&format!("{} has the flags {}", changed.handle, changed.flags))?;
+        return Ok(ExitCode::SUCCESS);
     }
+    said(&format!("{} has the flags {}", changed.handle, changed.flags))
+}
+
+fn show(user: &User) -> Done {
+    output::json(&shown(user))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn said(text: &str) -> Done {
+    output::line(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -202,13 +202,13 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
     if !schedule && options.overlap {
         return fault("overlap", "only schedules (time, cron) overlap");
     }
-    if let Some(tz) = &options.tz {
-        if tz.parse::<chrono_tz::Tz>().is_err() {
-            return fault(
-                "tz",
-                &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"),
-            );
-        }
+    if let Some(tz) = &options.tz
+        && tz.parse::<chrono_tz::Tz>().is_err()
+    {
+        return fault(
+            "tz",
+            &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"),
+        );
     }
     if options.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return fault("timeout", "must be longer than nothing");

@@ -1,6 +1,5 @@
 //! The decision: event, table and person to calls. Pure, and the only place where it is made.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use masterchief_contract::{CaseMap, EventData, Kind, KindSpec, Matching, Returns, wild_match};
@@ -56,13 +55,12 @@ pub fn decide(index: &Index, event: &EventData, standing: &Standing, exclusive: 
             }
             continue;
         }
-        if let Some(words) = index.words.get(kind) {
-            if let Some((word, text_at)) = first_word(&event.text) {
-                if let Some(binds) = words.get(CaseMap::Rfc1459.fold(word).as_str()) {
-                    let same = |bind: &&Arc<Bind>| bind.words().any(|name| event.casemap.eq(name, word));
-                    decision.add(binds.iter().filter(same).cloned().collect(), text_at, event, standing);
-                }
-            }
+        if let Some(words) = index.words.get(kind)
+            && let Some((word, text_at)) = first_word(&event.text)
+            && let Some(binds) = words.get(CaseMap::Rfc1459.fold(word).as_str())
+        {
+            let same = |bind: &&Arc<Bind>| bind.words().any(|name| event.casemap.eq(name, word));
+            decision.add(binds.iter().filter(same).cloned().collect(), text_at, event, standing);
         }
         if let Some(binds) = index.masks.get(kind) {
             decision.add_masks(binds, event, standing);
@@ -123,7 +121,7 @@ fn first_word(text: &str) -> Option<(&str, usize)> {
 }
 
 /// Whether a mask meets a subject.
-fn meets(spec: &KindSpec, mask: &str, subject: &Cow<'_, str>, casemap: CaseMap) -> bool {
+fn meets(spec: &KindSpec, mask: &str, subject: &str, casemap: CaseMap) -> bool {
     if spec.matching != Matching::ModeMask {
         return wild_match(mask, subject, casemap);
     }

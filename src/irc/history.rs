@@ -69,10 +69,10 @@ impl History {
             return false;
         }
         self.order.push_back(id.to_owned());
-        if self.order.len() > IDS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.ids.remove(&oldest);
-            }
+        if self.order.len() > IDS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
         true
     }

@@ -13,19 +13,18 @@ use super::decode::{LineReader, encode};
 use super::dial::Stream;
 use super::history::time_of;
 use super::message::{Message, compose};
-use super::network::{Inner, Shared};
+use super::network::Inner;
 use super::outgoing::{Class, Next};
-use super::register::{Progress, Registration, fallback_nick};
+use super::react::{Upkeep, put_right, registered};
+use super::register::{Progress, Registration};
 use super::settings::Settings;
-use super::state::{State, WHOX_FIELDS};
+use super::state::State;
 use super::translate::{Context, translate};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 /// How often the channels and the nick are compared with what is wanted.
 const LOOK_AFTER: Duration = Duration::from_secs(30);
-/// How long to wait before coming back after a kick.
-const AFTER_KICK: Duration = Duration::from_secs(5);
 /// How long the queue may take to empty when we leave.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the server may take to close after QUIT.
@@ -63,8 +62,7 @@ pub(super) struct Link<'a> {
     asked: Option<Instant>,
     /// Since when the registration waits for its next step.
     step: Instant,
-    look_after: Instant,
-    nick_tries: usize,
+    upkeep: Upkeep,
     quit: Option<Instant>,
 }
 
@@ -94,8 +92,7 @@ impl<'a> Link<'a> {
             heard: now,
             asked: None,
             step: now,
-            look_after: now + LOOK_AFTER,
-            nick_tries: 0,
+            upkeep: Upkeep::new(now + LOOK_AFTER),
             quit: None,
         }
     }
@@ -188,7 +185,11 @@ impl<'a> Link<'a> {
             .registration
             .patience()
             .map_or(never, |patience| self.step + patience);
-        let look = if self.up.is_some() { self.look_after } else { never };
+        let look = if self.up.is_some() {
+            self.upkeep.look_after
+        } else {
+            never
+        };
         let quit = self.quit.unwrap_or(never);
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
     }
@@ -219,9 +220,9 @@ impl<'a> Link<'a> {
             }
             _ => {}
         }
-        if self.up.is_some() && now >= self.look_after {
-            self.look_after = now + LOOK_AFTER;
-            self.put_right();
+        if self.up.is_some() && now >= self.upkeep.look_after {
+            self.upkeep.look_after = now + LOOK_AFTER;
+            put_right(&mut self.inner.lock());
         }
         Ok(())
     }
@@ -263,10 +264,11 @@ impl<'a> Link<'a> {
         }
         let parcel = self.understand(&message);
         // The connection never waits for the street, so a PING is always answered.
-        if let Some(parcel) = parcel {
-            if self.inlet.try_put(parcel).is_err() && !self.inlet.is_closed() {
-                self.dropped();
-            }
+        if let Some(parcel) = parcel
+            && self.inlet.try_put(parcel).is_err()
+            && !self.inlet.is_closed()
+        {
+            self.dropped();
         }
         Ok(())
     }
@@ -311,11 +313,11 @@ impl<'a> Link<'a> {
         if !old {
             shared.state.take(message, told);
         }
-        react(message, own, old, shared, &mut self.look_after, &mut self.nick_tries);
-        if let Some(account) = self.registration.account() {
-            if shared.status.account.as_deref() != Some(account) {
-                shared.status.account = Some(account.to_owned());
-            }
+        self.upkeep.react(message, own, old, shared);
+        if let Some(account) = self.registration.account()
+            && shared.status.account.as_deref() != Some(account)
+        {
+            shared.status.account = Some(account.to_owned());
         }
         if self.up.is_some() && !shared.status.connected && shared.farewell.is_none() {
             shared.status.connected = true;
@@ -346,24 +348,6 @@ impl<'a> Link<'a> {
     fn urgent(&self, command: &str, params: &[&str]) {
         if let Ok(line) = compose(&[], command, params) {
             let _ = self.inner.lock().outgoing.push(Class::Urgent, "", line);
-        }
-    }
-
-    /// Joins what should be joined and takes the nick back, if it is free.
-    fn put_right(&self) {
-        let mut shared = self.inner.lock();
-        let missing: Vec<_> = shared
-            .wanted
-            .values()
-            .filter(|channel| !shared.state.is_in(&channel.name))
-            .cloned()
-            .collect();
-        for channel in missing {
-            shared.join(&channel);
-        }
-        let nick = shared.settings.nick.clone();
-        if !shared.state.is_own(&nick) {
-            shared.command("NICK", &[&nick]);
         }
     }
 
@@ -417,26 +401,6 @@ async fn write_or_flush<W: AsyncWriteExt + Unpin>(write: &mut W, out: &[u8]) -> 
     }
 }
 
-/// Registered: what is to be done first.
-fn registered(name: &str, shared: &mut Shared) {
-    tracing::info!(network = name, nick = %shared.state.nick, server = %shared.status.server, "Connected");
-    if let Some(letter) = shared.state.isupport.bot_letter() {
-        let nick = shared.state.nick.clone();
-        shared.command("MODE", &[&nick, &format!("+{letter}")]);
-    }
-    // The casemapping may be another than before.
-    let channels: Vec<_> = shared.wanted.values().cloned().collect();
-    shared.wanted = channels
-        .iter()
-        .map(|channel| (shared.state.fold(&channel.name), channel.clone()))
-        .collect();
-    for channel in &channels {
-        let key = shared.state.fold(&channel.name);
-        shared.outgoing.hold(&key);
-        shared.join(channel);
-    }
-}
-
 /// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of
 /// linked servers differ, so the other commands, which only a history batch can repeat, are not judged by their time.
 fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
@@ -446,82 +410,4 @@ fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
     let chan = state.isupport.channel_of(message.param(0));
     chan.and_then(|chan| state.channel(chan))
         .map_or(state.welcomed, |channel| channel.joined)
-}
-
-/// What a line demands of us beyond understanding it.
-fn react(
-    message: &Message<'_>,
-    own: bool,
-    old: bool,
-    shared: &mut Shared,
-    look_after: &mut Instant,
-    nick_tries: &mut usize,
-) {
-    match message.command {
-        "JOIN" if own => {
-            let key = shared.state.fold(message.param(0));
-            shared.outgoing.release(&key);
-        }
-        "JOIN" | "PRIVMSG" if shared.settings.ask_certificates && !old => {
-            if shared.state.certificate_unknown(message.nick()) {
-                shared.command("WHOIS", &[message.nick()]);
-            }
-        }
-        "PART" if own => {
-            let key = shared.state.fold(message.param(0));
-            if shared.wanted.contains_key(&key) {
-                shared.outgoing.hold(&key);
-            }
-        }
-        "KICK" if shared.state.is_own(message.param(1)) => {
-            let key = shared.state.fold(message.param(0));
-            tracing::warn!(
-                channel = message.param(0),
-                by = message.nick(),
-                reason = message.last(),
-                "Kicked"
-            );
-            if shared.wanted.contains_key(&key) {
-                shared.outgoing.hold(&key);
-            }
-            *look_after = (*look_after).min(Instant::now() + AFTER_KICK);
-        }
-        "NICK" | "QUIT" if !own => {
-            let wanted = shared.settings.nick.clone();
-            let freed = shared.state.casemap().eq(message.nick(), &wanted);
-            if freed && !shared.state.is_own(&wanted) {
-                shared.command("NICK", &[&wanted]);
-            }
-        }
-        "366" if shared.state.isupport.has("WHOX") => shared.command("WHO", &[message.param(1), WHOX_FIELDS]),
-        "432" | "433" | "436" | "437"
-            if shared.status.connected && !shared.state.isupport.is_channel(message.param(1)) =>
-        {
-            // Refused while we have one: we keep it. Only a nick forced to an id by the server is left at once.
-            let forced = shared.state.nick.starts_with(|c: char| c.is_ascii_digit());
-            if forced {
-                let nick = fallback_nick(&shared.settings, *nick_tries, shared.state.isupport.nicklen());
-                *nick_tries += 1;
-                shared.command("NICK", &[&nick]);
-            }
-        }
-        "403" | "405" | "437" | "471" | "473" | "474" | "475" | "476" | "477" | "489" | "520" => {
-            if shared.wanted.contains_key(&shared.state.fold(message.param(1))) {
-                tracing::warn!(
-                    channel = message.param(1),
-                    reason = message.last(),
-                    "Cannot join; trying again"
-                );
-            }
-        }
-        "401" | "404" | "411" | "412" | "415" | "417" | "531" if shared.status.connected => {
-            shared.status.refused += 1;
-            tracing::warn!(
-                target = message.param(1),
-                reason = message.last(),
-                "The server refused a line"
-            );
-        }
-        _ => {}
-    }
 }

@@ -9,6 +9,7 @@ mod link;
 pub mod message;
 mod network;
 pub mod outgoing;
+mod react;
 mod register;
 pub mod sasl;
 mod settings;

@@ -319,12 +319,12 @@ impl State {
     fn named(&mut self, chan: &str, names: &str) {
         let statuses = self.isupport.statuses();
         let key = self.fold(chan);
-        if self.channels.get(&key).is_some_and(|channel| channel.named) {
-            if let Some(channel) = self.channels.get_mut(&key) {
-                // A second NAMES replaces the first.
-                channel.members.clear();
-                channel.named = false;
-            }
+        if self.channels.get(&key).is_some_and(|channel| channel.named)
+            && let Some(channel) = self.channels.get_mut(&key)
+        {
+            // A second NAMES replaces the first.
+            channel.members.clear();
+            channel.named = false;
         }
         for name in names.split(' ').filter(|name| !name.is_empty()) {
             let bare = name.trim_start_matches(|c| statuses.iter().any(|(_, symbol)| *symbol == c));

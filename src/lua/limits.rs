@@ -70,7 +70,7 @@ impl Limits {
         if ticks > self.budget {
             return Some(Beyond::Budget(self.budget));
         }
-        if ticks % LOOK_EVERY == 0 || self.killed.load(Ordering::Relaxed) {
+        if ticks.is_multiple_of(LOOK_EVERY) || self.killed.load(Ordering::Relaxed) {
             if self.killed.load(Ordering::Relaxed) {
                 return Some(Beyond::Killed);
             }

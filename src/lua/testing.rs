@@ -117,7 +117,8 @@ pub async fn run_file(path: &Path, filter: &str, bench: Arc<dyn Bench>) -> Vec<C
     let mut results = Vec::new();
     for (name, case) in cases.into_iter().filter(|(name, _)| name.contains(filter)) {
         let ran = Limited::new(Box::pin(case.call_async::<()>(())), &limits).await;
-        for bench in std::mem::take(&mut lock(&plan).benches) {
+        let benches = std::mem::take(&mut lock(&plan).benches);
+        for bench in benches {
             bench.stop().await;
         }
         results.push(result(&name, ran.err().map(|fault| super::script::told(&fault))));
@@ -272,56 +273,66 @@ impl UserData for TestBot {
                 Err(mlua::Error::runtime(format!("nobody expected:\n{}", done.join("\n"))))
             }
         });
-        methods.add_async_method("advance", |_, this, time: mlua::Value| async move {
-            this.0.advance(value::duration("advance", &time)?).await;
-            Ok(())
-        });
-        methods.add_async_method("kill_connection", |_, this, ()| async move {
-            if this.0.kill_connection().await {
-                Ok(())
-            } else {
-                Err(mlua::Error::runtime("the bot did not come back"))
-            }
-        });
-        methods.add_async_method("reload", |_, this, ()| async move {
-            this.0.reload().await.map_err(mlua::Error::runtime)
-        });
-        methods.add_method("transcript", |_, this, ()| Ok(this.0.transcript()));
-        methods.add_method("http_stub", |lua, this, (request, answer): (String, Table)| {
-            let mut options = Options::new("b:http_stub", Some(answer));
-            let status: Option<u16> = options.take("status")?;
-            let mut body: Option<String> = options.take("body")?;
-            if let Some(json) = options.take::<mlua::Value>("json")? {
-                let json: serde_json::Value = lua.from_value(json)?;
-                body = (!json.is_null()).then(|| json.to_string()).or(body);
-            }
-            options.done()?;
-            let body = body.unwrap_or_default().into_bytes();
-            this.0.http_stub(
-                request,
-                Response {
-                    status: status.unwrap_or(200),
-                    headers: Vec::new(),
-                    body,
-                },
-            );
-            Ok(())
-        });
-        methods.add_method("sh_stub", |_, this, (command, output): (String, Table)| {
-            let mut options = Options::new("b:sh_stub", Some(output));
-            let code: Option<i32> = options.take("code")?;
-            let stdout: Option<String> = options.take("stdout")?;
-            let stderr: Option<String> = options.take("stderr")?;
-            options.done()?;
-            let output = Output {
-                code: Some(code.unwrap_or(0)),
-                stdout: stdout.unwrap_or_default().into_bytes(),
-                stderr: stderr.unwrap_or_default().into_bytes(),
-            };
-            this.0.sh_stub(command, output);
-            Ok(())
-        });
+        add_events(methods);
+        add_stubs(methods);
     }
+}
+
+/// What happens to the bot under test.
+fn add_events<M: UserDataMethods<TestBot>>(methods: &mut M) {
+    methods.add_async_method("advance", |_, this, time: mlua::Value| async move {
+        this.0.advance(value::duration("advance", &time)?).await;
+        Ok(())
+    });
+    methods.add_async_method("kill_connection", |_, this, ()| async move {
+        if this.0.kill_connection().await {
+            Ok(())
+        } else {
+            Err(mlua::Error::runtime("the bot did not come back"))
+        }
+    });
+    methods.add_async_method("reload", |_, this, ()| async move {
+        this.0.reload().await.map_err(mlua::Error::runtime)
+    });
+    methods.add_method("transcript", |_, this, ()| Ok(this.0.transcript()));
+}
+
+/// What stands for the world outside.
+fn add_stubs<M: UserDataMethods<TestBot>>(methods: &mut M) {
+    methods.add_method("http_stub", |lua, this, (request, answer): (String, Table)| {
+        let mut options = Options::new("b:http_stub", Some(answer));
+        let status: Option<u16> = options.take("status")?;
+        let mut body: Option<String> = options.take("body")?;
+        if let Some(json) = options.take::<mlua::Value>("json")? {
+            let json: serde_json::Value = lua.from_value(json)?;
+            body = (!json.is_null()).then(|| json.to_string()).or(body);
+        }
+        options.done()?;
+        let body = body.unwrap_or_default().into_bytes();
+        this.0.http_stub(
+            request,
+            Response {
+                status: status.unwrap_or(200),
+                headers: Vec::new(),
+                body,
+            },
+        );
+        Ok(())
+    });
+    methods.add_method("sh_stub", |_, this, (command, output): (String, Table)| {
+        let mut options = Options::new("b:sh_stub", Some(output));
+        let code: Option<i32> = options.take("code")?;
+        let stdout: Option<String> = options.take("stdout")?;
+        let stderr: Option<String> = options.take("stderr")?;
+        options.done()?;
+        let output = Output {
+            code: Some(code.unwrap_or(0)),
+            stdout: stdout.unwrap_or_default().into_bytes(),
+            stderr: stderr.unwrap_or_default().into_bytes(),
+        };
+        this.0.sh_stub(command, output);
+        Ok(())
+    });
 }
 
 impl UserData for TestUser {

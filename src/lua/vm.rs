@@ -118,10 +118,11 @@ impl Vm {
 
     /// A target as a script writes it: `#chan` on the network of the event, or `network/#chan`.
     pub(super) fn place(&self, target: &str) -> (String, String) {
-        if let Some((network, rest)) = target.split_once('/') {
-            if !rest.is_empty() && self.services.world.networks().iter().any(|name| name == network) {
-                return (network.to_owned(), rest.to_owned());
-            }
+        if let Some((network, rest)) = target.split_once('/')
+            && !rest.is_empty()
+            && self.services.world.networks().iter().any(|name| name == network)
+        {
+            return (network.to_owned(), rest.to_owned());
         }
         (self.network(), target.to_owned())
     }

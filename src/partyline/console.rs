@@ -75,10 +75,10 @@ impl Console {
                 () = shutdown.recv() => return,
             };
             let Some(line) = line else { return };
-            if let Some(event) = self.event(&line, &clock) {
-                if inlet.put(event).await.is_err() {
-                    return;
-                }
+            if let Some(event) = self.event(&line, &clock)
+                && inlet.put(event).await.is_err()
+            {
+                return;
             }
         }
     }

@@ -17,12 +17,15 @@ pub(super) struct Memory {
     tables: Mutex<Tables>,
 }
 
+/// A value and when it expires.
+type Kept = (Value, Option<DateTime<Utc>>);
+
 #[derive(Debug, Default)]
 struct Tables {
     users: BTreeMap<String, UserRow>,
     revision: i64,
     audit: Vec<AuditRow>,
-    kv: BTreeMap<(String, String), (Value, Option<DateTime<Utc>>)>,
+    kv: BTreeMap<(String, String), Kept>,
     clock: BTreeMap<String, DateTime<Utc>>,
 }
 

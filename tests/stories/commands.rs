@@ -1,0 +1,267 @@
+//! The binary, as operators and supervisors use it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::lab::Lab;
+use crate::person::Person;
+
+fn masterchief(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .env_remove("MASTERCHIEF_ENV")
+        .env_remove("MASTERCHIEF_CONFIG");
+    command
+}
+
+fn run(folder: &Path, args: &[&str], input: &str) -> Output {
+    let mut child = masterchief(folder, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input is no fault here.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn complained(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn in_an_empty_folder_it_answers_at_once_and_ends_with_its_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(
+        folder.path(),
+        &[],
+        "!hello\n!help hello\n/msg !hello\n!nothing\n\u{fffd}\n",
+    );
+    let said = said(&output);
+    assert!(output.status.success(), "{}", complained(&output));
+    assert!(said.contains("<chief> hi "), "{said}");
+    assert!(said.contains("<chief> !hello - Says hi"), "{said}");
+    assert!(said.contains("nice and quiet here"), "{said}");
+    assert!(folder.path().join("data/masterchief.db").is_file());
+}
+
+#[test]
+fn a_new_project_is_checked_tested_and_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run(folder.path(), &["new", "ops"], "");
+    assert!(made.status.success() && said(&made).contains("masterchief repl ops"));
+    assert!(
+        !run(folder.path(), &["new", "ops"], "").status.success(),
+        "it is there already"
+    );
+    let checked = run(folder.path(), &["check", "ops"], "");
+    assert!(checked.status.success(), "{}", complained(&checked));
+    let tested = run(folder.path(), &["test", "ops"], "");
+    assert!(
+        tested.status.success() && said(&tested).contains("3 cases, 0 failed"),
+        "{}",
+        said(&tested)
+    );
+    let tried = run(folder.path(), &["repl", "ops"], "!hello\n");
+    assert!(said(&tried).contains("hi "), "{}", said(&tried));
+    assert!(!folder.path().join("ops/data").exists(), "a try keeps nothing");
+    std::fs::write(
+        folder.path().join("ops/scripts/bad.lua"),
+        "bot.bind('pub', '-|-', '!x y', print)\n",
+    )
+    .unwrap();
+    let checked = run(folder.path(), &["check", "ops", "--json"], "");
+    assert_eq!(checked.status.code(), Some(2));
+    let report: serde_json::Value = serde_json::from_str(&said(&checked)).unwrap();
+    assert!(
+        report["faults"][0]
+            .as_str()
+            .unwrap()
+            .contains("bad.lua:1: mask \"!x y\", column 3"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_failing_test_is_told_with_its_line_and_fails_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["new", "ops"], "");
+    let test = "local t = require 'test'\nt.case('it fails', function()\n  local b = t.bot{ script = 'hello.lua' }\n  b:user('alice'):says('#ops', '!hello')\n  b:expect('#ops', 'good bye')\nend)\n";
+    std::fs::write(folder.path().join("ops/scripts/hello_test.lua"), test).unwrap();
+    let output = run(folder.path(), &["test", "ops"], "");
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(
+        said.contains("FAILED hello_test.lua: it fails")
+            && said.contains("hello_test.lua:5")
+            && said.contains("hi alice"),
+        "{said}"
+    );
+}
+
+#[test]
+fn people_are_added_changed_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = |args: &[&str]| run(folder.path(), &[&["users"], args].concat(), "long enough\n");
+    assert!(
+        users(&["add", "alice", "--flags", "m", "--account", "libera/alice"])
+            .status
+            .success()
+    );
+    assert!(users(&["chattr", "alice", "-m+D"]).status.success());
+    assert!(users(&["chattr", "alice", "+o", "libera/#ops"]).status.success());
+    assert!(users(&["passwd", "alice"]).status.success());
+    assert!(
+        users(&["edit", "alice", "--host", "*!alice@*.example"])
+            .status
+            .success()
+    );
+    let shown: serde_json::Value = serde_json::from_str(&said(&users(&["show", "alice"]))).unwrap();
+    assert_eq!(shown["channels"]["libera/#ops"], "lo");
+    assert_eq!(
+        (shown["password"].as_bool(), shown["accounts"][0].as_str()),
+        (Some(true), Some("libera/alice"))
+    );
+    assert!(shown["flags"].as_str().unwrap().contains('D'));
+    for wrong in [
+        &["add", "alice"][..],
+        &["add", "1st"],
+        &["chattr", "bob", "+o"],
+        &["chattr", "alice", "+1"],
+        &["edit", "alice", "--host", "*!*@*"],
+    ] {
+        let output = users(wrong);
+        assert!(
+            !output.status.success() && complained(&output).contains("error:"),
+            "{wrong:?}"
+        );
+    }
+    assert!(users(&["del", "alice"]).status.success());
+    assert_eq!(said(&users(&["list", "--json"])).trim(), "[]");
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("my.yaml"),
+        "networks:\n  a: {servers: [\"h\"], nik: x}\n",
+    )
+    .unwrap();
+    let output = run(folder.path(), &["check", "--config", "my.yaml"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        complained(&output).contains("my.yaml:2:23: there is no key \"nik\"; did you mean \"nick\"?"),
+        "{}",
+        complained(&output)
+    );
+    for (args, holds) in [
+        (&["version"][..], "masterchief "),
+        (&["completions", "bash"], "complete"),
+        (&["binds", "--kinds"], "rawt"),
+        (&["binds"], "!help"),
+        (&["scripts"], "hello.lua"),
+    ] {
+        let output = run(folder.path(), args, "");
+        assert!(
+            output.status.success() && said(&output).contains(holds),
+            "{args:?}: {}",
+            complained(&output)
+        );
+    }
+}
+
+/// A running bot that is killed if the story fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the story went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill")
+            .args([name, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_reloads_on_hup_without_leaving_and_says_goodbye_on_term() {
+    let lab = Lab::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = |channels: &str| {
+        format!(
+            "networks:\n  lab:\n    servers: [\"127.0.0.1:{}\"]\n    tls: {{fingerprints: [\"{}\"]}}\n    channels: [{channels}]\nlog: {{format: json}}\n",
+            lab.tls,
+            lab.fingerprint("server")
+        )
+    };
+    let file = folder.path().join("config/global/config.yaml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, config("\"#ops\"")).unwrap();
+    let child = masterchief(folder.path(), &["run"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut running = Running(child);
+    let errors = running.0.stderr.take().unwrap();
+    let log = std::thread::spawn(move || {
+        BufReader::new(errors)
+            .lines()
+            .map_while(Result::ok)
+            .collect::<Vec<String>>()
+    });
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    alice.joins("#dev").await;
+    if alice
+        .waits_for(Duration::from_millis(1), |line| {
+            line.command == "353" && line.params.iter().any(|names| names.contains("chief"))
+        })
+        .await
+        .is_none()
+        && alice.count(|line| line.params.iter().any(|names| names.contains("chief"))) == 0
+    {
+        alice.sees_join("chief", "#ops").await;
+    }
+    std::fs::write(&file, config("\"#ops\", \"#dev\"")).unwrap();
+    signal(&running.0, "-HUP");
+    alice.sees_join("chief", "#dev").await;
+    std::fs::write(&file, "networks: [broken\n").unwrap();
+    signal(&running.0, "-HUP");
+    alice.says("#ops", "!hello");
+    alice.hears("chief", "hi alice").await;
+    assert_eq!(alice.count(|line| line.command == "QUIT" && line.from == "chief"), 0);
+    signal(&running.0, "-TERM");
+    alice.waits(|line| line.command == "QUIT" && line.from == "chief").await;
+    let status = tokio::task::spawn_blocking(move || running.0.wait().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    let log = log.join().unwrap();
+    assert!(
+        log.iter()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "{log:#?}"
+    );
+    assert!(log.iter().any(|line| line.contains("not taken")), "{log:#?}");
+}

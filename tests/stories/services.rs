@@ -1,0 +1,140 @@
+//! Accounts: registering, logging in, and what an account allows.
+
+use std::time::{Duration, Instant};
+
+use masterchief::bot::{Bot, Started};
+use masterchief::contract::{Event, Kind, Secret};
+use masterchief::irc::sasl::Mechanism;
+use masterchief::irc::{Sasl, Settings};
+use masterchief::users::User;
+
+use crate::lab::{ACCOUNT, Lab};
+use crate::person::Person;
+use crate::real::{bot_on, joined, settings};
+
+/// Registers an account, waiting until services are there. A certificate is added to it if given.
+pub(crate) async fn register(lab: &Lab, account: &str, password: &str, certificate: Option<&str>) {
+    let mut person = Person::connect(lab.plain, account).await;
+    let start = Instant::now();
+    loop {
+        person.says("NickServ", &format!("REGISTER {password} {account}@lab.test"));
+        let answer = person
+            .waits_for(Duration::from_secs(1), |line| line.command == "900")
+            .await;
+        if answer.is_some() {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "services do not answer");
+    }
+    if let Some(fingerprint) = certificate {
+        person.says("NickServ", &format!("CERT ADD {fingerprint}"));
+        person.hears("NickServ", "fingerprint").await;
+    }
+    person.quits();
+}
+
+fn with_sasl(lab: &Lab, mechanism: Mechanism, password: &str, required: bool) -> Settings {
+    let mut settings = settings(lab, "#ops");
+    settings.sasl = Some(Sasl {
+        mechanisms: vec![mechanism],
+        account: ACCOUNT.0.to_owned(),
+        password: Some(Secret::new(password)),
+        required,
+        allow_plaintext: false,
+    });
+    settings
+}
+
+async fn start(settings: Settings) -> Started {
+    Bot::builder().network("lab", settings).start().await.unwrap()
+}
+
+async fn account(started: &Started) -> Option<String> {
+    started.status().await.networks[0].account.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bot_logs_in_by_password_and_by_certificate_and_stays_away_when_refused() {
+    let lab = Lab::with_services().await;
+    let by_password = start(with_sasl(&lab, Mechanism::Plain, ACCOUNT.1, true)).await;
+    joined(&by_password, "#ops").await;
+    assert_eq!(account(&by_password).await.as_deref(), Some(ACCOUNT.0));
+    by_password.stop("").await;
+
+    let mut settings = with_sasl(&lab, Mechanism::External, "", true);
+    settings.tls.cert = Some(lab.path("client.pem"));
+    settings.tls.key = Some(lab.path("client.key"));
+    let by_certificate = start(settings).await;
+    joined(&by_certificate, "#ops").await;
+    assert_eq!(account(&by_certificate).await.as_deref(), Some(ACCOUNT.0));
+    by_certificate.stop("").await;
+
+    let mut watcher = Person::connect(lab.plain, "watcher").await;
+    watcher.joins("#ops").await;
+    let refused = start(with_sasl(&lab, Mechanism::Plain, "wrong", true)).await;
+    assert!(
+        watcher
+            .waits_for(Duration::from_secs(4), |line| line.command == "JOIN"
+                && line.from == "chief")
+            .await
+            .is_none()
+    );
+    let status = refused.status().await;
+    let trouble = status.networks[0].trouble.clone().unwrap_or_default();
+    assert!(trouble.contains("required"), "{trouble}");
+    refused.stop("").await;
+
+    let without = start(with_sasl(&lab, Mechanism::Plain, "wrong", false)).await;
+    joined(&without, "#ops").await;
+    assert_eq!(account(&without).await, None);
+    without.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_somebody_the_server_vouches_for_may_deploy_and_only_while_it_does() {
+    let lab = Lab::with_services().await;
+    let builder = bot_on(&lab, "#ops")
+        .bind(Kind::Pub, "D|-", "!deploy", |ev: Event| async move {
+            format!("deploying {} for {}", ev.text(), ev.handle())
+        })
+        .unwrap();
+    let started = builder.start().await.unwrap();
+    started
+        .put_user(User::with_account("boss", "lab", ACCOUNT.0, "D").unwrap())
+        .await
+        .unwrap();
+    joined(&started, "#ops").await;
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+
+    alice.says("#ops", "!deploy web");
+    alice
+        .hears(
+            "chief",
+            "!deploy needs the flags D|-, and I do not know you. Log in to services",
+        )
+        .await;
+
+    alice.says("NickServ", &format!("IDENTIFY {} {}", ACCOUNT.0, ACCOUNT.1));
+    alice.waits(|line| line.command == "900").await;
+    alice.says("#ops", "!deploy web");
+    alice.hears("chief", "deploying web for boss").await;
+
+    alice.says("NickServ", "LOGOUT");
+    alice.waits(|line| line.command == "901").await;
+    alice.says("#ops", "!deploy db");
+    assert!(
+        alice
+            .waits_for(Duration::from_secs(2), |line| line.from == "chief"
+                && line.params.last().is_some_and(|words| words.contains("deploying db")))
+            .await
+            .is_none()
+    );
+    let audit = started.audit_recent(10).await.unwrap();
+    let told: Vec<(&str, Option<&str>)> = audit
+        .iter()
+        .map(|row| (row.action.as_str(), row.handle.as_deref()))
+        .collect();
+    assert_eq!(told, [("denied", None), ("ran", Some("boss")), ("denied", None)]);
+    started.stop("").await;
+}

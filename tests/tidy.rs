@@ -1,0 +1,142 @@
+//! The rules of the house that no lint can hold. Each failure is a sentence that says what to do.
+
+mod house;
+
+use std::path::PathBuf;
+
+use house::{files, production, read, root, shown};
+
+/// The longest file, tests at its end not counted.
+const FILE_LINES: usize = 500;
+/// The longest function.
+const FUNCTION_LINES: usize = 70;
+/// Names that say nothing.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
+
+fn all_files() -> Vec<PathBuf> {
+    ["src", "bindings", "tests", "benches", "examples", "fuzz"]
+        .iter()
+        .flat_map(|folder| files(&root().join(folder)))
+        .collect()
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for path in all_files() {
+        let text = read(&path);
+        assert!(
+            text.starts_with("//! ") || text.starts_with("#![no_main]\n//! "),
+            "{} does not open with `//! what it is for`",
+            shown(&path)
+        );
+    }
+}
+
+#[test]
+fn files_and_functions_fit() {
+    let mut faults = Vec::new();
+    for path in all_files() {
+        let text = read(&path);
+        let lines = production(&text).lines().count();
+        if lines > FILE_LINES {
+            faults.push(format!(
+                "{} has {lines} lines, tests not counted; {FILE_LINES} is the most: find the second thing in it",
+                shown(&path)
+            ));
+        }
+        for (name, length) in functions(&text) {
+            if length > FUNCTION_LINES {
+                faults.push(format!(
+                    "{}: fn {name} has {length} lines; {FUNCTION_LINES} is the most",
+                    shown(&path)
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The functions of a file with their lengths, by indentation: rustfmt has put the closing brace below the `fn`.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut out = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let bare = line.trim_start();
+        let indent = line.len() - bare.len();
+        let words = bare
+            .split(' ')
+            .take_while(|word| !word.contains('('))
+            .collect::<Vec<_>>();
+        let Some(name) = bare
+            .split("fn ")
+            .nth(1)
+            .filter(|_| words.contains(&"fn") || bare.starts_with("fn "))
+        else {
+            continue;
+        };
+        if bare.starts_with("//") || bare.ends_with(';') {
+            continue;
+        }
+        let close = format!("{}}}", " ".repeat(indent));
+        let end = lines[at..].iter().position(|line| *line == close).unwrap_or(0);
+        out.push((
+            name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect(),
+            end + 1,
+        ));
+    }
+    out
+}
+
+#[test]
+fn no_file_is_forgotten() {
+    for path in files(&root().join("src"))
+        .into_iter()
+        .chain(files(&root().join("bindings")))
+    {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if matches!(name.as_str(), "lib" | "main" | "mod") {
+            continue;
+        }
+        let folder = path.parent().unwrap();
+        let parent = ["mod.rs", "lib.rs"]
+            .iter()
+            .map(|file| folder.join(file))
+            .find(|file| file.is_file());
+        let text = parent.map(|file| read(&file)).unwrap_or_default();
+        assert!(
+            text.contains(&format!("mod {name};")),
+            "{} belongs to no module: name it in its folder's mod.rs, or delete it",
+            shown(&path)
+        );
+    }
+}
+
+#[test]
+fn names_say_something_and_nothing_is_left_to_do() {
+    // Put together here, so that this file does not find itself.
+    let unfinished = ["todo", "unimplemented"].map(|word| format!("{word}!("));
+    let homes = ["home", "work", "Users"].map(|home| format!("\"/{home}/"));
+    for path in all_files() {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(
+            !EMPTY_NAMES.contains(&name.as_str()),
+            "{}: the name says nothing",
+            shown(&path)
+        );
+        let text = read(&path);
+        for word in &unfinished {
+            assert!(
+                !text.contains(word.as_str()),
+                "{} has a {word}...): finish it",
+                shown(&path)
+            );
+        }
+        for home in &homes {
+            assert!(
+                !text.contains(home.as_str()),
+                "{} names a path of one machine: {home}",
+                shown(&path)
+            );
+        }
+    }
+}
