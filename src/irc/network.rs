@@ -190,6 +190,12 @@ impl Network {
                     shared.command("PART", &[&channel.name, "no longer configured"]);
                 }
             }
+            for (key, channel) in &new {
+                if !shared.state.is_in(&channel.name) {
+                    shared.outgoing.hold(key);
+                    shared.join(channel);
+                }
+            }
             shared.wanted.extend(new);
             shared.settings = settings;
         }

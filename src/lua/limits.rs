@@ -56,10 +56,10 @@ impl Limits {
             killed: AtomicBool::new(false),
         });
         let watched = Arc::clone(&limits);
-        lua.set_interrupt(move |_| match watched.tick() {
+        lua.set_interrupt(move |lua| match watched.tick() {
             None => Ok(VmState::Continue),
             // Raised again at every tick of this slice, so a pcall cannot swallow it.
-            Some(beyond) => Err(mlua::Error::external(beyond)),
+            Some(beyond) => Err(mlua::Error::runtime(format!("{}{beyond}", place(lua)))),
         });
         Ok(limits)
     }
@@ -99,6 +99,18 @@ impl Limits {
     fn used(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
     }
+}
+
+/// Where the script is: `deploy.lua:12: `.
+fn place(lua: &Lua) -> String {
+    let at = |level| {
+        lua.inspect_stack(level, |debug| {
+            Some((debug.source().short_src?.into_owned(), debug.current_line()?))
+        })
+        .flatten()
+    };
+    let found = (0..4).find_map(at);
+    found.map(|(file, line)| format!("{file}:{line}: ")).unwrap_or_default()
 }
 
 /// A call under the limits: each poll is a slice, the budget is for all of them.

@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use crate::lab::Lab;
 use crate::person::Person;
@@ -233,15 +232,10 @@ async fn a_service_reloads_on_hup_without_leaving_and_says_goodbye_on_term() {
     let mut alice = Person::connect(lab.plain, "alice").await;
     alice.joins("#ops").await;
     alice.joins("#dev").await;
-    if alice
-        .waits_for(Duration::from_millis(1), |line| {
-            line.command == "353" && line.params.iter().any(|names| names.contains("chief"))
-        })
-        .await
-        .is_none()
-        && alice.count(|line| line.params.iter().any(|names| names.contains("chief"))) == 0
-    {
-        alice.sees_join("chief", "#ops").await;
+    let in_names =
+        |line: &crate::person::Heard| line.command == "353" && line.params.iter().any(|names| names.contains("chief"));
+    if alice.count(in_names) == 0 {
+        alice.waits(|line| line.command == "JOIN" && line.from == "chief").await;
     }
     std::fs::write(&file, config("\"#ops\", \"#dev\"")).unwrap();
     signal(&running.0, "-HUP");

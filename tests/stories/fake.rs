@@ -222,12 +222,13 @@ async fn ten_thousand_lines_leave_at_the_servers_pace_in_order_and_a_ping_is_ans
     assert!((4..=5).contains(&before), "{before} lines left at once");
     test.advance(1000 * SECOND).await;
     let after = test.said() - before;
-    assert!((495..=505).contains(&after), "{after} lines left in 1,000 s");
+    // The bot's own PINGs, one a minute, are lines too.
+    assert!((480..=500).contains(&after), "{after} lines left in 1,000 s");
     let pongs = test.net().pongs();
     test.net().raw("PING :are-you-there").await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(test.net().pongs(), pongs + 1, "the PONG waited behind words");
-    test.advance(19_100 * SECOND).await;
+    test.advance(20_000 * SECOND).await;
     let said: Vec<String> = test.transcript();
     let expected: Vec<String> = (0..LINES).map(|n| format!("PRIVMSG {CHANNEL} line {n}")).collect();
     assert_eq!(said, expected);

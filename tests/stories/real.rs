@@ -86,14 +86,14 @@ async fn on_inspircd_over_tls_luau_and_rust_answer_in_channels_and_in_private() 
           return table.concat(names, " ")
         end)"##;
     std::fs::write(scripts.path().join("story.lua"), lua).unwrap();
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
     let started = hello(bot_on(&lab, "#ops"))
         .scripts(scripts.path())
         .start()
         .await
         .unwrap();
-    let mut alice = Person::connect(lab.plain, "alice").await;
-    alice.joins("#ops").await;
-    joined(&started, "#ops").await;
+    alice.sees_join("chief", "#ops").await;
     let mut bob = Person::connect(lab.plain, "bob").await;
     bob.joins("#ops").await;
     bob.hears("chief", "welcome bob").await;
