@@ -14,9 +14,8 @@ async fn a_fault_is_a_name_in_the_channel_and_words_for_the_person_are_words() {
             Err::<(), _>(HandlerError::internal("the password is hunter2"))
         })
         .unwrap()
-        .bind(Kind::Pub, "-|-", "!panic", |_: Event| async {
-            let none: Option<&str> = None;
-            none.expect("a handler may be wrong").to_owned()
+        .bind(Kind::Pub, "-|-", "!panic", |ev: Event| async move {
+            assert!(ev.text().is_empty() && ev.nick().is_empty(), "a handler may be wrong");
         })
         .unwrap()
         .bind(Kind::Pub, "-|-", "!sorry", |_: Event| async {

@@ -1,5 +1,8 @@
 //! The stories: what people, servers and operators see. Each starts the servers it needs and stops them.
 
+// A story that cannot go on has failed, in its helping functions too.
+#![allow(clippy::unwrap_used)]
+
 mod commands;
 mod fake;
 mod lab;
