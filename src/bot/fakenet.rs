@@ -3,7 +3,6 @@
 //! It speaks enough IRCv3 to a single client (the bot) that the whole inbound and outbound path is the real one.
 //! Time is the caller's, so under tokio's paused clock a minute costs nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,17 +10,13 @@ use masterchief_contract::{Clock, Future};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, watch};
 
+use super::fakeserver::{SERVER, State};
 use crate::irc::{Channel, Dial, DialFault, PaceSettings, ServerAddr, Settings, Stream, Tls};
 
-/// The capabilities it offers.
-const CAPS: &str = "message-tags server-time batch account-tag account-notify extended-join multi-prefix \
-                    userhost-in-names chghost";
 /// Lines on their way to the bot before a test that sends more has to wait for it.
 const WIRE_DEPTH: usize = 4096;
 /// Bytes in flight in each direction.
 const WIRE_BYTES: usize = 1 << 16;
-/// The name it gives itself.
-const SERVER: &str = "irc.fake.test";
 
 /// Connects to a [`FakeNet`] whatever the server's name.
 pub(crate) struct FakeDial(pub(crate) FakeNet);
@@ -45,17 +40,6 @@ pub struct Heard {
     pub text: String,
 }
 
-/// A person of the network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Person {
-    /// The services account, vouched for by the server.
-    account: Option<String>,
-    /// The host shown; `NICK.test` where empty.
-    host: String,
-    /// The channels they are in.
-    channels: BTreeSet<String>,
-}
-
 /// The network. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
 pub struct FakeNet {
@@ -64,40 +48,10 @@ pub struct FakeNet {
     changed: watch::Sender<u64>,
 }
 
-struct State {
-    nick: String,
-    host: String,
-    caps: BTreeSet<String>,
-    joined: BTreeSet<String>,
-    people: BTreeMap<String, Person>,
-    topics: BTreeMap<String, String>,
-    heard: Vec<Heard>,
-    line: Option<mpsc::Sender<String>>,
-    connections: u64,
-    pongs: u64,
-    refusing: bool,
-    registered: bool,
-    messages: u64,
-}
-
 impl FakeNet {
     /// An empty network whose times are told by `clock`.
     pub fn new(clock: Clock) -> FakeNet {
-        let state = State {
-            nick: String::new(),
-            host: "bot.test".to_owned(),
-            caps: BTreeSet::new(),
-            joined: BTreeSet::new(),
-            people: BTreeMap::new(),
-            topics: BTreeMap::new(),
-            heard: Vec::new(),
-            line: None,
-            connections: 0,
-            pongs: 0,
-            refusing: false,
-            registered: false,
-            messages: 0,
-        };
+        let state = State::new();
         FakeNet {
             state: Arc::new(Mutex::new(state)),
             clock,
@@ -321,7 +275,8 @@ impl FakeNet {
                 }
                 line = read.next_line() => {
                     let Ok(Some(line)) = line else { return };
-                    for answer in self.answer(line.trim_end_matches('\r')) {
+                    let answers = self.lock().answer(line.trim_end_matches('\r'));
+                    for answer in answers {
                         if write.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {
                             return;
                         }
@@ -331,173 +286,4 @@ impl FakeNet {
             }
         }
     }
-
-    /// What the server says to a line of the bot.
-    fn answer(&self, line: &str) -> Vec<String> {
-        let (command, params) = words(line);
-        let mut state = self.lock();
-        let first = params.first().cloned().unwrap_or_default();
-        let last = params.last().cloned().unwrap_or_default();
-        let me = if state.nick.is_empty() {
-            "*".to_owned()
-        } else {
-            state.nick.clone()
-        };
-        let mut out = Vec::new();
-        match command.as_str() {
-            "CAP" => out.extend(state.cap(&first, &last, &me)),
-            "NICK" if state.registered => {
-                out.push(format!(":{me}!bot@{} NICK :{first}", state.host));
-                state.nick = first;
-            }
-            "NICK" => state.nick = first,
-            "USER" => {}
-            "PONG" => state.pongs += 1,
-            "PING" => out.push(format!(":{SERVER} PONG {SERVER} :{last}")),
-            "JOIN" => {
-                for chan in first.split(',') {
-                    out.extend(state.join(chan));
-                }
-            }
-            "PART" => {
-                state.joined.remove(&first);
-                out.push(format!(":{me}!bot@{} PART {first} :{last}", state.host));
-            }
-            "WHO" => out.extend(state.who(&first, &last, &me)),
-            "QUIT" => {
-                out.push(format!("ERROR :Closing link: {last}"));
-                state.line = None;
-            }
-            _ => {}
-        }
-        if !matches!(command.as_str(), "CAP" | "NICK" | "USER" | "PING" | "PONG" | "WHO") {
-            state.heard.push(Heard {
-                command: command.clone(),
-                target: params.first().cloned().unwrap_or_default(),
-                text: last,
-            });
-        }
-        let ends_registration = matches!(command.as_str(), "USER" | "CAP" | "NICK");
-        if ends_registration && !state.registered && state.ready(&command, &params) {
-            state.registered = true;
-            out.extend(state.welcome());
-        }
-        out
-    }
-}
-
-impl State {
-    fn cap(&mut self, verb: &str, last: &str, me: &str) -> Vec<String> {
-        match verb {
-            "LS" => {
-                self.caps.insert(" negotiating".to_owned());
-                vec![format!(":{SERVER} CAP {me} LS :{CAPS}")]
-            }
-            "REQ" => {
-                self.caps.extend(last.split_whitespace().map(str::to_owned));
-                vec![format!(":{SERVER} CAP {me} ACK :{last}")]
-            }
-            "END" => {
-                self.caps.remove(" negotiating");
-                Vec::new()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn ready(&mut self, command: &str, params: &[String]) -> bool {
-        if command == "USER" {
-            self.caps.insert(" user".to_owned());
-        }
-        let ended = command == "CAP" && params.first().is_some_and(|verb| verb == "END");
-        !self.nick.is_empty() && self.caps.contains(" user") && (ended || !self.caps.contains(" negotiating"))
-    }
-
-    fn welcome(&self) -> Vec<String> {
-        let me = &self.nick;
-        vec![
-            format!(":{SERVER} 001 {me} :Welcome to FakeNet {me}!bot@{}", self.host),
-            format!(
-                ":{SERVER} 005 {me} CASEMAPPING=rfc1459 CHANTYPES=# PREFIX=(ov)@+ CHANMODES=b,k,l,imnpst NICKLEN=30 \
-                 NETWORK=FakeNet WHOX LINELEN=512 :are supported by this server"
-            ),
-            format!(":{SERVER} 422 {me} :MOTD File is missing"),
-        ]
-    }
-
-    fn join(&mut self, chan: &str) -> Vec<String> {
-        if !self.joined.insert(chan.to_owned()) {
-            return Vec::new();
-        }
-        let me = &self.nick;
-        let tail = if self.caps.contains("extended-join") {
-            " * :bot"
-        } else {
-            ""
-        };
-        let mut names = vec![format!("{me}!bot@{}", self.host)];
-        names.extend(
-            self.members(chan)
-                .map(|(nick, person)| format!("{nick}!{nick}@{}", person.shown_host(nick))),
-        );
-        let mut out = vec![format!(":{me}!bot@{} JOIN {chan}{tail}", self.host)];
-        if let Some(topic) = self.topics.get(chan) {
-            out.push(format!(":{SERVER} 332 {me} {chan} :{topic}"));
-        }
-        out.push(format!(":{SERVER} 353 {me} = {chan} :{}", names.join(" ")));
-        out.push(format!(":{SERVER} 366 {me} {chan} :End of /NAMES list."));
-        out
-    }
-
-    fn who(&self, chan: &str, fields: &str, me: &str) -> Vec<String> {
-        let token = fields.split(',').nth(1).unwrap_or("0");
-        let mut out: Vec<String> = self
-            .members(chan)
-            .map(|(nick, person)| {
-                let account = person.account.as_deref().unwrap_or("0");
-                format!(
-                    ":{SERVER} 354 {me} {token} {chan} {nick} {} {nick} H {account}",
-                    person.shown_host(nick)
-                )
-            })
-            .collect();
-        out.push(format!(":{SERVER} 315 {me} {chan} :End of /WHO list."));
-        out
-    }
-
-    fn members<'a>(&'a self, chan: &'a str) -> impl Iterator<Item = (&'a String, &'a Person)> {
-        self.people
-            .iter()
-            .filter(move |(_, person)| person.channels.contains(chan))
-    }
-}
-
-impl Person {
-    fn shown_host(&self, nick: &str) -> String {
-        if self.host.is_empty() {
-            format!("{nick}.test")
-        } else {
-            self.host.clone()
-        }
-    }
-}
-
-/// A line of the bot in words: command in capitals, then parameters.
-fn words(line: &str) -> (String, Vec<String>) {
-    let line = match line.strip_prefix('@') {
-        Some(tagged) => tagged.split_once(' ').map_or("", |(_, rest)| rest),
-        None => line,
-    };
-    let (head, tail) = match line.split_once(" :") {
-        Some((head, tail)) => (head, Some(tail)),
-        None => (line, None),
-    };
-    let mut params: Vec<String> = head.split_whitespace().map(str::to_owned).collect();
-    let command = if params.is_empty() {
-        String::new()
-    } else {
-        params.remove(0).to_ascii_uppercase()
-    };
-    params.extend(tail.map(str::to_owned));
-    (command, params)
 }

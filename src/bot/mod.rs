@@ -7,6 +7,7 @@ mod builtin;
 mod calls;
 mod dry;
 mod fakenet;
+mod fakeserver;
 mod inflight;
 mod names;
 mod outbox;

@@ -420,6 +420,35 @@ mod tests {
     }
 
     #[test]
+    fn the_example_and_the_new_projects_files_are_good() {
+        let example = include_str!("../../config/example.yaml").replace("${env:SECRET_KEY}", "key");
+        let dir = project(&[
+            ("example.yaml", &example),
+            (
+                "new/config/global/config.yaml",
+                include_str!("../../config/new/config.yaml"),
+            ),
+            (
+                "new/config/environments/production.yaml",
+                include_str!("../../config/new/production.yaml"),
+            ),
+        ]);
+        let config = load(Some(&dir.path().join("example.yaml")), None).unwrap();
+        let defaults = Config::default();
+        assert_eq!(
+            (config.replies, config.scripts.limits),
+            (defaults.replies, defaults.scripts.limits)
+        );
+        assert_eq!(
+            load(Some(&dir.path().join("new")), Some("production"))
+                .unwrap()
+                .log
+                .format,
+            LogFormat::Json
+        );
+    }
+
+    #[test]
     fn no_configuration_is_a_configuration() {
         let dir = project(&[]);
         let config = load(Some(dir.path()), None).unwrap();

@@ -14,6 +14,35 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The account and its password that [`Lab::with_services`] registers.
 pub(crate) const ACCOUNT: (&str, &str) = ("masterchief", "sesame-sesame");
 
+/// What the server needs for the stories.
+const MODULES: &[&str] = &[
+    "ssl_gnutls",
+    "sslinfo",
+    "spanningtree",
+    "cap",
+    "ircv3",
+    "ircv3_accounttag",
+    "ircv3_batch",
+    "ircv3_capnotify",
+    "ircv3_chghost",
+    "ircv3_ctctags",
+    "ircv3_echomessage",
+    "ircv3_msgid",
+    "ircv3_servertime",
+    "monitor",
+    "namesx",
+    "uhnames",
+    "botmode",
+    "services_account",
+    "sasl",
+    "chanhistory",
+    "md5",
+    "sanick",
+    "sakick",
+    "saquit",
+    "kicknorejoin",
+];
+
 /// InspIRCd, with services beside it if wanted.
 pub(crate) struct Lab {
     dir: TempDir,
@@ -141,34 +170,7 @@ impl Lab {
             ..
         } = self;
         let dir = self.dir.path().display();
-        let modules = [
-            "ssl_gnutls",
-            "sslinfo",
-            "spanningtree",
-            "cap",
-            "ircv3",
-            "ircv3_accounttag",
-            "ircv3_batch",
-            "ircv3_capnotify",
-            "ircv3_chghost",
-            "ircv3_ctctags",
-            "ircv3_echomessage",
-            "ircv3_msgid",
-            "ircv3_servertime",
-            "monitor",
-            "namesx",
-            "uhnames",
-            "botmode",
-            "services_account",
-            "sasl",
-            "chanhistory",
-            "md5",
-            "sanick",
-            "sakick",
-            "saquit",
-            "kicknorejoin",
-        ];
-        let modules: String = modules
+        let modules: String = MODULES
             .iter()
             .map(|name| format!("<module name=\"{name}\">\n"))
             .collect();
