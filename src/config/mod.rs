@@ -156,13 +156,7 @@ pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Ve
         };
         tree = tree.put(&["scripts", "settings", name], node);
     }
-    let tree = tree.filled(&levels.project).map_err(|fault| vec![fault])?;
-    let mut config: Config = read::read(&tree).map_err(|fault| vec![fault])?;
-    let faults = check(&config, &tree);
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    place(&mut config, &levels.project);
+    let mut config = understand(tree, &levels.project)?;
     let mut files = levels.files;
     files.extend(levels.scripts.into_iter().map(|(_, file)| file));
     config.source = Source {
@@ -170,6 +164,24 @@ pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Ve
         files,
         found,
     };
+    Ok(config)
+}
+
+/// Reads one text as a whole configuration; `file` is its name in faults, and paths begin at its folder.
+pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<ConfigFault>> {
+    let tree = Node::parse(file, text).map_err(|fault| vec![fault])?;
+    understand(tree, file.parent().unwrap_or(Path::new(".")))
+}
+
+/// A merged tree as a configuration.
+fn understand(tree: Node, project: &Path) -> Result<Config, Vec<ConfigFault>> {
+    let tree = tree.filled(project).map_err(|fault| vec![fault])?;
+    let mut config: Config = read::read(&tree).map_err(|fault| vec![fault])?;
+    let faults = check(&config, &tree);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    place(&mut config, project);
     Ok(config)
 }
 

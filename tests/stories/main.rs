@@ -9,5 +9,6 @@ mod lab;
 mod limits;
 mod person;
 mod real;
+mod scripts;
 mod services;
 mod trouble;

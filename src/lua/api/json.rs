@@ -11,7 +11,9 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     json.set(
         "encode",
         lua.create_function(|lua, (value, pretty): (mlua::Value, Option<bool>)| {
-            let value = value::json(lua, "the value", value)?;
+            let mut value = value::json(lua, "the value", value)?;
+            // A table has no order; its text should not change from one run to the next.
+            value.sort_all_objects();
             let text = if pretty == Some(true) {
                 serde_json::to_string_pretty(&value)
             } else {

@@ -1,0 +1,3 @@
+local greeting = {}
+function greeting.hello(nick) return "hello from the library, " .. nick end
+return greeting

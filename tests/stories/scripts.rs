@@ -1,0 +1,72 @@
+//! What scripts see, told by scripts: `tests/lua/` and the shipped ones.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use masterchief::bot::{Bot, run_tests, test_files};
+use masterchief::users;
+
+fn pass(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let results = run_tests(&test_files(&folder), "", &users::Settings::default(), &BTreeMap::new()).unwrap();
+    let failed: Vec<String> = results
+        .iter()
+        .filter_map(|result| Some(format!("{}: {}", result.name, result.failure.as_ref()?)))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    results.len()
+}
+
+#[test]
+fn every_module_and_every_way_to_answer_works() {
+    assert!(pass("tests/lua") >= 28);
+}
+
+#[test]
+fn the_shipped_scripts_pass_their_tests() {
+    assert!(pass("scripts") >= 9);
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_work_is_refused_with_its_line_and_what_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        ("local x = = 1", "bad.lua:1"),
+        (
+            "\n\nbot.bind('pubb', '-|-', '!x', print)",
+            "bad.lua:3: kind: there is no kind \"pubb\"; did you mean \"pub\"?",
+        ),
+        (
+            "bot.bind('pub', 'm|1', '!x', print)",
+            "bad.lua:1: flags \"m|1\", column 3",
+        ),
+        (
+            "bot.bind('pub', '-|-', '!x', print, { helq = 'x' })",
+            "bad.lua:1: bot.bind has no option helq; did you mean help?",
+        ),
+        (
+            "bot.bind('pub', '-|-', '!x', print, { usage = '<a' })",
+            "usage \"<a\", column 1",
+        ),
+        (
+            "bot.bind('pub', '-|-', '!x')",
+            "the handler is missing; write bot.bind(kind, flags, mask, handler [, options])",
+        ),
+        (
+            "bot.bind('cron', '-|-', '61 * * * *', print)",
+            "mask \"61 * * * *\", column 1",
+        ),
+        ("kv.set('x', 1)", "the top level of a script only declares"),
+        ("os.execute('id')", "bad.lua:1"),
+        ("require('../secret')", "libraries stand in the folder lib"),
+        ("require('lib/../../secret')", "libraries stand in the folder lib"),
+    ];
+    for (text, wanted) in cases {
+        std::fs::write(folder.path().join("bad.lua"), text).unwrap();
+        let started = Bot::builder().scripts(folder.path()).start().await.unwrap();
+        let report = started.reload_scripts().await;
+        let told = report.failed.first().map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains(wanted), "{text}\n  told: {told}\n  wanted: {wanted}");
+        started.stop("").await;
+    }
+}
