@@ -165,6 +165,7 @@ impl Calls {
                 target: target.clone(),
                 text,
                 how: How::Say,
+                reply: true,
             };
             if let Err(refused) = self.outlet.perform(say).await {
                 tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");

@@ -146,6 +146,7 @@ impl Street {
             target: actor.nick.clone(),
             text,
             how: How::Notice,
+            reply: true,
         };
         // Told in a task of its own: a full queue must not stop the street.
         let outlet = Arc::clone(&self.calls.outlet);

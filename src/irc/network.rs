@@ -113,7 +113,16 @@ impl Network {
     /// Does an action. Ready once all of it is queued; it waits while the queue is full.
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
         match action {
-            Action::Say { target, text, how, .. } => self.say(&target, &text, how).await,
+            Action::Say {
+                target,
+                text,
+                how,
+                reply,
+                ..
+            } => {
+                let class = if reply { Class::Reply } else { Class::Talk };
+                self.say(&target, &text, how, class).await
+            }
             Action::Join { channel, key, .. } => self.join(&channel, key),
             Action::Part { channel, reason, .. } => self.part(&channel, &reason),
             Action::Send { command, params, .. } => self.send(&command, &params).await,
@@ -208,7 +217,7 @@ impl Network {
         self.inner.leave.stop();
     }
 
-    async fn say(&self, target: &str, words: &str, how: How) -> Result<(), Refused> {
+    async fn say(&self, target: &str, words: &str, how: How, class: Class) -> Result<(), Refused> {
         if target.is_empty() || target.starts_with(':') || target.contains([' ', ',', '\r', '\n', '\0']) {
             return Err(Refused::new(format!("{target:?} is not a channel or a nick")));
         }
@@ -219,7 +228,7 @@ impl Network {
             let shared = self.inner.lock();
             (shared.state.fold(target), shared.lines(command, target, &words, how))
         };
-        self.queue(Class::Talk, &key, lines).await
+        self.queue(class, &key, lines).await
     }
 
     async fn send(&self, command: &str, params: &[String]) -> Result<(), Refused> {
@@ -490,5 +499,318 @@ fn random() -> u64 {
     match getrandom::fill(&mut bytes) {
         Ok(()) => u64::from_le_bytes(bytes),
         Err(_) => Instant::now().elapsed().as_nanos() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use masterchief_contract::{Future, Outlets, inlet};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::irc::dial::{DialFault, Stream};
+    use crate::irc::settings::{PaceSettings, ServerAddr, Tls};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Hands our end of each connection to the test, with the server that was dialled.
+    struct ToTest(mpsc::Sender<(String, DuplexStream)>);
+
+    impl Dial for ToTest {
+        fn dial(&self, server: &ServerAddr, _tls: &Tls) -> Future<Result<Stream, DialFault>> {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
+            let taken = server.host != "refuses" && self.0.try_send((server.host.clone(), theirs)).is_ok();
+            Box::pin(std::future::ready(if taken {
+                Ok(Box::new(ours) as Stream)
+            } else {
+                Err(refused)
+            }))
+        }
+    }
+
+    /// The server's end, played by the test.
+    struct Server {
+        name: String,
+        read: Lines<BufReader<ReadHalf<DuplexStream>>>,
+        write: WriteHalf<DuplexStream>,
+    }
+
+    impl Server {
+        async fn says(&mut self, lines: &[&str]) {
+            for line in lines {
+                self.write.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+            }
+        }
+
+        /// The next line, if one comes within this time.
+        async fn within(&mut self, time: Duration) -> Option<String> {
+            tokio::time::timeout(time, self.read.next_line()).await.ok()?.ok()?
+        }
+
+        /// Reads until this line comes; gives those before it.
+        async fn hears(&mut self, wanted: &str) -> Vec<String> {
+            let mut before = Vec::new();
+            loop {
+                match self.within(100 * SECOND).await {
+                    Some(line) if line == wanted => return before,
+                    Some(line) => before.push(line),
+                    None => panic!("waited for {wanted:?} in vain; heard {before:?}"),
+                }
+            }
+        }
+
+        /// Takes the client in, with the capabilities that history needs.
+        async fn welcomes(&mut self) {
+            self.hears("USER chief 0 * MasterChief").await;
+            self.says(&[":s CAP * LS :batch server-time message-tags"]).await;
+            self.hears("CAP REQ :batch message-tags server-time").await;
+            self.says(&[":s CAP * ACK :batch message-tags server-time"]).await;
+            self.hears("CAP END").await;
+            self.says(&[
+                "@time=2026-03-02T12:00:00.000Z :s 001 chief :Welcome chief!c@host",
+                ":s 422 chief :No MOTD",
+            ])
+            .await;
+        }
+    }
+
+    struct World {
+        network: Network,
+        task: JoinHandle<()>,
+        dialled: mpsc::Receiver<(String, DuplexStream)>,
+        out: Outlets,
+    }
+
+    impl World {
+        fn new(servers: &[&str]) -> World {
+            let (to, dialled) = mpsc::channel(4);
+            let (inlet, out) = inlet(4);
+            let servers = servers.iter().map(|name| ServerAddr {
+                host: (*name).to_owned(),
+                port: 6667,
+            });
+            let settings = Settings {
+                tls: Tls::off(),
+                channels: vec![Channel {
+                    name: "#ops".to_owned(),
+                    key: None,
+                }],
+                pace: PaceSettings {
+                    burst: 1,
+                    interval: Duration::ZERO,
+                },
+                ..Settings::new(servers.collect())
+            };
+            let (network, task) = Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system());
+            World {
+                network,
+                task,
+                dialled,
+                out,
+            }
+        }
+
+        async fn server(&mut self) -> Server {
+            let (name, stream) = self.dialled.recv().await.unwrap();
+            let (read, write) = split(stream);
+            Server {
+                name,
+                read: BufReader::new(read).lines(),
+                write,
+            }
+        }
+
+        /// What was said to the street so far.
+        async fn told(&mut self) -> Vec<String> {
+            tokio::time::sleep(SECOND / 10).await;
+            let mut out = Vec::new();
+            while let Ok(parcel) = self.out.try_recv() {
+                out.extend(
+                    parcel
+                        .events
+                        .iter()
+                        .map(|event| format!("{} {}", event.kind(), event.text())),
+                );
+            }
+            out
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_are_tried_in_order_for_ever_with_a_growing_pause() {
+        let mut world = World::new(&["refuses", "one", "two"]);
+        let mut names = Vec::new();
+        for _ in 0..6 {
+            let mut server = world.server().await;
+            server.says(&["ERROR :Closing link: too many"]).await;
+            names.push(server.name);
+        }
+        assert_eq!(names, ["one", "two", "one", "two", "one", "two"]);
+        assert!(world.network.status().trouble.unwrap().contains("too many"));
+        world.network.disconnect("");
+        world.task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_slow_about_capabilities_or_never_done_does_not_hang_us() {
+        let mut world = World::new(&["slow"]);
+        let mut server = world.server().await;
+        let start = Instant::now();
+        server.hears("CAP END").await;
+        assert_eq!(start.elapsed().as_secs(), 15);
+        // And then it is silent: another connection is tried.
+        let mut again = world.server().await;
+        assert!(world.network.status().trouble.unwrap().contains("did not finish"));
+        again.says(&["PING :early"]).await;
+        again.hears("PONG early").await;
+        again.says(&[":s 465 chief :You are banned"]).await;
+        world.server().await;
+        assert!(world.network.status().trouble.unwrap().contains("465"));
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_asked_and_then_left() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("PING masterchief").await;
+        server.says(&[":s PONG s masterchief"]).await;
+        server.hears("PING masterchief").await;
+        assert!(world.network.status().connected);
+        let second = world.server().await;
+        assert!(!world.network.status().connected);
+        assert!(world.network.status().trouble.unwrap().contains("silent for 90 s"));
+        drop(second);
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channels_are_joined_once_after_each_welcome_and_words_wait_for_it() {
+        let mut world = World::new(&["one"]);
+        let say = |text: &str| {
+            let (network, target) = (String::new(), "#ops".to_owned());
+            Action::Say {
+                network,
+                target,
+                text: text.to_owned(),
+                how: How::Say,
+                reply: false,
+            }
+        };
+        world.network.perform(say("early")).await.unwrap();
+        for round in 0..2 {
+            let mut server = world.server().await;
+            server.welcomes().await;
+            server.hears("JOIN #ops").await;
+            assert_eq!(server.within(SECOND).await, None, "words wait until we are in");
+            server.says(&[":chief!c@host JOIN #ops"]).await;
+            if round == 0 {
+                server.hears("PRIVMSG #ops :early").await;
+            }
+            world.network.perform(say("now")).await.unwrap();
+            assert_eq!(
+                server.within(SECOND).await.as_deref(),
+                Some("PRIVMSG #ops :now"),
+                "nothing else, no second JOIN"
+            );
+        }
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_from_before_our_join_or_out_of_a_history_is_told_to_nobody() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("JOIN #ops").await;
+        server
+            .says(&[
+                "@time=2026-03-02T12:00:05.000Z :chief!c@host JOIN #ops",
+                "@time=2026-03-02T12:00:04.999Z :alice!a@h PRIVMSG #ops :!deploy old",
+                "BATCH +1 chathistory #ops",
+                "@batch=1;time=2026-03-02T12:00:09.000Z :alice!a@h PRIVMSG #ops :!deploy batch",
+                "BATCH -1",
+                "@time=2026-03-02T11:59:59.000Z :alice!a@h PRIVMSG chief :!deploy missed",
+                "@time=2026-03-02T12:00:06.000Z;msgid=7 :alice!a@h PRIVMSG #ops :!deploy live",
+                "@time=2026-03-02T12:00:06.000Z;msgid=7 :alice!a@h PRIVMSG #ops :!deploy live",
+            ])
+            .await;
+        assert_eq!(world.told().await, ["join ", "pubm !deploy live"]);
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_street_that_is_full_costs_counted_lines_and_no_pong() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        for n in 0..10 {
+            server.says(&[&format!(":alice!a@h PRIVMSG chief :{n}")]).await;
+        }
+        server.says(&["PING :still"]).await;
+        server.hears("PONG still").await;
+        assert_eq!(world.network.status().dropped, 6);
+        assert_eq!(world.told().await.len(), 4);
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_sent_is_refused_with_a_reason() {
+        let mut world = World::new(&["one"]);
+        let network = world.network.clone();
+        let refused = async |action| network.perform(action).await.unwrap_err().message;
+        let send = |command: &str, param: &str| {
+            let (network, command) = (String::new(), command.to_owned());
+            Action::Send {
+                network,
+                command,
+                params: vec![param.to_owned()],
+            }
+        };
+        assert!(refused(send("TOPIC", "x")).await.contains("not connected"));
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("JOIN #ops").await;
+        assert!(refused(send("TOPIC", "x\r\nQUIT")).await.contains("line break"));
+        assert!(refused(send("TOPIC", &"x".repeat(600))).await.contains("takes 512"));
+        let say = |target: &str| {
+            let (network, target, text) = (String::new(), target.to_owned(), "x\r\nQUIT :y\u{1}".to_owned());
+            Action::Say {
+                network,
+                target,
+                text,
+                how: How::Say,
+                reply: false,
+            }
+        };
+        assert!(refused(say("#a,#b")).await.contains("not a channel"));
+        network.perform(say("alice")).await.unwrap();
+        server.hears("PRIVMSG alice :x").await;
+        server.hears("PRIVMSG alice :QUIT :y").await;
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goodbye_comes_after_what_is_queued() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        let (target, text) = ("alice".to_owned(), "last words".to_owned());
+        let say = Action::Say {
+            network: String::new(),
+            target,
+            text,
+            how: How::Say,
+            reply: true,
+        };
+        world.network.perform(say).await.unwrap();
+        world.network.disconnect("until tomorrow");
+        server.hears("PRIVMSG alice :last words").await;
+        server.hears("QUIT :until tomorrow").await;
+        drop(server);
+        world.task.await.unwrap();
     }
 }

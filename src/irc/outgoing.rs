@@ -10,6 +10,9 @@ pub const TARGET_DEPTH: usize = 16_384;
 /// Lines that may wait in all.
 pub const TOTAL_DEPTH: usize = 65_536;
 
+/// Lines to targets that wait for a reply before one to a target that does not.
+const REPLIES_IN_A_ROW: u32 = 4;
+
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -18,7 +21,10 @@ pub enum Class {
     Urgent,
     /// Commands: JOIN, MODE.
     Command,
-    /// Words.
+    /// Words that somebody waits for. A target with such words has its turn before those without, but no more than
+    /// [`REPLIES_IN_A_ROW`] times in a row. Within a target the order is kept.
+    Reply,
+    /// Other words.
     Talk,
 }
 
@@ -46,6 +52,15 @@ pub enum Next {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full(pub String);
 
+/// What waits for one target, in order.
+#[derive(Debug, Default)]
+struct Words {
+    /// Each line, and whether somebody waits for it.
+    lines: VecDeque<(String, bool)>,
+    /// How many of them somebody waits for.
+    replies: usize,
+}
+
 /// The queue of one network. It outlives connections.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -55,9 +70,11 @@ pub struct Outgoing {
     urgent: VecDeque<String>,
     commands: VecDeque<String>,
     /// Words by target; each in order.
-    talk: BTreeMap<String, VecDeque<String>>,
+    talk: BTreeMap<String, Words>,
     /// Targets with words, the next one first.
     turns: VecDeque<String>,
+    /// Turns in a row that went to targets with replies.
+    in_a_row: u32,
     /// Targets whose words wait until they are released: channels we are not in yet.
     held: BTreeSet<String>,
     waiting: usize,
@@ -73,6 +90,7 @@ impl Outgoing {
             commands: VecDeque::new(),
             talk: BTreeMap::new(),
             turns: VecDeque::new(),
+            in_a_row: 0,
             held: BTreeSet::new(),
             waiting: 0,
         }
@@ -91,12 +109,13 @@ impl Outgoing {
         match class {
             Class::Urgent => self.urgent.push_back(line),
             Class::Command => self.commands.push_back(line),
-            Class::Talk => {
-                let queue = self.talk.entry(target.to_owned()).or_default();
-                if queue.is_empty() {
+            Class::Reply | Class::Talk => {
+                let words = self.talk.entry(target.to_owned()).or_default();
+                if words.lines.is_empty() {
                     self.turns.push_back(target.to_owned());
                 }
-                queue.push_back(line);
+                words.replies += usize::from(class == Class::Reply);
+                words.lines.push_back((line, class == Class::Reply));
             }
         }
         self.waiting += 1;
@@ -105,7 +124,11 @@ impl Outgoing {
 
     /// Whether a line for this target would be taken.
     pub fn has_room(&self, target: &str) -> bool {
-        self.waiting < TOTAL_DEPTH && self.talk.get(target).is_none_or(|queue| queue.len() < TARGET_DEPTH)
+        self.waiting < TOTAL_DEPTH
+            && self
+                .talk
+                .get(target)
+                .is_none_or(|words| words.lines.len() < TARGET_DEPTH)
     }
 
     /// Lines waiting.
@@ -163,13 +186,13 @@ impl Outgoing {
             .held
             .iter()
             .filter_map(|target| self.talk.get(target))
-            .map(VecDeque::len);
+            .map(|words| words.lines.len());
         self.waiting - held.sum::<usize>()
     }
 
     /// Drops the words for a target, for one that is no more. Gives how many.
     pub fn forget(&mut self, target: &str) -> usize {
-        let dropped = self.talk.remove(target).map_or(0, |queue| queue.len());
+        let dropped = self.talk.remove(target).map_or(0, |words| words.lines.len());
         self.turns.retain(|turn| turn != target);
         self.waiting -= dropped;
         dropped
@@ -177,16 +200,27 @@ impl Outgoing {
 
     /// One line of the target whose turn it is; if it has more, its next turn comes after all others.
     fn next_talk(&mut self) -> Option<String> {
-        let at = self.turns.iter().position(|target| !self.held.contains(target))?;
+        let may = |target: &&String| !self.held.contains(*target);
+        let awaited = |target: &&String| self.talk.get(*target).is_some_and(|words| words.replies > 0);
+        let first = self.turns.iter().position(|target| may(&target))?;
+        let reply = self.turns.iter().position(|target| may(&target) && awaited(&target));
+        let other = self.turns.iter().position(|target| may(&target) && !awaited(&target));
+        let at = match (reply, other) {
+            (Some(_), Some(other)) if self.in_a_row >= REPLIES_IN_A_ROW => other,
+            (Some(reply), _) => reply,
+            (None, _) => first,
+        };
+        self.in_a_row = if reply == Some(at) { self.in_a_row + 1 } else { 0 };
         let target = self.turns.remove(at)?;
-        let queue = self.talk.get_mut(&target)?;
-        let line = queue.pop_front();
-        if queue.is_empty() {
+        let words = self.talk.get_mut(&target)?;
+        let (line, reply) = words.lines.pop_front()?;
+        words.replies -= usize::from(reply);
+        if words.lines.is_empty() {
             self.talk.remove(&target);
         } else {
             self.turns.push_back(target);
         }
-        line
+        Some(line)
     }
 
     /// When a line may leave, if not now.
@@ -254,6 +288,23 @@ mod tests {
         (0..8).for_each(|n| talk(&mut out, "#a", &n.to_string()));
         let times: Vec<u64> = drain(&mut out, Instant::now()).into_iter().map(|(at, _)| at).collect();
         assert_eq!(times, [0, 0, 0, 0, 0, 2, 4, 6]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_reply_is_served_first_and_nobody_is_forgotten_over_it() {
+        let mut out = Outgoing::new(PACE);
+        (0..3).for_each(|n| talk(&mut out, "#news", &format!("news {n}")));
+        talk(&mut out, "#ops", "an announcement");
+        (0..9).for_each(|n| out.push(Class::Reply, "#ops", format!("reply {n}")).unwrap());
+        let sent: Vec<String> = drain(&mut out, Instant::now())
+            .into_iter()
+            .map(|(_, line)| line)
+            .collect();
+        assert_eq!(
+            sent[..6],
+            ["an announcement", "reply 0", "reply 1", "reply 2", "news 0", "reply 3"]
+        );
+        assert_eq!(sent.len(), 13);
     }
 
     #[tokio::test]

@@ -200,6 +200,7 @@ mod tests {
                     target,
                     text,
                     how,
+                    reply: true,
                 })
                 .unwrap();
         };

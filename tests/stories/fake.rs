@@ -173,6 +173,7 @@ async fn a_lost_connection_is_made_again_and_schedules_go_on_meanwhile() {
                 target: CHANNEL.to_owned(),
                 text: format!("it is {}", ev.at.format("%H:%M")),
                 how: masterchief::contract::How::Say,
+                reply: false,
             };
             ev.perform(say).await.map_err(HandlerError::internal)
         })

@@ -168,6 +168,7 @@ async fn two_networks_live_in_one_process_and_a_target_names_its_network() {
                 target: "#ops".to_owned(),
                 text,
                 how: How::Say,
+                reply: false,
             };
             ev.perform(say)
                 .await

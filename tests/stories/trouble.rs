@@ -83,6 +83,7 @@ async fn a_kicked_bot_comes_back_and_says_what_it_had_to_say() {
         target: "#ops".to_owned(),
         text: "still here".to_owned(),
         how: How::Say,
+        reply: false,
     };
     outlet.perform(say).await.unwrap();
     alice.sees_join("chief", "#ops").await;

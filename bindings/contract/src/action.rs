@@ -29,6 +29,8 @@ pub enum Action {
         text: String,
         /// As a message, a notice or an action.
         how: How,
+        /// Whether somebody waits for it. Who waits is served before who does not.
+        reply: bool,
     },
     /// Join a channel and stay in it over reconnects.
     Join {

@@ -267,6 +267,7 @@ impl Event {
             target,
             text,
             how,
+            reply: true,
         })
         .await
     }

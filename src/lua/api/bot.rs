@@ -263,6 +263,7 @@ fn saying(lua: &Lua, name: &'static str, how: How) -> mlua::Result<Function> {
                 target,
                 text,
                 how,
+                reply: false,
             },
         )
         .await
