@@ -16,16 +16,8 @@ fn table(binds: usize) -> BindTable {
     let kinds = kinds();
     let table = BindTable::new();
     let handler: Arc<dyn Handler> = Arc::new(|_: Event| async { Outcome::Nothing });
-    let new = |n| {
-        NewBind::parse(
-            &kinds,
-            "pub",
-            "D|-",
-            &format!("!command{n}"),
-            BindOptions::default(),
-            Arc::clone(&handler),
-        )
-    };
+    let new =
+        |n| NewBind::parse(&kinds, "pub", "D|-", &format!("!command{n}"), BindOptions::default(), Arc::clone(&handler));
     table.replace("bench", (0..binds).filter_map(|n| new(n).ok()).collect());
     table
 }
@@ -35,11 +27,7 @@ fn event(text: &str) -> EventData {
     event.network = Arc::from("net");
     event.chan = Some(Arc::from("#ops"));
     event.text = text.to_owned();
-    event.actor = Some(Actor {
-        nick: "alice".to_owned(),
-        account: Some("alice".to_owned()),
-        ..Actor::default()
-    });
+    event.actor = Some(Actor { nick: "alice".to_owned(), account: Some("alice".to_owned()), ..Actor::default() });
     event
 }
 
@@ -65,11 +53,7 @@ fn bench(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("no command", binds), &table, |b, table| {
             b.iter(|| {
                 let standing = book.recognise(nothing.actor.as_ref(), &nothing.network, nothing.casemap);
-                black_box(
-                    decide(&table.index(), black_box(&nothing), &standing, false)
-                        .steps
-                        .len(),
-                )
+                black_box(decide(&table.index(), black_box(&nothing), &standing, false).steps.len())
             });
         });
     }

@@ -76,10 +76,7 @@ impl World for Empty {
 /// A script with one bind, on the runtime that calls it, so that what is measured is the call and no other thread.
 async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>> {
     let path = folder.join("bench.lua");
-    std::fs::write(
-        &path,
-        r#"bot.bind("pub", "-|-", "!hello", function(ev) return "hi " .. ev.nick end)"#,
-    )?;
+    std::fs::write(&path, r#"bot.bind("pub", "-|-", "!hello", function(ev) return "hi " .. ev.nick end)"#)?;
     let table = BindTable::new();
     let services = Services {
         outlet: Arc::new(Nowhere),
@@ -106,10 +103,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
 }
 
 fn bench(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be made");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     let folder = tempfile::tempdir().expect("a folder can be made");
     let bind = runtime.block_on(handler(folder.path())).expect("the script is good");
     let lua = mlua::Lua::new();

@@ -46,34 +46,20 @@ async fn accept(listener: &TcpListener) -> io::Result<Wire> {
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    Ok(Wire {
-        read: BufReader::new(read).lines(),
-        write,
-    })
+    Ok(Wire { read: BufReader::new(read).lines(), write })
 }
 
 /// A bot that is registered with us and in #ops.
 async fn bot(listener: &TcpListener, scripts: Option<&std::path::Path>) -> anyhow::Result<(Started, Wire)> {
-    let server = ServerAddr {
-        host: "127.0.0.1".to_owned(),
-        port: listener.local_addr()?.port(),
-    };
+    let server = ServerAddr { host: "127.0.0.1".to_owned(), port: listener.local_addr()?.port() };
     let settings = Settings {
         tls: Tls::off(),
-        channels: vec![Channel {
-            name: "#ops".to_owned(),
-            key: None,
-        }],
-        pace: PaceSettings {
-            burst: 1,
-            interval: Duration::ZERO,
-        },
+        channels: vec![Channel { name: "#ops".to_owned(), key: None }],
+        pace: PaceSettings { burst: 1, interval: Duration::ZERO },
         ..Settings::new(vec![server])
     };
     let mut builder = Bot::builder().network("bench", settings);
-    builder = builder.bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move {
-        format!("hi {}", ev.text())
-    })?;
+    builder = builder.bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move { format!("hi {}", ev.text()) })?;
     if let Some(folder) = scripts {
         builder = builder.scripts(folder);
     }
@@ -89,8 +75,7 @@ async fn bot(listener: &TcpListener, scripts: Option<&std::path::Path>) -> anyho
     )
     .await?;
     wire.hears("JOIN #ops").await?;
-    wire.says(":chief!c@host JOIN #ops\r\n:s 366 chief #ops :End\r\n")
-        .await?;
+    wire.says(":chief!c@host JOIN #ops\r\n:s 366 chief #ops :End\r\n").await?;
     Ok((started, wire))
 }
 
@@ -132,10 +117,7 @@ async fn compare() -> anyhow::Result<()> {
     trips(&mut wire, ask).await?;
     let ours = trips(&mut wire, ask).await?;
     println!("floor: echo client   p50 {floor:?}");
-    println!(
-        "the bot, in Rust     p50 {ours:?}   {:.2} times the floor",
-        ours.as_secs_f64() / floor.as_secs_f64()
-    );
+    println!("the bot, in Rust     p50 {ours:?}   {:.2} times the floor", ours.as_secs_f64() / floor.as_secs_f64());
     drop(wire);
     started.stop("").await;
     Ok(())
@@ -156,9 +138,8 @@ async fn soak(seconds: u64, rate: u64) -> anyhow::Result<()> {
         let mut left = total;
         while left > 0 {
             let Some(line) = read.next_line().await? else { break };
-            let number = line
-                .rsplit_once("trip-")
-                .and_then(|(_, rest)| rest.trim_end_matches('.').parse::<usize>().ok());
+            let number =
+                line.rsplit_once("trip-").and_then(|(_, rest)| rest.trim_end_matches('.').parse::<usize>().ok());
             if let Some(count) = number.and_then(|number| seen.get_mut(number)) {
                 *count += 1;
                 left -= u64::from(*count == 1);
@@ -172,9 +153,7 @@ async fn soak(seconds: u64, rate: u64) -> anyhow::Result<()> {
         for part in 0..20 {
             for _ in 0..rate / 20 {
                 let word = if sent % 2 == 0 { "!hello" } else { "!lua" };
-                write
-                    .write_all(format!(":alice!a@h PRIVMSG #ops :{word} trip-{sent}.\r\n").as_bytes())
-                    .await?;
+                write.write_all(format!(":alice!a@h PRIVMSG #ops :{word} trip-{sent}.\r\n").as_bytes()).await?;
                 sent += 1;
             }
             let due = Duration::from_millis(second * 1000 + part * 50 + 50);
@@ -200,8 +179,7 @@ async fn soak(seconds: u64, rate: u64) -> anyhow::Result<()> {
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-        .unwrap_or(0)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 #[tokio::main]

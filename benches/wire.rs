@@ -36,10 +36,7 @@ fn bench(c: &mut Criterion) {
             }
         });
     });
-    let stream: Vec<u8> = LINES
-        .iter()
-        .flat_map(|line| format!("{line}\r\n").into_bytes())
-        .collect();
+    let stream: Vec<u8> = LINES.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect();
     group.bench_function("bytes to message", |b| {
         let mut reader = LineReader::default();
         b.iter(|| {

@@ -12,15 +12,10 @@ const APPS: &[&str] = &["web", "api"];
 async fn deploy(ev: Event) -> Result<Vec<String>, HandlerError> {
     let (app, env) = (ev.arg_str("app"), ev.arg_str("env"));
     if !APPS.contains(&app) {
-        return Err(user_error(format!(
-            "there is no app {app}; there are {}",
-            APPS.join(" and ")
-        )));
+        return Err(user_error(format!("there is no app {app}; there are {}", APPS.join(" and "))));
     }
     // Posted at once, while the handler goes on.
-    ev.say(format!("{} deploys {app} to {env}", ev.handle()))
-        .await
-        .map_err(HandlerError::internal)?;
+    ev.say(format!("{} deploys {app} to {env}", ev.handle())).await.map_err(HandlerError::internal)?;
     tokio::time::sleep(Duration::from_secs(30)).await;
     Ok(vec![format!("{app} is on {env}")])
 }
@@ -30,10 +25,7 @@ async fn main() -> anyhow::Result<()> {
     let options = BindOptions {
         usage: Some("<app> [env:staging|prod=staging] [--force]".to_owned()),
         help: Some("Deploys an app".to_owned()),
-        cooldown: Cooldown {
-            user: Some(Duration::from_secs(10)),
-            ..Cooldown::default()
-        },
+        cooldown: Cooldown { user: Some(Duration::from_secs(10)), ..Cooldown::default() },
         ..BindOptions::default()
     };
     let bot = Bot::builder().bind_with(Kind::Pub, "D|D", "!deploy", options, deploy)?;

@@ -13,15 +13,10 @@ async fn main() -> anyhow::Result<()> {
         anyhow::bail!("write a server and a channel: cargo run --example hello -- irc.libera.chat:6697 '#mychannel'");
     };
     let mut settings = Settings::new(vec![server.parse().map_err(anyhow::Error::msg)?]);
-    settings.channels = vec![Channel {
-        name: channel,
-        key: None,
-    }];
+    settings.channels = vec![Channel { name: channel, key: None }];
 
     let bot = Bot::builder()
-        .bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move {
-            format!("hi {}", ev.nick())
-        })?
+        .bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move { format!("hi {}", ev.nick()) })?
         .network("main", settings)
         .start()
         .await?;

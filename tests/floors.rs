@@ -7,19 +7,10 @@ use std::collections::BTreeSet;
 use house::{files, production, read, root, shown};
 
 /// The rooms by floor, from the top. A room may import lower floors only. This is the truth of ARCHITECTURE.md's table.
-const FLOORS: &[&[&str]] = &[
-    &["cli"],
-    &["bot"],
-    &["config"],
-    &["lua", "partyline"],
-    &["dispatch"],
-    &["users", "irc", "executors", "store"],
-];
+const FLOORS: &[&[&str]] =
+    &[&["cli"], &["bot"], &["config"], &["lua", "partyline"], &["dispatch"], &["users", "irc", "executors", "store"]];
 /// What each crate under `bindings/` may import of ours.
-const CRATES: &[(&str, &[&str])] = &[
-    ("bindings/src", &["masterchief_contract"]),
-    ("bindings/contract/src", &[]),
-];
+const CRATES: &[(&str, &[&str])] = &[("bindings/src", &["masterchief_contract"]), ("bindings/contract/src", &[])];
 fn floor_of(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
@@ -35,11 +26,7 @@ fn rooms_named(text: &str) -> BTreeSet<String> {
                 None => vec![rest],
             };
             for head in heads {
-                let name: String = head
-                    .trim()
-                    .chars()
-                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
-                    .collect();
+                let name: String = head.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 out.insert(name);
             }
         }
@@ -52,11 +39,7 @@ fn rooms_import_only_downward() {
     let mut faults = Vec::new();
     for path in files(&root().join("src")) {
         let inside = path.strip_prefix(root().join("src")).unwrap().to_path_buf();
-        let Some(room) = inside
-            .components()
-            .next()
-            .map(|part| part.as_os_str().to_string_lossy().into_owned())
-        else {
+        let Some(room) = inside.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned()) else {
             continue;
         };
         let Some(own) = floor_of(&room) else { continue };
@@ -66,10 +49,7 @@ fn rooms_import_only_downward() {
             };
             if floor <= own {
                 let where_to = if floor == own { "of its own floor" } else { "above it" };
-                faults.push(format!(
-                    "{} imports the room `{other}` {where_to}: hand it in from above",
-                    shown(&path)
-                ));
+                faults.push(format!("{} imports the room `{other}` {where_to}: hand it in from above", shown(&path)));
             }
         }
     }
@@ -85,21 +65,12 @@ fn every_room_has_its_floor() {
             rooms.insert(name);
         }
     }
-    let planned: BTreeSet<String> = FLOORS
-        .iter()
-        .flat_map(|rooms| rooms.iter())
-        .map(|room| (*room).to_owned())
-        .collect();
-    assert_eq!(
-        rooms, planned,
-        "src/ and the FLOORS of tests/floors.rs (and ARCHITECTURE.md) name different rooms"
-    );
+    let planned: BTreeSet<String> =
+        FLOORS.iter().flat_map(|rooms| rooms.iter()).map(|room| (*room).to_owned()).collect();
+    assert_eq!(rooms, planned, "src/ and the FLOORS of tests/floors.rs (and ARCHITECTURE.md) name different rooms");
     let plan = read(&root().join("ARCHITECTURE.md"));
     for room in planned {
-        assert!(
-            plan.contains(&format!("`{room}`")),
-            "ARCHITECTURE.md does not name the room `{room}`"
-        );
+        assert!(plan.contains(&format!("`{room}`")), "ARCHITECTURE.md does not name the room `{room}`");
     }
 }
 
@@ -112,11 +83,7 @@ fn the_crates_know_only_those_below_them() {
                 let used = text
                     .lines()
                     .any(|line| !line.trim_start().starts_with("//") && line.contains(&format!("{name}::")));
-                assert!(
-                    !used || allowed.contains(&name),
-                    "{} uses {name}, which stands above it",
-                    shown(&path)
-                );
+                assert!(!used || allowed.contains(&name), "{} uses {name}, which stands above it", shown(&path));
             }
         }
     }

@@ -46,10 +46,7 @@ fn files_and_functions_fit() {
         }
         for (name, length) in functions(&text) {
             if length > FUNCTION_LINES {
-                faults.push(format!(
-                    "{}: fn {name} has {length} lines; {FUNCTION_LINES} is the most",
-                    shown(&path)
-                ));
+                faults.push(format!("{}: fn {name} has {length} lines; {FUNCTION_LINES} is the most", shown(&path)));
             }
         }
     }
@@ -63,15 +60,8 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     for (at, line) in lines.iter().enumerate() {
         let bare = line.trim_start();
         let indent = line.len() - bare.len();
-        let words = bare
-            .split(' ')
-            .take_while(|word| !word.contains('('))
-            .collect::<Vec<_>>();
-        let Some(name) = bare
-            .split("fn ")
-            .nth(1)
-            .filter(|_| words.contains(&"fn") || bare.starts_with("fn "))
-        else {
+        let words = bare.split(' ').take_while(|word| !word.contains('(')).collect::<Vec<_>>();
+        let Some(name) = bare.split("fn ").nth(1).filter(|_| words.contains(&"fn") || bare.starts_with("fn ")) else {
             continue;
         };
         if bare.starts_with("//") || bare.ends_with(';') {
@@ -79,29 +69,20 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         }
         let close = format!("{}}}", " ".repeat(indent));
         let end = lines[at..].iter().position(|line| *line == close).unwrap_or(0);
-        out.push((
-            name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect(),
-            end + 1,
-        ));
+        out.push((name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect(), end + 1));
     }
     out
 }
 
 #[test]
 fn no_file_is_forgotten() {
-    for path in files(&root().join("src"))
-        .into_iter()
-        .chain(files(&root().join("bindings")))
-    {
+    for path in files(&root().join("src")).into_iter().chain(files(&root().join("bindings"))) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         if matches!(name.as_str(), "lib" | "main" | "mod") {
             continue;
         }
         let folder = path.parent().unwrap();
-        let parent = ["mod.rs", "lib.rs"]
-            .iter()
-            .map(|file| folder.join(file))
-            .find(|file| file.is_file());
+        let parent = ["mod.rs", "lib.rs"].iter().map(|file| folder.join(file)).find(|file| file.is_file());
         let text = parent.map(|file| read(&file)).unwrap_or_default();
         assert!(
             text.contains(&format!("mod {name};")),
@@ -118,25 +99,13 @@ fn names_say_something_and_nothing_is_left_to_do() {
     let homes = ["home", "work", "Users"].map(|home| format!("\"/{home}/"));
     for path in all_files() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(
-            !EMPTY_NAMES.contains(&name.as_str()),
-            "{}: the name says nothing",
-            shown(&path)
-        );
+        assert!(!EMPTY_NAMES.contains(&name.as_str()), "{}: the name says nothing", shown(&path));
         let text = read(&path);
         for word in &unfinished {
-            assert!(
-                !text.contains(word.as_str()),
-                "{} has a {word}...): finish it",
-                shown(&path)
-            );
+            assert!(!text.contains(word.as_str()), "{} has a {word}...): finish it", shown(&path));
         }
         for home in &homes {
-            assert!(
-                !text.contains(home.as_str()),
-                "{} names a path of one machine: {home}",
-                shown(&path)
-            );
+            assert!(!text.contains(home.as_str()), "{} names a path of one machine: {home}", shown(&path));
         }
     }
 }

@@ -28,13 +28,7 @@ impl Audit {
                 }
             }
         });
-        (
-            Audit {
-                to,
-                lost: Arc::default(),
-            },
-            writer,
-        )
+        (Audit { to, lost: Arc::default() }, writer)
     }
 
     /// Takes one entry. It is in the log at once, whatever becomes of the disk.

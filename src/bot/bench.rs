@@ -26,14 +26,8 @@ pub fn run_tests(
 ) -> std::io::Result<Vec<CaseResult>> {
     let mut results = Vec::new();
     for file in files {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()?;
-        let bench = Arc::new(ScriptBench {
-            users: users.clone(),
-            blocks: blocks.clone(),
-        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+        let bench = Arc::new(ScriptBench { users: users.clone(), blocks: blocks.clone() });
         results.extend(runtime.block_on(run_file(file, filter, bench)));
     }
     Ok(results)
@@ -61,20 +55,12 @@ impl Bench for ScriptBench {
     fn start(&self, script: &Path, at: Option<DateTime<Utc>>) -> Future<Result<Arc<dyn TestBench>, String>> {
         let stubs = Arc::<Stubs>::default();
         let mut builder = Bot::builder().only_script(script).users(self.users.clone());
-        builder = builder.outside(
-            Arc::clone(&stubs) as Arc<dyn Http>,
-            Arc::clone(&stubs) as Arc<dyn Shell>,
-        );
+        builder = builder.outside(Arc::clone(&stubs) as Arc<dyn Http>, Arc::clone(&stubs) as Arc<dyn Shell>);
         builder.blocks = self.blocks.clone();
         Box::pin(async move {
             let noon = Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default();
-            let test = TestBot::start_at(builder, at.unwrap_or(noon))
-                .await
-                .map_err(|fault| fault.to_string())?;
-            Ok(Arc::new(UnderTest {
-                test: Arc::new(test),
-                stubs,
-            }) as Arc<dyn TestBench>)
+            let test = TestBot::start_at(builder, at.unwrap_or(noon)).await.map_err(|fault| fault.to_string())?;
+            Ok(Arc::new(UnderTest { test: Arc::new(test), stubs }) as Arc<dyn TestBench>)
         })
     }
 }
@@ -86,10 +72,7 @@ impl TestBench for UnderTest {
             let net = test.net();
             let asked = person.account.is_some() || person.flags.is_some() || person.host.is_some();
             if asked || !net.knows(&nick) {
-                let account = person
-                    .account
-                    .clone()
-                    .or_else(|| person.flags.as_ref().map(|_| nick.clone()));
+                let account = person.account.clone().or_else(|| person.flags.as_ref().map(|_| nick.clone()));
                 net.person(&nick, account.as_deref(), person.host.as_deref());
             }
             let Some(flags) = person.flags else { return Ok(()) };
@@ -145,19 +128,11 @@ impl TestBench for UnderTest {
     }
 
     fn http_stub(&self, request: String, answer: Response) {
-        self.stubs
-            .http
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(request, answer);
+        self.stubs.http.lock().unwrap_or_else(PoisonError::into_inner).insert(request, answer);
     }
 
     fn sh_stub(&self, command: String, output: Output) {
-        self.stubs
-            .sh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(command, output);
+        self.stubs.sh.lock().unwrap_or_else(PoisonError::into_inner).insert(command, output);
     }
 
     fn stop(&self) -> Future<()> {
@@ -169,17 +144,9 @@ impl TestBench for UnderTest {
 impl Http for Stubs {
     fn request(&self, request: Request, _hosts: Vec<String>) -> Future<Result<Response, ExecFault>> {
         let asked = format!("{} {}", request.method, request.url);
-        let answer = self
-            .http
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&asked)
-            .cloned();
-        let missing = || {
-            ExecFault(format!(
-                "the test has no answer to {asked}; add b:http_stub({asked:?}, {{ body = ... }})"
-            ))
-        };
+        let answer = self.http.lock().unwrap_or_else(PoisonError::into_inner).get(&asked).cloned();
+        let missing =
+            || ExecFault(format!("the test has no answer to {asked}; add b:http_stub({asked:?}, {{ body = ... }})"));
         Box::pin(std::future::ready(answer.ok_or_else(missing)))
     }
 }
@@ -187,17 +154,9 @@ impl Http for Stubs {
 impl Shell for Stubs {
     fn run(&self, command: Command) -> Future<Result<Output, ExecFault>> {
         let asked = command.argv.join(" ");
-        let output = self
-            .sh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&asked)
-            .cloned();
-        let missing = || {
-            ExecFault(format!(
-                "the test has no output for {asked}; add b:sh_stub({asked:?}, {{ stdout = ... }})"
-            ))
-        };
+        let output = self.sh.lock().unwrap_or_else(PoisonError::into_inner).get(&asked).cloned();
+        let missing =
+            || ExecFault(format!("the test has no output for {asked}; add b:sh_stub({asked:?}, {{ stdout = ... }})"));
         Box::pin(std::future::ready(output.ok_or_else(missing)))
     }
 }

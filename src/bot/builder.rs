@@ -102,8 +102,7 @@ impl Builder {
         handler: impl Handler,
     ) -> Result<Builder, BindFault> {
         let handler = Arc::new(handler);
-        self.binds
-            .push(NewBind::parse(&self.kinds, kind.name(), flags, mask, options, handler)?);
+        self.binds.push(NewBind::parse(&self.kinds, kind.name(), flags, mask, options, handler)?);
         Ok(self)
     }
 

@@ -29,10 +29,7 @@ struct Help {
 
 /// The built-in binds, ready for the table.
 pub(crate) fn binds(kinds: &Kinds, table: &BindTable, book: &Book) -> Result<Vec<NewBind>, BindFault> {
-    let help: Arc<dyn Handler> = Arc::new(Help {
-        table: table.clone(),
-        book: book.clone(),
-    });
+    let help: Arc<dyn Handler> = Arc::new(Help { table: table.clone(), book: book.clone() });
     let options = BindOptions {
         usage: Some("[command]".to_owned()),
         help: Some("Lists the commands you may use here, or explains one".to_owned()),
@@ -40,14 +37,7 @@ pub(crate) fn binds(kinds: &Kinds, table: &BindTable, book: &Book) -> Result<Vec
     };
     let mut binds = Vec::new();
     for kind in [Kind::Pub, Kind::Msg] {
-        binds.push(NewBind::parse(
-            kinds,
-            kind.name(),
-            "-|-",
-            HELP,
-            options.clone(),
-            Arc::clone(&help),
-        )?);
+        binds.push(NewBind::parse(kinds, kind.name(), "-|-", HELP, options.clone(), Arc::clone(&help))?);
     }
     let ctcp: Arc<dyn Handler> = Arc::new(Ctcp::default());
     for keyword in ["PING", "VERSION", "TIME", "CLIENTINFO"] {
@@ -74,10 +64,7 @@ impl Ctcp {
     fn may(&self) -> bool {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        while answered
-            .front()
-            .is_some_and(|at| now.duration_since(*at) >= CTCP_WINDOW)
-        {
+        while answered.front().is_some_and(|at| now.duration_since(*at) >= CTCP_WINDOW) {
             answered.pop_front();
         }
         let may = answered.len() < CTCP_MAX;
@@ -90,11 +77,7 @@ impl Ctcp {
 
 impl Handler for Ctcp {
     fn call(&self, event: Event) -> Future<HandlerResult> {
-        let keyword = event
-            .field("keyword")
-            .and_then(|value| value.as_str())
-            .unwrap_or("")
-            .to_owned();
+        let keyword = event.field("keyword").and_then(|value| value.as_str()).unwrap_or("").to_owned();
         let answer = match keyword.as_str() {
             "PING" => event.text().to_owned(),
             "VERSION" => words::version(),
@@ -105,11 +88,7 @@ impl Handler for Ctcp {
         Box::pin(async move {
             if may {
                 let params = vec![event.nick().to_owned(), text::as_ctcp(&keyword, &answer)];
-                let notice = Action::Send {
-                    network: event.network.to_string(),
-                    command: "NOTICE".to_owned(),
-                    params,
-                };
+                let notice = Action::Send { network: event.network.to_string(), command: "NOTICE".to_owned(), params };
                 event.perform(notice).await.map_err(HandlerError::internal)?;
             }
             Ok(Outcome::Nothing)
@@ -139,9 +118,7 @@ impl Help {
         if asked.is_empty() {
             return words::help_overview(&allowed.keys().cloned().collect::<Vec<_>>());
         }
-        let found = [asked.to_owned(), format!("!{asked}")]
-            .into_iter()
-            .find_map(|word| allowed.get_key_value(&word));
+        let found = [asked.to_owned(), format!("!{asked}")].into_iter().find_map(|word| allowed.get_key_value(&word));
         match found {
             Some((word, (usage, help))) => vec![words::help_line(word, usage.as_deref(), help.as_deref())],
             None => {

@@ -68,11 +68,7 @@ impl Calls {
     /// One call of one bind, from its arguments to what is said about it.
     async fn one(&self, event: &Event, bind: &Arc<Bind>, step: &Step, who: &Who) -> Outcome {
         let schedule = bind.spec().matching == Matching::Named;
-        let most = if schedule && !bind.options.overlap {
-            1
-        } else {
-            CALLS_MAX
-        };
+        let most = if schedule && !bind.options.overlap { 1 } else { CALLS_MAX };
         let Some(_turn) = bind.turn(most) else {
             tracing::warn!(bind = %bind.mask, origin = %bind.origin(), running = most, "A call is left out: those before it still run");
             if !schedule {
@@ -175,11 +171,7 @@ impl Calls {
 
     /// Words for the person: in a channel with their nick in front.
     async fn tell(&self, event: &Event, bind: &Bind, text: String) {
-        let line = if event.private() {
-            text
-        } else {
-            format!("{}: {text}", event.nick())
-        };
+        let line = if event.private() { text } else { format!("{}: {text}", event.nick()) };
         self.reply(event, bind, vec![line]).await;
     }
 
@@ -209,18 +201,10 @@ impl Calls {
             Some(account) => format!("{}/{account}", event.network),
             None => format!("{}/{}@{}", event.network, actor.user, actor.host),
         });
-        let chan = event
-            .chan()
-            .map(|chan| format!("{}/{}", event.network, event.casemap.fold(chan)));
+        let chan = event.chan().map(|chan| format!("{}/{}", event.network, event.casemap.fold(chan)));
         let mut cooldowns = self.cooldowns.lock().unwrap_or_else(PoisonError::into_inner);
         cooldowns
-            .check(
-                bind.id,
-                &bind.options.cooldown,
-                person.as_deref().unwrap_or(""),
-                chan.as_deref(),
-                Instant::now(),
-            )
+            .check(bind.id, &bind.options.cooldown, person.as_deref().unwrap_or(""), chan.as_deref(), Instant::now())
             .err()
     }
 }
@@ -230,16 +214,12 @@ async fn deadline(handler: &Arc<dyn Handler>, event: Event, limit: Duration) -> 
     let guarded = AssertUnwindSafe(async { handler.call(event).await }).catch_unwind();
     match tokio::time::timeout(limit, guarded).await {
         Ok(Ok(result)) => Some(result),
-        Ok(Err(panic)) => Some(Err(HandlerError::internal(format!(
-            "the handler panicked: {}",
-            panic_text(&*panic)
-        )))),
+        Ok(Err(panic)) => Some(Err(HandlerError::internal(format!("the handler panicked: {}", panic_text(&*panic))))),
         Err(_elapsed) => None,
     }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

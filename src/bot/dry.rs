@@ -29,9 +29,5 @@ pub async fn dry_run(config: &Config) -> Result<DryRun, StartError> {
     let report = started.reload_scripts().await;
     let binds = started.table().rows();
     started.stop("").await;
-    Ok(DryRun {
-        loaded: report.loaded,
-        failed: report.failed,
-        binds,
-    })
+    Ok(DryRun { loaded: report.loaded, failed: report.failed, binds })
 }

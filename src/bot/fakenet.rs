@@ -52,29 +52,16 @@ impl FakeNet {
     /// An empty network whose times are told by `clock`.
     pub fn new(clock: Clock) -> FakeNet {
         let state = State::new();
-        FakeNet {
-            state: Arc::new(Mutex::new(state)),
-            clock,
-            changed: watch::Sender::new(0),
-        }
+        FakeNet { state: Arc::new(Mutex::new(state)), clock, changed: watch::Sender::new(0) }
     }
 
     /// The settings of a bot on this network, in one channel, with no limit on its pace.
     pub(crate) fn settings(channel: &str) -> Settings {
-        let server = ServerAddr {
-            host: SERVER.to_owned(),
-            port: 6667,
-        };
+        let server = ServerAddr { host: SERVER.to_owned(), port: 6667 };
         Settings {
             tls: Tls::off(),
-            channels: vec![Channel {
-                name: channel.to_owned(),
-                key: None,
-            }],
-            pace: PaceSettings {
-                burst: 1,
-                interval: Duration::ZERO,
-            },
+            channels: vec![Channel { name: channel.to_owned(), key: None }],
+            pace: PaceSettings { burst: 1, interval: Duration::ZERO },
             ..Settings::new(vec![server])
         }
     }
@@ -133,11 +120,7 @@ impl FakeNet {
             person.account.clone()
         };
         let extended = self.has_cap("extended-join");
-        let tail = if extended {
-            format!(" {} :{nick}", account.as_deref().unwrap_or("*"))
-        } else {
-            String::new()
-        };
+        let tail = if extended { format!(" {} :{nick}", account.as_deref().unwrap_or("*")) } else { String::new() };
         self.from_person(nick, &format!("JOIN {chan}{tail}")).await;
     }
 
@@ -162,11 +145,7 @@ impl FakeNet {
             state.messages += 1;
             let id = state.messages;
             let person = state.people.entry(nick.to_owned()).or_default();
-            let host = if person.host.is_empty() {
-                format!("{nick}.test")
-            } else {
-                person.host.clone()
-            };
+            let host = if person.host.is_empty() { format!("{nick}.test") } else { person.host.clone() };
             let account = person.account.clone();
             let mut tags = Vec::new();
             if state.caps.contains("server-time") {
@@ -178,11 +157,7 @@ impl FakeNet {
             if let (true, Some(account)) = (state.caps.contains("account-tag"), account) {
                 tags.push(format!("account={account}"));
             }
-            let tags = if tags.is_empty() {
-                String::new()
-            } else {
-                format!("@{} ", tags.join(";"))
-            };
+            let tags = if tags.is_empty() { String::new() } else { format!("@{} ", tags.join(";")) };
             format!("{tags}:{nick}!{nick}@{host} ")
         };
         self.raw(&format!("{prefix}{line}")).await;
@@ -225,17 +200,12 @@ impl FakeNet {
 
     /// Waits until the bot is registered and in `chan`.
     pub async fn joined(&self, chan: &str, within: Duration) -> bool {
-        self.wait_for(within, |state| state.joined.contains(chan).then_some(()))
-            .await
-            .is_some()
+        self.wait_for(within, |state| state.joined.contains(chan).then_some(())).await.is_some()
     }
 
     /// Waits for something the bot sent after line number `after` that `wanted` accepts; gives its number.
     pub async fn hear(&self, after: usize, within: Duration, wanted: impl Fn(&Heard) -> bool) -> Option<usize> {
-        self.wait_for(within, |state| {
-            (after..state.heard.len()).find(|at| wanted(&state.heard[*at]))
-        })
-        .await
+        self.wait_for(within, |state| (after..state.heard.len()).find(|at| wanted(&state.heard[*at]))).await
     }
 
     async fn wait_for<T>(&self, within: Duration, look: impl Fn(&State) -> Option<T>) -> Option<T> {

@@ -65,11 +65,7 @@ impl State {
         let (command, params) = words(line);
         let first = params.first().cloned().unwrap_or_default();
         let last = params.last().cloned().unwrap_or_default();
-        let me = if self.nick.is_empty() {
-            "*".to_owned()
-        } else {
-            self.nick.clone()
-        };
+        let me = if self.nick.is_empty() { "*".to_owned() } else { self.nick.clone() };
         let mut out = Vec::new();
         match command.as_str() {
             "CAP" => out.extend(self.cap(&first, &last, &me)),
@@ -155,16 +151,9 @@ impl State {
             return Vec::new();
         }
         let me = &self.nick;
-        let tail = if self.caps.contains("extended-join") {
-            " * :bot"
-        } else {
-            ""
-        };
+        let tail = if self.caps.contains("extended-join") { " * :bot" } else { "" };
         let mut names = vec![format!("{me}!bot@{}", self.host)];
-        names.extend(
-            self.members(chan)
-                .map(|(nick, person)| format!("{nick}!{nick}@{}", person.shown_host(nick))),
-        );
+        names.extend(self.members(chan).map(|(nick, person)| format!("{nick}!{nick}@{}", person.shown_host(nick))));
         let mut out = vec![format!(":{me}!bot@{} JOIN {chan}{tail}", self.host)];
         if let Some(topic) = self.topics.get(chan) {
             out.push(format!(":{SERVER} 332 {me} {chan} :{topic}"));
@@ -180,10 +169,7 @@ impl State {
             .members(chan)
             .map(|(nick, person)| {
                 let account = person.account.as_deref().unwrap_or("0");
-                format!(
-                    ":{SERVER} 354 {me} {token} {chan} {nick} {} {nick} H {account}",
-                    person.shown_host(nick)
-                )
+                format!(":{SERVER} 354 {me} {token} {chan} {nick} {} {nick} H {account}", person.shown_host(nick))
             })
             .collect();
         out.push(format!(":{SERVER} 315 {me} {chan} :End of /WHO list."));
@@ -191,19 +177,13 @@ impl State {
     }
 
     fn members<'a>(&'a self, chan: &'a str) -> impl Iterator<Item = (&'a String, &'a Person)> {
-        self.people
-            .iter()
-            .filter(move |(_, person)| person.channels.contains(chan))
+        self.people.iter().filter(move |(_, person)| person.channels.contains(chan))
     }
 }
 
 impl Person {
     fn shown_host(&self, nick: &str) -> String {
-        if self.host.is_empty() {
-            format!("{nick}.test")
-        } else {
-            self.host.clone()
-        }
+        if self.host.is_empty() { format!("{nick}.test") } else { self.host.clone() }
     }
 }
 
@@ -218,11 +198,7 @@ fn words(line: &str) -> (String, Vec<String>) {
         None => (line, None),
     };
     let mut params: Vec<String> = head.split_whitespace().map(str::to_owned).collect();
-    let command = if params.is_empty() {
-        String::new()
-    } else {
-        params.remove(0).to_ascii_uppercase()
-    };
+    let command = if params.is_empty() { String::new() } else { params.remove(0).to_ascii_uppercase() };
     params.extend(tail.map(str::to_owned));
     (command, params)
 }

@@ -27,9 +27,7 @@ impl InFlight {
     /// A call begins.
     pub(crate) fn begin(&self) -> Running {
         self.inner.count.fetch_add(1, Ordering::AcqRel);
-        Running {
-            inner: Arc::clone(&self.inner),
-        }
+        Running { inner: Arc::clone(&self.inner) }
     }
 
     /// How many are running now.

@@ -21,18 +21,13 @@ impl Names {
         let mut start = [0; 4];
         // Without randomness the names begin at the same place each time, which is harmless.
         let _ = getrandom::fill(&mut start);
-        Names {
-            next: AtomicU32::new(u32::from_le_bytes(start)),
-        }
+        Names { next: AtomicU32::new(u32::from_le_bytes(start)) }
     }
 
     /// The next name: four letters, not repeated within 1,048,576.
     pub(crate) fn next(&self) -> String {
         let n = self.next.fetch_add(STRIDE, Ordering::Relaxed) % SPAN;
-        [15, 10, 5, 0]
-            .map(|shift| char::from(LETTERS[(n >> shift) as usize % LETTERS.len()]))
-            .iter()
-            .collect()
+        [15, 10, 5, 0].map(|shift| char::from(LETTERS[(n >> shift) as usize % LETTERS.len()])).iter().collect()
     }
 }
 

@@ -76,10 +76,7 @@ impl Outbox {
             return match (all.next(), all.next()) {
                 (Some(place), None) => Ok(place.clone()),
                 (None, _) => Err(Refused::new("there is no network to act on; add one under `networks:`")),
-                _ => Err(Refused::new(format!(
-                    "say which network is meant, as in `NETWORK/#channel`: {}",
-                    names()
-                ))),
+                _ => Err(Refused::new(format!("say which network is meant, as in `NETWORK/#channel`: {}", names()))),
             };
         }
         let found = places.get(name).cloned();

@@ -32,17 +32,9 @@ pub fn row_of(user: &User) -> UserRow {
         value: value.to_owned(),
     };
     let mut marks: Vec<Mark> = Vec::new();
-    marks.extend(
-        user.accounts
-            .iter()
-            .map(|(network, account)| mark("account", network, account)),
-    );
+    marks.extend(user.accounts.iter().map(|(network, account)| mark("account", network, account)));
     marks.extend(user.certs.iter().map(|cert| mark("cert", "", cert)));
-    marks.extend(
-        user.channels
-            .iter()
-            .map(|(channel, flags)| mark("channel", channel, &flags.to_string())),
-    );
+    marks.extend(user.channels.iter().map(|(channel, flags)| mark("channel", channel, &flags.to_string())));
     marks.extend(user.hosts.iter().map(|host| mark("host", "", host)));
     marks.extend(user.roles.iter().map(|role| mark("role", "", role)));
     UserRow {
@@ -56,12 +48,8 @@ pub fn row_of(user: &User) -> UserRow {
 
 /// A stored record as a user. Marks of a kind that this version does not know are left alone, and grant nothing.
 pub fn user_of(row: UserRow) -> Result<User, PeopleError> {
-    let flags = |text: &str| {
-        FlagSet::parse(text).map_err(|fault| PeopleError::Damaged {
-            handle: row.handle.clone(),
-            fault,
-        })
-    };
+    let flags =
+        |text: &str| FlagSet::parse(text).map_err(|fault| PeopleError::Damaged { handle: row.handle.clone(), fault });
     let mut user = User {
         handle: row.handle.clone(),
         flags: flags(&row.flags)?,
@@ -97,11 +85,7 @@ mod tests {
         user.roles.push("deployer".to_owned());
         user.comment = "of the night shift".to_owned();
         assert_eq!(user_of(row_of(&user)).unwrap(), user);
-        let damaged = UserRow {
-            handle: "x".to_owned(),
-            flags: "1".to_owned(),
-            ..UserRow::default()
-        };
+        let damaged = UserRow { handle: "x".to_owned(), flags: "1".to_owned(), ..UserRow::default() };
         assert!(user_of(damaged).is_err());
     }
 }

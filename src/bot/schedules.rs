@@ -30,30 +30,17 @@ impl Schedules {
                 }
             }
         });
-        Ok((
-            Schedules {
-                known: Mutex::new(known),
-                to,
-            },
-            writer,
-        ))
+        Ok((Schedules { known: Mutex::new(known), to }, writer))
     }
 }
 
 impl LastRuns for Schedules {
     fn last(&self, key: &str) -> Option<DateTime<Utc>> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .copied()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 
     fn ran(&self, key: &str, at: DateTime<Utc>) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.to_owned(), at);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), at);
         if self.to.try_send((key.to_owned(), at)).is_err() {
             tracing::warn!(schedule = key, "It is noted in memory only that a schedule ran");
         }

@@ -44,15 +44,7 @@ pub struct Reloaded {
 impl Scripts {
     /// No script is loaded yet.
     pub(crate) fn new(folder: PathBuf, services: Services, table: BindTable, placement: Placement) -> Scripts {
-        Scripts {
-            inner: Arc::new(Inner {
-                folder,
-                services,
-                table,
-                placement,
-                running: Mutex::default(),
-            }),
-        }
+        Scripts { inner: Arc::new(Inner { folder, services, table, placement, running: Mutex::default() }) }
     }
 
     /// Loads every script of the folder anew, and takes away those whose file is gone.
@@ -80,10 +72,7 @@ impl Scripts {
     /// Reloads the scripts among these files; a library under `lib/` concerns all of them.
     pub(crate) async fn reload_changed(&self, paths: &[PathBuf]) -> Reloaded {
         let is_script = |path: &PathBuf| path.parent() == Some(&*self.inner.folder) && is_script(path);
-        if paths
-            .iter()
-            .any(|path| !is_script(path) && !path.to_string_lossy().ends_with(TEST_SUFFIX))
-        {
+        if paths.iter().any(|path| !is_script(path) && !path.to_string_lossy().ends_with(TEST_SUFFIX)) {
             return self.reload_all().await;
         }
         let mut report = Reloaded::default();
@@ -167,10 +156,7 @@ pub fn script_files(folder: &Path) -> Vec<PathBuf> {
 
 /// The script tests of a folder, by name.
 pub fn test_files(folder: &Path) -> Vec<PathBuf> {
-    lua_files(folder)
-        .into_iter()
-        .filter(|path| path.to_string_lossy().ends_with(TEST_SUFFIX))
-        .collect()
+    lua_files(folder).into_iter().filter(|path| path.to_string_lossy().ends_with(TEST_SUFFIX)).collect()
 }
 
 fn lua_files(folder: &Path) -> Vec<PathBuf> {

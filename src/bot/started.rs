@@ -105,26 +105,13 @@ pub struct Status {
 
 impl Started {
     pub(crate) async fn start(builder: Builder) -> Result<Started, StartError> {
-        let Builder {
-            kinds,
-            binds,
-            networks,
-            dial,
-            clock,
-            data,
-            users,
-            limits,
-            scripts,
-            only_script,
-            ..
-        } = builder;
+        let Builder { kinds, binds, networks, dial, clock, data, users, limits, scripts, only_script, .. } = builder;
         let store = match &data {
             Some(folder) => Store::open(&folder.join(DATABASE)).await?,
             None => Store::memory(),
         };
         let book = Book::new();
-        book.configure(&users)
-            .map_err(|(key, fault)| StartError::Flags { key, fault })?;
+        book.configure(&users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
         book.fill(read_users(&store).await?);
         let table = BindTable::new();
         table.replace(builtin::OWNER, builtin::binds(&kinds, &table, &book)?);
@@ -135,12 +122,8 @@ impl Started {
         let (audit, audit_writer) = Audit::start(store.clone());
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules));
         let calls = Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules));
-        let street = Street {
-            table: table.clone(),
-            book: book.clone(),
-            calls: Arc::new(calls),
-            told: Mutex::default(),
-        };
+        let street =
+            Street { table: table.clone(), book: book.clone(), calls: Arc::new(calls), told: Mutex::default() };
         let (street_stopper, street_shutdown) = Shutdown::new();
         let street_task = tokio::spawn(street.run(parcels, street_shutdown, Arc::clone(&rules)));
 
@@ -152,11 +135,7 @@ impl Started {
             tokio::spawn(follow_raw(table.clone(), outbox.clone(), shutdown.clone())),
         ];
         if data.is_some() {
-            source_tasks.push(tokio::spawn(follow_users(
-                store.clone(),
-                book.clone(),
-                shutdown.clone(),
-            )));
+            source_tasks.push(tokio::spawn(follow_users(store.clone(), book.clone(), shutdown.clone())));
         }
         let scripts = scripts.map(|folder| {
             let services = Services {
@@ -278,14 +257,8 @@ impl Started {
         let report = match &self.only_script {
             None => scripts.reload_all().await,
             Some(path) => match scripts.reload(path).await {
-                Ok(()) => Reloaded {
-                    loaded: vec![super::scripts::script_name(path)],
-                    ..Reloaded::default()
-                },
-                Err(fault) => Reloaded {
-                    failed: vec![fault],
-                    ..Reloaded::default()
-                },
+                Ok(()) => Reloaded { loaded: vec![super::scripts::script_name(path)], ..Reloaded::default() },
+                Err(fault) => Reloaded { failed: vec![fault], ..Reloaded::default() },
             },
         };
         tell_of(&report);
@@ -295,9 +268,7 @@ impl Started {
     /// Takes another configuration without dropping a connection. The data folder, the scripts' folder and their
     /// limits stay as they were until a restart.
     pub async fn reconfigure(&self, config: &config::Config) -> Result<(), StartError> {
-        self.book
-            .configure(&config.users)
-            .map_err(|(key, fault)| StartError::Flags { key, fault })?;
+        self.book.configure(&config.users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
         self.rules.store(Arc::new(rules(config)));
         for network in self.outbox.networks() {
             match config.networks.get(network.name()) {
@@ -317,19 +288,11 @@ impl Started {
     }
 
     fn add_network(&self, name: &str, settings: irc::Settings) {
-        let (network, task) = Network::start(
-            name,
-            settings,
-            Arc::clone(&self.dial),
-            self.inlet.clone(),
-            self.clock.clone(),
-        );
+        let (network, task) =
+            Network::start(name, settings, Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
         network.want_raw(self.table.has_any(RAW));
         self.outbox.put(name, Place::Irc(network));
-        self.networks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned(), task);
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task);
     }
 
     /// Ready when the console's input has ended; never without a console.

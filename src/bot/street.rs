@@ -59,14 +59,8 @@ impl Street {
             self.take(parcel).await;
         }
         let grace = rules.load().grace;
-        if tokio::time::timeout(grace, self.calls.in_flight.none_left())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                running = self.calls.in_flight.count(),
-                "Calls were still running at shutdown"
-            );
+        if tokio::time::timeout(grace, self.calls.in_flight.none_left()).await.is_err() {
+            tracing::warn!(running = self.calls.in_flight.count(), "Calls were still running at shutdown");
         }
     }
 
@@ -82,12 +76,8 @@ impl Street {
     /// Decides one event and starts what is decided.
     async fn offer(&self, event: &Event) -> Flow {
         let standing = self.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
-        let Decision { steps, denied } = decide(
-            &self.table.index(),
-            event,
-            &standing,
-            self.calls.rules.load().exclusive_binds,
-        );
+        let Decision { steps, denied } =
+            decide(&self.table.index(), event, &standing, self.calls.rules.load().exclusive_binds);
         for denied in denied {
             self.deny(event, &denied, &standing).await;
         }
@@ -104,11 +94,8 @@ impl Street {
     /// Starts a call here, so that calls begin in the order of events; what waits goes on in a task of its own.
     async fn start(&self, event: &Event, step: Step, who: &Who, stops: bool) -> Option<Outcome> {
         let mut call: Running = Box::pin(Arc::clone(&self.calls).run(event.clone(), step, who.clone()));
-        let first = if stops {
-            tokio::time::timeout(STOP_WINDOW, &mut call).await.ok()
-        } else {
-            poll_once(&mut call).await
-        };
+        let first =
+            if stops { tokio::time::timeout(STOP_WINDOW, &mut call).await.ok() } else { poll_once(&mut call).await };
         if first.is_none() {
             tokio::spawn(call);
         }
@@ -118,22 +105,14 @@ impl Street {
     /// Somebody may not: the audit has it, and they are told what is missing.
     async fn deny(&self, event: &Event, denied: &Denied, standing: &Standing) {
         let bind = &denied.bind;
-        self.calls
-            .note(event, bind, &standing.who, "denied", &format!("needs {}", bind.flags));
-        let Some(actor) = event
-            .actor
-            .as_ref()
-            .filter(|_| self.calls.rules.load().tell_denied && denied.told)
-        else {
+        self.calls.note(event, bind, &standing.who, "denied", &format!("needs {}", bind.flags));
+        let Some(actor) = event.actor.as_ref().filter(|_| self.calls.rules.load().tell_denied && denied.told) else {
             return;
         };
         let key = format!("{}/{}", event.network, actor.source());
         let lately = {
             let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let once = masterchief_contract::Cooldown {
-                user: Some(TELL_AGAIN),
-                ..Default::default()
-            };
+            let once = masterchief_contract::Cooldown { user: Some(TELL_AGAIN), ..Default::default() };
             told.check(bind.id, &once, &key, None, Instant::now()).is_err()
         };
         if lately {
@@ -141,13 +120,7 @@ impl Street {
         }
         let text = standing.explain_denial(bind.word(), &bind.flags, actor, &event.network);
         let network = event.network.to_string();
-        let notice = Action::Say {
-            network,
-            target: actor.nick.clone(),
-            text,
-            how: How::Notice,
-            reply: true,
-        };
+        let notice = Action::Say { network, target: actor.nick.clone(), text, how: How::Notice, reply: true };
         // Told in a task of its own: a full queue must not stop the street.
         let outlet = Arc::clone(&self.calls.outlet);
         tokio::spawn(async move {

@@ -60,24 +60,12 @@ impl TestBot {
     pub async fn start_at(builder: Builder, at: DateTime<Utc>) -> Result<TestBot, StartError> {
         let clock = Clock::starting(at);
         let net = FakeNet::new(clock.clone());
-        let started = builder
-            .on_fake_network(NETWORK, CHANNEL, net.clone(), clock.clone())
-            .start()
-            .await?;
+        let started = builder.on_fake_network(NETWORK, CHANNEL, net.clone(), clock.clone()).start().await?;
         if !net.joined(CHANNEL, Duration::from_secs(60)).await {
-            return Err(StartError::Network {
-                network: NETWORK.to_owned(),
-                reason: "the bot did not join".to_owned(),
-            });
+            return Err(StartError::Network { network: NETWORK.to_owned(), reason: "the bot did not join".to_owned() });
         }
         let started = Mutex::new(Some(Arc::new(started)));
-        Ok(TestBot {
-            net,
-            started,
-            clock,
-            read: Mutex::default(),
-            expected: Mutex::default(),
-        })
+        Ok(TestBot { net, started, clock, read: Mutex::default(), expected: Mutex::default() })
     }
 
     /// The network, for what people do beyond talking.
@@ -126,10 +114,7 @@ impl TestBot {
         if !self.net.knows(nick) {
             self.net.person(nick, None, None);
         }
-        TestUser {
-            test: self,
-            nick: nick.to_owned(),
-        }
+        TestUser { test: self, nick: nick.to_owned() }
     }
 
     /// Lets time pass.
@@ -186,8 +171,7 @@ impl TestBot {
     /// Everything the bot said, a line each.
     pub fn transcript(&self) -> Vec<String> {
         let talk = self.net.heard().into_iter().filter(is_talk);
-        talk.map(|heard| format!("{} {} {}", heard.command, heard.target, heard.text))
-            .collect()
+        talk.map(|heard| format!("{} {} {}", heard.command, heard.target, heard.text)).collect()
     }
 
     /// How many lines the bot said to anybody.

@@ -63,11 +63,8 @@ async fn settled(
         }
         now = later;
     }
-    let mut paths: Vec<PathBuf> = now
-        .iter()
-        .filter(|(path, mark)| known.get(*path) != Some(*mark))
-        .map(|(path, _)| path.clone())
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        now.iter().filter(|(path, mark)| known.get(*path) != Some(*mark)).map(|(path, _)| path.clone()).collect();
     paths.extend(known.keys().filter(|path| !now.contains_key(*path)).cloned());
     *known = now;
     (!paths.is_empty()).then_some(paths)
@@ -120,12 +117,7 @@ mod tests {
         let (stopper, shutdown) = Shutdown::new();
         let list = {
             let root = root.clone();
-            move || {
-                std::fs::read_dir(&root)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path())
-                    .collect()
-            }
+            move || std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect()
         };
         let changed = move |paths| {
             let told = told.clone();

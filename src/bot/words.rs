@@ -14,10 +14,7 @@ pub(crate) fn cooling_down(command: &str, left: Duration) -> String {
 
 /// To a person whose call took too long.
 pub(crate) fn timed_out(command: &str, after: Duration) -> String {
-    format!(
-        "{command}: gave up after {}; ask an operator, or try again",
-        rounded_up(after)
-    )
+    format!("{command}: gave up after {}; ask an operator, or try again", rounded_up(after))
 }
 
 /// To a person whose call finds too many others running.
@@ -32,11 +29,7 @@ pub(crate) fn version() -> String {
 
 /// On shutdown, to the networks.
 pub(crate) fn goodbye(reason: &str) -> String {
-    if reason.is_empty() {
-        "MasterChief is going down".to_owned()
-    } else {
-        reason.to_owned()
-    }
+    if reason.is_empty() { "MasterChief is going down".to_owned() } else { reason.to_owned() }
 }
 
 /// To somebody who asks for help on a command that is not there, or not for them.
@@ -68,10 +61,7 @@ pub(crate) fn help_overview(commands: &[String]) -> Vec<String> {
             "There is nothing you may use here. An owner can give you flags: masterchief users chattr".to_owned(),
         ];
     }
-    vec![
-        format!("Commands for you here: {}", commands.join(" ")),
-        "!help COMMAND says more about one.".to_owned(),
-    ]
+    vec![format!("Commands for you here: {}", commands.join(" ")), "!help COMMAND says more about one.".to_owned()]
 }
 
 /// Whole seconds, at least one.

@@ -83,10 +83,8 @@ fn kinds(common: &Common) -> Done {
     if common.json {
         output::json(&rows)?;
     } else {
-        let shown: Vec<Vec<String>> = rows
-            .into_iter()
-            .map(|row| vec![row.kind, row.example, row.fields.join(" "), row.about])
-            .collect();
+        let shown: Vec<Vec<String>> =
+            rows.into_iter().map(|row| vec![row.kind, row.example, row.fields.join(" "), row.about]).collect();
         output::table(&["KIND", "EXAMPLE", "FIELDS", "WHEN"], &shown)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -29,13 +29,7 @@ struct Report {
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
     let path = args.project.as_deref().or(common.config.as_deref());
-    let mut report = Report {
-        ok: false,
-        networks: Vec::new(),
-        scripts: Vec::new(),
-        binds: 0,
-        faults: Vec::new(),
-    };
+    let mut report = Report { ok: false, networks: Vec::new(), scripts: Vec::new(), binds: 0, faults: Vec::new() };
     match config::load(path, common.env.as_deref()) {
         Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
         Ok(mut config) => {
@@ -58,12 +52,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     } else {
         report.faults.iter().for_each(|fault| output::fault(fault));
         if report.ok {
-            let Report {
-                networks,
-                scripts,
-                binds,
-                ..
-            } = &report;
+            let Report { networks, scripts, binds, .. } = &report;
             output::line(&format!(
                 "{}: {} networks, {} scripts, {binds} binds",
                 output::good("all good"),
@@ -72,9 +61,5 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             ))?;
         }
     }
-    Ok(if report.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(WRONG_INPUT)
-    })
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(WRONG_INPUT) })
 }

@@ -8,19 +8,13 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging. `RUST_LOG` wins over the configuration, which wins over `otherwise`.
 pub(super) fn start(log: &Log, otherwise: &str) {
-    let wanted = std::env::var("RUST_LOG")
-        .ok()
-        .or_else(|| log.level.clone())
-        .unwrap_or_else(|| otherwise.to_owned());
+    let wanted = std::env::var("RUST_LOG").ok().or_else(|| log.level.clone()).unwrap_or_else(|| otherwise.to_owned());
     let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|fault| {
         super::output::fault(&format!("log level {wanted:?}: {fault}; logging at {otherwise}"));
         EnvFilter::new(otherwise)
     });
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // A second start, as in a test, keeps the first.
     let _ = match log.format {
         LogFormat::Text => subscriber.with_target(false).try_init(),

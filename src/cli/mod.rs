@@ -95,9 +95,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(fault) => {
             // The reader of our output may have gone; then there is nobody to tell.
-            let gone = fault
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe);
+            let gone =
+                fault.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe);
             if !gone {
                 output::fault(&format!("{fault:#}"));
             }

@@ -9,20 +9,11 @@ use super::{Common, Done, output};
 
 /// The files of a project.
 const FILES: &[(&str, &str)] = &[
-    (
-        "config/global/config.yaml",
-        include_str!("../../config/new/config.yaml"),
-    ),
-    (
-        "config/environments/production.yaml",
-        include_str!("../../config/new/production.yaml"),
-    ),
+    ("config/global/config.yaml", include_str!("../../config/new/config.yaml")),
+    ("config/environments/production.yaml", include_str!("../../config/new/production.yaml")),
     ("scripts/hello.lua", include_str!("../../scripts/hello.lua")),
     ("scripts/hello_test.lua", include_str!("../../scripts/hello_test.lua")),
-    (
-        "scripts/types/masterchief.d.luau",
-        include_str!("../../scripts/types/masterchief.d.luau"),
-    ),
+    ("scripts/types/masterchief.d.luau", include_str!("../../scripts/types/masterchief.d.luau")),
     (".gitignore", "/data\n"),
 ];
 
@@ -35,15 +26,10 @@ pub(super) struct Args {
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
     let folder = &args.folder;
-    let taken = folder.exists()
-        && std::fs::read_dir(folder)
-            .map(|mut entries| entries.next().is_some())
-            .unwrap_or(true);
+    let taken =
+        folder.exists() && std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()).unwrap_or(true);
     if taken {
-        bail!(
-            "{} is there already and not empty; name another folder",
-            folder.display()
-        );
+        bail!("{} is there already and not empty; name another folder", folder.display());
     }
     for (name, text) in FILES {
         write(&folder.join(name), text)?;
@@ -53,9 +39,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     } else {
         let at = folder.display();
         output::line(&format!("{at} is ready. Next:"))?;
-        output::line(&format!(
-            "  masterchief repl {at}     type !hello; edit {at}/scripts/hello.lua and try again"
-        ))?;
+        output::line(&format!("  masterchief repl {at}     type !hello; edit {at}/scripts/hello.lua and try again"))?;
         output::line(&format!("  masterchief test {at}     run the scripts' tests"))?;
         output::line(&format!(
             "  masterchief run {at}      after naming your network in {at}/config/global/config.yaml"

@@ -7,11 +7,7 @@ use serde::Serialize;
 /// A fault, on standard error.
 pub(super) fn fault(text: &str) {
     // Nobody is there to hear that standard error is gone.
-    let _ = writeln!(
-        std::io::stderr(),
-        "{} {text}",
-        painted("31", "error:", std::io::stderr().is_terminal())
-    );
+    let _ = writeln!(std::io::stderr(), "{} {text}", painted("31", "error:", std::io::stderr().is_terminal()));
 }
 
 /// A line on standard output.
@@ -38,33 +34,19 @@ pub(super) fn bad(text: &str) -> String {
 /// <https://no-color.org>
 fn painted(code: &str, text: &str, terminal: bool) -> String {
     let wanted = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted {
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
-    } else {
-        text.to_owned()
-    }
+    if wanted { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Rows in columns as wide as they need; the last column is not padded.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> std::io::Result<()> {
     let width = |at: usize| {
-        let cells = rows
-            .iter()
-            .filter_map(|row| row.get(at))
-            .map(|cell| cell.chars().count());
-        cells
-            .chain(head.get(at).map(|cell| cell.chars().count()))
-            .max()
-            .unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        cells.chain(head.get(at).map(|cell| cell.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let heads: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     for row in std::iter::once(&heads).chain(rows) {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         line(cells.join("  ").trim_end())?;
     }
     Ok(())

@@ -58,11 +58,7 @@ async fn serve(common: &Common, args: &Args, config: Config, console: bool, alon
     if console && std::io::stdin().is_terminal() {
         output::line("masterchief is here. Type !help, or !hello; /msg WORDS speaks in private. End with Ctrl-D.")?;
     }
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        networks = config.networks.len(),
-        "Started"
-    );
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), networks = config.networks.len(), "Started");
     let (stopper, shutdown) = Shutdown::new();
     let (again, mut reload) = mpsc::channel(1);
     let watching = tokio::spawn(watch_config(config.source.files.clone(), again, shutdown));
@@ -108,11 +104,7 @@ async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environm
 }
 
 async fn watch_config(files: Vec<PathBuf>, again: mpsc::Sender<()>, shutdown: Shutdown) {
-    let mut folders: Vec<PathBuf> = files
-        .iter()
-        .filter_map(|file| file.parent())
-        .map(PathBuf::from)
-        .collect();
+    let mut folders: Vec<PathBuf> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
     folders.sort();
     folders.dedup();
     let changed = move |_| {

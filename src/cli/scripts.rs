@@ -33,18 +33,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     let mut rows = Vec::new();
     for script in &dry.loaded {
         let binds = dry.binds.iter().filter(|bind| *bind.owner == **script).count();
-        rows.push(Row {
-            script: script.clone(),
-            binds,
-            fault: None,
-        });
+        rows.push(Row { script: script.clone(), binds, fault: None });
     }
     for fault in &dry.failed {
-        rows.push(Row {
-            script: fault.script.clone(),
-            binds: 0,
-            fault: Some(fault.message.clone()),
-        });
+        rows.push(Row { script: fault.script.clone(), binds: 0, fault: Some(fault.message.clone()) });
     }
     if common.json {
         output::json(&rows)?;
@@ -52,18 +44,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         let shown: Vec<Vec<String>> = rows
             .iter()
             .map(|row| {
-                vec![
-                    row.script.clone(),
-                    row.binds.to_string(),
-                    row.fault.clone().unwrap_or_else(|| output::good("ok")),
-                ]
+                vec![row.script.clone(), row.binds.to_string(), row.fault.clone().unwrap_or_else(|| output::good("ok"))]
             })
             .collect();
         output::table(&["SCRIPT", "BINDS", "STATE"], &shown)?;
     }
-    Ok(if dry.failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if dry.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -26,16 +26,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let files = if files.is_empty() {
-        bot::test_files(&config.scripts.folder)
-    } else {
-        files
-    };
+    let files = if files.is_empty() { bot::test_files(&config.scripts.folder) } else { files };
     if files.is_empty() {
-        bail!(
-            "no tests: {} has no file whose name ends with _test.lua",
-            config.scripts.folder.display()
-        );
+        bail!("no tests: {} has no file whose name ends with _test.lua", config.scripts.folder.display());
     }
     let results = bot::run_tests(&files, &args.filter, &config.users, &config.scripts.settings)?;
     let failed = results.iter().filter(|result| result.failure.is_some()).count();
@@ -54,9 +47,5 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         }
         output::line(&format!("{} cases, {failed} failed", results.len()))?;
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

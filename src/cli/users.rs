@@ -149,11 +149,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             add(&mut user, marks, config)?;
             user
         }
-        Command::Chattr {
-            handle,
-            changes,
-            channel,
-        } => {
+        Command::Chattr { handle, changes, channel } => {
             let mut user = find(&handle)?;
             match channel {
                 None => user.change_flags(&changes)?,
@@ -161,12 +157,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             }
             user
         }
-        Command::Edit {
-            handle,
-            marks,
-            remove,
-            comment,
-        } => {
+        Command::Edit { handle, marks, remove, comment } => {
             let mut user = find(&handle)?;
             for what in remove {
                 take_away(&mut user, &what)?;
@@ -179,9 +170,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             let mut user = find(&handle)?;
             let mut password = String::new();
             std::io::stdin().read_to_string(&mut password)?;
-            user.password = Some(PasswordHash::new(&Secret::new(
-                password.trim_end_matches(['\r', '\n']),
-            ))?);
+            user.password = Some(PasswordHash::new(&Secret::new(password.trim_end_matches(['\r', '\n'])))?);
             user
         }
     };
@@ -232,31 +221,13 @@ fn add(user: &mut User, marks: Marks, config: &Config) -> anyhow::Result<()> {
 }
 
 fn take_away(user: &mut User, what: &str) -> anyhow::Result<()> {
-    let before = (
-        user.accounts.len(),
-        user.certs.len(),
-        user.hosts.len(),
-        user.roles.len(),
-    );
-    user.accounts
-        .retain(|(network, account)| format!("{network}/{account}") != what);
-    user.certs
-        .retain(|cert| *cert != what.replace(':', "").to_ascii_lowercase());
+    let before = (user.accounts.len(), user.certs.len(), user.hosts.len(), user.roles.len());
+    user.accounts.retain(|(network, account)| format!("{network}/{account}") != what);
+    user.certs.retain(|cert| *cert != what.replace(':', "").to_ascii_lowercase());
     user.hosts.retain(|host| host != what);
     user.roles.retain(|role| role != what);
-    if before
-        == (
-            user.accounts.len(),
-            user.certs.len(),
-            user.hosts.len(),
-            user.roles.len(),
-        )
-    {
-        bail!(
-            "{} has no {what}; `masterchief users show {}` shows what there is",
-            user.handle,
-            user.handle
-        );
+    if before == (user.accounts.len(), user.certs.len(), user.hosts.len(), user.roles.len()) {
+        bail!("{} has no {what}; `masterchief users show {}` shows what there is", user.handle, user.handle);
     }
     Ok(())
 }
@@ -269,19 +240,9 @@ fn list(common: &Common, book: &Book) -> Done {
     }
     let mut rows = Vec::new();
     for user in users {
-        let channels: Vec<String> = user
-            .channels
-            .iter()
-            .map(|(channel, flags)| format!("{channel}:{flags}"))
-            .collect();
+        let channels: Vec<String> = user.channels.iter().map(|(channel, flags)| format!("{channel}:{flags}")).collect();
         let known: Vec<String> = user.accounts.into_iter().chain(user.hosts).collect();
-        rows.push(vec![
-            user.handle,
-            user.flags,
-            channels.join(" "),
-            user.roles.join(" "),
-            known.join(" "),
-        ]);
+        rows.push(vec![user.handle, user.flags, channels.join(" "), user.roles.join(" "), known.join(" ")]);
     }
     output::table(&["HANDLE", "FLAGS", "CHANNELS", "ROLES", "KNOWN BY"], &rows)?;
     Ok(ExitCode::SUCCESS)
@@ -297,15 +258,7 @@ async fn audit(common: &Common, store: &Store, last: u32) -> Done {
     for row in rows {
         let who = row.handle.unwrap_or_else(|| "-".to_owned());
         let what = format!("{} {}", row.kind, row.mask);
-        shown.push(vec![
-            row.at.to_rfc3339(),
-            row.action,
-            who,
-            row.actor,
-            row.network,
-            what,
-            row.detail,
-        ]);
+        shown.push(vec![row.at.to_rfc3339(), row.action, who, row.actor, row.network, what, row.detail]);
     }
     output::table(&["AT", "WHAT", "HANDLE", "WHO", "NETWORK", "BIND", "DETAIL"], &shown)?;
     Ok(ExitCode::SUCCESS)
@@ -315,17 +268,9 @@ fn shown(user: &User) -> Shown {
     Shown {
         handle: user.handle.clone(),
         flags: user.flags.to_string(),
-        channels: user
-            .channels
-            .iter()
-            .map(|(channel, flags)| (channel.clone(), flags.to_string()))
-            .collect(),
+        channels: user.channels.iter().map(|(channel, flags)| (channel.clone(), flags.to_string())).collect(),
         roles: user.roles.clone(),
-        accounts: user
-            .accounts
-            .iter()
-            .map(|(network, account)| format!("{network}/{account}"))
-            .collect(),
+        accounts: user.accounts.iter().map(|(network, account)| format!("{network}/{account}")).collect(),
         certs: user.certs.clone(),
         hosts: user.hosts.clone(),
         password: user.password.is_some(),

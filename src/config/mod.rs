@@ -116,11 +116,7 @@ impl Default for Config {
 
 impl Default for Scripts {
     fn default() -> Scripts {
-        Scripts {
-            folder: PathBuf::from("scripts"),
-            limits: lua::Settings::default(),
-            settings: BTreeMap::new(),
-        }
+        Scripts { folder: PathBuf::from("scripts"), limits: lua::Settings::default(), settings: BTreeMap::new() }
     }
 }
 
@@ -159,11 +155,7 @@ pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Ve
     let mut config = understand(tree, &levels.project)?;
     let mut files = levels.files;
     files.extend(levels.scripts.into_iter().map(|(_, file)| file));
-    config.source = Source {
-        project: levels.project,
-        files,
-        found,
-    };
+    config.source = Source { project: levels.project, files, found };
     Ok(config)
 }
 
@@ -199,22 +191,11 @@ fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, Conf
         return Err(fault(format!("{}: there is no such file or folder", given.display())));
     }
     if given.is_file() {
-        let project = given
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        return Ok(Levels {
-            project: project.to_owned(),
-            files: vec![given.to_owned()],
-            scripts: Vec::new(),
-        });
+        let project = given.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return Ok(Levels { project: project.to_owned(), files: vec![given.to_owned()], scripts: Vec::new() });
     }
     let is_config = given.join("global").is_dir();
-    let folder = if is_config {
-        given.to_owned()
-    } else {
-        given.join("config")
-    };
+    let folder = if is_config { given.to_owned() } else { given.join("config") };
     let project = match given.parent() {
         Some(parent) if is_config && !parent.as_os_str().is_empty() => parent.to_owned(),
         _ if is_config => PathBuf::from("."),
@@ -224,19 +205,12 @@ fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, Conf
     if let Some(name) = environment {
         let file = folder.join("environments").join(format!("{name}.yaml"));
         if !file.is_file() {
-            return Err(fault(format!(
-                "there is no environment {name}: {} is missing",
-                file.display()
-            )));
+            return Err(fault(format!("there is no environment {name}: {} is missing", file.display())));
         }
         files.push(file);
     }
     let mut scripts = Vec::new();
-    for entry in std::fs::read_dir(folder.join("scripts"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in std::fs::read_dir(folder.join("scripts")).into_iter().flatten().flatten() {
         let file = entry.path();
         if file.extension().is_some_and(|extension| extension == "yaml") {
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -244,21 +218,14 @@ fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, Conf
         }
     }
     scripts.sort();
-    Ok(Levels {
-        project,
-        files,
-        scripts,
-    })
+    Ok(Levels { project, files, scripts })
 }
 
 fn read_file(file: &Path) -> Result<Option<Node>, ConfigFault> {
     match std::fs::read_to_string(file) {
         Ok(text) => Node::parse(file, &text).map(Some),
         Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(fault) => Err(ConfigFault {
-            spot: None,
-            message: format!("{}: {fault}", file.display()),
-        }),
+        Err(fault) => Err(ConfigFault { spot: None, message: format!("{}: {fault}", file.display()) }),
     }
 }
 
@@ -284,10 +251,7 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     }
     if config.scripts.limits.memory < 1 << 20 {
         let spot = tree.spot_of(&["scripts", "limits", "memory"]);
-        faults.push(ConfigFault::at(
-            &spot,
-            "scripts.limits.memory: a script needs at least 1048576 bytes",
-        ));
+        faults.push(ConfigFault::at(&spot, "scripts.limits.memory: a script needs at least 1048576 bytes"));
     }
     if config.replies.timeout.is_zero() {
         faults.push(ConfigFault::at(
@@ -328,10 +292,7 @@ mod tests {
         let dir = project(&[("config/global/config.yaml", text)]);
         let faults = load(Some(dir.path()), None).map(|_| ()).unwrap_err();
         let prefix = format!("{}/config/global/", dir.path().display());
-        faults
-            .iter()
-            .map(|fault| fault.to_string().replace(&prefix, ""))
-            .collect()
+        faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
     }
 
     #[test]
@@ -349,20 +310,11 @@ mod tests {
         ]);
         let config = load(Some(dir.path()), Some("production")).unwrap();
         let libera = &config.networks["libera"];
-        assert_eq!(
-            (libera.nick.as_str(), libera.channels.len(), libera.servers.len()),
-            ("master", 2, 1)
-        );
-        assert_eq!(
-            config.scripts.settings["deploy"],
-            serde_json::json!({"apps": ["web"], "dry": false})
-        );
+        assert_eq!((libera.nick.as_str(), libera.channels.len(), libera.servers.len()), ("master", 2, 1));
+        assert_eq!(config.scripts.settings["deploy"], serde_json::json!({"apps": ["web"], "dry": false}));
         assert_eq!(config.data, dir.path().join("data"));
         let same = load(Some(&dir.path().join("config")), None).unwrap();
-        assert_eq!(
-            (same.networks["libera"].nick.as_str(), same.source.project),
-            ("chief", dir.path().to_owned())
-        );
+        assert_eq!((same.networks["libera"].nick.as_str(), same.source.project), ("chief", dir.path().to_owned()));
         let missing = load(Some(dir.path()), Some("qa")).unwrap_err();
         assert!(missing[0].message.contains("no environment qa"));
     }
@@ -400,29 +352,18 @@ mod tests {
         let told = faults("networks:\n  a:\n    servers: []\n    nick: 9x\nusers:\n  roles: {ops: \"o1\"}\n");
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(told[0].starts_with("config.yaml:3:5: networks.a.servers:"));
-        assert!(
-            told[2].starts_with("config.yaml:6:11: users.roles.ops, column 2"),
-            "{}",
-            told[2]
-        );
+        assert!(told[2].starts_with("config.yaml:6:11: users.roles.ops, column 2"), "{}", told[2]);
     }
 
     #[test]
     fn secrets_come_from_the_environment_and_from_files_and_are_never_shown() {
         let text = "networks:\n  a:\n    servers: [\"h\"]\n    password: \"${file:secret.txt}\"\n    nick: \"${file:bad.txt}\"\n";
-        let dir = project(&[
-            ("config/global/config.yaml", text),
-            ("secret.txt", "hunter2\n"),
-            ("bad.txt", "chief"),
-        ]);
+        let dir = project(&[("config/global/config.yaml", text), ("secret.txt", "hunter2\n"), ("bad.txt", "chief")]);
         let config = load(Some(dir.path()), None).unwrap();
         assert_eq!(config.networks["a"].password.as_ref().unwrap().reveal(), "hunter2");
         assert!(!format!("{config:?}").contains("hunter2"));
         let servers = project(&[
-            (
-                "config/global/config.yaml",
-                "networks: {a: {servers: [\"${file:s}\"]}}\n",
-            ),
+            ("config/global/config.yaml", "networks: {a: {servers: [\"${file:s}\"]}}\n"),
             ("s", "hunter2:x"),
         ]);
         let fault = load(Some(servers.path()), None).unwrap_err()[0].to_string();
@@ -436,28 +377,13 @@ mod tests {
         let example = include_str!("../../config/example.yaml").replace("${env:SECRET_KEY}", "key");
         let dir = project(&[
             ("example.yaml", &example),
-            (
-                "new/config/global/config.yaml",
-                include_str!("../../config/new/config.yaml"),
-            ),
-            (
-                "new/config/environments/production.yaml",
-                include_str!("../../config/new/production.yaml"),
-            ),
+            ("new/config/global/config.yaml", include_str!("../../config/new/config.yaml")),
+            ("new/config/environments/production.yaml", include_str!("../../config/new/production.yaml")),
         ]);
         let config = load(Some(&dir.path().join("example.yaml")), None).unwrap();
         let defaults = Config::default();
-        assert_eq!(
-            (config.replies, config.scripts.limits),
-            (defaults.replies, defaults.scripts.limits)
-        );
-        assert_eq!(
-            load(Some(&dir.path().join("new")), Some("production"))
-                .unwrap()
-                .log
-                .format,
-            LogFormat::Json
-        );
+        assert_eq!((config.replies, config.scripts.limits), (defaults.replies, defaults.scripts.limits));
+        assert_eq!(load(Some(&dir.path().join("new")), Some("production")).unwrap().log.format, LogFormat::Json);
     }
 
     #[test]

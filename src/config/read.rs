@@ -31,10 +31,7 @@ impl std::error::Error for Fault {}
 
 impl Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Fault {
-        Fault(ConfigFault {
-            spot: None,
-            message: message.to_string(),
-        })
+        Fault(ConfigFault { spot: None, message: message.to_string() })
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Fault {
@@ -85,10 +82,7 @@ impl<'a> From<'a> {
             What::Text(text) => visitor.visit_str(text),
             What::Secret(text) => visitor.visit_str(text),
             What::List(list) => visitor.visit_seq(Items { items: list.iter() }),
-            What::Map(map) => visitor.visit_map(Entries {
-                entries: map.iter(),
-                value: None,
-            }),
+            What::Map(map) => visitor.visit_map(Entries { entries: map.iter(), value: None }),
         }
     }
 }
@@ -103,11 +97,7 @@ impl<'de> serde::Deserializer<'de> for From<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if matches!(self.0.what, What::Null) {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if matches!(self.0.what, What::Null) { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Fault> {
@@ -156,10 +146,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        self.items
-            .next()
-            .map(|node| seed.deserialize(From(node)).map_err(|fault| fault.about(node)))
-            .transpose()
+        self.items.next().map(|node| seed.deserialize(From(node)).map_err(|fault| fault.about(node))).transpose()
     }
 }
 
@@ -181,10 +168,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let node = self
-            .value
-            .take()
-            .ok_or_else(|| Fault::custom("a value without its key"))?;
+        let node = self.value.take().ok_or_else(|| Fault::custom("a value without its key"))?;
         seed.deserialize(From(node)).map_err(|fault| fault.about(node))
     }
 }

@@ -59,10 +59,7 @@ impl fmt::Display for Spot {
 
 impl ConfigFault {
     pub(super) fn at(spot: &Spot, message: impl Into<String>) -> ConfigFault {
-        ConfigFault {
-            spot: Some(spot.clone()),
-            message: message.into(),
-        }
+        ConfigFault { spot: Some(spot.clone()), message: message.into() }
     }
 }
 
@@ -70,45 +67,23 @@ impl Node {
     /// Reads a file's text. An empty one is an empty map.
     pub(super) fn parse(file: &Path, text: &str) -> Result<Node, ConfigFault> {
         let file: Arc<Path> = Arc::from(file);
-        let start = Spot {
-            file: Arc::clone(&file),
-            line: 1,
-            column: 1,
-        };
-        let nothing = text
-            .lines()
-            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        let start = Spot { file: Arc::clone(&file), line: 1, column: 1 };
+        let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
         if nothing {
-            return Ok(Node {
-                spot: start,
-                what: What::Map(BTreeMap::new()),
-            });
+            return Ok(Node { spot: start, what: What::Map(BTreeMap::new()) });
         }
         let parsed: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|fault| {
-            let spot = fault.location().map(|at| Spot {
-                file: Arc::clone(&file),
-                line: at.line(),
-                column: at.column(),
-            });
-            ConfigFault {
-                spot: Some(spot.unwrap_or_else(|| start.clone())),
-                message: first_line(&fault.to_string()),
-            }
+            let spot =
+                fault.location().map(|at| Spot { file: Arc::clone(&file), line: at.line(), column: at.column() });
+            ConfigFault { spot: Some(spot.unwrap_or_else(|| start.clone())), message: first_line(&fault.to_string()) }
         })?;
         Ok(placed(&file, parsed))
     }
 
     /// An empty map of no file.
     pub(super) fn empty(name: &Path) -> Node {
-        let spot = Spot {
-            file: Arc::from(name),
-            line: 1,
-            column: 1,
-        };
-        Node {
-            spot,
-            what: What::Map(BTreeMap::new()),
-        }
+        let spot = Spot { file: Arc::from(name), line: 1, column: 1 };
+        Node { spot, what: What::Map(BTreeMap::new()) }
     }
 
     /// This under another: maps are merged, everything else is replaced.
@@ -122,10 +97,7 @@ impl Node {
                     };
                     below.insert(key, (spot, value));
                 }
-                Node {
-                    spot: over.spot,
-                    what: What::Map(below),
-                }
+                Node { spot: over.spot, what: What::Map(below) }
             }
             (_, what) => Node { spot: over.spot, what },
         }
@@ -135,10 +107,7 @@ impl Node {
     pub(super) fn put(self, path: &[&str], value: Node) -> Node {
         let wrapped = path.iter().rev().fold(value, |inner, key| {
             let spot = inner.spot.clone();
-            Node {
-                spot: spot.clone(),
-                what: What::Map(BTreeMap::from([((*key).to_owned(), (spot, inner))])),
-            }
+            Node { spot: spot.clone(), what: What::Map(BTreeMap::from([((*key).to_owned(), (spot, inner))])) }
         });
         self.merged(wrapped)
     }
@@ -165,11 +134,7 @@ impl Node {
             What::Text(text) if text.contains("${") => {
                 What::Secret(fill(&text, folder).map_err(|message| ConfigFault::at(&spot, message))?)
             }
-            What::List(list) => What::List(
-                list.into_iter()
-                    .map(|node| node.filled(folder))
-                    .collect::<Result<_, _>>()?,
-            ),
+            What::List(list) => What::List(list.into_iter().map(|node| node.filled(folder)).collect::<Result<_, _>>()?),
             What::Map(map) => {
                 let mut out = BTreeMap::new();
                 for (key, (at, node)) in map {
@@ -204,9 +169,7 @@ fn fill(text: &str, folder: &Path) -> Result<String, String> {
                 out.push_str(read.trim_end_matches(['\r', '\n']));
             }
             other => {
-                return Err(format!(
-                    "there is no ${{{other}:...}}; there are ${{env:NAME}} and ${{file:PATH}}"
-                ));
+                return Err(format!("there is no ${{{other}:...}}; there are ${{env:NAME}} and ${{file:PATH}}"));
             }
         }
         rest = &inner[end + 1..];
@@ -266,9 +229,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Raw, E> {
-        i64::try_from(value)
-            .map(Raw::Int)
-            .map_err(|_| E::custom("this number is too large"))
+        i64::try_from(value).map(Raw::Int).map_err(|_| E::custom("this number is too large"))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
@@ -314,9 +275,7 @@ fn placed(file: &Arc<Path>, raw: Spanned<Raw>) -> Node {
         Raw::Text(value) => What::Text(value),
         Raw::List(list) => What::List(list.into_iter().map(|item| placed(file, item)).collect()),
         Raw::Map(map) => What::Map(
-            map.into_iter()
-                .map(|(key, value)| (key.value, (at(key.referenced), placed(file, value))))
-                .collect(),
+            map.into_iter().map(|(key, value)| (key.value, (at(key.referenced), placed(file, value)))).collect(),
         ),
     };
     Node { spot, what }

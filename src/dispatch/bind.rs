@@ -126,36 +126,17 @@ impl NewBind {
             name: kind.to_owned(),
             suggestion: closest(kind, kinds.all().map(|spec| spec.kind.name())).map(str::to_owned),
         })?;
-        let asked = FlagMask::parse(flags).map_err(|fault| BindFault::Flags {
-            text: flags.to_owned(),
-            fault,
-        })?;
+        let asked = FlagMask::parse(flags).map_err(|fault| BindFault::Flags { text: flags.to_owned(), fault })?;
         if spec.flags == FlagScope::Nobody && !asked.is_open() {
-            return Err(BindFault::NobodysFlags {
-                text: flags.to_owned(),
-                kind: spec.kind,
-            });
+            return Err(BindFault::NobodysFlags { text: flags.to_owned(), kind: spec.kind });
         }
-        (spec.check)(mask).map_err(|fault| BindFault::Mask {
-            text: mask.to_owned(),
-            fault,
-        })?;
+        (spec.check)(mask).map_err(|fault| BindFault::Mask { text: mask.to_owned(), fault })?;
         check_options(spec, &options)?;
         let usage = match &options.usage {
             None => None,
-            Some(text) => Some(Usage::parse(text).map_err(|fault| BindFault::Usage {
-                text: text.clone(),
-                fault,
-            })?),
+            Some(text) => Some(Usage::parse(text).map_err(|fault| BindFault::Usage { text: text.clone(), fault })?),
         };
-        Ok(NewBind {
-            spec,
-            flags: asked,
-            mask: Arc::from(mask),
-            options,
-            usage,
-            handler,
-        })
+        Ok(NewBind { spec, flags: asked, mask: Arc::from(mask), options, usage, handler })
     }
 
     /// Its kind.
@@ -170,12 +151,7 @@ impl NewBind {
 }
 
 fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault> {
-    let fault = |name, message: &str| {
-        Err(BindFault::Option {
-            name,
-            message: message.to_owned(),
-        })
-    };
+    let fault = |name, message: &str| Err(BindFault::Option { name, message: message.to_owned() });
     let command = spec.matching == Matching::Word;
     if options.usage.is_some() && !command {
         return fault("usage", "only commands (pub, msg) have arguments");
@@ -184,10 +160,8 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
         return fault("aliases", "only commands (pub, msg) have other words");
     }
     for alias in &options.aliases {
-        (spec.check)(alias).map_err(|fault| BindFault::Option {
-            name: "aliases",
-            message: format!("{alias:?}, {fault}"),
-        })?;
+        (spec.check)(alias)
+            .map_err(|fault| BindFault::Option { name: "aliases", message: format!("{alias:?}, {fault}") })?;
     }
     if options.cooldown != Cooldown::default() && spec.flags == FlagScope::Nobody {
         return fault("cooldown", "nobody stands behind this kind of event");
@@ -205,10 +179,7 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
     if let Some(tz) = &options.tz
         && tz.parse::<chrono_tz::Tz>().is_err()
     {
-        return fault(
-            "tz",
-            &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"),
-        );
+        return fault("tz", &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"));
     }
     if options.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return fault("timeout", "must be longer than nothing");
@@ -255,9 +226,7 @@ impl Bind {
     /// The right to run one more call of it, if fewer than `most` run.
     pub fn turn(self: &Arc<Bind>, most: u64) -> Option<Turn> {
         let free = |running| (running < most).then_some(running + 1);
-        self.running
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, free)
-            .ok()?;
+        self.running.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).ok()?;
         Some(Turn { bind: Arc::clone(self) })
     }
 

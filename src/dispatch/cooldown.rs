@@ -35,20 +35,11 @@ impl Cooldowns {
     ) -> Result<(), Duration> {
         let mut limits = Vec::with_capacity(3);
         limits.extend(cooldown.user.map(|time| (Scope::Person(person.to_owned()), time)));
-        limits.extend(
-            cooldown
-                .channel
-                .zip(chan)
-                .map(|(time, chan)| (Scope::Channel(chan.to_owned()), time)),
-        );
+        limits.extend(cooldown.channel.zip(chan).map(|(time, chan)| (Scope::Channel(chan.to_owned()), time)));
         limits.extend(cooldown.global.map(|time| (Scope::All, time)));
-        let left = limits
-            .iter()
-            .filter_map(|(scope, _)| self.until.get(&(bind, scope.clone())));
-        if let Some(wait) = left
-            .filter_map(|until| until.checked_duration_since(now))
-            .filter(|wait| !wait.is_zero())
-            .max()
+        let left = limits.iter().filter_map(|(scope, _)| self.until.get(&(bind, scope.clone())));
+        if let Some(wait) =
+            left.filter_map(|until| until.checked_duration_since(now)).filter(|wait| !wait.is_zero()).max()
         {
             return Err(wait);
         }
@@ -72,15 +63,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_person_a_channel_and_a_bind_each_have_their_own_wait() {
         let mut cooldowns = Cooldowns::default();
-        let limits = Cooldown {
-            user: Some(10 * SECOND),
-            channel: Some(2 * SECOND),
-            global: None,
-        };
+        let limits = Cooldown { user: Some(10 * SECOND), channel: Some(2 * SECOND), global: None };
         let mut call = |person: &str, chan: &str, at: Instant| {
-            cooldowns
-                .check(BindId(1), &limits, person, Some(chan), at)
-                .map_err(|wait| wait.as_secs())
+            cooldowns.check(BindId(1), &limits, person, Some(chan), at).map_err(|wait| wait.as_secs())
         };
         let start = Instant::now();
         assert_eq!(call("alice", "#ops", start), Ok(()));
@@ -88,21 +73,14 @@ mod tests {
         assert_eq!(call("bob", "#ops", start), Err(2));
         assert_eq!(call("bob", "#dev", start), Ok(()));
         assert_eq!(call("carol", "#ops", start + 2 * SECOND), Ok(()));
-        assert_eq!(
-            call("alice", "#qa", start + 9 * SECOND),
-            Err(1),
-            "asking again does not lengthen it"
-        );
+        assert_eq!(call("alice", "#qa", start + 9 * SECOND), Err(1), "asking again does not lengthen it");
         assert_eq!(call("alice", "#qa", start + 10 * SECOND), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_over_is_forgotten() {
         let mut cooldowns = Cooldowns::default();
-        let limits = Cooldown {
-            user: Some(SECOND),
-            ..Cooldown::default()
-        };
+        let limits = Cooldown { user: Some(SECOND), ..Cooldown::default() };
         let start = Instant::now();
         for n in 0..100_000u32 {
             let now = start + SECOND * (n / 100);

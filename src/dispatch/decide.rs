@@ -100,13 +100,7 @@ impl Decision {
         let mut may = may.into_iter();
         let Some(bind) = may.next() else { return };
         let (kind, returns) = (bind.kind(), bind.spec.returns);
-        self.steps.push(Step {
-            bind,
-            fallbacks: may.collect(),
-            kind,
-            text_at,
-            returns,
-        });
+        self.steps.push(Step { bind, fallbacks: may.collect(), kind, text_at, returns });
     }
 }
 
@@ -186,11 +180,7 @@ mod tests {
         event.network = Arc::from("net");
         event.chan = Some(Arc::from("#ops"));
         event.text = text.to_owned();
-        event.actor = Some(Actor {
-            nick: "alice".to_owned(),
-            account: Some("alice".to_owned()),
-            ..Actor::default()
-        });
+        event.actor = Some(Actor { nick: "alice".to_owned(), account: Some("alice".to_owned()), ..Actor::default() });
         event
     }
 
@@ -214,13 +204,7 @@ mod tests {
             ("pub", "-", "!HELLO"),
         ]);
         let (steps, denied) = outcome(&table, &said("!hello world"), &Book::new());
-        assert_eq!(
-            (steps, denied),
-            (
-                vec!["pubm #OPS *".into(), "pubm * *hello*".into(), "pub !HELLO".into()],
-                vec![]
-            )
-        );
+        assert_eq!((steps, denied), (vec!["pubm #OPS *".into(), "pubm * *hello*".into(), "pub !HELLO".into()], vec![]));
         assert_eq!(table.rows().iter().filter(|row| row.shadowed).count(), 1);
     }
 
@@ -244,13 +228,9 @@ mod tests {
     fn a_denied_newest_bind_is_not_gone_around() {
         let table = table(&[("pub", "-", "!deploy"), ("pub", "D", "!deploy")]);
         let event = said("!deploy web");
-        assert_eq!(
-            outcome(&table, &event, &Book::new()),
-            (vec![], vec!["pub !deploy".to_owned()])
-        );
+        assert_eq!(outcome(&table, &event, &Book::new()), (vec![], vec!["pub !deploy".to_owned()]));
         let book = Book::new();
-        book.put(User::with_account("alice", "net", "alice", "D").unwrap())
-            .unwrap();
+        book.put(User::with_account("alice", "net", "alice", "D").unwrap()).unwrap();
         assert_eq!(outcome(&table, &event, &book).0, ["pub !deploy"]);
     }
 
@@ -290,15 +270,9 @@ mod tests {
         let table = table(&[]);
         table.replace("a.lua", vec![new("pub", "-", "!x").unwrap()]);
         table.replace("b.lua", vec![new("pub", "-", "!x").unwrap()]);
-        table.replace(
-            "a.lua",
-            vec![new("pub", "-", "!x").unwrap(), new("pub", "-", "!y").unwrap()],
-        );
+        table.replace("a.lua", vec![new("pub", "-", "!x").unwrap(), new("pub", "-", "!y").unwrap()]);
         let owner = |row: crate::dispatch::BindRow| format!("{} {}", row.owner, row.mask);
-        assert_eq!(
-            table.rows().into_iter().map(owner).collect::<Vec<_>>(),
-            ["b.lua !x", "a.lua !y", "a.lua !x"]
-        );
+        assert_eq!(table.rows().into_iter().map(owner).collect::<Vec<_>>(), ["b.lua !x", "a.lua !y", "a.lua !x"]);
         table.remove("b.lua");
         assert_eq!(table.rows().len(), 2);
     }
@@ -306,17 +280,11 @@ mod tests {
     #[test]
     fn a_bad_bind_is_told_with_its_place() {
         let told = |kind, flags, mask| new(kind, flags, mask).unwrap_err().to_string();
-        assert_eq!(
-            told("pubb", "-", "!x"),
-            "kind: there is no kind \"pubb\"; did you mean \"pub\"?"
-        );
+        assert_eq!(told("pubb", "-", "!x"), "kind: there is no kind \"pubb\"; did you mean \"pub\"?");
         assert!(told("pub", "m|1", "!x").starts_with("flags \"m|1\", column 3:"));
         assert!(told("pub", "-", "!x y").starts_with("mask \"!x y\", column 3:"));
         assert!(told("raw", "n", "001").contains("write \"-|-\""));
-        let options = BindOptions {
-            tz: Some("Mars".to_owned()),
-            ..BindOptions::default()
-        };
+        let options = BindOptions { tz: Some("Mars".to_owned()), ..BindOptions::default() };
         assert!(NewBind::parse(&kinds(), "pub", "-", "!x", options, handler()).is_err());
     }
 }

@@ -14,9 +14,7 @@ impl Kinds {
     /// The kinds of these lists. Of a name that stands in two lists the last counts.
     pub fn new(lists: &[&'static [KindSpec]]) -> Kinds {
         let rows = lists.iter().flat_map(|list| list.iter());
-        Kinds {
-            by_name: rows.map(|spec| (spec.kind.name(), spec)).collect(),
-        }
+        Kinds { by_name: rows.map(|spec| (spec.kind.name(), spec)).collect() }
     }
 
     /// The row of a kind.
@@ -40,11 +38,7 @@ pub fn closest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<
     let asked = asked.to_lowercase();
     let near = |name: &str| strsim::damerau_levenshtein(&asked, &name.to_lowercase());
     let limit = (asked.chars().count() / 3).clamp(1, 3);
-    names
-        .map(|name| (near(name), name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| name)
+    names.map(|name| (near(name), name)).filter(|(distance, _)| *distance <= limit).min().map(|(_, name)| name)
 }
 
 #[cfg(test)]

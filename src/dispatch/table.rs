@@ -106,9 +106,7 @@ impl BindTable {
     pub fn unbind(&self, id: BindId) -> bool {
         let mut rows = self.lock();
         let before = rows.count();
-        rows.binds
-            .values_mut()
-            .for_each(|binds| binds.retain(|bind| bind.id != id));
+        rows.binds.values_mut().for_each(|binds| binds.retain(|bind| bind.id != id));
         self.publish(&rows);
         rows.count() < before
     }
@@ -157,9 +155,7 @@ impl BindTable {
     /// Whether there is a bind of one of these kinds.
     pub fn has_any(&self, kinds: &[Kind]) -> bool {
         let index = self.index();
-        kinds
-            .iter()
-            .any(|kind| index.masks.contains_key(kind) || index.words.contains_key(kind))
+        kinds.iter().any(|kind| index.masks.contains_key(kind) || index.words.contains_key(kind))
     }
 
     /// All binds, newest owner and newest bind first.
@@ -227,11 +223,7 @@ impl Rows {
     }
 
     fn newest_first(&self) -> impl Iterator<Item = &Arc<Bind>> {
-        self.owners
-            .iter()
-            .rev()
-            .filter_map(|owner| self.binds.get(owner))
-            .flat_map(|binds| binds.iter().rev())
+        self.owners.iter().rev().filter_map(|owner| self.binds.get(owner)).flat_map(|binds| binds.iter().rev())
     }
 
     fn index(&self) -> Index {
@@ -242,10 +234,7 @@ impl Rows {
                     let words = index.words.entry(bind.kind()).or_default();
                     for word in bind.words() {
                         // The widest folding finds every candidate; the network's own decides among them.
-                        words
-                            .entry(CaseMap::Rfc1459.fold(word))
-                            .or_default()
-                            .push(Arc::clone(bind));
+                        words.entry(CaseMap::Rfc1459.fold(word)).or_default().push(Arc::clone(bind));
                     }
                 }
                 Matching::Mask | Matching::ModeMask => {

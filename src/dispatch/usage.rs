@@ -72,11 +72,7 @@ pub struct UsageError {
 impl UsageError {
     /// For the person: what is wrong and how it is written. `word` is the command.
     pub fn for_person(&self, word: &str) -> String {
-        let usage = if self.usage.is_empty() {
-            "no arguments"
-        } else {
-            &self.usage
-        };
+        let usage = if self.usage.is_empty() { "no arguments" } else { &self.usage };
         format!("{}. Usage: {word} {usage}", self.message)
     }
 }
@@ -84,11 +80,7 @@ impl UsageError {
 impl Usage {
     /// Reads a usage.
     pub fn parse(text: &str) -> Result<Usage, UsageFault> {
-        let mut usage = Usage {
-            text: text.trim().to_owned(),
-            places: Vec::new(),
-            options: Vec::new(),
-        };
+        let mut usage = Usage { text: text.trim().to_owned(), places: Vec::new(), options: Vec::new() };
         let mut names = BTreeSet::new();
         for (column, part) in parts(text)? {
             let fault = |message: String| UsageFault { column, message };
@@ -105,10 +97,7 @@ impl Usage {
             }
             if let Some(before) = usage.places.last() {
                 if before.takes == Takes::Rest {
-                    return Err(fault(format!(
-                        "{} takes the rest of the line, so nothing can follow it",
-                        before.name
-                    )));
+                    return Err(fault(format!("{} takes the rest of the line, so nothing can follow it", before.name)));
                 }
                 if arg.required && !before.required {
                     return Err(fault(format!(
@@ -124,10 +113,7 @@ impl Usage {
 
     /// Reads the arguments in a line.
     pub fn read(&self, line: &str) -> Result<Args, UsageError> {
-        let error = |message: String| UsageError {
-            message,
-            usage: self.text.clone(),
-        };
+        let error = |message: String| UsageError { message, usage: self.text.clone() };
         let mut args = Args::new();
         let mut places = self.places.iter();
         let mut rest = line.trim();
@@ -139,11 +125,8 @@ impl Usage {
                     let (extra, _) = word(rest).map_err(error)?;
                     return Err(error(format!("{extra:?} is one argument too many")));
                 };
-                let (value, after) = if place.takes == Takes::Rest {
-                    (rest.to_owned(), "")
-                } else {
-                    word(rest).map_err(error)?
-                };
+                let (value, after) =
+                    if place.takes == Takes::Rest { (rest.to_owned(), "") } else { word(rest).map_err(error)? };
                 args.insert(place.name.clone(), place.value(&value).map_err(error)?);
                 rest = after;
                 continue;
@@ -154,9 +137,7 @@ impl Usage {
                 only_places = true;
                 continue;
             }
-            let (name, value) = text
-                .split_once('=')
-                .map_or((text.as_str(), None), |(name, value)| (name, Some(value)));
+            let (name, value) = text.split_once('=').map_or((text.as_str(), None), |(name, value)| (name, Some(value)));
             let option = self.option(name).map_err(error)?;
             let value = match (&option.takes, value) {
                 (Takes::Nothing, None) => Value::Bool(true),
@@ -211,12 +192,7 @@ fn parts(text: &str) -> Result<Vec<(usize, Part)>, UsageFault> {
     let mut out = Vec::new();
     let mut chars = text.chars().enumerate().peekable();
     while let Some((at, open)) = chars.next() {
-        let fault = |message: &str| {
-            Err(UsageFault {
-                column: at + 1,
-                message: message.to_owned(),
-            })
-        };
+        let fault = |message: &str| Err(UsageFault { column: at + 1, message: message.to_owned() });
         let close = match open {
             c if c.is_whitespace() => continue,
             '<' => '>',
@@ -231,13 +207,7 @@ fn parts(text: &str) -> Result<Vec<(usize, Part)>, UsageFault> {
                 None => return fault(&format!("this bracket is not closed: {close} is missing")),
             }
         }
-        out.push((
-            at + 1,
-            Part {
-                inner,
-                required: open == '<',
-            },
-        ));
+        out.push((at + 1, Part { inner, required: open == '<' }));
     }
     Ok(out)
 }
@@ -252,18 +222,11 @@ impl Arg {
             let mut pieces = option.splitn(3, '=');
             let name = checked_name(pieces.next().unwrap_or(""))?;
             let Some(takes) = pieces.next() else {
-                return Ok(Arg {
-                    name,
-                    takes: Takes::Nothing,
-                    required: false,
-                    default: Some(Value::Bool(false)),
-                });
+                return Ok(Arg { name, takes: Takes::Nothing, required: false, default: Some(Value::Bool(false)) });
             };
             return Arg::typed(name, Takes::parse(takes)?, false, pieces.next());
         }
-        let (head, default) = inner
-            .split_once('=')
-            .map_or((inner, None), |(head, default)| (head, Some(default)));
+        let (head, default) = inner.split_once('=').map_or((inner, None), |(head, default)| (head, Some(default)));
         if part.required && default.is_some() {
             return Err(format!("what must be there needs no default: write [{inner}]"));
         }
@@ -278,17 +241,9 @@ impl Arg {
     }
 
     fn typed(name: String, takes: Takes, required: bool, default: Option<&str>) -> Result<Arg, String> {
-        let mut arg = Arg {
-            name,
-            takes,
-            required,
-            default: None,
-        };
+        let mut arg = Arg { name, takes, required, default: None };
         if let Some(default) = default {
-            arg.default = Some(
-                arg.value(default)
-                    .map_err(|message| format!("the default is wrong: {message}"))?,
-            );
+            arg.default = Some(arg.value(default).map_err(|message| format!("the default is wrong: {message}"))?);
         }
         Ok(arg)
     }
@@ -299,10 +254,7 @@ impl Arg {
         let wrong = |what: &str| format!("{name} is {what}, not {text:?}");
         match &self.takes {
             Takes::Text | Takes::Rest => Ok(Value::from(text)),
-            Takes::Int => text
-                .parse::<i64>()
-                .map(Value::from)
-                .map_err(|_| wrong("a whole number")),
+            Takes::Int => text.parse::<i64>().map(Value::from).map_err(|_| wrong("a whole number")),
             Takes::Number => match text.parse::<f64>() {
                 Ok(number) if number.is_finite() => Ok(Value::from(number)),
                 _ => Err(wrong("a number")),
@@ -355,10 +307,9 @@ impl Takes {
                 let types = ["text", "int", "number", "bool", "duration", "nick", "channel"];
                 return Err(match closest(other, types.into_iter()) {
                     Some(close) => format!("there is no type {other:?}; did you mean {close}?"),
-                    None => format!(
-                        "there is no type {other:?}; there are {} and choices such as a|b",
-                        types.join(", ")
-                    ),
+                    None => {
+                        format!("there is no type {other:?}; there are {} and choices such as a|b", types.join(", "))
+                    }
                 });
             }
         })
@@ -367,14 +318,8 @@ impl Takes {
 
 fn checked_name(name: &str) -> Result<String, String> {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
-    if good {
-        Ok(name.to_owned())
-    } else {
-        Err(format!("{name:?} is not a name: small letters, digits, _ and -"))
-    }
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
+    if good { Ok(name.to_owned()) } else { Err(format!("{name:?} is not a name: small letters, digits, _ and -")) }
 }
 
 /// The first word of a line, unquoted, and what follows its blanks.
@@ -408,10 +353,7 @@ mod tests {
 
     fn read(usage: &str, line: &str) -> Result<Value, String> {
         let usage = Usage::parse(usage).unwrap();
-        usage
-            .read(line)
-            .map(|args| json!(args))
-            .map_err(|error| error.for_person("!x"))
+        usage.read(line).map(|args| json!(args)).map_err(|error| error.for_person("!x"))
     }
 
     #[test]
@@ -434,15 +376,9 @@ mod tests {
     #[test]
     fn quotes_keep_words_together_and_values_may_hold_anything() {
         let usage = "<a> [b] [--c=text]";
-        assert_eq!(
-            read(usage, r#""two words" k=v:w"#),
-            Ok(json!({"a": "two words", "b": "k=v:w"}))
-        );
+        assert_eq!(read(usage, r#""two words" k=v:w"#), Ok(json!({"a": "two words", "b": "k=v:w"})));
         assert_eq!(read(usage, r#"it's --c="x y""#), Ok(json!({"a": "it's", "c": "x y"})));
-        assert_eq!(
-            read(usage, r#"'single \' "a \" b""#),
-            Ok(json!({"a": "single \\", "b": "a \" b"}))
-        );
+        assert_eq!(read(usage, r#"'single \' "a \" b""#), Ok(json!({"a": "single \\", "b": "a \" b"})));
         assert_eq!(read(usage, "-- --c"), Ok(json!({"a": "--c"})));
         assert_eq!(read(usage, r"a\ b"), Ok(json!({"a": "a b"})));
         assert!(read(usage, "\"open").unwrap_err().contains("not closed"));
@@ -457,11 +393,7 @@ mod tests {
         assert!(told("web --forse").starts_with("there is no option --forse; did you mean --force?"));
         assert!(told("web prod extra").starts_with("\"extra\" is one argument too many"));
         assert!(told("web --force=yes").starts_with("--force takes no value"));
-        assert!(
-            read("<n:int>", "many")
-                .unwrap_err()
-                .starts_with("n is a whole number, not \"many\"")
-        );
+        assert!(read("<n:int>", "many").unwrap_err().starts_with("n is a whole number, not \"many\""));
         assert!(read("", "x").unwrap_err().contains("no arguments"));
     }
 

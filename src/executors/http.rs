@@ -69,15 +69,9 @@ async fn send(request: Request, hosts: Vec<String>) -> Result<Response, ExecFaul
         sending = sending.body(body);
     }
     let mut answer = sending.send().await.map_err(said)?;
-    let mut response = Response {
-        status: answer.status().as_u16(),
-        ..Response::default()
-    };
+    let mut response = Response { status: answer.status().as_u16(), ..Response::default() };
     for (name, value) in answer.headers() {
-        response.headers.push((
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        ));
+        response.headers.push((name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     }
     while let Some(chunk) = answer.chunk().await.map_err(said)? {
         if response.body.len() + chunk.len() > BODY_MAX {
@@ -100,10 +94,7 @@ fn client(hosts: Vec<String>) -> Result<Client, ExecFault> {
             attempt.follow()
         }
     });
-    let builder = Client::builder()
-        .redirect(policy)
-        .connect_timeout(CONNECT)
-        .user_agent("masterchief");
+    let builder = Client::builder().redirect(policy).connect_timeout(CONNECT).user_agent("masterchief");
     builder.build().map_err(said)
 }
 
@@ -121,14 +112,8 @@ fn allowed(url: &Url, hosts: &[String]) -> Result<(), ExecFault> {
     if declared {
         return Ok(());
     }
-    let write = if matches!(port, 80 | 443) {
-        host.to_owned()
-    } else {
-        format!("{host}:{port}")
-    };
-    Err(ExecFault(format!(
-        "{write} is not declared; add bot.caps{{ http = {{ \"{write}\" }} }} to the script"
-    )))
+    let write = if matches!(port, 80 | 443) { host.to_owned() } else { format!("{host}:{port}") };
+    Err(ExecFault(format!("{write} is not declared; add bot.caps{{ http = {{ \"{write}\" }} }} to the script")))
 }
 
 fn headers(list: &[(String, String)]) -> Result<HeaderMap, ExecFault> {
@@ -170,41 +155,23 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut buffer = [0; 4096];
                 let _ = stream.read(&mut buffer).await.unwrap();
-                stream
-                    .write_all(answer.replace("PORT", &port.to_string()).as_bytes())
-                    .await
-                    .unwrap();
+                stream.write_all(answer.replace("PORT", &port.to_string()).as_bytes()).await.unwrap();
             }
         });
         port
     }
 
     fn get(url: String) -> Request {
-        Request {
-            method: "get".to_owned(),
-            url,
-            headers: Vec::new(),
-            body: None,
-            timeout: Duration::from_secs(5),
-        }
+        Request { method: "get".to_owned(), url, headers: Vec::new(), body: None, timeout: Duration::from_secs(5) }
     }
 
     #[tokio::test]
     async fn a_declared_host_answers_and_an_undeclared_one_is_never_asked() {
-        let port = server(vec![
-            "HTTP/1.1 201 Created\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok".to_owned(),
-        ])
-        .await;
+        let port = server(vec!["HTTP/1.1 201 Created\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok".to_owned()]).await;
         let url = format!("http://127.0.0.1:{port}/x");
-        let fault = NetHttp
-            .request(get(url.clone()), vec!["127.0.0.1".to_owned()])
-            .await
-            .unwrap_err();
+        let fault = NetHttp.request(get(url.clone()), vec!["127.0.0.1".to_owned()]).await.unwrap_err();
         assert!(fault.0.contains("is not declared"), "{fault}");
-        let answer = NetHttp
-            .request(get(url), vec![format!("127.0.0.1:{port}")])
-            .await
-            .unwrap();
+        let answer = NetHttp.request(get(url), vec![format!("127.0.0.1:{port}")]).await.unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (201, b"ok".as_slice()));
         assert!(answer.headers.contains(&("x-a".to_owned(), "b".to_owned())));
     }
@@ -214,10 +181,7 @@ mod tests {
         let elsewhere = "HTTP/1.1 302 Found\r\nLocation: http://localhost:PORT/secret\r\nContent-Length: 0\r\n\r\n";
         let port = server(vec![elsewhere.to_owned()]).await;
         let hosts = vec![format!("127.0.0.1:{port}")];
-        let fault = NetHttp
-            .request(get(format!("http://127.0.0.1:{port}/")), hosts)
-            .await
-            .unwrap_err();
+        let fault = NetHttp.request(get(format!("http://127.0.0.1:{port}/")), hosts).await.unwrap_err();
         assert!(fault.0.contains("is not declared"), "{fault}");
     }
 

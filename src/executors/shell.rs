@@ -62,26 +62,13 @@ async fn run(command: Command) -> Result<Output, ExecFault> {
     let fault = |what: std::io::Error| ExecFault(format!("{program}: {what}"));
     let mut starting = tokio::process::Command::new(program);
     starting.args(args).env_clear().kill_on_drop(true);
-    starting.envs(
-        ENVIRONMENT
-            .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?))),
-    );
+    starting.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     starting.envs(command.env.iter().map(|(name, value)| (name, value)));
     if let Some(cwd) = &command.cwd {
         starting.current_dir(cwd);
     }
-    let stdin = if command.stdin.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    };
-    let mut child = starting
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(fault)?;
+    let stdin = if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = starting.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(fault)?;
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let (Some(mut input), Some(bytes)) = (input, &command.stdin) {
@@ -91,11 +78,7 @@ async fn run(command: Command) -> Result<Output, ExecFault> {
     };
     let ((), stdout, stderr, status) = tokio::join!(feed, read(out), read(err), child.wait());
     let status = status.map_err(fault)?;
-    Ok(Output {
-        code: status.code(),
-        stdout: stdout.map_err(fault)?,
-        stderr: stderr.map_err(fault)?,
-    })
+    Ok(Output { code: status.code(), stdout: stdout.map_err(fault)?, stderr: stderr.map_err(fault)? })
 }
 
 async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
@@ -128,36 +111,25 @@ mod tests {
 
     #[tokio::test]
     async fn arguments_are_passed_as_they_are() {
-        let output = LocalShell
-            .run(command(&["printf", "%s|", "a b", "$(id); `id`", "*"]))
-            .await
-            .unwrap();
+        let output = LocalShell.run(command(&["printf", "%s|", "a b", "$(id); `id`", "*"])).await.unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "a b|$(id); `id`|*|");
         assert_eq!(output.code, Some(0));
     }
 
     #[tokio::test]
     async fn it_reads_its_input_and_sees_no_secrets_of_ours() {
-        let with_input = Command {
-            stdin: Some(b"hello".to_vec()),
-            ..command(&["cat"])
-        };
+        let with_input = Command { stdin: Some(b"hello".to_vec()), ..command(&["cat"]) };
         assert_eq!(LocalShell.run(with_input).await.unwrap().stdout, b"hello");
         let names = String::from_utf8(LocalShell.run(command(&["env"])).await.unwrap().stdout).unwrap();
         assert!(
-            names
-                .lines()
-                .all(|line| ENVIRONMENT.iter().any(|name| line.starts_with(&format!("{name}=")))),
+            names.lines().all(|line| ENVIRONMENT.iter().any(|name| line.starts_with(&format!("{name}=")))),
             "{names}"
         );
     }
 
     #[tokio::test]
     async fn a_long_one_is_killed_and_an_unknown_one_told() {
-        let slow = Command {
-            timeout: Duration::from_millis(100),
-            ..command(&["sleep", "60"])
-        };
+        let slow = Command { timeout: Duration::from_millis(100), ..command(&["sleep", "60"]) };
         assert!(LocalShell.run(slow).await.unwrap_err().0.contains("killed"));
         assert!(LocalShell.run(command(&["no-such-program-here"])).await.is_err());
         assert!(LocalShell.run(command(&[])).await.is_err());

@@ -139,12 +139,7 @@ fn words_at(line: &[u8]) -> usize {
 fn keep_bytes(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
-        out.extend(
-            chunk
-                .invalid()
-                .iter()
-                .filter_map(|byte| char::from_u32(ESCAPE + u32::from(*byte))),
-        );
+        out.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(ESCAPE + u32::from(*byte))));
     }
 }
 
@@ -180,10 +175,7 @@ mod tests {
 
     #[test]
     fn lines_end_at_a_bare_lf_too_and_empty_ones_are_nothing() {
-        assert_eq!(
-            lines(&[b"PING a\r\n\r\n\nPI", b"NG b\nPING c\r", b"\nrest"]),
-            ["PING a", "PING b", "PING c"]
-        );
+        assert_eq!(lines(&[b"PING a\r\n\r\n\nPI", b"NG b\nPING c\r", b"\nrest"]), ["PING a", "PING b", "PING c"]);
     }
 
     #[test]

@@ -60,11 +60,7 @@ impl Dial for NetDial {
         let (server, tls) = (server.clone(), tls.clone());
         Box::pin(async move {
             // Before connecting, so that a bad file is told without waiting for the network.
-            let config = if tls.enabled {
-                Some(Arc::new(tls::client_config(&tls)?))
-            } else {
-                None
-            };
+            let config = if tls.enabled { Some(Arc::new(tls::client_config(&tls)?)) } else { None };
             let tcp = connect(&server).await?;
             let Some(config) = config else {
                 return Ok(Box::new(tcp) as Stream);
@@ -85,9 +81,8 @@ impl Dial for NetDial {
 async fn connect(server: &ServerAddr) -> Result<TcpStream, DialFault> {
     let resolve = |fault| DialFault::Resolve(server.host.clone(), fault);
     let lookup = tokio::net::lookup_host((server.host.clone(), server.port));
-    let found = tokio::time::timeout(RESOLVE_TIMEOUT, lookup)
-        .await
-        .map_err(|_| resolve(io::ErrorKind::TimedOut.into()))?;
+    let found =
+        tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await.map_err(|_| resolve(io::ErrorKind::TimedOut.into()))?;
     let (six, four): (Vec<_>, Vec<_>) = found.map_err(resolve)?.partition(|addr| addr.is_ipv6());
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     let mut in_turn = Vec::with_capacity(six.len() + four.len());

@@ -54,10 +54,7 @@ impl History {
     }
 
     fn in_old_batch(&self, message: &Message<'_>) -> bool {
-        message
-            .tags
-            .get("batch")
-            .is_some_and(|name| self.batches.get(&*name).copied().unwrap_or(false))
+        message.tags.get("batch").is_some_and(|name| self.batches.get(&*name).copied().unwrap_or(false))
     }
 
     /// False if the id is known already.
@@ -115,16 +112,8 @@ mod tests {
     fn a_line_from_before_we_came_is_old() {
         let mut history = History::default();
         let since = Some("2026-03-02T12:00:00.500Z");
-        assert!(old(
-            &mut history,
-            "@time=2026-03-02T12:00:00.499Z PRIVMSG #ops :!deploy",
-            since
-        ));
-        assert!(!old(
-            &mut history,
-            "@time=2026-03-02T12:00:00.500Z PRIVMSG #ops :!deploy",
-            since
-        ));
+        assert!(old(&mut history, "@time=2026-03-02T12:00:00.499Z PRIVMSG #ops :!deploy", since));
+        assert!(!old(&mut history, "@time=2026-03-02T12:00:00.500Z PRIVMSG #ops :!deploy", since));
         assert!(!old(&mut history, "PRIVMSG #ops :!deploy", since));
     }
 
@@ -137,9 +126,6 @@ mod tests {
         for id in 2..=IDS_MAX + 1 {
             assert!(!old(&mut history, &format!("@msgid={id} PRIVMSG #ops :x"), None));
         }
-        assert!(
-            !old(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None),
-            "memory is bounded"
-        );
+        assert!(!old(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None), "memory is bounded");
     }
 }

@@ -64,9 +64,7 @@ impl ISupport {
 
     /// How names are compared; RFC 1459 where nothing is said, ASCII where it is unknown.
     pub fn casemap(&self) -> CaseMap {
-        self.get("CASEMAPPING").map_or(CaseMap::Rfc1459, |value| {
-            CaseMap::parse(value).unwrap_or(CaseMap::Ascii)
-        })
+        self.get("CASEMAPPING").map_or(CaseMap::Rfc1459, |value| CaseMap::parse(value).unwrap_or(CaseMap::Ascii))
     }
 
     /// Whether this names a channel; a status prefix (`@#chan`) does not count.
@@ -79,11 +77,7 @@ impl ISupport {
     pub fn channel_of<'a>(&self, target: &'a str) -> Option<&'a str> {
         let statuses = self.get("STATUSMSG").unwrap_or("");
         let bare = target.trim_start_matches(|c| statuses.contains(c));
-        if self.is_channel(target) {
-            Some(target)
-        } else {
-            self.is_channel(bare).then_some(bare)
-        }
+        if self.is_channel(target) { Some(target) } else { self.is_channel(bare).then_some(bare) }
     }
 
     /// The statuses of members, highest first: mode letter and symbol.
@@ -129,11 +123,7 @@ impl ISupport {
                 letter => {
                     let status = statuses.iter().any(|(mode, _)| *mode == letter);
                     let takes = status || class(0, letter) || class(1, letter) || (class(2, letter) && add);
-                    let param = if takes {
-                        params.next().map(|param| (*param).to_owned())
-                    } else {
-                        None
-                    };
+                    let param = if takes { params.next().map(|param| (*param).to_owned()) } else { None };
                     out.push(ModeChange { add, letter, param });
                 }
             }
@@ -188,10 +178,7 @@ mod tests {
         assert_eq!((isupport.nicklen(), isupport.casemap()), (30, CaseMap::Ascii));
         assert_eq!(isupport.get("NETWORK"), Some("Lab Net"));
         isupport.take(&["chief", "-WHOX", "NICKLEN=20", "CASEMAPPING=rfc7613", "x"]);
-        assert_eq!(
-            (isupport.has("WHOX"), isupport.nicklen(), isupport.casemap()),
-            (false, 20, CaseMap::Ascii)
-        );
+        assert_eq!((isupport.has("WHOX"), isupport.nicklen(), isupport.casemap()), (false, 20, CaseMap::Ascii));
         assert_eq!(ISupport::default().casemap(), CaseMap::Rfc1459);
     }
 

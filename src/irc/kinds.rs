@@ -238,29 +238,19 @@ fn field<'a>(event: &'a EventData, name: &str) -> &'a str {
 }
 
 fn fault(column: usize, message: &str) -> Result<(), MaskFault> {
-    Err(MaskFault {
-        column,
-        message: message.to_owned(),
-    })
+    Err(MaskFault { column, message: message.to_owned() })
 }
 
 /// Any text is a mask, but an empty one matches nothing.
 fn any_mask(mask: &str) -> Result<(), MaskFault> {
-    if mask.is_empty() {
-        fault(1, "an empty mask matches nothing; `*` matches everything")
-    } else {
-        Ok(())
-    }
+    if mask.is_empty() { fault(1, "an empty mask matches nothing; `*` matches everything") } else { Ok(()) }
 }
 
 fn one_word(mask: &str) -> Result<(), MaskFault> {
     any_mask(mask)?;
     match mask.chars().position(char::is_whitespace) {
         Some(0) => fault(1, "a command does not begin with a blank"),
-        Some(at) => fault(
-            at + 1,
-            "only the first word of a line is the command; what follows is its text",
-        ),
+        Some(at) => fault(at + 1, "only the first word of a line is the command; what follows is its text"),
         None => Ok(()),
     }
 }
@@ -271,10 +261,7 @@ fn chan_mask(mask: &str) -> Result<(), MaskFault> {
     let first = mask.chars().next().unwrap_or('*');
     let could_be_channel = first.is_ascii_punctuation();
     if !could_be_channel {
-        return fault(
-            1,
-            "the mask begins with the channel: write `#chan MASK`, or `* MASK` for every channel",
-        );
+        return fault(1, "the mask begins with the channel: write `#chan MASK`, or `* MASK` for every channel");
     }
     if first == '#' && !mask.contains([' ', '*', '~', '?', '%']) {
         return fault(
@@ -292,17 +279,10 @@ fn mode_mask(mask: &str) -> Result<(), MaskFault> {
         return Ok(());
     }
     let Some((chan, change)) = mask.rsplit_once(' ') else {
-        return fault(
-            mask.chars().count() + 1,
-            "a mode follows the channel: write `#chan +o`, or `#chan *`",
-        );
+        return fault(mask.chars().count() + 1, "a mode follows the channel: write `#chan +o`, or `#chan *`");
     };
     let good = change.starts_with(['+', '-', '*', '?', '%', '\\']);
-    if good {
-        Ok(())
-    } else {
-        fault(chan.chars().count() + 2, "a mode begins with + or -, as in `+o`")
-    }
+    if good { Ok(()) } else { fault(chan.chars().count() + 2, "a mode begins with + or -, as in `+o`") }
 }
 
 #[cfg(test)]

@@ -181,15 +181,8 @@ impl<'a> Link<'a> {
             Some(asked) => asked + ping.timeout,
             None => self.heard + ping.after,
         };
-        let step = self
-            .registration
-            .patience()
-            .map_or(never, |patience| self.step + patience);
-        let look = if self.up.is_some() {
-            self.upkeep.look_after
-        } else {
-            never
-        };
+        let step = self.registration.patience().map_or(never, |patience| self.step + patience);
+        let look = if self.up.is_some() { self.upkeep.look_after } else { never };
         let quit = self.quit.unwrap_or(never);
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
     }
@@ -198,21 +191,14 @@ impl<'a> Link<'a> {
     fn timer(&mut self) -> Result<(), String> {
         let now = Instant::now();
         let ping = self.inner.lock().settings.ping;
-        if self
-            .registration
-            .patience()
-            .is_some_and(|patience| now >= self.step + patience)
-        {
+        if self.registration.patience().is_some_and(|patience| now >= self.step + patience) {
             self.registration.late();
             self.step = now;
             self.after_step()?;
         }
         match self.asked {
             Some(asked) if now >= asked + ping.timeout => {
-                return Err(format!(
-                    "the server has been silent for {} s",
-                    (now - self.heard).as_secs()
-                ));
+                return Err(format!("the server has been silent for {} s", (now - self.heard).as_secs()));
             }
             None if now >= self.heard + ping.after => {
                 self.asked = Some(now);
@@ -295,11 +281,8 @@ impl<'a> Link<'a> {
         let numeric = message.command.starts_with(|c: char| c.is_ascii_digit());
         let since = since(message, &shared.state);
         let old = !numeric && shared.history.is_old(message, told, since);
-        let actor = shared.state.actor(
-            message,
-            self.registration.has("account-tag"),
-            self.registration.has("account-notify"),
-        );
+        let actor =
+            shared.state.actor(message, self.registration.has("account-tag"), self.registration.has("account-notify"));
         let context = Context {
             network: &inner.name,
             state: &shared.state,
@@ -363,13 +346,7 @@ impl<'a> Link<'a> {
         R: AsyncReadExt + Unpin,
         W: AsyncWriteExt + Unpin,
     {
-        let reason = self
-            .inner
-            .lock()
-            .farewell
-            .clone()
-            .unwrap_or_default()
-            .replace(['\r', '\n', '\0'], " ");
+        let reason = self.inner.lock().farewell.clone().unwrap_or_default().replace(['\r', '\n', '\0'], " ");
         let unsent = {
             let mut shared = self.inner.lock();
             let unsent = shared.outgoing.sendable();
@@ -394,11 +371,7 @@ impl<'a> Link<'a> {
 
 /// Writes some of what is left; flushes when nothing is.
 async fn write_or_flush<W: AsyncWriteExt + Unpin>(write: &mut W, out: &[u8]) -> Woken {
-    if out.is_empty() {
-        Woken::Flushed(write.flush().await)
-    } else {
-        Woken::Wrote(write.write(out).await)
-    }
+    if out.is_empty() { Woken::Flushed(write.flush().await) } else { Woken::Wrote(write.write(out).await) }
 }
 
 /// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of
@@ -408,6 +381,5 @@ fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
         return None;
     }
     let chan = state.isupport.channel_of(message.param(0));
-    chan.and_then(|chan| state.channel(chan))
-        .map_or(state.welcomed, |channel| channel.joined)
+    chan.and_then(|chan| state.channel(chan)).map_or(state.welcomed, |channel| channel.joined)
 }

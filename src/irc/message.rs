@@ -80,11 +80,7 @@ impl<'a> Message<'a> {
         }
         let (command, mut rest) = word(rest);
         if command.is_empty() {
-            return Err(if line.trim_matches(' ').is_empty() {
-                ParseFault::Empty
-            } else {
-                ParseFault::NoCommand
-            });
+            return Err(if line.trim_matches(' ').is_empty() { ParseFault::Empty } else { ParseFault::NoCommand });
         }
         let (mut params, mut count) = ([""; MAX_PARAMS], 0);
         while !rest.is_empty() {
@@ -97,13 +93,7 @@ impl<'a> Message<'a> {
             count += 1;
             rest = after;
         }
-        Ok(Message {
-            tags,
-            source,
-            command,
-            params,
-            count,
-        })
+        Ok(Message { tags, source, command, params, count })
     }
 
     /// The parameters.
@@ -140,16 +130,8 @@ impl<'a> Source<'a> {
             None => (text, ""),
         };
         match memchr(b'!', name.as_bytes()) {
-            Some(at) => Source {
-                nick: &name[..at],
-                user: &name[at + 1..],
-                host,
-            },
-            None => Source {
-                nick: name,
-                user: "",
-                host,
-            },
+            Some(at) => Source { nick: &name[..at], user: &name[at + 1..], host },
+            None => Source { nick: name, user: "", host },
         }
     }
 }
@@ -157,10 +139,7 @@ impl<'a> Source<'a> {
 impl<'a> Tags<'a> {
     /// The value of a tag, unescaped; of the last where it is repeated. A tag without a value is empty.
     pub fn get(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.raw()
-            .filter(|(name, _)| *name == key)
-            .last()
-            .map(|(_, value)| unescape(value))
+        self.raw().filter(|(name, _)| *name == key).last().map(|(_, value)| unescape(value))
     }
 
     /// All tags with unescaped values, in order, repeated ones too.
@@ -174,10 +153,7 @@ impl<'a> Tags<'a> {
     }
 
     fn raw(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        self.0
-            .split(';')
-            .filter(|tag| !tag.is_empty())
-            .map(|tag| tag.split_once('=').unwrap_or((tag, "")))
+        self.0.split(';').filter(|tag| !tag.is_empty()).map(|tag| tag.split_once('=').unwrap_or((tag, "")))
     }
 }
 
@@ -191,10 +167,7 @@ pub fn compose(tags: &[(&str, &str)], command: &str, params: &[&str]) -> Result<
     }
     let mut line = String::with_capacity(64);
     for (at, (key, value)) in tags.iter().enumerate() {
-        let good = !key.is_empty()
-            && key
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+-/.".contains(&byte));
+        let good = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-/.".contains(&byte));
         if !good {
             return Err(ComposeFault::Middle((*key).to_owned()));
         }
@@ -275,23 +248,14 @@ mod tests {
 
     fn parsed(line: &str) -> (Option<&str>, &str, Vec<&str>) {
         let message = Message::parse(line).unwrap();
-        (
-            message.source.map(|source| source.nick),
-            message.command,
-            message.params().to_vec(),
-        )
+        (message.source.map(|source| source.nick), message.command, message.params().to_vec())
     }
 
     #[test]
     fn blanks_colons_and_missing_sources_are_read_as_servers_mean_them() {
         let cases: &[(&str, Option<&str>, &str, &[&str])] = &[
             ("foo bar baz asdf", None, "foo", &["bar", "baz", "asdf"]),
-            (
-                ":coolguy foo bar baz  asdf",
-                Some("coolguy"),
-                "foo",
-                &["bar", "baz", "asdf"],
-            ),
+            (":coolguy foo bar baz  asdf", Some("coolguy"), "foo", &["bar", "baz", "asdf"]),
             ("foo bar baz :asdf quux", None, "foo", &["bar", "baz", "asdf quux"]),
             ("foo bar baz :", None, "foo", &["bar", "baz", ""]),
             ("foo bar baz ::asdf", None, "foo", &["bar", "baz", ":asdf"]),
@@ -299,12 +263,7 @@ mod tests {
             (":src JOIN :#chan", Some("src"), "JOIN", &["#chan"]),
             (":src AWAY", Some("src"), "AWAY", &[]),
             ("  PING   :tok en ", None, "PING", &["tok en "]),
-            (
-                ":gravel.mozilla.org MODE #tckk +n  ",
-                Some("gravel.mozilla.org"),
-                "MODE",
-                &["#tckk", "+n"],
-            ),
+            (":gravel.mozilla.org MODE #tckk +n  ", Some("gravel.mozilla.org"), "MODE", &["#tckk", "+n"]),
             ("AUTHENTICATE :+", None, "AUTHENTICATE", &["+"]),
         ];
         for (line, source, command, params) in cases {
@@ -320,10 +279,7 @@ mod tests {
             let source = Source::parse(text);
             (source.nick, source.user, source.host)
         };
-        assert_eq!(
-            parts("coolguy!ag@net\u{3}5w\u{3}ork.admin"),
-            ("coolguy", "ag", "net\u{3}5w\u{3}ork.admin")
-        );
+        assert_eq!(parts("coolguy!ag@net\u{3}5w\u{3}ork.admin"), ("coolguy", "ag", "net\u{3}5w\u{3}ork.admin"));
         assert_eq!(parts("coolguy@127.0.0.1"), ("coolguy", "", "127.0.0.1"));
         assert_eq!(parts("coolguy!~ag"), ("coolguy", "~ag", ""));
         assert_eq!(parts("irc.example.net"), ("irc.example.net", "", ""));
@@ -336,10 +292,7 @@ mod tests {
         assert_eq!(get("a").as_deref(), Some("last"));
         assert_eq!(get("c").as_deref(), Some("72 45"));
         assert_eq!(get("d").as_deref(), Some("gh;764"));
-        assert_eq!(
-            (get("e").as_deref(), get("f").as_deref(), get("g")),
-            (Some(""), Some(""), None)
-        );
+        assert_eq!((get("e").as_deref(), get("f").as_deref(), get("g")), (Some(""), Some(""), None));
         assert_eq!(get("x").as_deref(), Some("b"));
         let first = message.tags.iter().next().unwrap();
         assert_eq!(first, ("a", Cow::from("b\\and\nk")));
@@ -355,10 +308,7 @@ mod tests {
     #[test]
     fn a_line_break_is_never_composed() {
         for bad in ["a\nQUIT", "a\rQUIT", "a\0b"] {
-            assert_eq!(
-                compose(&[], "PRIVMSG", &["#a", bad]),
-                Err(ComposeFault::LineBreak(bad.to_owned()))
-            );
+            assert_eq!(compose(&[], "PRIVMSG", &["#a", bad]), Err(ComposeFault::LineBreak(bad.to_owned())));
             assert!(compose(&[], "PRIVMSG", &[bad, "x"]).is_err());
         }
         assert!(compose(&[], "PRIV MSG", &[]).is_err());

@@ -10,6 +10,7 @@ pub mod message;
 mod network;
 pub mod outgoing;
 mod react;
+mod reconnect;
 mod register;
 pub mod sasl;
 mod settings;

@@ -3,30 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use masterchief_contract::{Action, Backoff, CaseMap, Clock, How, Inlet, Refused, Shutdown, Stopper};
+use masterchief_contract::{Action, CaseMap, Clock, How, Inlet, Refused, Shutdown, Stopper};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::dial::Dial;
 use super::history::History;
-use super::link::{End, Link};
 use super::message::compose;
 use super::outgoing::{Class, Outgoing};
+use super::reconnect::keep_connected;
 use super::settings::{Channel, Settings};
 use super::state::{Member, State};
 use super::{split, text};
 
-/// The back-off between connections: full jitter under a ceiling from a second to two minutes, and from the start
-/// again after a minute without trouble.
-const BACKOFF: (Duration, Duration, Duration) = (
-    Duration::from_secs(1),
-    Duration::from_secs(120),
-    Duration::from_secs(60),
-);
 /// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
 const MASK_ROOM: usize = 10 + 1 + 64;
 
@@ -103,9 +94,7 @@ impl Network {
         clock: Clock,
     ) -> (Network, JoinHandle<()>) {
         let (leave, leaving) = Shutdown::new();
-        let network = Network {
-            inner: Arc::new(Inner::new(name, settings, leave)),
-        };
+        let network = Network { inner: Arc::new(Inner::new(name, settings, leave)) };
         let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), dial, inlet, clock, leaving));
         (network, task)
     }
@@ -113,13 +102,7 @@ impl Network {
     /// Does an action. Ready once all of it is queued; it waits while the queue is full.
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
         match action {
-            Action::Say {
-                target,
-                text,
-                how,
-                reply,
-                ..
-            } => {
+            Action::Say { target, text, how, reply, .. } => {
                 let class = if reply { Class::Reply } else { Class::Talk };
                 self.say(&target, &text, how, class).await
             }
@@ -137,11 +120,7 @@ impl Network {
     /// The bot's nick there; the configured one while not connected.
     pub fn nick(&self) -> String {
         let shared = self.inner.lock();
-        if shared.state.nick.is_empty() {
-            shared.settings.nick.clone()
-        } else {
-            shared.state.nick.clone()
-        }
+        if shared.state.nick.is_empty() { shared.settings.nick.clone() } else { shared.state.nick.clone() }
     }
 
     /// How it is doing.
@@ -169,10 +148,7 @@ impl Network {
     /// The topic and the modes (`+nt`) of a channel the bot is in.
     pub fn channel(&self, channel: &str) -> Option<(String, String)> {
         let shared = self.inner.lock();
-        shared
-            .state
-            .channel(channel)
-            .map(|channel| (channel.topic.clone(), channel.modes()))
+        shared.state.channel(channel).map(|channel| (channel.topic.clone(), channel.modes()))
     }
 
     /// How names are compared there.
@@ -237,10 +213,7 @@ impl Network {
         let linelen = {
             let shared = self.inner.lock();
             if !shared.status.connected {
-                return Err(Refused::new(format!(
-                    "{} is not connected; the command would be lost",
-                    self.inner.name
-                )));
+                return Err(Refused::new(format!("{} is not connected; the command would be lost", self.inner.name)));
             }
             shared.state.isupport.linelen()
         };
@@ -288,14 +261,8 @@ impl Network {
         {
             let mut shared = self.inner.lock();
             let key = key.map(masterchief_contract::Secret::new);
-            let channel = Channel {
-                name: channel.to_owned(),
-                key,
-            };
-            let probe = Settings {
-                channels: vec![channel.clone()],
-                ..Settings::new(Vec::new())
-            };
+            let channel = Channel { name: channel.to_owned(), key };
+            let probe = Settings { channels: vec![channel.clone()], ..Settings::new(Vec::new()) };
             if let Some((_, fault)) = probe.faults().into_iter().find(|(key, _)| *key == "channels") {
                 return Err(Refused::new(fault));
             }
@@ -362,35 +329,15 @@ impl Inner {
 impl Shared {
     /// Channels by folded name.
     fn wanted_of(&self, channels: &[Channel]) -> BTreeMap<String, Channel> {
-        channels
-            .iter()
-            .map(|channel| (self.state.fold(&channel.name), channel.clone()))
-            .collect()
+        channels.iter().map(|channel| (self.state.fold(&channel.name), channel.clone())).collect()
     }
 
     /// Words as lines that fit.
     fn lines(&self, command: &str, target: &str, words: &str, how: How) -> Vec<String> {
-        let mask = self
-            .state
-            .mask
-            .as_ref()
-            .map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
-        let nick = if self.state.nick.is_empty() {
-            &self.settings.nick
-        } else {
-            &self.state.nick
-        };
-        let act = if how == How::Act {
-            text::as_ctcp("ACTION", "x").len() - 1
-        } else {
-            0
-        };
-        let room = split::room(
-            self.state.isupport.linelen(),
-            nick.len() + 1 + mask + act,
-            command,
-            target,
-        );
+        let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
+        let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
+        let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
+        let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
         let pieces = split::split(words, room).into_iter().map(|piece| match how {
             How::Act => format!("{command} {target} :{}", text::as_ctcp("ACTION", piece)),
             How::Say | How::Notice => format!("{command} {target} :{piece}"),
@@ -428,82 +375,12 @@ impl Shared {
     }
 }
 
-/// Connects, stays, and connects again; one connection at a time.
-async fn keep_connected(inner: Arc<Inner>, dial: Arc<dyn Dial>, inlet: Inlet, clock: Clock, mut leaving: Shutdown) {
-    let (floor, cap, stable) = BACKOFF;
-    let mut backoff = Backoff::new(floor, cap, stable);
-    let mut next_server = 0;
-    loop {
-        let settings = inner.lock().settings.clone();
-        let Some(server) = settings
-            .servers
-            .get(next_server % settings.servers.len().max(1))
-            .cloned()
-        else {
-            return;
-        };
-        inner.lock().status.server = server.to_string();
-        let dialled = tokio::select! {
-            dialled = dial.dial(&server, &settings.tls) => dialled,
-            () = leaving.recv() => return,
-        };
-        let reason = match dialled {
-            Err(fault) => fault.to_string(),
-            Ok(stream) => {
-                let link = Link::new(&inner, &inlet, &clock, &settings);
-                let ended = link.run(stream, leaving.clone(), &mut backoff).await;
-                disconnected(&inner);
-                match ended.end {
-                    End::Left => return,
-                    End::Lost(reason) => {
-                        // After a good time, the first server is the first choice again.
-                        if ended.up.is_some_and(|up| up.elapsed() >= stable) {
-                            next_server = usize::MAX;
-                        }
-                        reason
-                    }
-                }
-            }
-        };
-        next_server = next_server.wrapping_add(1);
-        let pause = backoff.failed(random());
-        tracing::warn!(network = %inner.name, %server, %reason, ?pause, "Not connected");
-        inner.lock().status.trouble = Some(reason);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = leaving.recv() => return,
-        }
-    }
-}
-
-/// The connection is gone: what belonged to it goes too, words wait for the next.
-fn disconnected(inner: &Inner) {
-    let mut shared = inner.lock();
-    let shared = &mut *shared;
-    shared.status.connected = false;
-    shared.status.account = None;
-    shared.outgoing.disconnected();
-    shared.history.reconnected();
-    // The casemapping is kept: keys of queues and of wanted channels are folded by it.
-    let isupport = std::mem::take(&mut shared.state.isupport);
-    shared.state = State::default();
-    shared.state.isupport = isupport;
-    for key in shared.wanted.keys() {
-        shared.outgoing.hold(key);
-    }
-}
-
-/// Any number. Without randomness every client would come back at the same moment, which is all that is lost.
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => u64::from_le_bytes(bytes),
-        Err(_) => Instant::now().elapsed().as_nanos() as u64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use masterchief_contract::{Future, Outlets, inlet};
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
     use tokio::sync::mpsc;
@@ -522,11 +399,7 @@ mod tests {
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
             let taken = server.host != "refuses" && self.0.try_send((server.host.clone(), theirs)).is_ok();
-            Box::pin(std::future::ready(if taken {
-                Ok(Box::new(ours) as Stream)
-            } else {
-                Err(refused)
-            }))
+            Box::pin(std::future::ready(if taken { Ok(Box::new(ours) as Stream) } else { Err(refused) }))
         }
     }
 
@@ -568,11 +441,8 @@ mod tests {
             self.hears("CAP REQ :batch message-tags server-time").await;
             self.says(&[":s CAP * ACK :batch message-tags server-time"]).await;
             self.hears("CAP END").await;
-            self.says(&[
-                "@time=2026-03-02T12:00:00.000Z :s 001 chief :Welcome chief!c@host",
-                ":s 422 chief :No MOTD",
-            ])
-            .await;
+            self.says(&["@time=2026-03-02T12:00:00.000Z :s 001 chief :Welcome chief!c@host", ":s 422 chief :No MOTD"])
+                .await;
         }
     }
 
@@ -587,39 +457,21 @@ mod tests {
         fn new(servers: &[&str]) -> World {
             let (to, dialled) = mpsc::channel(4);
             let (inlet, out) = inlet(4);
-            let servers = servers.iter().map(|name| ServerAddr {
-                host: (*name).to_owned(),
-                port: 6667,
-            });
+            let servers = servers.iter().map(|name| ServerAddr { host: (*name).to_owned(), port: 6667 });
             let settings = Settings {
                 tls: Tls::off(),
-                channels: vec![Channel {
-                    name: "#ops".to_owned(),
-                    key: None,
-                }],
-                pace: PaceSettings {
-                    burst: 1,
-                    interval: Duration::ZERO,
-                },
+                channels: vec![Channel { name: "#ops".to_owned(), key: None }],
+                pace: PaceSettings { burst: 1, interval: Duration::ZERO },
                 ..Settings::new(servers.collect())
             };
             let (network, task) = Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system());
-            World {
-                network,
-                task,
-                dialled,
-                out,
-            }
+            World { network, task, dialled, out }
         }
 
         async fn server(&mut self) -> Server {
             let (name, stream) = self.dialled.recv().await.unwrap();
             let (read, write) = split(stream);
-            Server {
-                name,
-                read: BufReader::new(read).lines(),
-                write,
-            }
+            Server { name, read: BufReader::new(read).lines(), write }
         }
 
         /// What was said to the street so far.
@@ -627,12 +479,7 @@ mod tests {
             tokio::time::sleep(SECOND / 10).await;
             let mut out = Vec::new();
             while let Ok(parcel) = self.out.try_recv() {
-                out.extend(
-                    parcel
-                        .events
-                        .iter()
-                        .map(|event| format!("{} {}", event.kind(), event.text())),
-                );
+                out.extend(parcel.events.iter().map(|event| format!("{} {}", event.kind(), event.text())));
             }
             out
         }
@@ -692,13 +539,7 @@ mod tests {
         let mut world = World::new(&["one"]);
         let say = |text: &str| {
             let (network, target) = (String::new(), "#ops".to_owned());
-            Action::Say {
-                network,
-                target,
-                text: text.to_owned(),
-                how: How::Say,
-                reply: false,
-            }
+            Action::Say { network, target, text: text.to_owned(), how: How::Say, reply: false }
         };
         world.network.perform(say("early")).await.unwrap();
         for round in 0..2 {
@@ -764,11 +605,7 @@ mod tests {
         let refused = async |action| network.perform(action).await.unwrap_err().message;
         let send = |command: &str, param: &str| {
             let (network, command) = (String::new(), command.to_owned());
-            Action::Send {
-                network,
-                command,
-                params: vec![param.to_owned()],
-            }
+            Action::Send { network, command, params: vec![param.to_owned()] }
         };
         assert!(refused(send("TOPIC", "x")).await.contains("not connected"));
         let mut server = world.server().await;
@@ -778,13 +615,7 @@ mod tests {
         assert!(refused(send("TOPIC", &"x".repeat(600))).await.contains("takes 512"));
         let say = |target: &str| {
             let (network, target, text) = (String::new(), target.to_owned(), "x\r\nQUIT :y\u{1}".to_owned());
-            Action::Say {
-                network,
-                target,
-                text,
-                how: How::Say,
-                reply: false,
-            }
+            Action::Say { network, target, text, how: How::Say, reply: false }
         };
         assert!(refused(say("#a,#b")).await.contains("not a channel"));
         network.perform(say("alice")).await.unwrap();
@@ -799,13 +630,7 @@ mod tests {
         let mut server = world.server().await;
         server.welcomes().await;
         let (target, text) = ("alice".to_owned(), "last words".to_owned());
-        let say = Action::Say {
-            network: String::new(),
-            target,
-            text,
-            how: How::Say,
-            reply: true,
-        };
+        let say = Action::Say { network: String::new(), target, text, how: How::Say, reply: true };
         world.network.perform(say).await.unwrap();
         world.network.disconnect("until tomorrow");
         server.hears("PRIVMSG alice :last words").await;

@@ -124,11 +124,7 @@ impl Outgoing {
 
     /// Whether a line for this target would be taken.
     pub fn has_room(&self, target: &str) -> bool {
-        self.waiting < TOTAL_DEPTH
-            && self
-                .talk
-                .get(target)
-                .is_none_or(|words| words.lines.len() < TARGET_DEPTH)
+        self.waiting < TOTAL_DEPTH && self.talk.get(target).is_none_or(|words| words.lines.len() < TARGET_DEPTH)
     }
 
     /// Lines waiting.
@@ -182,11 +178,7 @@ impl Outgoing {
 
     /// Lines waiting that are not held back.
     pub fn sendable(&self) -> usize {
-        let held = self
-            .held
-            .iter()
-            .filter_map(|target| self.talk.get(target))
-            .map(|words| words.lines.len());
+        let held = self.held.iter().filter_map(|target| self.talk.get(target)).map(|words| words.lines.len());
         self.waiting - held.sum::<usize>()
     }
 
@@ -226,9 +218,7 @@ impl Outgoing {
     /// When a line may leave, if not now.
     fn ready_at(&self, now: Instant) -> Option<Instant> {
         // With `burst` tokens, one is there as soon as the bucket lacks no more than `burst - 1`.
-        let at = self
-            .full_at?
-            .checked_sub(self.pace.interval * self.pace.burst.max(1).saturating_sub(1))?;
+        let at = self.full_at?.checked_sub(self.pace.interval * self.pace.burst.max(1).saturating_sub(1))?;
         (at > now).then_some(at)
     }
 
@@ -244,10 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn words_for_a_channel_we_are_not_in_wait_and_hold_nobody_else_up() {
-        let mut queue = Outgoing::new(Pace {
-            burst: 9,
-            interval: Duration::ZERO,
-        });
+        let mut queue = Outgoing::new(Pace { burst: 9, interval: Duration::ZERO });
         queue.hold("#ops");
         queue.push(Class::Talk, "#ops", "ops".to_owned()).unwrap();
         queue.push(Class::Talk, "#dev", "dev".to_owned()).unwrap();
@@ -258,10 +245,7 @@ mod tests {
         assert_eq!(queue.next(now), Next::Line("ops".to_owned()));
     }
 
-    const PACE: Pace = Pace {
-        burst: 5,
-        interval: Duration::from_secs(2),
-    };
+    const PACE: Pace = Pace { burst: 5, interval: Duration::from_secs(2) };
 
     fn talk(out: &mut Outgoing, target: &str, line: &str) {
         out.push(Class::Talk, target, line.to_owned()).unwrap();
@@ -296,14 +280,8 @@ mod tests {
         (0..3).for_each(|n| talk(&mut out, "#news", &format!("news {n}")));
         talk(&mut out, "#ops", "an announcement");
         (0..9).for_each(|n| out.push(Class::Reply, "#ops", format!("reply {n}")).unwrap());
-        let sent: Vec<String> = drain(&mut out, Instant::now())
-            .into_iter()
-            .map(|(_, line)| line)
-            .collect();
-        assert_eq!(
-            sent[..6],
-            ["an announcement", "reply 0", "reply 1", "reply 2", "news 0", "reply 3"]
-        );
+        let sent: Vec<String> = drain(&mut out, Instant::now()).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(sent[..6], ["an announcement", "reply 0", "reply 1", "reply 2", "news 0", "reply 3"]);
         assert_eq!(sent.len(), 13);
     }
 
@@ -314,15 +292,8 @@ mod tests {
         talk(&mut out, "#quiet", "psst");
         let sent = drain(&mut out, Instant::now());
         assert_eq!(sent.iter().position(|(_, line)| line == "psst"), Some(1));
-        let loud: Vec<&String> = sent
-            .iter()
-            .map(|(_, line)| line)
-            .filter(|line| *line != "psst")
-            .collect();
-        assert!(
-            loud.iter().enumerate().all(|(n, line)| **line == n.to_string()),
-            "order within a target"
-        );
+        let loud: Vec<&String> = sent.iter().map(|(_, line)| line).filter(|line| *line != "psst").collect();
+        assert!(loud.iter().enumerate().all(|(n, line)| **line == n.to_string()), "order within a target");
     }
 
     #[tokio::test]
@@ -363,10 +334,7 @@ mod tests {
     async fn a_full_queue_gives_the_line_back_and_words_survive_a_lost_connection() {
         let mut out = Outgoing::new(PACE);
         (0..TARGET_DEPTH).for_each(|_| talk(&mut out, "#a", "x"));
-        assert_eq!(
-            out.push(Class::Talk, "#a", "one more".to_owned()),
-            Err(Full("one more".to_owned()))
-        );
+        assert_eq!(out.push(Class::Talk, "#a", "one more".to_owned()), Err(Full("one more".to_owned())));
         assert!(out.push(Class::Talk, "#b", "y".to_owned()).is_ok());
         out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
         out.push(Class::Command, "", "JOIN #a".to_owned()).unwrap();
@@ -379,10 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_interval_nothing_waits() {
-        let mut out = Outgoing::new(Pace {
-            burst: 1,
-            interval: Duration::ZERO,
-        });
+        let mut out = Outgoing::new(Pace { burst: 1, interval: Duration::ZERO });
         (0..100).for_each(|n| talk(&mut out, "#a", &n.to_string()));
         assert!(drain(&mut out, Instant::now()).iter().all(|(at, _)| *at == 0));
     }

@@ -23,10 +23,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Nothing was done yet.
     pub(super) fn new(look_after: Instant) -> Upkeep {
-        Upkeep {
-            look_after,
-            nick_tries: 0,
-        }
+        Upkeep { look_after, nick_tries: 0 }
     }
 
     /// Reacts to a line that the picture has already taken in. `own` is whether we are its source, `old` whether it
@@ -44,11 +41,7 @@ impl Upkeep {
             }
             "401" | "404" | "411" | "412" | "415" | "417" | "531" if shared.status.connected => {
                 shared.status.refused += 1;
-                tracing::warn!(
-                    target = message.param(1),
-                    reason = message.last(),
-                    "The server refused a line"
-                );
+                tracing::warn!(target = message.param(1), reason = message.last(), "The server refused a line");
             }
             _ => {}
         }
@@ -93,10 +86,7 @@ pub(super) fn registered(name: &str, shared: &mut Shared) {
     }
     // The casemapping may be another than before.
     let channels: Vec<_> = shared.wanted.values().cloned().collect();
-    shared.wanted = channels
-        .iter()
-        .map(|channel| (shared.state.fold(&channel.name), channel.clone()))
-        .collect();
+    shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
     for channel in &channels {
         let key = shared.state.fold(&channel.name);
         shared.outgoing.hold(&key);
@@ -106,10 +96,7 @@ pub(super) fn registered(name: &str, shared: &mut Shared) {
 
 /// Joins what should be joined and takes the nick back, if it is free.
 pub(super) fn put_right(shared: &mut Shared) {
-    let missing = shared
-        .wanted
-        .values()
-        .filter(|channel| !shared.state.is_in(&channel.name));
+    let missing = shared.wanted.values().filter(|channel| !shared.state.is_in(&channel.name));
     for channel in missing.cloned().collect::<Vec<_>>() {
         shared.join(&channel);
     }

@@ -175,12 +175,7 @@ impl Registration {
 
     fn cap(&mut self, message: &Message<'_>) {
         let verb = message.param(1).to_ascii_uppercase();
-        let list: Vec<String> = message
-            .last()
-            .split(' ')
-            .filter(|cap| !cap.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let list: Vec<String> = message.last().split(' ').filter(|cap| !cap.is_empty()).map(str::to_owned).collect();
         match verb.as_str() {
             "LS" => {
                 self.offer(&list);
@@ -192,11 +187,7 @@ impl Registration {
             "NEW" => {
                 self.offer(&list);
                 let names: Vec<&str> = list.iter().map(|cap| cap_name(cap)).collect();
-                let wanted = self
-                    .wanted()
-                    .into_iter()
-                    .filter(|cap| names.contains(&cap.as_str()))
-                    .collect();
+                let wanted = self.wanted().into_iter().filter(|cap| names.contains(&cap.as_str())).collect();
                 self.request(wanted);
             }
             "DEL" => {
@@ -224,9 +215,7 @@ impl Registration {
     fn wanted(&self) -> Vec<String> {
         let sasl = (self.settings.sasl.is_some() && self.account.is_none()).then_some("sasl");
         let all = WANTED.iter().copied().chain(sasl);
-        all.filter(|cap| self.offered.contains_key(*cap) && !self.enabled.contains(*cap))
-            .map(str::to_owned)
-            .collect()
+        all.filter(|cap| self.offered.contains_key(*cap) && !self.enabled.contains(*cap)).map(str::to_owned).collect()
     }
 
     fn request_wanted(&mut self) {
@@ -262,8 +251,7 @@ impl Registration {
                 None => self.enabled.insert(cap_name(cap).to_owned()),
             };
         }
-        self.unanswered
-            .retain(|cap| !list.iter().any(|answer| answer.trim_start_matches('-') == cap));
+        self.unanswered.retain(|cap| !list.iter().any(|answer| answer.trim_start_matches('-') == cap));
         self.all_answered();
         if self.is_done() && list.iter().any(|cap| cap == "sasl") {
             self.begin_login();
@@ -303,19 +291,11 @@ impl Registration {
         let Some(sasl) = &self.settings.sasl else { return };
         let offered = self.offered.get("sasl").map(String::as_str).unwrap_or("");
         let known = |mechanism: &Mechanism| {
-            offered.is_empty()
-                || offered
-                    .split(',')
-                    .any(|name| name.eq_ignore_ascii_case(mechanism.name()))
+            offered.is_empty() || offered.split(',').any(|name| name.eq_ignore_ascii_case(mechanism.name()))
         };
         let plaintext = !self.settings.tls.enabled && !sasl.allow_plaintext;
         let safe = |mechanism: &Mechanism| !(plaintext && mechanism.shows_password());
-        self.mechanisms = sasl
-            .mechanisms
-            .iter()
-            .copied()
-            .filter(|one| known(one) && safe(one))
-            .collect();
+        self.mechanisms = sasl.mechanisms.iter().copied().filter(|one| known(one) && safe(one)).collect();
         self.next_mechanism("the server has none of the configured mechanisms");
     }
 
@@ -348,12 +328,7 @@ impl Registration {
             return;
         }
         if self.account.is_none() {
-            self.account = self
-                .settings
-                .sasl
-                .as_ref()
-                .map(|sasl| sasl.account.clone())
-                .filter(|name| !name.is_empty());
+            self.account = self.settings.sasl.as_ref().map(|sasl| sasl.account.clone()).filter(|name| !name.is_empty());
         }
         if self.stage == Stage::LoggingIn {
             self.end();
@@ -372,9 +347,8 @@ impl Registration {
     fn no_login(&mut self, reason: &str) {
         let required = self.settings.sasl.as_ref().is_some_and(|sasl| sasl.required);
         if required {
-            return self.fail(&format!(
-                "not logged in to services, which `sasl: {{required: true}}` demands: {reason}"
-            ));
+            return self
+                .fail(&format!("not logged in to services, which `sasl: {{required: true}}` demands: {reason}"));
         }
         tracing::warn!(%reason, "Not logged in to services; going on without");
         if !self.is_done() {
@@ -471,10 +445,7 @@ mod tests {
 
     fn begun(settings: &Settings) -> Registration {
         let mut registration = Registration::new(settings);
-        assert_eq!(
-            registration.lines(),
-            ["CAP LS 302", "NICK chief", "USER chief 0 * MasterChief"]
-        );
+        assert_eq!(registration.lines(), ["CAP LS 302", "NICK chief", "USER chief 0 * MasterChief"]);
         registration
     }
 
@@ -489,22 +460,13 @@ mod tests {
     #[test]
     fn a_list_over_several_lines_is_awaited_and_only_known_capabilities_are_requested() {
         let mut reg = begun(&settings(None));
-        assert_eq!(
-            say(&mut reg, &[":s CAP * LS * :batch inspircd.org/poison sts=port=6697"]),
-            [""; 0]
-        );
-        assert_eq!(
-            say(&mut reg, &[":s CAP * LS :server-time sasl=PLAIN "]),
-            ["CAP REQ :batch server-time"]
-        );
+        assert_eq!(say(&mut reg, &[":s CAP * LS * :batch inspircd.org/poison sts=port=6697"]), [""; 0]);
+        assert_eq!(say(&mut reg, &[":s CAP * LS :server-time sasl=PLAIN "]), ["CAP REQ :batch server-time"]);
         assert_eq!(say(&mut reg, &[":s CAP * ACK :batch server-time "]), ["CAP END"]);
         say(&mut reg, &[":s 001 chief :hi"]);
         assert_eq!(reg.progress(), &Progress::Going);
         say(&mut reg, &[":s 376 chief :End"]);
-        assert_eq!(
-            (reg.progress(), reg.has("batch"), reg.has("sasl")),
-            (&Progress::Ready, true, false)
-        );
+        assert_eq!((reg.progress(), reg.has("batch"), reg.has("sasl")), (&Progress::Ready, true, false));
     }
 
     #[test]
@@ -517,10 +479,7 @@ mod tests {
     fn a_refused_request_is_repeated_one_by_one() {
         let mut reg = begun(&settings(None));
         say(&mut reg, &[":s CAP * LS :batch server-time"]);
-        assert_eq!(
-            say(&mut reg, &[":s CAP * NAK :batch server-time"]),
-            ["CAP REQ batch", "CAP REQ server-time"]
-        );
+        assert_eq!(say(&mut reg, &[":s CAP * NAK :batch server-time"]), ["CAP REQ batch", "CAP REQ server-time"]);
         assert_eq!(say(&mut reg, &[":s CAP * NAK :batch"]), [""; 0]);
         assert_eq!(say(&mut reg, &[":s CAP * ACK :server-time"]), ["CAP END"]);
         assert!(reg.has("server-time") && !reg.has("batch"));
@@ -529,14 +488,7 @@ mod tests {
     #[test]
     fn a_server_without_cap_is_fine_unless_a_login_is_demanded() {
         let mut reg = begun(&settings(None));
-        say(
-            &mut reg,
-            &[
-                ":s 421 * CAP :Unknown command",
-                ":s 001 chief :hi",
-                ":s 422 chief :No MOTD",
-            ],
-        );
+        say(&mut reg, &[":s 421 * CAP :Unknown command", ":s 001 chief :hi", ":s 422 chief :No MOTD"]);
         assert_eq!(reg.progress(), &Progress::Ready);
         let mut reg = begun(&settings(Some((&[Mechanism::Plain], true))));
         say(&mut reg, &[":s 001 chief :hi"]);
@@ -548,10 +500,7 @@ mod tests {
         let mut reg = begun(&settings(Some((&[Mechanism::Plain], true))));
         assert_eq!(say(&mut reg, &[":s CAP * LS :sasl=EXTERNAL,PLAIN"]), ["CAP REQ sasl"]);
         assert_eq!(say(&mut reg, &[":s CAP * ACK :sasl"]), ["AUTHENTICATE PLAIN"]);
-        assert_eq!(
-            say(&mut reg, &["AUTHENTICATE :+"]),
-            ["AUTHENTICATE Y2hpZWYAY2hpZWYAcHc="]
-        );
+        assert_eq!(say(&mut reg, &["AUTHENTICATE :+"]), ["AUTHENTICATE Y2hpZWYAY2hpZWYAcHc="]);
         let done = [":s 900 * chief!u@h chief :You are now logged in", ":s 903 * :ok"];
         assert_eq!(say(&mut reg, &done), ["CAP END"]);
         assert_eq!(reg.account(), Some("chief"));
@@ -579,10 +528,7 @@ mod tests {
         let mut settings = settings(Some((&[Mechanism::Plain], true)));
         settings.tls = Tls::off();
         let mut reg = begun(&settings);
-        assert_eq!(
-            say(&mut reg, &[":s CAP * LS :sasl", ":s CAP * ACK :sasl"]),
-            ["CAP REQ sasl"]
-        );
+        assert_eq!(say(&mut reg, &[":s CAP * LS :sasl", ":s CAP * ACK :sasl"]), ["CAP REQ sasl"]);
         assert!(matches!(reg.progress(), Progress::Failed(_)));
     }
 
@@ -591,12 +537,7 @@ mod tests {
         let mut settings = settings(Some((&[Mechanism::Plain], false)));
         settings.tls = Tls::default();
         let mut reg = begun(&settings);
-        let lines = [
-            ":s CAP * LS :batch",
-            ":s CAP * ACK :batch",
-            ":s 001 chief :hi",
-            ":s 376 chief :End",
-        ];
+        let lines = [":s CAP * LS :batch", ":s CAP * ACK :batch", ":s 001 chief :hi", ":s 376 chief :End"];
         assert_eq!(say(&mut reg, &lines).last().unwrap(), "CAP END");
         assert_eq!(reg.progress(), &Progress::Ready);
         assert_eq!(say(&mut reg, &[":s CAP chief DEL :sasl batch"]), [""; 0]);
@@ -632,10 +573,7 @@ mod tests {
         reg.lines();
         let taken = ":s 433 * masterchief :Nickname is already in use";
         assert_eq!(say(&mut reg, &[taken]), ["NICK chief_"]);
-        assert_eq!(
-            say(&mut reg, &[":s 432 * chief_ :Erroneous Nickname"]),
-            ["NICK masterch1"]
-        );
+        assert_eq!(say(&mut reg, &[":s 432 * chief_ :Erroneous Nickname"]), ["NICK masterch1"]);
         assert_eq!(say(&mut reg, &[taken]), ["NICK masterch2"]);
         for _ in 0..30 {
             say(&mut reg, &[taken]);
@@ -647,9 +585,6 @@ mod tests {
     fn a_wrong_password_and_a_ban_are_told_with_the_servers_words() {
         let mut reg = begun(&settings(None));
         say(&mut reg, &[":s 464 * :Password incorrect"]);
-        assert_eq!(
-            reg.progress(),
-            &Progress::Failed("the server says 464: Password incorrect".to_owned())
-        );
+        assert_eq!(reg.progress(), &Progress::Failed("the server says 464: Password incorrect".to_owned()));
     }
 }

@@ -173,25 +173,16 @@ impl Settings {
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         if self.servers.is_empty() {
-            faults.push((
-                "servers",
-                "needs at least one server, such as \"irc.libera.chat:6697\"".to_owned(),
-            ));
+            faults.push(("servers", "needs at least one server, such as \"irc.libera.chat:6697\"".to_owned()));
         }
         for nick in std::iter::once(&self.nick).chain(&self.alt_nicks) {
             if !is_word(nick) || nick.starts_with(|c: char| c.is_ascii_digit() || c == '#' || c == ':') {
-                faults.push((
-                    "nick",
-                    format!("{nick:?} is not a nick: one word that does not begin with a digit"),
-                ));
+                faults.push(("nick", format!("{nick:?} is not a nick: one word that does not begin with a digit")));
             }
         }
         for channel in &self.channels {
             if !is_word(&channel.name) || !channel.name.starts_with(|c: char| c.is_ascii_punctuation()) {
-                faults.push((
-                    "channels",
-                    format!("{:?} is not a channel: write \"#{}\"", channel.name, channel.name),
-                ));
+                faults.push(("channels", format!("{:?} is not a channel: write \"#{}\"", channel.name, channel.name)));
             }
             if channel.key.as_ref().is_some_and(|key| !is_word(key.reveal())) {
                 faults.push(("channels", format!("the key of {} is not one word", channel.name)));
@@ -203,11 +194,7 @@ impl Settings {
         if self.username.as_ref().is_some_and(|name| !is_word(name)) {
             faults.push(("username", "is not one word".to_owned()));
         }
-        if self
-            .password
-            .as_ref()
-            .is_some_and(|password| password.reveal().contains(['\r', '\n', '\0']))
-        {
+        if self.password.as_ref().is_some_and(|password| password.reveal().contains(['\r', '\n', '\0'])) {
             faults.push(("password", "has a line break".to_owned()));
         }
         faults.extend(self.sasl_faults().into_iter().map(|fault| ("sasl", fault)));
@@ -251,61 +238,38 @@ impl Settings {
 impl PaceSettings {
     /// As the queue wants it.
     pub fn pace(self) -> Pace {
-        Pace {
-            burst: self.burst,
-            interval: self.interval,
-        }
+        Pace { burst: self.burst, interval: self.interval }
     }
 }
 
 impl Default for PaceSettings {
     /// Four lines, then one every two seconds: what the strictest of the common servers bear.
     fn default() -> PaceSettings {
-        PaceSettings {
-            burst: 4,
-            interval: Duration::from_secs(2),
-        }
+        PaceSettings { burst: 4, interval: Duration::from_secs(2) }
     }
 }
 
 impl Default for PingSettings {
     fn default() -> PingSettings {
-        PingSettings {
-            after: Duration::from_secs(60),
-            timeout: Duration::from_secs(30),
-        }
+        PingSettings { after: Duration::from_secs(60), timeout: Duration::from_secs(30) }
     }
 }
 
 impl Default for Tls {
     fn default() -> Tls {
-        Tls {
-            enabled: true,
-            verify: true,
-            ca: None,
-            fingerprints: Vec::new(),
-            cert: None,
-            key: None,
-        }
+        Tls { enabled: true, verify: true, ca: None, fingerprints: Vec::new(), cert: None, key: None }
     }
 }
 
 impl Tls {
     /// Reads the files that are named.
     pub fn check(&self) -> Result<(), super::TlsFault> {
-        if self.enabled {
-            super::tls::client_config(self).map(drop)
-        } else {
-            Ok(())
-        }
+        if self.enabled { super::tls::client_config(self).map(drop) } else { Ok(()) }
     }
 
     /// No TLS.
     pub fn off() -> Tls {
-        Tls {
-            enabled: false,
-            ..Tls::default()
-        }
+        Tls { enabled: false, ..Tls::default() }
     }
 }
 
@@ -331,10 +295,7 @@ impl FromStr for ServerAddr {
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || "[]/,".contains(c)) {
             return Err(fault());
         }
-        Ok(ServerAddr {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(ServerAddr { host: host.to_owned(), port })
     }
 }
 
@@ -362,9 +323,7 @@ impl FromStr for Fingerprint {
         let mut out = [0; 32];
         let good = hex.len() == 64 && hex.iter().all(u8::is_ascii_hexdigit);
         if !good {
-            return Err(format!(
-                "{text:?} is not a SHA-256 fingerprint: 64 hex digits, colons allowed"
-            ));
+            return Err(format!("{text:?} is not a SHA-256 fingerprint: 64 hex digits, colons allowed"));
         }
         for (at, pair) in hex.chunks_exact(2).enumerate() {
             let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
@@ -403,10 +362,7 @@ impl<'de> Deserialize<'de> for Tls {
             }
 
             fn visit_bool<E>(self, enabled: bool) -> Result<Tls, E> {
-                Ok(Tls {
-                    enabled,
-                    ..Tls::default()
-                })
+                Ok(Tls { enabled, ..Tls::default() })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tls, A::Error> {
@@ -428,10 +384,7 @@ impl<'de> Deserialize<'de> for Channel {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Channel, E> {
-                Ok(Channel {
-                    name: name.to_owned(),
-                    key: None,
-                })
+                Ok(Channel { name: name.to_owned(), key: None })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Channel, A::Error> {
@@ -484,18 +437,9 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Settings>(&format!(r#"{{"servers":["h"],"tls":{json}}}"#));
         assert_eq!(read("true").unwrap().tls, Tls::default());
         assert_eq!(read("false").unwrap().tls, Tls::off());
-        let pinned = read(&format!(
-            r#"{{"fingerprints":["{}"]}}"#,
-            "AB:".repeat(32).trim_end_matches(':')
-        ))
-        .unwrap();
+        let pinned = read(&format!(r#"{{"fingerprints":["{}"]}}"#, "AB:".repeat(32).trim_end_matches(':'))).unwrap();
         assert_eq!(pinned.tls.fingerprints, [Fingerprint([0xAB; 32])]);
-        assert!(
-            read(r#"{"fingerprint":[]}"#)
-                .unwrap_err()
-                .to_string()
-                .contains("unknown field")
-        );
+        assert!(read(r#"{"fingerprint":[]}"#).unwrap_err().to_string().contains("unknown field"));
     }
 
     #[test]

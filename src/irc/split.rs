@@ -53,11 +53,7 @@ fn cut(line: &str, room: usize) -> usize {
         return fits;
     }
     // One grapheme alone is too long, as only hostile text is: cut between its characters.
-    line.char_indices()
-        .map(|(at, _)| at)
-        .take_while(|at| *at <= room)
-        .last()
-        .unwrap_or(line.len())
+    line.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last().unwrap_or(line.len())
 }
 
 #[cfg(test)]

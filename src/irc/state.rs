@@ -107,10 +107,7 @@ impl State {
     /// The channels we share with somebody.
     pub(super) fn channels_of(&self, nick: &str) -> Vec<String> {
         let key = self.fold(nick);
-        let shared = self
-            .channels
-            .values()
-            .filter(|channel| channel.members.contains_key(&key));
+        let shared = self.channels.values().filter(|channel| channel.members.contains_key(&key));
         shared.map(|channel| channel.name.clone()).collect()
     }
 
@@ -123,10 +120,7 @@ impl State {
         let mut out = Vec::with_capacity(channel.members.len());
         for (key, letters) in &channel.members {
             let Some(person) = self.people.get(key) else { continue };
-            let status = statuses
-                .iter()
-                .filter(|(letter, _)| letters.contains(letter))
-                .map(|(_, symbol)| symbol);
+            let status = statuses.iter().filter(|(letter, _)| letters.contains(letter)).map(|(_, symbol)| symbol);
             out.push(Member {
                 nick: person.nick.clone(),
                 user: person.user.clone(),
@@ -140,19 +134,14 @@ impl State {
 
     /// Whether WHOIS would tell something new about somebody.
     pub(super) fn certificate_unknown(&self, nick: &str) -> bool {
-        self.people
-            .get(&self.fold(nick))
-            .is_none_or(|person| person.cert.is_none())
+        self.people.get(&self.fold(nick)).is_none_or(|person| person.cert.is_none())
     }
 
     /// Who sent a line, with the account the server vouches for: by the tag if `tagged`, else as it told before, if
     /// it tells of every change (`notified`).
     pub(super) fn actor(&self, message: &Message<'_>, tagged: bool, notified: bool) -> Option<Actor> {
         let source = message.source?;
-        let person = self
-            .people
-            .get(&self.fold(source.nick))
-            .filter(|person| same_host(person, &source));
+        let person = self.people.get(&self.fold(source.nick)).filter(|person| same_host(person, &source));
         let account = if tagged {
             message.tags.get("account").map(|account| account.into_owned())
         } else {
@@ -172,11 +161,7 @@ impl State {
 
     /// Takes a line in. `at` is its time as the server tells it.
     pub(super) fn take(&mut self, message: &Message<'_>, at: Option<DateTime<Utc>>) {
-        let source = message.source.unwrap_or(Source {
-            nick: "",
-            user: "",
-            host: "",
-        });
+        let source = message.source.unwrap_or(Source { nick: "", user: "", host: "" });
         match message.command {
             "001" => {
                 self.isupport = ISupport::default();
@@ -190,11 +175,7 @@ impl State {
             "005" => self.take_isupport(message),
             "332" => self.set_topic(message.param(1), message.last()),
             "331" => self.set_topic(message.param(1), ""),
-            "324" => self.set_modes(
-                message.param(1),
-                message.param(2),
-                message.params().get(3..).unwrap_or(&[]),
-            ),
+            "324" => self.set_modes(message.param(1), message.param(2), message.params().get(3..).unwrap_or(&[])),
             "353" => self.named(message.param(2), message.last()),
             "366" => self.names_end(message.param(1)),
             "354" => self.who(message),
@@ -206,11 +187,7 @@ impl State {
             "QUIT" => self.quit(source.nick),
             "NICK" => self.renamed(&source, message.param(0)),
             "MODE" if self.isupport.is_channel(message.param(0)) => {
-                self.set_modes(
-                    message.param(0),
-                    message.param(1),
-                    message.params().get(2..).unwrap_or(&[]),
-                );
+                self.set_modes(message.param(0), message.param(1), message.params().get(2..).unwrap_or(&[]));
             }
             "TOPIC" => self.set_topic(message.param(0), message.param(1)),
             "ACCOUNT" => {
@@ -241,17 +218,11 @@ impl State {
         let casemap = self.casemap();
         let fold = |name: &str| casemap.fold(name);
         let people = std::mem::take(&mut self.people);
-        self.people = people
-            .into_values()
-            .map(|person| (fold(&person.nick), person))
-            .collect();
+        self.people = people.into_values().map(|person| (fold(&person.nick), person)).collect();
         let channels = std::mem::take(&mut self.channels);
         for (_, mut channel) in channels {
             let members = std::mem::take(&mut channel.members);
-            channel.members = members
-                .into_iter()
-                .map(|(nick, letters)| (fold(&nick), letters))
-                .collect();
+            channel.members = members.into_iter().map(|(nick, letters)| (fold(&nick), letters)).collect();
             self.channels.insert(fold(&channel.name), channel);
         }
     }
@@ -277,11 +248,7 @@ impl State {
         let chan = message.param(0);
         if self.is_own(source.nick) {
             self.see_own_mask(source);
-            let channel = Channel {
-                name: chan.to_owned(),
-                joined: at,
-                ..Channel::default()
-            };
+            let channel = Channel { name: chan.to_owned(), joined: at, ..Channel::default() };
             self.channels.insert(self.fold(chan), channel);
         }
         // Extended JOIN says the account; a plain one leaves it to a tag.
@@ -331,12 +298,7 @@ impl State {
             let symbols = &name[..name.len() - bare.len()];
             let letters: Vec<char> = symbols
                 .chars()
-                .filter_map(|c| {
-                    statuses
-                        .iter()
-                        .find(|(_, symbol)| *symbol == c)
-                        .map(|(letter, _)| *letter)
-                })
+                .filter_map(|c| statuses.iter().find(|(_, symbol)| *symbol == c).map(|(letter, _)| *letter))
                 .collect();
             self.add_member(chan, &Source::parse(bare), &letters);
         }
@@ -367,12 +329,7 @@ impl State {
 
     /// 276: `has client certificate fingerprint HEX`.
     fn certificate(&mut self, nick: &str, text: &str) {
-        let hex = text
-            .rsplit(' ')
-            .next()
-            .unwrap_or("")
-            .replace(':', "")
-            .to_ascii_lowercase();
+        let hex = text.rsplit(' ').next().unwrap_or("").replace(':', "").to_ascii_lowercase();
         if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             self.with_person(nick, |person| person.cert = Some(hex));
         }
@@ -419,14 +376,7 @@ impl State {
         let statuses = self.isupport.statuses();
         let key = self.fold(chan);
         let casemap = self.casemap();
-        let lists = self
-            .isupport
-            .get("CHANMODES")
-            .unwrap_or("b")
-            .split(',')
-            .next()
-            .unwrap_or("")
-            .to_owned();
+        let lists = self.isupport.get("CHANMODES").unwrap_or("b").split(',').next().unwrap_or("").to_owned();
         let Some(channel) = self.channels.get_mut(&key) else {
             return;
         };
@@ -471,19 +421,14 @@ impl State {
 
     fn forget_strangers(&mut self) {
         let channels = &self.channels;
-        self.people
-            .retain(|key, _| channels.values().any(|channel| channel.members.contains_key(key)));
+        self.people.retain(|key, _| channels.values().any(|channel| channel.members.contains_key(key)));
     }
 }
 
 impl Channel {
     /// The modes as in `+ntk`.
     pub(super) fn modes(&self) -> String {
-        if self.modes.is_empty() {
-            String::new()
-        } else {
-            format!("+{}", self.modes.iter().collect::<String>())
-        }
+        if self.modes.is_empty() { String::new() } else { format!("+{}", self.modes.iter().collect::<String>()) }
     }
 }
 
@@ -522,22 +467,12 @@ mod tests {
     }
 
     fn members(state: &State) -> Vec<String> {
-        let show = |member: Member| {
-            format!(
-                "{}{}={}",
-                member.status,
-                member.nick,
-                member.account.unwrap_or_default()
-            )
-        };
+        let show = |member: Member| format!("{}{}={}", member.status, member.nick, member.account.unwrap_or_default());
         state.members("#ops").into_iter().map(show).collect()
     }
 
     fn account(state: &State, line: &str, tagged: bool) -> Option<String> {
-        state
-            .actor(&Message::parse(line).unwrap(), tagged, true)
-            .unwrap()
-            .account
+        state.actor(&Message::parse(line).unwrap(), tagged, true).unwrap().account
     }
 
     #[test]
@@ -550,14 +485,7 @@ mod tests {
             ":bob!b@h NICK Robert",
         ]);
         assert_eq!(members(&state), ["+alice=", "carol=carol", "chief=", "+Robert="]);
-        take(
-            &mut state,
-            &[
-                ":alice!a@h PART #ops",
-                ":s KICK #ops carol :out",
-                ":robert!b@h QUIT :bye",
-            ],
-        );
+        take(&mut state, &[":alice!a@h PART #ops", ":s KICK #ops carol :out", ":robert!b@h QUIT :bye"]);
         assert_eq!(members(&state), ["chief="]);
         assert!(state.people.keys().eq(["chief"]));
     }
@@ -573,28 +501,13 @@ mod tests {
     #[test]
     fn an_account_is_believed_only_while_the_server_vouches_for_it() {
         let mut state = state(&[":alice!a@h JOIN #ops alice :Alice"]);
-        assert_eq!(
-            account(&state, ":alice!a@h PRIVMSG #ops :hi", false).as_deref(),
-            Some("alice")
-        );
-        assert_eq!(
-            account(&state, ":alice!a@h PRIVMSG #ops :hi", true),
-            None,
-            "the tag is missing: logged out"
-        );
-        assert_eq!(
-            account(&state, ":alice!evil@h2 PRIVMSG #ops :hi", false),
-            None,
-            "another person with the nick"
-        );
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", false).as_deref(), Some("alice"));
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", true), None, "the tag is missing: logged out");
+        assert_eq!(account(&state, ":alice!evil@h2 PRIVMSG #ops :hi", false), None, "another person with the nick");
         take(&mut state, &[":alice!a@h ACCOUNT *"]);
         assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", false), None);
         take(&mut state, &[":alice!a@h ACCOUNT alice", ":alice!a@h PART #ops"]);
-        assert_eq!(
-            account(&state, ":alice!a@h PRIVMSG chief :hi", false),
-            None,
-            "no shared channel, no news of her"
-        );
+        assert_eq!(account(&state, ":alice!a@h PRIVMSG chief :hi", false), None, "no shared channel, no news of her");
     }
 
     #[test]
@@ -611,26 +524,16 @@ mod tests {
             ],
         );
         assert_eq!(members(&state), ["bob=bobby", "chief=", "robo="]);
-        let bob = state
-            .actor(&Message::parse(":bob!b@h PRIVMSG #ops :x").unwrap(), false, true)
-            .unwrap();
+        let bob = state.actor(&Message::parse(":bob!b@h PRIVMSG #ops :x").unwrap(), false, true).unwrap();
         assert_eq!(bob.cert, Some(fingerprint.to_lowercase()));
-        let robo = state
-            .actor(&Message::parse(":robo!r@h PRIVMSG #ops :x").unwrap(), false, true)
-            .unwrap();
+        let robo = state.actor(&Message::parse(":robo!r@h PRIVMSG #ops :x").unwrap(), false, true).unwrap();
         assert!(robo.bot && robo.account.is_none());
     }
 
     #[test]
     fn our_own_nick_and_host_are_followed() {
-        let mut state = state(&[
-            ":chief!chief@host.test NICK boss",
-            ":boss!chief@host.test CHGHOST c cloak.test",
-        ]);
-        assert_eq!(
-            (state.nick.as_str(), state.mask.clone().unwrap().1.as_str()),
-            ("boss", "cloak.test")
-        );
+        let mut state = state(&[":chief!chief@host.test NICK boss", ":boss!chief@host.test CHGHOST c cloak.test"]);
+        assert_eq!((state.nick.as_str(), state.mask.clone().unwrap().1.as_str()), ("boss", "cloak.test"));
         take(&mut state, &[":s 396 boss other.test :is now your displayed host"]);
         assert_eq!(state.mask.unwrap(), ("c".to_owned(), "other.test".to_owned()));
     }

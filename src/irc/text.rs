@@ -7,12 +7,7 @@ const CTCP: char = '\u{1}';
 
 /// The words without bold, colours and the like. <https://modern.ircdocs.horse/formatting>
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let is_code = |c: char| {
-        matches!(
-            c,
-            '\u{2}' | '\u{1d}' | '\u{1f}' | '\u{1e}' | '\u{11}' | '\u{16}' | '\u{f}'
-        )
-    };
+    let is_code = |c: char| matches!(c, '\u{2}' | '\u{1d}' | '\u{1f}' | '\u{1e}' | '\u{11}' | '\u{16}' | '\u{f}');
     if !text.contains(|c| is_code(c) || matches!(c, '\u{3}' | '\u{4}')) {
         return Cow::Borrowed(text);
     }
@@ -40,11 +35,7 @@ pub fn ctcp(text: &str) -> Option<(String, &str)> {
 
 /// Words as a CTCP.
 pub fn as_ctcp(keyword: &str, text: &str) -> String {
-    if text.is_empty() {
-        format!("{CTCP}{keyword}{CTCP}")
-    } else {
-        format!("{CTCP}{keyword} {text}{CTCP}")
-    }
+    if text.is_empty() { format!("{CTCP}{keyword}{CTCP}") } else { format!("{CTCP}{keyword} {text}{CTCP}") }
 }
 
 /// What follows a colour code: up to `width` digits, and the same again after a comma.
@@ -66,10 +57,7 @@ mod tests {
 
     #[test]
     fn colours_go_and_digits_that_are_text_stay() {
-        assert_eq!(
-            plain("\u{3}04,12red\u{3} \u{2}bold\u{2} \u{4}ff0000hex \u{3}123"),
-            "red bold hex 3"
-        );
+        assert_eq!(plain("\u{3}04,12red\u{3} \u{2}bold\u{2} \u{4}ff0000hex \u{3}123"), "red bold hex 3");
         assert_eq!(plain("\u{3}4,text \u{3},5 \u{16}\u{1f}x\u{f}"), ",text ,5 x");
         assert!(matches!(plain("nothing"), Cow::Borrowed(_)));
     }

@@ -36,20 +36,11 @@ pub enum TlsFault {
 pub(super) fn client_config(settings: &Tls) -> Result<ClientConfig, TlsFault> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let by_eye = |trust| {
-        Arc::new(Peer {
-            trust,
-            provider: Arc::clone(&provider),
-        })
-    };
+    let by_eye = |trust| Arc::new(Peer { trust, provider: Arc::clone(&provider) });
     let builder = if !settings.fingerprints.is_empty() {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(by_eye(Trust::Pinned(settings.fingerprints.clone())))
+        builder.dangerous().with_custom_certificate_verifier(by_eye(Trust::Pinned(settings.fingerprints.clone())))
     } else if !settings.verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(by_eye(Trust::Anybody))
+        builder.dangerous().with_custom_certificate_verifier(by_eye(Trust::Anybody))
     } else {
         let roots = Arc::new(roots(settings.ca.as_deref())?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
@@ -78,30 +69,18 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsFault> {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    if store.is_empty() {
-        Err(TlsFault::NoRoots)
-    } else {
-        Ok(store)
-    }
+    if store.is_empty() { Err(TlsFault::NoRoots) } else { Ok(store) }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|fault| file_fault(path, fault))?
-        .collect();
+    let certs: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|fault| file_fault(path, fault))?.collect();
     let certs = certs.map_err(|fault| file_fault(path, fault))?;
-    if certs.is_empty() {
-        Err(file_fault(path, "it holds no certificate"))
-    } else {
-        Ok(certs)
-    }
+    if certs.is_empty() { Err(file_fault(path, "it holds no certificate")) } else { Ok(certs) }
 }
 
 fn file_fault(path: &Path, reason: impl ToString) -> TlsFault {
-    TlsFault::File {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
+    TlsFault::File { path: path.to_owned(), reason: reason.to_string() }
 }
 
 /// Trust that does not come from authorities.

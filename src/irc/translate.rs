@@ -52,9 +52,7 @@ pub(super) fn translate(message: &Message<'_>, context: &Context<'_>) -> Option<
     if events.is_empty() {
         return None;
     }
-    Some(Parcel {
-        events: events.into_iter().map(Event::new).collect(),
-    })
+    Some(Parcel { events: events.into_iter().map(Event::new).collect() })
 }
 
 /// An event of these kinds with what every line has.
@@ -71,10 +69,7 @@ fn raw(message: &Message<'_>, context: &Context<'_>) -> EventData {
     event.text = message.params().join(" ");
     event.fields = vec![
         ("keyword", Value::from(message.command.to_ascii_uppercase())),
-        (
-            "from",
-            Value::from(context.actor.as_ref().map(from).unwrap_or_default()),
-        ),
+        ("from", Value::from(context.actor.as_ref().map(from).unwrap_or_default())),
     ];
     tag(&mut event, message);
     event
@@ -82,19 +77,11 @@ fn raw(message: &Message<'_>, context: &Context<'_>) -> EventData {
 
 /// `nick!user@host`, or a server's name.
 fn from(actor: &Actor) -> String {
-    if actor.host.is_empty() {
-        actor.nick.clone()
-    } else {
-        actor.source()
-    }
+    if actor.host.is_empty() { actor.nick.clone() } else { actor.source() }
 }
 
 fn tag(event: &mut EventData, message: &Message<'_>) {
-    event.tags = message
-        .tags
-        .iter()
-        .map(|(key, value)| (key.to_owned(), value.into_owned()))
-        .collect();
+    event.tags = message.tags.iter().map(|(key, value)| (key.to_owned(), value.into_owned())).collect();
 }
 
 /// Words: a command, or a CTCP. Our own, echoed, are nobody's.
@@ -105,11 +92,8 @@ fn said(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
         Some((keyword, words)) => ctcp(Kind::Ctcp, &keyword, words, target, context),
         None => {
             let chan = context.state.isupport.channel_of(target);
-            let kinds: &'static [Kind] = if chan.is_some() {
-                &[Kind::Pubm, Kind::Pub]
-            } else {
-                &[Kind::Msgm, Kind::Msg]
-            };
+            let kinds: &'static [Kind] =
+                if chan.is_some() { &[Kind::Pubm, Kind::Pub] } else { &[Kind::Msgm, Kind::Msg] };
             let mut event = event(kinds, context);
             event.chan = chan.map(Arc::from);
             event.text = text::plain(body).into_owned();
@@ -122,10 +106,7 @@ fn said(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
 
 /// A notice: never a command, and a server's own are nobody's.
 fn noticed(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
-    context
-        .actor
-        .as_ref()
-        .filter(|actor| !actor.own && !actor.host.is_empty())?;
+    context.actor.as_ref().filter(|actor| !actor.own && !actor.host.is_empty())?;
     let (target, body) = (message.param(0), message.param(1));
     let mut event = match text::ctcp(body) {
         Some((keyword, words)) => ctcp(Kind::Ctcr, &keyword, words, target, context),
@@ -142,11 +123,7 @@ fn noticed(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
 }
 
 fn ctcp(kind: Kind, keyword: &str, words: &str, target: &str, context: &Context<'_>) -> EventData {
-    let kinds: &'static [Kind] = if kind == Kind::Ctcp {
-        &[Kind::Ctcp]
-    } else {
-        &[Kind::Ctcr]
-    };
+    let kinds: &'static [Kind] = if kind == Kind::Ctcp { &[Kind::Ctcp] } else { &[Kind::Ctcr] };
     let mut event = event(kinds, context);
     event.chan = context.state.isupport.channel_of(target).map(Arc::from);
     event.text = text::plain(words).into_owned();
@@ -176,10 +153,7 @@ fn everywhere(kind: Kind, words: &str, fields: &[(&'static str, &str)], context:
     let mut events = Vec::new();
     for chan in context.state.channels_of(&actor.nick) {
         let mut event = in_channel(kind, &chan, words, context);
-        event.fields = fields
-            .iter()
-            .map(|(name, value)| (*name, Value::from(*value)))
-            .collect();
+        event.fields = fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
         events.push(event);
     }
     events
@@ -191,17 +165,12 @@ fn modes(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
     if !context.state.isupport.is_channel(chan) {
         return Vec::new();
     }
-    let changes = context
-        .state
-        .isupport
-        .modes(message.param(1), message.params().get(2..).unwrap_or(&[]));
+    let changes = context.state.isupport.modes(message.param(1), message.params().get(2..).unwrap_or(&[]));
     let mut events = Vec::new();
     for change in changes {
         let mut event = in_channel(Kind::Mode, chan, "", context);
-        event.fields = vec![
-            ("mode", Value::from(change.name())),
-            ("target", Value::from(change.param.unwrap_or_default())),
-        ];
+        event.fields =
+            vec![("mode", Value::from(change.name())), ("target", Value::from(change.param.unwrap_or_default()))];
         events.push(event);
     }
     events
@@ -226,14 +195,7 @@ mod tests {
         let message = Message::parse(line).unwrap();
         let network = Arc::from("test");
         let actor = state.actor(&message, true, true);
-        let context = Context {
-            network: &network,
-            state: &state,
-            at: DateTime::UNIX_EPOCH,
-            actor,
-            raw,
-            old,
-        };
+        let context = Context { network: &network, state: &state, at: DateTime::UNIX_EPOCH, actor, raw, old };
         translate(&message, &context).map_or(Vec::new(), |parcel| parcel.events)
     }
 
@@ -267,10 +229,7 @@ mod tests {
     #[test]
     fn raw_comes_first_and_of_old_lines_too() {
         let both = events(":alice!a@h PRIVMSG #ops :hi", true, false);
-        assert_eq!(
-            both.iter().map(|event| event.kinds[0]).collect::<Vec<_>>(),
-            [Kind::Rawt, Kind::Pubm]
-        );
+        assert_eq!(both.iter().map(|event| event.kinds[0]).collect::<Vec<_>>(), [Kind::Rawt, Kind::Pubm]);
         assert_eq!(both[0].text(), "#ops hi");
         assert_eq!(both[0].field("from"), Some(&Value::from("alice!a@h")));
         assert_eq!(events(":alice!a@h PRIVMSG #ops :hi", true, true).len(), 1);
@@ -279,10 +238,7 @@ mod tests {
     #[test]
     fn a_quit_and_a_nick_happen_in_every_shared_channel() {
         let quits = events(":alice!a@h QUIT :bye", false, false);
-        assert_eq!(
-            quits.iter().map(|event| event.chan().unwrap()).collect::<Vec<_>>(),
-            ["#dev", "#ops"]
-        );
+        assert_eq!(quits.iter().map(|event| event.chan().unwrap()).collect::<Vec<_>>(), ["#dev", "#ops"]);
         let nicks = events(":alice!a@h NICK alicia", false, false);
         assert_eq!(nicks[0].field("newnick"), Some(&Value::from("alicia")));
         assert!(events(":stranger!a@h QUIT :bye", false, false).is_empty());
@@ -291,20 +247,14 @@ mod tests {
     #[test]
     fn each_mode_a_kick_and_a_ctcp_have_their_fields() {
         let modes = events(":alice!a@h MODE #ops +o-v bob carol", false, false);
-        let told: Vec<_> = modes
-            .iter()
-            .map(|event| (event.field("mode"), event.field("target")))
-            .collect();
+        let told: Vec<_> = modes.iter().map(|event| (event.field("mode"), event.field("target"))).collect();
         let value = |text: &str| Value::from(text);
         assert_eq!(told[0], (Some(&value("+o")), Some(&value("bob"))));
         assert_eq!(told[1], (Some(&value("-v")), Some(&value("carol"))));
         let kick = one(":alice!a@h KICK #ops bob :out");
         assert_eq!((kick.text(), kick.field("target")), ("out", Some(&value("bob"))));
         let act = one(":alice!a@h PRIVMSG #ops :\u{1}ACTION waves\u{1}");
-        assert_eq!(
-            (act.kind(), act.text(), act.field("keyword")),
-            (Kind::Ctcp, "waves", Some(&value("ACTION")))
-        );
+        assert_eq!((act.kind(), act.text(), act.field("keyword")), (Kind::Ctcp, "waves", Some(&value("ACTION"))));
         assert_eq!(one(":alice!a@h NOTICE chief :\u{1}VERSION x\u{1}").kind(), Kind::Ctcr);
         assert!(events(":alice!a@h MODE chief +i", false, false).is_empty());
     }

@@ -79,11 +79,8 @@ pub(super) fn table(lua: &Lua, event: &Event) -> mlua::Result<Table> {
 
 /// The event behind a table; `method` is who asks.
 pub(super) fn of(ev: &Table, method: &str) -> mlua::Result<Event> {
-    let missing = || {
-        mlua::Error::runtime(format!(
-            "call ev:{method}(...) with a colon, on the event the handler was given"
-        ))
-    };
+    let missing =
+        || mlua::Error::runtime(format!("call ev:{method}(...) with a colon, on the event the handler was given"));
     let behind: AnyUserData = ev.raw_get(SELF).map_err(|_| missing())?;
     let event = behind.borrow::<EventRef>().map_err(|_| missing())?;
     Ok(event.0.clone())

@@ -26,21 +26,14 @@ pub(super) struct LuaHandler {
 
 impl LuaHandler {
     pub(super) fn new(vm: &Arc<Vm>, entry: Entry) -> LuaHandler {
-        LuaHandler {
-            entry,
-            jobs: vm.jobs.upgrade(),
-        }
+        LuaHandler { entry, jobs: vm.jobs.upgrade() }
     }
 }
 
 impl Handler for LuaHandler {
     fn call(&self, event: Event) -> Future<HandlerResult> {
         let (answer, answered) = oneshot::channel();
-        let job = Job::Call {
-            entry: self.entry.clone(),
-            event,
-            answer,
-        };
+        let job = Job::Call { entry: self.entry.clone(), event, answer };
         let jobs = self.jobs.clone();
         // Handed over here and now if there is room, so that calls begin in the order of events.
         let waiting = match jobs {

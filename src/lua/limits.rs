@@ -77,8 +77,7 @@ impl Limits {
             let began = Duration::from_nanos(self.slice_began.load(Ordering::Relaxed));
             if self.born.elapsed().saturating_sub(began) > self.slice {
                 // So that the next tick looks again.
-                self.ticks
-                    .store(ticks + LOOK_EVERY - 1 - ticks % LOOK_EVERY, Ordering::Relaxed);
+                self.ticks.store(ticks + LOOK_EVERY - 1 - ticks % LOOK_EVERY, Ordering::Relaxed);
                 return Some(Beyond::Slice(self.slice));
             }
         }
@@ -91,8 +90,7 @@ impl Limits {
     }
 
     fn begin(&self, used: u64) {
-        self.slice_began
-            .store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.slice_began.store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.ticks.store(used, Ordering::Relaxed);
     }
 
@@ -104,10 +102,8 @@ impl Limits {
 /// Where the script is: `deploy.lua:12: `.
 fn place(lua: &Lua) -> String {
     let at = |level| {
-        lua.inspect_stack(level, |debug| {
-            Some((debug.source().short_src?.into_owned(), debug.current_line()?))
-        })
-        .flatten()
+        lua.inspect_stack(level, |debug| Some((debug.source().short_src?.into_owned(), debug.current_line()?)))
+            .flatten()
     };
     let found = (0..4).find_map(at);
     found.map(|(file, line)| format!("{file}:{line}: ")).unwrap_or_default()
@@ -122,11 +118,7 @@ pub(super) struct Limited<F> {
 
 impl<F> Limited<F> {
     pub(super) fn new(inner: F, limits: &Arc<Limits>) -> Limited<F> {
-        Limited {
-            inner,
-            limits: Arc::clone(limits),
-            used: 0,
-        }
+        Limited { inner, limits: Arc::clone(limits), used: 0 }
     }
 }
 

@@ -48,16 +48,9 @@ pub struct LoadError {
 /// What a script's task is asked.
 pub(super) enum Job {
     /// Call a handler.
-    Call {
-        entry: Entry,
-        event: Event,
-        answer: oneshot::Sender<HandlerResult>,
-    },
+    Call { entry: Entry, event: Event, answer: oneshot::Sender<HandlerResult> },
     /// Run what is to run once the script is loaded.
-    Begin {
-        carried: Option<Value>,
-        answer: oneshot::Sender<Result<(), String>>,
-    },
+    Begin { carried: Option<Value>, answer: oneshot::Sender<Result<(), String>> },
     /// Run what is to run before it goes, and give what the next version is to have.
     Unload { answer: oneshot::Sender<Option<Value>> },
 }
@@ -121,10 +114,7 @@ impl Script {
     /// Loads a file: a new VM, its top level run, its binds checked. Nothing has happened outside of it yet.
     pub async fn load(path: &Path, services: &Services, placement: Placement) -> Result<Loaded, LoadError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let refused = |message: String| LoadError {
-            script: name.clone(),
-            message,
-        };
+        let refused = |message: String| LoadError { script: name.clone(), message };
         let source = read_source(path).map_err(|fault| refused(fault.to_string()))?;
         let (jobs, from) = mpsc::channel(JOBS);
         let vm = Vm::new(&name, services, jobs.downgrade());
@@ -154,16 +144,7 @@ impl Script {
         }
         let gone = || refused("the script's thread ended while it was loaded".to_owned());
         let (vm, limits, binds) = loaded.await.map_err(|_| gone())?.map_err(refused)?;
-        let script = Script {
-            path: path.to_owned(),
-            vm,
-            limits,
-            meters,
-            jobs,
-            ended,
-            binds: binds.len(),
-            name,
-        };
+        let script = Script { path: path.to_owned(), vm, limits, meters, jobs, ended, binds: binds.len(), name };
         Ok(Loaded { script, binds })
     }
 
@@ -174,10 +155,7 @@ impl Script {
 
     /// Runs its `bot.on_load` functions, with what the version before left for it in `bot.carried`.
     pub async fn begin(&self, carried: Option<Value>) -> Result<(), LoadError> {
-        let refused = |message: &str| LoadError {
-            script: self.name.clone(),
-            message: message.to_owned(),
-        };
+        let refused = |message: &str| LoadError { script: self.name.clone(), message: message.to_owned() };
         let (answer, answered) = oneshot::channel();
         if self.jobs.send(Job::Begin { carried, answer }).await.is_err() {
             return Err(refused("the script has ended"));
@@ -193,11 +171,7 @@ impl Script {
     pub fn bound(&self, ids: Vec<BindId>) {
         let mut declared = self.vm.declared();
         let mut ids = ids.into_iter();
-        let given = declared
-            .binds
-            .iter()
-            .map(|bind| bind.as_ref().and_then(|_| ids.next()))
-            .collect();
+        let given = declared.binds.iter().map(|bind| bind.as_ref().and_then(|_| ids.next())).collect();
         declared.ids = given;
         declared.binds.clear();
     }
@@ -211,14 +185,7 @@ impl Script {
 
     /// Lets it finish what was begun, at most for `grace`, and ends it.
     pub async fn stop(self, grace: Duration) {
-        let Script {
-            name,
-            jobs,
-            mut ended,
-            limits,
-            vm,
-            ..
-        } = self;
+        let Script { name, jobs, mut ended, limits, vm, .. } = self;
         // The binds that are gone hold the other senders; when the last call is over, the script ends by itself.
         drop(jobs);
         vm.declared().binds.clear();
@@ -246,9 +213,7 @@ impl Script {
 fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The thread is waited for through `ended`.
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || runtime.block_on(task))?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(task))?;
     Ok(())
 }
 
@@ -256,19 +221,12 @@ fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) -> s
 async fn prepare(vm: Arc<Vm>, source: String) -> Result<Ready, String> {
     let said = |fault: mlua::Error| told(&fault);
     let (lua, limits) = vm.state().map_err(said)?;
-    let chunk = lua
-        .load(source)
-        .set_name(format!("={}", vm.name))
-        .into_function()
-        .map_err(said)?;
+    let chunk = lua.load(source).set_name(format!("={}", vm.name)).into_function().map_err(said)?;
     let top = Limited::new(Box::pin(chunk.call_async::<()>(())), &limits);
     match tokio::time::timeout(vm.services.settings.load, top).await {
         Ok(done) => done.map_err(said)?,
         Err(_elapsed) => {
-            return Err(format!(
-                "its top level took longer than {:?}",
-                vm.services.settings.load
-            ));
+            return Err(format!("its top level took longer than {:?}", vm.services.settings.load));
         }
     }
     vm.loading.store(false, Ordering::Relaxed);
@@ -315,18 +273,11 @@ fn tidy_memory(lua: &Lua, vm: &Arc<Vm>, meters: &Meters) {
 fn start(lua: &Lua, vm: &Arc<Vm>, limits: &Arc<Limits>, job: Job) -> Running {
     let (lua, vm, limits) = (lua.clone(), Arc::clone(vm), Arc::clone(limits));
     match job {
-        Job::Call {
-            entry,
-            event,
-            mut answer,
-        } => Box::pin(async move {
+        Job::Call { entry, event, mut answer } => Box::pin(async move {
             vm.calls.fetch_add(1, Ordering::Relaxed);
             let network = Arc::clone(&event.network);
-            let call = On {
-                vm: Arc::clone(&vm),
-                network,
-                call: Limited::new(Box::pin(call(&lua, entry, event)), &limits),
-            };
+            let call =
+                On { vm: Arc::clone(&vm), network, call: Limited::new(Box::pin(call(&lua, entry, event)), &limits) };
             let result = tokio::select! {
                 biased;
                 result = call => result,
@@ -377,9 +328,7 @@ async fn begin(lua: &Lua, vm: &Arc<Vm>, limits: &Arc<Limits>, carried: Option<Va
     }
     let hooks: Vec<Function> = vm.declared().on_load.clone();
     for hook in hooks {
-        Limited::new(Box::pin(hook.call_async::<()>(())), limits)
-            .await
-            .map_err(said)?;
+        Limited::new(Box::pin(hook.call_async::<()>(())), limits).await.map_err(said)?;
     }
     Ok(())
 }
@@ -411,12 +360,7 @@ pub(super) fn told(fault: &mlua::Error) -> String {
         mlua::Error::CallbackError { traceback, .. } => position(traceback),
         _ => None,
     };
-    let text = text
-        .split("\nstack traceback")
-        .next()
-        .unwrap_or(&text)
-        .trim()
-        .to_owned();
+    let text = text.split("\nstack traceback").next().unwrap_or(&text).trim().to_owned();
     match line {
         Some(line) if !text.contains(&line) => format!("{line}: {text}"),
         _ => text,

@@ -97,11 +97,7 @@ struct Plan {
 
 /// Runs the cases of a test file in which `filter` occurs in the name. Call it under a paused clock.
 pub async fn run_file(path: &Path, filter: &str, bench: Arc<dyn Bench>) -> Vec<CaseResult> {
-    let result = |name: &str, failure| CaseResult {
-        file: path.to_owned(),
-        name: name.to_owned(),
-        failure,
-    };
+    let result = |name: &str, failure| CaseResult { file: path.to_owned(), name: name.to_owned(), failure };
     let plan = Arc::<Mutex<Plan>>::default();
     let (lua, limits) = match prepare(path, &plan, bench) {
         Ok(ready) => ready,
@@ -109,10 +105,7 @@ pub async fn run_file(path: &Path, filter: &str, bench: Arc<dyn Bench>) -> Vec<C
     };
     let cases = std::mem::take(&mut lock(&plan).cases);
     if cases.is_empty() {
-        return vec![result(
-            "(loading)",
-            Some("the file has no t.case(name, function)".to_owned()),
-        )];
+        return vec![result("(loading)", Some("the file has no t.case(name, function)".to_owned()))];
     }
     let mut results = Vec::new();
     for (name, case) in cases.into_iter().filter(|(name, _)| name.contains(filter)) {
@@ -140,9 +133,7 @@ fn prepare(path: &Path, plan: &Arc<Mutex<Plan>>, bench: Arc<dyn Bench>) -> Resul
         if name == "test" {
             return Ok(module.clone());
         }
-        Err(mlua::Error::runtime(format!(
-            "require {name:?}: a test has \"test\" only"
-        )))
+        Err(mlua::Error::runtime(format!("require {name:?}: a test has \"test\" only")))
     });
     globals.set("require", require.map_err(said)?).map_err(said)?;
     lua.sandbox(true).map_err(said)?;
@@ -176,10 +167,7 @@ fn module(lua: &Lua, plan: &Arc<Mutex<Plan>>, bench: Arc<dyn Bench>, folder: Pat
                     mlua::Error::runtime("t.bot needs a script, as in t.bot{ script = \"deploy.lua\" }")
                 })?;
                 let at = at.map(|at| moment(&at)).transpose()?;
-                let started = bench
-                    .start(&folder.join(script), at)
-                    .await
-                    .map_err(mlua::Error::runtime)?;
+                let started = bench.start(&folder.join(script), at).await.map_err(mlua::Error::runtime)?;
                 lock(&plan).benches.push(Arc::clone(&started));
                 Ok(TestBot(started))
             }
@@ -231,18 +219,12 @@ impl UserData for TestBot {
             };
             options.done()?;
             this.0.person(&nick, person).await.map_err(mlua::Error::runtime)?;
-            Ok(TestUser {
-                bench: Arc::clone(&this.0),
-                nick,
-            })
+            Ok(TestUser { bench: Arc::clone(&this.0), nick })
         });
         methods.add_async_method(
             "expect",
             |_, this, (target, text, within): (String, String, Option<mlua::Value>)| async move {
-                let within = within
-                    .map(|time| value::duration("expect", &time))
-                    .transpose()?
-                    .unwrap_or(PATIENCE);
+                let within = within.map(|time| value::duration("expect", &time)).transpose()?.unwrap_or(PATIENCE);
                 let heard = this.0.expect(target.clone(), text.clone(), within).await;
                 heard.map_err(|all| {
                     mlua::Error::runtime(format!("{target} did not hear {text:?}. The bot said:\n{all}"))
@@ -252,14 +234,12 @@ impl UserData for TestBot {
         methods.add_async_method(
             "expect_silence",
             |_, this, (target, within): (String, Option<mlua::Value>)| async move {
-                let within = within
-                    .map(|time| value::duration("expect_silence", &time))
-                    .transpose()?
-                    .unwrap_or(PATIENCE);
+                let within =
+                    within.map(|time| value::duration("expect_silence", &time)).transpose()?.unwrap_or(PATIENCE);
                 match this.0.expect(target.clone(), String::new(), within).await {
-                    Ok(line) => Err(mlua::Error::runtime(format!(
-                        "{target} should have heard nothing but heard {line:?}"
-                    ))),
+                    Ok(line) => {
+                        Err(mlua::Error::runtime(format!("{target} should have heard nothing but heard {line:?}")))
+                    }
                     Err(_) => Ok(()),
                 }
             },
@@ -285,15 +265,10 @@ fn add_events<M: UserDataMethods<TestBot>>(methods: &mut M) {
         Ok(())
     });
     methods.add_async_method("kill_connection", |_, this, ()| async move {
-        if this.0.kill_connection().await {
-            Ok(())
-        } else {
-            Err(mlua::Error::runtime("the bot did not come back"))
-        }
+        if this.0.kill_connection().await { Ok(()) } else { Err(mlua::Error::runtime("the bot did not come back")) }
     });
-    methods.add_async_method("reload", |_, this, ()| async move {
-        this.0.reload().await.map_err(mlua::Error::runtime)
-    });
+    methods
+        .add_async_method("reload", |_, this, ()| async move { this.0.reload().await.map_err(mlua::Error::runtime) });
     methods.add_method("transcript", |_, this, ()| Ok(this.0.transcript()));
 }
 
@@ -309,14 +284,7 @@ fn add_stubs<M: UserDataMethods<TestBot>>(methods: &mut M) {
         }
         options.done()?;
         let body = body.unwrap_or_default().into_bytes();
-        this.0.http_stub(
-            request,
-            Response {
-                status: status.unwrap_or(200),
-                headers: Vec::new(),
-                body,
-            },
-        );
+        this.0.http_stub(request, Response { status: status.unwrap_or(200), headers: Vec::new(), body });
         Ok(())
     });
     methods.add_method("sh_stub", |_, this, (command, output): (String, Table)| {
@@ -341,21 +309,14 @@ impl UserData for TestUser {
         methods.add_async_function("says", |_, (this, target, text): (AnyUserData, String, String)| {
             does(this, Deed::Says(target, text))
         });
-        methods.add_async_function("joins", |_, (this, chan): (AnyUserData, String)| {
-            does(this, Deed::Joins(chan))
+        methods.add_async_function("joins", |_, (this, chan): (AnyUserData, String)| does(this, Deed::Joins(chan)));
+        methods.add_async_function("parts", |_, (this, chan, words): (AnyUserData, String, Option<String>)| {
+            does(this, Deed::Parts(chan, words.unwrap_or_default()))
         });
-        methods.add_async_function(
-            "parts",
-            |_, (this, chan, words): (AnyUserData, String, Option<String>)| {
-                does(this, Deed::Parts(chan, words.unwrap_or_default()))
-            },
-        );
         methods.add_async_function("quits", |_, (this, words): (AnyUserData, Option<String>)| {
             does(this, Deed::Quits(words.unwrap_or_default()))
         });
-        methods.add_async_function("sends", |_, (this, line): (AnyUserData, String)| {
-            does(this, Deed::Sends(line))
-        });
+        methods.add_async_function("sends", |_, (this, line): (AnyUserData, String)| does(this, Deed::Sends(line)));
     }
 }
 

@@ -29,9 +29,9 @@ pub(super) fn outcome(lua: &Lua, value: mlua::Value) -> Result<Outcome, String> 
     match value {
         mlua::Value::Nil => Ok(Outcome::Nothing),
         mlua::Value::String(text) => Ok(Outcome::Reply(vec![text.to_string_lossy()])),
-        mlua::Value::Integer(_) | mlua::Value::Number(_) => Ok(Outcome::Reply(vec![
-            text(lua, "return", value).map_err(|fault| fault.to_string())?,
-        ])),
+        mlua::Value::Integer(_) | mlua::Value::Number(_) => {
+            Ok(Outcome::Reply(vec![text(lua, "return", value).map_err(|fault| fault.to_string())?]))
+        }
         mlua::Value::UserData(sign) => match sign.borrow::<Sign>().map(|sign| *sign) {
             Ok(Sign::Stop) => Ok(Outcome::Stop),
             Ok(Sign::Pass) => Ok(Outcome::Pass),
@@ -69,10 +69,7 @@ pub(super) fn text(lua: &Lua, what: &str, value: mlua::Value) -> mlua::Result<St
             let text = lua.coerce_string(value)?;
             Ok(text.map(|text| text.to_string_lossy()).unwrap_or_default())
         }
-        other => Err(mlua::Error::runtime(format!(
-            "{what} takes a string, not a {}",
-            other.type_name()
-        ))),
+        other => Err(mlua::Error::runtime(format!("{what} takes a string, not a {}", other.type_name()))),
     }
 }
 
@@ -91,8 +88,7 @@ pub(super) fn duration(what: &str, value: &mlua::Value) -> mlua::Result<Duration
 
 /// A value as JSON.
 pub(super) fn json(lua: &Lua, what: &str, value: mlua::Value) -> mlua::Result<Value> {
-    lua.from_value(value)
-        .map_err(|fault| mlua::Error::runtime(format!("{what} cannot be kept as JSON: {fault}")))
+    lua.from_value(value).map_err(|fault| mlua::Error::runtime(format!("{what} cannot be kept as JSON: {fault}")))
 }
 
 /// JSON as a value.
@@ -110,11 +106,7 @@ pub(super) struct Options {
 impl Options {
     /// The options of a call.
     pub(super) fn new(what: &'static str, table: Option<Table>) -> Options {
-        Options {
-            what,
-            table,
-            known: Vec::new(),
-        }
+        Options { what, table, known: Vec::new() }
     }
 
     /// An option, if it is given.
@@ -146,10 +138,7 @@ impl Options {
                     Some(close) => format!("did you mean {close}?"),
                     None => format!("there are {}", self.known.join(", ")),
                 };
-                return Err(mlua::Error::runtime(format!(
-                    "{} has no option {name}; {hint}",
-                    self.what
-                )));
+                return Err(mlua::Error::runtime(format!("{} has no option {name}; {hint}", self.what)));
             }
         }
         Ok(())

@@ -79,17 +79,8 @@ impl Vm {
         lua.set_app_data(Arc::clone(self));
         event::install(&lua)?;
         let globals = lua.globals();
-        for name in [
-            "collectgarbage",
-            "gcinfo",
-            "getfenv",
-            "setfenv",
-            "loadstring",
-            "load",
-            "newproxy",
-            "os",
-            "debug",
-        ] {
+        for name in ["collectgarbage", "gcinfo", "getfenv", "setfenv", "loadstring", "load", "newproxy", "os", "debug"]
+        {
             globals.raw_remove(name)?;
         }
         for (name, module) in api::MODULES {
@@ -132,9 +123,7 @@ impl Vm {
 pub(super) fn read_source(path: &Path) -> std::io::Result<String> {
     let size = std::fs::metadata(path)?.len();
     if size > SOURCE_MAX {
-        return Err(std::io::Error::other(format!(
-            "{size} bytes; a script has at most {SOURCE_MAX}"
-        )));
+        return Err(std::io::Error::other(format!("{size} bytes; a script has at most {SOURCE_MAX}")));
     }
     std::fs::read_to_string(path)
 }
@@ -158,11 +147,7 @@ fn require(lua: &Lua, name: String) -> mlua::Result<mlua::Value> {
     let source = read_source(&path)
         .map_err(|fault| mlua::Error::runtime(format!("require {name:?}: {}: {fault}", path.display())))?;
     let value: mlua::Value = lua.load(source).set_name(format!("={name}.lua")).call(())?;
-    let value = if value.is_nil() {
-        mlua::Value::Boolean(true)
-    } else {
-        value
-    };
+    let value = if value.is_nil() { mlua::Value::Boolean(true) } else { value };
     loaded.set(name, value.clone())?;
     Ok(value)
 }

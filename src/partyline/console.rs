@@ -26,19 +26,12 @@ pub struct Console {
 impl Console {
     /// A console that prints to `out`. `nick` is shown for the person, `bot` for the bot.
     pub fn new(out: Box<dyn Write + Send>, nick: &str, bot: &str) -> Console {
-        Console {
-            out: Arc::new(Mutex::new(out)),
-            nick: Arc::from(nick),
-            bot: Arc::from(bot),
-        }
+        Console { out: Arc::new(Mutex::new(out)), nick: Arc::from(nick), bot: Arc::from(bot) }
     }
 
     /// A console on this process's standard output.
     pub fn stdout(bot: &str) -> Console {
-        let nick = std::env::var("USER")
-            .ok()
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "you".to_owned());
+        let nick = std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "you".to_owned());
         Console::new(Box::new(std::io::stdout()), &nick, bot)
     }
 
@@ -58,9 +51,9 @@ impl Console {
                 }
                 Ok(())
             }
-            Action::Join { .. } | Action::Part { .. } | Action::Send { .. } => Err(Refused::new(
-                "the console is not an IRC network: it has one channel and takes words only",
-            )),
+            Action::Join { .. } | Action::Part { .. } | Action::Send { .. } => {
+                Err(Refused::new("the console is not an IRC network: it has one channel and takes words only"))
+            }
         }
     }
 
@@ -91,11 +84,8 @@ impl Console {
         if text.trim().is_empty() {
             return None;
         }
-        let kinds: &'static [Kind] = if private.is_some() {
-            &[Kind::Msgm, Kind::Msg]
-        } else {
-            &[Kind::Pubm, Kind::Pub]
-        };
+        let kinds: &'static [Kind] =
+            if private.is_some() { &[Kind::Msgm, Kind::Msg] } else { &[Kind::Pubm, Kind::Pub] };
         let mut event = EventData::new(kinds, clock.now());
         event.network = Arc::from(NETWORK);
         event.chan = private.is_none().then(|| Arc::from(CHANNEL));
@@ -122,11 +112,7 @@ impl Console {
 
     fn said(&self, target: &str, line: &str, how: How) -> String {
         let bot = &self.bot;
-        let place = if target == CHANNEL || target == &*self.nick {
-            String::new()
-        } else {
-            format!("{target} ")
-        };
+        let place = if target == CHANNEL || target == &*self.nick { String::new() } else { format!("{target} ") };
         match how {
             How::Say => format!("{place}<{bot}> {line}"),
             How::Notice => format!("{place}-{bot}- {line}"),
@@ -194,15 +180,7 @@ mod tests {
         let console = Console::new(Box::new(paper.clone()), "ann", "chief");
         let say = |target: &str, text: &str, how| {
             let (target, text) = (target.to_owned(), text.to_owned());
-            console
-                .perform(Action::Say {
-                    network: NETWORK.to_owned(),
-                    target,
-                    text,
-                    how,
-                    reply: true,
-                })
-                .unwrap();
+            console.perform(Action::Say { network: NETWORK.to_owned(), target, text, how, reply: true }).unwrap();
         };
         say("#ops", "one\ntwo", How::Say);
         say("ann", "psst", How::Notice);

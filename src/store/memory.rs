@@ -89,9 +89,7 @@ impl Memory {
             None => 0.0,
             Some(value) => value.as_f64().ok_or_else(|| StoreError::NotANumber(name.to_owned()))?,
         };
-        let expires = tables
-            .live(script, name, now)
-            .and_then(|_| tables.kv[&key(script, name)].1);
+        let expires = tables.live(script, name, now).and_then(|_| tables.kv[&key(script, name)].1);
         tables.kv.insert(key(script, name), (Value::from(before + by), expires));
         Ok(before + by)
     }
@@ -109,11 +107,7 @@ impl Memory {
     }
 
     pub(super) fn clock(&self) -> Vec<(String, DateTime<Utc>)> {
-        self.lock()
-            .clock
-            .iter()
-            .map(|(name, ran)| (name.clone(), *ran))
-            .collect()
+        self.lock().clock.iter().map(|(name, ran)| (name.clone(), *ran)).collect()
     }
 
     pub(super) fn clock_ran(&self, name: &str, at: DateTime<Utc>) {

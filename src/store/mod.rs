@@ -108,16 +108,12 @@ pub struct AuditRow {
 impl Store {
     /// Opens the database at `path`, making it and its folder if need be, and brings it up to date.
     pub async fn open(path: &Path) -> Result<Store, StoreError> {
-        Ok(Store {
-            place: Place::Sqlite(Sqlite::open(path).await?),
-        })
+        Ok(Store { place: Place::Sqlite(Sqlite::open(path).await?) })
     }
 
     /// Records that end with the process. They take no time, which paused clocks need.
     pub fn memory() -> Store {
-        Store {
-            place: Place::Memory(Arc::default()),
-        }
+        Store { place: Place::Memory(Arc::default()) }
     }
 
     /// All users, by handle.
@@ -277,16 +273,11 @@ impl Store {
 
 fn check_size(name: &str, value: &Value) -> Result<(), StoreError> {
     if name.is_empty() || name.len() > KEY_MAX {
-        return Err(StoreError::TooLarge(format!(
-            "a key has 1 to {KEY_MAX} bytes, this one {}",
-            name.len()
-        )));
+        return Err(StoreError::TooLarge(format!("a key has 1 to {KEY_MAX} bytes, this one {}", name.len())));
     }
     let len = value.to_string().len();
     if len > VALUE_MAX {
-        return Err(StoreError::TooLarge(format!(
-            "a value has at most {VALUE_MAX} bytes as JSON, this one {len}"
-        )));
+        return Err(StoreError::TooLarge(format!("a value has at most {VALUE_MAX} bytes as JSON, this one {len}")));
     }
     Ok(())
 }
@@ -302,11 +293,7 @@ mod tests {
     }
 
     fn mark(kind: &str, scope: &str, value: &str) -> Mark {
-        Mark {
-            kind: kind.to_owned(),
-            scope: scope.to_owned(),
-            value: value.to_owned(),
-        }
+        Mark { kind: kind.to_owned(), scope: scope.to_owned(), value: value.to_owned() }
     }
 
     /// The same story for every place.
@@ -320,28 +307,10 @@ mod tests {
         };
         let before = store.users_revision().await.unwrap();
         store.put_user(&alice).await.unwrap();
-        let fewer = UserRow {
-            marks: vec![mark("role", "", "deployer")],
-            ..alice.clone()
-        };
-        store
-            .put_user(&UserRow {
-                handle: "bob".to_owned(),
-                ..alice.clone()
-            })
-            .await
-            .unwrap();
+        let fewer = UserRow { marks: vec![mark("role", "", "deployer")], ..alice.clone() };
+        store.put_user(&UserRow { handle: "bob".to_owned(), ..alice.clone() }).await.unwrap();
         store.put_user(&fewer).await.unwrap();
-        assert_eq!(
-            store.users().await.unwrap(),
-            [
-                fewer,
-                UserRow {
-                    handle: "bob".to_owned(),
-                    ..alice
-                }
-            ]
-        );
+        assert_eq!(store.users().await.unwrap(), [fewer, UserRow { handle: "bob".to_owned(), ..alice }]);
         assert!(store.remove_user("bob").await.unwrap());
         assert!(!store.remove_user("bob").await.unwrap());
         assert_eq!(store.users().await.unwrap().len(), 1);
@@ -361,10 +330,7 @@ mod tests {
             store.audit(&row).await.unwrap();
         }
         let newest = store.audit_recent(2).await.unwrap();
-        assert_eq!(
-            newest.iter().map(|row| row.detail.as_str()).collect::<Vec<_>>(),
-            ["2", "1"]
-        );
+        assert_eq!(newest.iter().map(|row| row.detail.as_str()).collect::<Vec<_>>(), ["2", "1"]);
         assert_eq!((newest[0].handle.as_deref(), newest[0].at), (Some("mallory"), at(2)));
 
         kv_story(&store).await;
@@ -376,26 +342,17 @@ mod tests {
     async fn kv_story(store: &Store) {
         let now = at(1000);
         let get = async |name: &str, now| store.kv_get("a.lua", name, now).await.unwrap();
-        store
-            .kv_set("a.lua", "x", &json!({"n": [1, "two"]}), None)
-            .await
-            .unwrap();
+        store.kv_set("a.lua", "x", &json!({"n": [1, "two"]}), None).await.unwrap();
         store.kv_set("a.lua", "xy", &json!(true), Some(at(1010))).await.unwrap();
         store.kv_set("b.lua", "x", &json!("other"), None).await.unwrap();
         assert_eq!(get("x", now).await, Some(json!({"n": [1, "two"]})));
-        assert_eq!(
-            (get("xy", at(1009)).await, get("xy", at(1010)).await),
-            (Some(json!(true)), None)
-        );
+        assert_eq!((get("xy", at(1009)).await, get("xy", at(1010)).await), (Some(json!(true)), None));
         assert_eq!(store.kv_names("a.lua", "x", 10, now).await.unwrap(), ["x", "xy"]);
         assert_eq!(store.kv_names("a.lua", "x", 10, at(1010)).await.unwrap(), ["x"]);
         assert_eq!(store.kv_names("a.lua", "%", 10, now).await.unwrap(), [""; 0]);
         assert_eq!(store.kv_incr("a.lua", "n", 2.0, now).await.unwrap(), 2.0);
         assert_eq!(store.kv_incr("a.lua", "n", -0.5, now).await.unwrap(), 1.5);
-        assert!(matches!(
-            store.kv_incr("a.lua", "x", 1.0, now).await,
-            Err(StoreError::NotANumber(_))
-        ));
+        assert!(matches!(store.kv_incr("a.lua", "x", 1.0, now).await, Err(StoreError::NotANumber(_))));
         let cas = async |old, new| store.kv_cas("a.lua", "lock", &old, &new, now).await.unwrap();
         assert!(cas(json!(null), json!("alice")).await);
         assert!(!cas(json!(null), json!("bob")).await);
@@ -404,12 +361,7 @@ mod tests {
         assert!(store.kv_delete("a.lua", "x").await.unwrap());
         assert!(!store.kv_delete("a.lua", "x").await.unwrap());
         assert!(store.kv_set("a.lua", "", &json!(1), None).await.is_err());
-        assert!(
-            store
-                .kv_set("a.lua", "big", &json!("x".repeat(VALUE_MAX)), None)
-                .await
-                .is_err()
-        );
+        assert!(store.kv_set("a.lua", "big", &json!("x".repeat(VALUE_MAX)), None).await.is_err());
     }
 
     #[tokio::test]

@@ -24,10 +24,8 @@ pub(super) struct Sqlite {
 impl Sqlite {
     pub(super) async fn open(path: &Path) -> Result<Sqlite, StoreError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder {
-                path: folder.display().to_string(),
-                source,
-            })?;
+            std::fs::create_dir_all(folder)
+                .map_err(|source| StoreError::Folder { path: folder.display().to_string(), source })?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -35,10 +33,7 @@ impl Sqlite {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(BUSY);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .connect_with(options)
-            .await?;
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
         sqlx::migrate!().run(&pool).await?;
         Ok(Sqlite { pool })
     }
@@ -72,11 +67,7 @@ impl Sqlite {
         for row in marks {
             let handle: String = row.try_get(0)?;
             if let Ok(at) = out.binary_search_by(|user| user.handle.as_str().cmp(&handle)) {
-                out[at].marks.push(Mark {
-                    kind: row.try_get(1)?,
-                    scope: row.try_get(2)?,
-                    value: row.try_get(3)?,
-                });
+                out[at].marks.push(Mark { kind: row.try_get(1)?, scope: row.try_get(2)?, value: row.try_get(3)? });
             }
         }
         Ok(out)
@@ -94,10 +85,7 @@ impl Sqlite {
         .bind(&row.password)
         .execute(&mut *writing)
         .await?;
-        sqlx::query("DELETE FROM user_marks WHERE handle = $1")
-            .bind(&row.handle)
-            .execute(&mut *writing)
-            .await?;
+        sqlx::query("DELETE FROM user_marks WHERE handle = $1").bind(&row.handle).execute(&mut *writing).await?;
         for mark in &row.marks {
             sqlx::query("INSERT INTO user_marks (handle, kind, scope, value) VALUES ($1, $2, $3, $4)")
                 .bind(&row.handle)
@@ -114,19 +102,14 @@ impl Sqlite {
 
     pub(super) async fn remove_user(&self, handle: &str) -> Result<bool, StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let gone = sqlx::query("DELETE FROM users WHERE handle = $1")
-            .bind(handle)
-            .execute(&mut *writing)
-            .await?;
+        let gone = sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
         raise_users(&mut writing).await?;
         writing.commit().await?;
         Ok(gone.rows_affected() > 0)
     }
 
     pub(super) async fn users_revision(&self) -> Result<i64, StoreError> {
-        let row = sqlx::query("SELECT revision FROM revisions WHERE name = 'users'")
-            .fetch_one(&self.pool)
-            .await?;
+        let row = sqlx::query("SELECT revision FROM revisions WHERE name = 'users'").fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)
     }
 
@@ -165,9 +148,7 @@ impl Sqlite {
         now: DateTime<Utc>,
     ) -> Result<Option<Value>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(kv_read(&mut connection, script, name, now)
-            .await?
-            .map(|(value, _)| value))
+        Ok(kv_read(&mut connection, script, name, now).await?.map(|(value, _)| value))
     }
 
     pub(super) async fn kv_set(
@@ -178,14 +159,7 @@ impl Sqlite {
         expires: Option<DateTime<Utc>>,
     ) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        kv_write(
-            &mut connection,
-            script,
-            name,
-            value,
-            expires.map(|at| at.timestamp_millis()),
-        )
-        .await
+        kv_write(&mut connection, script, name, value, expires.map(|at| at.timestamp_millis())).await
     }
 
     pub(super) async fn kv_cas(
@@ -197,9 +171,7 @@ impl Sqlite {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let there = kv_read(&mut writing, script, name, now)
-            .await?
-            .map_or(Value::Null, |(value, _)| value);
+        let there = kv_read(&mut writing, script, name, now).await?.map_or(Value::Null, |(value, _)| value);
         if there != *old {
             return Ok(false);
         }
@@ -222,10 +194,7 @@ impl Sqlite {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let (before, expires) = match kv_read(&mut writing, script, name, now).await? {
             None => (0.0, None),
-            Some((value, expires)) => (
-                value.as_f64().ok_or_else(|| StoreError::NotANumber(name.to_owned()))?,
-                expires,
-            ),
+            Some((value, expires)) => (value.as_f64().ok_or_else(|| StoreError::NotANumber(name.to_owned()))?, expires),
         };
         kv_write(&mut writing, script, name, &Value::from(before + by), expires).await?;
         writing.commit().await?;
@@ -258,12 +227,8 @@ impl Sqlite {
     }
 
     pub(super) async fn clock(&self) -> Result<Vec<(String, DateTime<Utc>)>, StoreError> {
-        let rows = sqlx::query("SELECT name, ran FROM clock ORDER BY name")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, time(row.try_get(1)?)?)))
-            .collect()
+        let rows = sqlx::query("SELECT name, ran FROM clock ORDER BY name").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, time(row.try_get(1)?)?))).collect()
     }
 
     pub(super) async fn clock_ran(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
@@ -277,9 +242,7 @@ impl Sqlite {
 }
 
 async fn raise_users(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query("UPDATE revisions SET revision = revision + 1 WHERE name = 'users'")
-        .execute(connection)
-        .await?;
+    sqlx::query("UPDATE revisions SET revision = revision + 1 WHERE name = 'users'").execute(connection).await?;
     Ok(())
 }
 
@@ -349,6 +312,5 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 
 fn time(text: String) -> Result<DateTime<Utc>, StoreError> {
     let at = DateTime::parse_from_rfc3339(&text);
-    at.map(|at| at.to_utc())
-        .map_err(|_| StoreError::Damaged(format!("{text:?} is not a time")))
+    at.map(|at| at.to_utc()).map_err(|_| StoreError::Damaged(format!("{text:?} is not a time")))
 }

@@ -78,26 +78,15 @@ impl Book {
     /// Takes settings. If they cannot be read, nothing changes.
     pub fn configure(&self, settings: &Settings) -> Result<(), (String, FlagFault)> {
         let (roles, hostmask_flags) = settings.read()?;
-        self.pages.rcu(|pages| Pages {
-            roles: roles.clone(),
-            hostmask_flags,
-            ..Pages::clone(pages)
-        });
+        self.pages.rcu(|pages| Pages { roles: roles.clone(), hostmask_flags, ..Pages::clone(pages) });
         Ok(())
     }
 
     /// Replaces all users.
     pub fn fill(&self, users: Vec<User>) {
         self.pages.rcu(|pages| {
-            let users = users
-                .iter()
-                .map(|user| (key(&user.handle), Arc::new(user.clone())))
-                .collect();
-            Pages {
-                users,
-                ..Pages::clone(pages)
-            }
-            .indexed()
+            let users = users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))).collect();
+            Pages { users, ..Pages::clone(pages) }.indexed()
         });
     }
 
@@ -106,24 +95,16 @@ impl Book {
         super::user::check_handle(&user.handle)?;
         let pages = self.pages.load();
         let other = |found: Option<&Arc<User>>| {
-            found
-                .map(|user| user.handle.clone())
-                .filter(|handle| key(handle) != key(&user.handle))
+            found.map(|user| user.handle.clone()).filter(|handle| key(handle) != key(&user.handle))
         };
         for (network, account) in &user.accounts {
             if let Some(handle) = other(pages.by_account.get(&account_key(network, account))) {
-                return Err(UserFault::Taken {
-                    what: format!("{network}/{account}"),
-                    handle,
-                });
+                return Err(UserFault::Taken { what: format!("{network}/{account}"), handle });
             }
         }
         for cert in &user.certs {
             if let Some(handle) = other(pages.by_cert.get(cert)) {
-                return Err(UserFault::Taken {
-                    what: cert.clone(),
-                    handle,
-                });
+                return Err(UserFault::Taken { what: cert.clone(), handle });
             }
         }
         let user = Arc::new(user);
@@ -168,10 +149,7 @@ impl Book {
                 None => Standing::default(),
             };
         }
-        let account = actor
-            .account
-            .as_deref()
-            .and_then(|account| pages.by_account.get(&account_key(network, account)));
+        let account = actor.account.as_deref().and_then(|account| pages.by_account.get(&account_key(network, account)));
         let cert = || actor.cert.as_deref().and_then(|cert| pages.by_cert.get(cert));
         if let Some(user) = account.or_else(cert) {
             return pages.standing(user, true);
@@ -230,10 +208,7 @@ impl Pages {
             }
         }
         Standing {
-            who: Who {
-                handle: Some(Arc::from(user.handle.as_str())),
-                vouched,
-            },
+            who: Who { handle: Some(Arc::from(user.handle.as_str())), vouched },
             user: Some(Arc::clone(user)),
             global: global.common(counts),
             counts,
@@ -246,10 +221,7 @@ impl Pages {
 impl Standing {
     fn console() -> Standing {
         Standing {
-            who: Who {
-                handle: Some(Arc::from(CONSOLE)),
-                vouched: true,
-            },
+            who: Who { handle: Some(Arc::from(CONSOLE)), vouched: true },
             everything: true,
             ..Standing::default()
         }
@@ -283,10 +255,7 @@ impl Standing {
         if self.everything {
             return (FlagSet::ALL, FlagSet::ALL);
         }
-        (
-            self.global,
-            chan.map_or(FlagSet::NONE, |chan| self.channel_flags(network, chan, casemap)),
-        )
+        (self.global, chan.map_or(FlagSet::NONE, |chan| self.channel_flags(network, chan, casemap)))
     }
 
     fn channel_flags(&self, network: &str, chan: &str, casemap: CaseMap) -> FlagSet {
@@ -373,13 +342,8 @@ mod tests {
 
     fn may(book: &Book, actor: &Actor, mask: &str, chan: Option<&str>) -> bool {
         let mask = FlagMask::parse(mask).unwrap();
-        let scope = if chan.is_some() {
-            FlagScope::Channel
-        } else {
-            FlagScope::AnyChannel
-        };
-        book.recognise(Some(actor), "net", CaseMap::Rfc1459)
-            .allows(&mask, scope, "net", chan, CaseMap::Rfc1459)
+        let scope = if chan.is_some() { FlagScope::Channel } else { FlagScope::AnyChannel };
+        book.recognise(Some(actor), "net", CaseMap::Rfc1459).allows(&mask, scope, "net", chan, CaseMap::Rfc1459)
     }
 
     #[test]
@@ -400,11 +364,7 @@ mod tests {
         let book = book(&[alice]);
         assert!(!may(&book, &actor(None), "D", Some("#ops")));
         assert!(!may(&book, &actor(None), "f", Some("#ops")));
-        book.configure(&Settings {
-            hostmask_flags: "f".to_owned(),
-            ..Settings::default()
-        })
-        .unwrap();
+        book.configure(&Settings { hostmask_flags: "f".to_owned(), ..Settings::default() }).unwrap();
         assert!(may(&book, &actor(None), "f", Some("#ops")));
         assert!(!may(&book, &actor(None), "D", Some("#ops")));
         let standing = book.recognise(Some(&actor(None)), "net", CaseMap::Rfc1459);
@@ -451,21 +411,11 @@ mod tests {
         let book = book(&[alice]);
         assert!(!may(&book, &actor(Some("alice")), "v", Some("#ops")));
         let roles = BTreeMap::from([("deployer".to_owned(), "D".to_owned())]);
-        book.configure(&Settings {
-            roles,
-            ..Settings::default()
-        })
-        .unwrap();
+        book.configure(&Settings { roles, ..Settings::default() }).unwrap();
         assert!(may(&book, &actor(Some("alice")), "D", Some("#ops")));
-        let bad = Settings {
-            hostmask_flags: "1".to_owned(),
-            ..Settings::default()
-        };
+        let bad = Settings { hostmask_flags: "1".to_owned(), ..Settings::default() };
         assert_eq!(book.configure(&bad).unwrap_err().0, "hostmask_flags");
-        assert!(
-            may(&book, &actor(Some("alice")), "D", Some("#ops")),
-            "bad settings change nothing"
-        );
+        assert!(may(&book, &actor(Some("alice")), "D", Some("#ops")), "bad settings change nothing");
     }
 
     #[test]
@@ -482,41 +432,9 @@ mod tests {
         alice.add_cert(&"ab".repeat(32)).unwrap();
         alice.change_flags("D").unwrap();
         let book = book(&[alice]);
-        assert!(may(
-            &book,
-            &Actor {
-                cert: Some("ab".repeat(32)),
-                ..actor(None)
-            },
-            "D",
-            Some("#ops")
-        ));
-        assert!(may(
-            &book,
-            &Actor {
-                login: Some("alice".to_owned()),
-                ..actor(None)
-            },
-            "D",
-            Some("#ops")
-        ));
-        assert!(may(
-            &book,
-            &Actor {
-                login: Some("console".to_owned()),
-                ..actor(None)
-            },
-            "n&n",
-            Some("#ops")
-        ));
-        assert!(!may(
-            &book,
-            &Actor {
-                login: Some("deleted".to_owned()),
-                ..actor(None)
-            },
-            "D",
-            Some("#ops")
-        ));
+        assert!(may(&book, &Actor { cert: Some("ab".repeat(32)), ..actor(None) }, "D", Some("#ops")));
+        assert!(may(&book, &Actor { login: Some("alice".to_owned()), ..actor(None) }, "D", Some("#ops")));
+        assert!(may(&book, &Actor { login: Some("console".to_owned()), ..actor(None) }, "n&n", Some("#ops")));
+        assert!(!may(&book, &Actor { login: Some("deleted".to_owned()), ..actor(None) }, "D", Some("#ops")));
     }
 }

@@ -56,10 +56,7 @@ impl FlagSet {
             return Ok(set);
         }
         for (at, letter) in text.chars().enumerate() {
-            set.insert(letter).map_err(|message| FlagFault {
-                column: at + 1,
-                message,
-            })?;
+            set.insert(letter).map_err(|message| FlagFault { column: at + 1, message })?;
         }
         Ok(set)
     }
@@ -96,11 +93,7 @@ impl FlagSet {
     /// letters of `new` stay.
     #[must_use]
     pub fn settled(self, section: Section, new: FlagSet) -> FlagSet {
-        let implies = if section == Section::Global {
-            GLOBAL_IMPLIES
-        } else {
-            CHANNEL_IMPLIES
-        };
+        let implies = if section == Section::Global { GLOBAL_IMPLIES } else { CHANNEL_IMPLIES };
         let mut set = self;
         loop {
             let before = set;
@@ -137,10 +130,7 @@ impl FlagSet {
                 '-' => add = false,
                 letter => {
                     let mut one = FlagSet::NONE;
-                    one.insert(letter).map_err(|message| FlagFault {
-                        column: at + 1,
-                        message,
-                    })?;
+                    one.insert(letter).map_err(|message| FlagFault { column: at + 1, message })?;
                     if add {
                         (set, added) = (set.union(one), added.union(one));
                     } else {
@@ -176,11 +166,7 @@ impl fmt::Display for FlagSet {
 
 impl FlagMask {
     /// Asks for nothing: anyone.
-    pub const ANYONE: FlagMask = FlagMask {
-        global: FlagSet::NONE,
-        channel: FlagSet::NONE,
-        all: false,
-    };
+    pub const ANYONE: FlagMask = FlagMask { global: FlagSet::NONE, channel: FlagSet::NONE, all: false };
 
     /// Reads a mask. Unlike Eggdrop, which drops them in silence, unknown letters, a minus and a section for bots are
     /// errors: each would make a bind that anyone may run.
@@ -188,10 +174,7 @@ impl FlagMask {
         let mut mask = FlagMask::ANYONE;
         let mut section = 0;
         for (at, letter) in text.chars().enumerate() {
-            let fault = |message: String| FlagFault {
-                column: at + 1,
-                message,
-            };
+            let fault = |message: String| FlagFault { column: at + 1, message };
             match letter {
                 '|' | '&' => {
                     mask.all |= section == 0 && letter == '&';
@@ -213,11 +196,7 @@ impl FlagMask {
                 }
                 '+' => {}
                 letter => {
-                    let set = if section == 0 {
-                        &mut mask.global
-                    } else {
-                        &mut mask.channel
-                    };
+                    let set = if section == 0 { &mut mask.global } else { &mut mask.channel };
                     set.insert(letter).map_err(fault)?;
                 }
             }
@@ -310,11 +289,7 @@ mod tests {
         assert_eq!(change("", "+n", Section::Channel), "lmno");
         assert_eq!(change("", "ag", Section::Channel), "aglov");
         assert_eq!(change("o", "+d", Section::Global), "l", "globally both go");
-        assert_eq!(
-            change("o", "+d", Section::Channel),
-            "dl",
-            "on a channel the new one stays"
-        );
+        assert_eq!(change("o", "+d", Section::Channel), "dl", "on a channel the new one stays");
         assert_eq!(change("vf", "-v+D", Section::Global), "fD");
         assert_eq!(change("vf", "=p", Section::Global), "p");
         assert_eq!(change("v", "-v", Section::Global), "-");

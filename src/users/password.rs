@@ -50,9 +50,7 @@ impl PasswordHash {
     /// Whether this is the password. Takes as long as hashing.
     pub fn verify(&self, password: &Secret) -> bool {
         let Ok(parsed) = Parsed::new(&self.0) else { return false };
-        Argon2::default()
-            .verify_password(password.reveal().as_bytes(), &parsed)
-            .is_ok()
+        Argon2::default().verify_password(password.reveal().as_bytes(), &parsed).is_ok()
     }
 }
 
@@ -73,11 +71,7 @@ mod tests {
         assert!(stored.verify(&Secret::new("correct horse")));
         assert!(!stored.verify(&Secret::new("correct hors")));
         assert!(stored.as_stored().starts_with("$argon2id$"));
-        assert_ne!(
-            hash,
-            PasswordHash::new(&Secret::new("correct horse")).unwrap(),
-            "salts differ"
-        );
+        assert_ne!(hash, PasswordHash::new(&Secret::new("correct horse")).unwrap(), "salts differ");
         assert_eq!(PasswordHash::new(&Secret::new("short")), Err(PasswordFault::Short));
         assert!(!PasswordHash::stored("damaged".to_owned()).verify(&Secret::new("x")));
     }

@@ -78,10 +78,7 @@ impl User {
     /// A user without flags.
     pub fn new(handle: &str) -> Result<User, UserFault> {
         check_handle(handle)?;
-        Ok(User {
-            handle: handle.to_owned(),
-            ..User::default()
-        })
+        Ok(User { handle: handle.to_owned(), ..User::default() })
     }
 
     /// A user with an account and flags.
@@ -116,9 +113,7 @@ impl User {
 
     /// Adds an account, written `network/account`.
     pub fn add_account(&mut self, text: &str) -> Result<(), UserFault> {
-        let parts = text
-            .split_once('/')
-            .filter(|(network, account)| !network.is_empty() && !account.is_empty());
+        let parts = text.split_once('/').filter(|(network, account)| !network.is_empty() && !account.is_empty());
         let Some((network, account)) = parts.filter(|_| !text.contains(char::is_whitespace)) else {
             return Err(UserFault::Account(text.to_owned()));
         };
@@ -148,10 +143,7 @@ impl User {
         if nick.is_empty() || user.is_empty() || host.is_empty() || mask.contains(char::is_whitespace) {
             return Err(fault());
         }
-        if ![user, host]
-            .iter()
-            .any(|part| part.contains(|c: char| c.is_alphanumeric()))
-        {
+        if ![user, host].iter().any(|part| part.contains(|c: char| c.is_alphanumeric())) {
             return Err(UserFault::Everybody(mask.to_owned()));
         }
         if !self.hosts.iter().any(|host| host == mask) {
@@ -169,18 +161,11 @@ pub(super) fn check_handle(handle: &str) -> Result<(), UserFault> {
         && handle.chars().all(letters)
         && !handle.eq_ignore_ascii_case(CONSOLE)
         && !handle.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    if good {
-        Ok(())
-    } else {
-        Err(UserFault::Handle(handle.to_owned()))
-    }
+    if good { Ok(()) } else { Err(UserFault::Handle(handle.to_owned())) }
 }
 
 fn change(set: FlagSet, changes: &str, section: Section) -> Result<FlagSet, UserFault> {
-    set.change(changes, section).map_err(|fault| UserFault::Flags {
-        text: changes.to_owned(),
-        fault,
-    })
+    set.change(changes, section).map_err(|fault| UserFault::Flags { text: changes.to_owned(), fault })
 }
 
 #[cfg(test)]

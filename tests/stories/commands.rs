@@ -19,12 +19,8 @@ fn masterchief(folder: &Path, args: &[&str]) -> Command {
 }
 
 fn run(folder: &Path, args: &[&str], input: &str) -> Output {
-    let mut child = masterchief(folder, args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        masterchief(folder, args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A command that does not read its input is no fault here.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
@@ -41,11 +37,7 @@ fn complained(output: &Output) -> String {
 #[test]
 fn in_an_empty_folder_it_answers_at_once_and_ends_with_its_input() {
     let folder = tempfile::tempdir().unwrap();
-    let output = run(
-        folder.path(),
-        &[],
-        "!hello\n!help hello\n/msg !hello\n!nothing\n\u{fffd}\n",
-    );
+    let output = run(folder.path(), &[], "!hello\n!help hello\n/msg !hello\n!nothing\n\u{fffd}\n");
     let said = said(&output);
     assert!(output.status.success(), "{}", complained(&output));
     assert!(said.contains("<chief> hi "), "{said}");
@@ -59,36 +51,19 @@ fn a_new_project_is_checked_tested_and_tried() {
     let folder = tempfile::tempdir().unwrap();
     let made = run(folder.path(), &["new", "ops"], "");
     assert!(made.status.success() && said(&made).contains("masterchief repl ops"));
-    assert!(
-        !run(folder.path(), &["new", "ops"], "").status.success(),
-        "it is there already"
-    );
+    assert!(!run(folder.path(), &["new", "ops"], "").status.success(), "it is there already");
     let checked = run(folder.path(), &["check", "ops"], "");
     assert!(checked.status.success(), "{}", complained(&checked));
     let tested = run(folder.path(), &["test", "ops"], "");
-    assert!(
-        tested.status.success() && said(&tested).contains("3 cases, 0 failed"),
-        "{}",
-        said(&tested)
-    );
+    assert!(tested.status.success() && said(&tested).contains("3 cases, 0 failed"), "{}", said(&tested));
     let tried = run(folder.path(), &["repl", "ops"], "!hello\n");
     assert!(said(&tried).contains("hi "), "{}", said(&tried));
     assert!(!folder.path().join("ops/data").exists(), "a try keeps nothing");
-    std::fs::write(
-        folder.path().join("ops/scripts/bad.lua"),
-        "bot.bind('pub', '-|-', '!x y', print)\n",
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("ops/scripts/bad.lua"), "bot.bind('pub', '-|-', '!x y', print)\n").unwrap();
     let checked = run(folder.path(), &["check", "ops", "--json"], "");
     assert_eq!(checked.status.code(), Some(2));
     let report: serde_json::Value = serde_json::from_str(&said(&checked)).unwrap();
-    assert!(
-        report["faults"][0]
-            .as_str()
-            .unwrap()
-            .contains("bad.lua:1: mask \"!x y\", column 3"),
-        "{report}"
-    );
+    assert!(report["faults"][0].as_str().unwrap().contains("bad.lua:1: mask \"!x y\", column 3"), "{report}");
 }
 
 #[test]
@@ -112,25 +87,14 @@ fn a_failing_test_is_told_with_its_line_and_fails_the_command() {
 fn people_are_added_changed_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let users = |args: &[&str]| run(folder.path(), &[&["users"], args].concat(), "long enough\n");
-    assert!(
-        users(&["add", "alice", "--flags", "m", "--account", "libera/alice"])
-            .status
-            .success()
-    );
+    assert!(users(&["add", "alice", "--flags", "m", "--account", "libera/alice"]).status.success());
     assert!(users(&["chattr", "alice", "-m+D"]).status.success());
     assert!(users(&["chattr", "alice", "+o", "libera/#ops"]).status.success());
     assert!(users(&["passwd", "alice"]).status.success());
-    assert!(
-        users(&["edit", "alice", "--host", "*!alice@*.example"])
-            .status
-            .success()
-    );
+    assert!(users(&["edit", "alice", "--host", "*!alice@*.example"]).status.success());
     let shown: serde_json::Value = serde_json::from_str(&said(&users(&["show", "alice"]))).unwrap();
     assert_eq!(shown["channels"]["libera/#ops"], "lo");
-    assert_eq!(
-        (shown["password"].as_bool(), shown["accounts"][0].as_str()),
-        (Some(true), Some("libera/alice"))
-    );
+    assert_eq!((shown["password"].as_bool(), shown["accounts"][0].as_str()), (Some(true), Some("libera/alice")));
     assert!(shown["flags"].as_str().unwrap().contains('D'));
     for wrong in [
         &["add", "alice"][..],
@@ -140,10 +104,7 @@ fn people_are_added_changed_and_removed() {
         &["edit", "alice", "--host", "*!*@*"],
     ] {
         let output = users(wrong);
-        assert!(
-            !output.status.success() && complained(&output).contains("error:"),
-            "{wrong:?}"
-        );
+        assert!(!output.status.success() && complained(&output).contains("error:"), "{wrong:?}");
     }
     assert!(users(&["del", "alice"]).status.success());
     assert_eq!(said(&users(&["list", "--json"])).trim(), "[]");
@@ -152,11 +113,7 @@ fn people_are_added_changed_and_removed() {
 #[test]
 fn a_wrong_configuration_is_told_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("my.yaml"),
-        "networks:\n  a: {servers: [\"h\"], nik: x}\n",
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("my.yaml"), "networks:\n  a: {servers: [\"h\"], nik: x}\n").unwrap();
     let output = run(folder.path(), &["check", "--config", "my.yaml"], "");
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -172,11 +129,7 @@ fn a_wrong_configuration_is_told_with_its_place() {
         (&["scripts"], "hello.lua"),
     ] {
         let output = run(folder.path(), args, "");
-        assert!(
-            output.status.success() && said(&output).contains(holds),
-            "{args:?}: {}",
-            complained(&output)
-        );
+        assert!(output.status.success() && said(&output).contains(holds), "{args:?}: {}", complained(&output));
     }
 }
 
@@ -192,13 +145,7 @@ impl Drop for Running {
 }
 
 fn signal(child: &Child, name: &str) {
-    assert!(
-        Command::new("kill")
-            .args([name, &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,12 +170,7 @@ async fn a_service_reloads_on_hup_without_leaving_and_says_goodbye_on_term() {
         .unwrap();
     let mut running = Running(child);
     let errors = running.0.stderr.take().unwrap();
-    let log = std::thread::spawn(move || {
-        BufReader::new(errors)
-            .lines()
-            .map_while(Result::ok)
-            .collect::<Vec<String>>()
-    });
+    let log = std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).collect::<Vec<String>>());
     let mut alice = Person::connect(lab.plain, "alice").await;
     alice.joins("#ops").await;
     alice.joins("#dev").await;
@@ -247,15 +189,9 @@ async fn a_service_reloads_on_hup_without_leaving_and_says_goodbye_on_term() {
     assert_eq!(alice.count(|line| line.command == "QUIT" && line.from == "chief"), 0);
     signal(&running.0, "-TERM");
     alice.waits(|line| line.command == "QUIT" && line.from == "chief").await;
-    let status = tokio::task::spawn_blocking(move || running.0.wait().unwrap())
-        .await
-        .unwrap();
+    let status = tokio::task::spawn_blocking(move || running.0.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     let log = log.join().unwrap();
-    assert!(
-        log.iter()
-            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
-        "{log:#?}"
-    );
+    assert!(log.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{log:#?}");
     assert!(log.iter().any(|line| line.contains("not taken")), "{log:#?}");
 }

@@ -18,9 +18,7 @@ async fn a_fault_is_a_name_in_the_channel_and_words_for_the_person_are_words() {
             assert!(ev.text().is_empty() && ev.nick().is_empty(), "a handler may be wrong");
         })
         .unwrap()
-        .bind(Kind::Pub, "-|-", "!sorry", |_: Event| async {
-            Err::<(), _>(user_error("there is no such app"))
-        })
+        .bind(Kind::Pub, "-|-", "!sorry", |_: Event| async { Err::<(), _>(user_error("there is no such app")) })
         .unwrap();
     let test = TestBot::start(bot).await.unwrap();
     test.user("alice").says(CHANNEL, "!fault").await;
@@ -36,10 +34,7 @@ async fn a_fault_is_a_name_in_the_channel_and_words_for_the_person_are_words() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_too_long_is_given_up_and_the_others_answer_meanwhile() {
-    let slow = BindOptions {
-        timeout: Some(20 * SECOND),
-        ..BindOptions::default()
-    };
+    let slow = BindOptions { timeout: Some(20 * SECOND), ..BindOptions::default() };
     let bot = Bot::builder()
         .bind_with(Kind::Pub, "-|-", "!slow", slow, |_: Event| async {
             tokio::time::sleep(60 * SECOND).await;
@@ -60,22 +55,13 @@ async fn a_handler_that_takes_too_long_is_given_up_and_the_others_answer_meanwhi
 
 #[tokio::test(start_paused = true)]
 async fn a_cooldown_is_told_and_a_pass_goes_to_the_bind_before() {
-    let cool = BindOptions {
-        cooldown: Cooldown {
-            user: Some(10 * SECOND),
-            ..Cooldown::default()
-        },
-        ..BindOptions::default()
-    };
+    let cool =
+        BindOptions { cooldown: Cooldown { user: Some(10 * SECOND), ..Cooldown::default() }, ..BindOptions::default() };
     let bot = Bot::builder()
         .bind(Kind::Pub, "-|-", "!x", |_: Event| async { "the older" })
         .unwrap()
         .bind_with(Kind::Pub, "-|-", "!x", cool, |ev: Event| async move {
-            if ev.text() == "pass" {
-                Outcome::Pass
-            } else {
-                Outcome::Reply(vec!["the newer".to_owned()])
-            }
+            if ev.text() == "pass" { Outcome::Pass } else { Outcome::Reply(vec!["the newer".to_owned()]) }
         })
         .unwrap();
     let test = TestBot::start(bot).await.unwrap();
@@ -92,16 +78,10 @@ async fn a_cooldown_is_told_and_a_pass_goes_to_the_bind_before() {
 async fn a_stop_in_rawt_hides_the_line_from_everybody_else() {
     let bot = Bot::builder()
         .bind(Kind::Rawt, "-|-", "PRIVMSG", |ev: Event| async move {
-            if ev.text().contains("secret") {
-                Outcome::Stop
-            } else {
-                Outcome::Nothing
-            }
+            if ev.text().contains("secret") { Outcome::Stop } else { Outcome::Nothing }
         })
         .unwrap()
-        .bind(Kind::Pub, "-|-", "!say", |ev: Event| async move {
-            format!("said {}", ev.text())
-        })
+        .bind(Kind::Pub, "-|-", "!say", |ev: Event| async move { format!("said {}", ev.text()) })
         .unwrap();
     let test = TestBot::start(bot).await.unwrap();
     test.user("alice").says(CHANNEL, "!say secret").await;
@@ -125,20 +105,11 @@ async fn joins_kicks_modes_nicks_topics_and_quits_reach_their_binds() {
     ] {
         bot = bot
             .bind(kind, "-|-", mask, |ev: Event| async move {
-                let fields: Vec<String> = ev
-                    .fields
-                    .iter()
-                    .map(|(_, value)| value.as_str().unwrap_or("?").to_owned())
-                    .collect();
-                ev.say(format!(
-                    "{} {} [{}] {}",
-                    ev.kind(),
-                    ev.nick(),
-                    fields.join(","),
-                    ev.text()
-                ))
-                .await
-                .map_err(HandlerError::internal)
+                let fields: Vec<String> =
+                    ev.fields.iter().map(|(_, value)| value.as_str().unwrap_or("?").to_owned()).collect();
+                ev.say(format!("{} {} [{}] {}", ev.kind(), ev.nick(), fields.join(","), ev.text()))
+                    .await
+                    .map_err(HandlerError::internal)
             })
             .unwrap();
     }
@@ -196,25 +167,13 @@ async fn a_lost_connection_is_made_again_and_schedules_go_on_meanwhile() {
 async fn ten_thousand_lines_leave_at_the_servers_pace_in_order_and_a_ping_is_answered_at_once() {
     const LINES: usize = 10_000;
     let lines = |_: Event| async { (0..LINES).map(|n| format!("line {n}")).collect::<Vec<_>>() };
-    let patient = Rules {
-        timeout: 30_000 * SECOND,
-        ..Rules::default()
-    };
-    let bot = Bot::builder()
-        .rules(patient)
-        .bind(Kind::Pub, "-|-", "!flood", lines)
-        .unwrap();
+    let patient = Rules { timeout: 30_000 * SECOND, ..Rules::default() };
+    let bot = Bot::builder().rules(patient).bind(Kind::Pub, "-|-", "!flood", lines).unwrap();
     let test = TestBot::start(bot).await.unwrap();
     let mut slow = masterchief::irc::Settings::new(vec!["irc.fake.test".parse().unwrap()]);
     slow.tls = masterchief::irc::Tls::off();
-    slow.channels = vec![masterchief::irc::Channel {
-        name: CHANNEL.to_owned(),
-        key: None,
-    }];
-    slow.pace = masterchief::irc::PaceSettings {
-        burst: 5,
-        interval: 2 * SECOND,
-    };
+    slow.channels = vec![masterchief::irc::Channel { name: CHANNEL.to_owned(), key: None }];
+    slow.pace = masterchief::irc::PaceSettings { burst: 5, interval: 2 * SECOND };
     test.started().network(NETWORK).unwrap().reconfigure(slow);
     test.user("alice").says(CHANNEL, "!flood").await;
     tokio::time::sleep(SECOND).await;
@@ -244,13 +203,7 @@ async fn help_shows_what_this_person_may_run_here() {
         ..BindOptions::default()
     };
     let bot = Bot::builder()
-        .bind_with(
-            Kind::Pub,
-            "D|-",
-            "!deploy",
-            described("Deploys an app"),
-            |_: Event| async {},
-        )
+        .bind_with(Kind::Pub, "D|-", "!deploy", described("Deploys an app"), |_: Event| async {})
         .unwrap()
         .bind(Kind::Pub, "-|-", "!hello", |_: Event| async {})
         .unwrap();
@@ -276,11 +229,7 @@ async fn a_ctcp_is_answered_in_private_and_not_in_a_flood() {
         test.user("mallory").says("chief", "\u{1}VERSION\u{1}").await;
     }
     tokio::time::sleep(SECOND).await;
-    let answers = test
-        .transcript()
-        .iter()
-        .filter(|line| line.starts_with("NOTICE mallory"))
-        .count();
+    let answers = test.transcript().iter().filter(|line| line.starts_with("NOTICE mallory")).count();
     assert!(answers <= 10, "{answers} answers to 50 queries");
     test.stop().await;
 }

@@ -78,16 +78,7 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         certificates(dir.path());
         let [plain, tls, stranger, flood, servers] = free_ports();
-        let mut lab = Lab {
-            dir,
-            plain,
-            tls,
-            stranger,
-            flood,
-            servers,
-            ircd: None,
-            services: None,
-        };
+        let mut lab = Lab { dir, plain, tls, stranger, flood, servers, ircd: None, services: None };
         std::fs::write(lab.path("inspircd.conf"), lab.inspircd_conf()).unwrap();
         lab.start_ircd();
         lab
@@ -99,16 +90,8 @@ impl Lab {
         std::fs::write(lab.path("services.conf"), services_conf(lab.servers)).unwrap();
         std::fs::create_dir_all(lab.path("services")).unwrap();
         let mut command = Command::new("atheme-services");
-        command
-            .args(["-n", "-c"])
-            .arg(lab.path("services.conf"))
-            .arg("-D")
-            .arg(lab.path("services"));
-        command
-            .arg("-l")
-            .arg(lab.path("services/log"))
-            .arg("-p")
-            .arg(lab.path("services/pid"));
+        command.args(["-n", "-c"]).arg(lab.path("services.conf")).arg("-D").arg(lab.path("services"));
+        command.arg("-l").arg(lab.path("services/log")).arg("-p").arg(lab.path("services/pid"));
         lab.services = Some(spawn(command, lab.dir.path(), "services.out"));
         crate::services::register(&lab, ACCOUNT.0, ACCOUNT.1, Some(&lab.fingerprint("client"))).await;
         lab
@@ -117,9 +100,7 @@ impl Lab {
     /// Starts the server, again if it was ended.
     pub(crate) fn start_ircd(&mut self) {
         let mut command = Command::new("inspircd");
-        command
-            .args(["--nofork", "--nopid", "--config"])
-            .arg(self.path("inspircd.conf"));
+        command.args(["--nofork", "--nopid", "--config"]).arg(self.path("inspircd.conf"));
         if is_root() {
             command.arg("--runasroot");
         }
@@ -136,13 +117,7 @@ impl Lab {
     pub(crate) fn freeze(&self, frozen: bool) {
         let pid = self.ircd.as_ref().unwrap().child.id();
         let signal = if frozen { "-STOP" } else { "-CONT" };
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid.to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
     }
 
     /// The file of the lab's authority.
@@ -161,19 +136,9 @@ impl Lab {
     }
 
     fn inspircd_conf(&self) -> String {
-        let Lab {
-            plain,
-            tls,
-            stranger,
-            flood,
-            servers,
-            ..
-        } = self;
+        let Lab { plain, tls, stranger, flood, servers, .. } = self;
         let dir = self.dir.path().display();
-        let modules: String = MODULES
-            .iter()
-            .map(|name| format!("<module name=\"{name}\">\n"))
-            .collect();
+        let modules: String = MODULES.iter().map(|name| format!("<module name=\"{name}\">\n")).collect();
         format!(
             r#"<path configdir="{dir}" datadir="{dir}" logdir="{dir}" runtimedir="{dir}">
 <server name="irc.lab.test" description="lab" network="LabNet" id="0LB">
@@ -221,9 +186,8 @@ impl OldServer {
         let dir = tempfile::tempdir().unwrap();
         certificates(dir.path());
         let [plain, tls] = free_ports();
-        let chain = ["server.pem", "ca.pem"]
-            .map(|name| std::fs::read_to_string(dir.path().join(name)).unwrap())
-            .concat();
+        let chain =
+            ["server.pem", "ca.pem"].map(|name| std::fs::read_to_string(dir.path().join(name)).unwrap()).concat();
         std::fs::write(dir.path().join("chain.pem"), chain).unwrap();
         let at = dir.path().display();
         let conf = format!(
@@ -234,18 +198,10 @@ impl OldServer {
         );
         std::fs::write(dir.path().join("ngircd.conf"), conf).unwrap();
         let mut command = Command::new("ngircd");
-        command
-            .arg("--nodaemon")
-            .arg("--config")
-            .arg(dir.path().join("ngircd.conf"));
+        command.arg("--nodaemon").arg("--config").arg(dir.path().join("ngircd.conf"));
         let server = spawn(command, dir.path(), "ngircd.out");
         await_port(plain, &dir.path().join("ngircd.out"));
-        OldServer {
-            dir,
-            tls,
-            plain,
-            _server: server,
-        }
+        OldServer { dir, tls, plain, _server: server }
     }
 
     pub(crate) fn ca(&self) -> PathBuf {
@@ -261,10 +217,7 @@ fn is_root() -> bool {
 fn spawn(mut command: Command, dir: &Path, out: &str) -> Server {
     let path = std::env::var("PATH").unwrap_or_default();
     let log = std::fs::File::create(dir.join(out)).unwrap();
-    command
-        .env("PATH", format!("{path}:/usr/sbin:/usr/local/sbin"))
-        .current_dir(dir)
-        .stdin(Stdio::null());
+    command.env("PATH", format!("{path}:/usr/sbin:/usr/local/sbin")).current_dir(dir).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     let child = command.spawn();
     Server {
@@ -282,10 +235,7 @@ fn await_port(port: u16, log: &Path) {
     let start = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         let said = std::fs::read_to_string(log).unwrap_or_default();
-        assert!(
-            start.elapsed() < PATIENCE,
-            "the server does not listen on {port}; it said:\n{said}"
-        );
+        assert!(start.elapsed() < PATIENCE, "the server does not listen on {port}; it said:\n{said}");
         wait(Duration::from_millis(20));
     }
 }
@@ -305,10 +255,7 @@ fn certificates(dir: &Path) {
     let authority = params.self_signed(&key).unwrap();
     std::fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     let issuer = Issuer::new(params, key);
-    for (name, names) in [
-        ("server", &["localhost", "127.0.0.1"][..]),
-        ("client", &["client.lab.test"][..]),
-    ] {
+    for (name, names) in [("server", &["localhost", "127.0.0.1"][..]), ("client", &["client.lab.test"][..])] {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -317,20 +264,14 @@ fn certificates(dir: &Path) {
         save(dir, name, &cert, &key);
     }
     let key = KeyPair::generate().unwrap();
-    let stranger = CertificateParams::new(vec!["wrong.example".to_owned()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
+    let stranger = CertificateParams::new(vec!["wrong.example".to_owned()]).unwrap().self_signed(&key).unwrap();
     save(dir, "stranger", &stranger, &key);
 }
 
 fn save(dir: &Path, name: &str, cert: &rcgen::Certificate, key: &KeyPair) {
     std::fs::write(dir.join(format!("{name}.pem")), cert.pem()).unwrap();
     std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    let hex: String = Sha256::digest(cert.der())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = Sha256::digest(cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
     std::fs::write(dir.join(format!("{name}.fingerprint")), hex).unwrap();
 }
 
@@ -347,10 +288,7 @@ fn services_conf(port: u16) -> String {
         "saslserv/plain",
         "saslserv/external",
     ];
-    let modules: String = modules
-        .iter()
-        .map(|name| format!("loadmodule \"modules/{name}\";\n"))
-        .collect();
+    let modules: String = modules.iter().map(|name| format!("loadmodule \"modules/{name}\";\n")).collect();
     format!(
         r#"{modules}serverinfo {{
     name = "services.lab.test"; desc = "lab services"; numeric = "00S"; recontime = 2; netname = "LabNet";

@@ -11,10 +11,7 @@ use crate::real::{bot_on, joined, settings};
 
 /// How often a script is reloaded under traffic. The full count is 500: `MASTERCHIEF_RELOADS=500`.
 fn reloads() -> usize {
-    std::env::var("MASTERCHIEF_RELOADS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(40)
+    std::env::var("MASTERCHIEF_RELOADS").ok().and_then(|count| count.parse().ok()).unwrap_or(40)
 }
 
 fn script(folder: &Path, name: &str, text: &str) {
@@ -26,12 +23,7 @@ async fn with_scripts(lab: &Lab, scripts: &[(&str, &str)]) -> (Started, tempfile
     for (name, text) in scripts {
         script(folder.path(), name, text);
     }
-    let started = Bot::builder()
-        .network("lab", settings(lab, "#ops"))
-        .scripts(folder.path())
-        .start()
-        .await
-        .unwrap();
+    let started = Bot::builder().network("lab", settings(lab, "#ops")).scripts(folder.path()).start().await.unwrap();
     joined(&started, "#ops").await;
     (started, folder)
 }
@@ -63,11 +55,7 @@ async fn bad_scripts_hold_nobody_up_and_are_named() {
             alice.hears("chief", &format!("good {word} {n}")).await;
             waits.push(asked.elapsed());
         }
-        let wanted = if word == "!sleep" {
-            "gave up after 1 s"
-        } else {
-            "error e-"
-        };
+        let wanted = if word == "!sleep" { "gave up after 1 s" } else { "error e-" };
         mallory.hears("chief", wanted).await;
     }
     waits.sort();
@@ -117,12 +105,7 @@ async fn reloads_under_traffic_give_exactly_one_reply_to_each_trigger() {
     let mut replies: Vec<usize> = alice
         .all_from("chief")
         .iter()
-        .map(|words| {
-            words
-                .strip_prefix("reply ")
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(usize::MAX)
-        })
+        .map(|words| words.strip_prefix("reply ").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX))
         .collect();
     replies.sort_unstable();
     assert_eq!(replies, (0..total).collect::<Vec<_>>());
@@ -145,10 +128,7 @@ async fn a_saved_script_is_loaded_at_once_and_a_broken_one_leaves_the_old_versio
         if alice.hears("chief", "").await == "two" {
             break;
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "the saved script is not loaded"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "the saved script is not loaded");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for broken in [
@@ -160,11 +140,7 @@ async fn a_saved_script_is_loaded_at_once_and_a_broken_one_leaves_the_old_versio
         script(folder.path(), "v.lua", broken);
         let report = started.reload_scripts().await;
         assert_eq!(report.failed.len(), 1, "{broken}");
-        assert!(
-            report.failed[0].to_string().starts_with("v.lua: v.lua:1"),
-            "{}",
-            report.failed[0]
-        );
+        assert!(report.failed[0].to_string().starts_with("v.lua: v.lua:1"), "{}", report.failed[0]);
         alice.says("#ops", "!v");
         alice.hears("chief", "two").await;
     }

@@ -64,9 +64,8 @@ impl Person {
                     None => String::new(),
                 };
                 let line = String::from(&message.command);
-                let (head, tail) = line
-                    .split_once(" :")
-                    .map_or((line.as_str(), None), |(head, tail)| (head, Some(tail)));
+                let (head, tail) =
+                    line.split_once(" :").map_or((line.as_str(), None), |(head, tail)| (head, Some(tail)));
                 let mut words = head.split(' ').map(str::to_owned);
                 let command = words.next().unwrap_or_default();
                 let params: Vec<String> = words.chain(tail.map(str::to_owned)).collect();
@@ -75,31 +74,16 @@ impl Person {
                 tell.send_replace(lines.len());
             }
         });
-        let mut person = Person {
-            nick: nick.to_owned(),
-            sender,
-            heard,
-            changed,
-            reading,
-            read: 0,
-        };
-        person
-            .waits(|line| matches!(line.command.as_str(), "376" | "422"))
-            .await;
+        let mut person = Person { nick: nick.to_owned(), sender, heard, changed, reading, read: 0 };
+        person.waits(|line| matches!(line.command.as_str(), "376" | "422")).await;
         person
     }
 
     /// Sends a line as it is.
     pub(crate) fn sends(&self, line: &str) {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let (head, tail) = rest
-            .split_once(':')
-            .map_or((rest, None), |(head, tail)| (head, Some(tail)));
-        let mut params: Vec<String> = head
-            .split(' ')
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let (head, tail) = rest.split_once(':').map_or((rest, None), |(head, tail)| (head, Some(tail)));
+        let mut params: Vec<String> = head.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         params.extend(tail.map(str::to_owned));
         self.sender.send(Command::Raw(command.to_owned(), params)).unwrap();
     }
@@ -107,8 +91,7 @@ impl Person {
     /// Joins a channel and waits until in it.
     pub(crate) async fn joins(&mut self, chan: &str) {
         self.sends(&format!("JOIN {chan}"));
-        self.waits(|line| line.command == "366" && line.params.iter().any(|param| param == chan))
-            .await;
+        self.waits(|line| line.command == "366" && line.params.iter().any(|param| param == chan)).await;
     }
 
     /// Says something to a channel or a nick.
@@ -167,9 +150,7 @@ impl Person {
     /// Everything said by somebody so far.
     pub(crate) fn all_from(&self, from: &str) -> Vec<String> {
         let heard = self.heard.lock().unwrap();
-        let theirs = heard
-            .iter()
-            .filter(|line| line.from == from && line.command == "PRIVMSG");
+        let theirs = heard.iter().filter(|line| line.from == from && line.command == "PRIVMSG");
         theirs.filter_map(|line| line.params.last().cloned()).collect()
     }
 

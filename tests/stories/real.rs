@@ -11,26 +11,11 @@ use crate::person::{PATIENCE, Person};
 
 /// Settings for the lab over TLS with its own authority, without limits on the pace.
 pub(crate) fn settings(lab: &Lab, channel: &str) -> Settings {
-    let mut settings = Settings::new(vec![ServerAddr {
-        host: "localhost".to_owned(),
-        port: lab.tls,
-    }]);
-    settings.tls = Tls {
-        ca: Some(lab.ca()),
-        ..Tls::default()
-    };
-    settings.channels = vec![Channel {
-        name: channel.to_owned(),
-        key: None,
-    }];
-    settings.pace = PaceSettings {
-        burst: 100,
-        interval: Duration::ZERO,
-    };
-    settings.ping = PingSettings {
-        after: Duration::from_secs(2),
-        timeout: Duration::from_secs(2),
-    };
+    let mut settings = Settings::new(vec![ServerAddr { host: "localhost".to_owned(), port: lab.tls }]);
+    settings.tls = Tls { ca: Some(lab.ca()), ..Tls::default() };
+    settings.channels = vec![Channel { name: channel.to_owned(), key: None }];
+    settings.pace = PaceSettings { burst: 100, interval: Duration::ZERO };
+    settings.ping = PingSettings { after: Duration::from_secs(2), timeout: Duration::from_secs(2) };
     settings
 }
 
@@ -42,18 +27,8 @@ pub(crate) fn bot_on(lab: &Lab, channel: &str) -> Builder {
 /// Waits until the bot is in a channel.
 pub(crate) async fn joined(started: &Started, channel: &str) {
     let start = Instant::now();
-    while !started
-        .status()
-        .await
-        .networks
-        .iter()
-        .any(|network| network.channels.iter().any(|name| name == channel))
-    {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "the bot does not join {channel}: {:?}",
-            started.status().await.networks
-        );
+    while !started.status().await.networks.iter().any(|network| network.channels.iter().any(|name| name == channel)) {
+        assert!(start.elapsed() < PATIENCE, "the bot does not join {channel}: {:?}", started.status().await.networks);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -61,13 +36,9 @@ pub(crate) async fn joined(started: &Started, channel: &str) {
 /// `!hello`, answered by Rust.
 pub(crate) fn hello(builder: Builder) -> Builder {
     builder
-        .bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move {
-            format!("hi {}", ev.nick())
-        })
+        .bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move { format!("hi {}", ev.nick()) })
         .unwrap()
-        .bind(Kind::Msg, "-|-", "!hello", |ev: Event| async move {
-            format!("psst {}", ev.nick())
-        })
+        .bind(Kind::Msg, "-|-", "!hello", |ev: Event| async move { format!("psst {}", ev.nick()) })
         .unwrap()
 }
 
@@ -88,11 +59,7 @@ async fn on_inspircd_over_tls_luau_and_rust_answer_in_channels_and_in_private() 
     std::fs::write(scripts.path().join("story.lua"), lua).unwrap();
     let mut alice = Person::connect(lab.plain, "alice").await;
     alice.joins("#ops").await;
-    let started = hello(bot_on(&lab, "#ops"))
-        .scripts(scripts.path())
-        .start()
-        .await
-        .unwrap();
+    let started = hello(bot_on(&lab, "#ops")).scripts(scripts.path()).start().await.unwrap();
     alice.sees_join("chief", "#ops").await;
     let mut bob = Person::connect(lab.plain, "bob").await;
     bob.joins("#ops").await;
@@ -119,20 +86,11 @@ async fn on_inspircd_over_tls_luau_and_rust_answer_in_channels_and_in_private() 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_ngircd_over_tls_a_server_of_the_old_kind_is_as_good() {
     let server = OldServer::start();
-    let mut settings = Settings::new(vec![ServerAddr {
-        host: "127.0.0.1".to_owned(),
-        port: server.tls,
-    }]);
-    settings.tls = Tls {
-        ca: Some(server.ca()),
-        ..Tls::default()
-    };
+    let mut settings = Settings::new(vec![ServerAddr { host: "127.0.0.1".to_owned(), port: server.tls }]);
+    settings.tls = Tls { ca: Some(server.ca()), ..Tls::default() };
     settings.nick = "masterchief".to_owned();
     settings.alt_nicks = vec!["chief".to_owned()];
-    settings.channels = vec![Channel {
-        name: "#ops".to_owned(),
-        key: None,
-    }];
+    settings.channels = vec![Channel { name: "#ops".to_owned(), key: None }];
     let started = hello(Bot::builder().network("ng", settings)).start().await.unwrap();
     joined(&started, "#ops").await;
     // `masterchief` is longer than the nine letters this server takes: 432.
@@ -149,30 +107,17 @@ async fn on_ngircd_over_tls_a_server_of_the_old_kind_is_as_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_networks_live_in_one_process_and_a_target_names_its_network() {
     let (lab, old) = (Lab::start(), OldServer::start());
-    let mut other = Settings::new(vec![ServerAddr {
-        host: "127.0.0.1".to_owned(),
-        port: old.plain,
-    }]);
+    let mut other = Settings::new(vec![ServerAddr { host: "127.0.0.1".to_owned(), port: old.plain }]);
     other.tls = Tls::off();
-    other.channels = vec![Channel {
-        name: "#ops".to_owned(),
-        key: None,
-    }];
+    other.channels = vec![Channel { name: "#ops".to_owned(), key: None }];
     let builder = bot_on(&lab, "#ops").network("ng", other);
     let relay = builder
         .bind(Kind::Pubm, "-|-", "#ops *", |ev: Event| async move {
             let to = if &*ev.network == "lab" { "ng" } else { "lab" };
             let text = format!("<{}> {}", ev.nick(), ev.text());
-            let say = Action::Say {
-                network: to.to_owned(),
-                target: "#ops".to_owned(),
-                text,
-                how: How::Say,
-                reply: false,
-            };
-            ev.perform(say)
-                .await
-                .map_err(masterchief::contract::HandlerError::internal)?;
+            let say =
+                Action::Say { network: to.to_owned(), target: "#ops".to_owned(), text, how: How::Say, reply: false };
+            ev.perform(say).await.map_err(masterchief::contract::HandlerError::internal)?;
             Ok::<_, masterchief::contract::HandlerError>(Outcome::Nothing)
         })
         .unwrap();
@@ -181,14 +126,7 @@ async fn two_networks_live_in_one_process_and_a_target_names_its_network() {
     alice.joins("#ops").await;
     let mut nina = Person::connect(old.plain, "nina").await;
     nina.joins("#ops").await;
-    let both = async || {
-        started
-            .status()
-            .await
-            .networks
-            .iter()
-            .all(|network| !network.channels.is_empty())
-    };
+    let both = async || started.status().await.networks.iter().all(|network| !network.channels.is_empty());
     while !both().await {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -202,13 +140,8 @@ async fn two_networks_live_in_one_process_and_a_target_names_its_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_words_arrive_whole_to_the_last_byte() {
     let lab = Lab::start();
-    let texts = [
-        "x".repeat(2000),
-        "€".repeat(700),
-        "👩‍👩‍👧‍👦".repeat(150),
-        "word ".repeat(300),
-        "a\r\nQUIT :gone\nb".to_owned(),
-    ];
+    let texts =
+        ["x".repeat(2000), "€".repeat(700), "👩‍👩‍👧‍👦".repeat(150), "word ".repeat(300), "a\r\nQUIT :gone\nb".to_owned()];
     let long: Vec<String> = texts.to_vec();
     let builder = bot_on(&lab, "#ops")
         .bind(Kind::Pub, "-|-", "!long", move |ev: Event| {

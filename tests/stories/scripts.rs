@@ -9,10 +9,8 @@ use masterchief::users;
 fn pass(folder: &str) -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let results = run_tests(&test_files(&folder), "", &users::Settings::default(), &BTreeMap::new()).unwrap();
-    let failed: Vec<String> = results
-        .iter()
-        .filter_map(|result| Some(format!("{}: {}", result.name, result.failure.as_ref()?)))
-        .collect();
+    let failed: Vec<String> =
+        results.iter().filter_map(|result| Some(format!("{}: {}", result.name, result.failure.as_ref()?))).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     results.len()
 }
@@ -36,26 +34,17 @@ async fn a_script_that_cannot_work_is_refused_with_its_line_and_what_was_meant()
             "\n\nbot.bind('pubb', '-|-', '!x', print)",
             "bad.lua:3: kind: there is no kind \"pubb\"; did you mean \"pub\"?",
         ),
-        (
-            "bot.bind('pub', 'm|1', '!x', print)",
-            "bad.lua:1: flags \"m|1\", column 3",
-        ),
+        ("bot.bind('pub', 'm|1', '!x', print)", "bad.lua:1: flags \"m|1\", column 3"),
         (
             "bot.bind('pub', '-|-', '!x', print, { helq = 'x' })",
             "bad.lua:1: bot.bind has no option helq; did you mean help?",
         ),
-        (
-            "bot.bind('pub', '-|-', '!x', print, { usage = '<a' })",
-            "usage \"<a\", column 1",
-        ),
+        ("bot.bind('pub', '-|-', '!x', print, { usage = '<a' })", "usage \"<a\", column 1"),
         (
             "bot.bind('pub', '-|-', '!x')",
             "the handler is missing; write bot.bind(kind, flags, mask, handler [, options])",
         ),
-        (
-            "bot.bind('cron', '-|-', '61 * * * *', print)",
-            "mask \"61 * * * *\", column 1",
-        ),
+        ("bot.bind('cron', '-|-', '61 * * * *', print)", "mask \"61 * * * *\", column 1"),
         ("kv.set('x', 1)", "the top level of a script only declares"),
         ("os.execute('id')", "bad.lua:1"),
         ("require('../secret')", "libraries stand in the folder lib"),

@@ -18,9 +18,7 @@ pub(crate) async fn register(lab: &Lab, account: &str, password: &str, certifica
     let start = Instant::now();
     loop {
         person.says("NickServ", &format!("REGISTER {password} {account}@lab.test"));
-        let answer = person
-            .waits_for(Duration::from_secs(1), |line| line.command == "900")
-            .await;
+        let answer = person.waits_for(Duration::from_secs(1), |line| line.command == "900").await;
         if answer.is_some() {
             break;
         }
@@ -74,8 +72,7 @@ async fn the_bot_logs_in_by_password_and_by_certificate_and_stays_away_when_refu
     let refused = start(with_sasl(&lab, Mechanism::Plain, "wrong", true)).await;
     assert!(
         watcher
-            .waits_for(Duration::from_secs(4), |line| line.command == "JOIN"
-                && line.from == "chief")
+            .waits_for(Duration::from_secs(4), |line| line.command == "JOIN" && line.from == "chief")
             .await
             .is_none()
     );
@@ -93,27 +90,20 @@ async fn the_bot_logs_in_by_password_and_by_certificate_and_stays_away_when_refu
 #[tokio::test(flavor = "multi_thread")]
 async fn only_somebody_the_server_vouches_for_may_deploy_and_only_while_it_does() {
     let lab = Lab::with_services().await;
-    let builder = bot_on(&lab, "#ops")
-        .bind(Kind::Pub, "D|-", "!deploy", |ev: Event| async move {
-            format!("deploying {} for {}", ev.text(), ev.handle())
-        })
-        .unwrap();
+    let builder =
+        bot_on(&lab, "#ops")
+            .bind(Kind::Pub, "D|-", "!deploy", |ev: Event| async move {
+                format!("deploying {} for {}", ev.text(), ev.handle())
+            })
+            .unwrap();
     let started = builder.start().await.unwrap();
-    started
-        .put_user(User::with_account("boss", "lab", ACCOUNT.0, "D").unwrap())
-        .await
-        .unwrap();
+    started.put_user(User::with_account("boss", "lab", ACCOUNT.0, "D").unwrap()).await.unwrap();
     joined(&started, "#ops").await;
     let mut alice = Person::connect(lab.plain, "alice").await;
     alice.joins("#ops").await;
 
     alice.says("#ops", "!deploy web");
-    alice
-        .hears(
-            "chief",
-            "!deploy needs the flags D|-, and I do not know you. Log in to services",
-        )
-        .await;
+    alice.hears("chief", "!deploy needs the flags D|-, and I do not know you. Log in to services").await;
 
     alice.says("NickServ", &format!("IDENTIFY {} {}", ACCOUNT.0, ACCOUNT.1));
     alice.waits(|line| line.command == "900").await;
@@ -131,10 +121,8 @@ async fn only_somebody_the_server_vouches_for_may_deploy_and_only_while_it_does(
             .is_none()
     );
     let audit = started.audit_recent(10).await.unwrap();
-    let told: Vec<(&str, Option<&str>)> = audit
-        .iter()
-        .map(|row| (row.action.as_str(), row.handle.as_deref()))
-        .collect();
+    let told: Vec<(&str, Option<&str>)> =
+        audit.iter().map(|row| (row.action.as_str(), row.handle.as_deref())).collect();
     assert_eq!(told, [("denied", None), ("ran", Some("boss")), ("denied", None)]);
     started.stop("").await;
 }

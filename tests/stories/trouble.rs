@@ -52,18 +52,12 @@ async fn a_nick_in_use_is_worked_around_and_taken_back_when_it_is_free() {
     thief.joins("#ops").await;
     let mut with_alternative = settings(&lab, "#ops");
     with_alternative.alt_nicks = vec!["chief2".to_owned()];
-    let started = masterchief::bot::Bot::builder()
-        .network("lab", with_alternative)
-        .start()
-        .await
-        .unwrap();
+    let started = masterchief::bot::Bot::builder().network("lab", with_alternative).start().await.unwrap();
     thief.sees_join("chief2", "#ops").await;
     let mut watcher = Person::connect(lab.plain, "watcher").await;
     watcher.joins("#ops").await;
     thief.quits();
-    watcher
-        .waits(|line| line.command == "NICK" && line.from == "chief2" && line.params == ["chief"])
-        .await;
+    watcher.waits(|line| line.command == "NICK" && line.from == "chief2" && line.params == ["chief"]).await;
     started.stop("").await;
 }
 
@@ -116,10 +110,7 @@ async fn under_a_servers_flood_limit_everything_is_said_in_order_and_nobody_is_c
     const LINES: usize = 12;
     let lab = Lab::start();
     let mut slow = settings(&lab, "#ops");
-    slow.servers[0] = masterchief::irc::ServerAddr {
-        host: "127.0.0.1".to_owned(),
-        port: lab.flood,
-    };
+    slow.servers[0] = masterchief::irc::ServerAddr { host: "127.0.0.1".to_owned(), port: lab.flood };
     slow.tls = masterchief::irc::Tls::off();
     slow.pace = masterchief::irc::PaceSettings::default();
     // Its PINGs cost lines too, so it asks no more often than it does by default.
@@ -137,11 +128,8 @@ async fn under_a_servers_flood_limit_everything_is_said_in_order_and_nobody_is_c
     alice.says("#ops", "!flood");
     for n in 0..LINES {
         let wanted = format!("line {n}");
-        let heard = alice
-            .waits_for(Duration::from_secs(30), |line| {
-                line.from == "chief" && line.command == "PRIVMSG"
-            })
-            .await;
+        let heard =
+            alice.waits_for(Duration::from_secs(30), |line| line.from == "chief" && line.command == "PRIVMSG").await;
         assert_eq!(heard.and_then(|line| line.params.last().cloned()), Some(wanted));
     }
     let status = &started.status().await.networks[0];

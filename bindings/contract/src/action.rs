@@ -72,9 +72,7 @@ pub struct Refused {
 impl Refused {
     /// A refusal with its reason.
     pub fn new(message: impl Into<String>) -> Refused {
-        Refused {
-            message: message.into(),
-        }
+        Refused { message: message.into() }
     }
 }
 

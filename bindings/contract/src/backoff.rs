@@ -17,13 +17,7 @@ pub struct Backoff {
 impl Backoff {
     /// Ceilings from `floor` doubling to `cap`; back to `floor` after `stable` without a failure.
     pub fn new(floor: Duration, cap: Duration, stable: Duration) -> Backoff {
-        Backoff {
-            floor,
-            cap,
-            stable,
-            failures: 0,
-            up_since: None,
-        }
+        Backoff { floor, cap, stable, failures: 0, up_since: None }
     }
 
     /// The work has begun to succeed.
@@ -54,9 +48,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_ceiling_doubles_to_the_cap_and_comes_back_after_a_stable_minute() {
         let mut backoff = Backoff::new(SECOND, 120 * SECOND, 60 * SECOND);
-        let ceilings: Vec<u64> = (0..9)
-            .map(|_| backoff.failed(u64::MAX).as_secs_f64().round() as u64)
-            .collect();
+        let ceilings: Vec<u64> = (0..9).map(|_| backoff.failed(u64::MAX).as_secs_f64().round() as u64).collect();
         assert_eq!(ceilings, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
         backoff.up();
         tokio::time::advance(59 * SECOND).await;

@@ -41,11 +41,7 @@ impl CaseMap {
     /// The lower form of one character. Only ASCII has one.
     #[inline]
     pub fn fold_char(self, c: char) -> char {
-        if c.is_ascii() {
-            char::from(self.fold_byte(c as u8))
-        } else {
-            c
-        }
+        if c.is_ascii() { char::from(self.fold_byte(c as u8)) } else { c }
     }
 
     /// The lower form of a name: what to key a map with.
@@ -55,10 +51,7 @@ impl CaseMap {
 
     /// Whether two names are the same on this network.
     pub fn eq(self, a: &str, b: &str) -> bool {
-        a.len() == b.len()
-            && a.bytes()
-                .zip(b.bytes())
-                .all(|(a, b)| self.fold_byte(a) == self.fold_byte(b))
+        a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| self.fold_byte(a) == self.fold_byte(b))
     }
 }
 

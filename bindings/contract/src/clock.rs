@@ -19,9 +19,7 @@ impl Clock {
 
     /// A clock that says `at` now and moves with tokio's clock.
     pub fn starting(at: DateTime<Utc>) -> Clock {
-        Clock {
-            virtual_start: Some((at, Instant::now())),
-        }
+        Clock { virtual_start: Some((at, Instant::now())) }
     }
 
     /// The time of day.

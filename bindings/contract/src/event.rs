@@ -133,11 +133,7 @@ impl EventData {
 
     /// A message tag.
     pub fn tag(&self, name: &str) -> Option<&str> {
-        self.tags
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.tags.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The nick of who did it, or nothing.
@@ -149,18 +145,12 @@ impl EventData {
 impl Event {
     /// An event on its way to the street.
     pub fn new(data: EventData) -> Event {
-        Event {
-            data: Arc::new(data),
-            call: None,
-        }
+        Event { data: Arc::new(data), call: None }
     }
 
     /// The same event for one handler.
     pub fn for_call(&self, call: Call) -> Event {
-        Event {
-            data: Arc::clone(&self.data),
-            call: Some(Arc::new(call)),
-        }
+        Event { data: Arc::clone(&self.data), call: Some(Arc::new(call)) }
     }
 
     /// What only this handler's copy knows; `None` before it is decided.
@@ -194,10 +184,7 @@ impl Event {
 
     /// The handle of who did it; `*` for a stranger, as in Eggdrop.
     pub fn handle(&self) -> &str {
-        self.call
-            .as_ref()
-            .and_then(|call| call.who.handle.as_deref())
-            .unwrap_or("*")
+        self.call.as_ref().and_then(|call| call.who.handle.as_deref()).unwrap_or("*")
     }
 
     /// One typed argument.
@@ -215,11 +202,7 @@ impl Event {
         if let Some(chan) = &self.data.chan {
             return Some(chan.to_string());
         }
-        self.data
-            .actor
-            .as_ref()
-            .map(|actor| actor.nick.clone())
-            .filter(|nick| !nick.is_empty())
+        self.data.actor.as_ref().map(|actor| actor.nick.clone()).filter(|nick| !nick.is_empty())
     }
 
     /// Answers where it was said; in a channel with the person's nick in front.
@@ -250,26 +233,15 @@ impl Event {
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
         match &self.call {
             Some(call) => call.outlet.perform(action).await,
-            None => Err(Refused::new(
-                "this event was not dispatched, so there is nobody to act for it",
-            )),
+            None => Err(Refused::new("this event was not dispatched, so there is nobody to act for it")),
         }
     }
 
     async fn tell(&self, text: String, how: How) -> Result<(), Refused> {
         let Some(target) = self.reply_target() else {
-            return Err(Refused::new(
-                "this event has neither a channel nor a person; name a target with bot.say",
-            ));
+            return Err(Refused::new("this event has neither a channel nor a person; name a target with bot.say"));
         };
-        self.perform(Action::Say {
-            network: self.network.to_string(),
-            target,
-            text,
-            how,
-            reply: true,
-        })
-        .await
+        self.perform(Action::Say { network: self.network.to_string(), target, text, how, reply: true }).await
     }
 }
 
@@ -283,9 +255,6 @@ impl Deref for Event {
 
 impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Event")
-            .field("kind", &self.kind())
-            .field("data", &self.data)
-            .finish()
+        f.debug_struct("Event").field("kind", &self.kind()).field("data", &self.data).finish()
     }
 }

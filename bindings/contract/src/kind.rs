@@ -146,8 +146,6 @@ pub struct KindSpec {
 
 impl fmt::Debug for KindSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KindSpec")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("KindSpec").field("kind", &self.kind).finish_non_exhaustive()
     }
 }

@@ -53,10 +53,7 @@ impl Schedule {
     /// The mask of a `time` bind. The zone is an IANA name; UTC where none is given.
     pub fn for_time(mask: &str, zone: Option<&str>) -> Result<Schedule, MaskFault> {
         if is_eggdrops(mask) {
-            return Ok(Schedule {
-                rule: Rule::Eggdrop(mask.to_owned()),
-                zone: parse_zone(zone)?,
-            });
+            return Ok(Schedule { rule: Rule::Eggdrop(mask.to_owned()), zone: parse_zone(zone)? });
         }
         Schedule::for_cron(mask, zone)
     }
@@ -65,10 +62,7 @@ impl Schedule {
     pub fn for_cron(mask: &str, zone: Option<&str>) -> Result<Schedule, MaskFault> {
         let pattern = expand(mask)?;
         let cron = parse(pattern).map_err(|reason| place_fault(mask, pattern, reason))?;
-        Ok(Schedule {
-            rule: Rule::Cron(Box::new(cron)),
-            zone: parse_zone(zone)?,
-        })
+        Ok(Schedule { rule: Rule::Cron(Box::new(cron)), zone: parse_zone(zone)? })
     }
 
     /// When it is next due after `at`.
@@ -120,14 +114,7 @@ impl Schedule {
     /// Eggdrop's text for a moment: minute, hour, day, month from 00, year; in the schedule's zone.
     pub fn moment(&self, at: DateTime<Utc>) -> String {
         let at = at.with_timezone(&self.zone);
-        format!(
-            "{:02} {:02} {:02} {:02} {:04}",
-            at.minute(),
-            at.hour(),
-            at.day(),
-            at.month0(),
-            at.year()
-        )
+        format!("{:02} {:02} {:02} {:02} {:04}", at.minute(), at.hour(), at.day(), at.month0(), at.year())
     }
 
     /// A moment in the schedule's zone.
@@ -171,18 +158,12 @@ fn expand(mask: &str) -> Result<&str, MaskFault> {
     let found = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(mask));
     found.map(|(_, pattern)| *pattern).ok_or_else(|| {
         let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-        MaskFault {
-            column: 1,
-            message: format!("there is no {mask}; there are {}", names.join(" ")),
-        }
+        MaskFault { column: 1, message: format!("there is no {mask}; there are {}", names.join(" ")) }
     })
 }
 
 fn parse(pattern: &str) -> Result<Cron, String> {
-    let parser = CronParser::builder()
-        .seconds(Seconds::Disallowed)
-        .year(Year::Disallowed)
-        .build();
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(pattern).map_err(|fault| fault.to_string())
 }
 
@@ -201,10 +182,7 @@ fn place_fault(mask: &str, pattern: &str, reason: String) -> MaskFault {
             *place = field;
         }
         if let Err(reason) = parse(&alone.join(" ")) {
-            let name = ["minute", "hour", "day", "month", "weekday"]
-                .get(at)
-                .copied()
-                .unwrap_or("field");
+            let name = ["minute", "hour", "day", "month", "weekday"].get(at).copied().unwrap_or("field");
             return fault(column, format!("{field:?} is no {name}: {reason}"));
         }
         column += field.chars().count() + 1;
@@ -233,25 +211,10 @@ mod tests {
     #[test]
     fn eggdrops_masks_and_cron_are_told_apart() {
         let eggdrops = |mask: &str| Schedule::for_time(mask, None).map(|schedule| schedule.is_eggdrops());
-        for mask in [
-            "00 * * * *",
-            "?0 * * * *",
-            "30 12 * * *",
-            "* * 21 * *",
-            "00 00 * 11 2026",
-            "%0 * * * *",
-        ] {
+        for mask in ["00 * * * *", "?0 * * * *", "30 12 * * *", "* * 21 * *", "00 00 * 11 2026", "%0 * * * *"] {
             assert_eq!(eggdrops(mask), Ok(true), "{mask}");
         }
-        for mask in [
-            "*/5 * * * *",
-            "0 9 * * *",
-            "30 9 * * 1-5",
-            "0 0 * * mon",
-            "@daily",
-            "* * * * *",
-            "0 0 L * *",
-        ] {
+        for mask in ["*/5 * * * *", "0 9 * * *", "30 9 * * 1-5", "0 0 * * mon", "@daily", "* * * * *", "0 0 L * *"] {
             assert_eq!(eggdrops(mask), Ok(false), "{mask}");
         }
     }
@@ -270,19 +233,10 @@ mod tests {
 
     #[test]
     fn eggdrops_masks_fire_as_eggdrop_does() {
-        assert_eq!(
-            next("?5 * * * *", None, "2026-03-02T12:00:00Z"),
-            "2026-03-02T12:05:00+00:00"
-        );
-        assert_eq!(
-            next("00 12 * * *", None, "2026-03-02T12:00:00Z"),
-            "2026-03-03T12:00:00+00:00"
-        );
+        assert_eq!(next("?5 * * * *", None, "2026-03-02T12:00:00Z"), "2026-03-02T12:05:00+00:00");
+        assert_eq!(next("00 12 * * *", None, "2026-03-02T12:00:00Z"), "2026-03-03T12:00:00+00:00");
         // The month counts from 00.
-        assert_eq!(
-            next("* * * 02 *", None, "2026-03-02T12:00:30Z"),
-            "2026-03-02T12:01:00+00:00"
-        );
+        assert_eq!(next("* * * 02 *", None, "2026-03-02T12:00:30Z"), "2026-03-02T12:01:00+00:00");
         let rare = Schedule::for_time("00 00 29 01 2028", None).unwrap();
         assert_eq!(
             rare.between(utc("2027-12-01T00:00:00Z"), utc("2028-12-01T00:00:00Z"), 9),
@@ -292,36 +246,18 @@ mod tests {
 
     #[test]
     fn cron_counts_days_and_weekdays_as_alternatives_and_knows_names() {
-        assert_eq!(
-            next("0 9 * * mon-fri", None, "2026-03-06T10:00:00Z"),
-            "2026-03-09T09:00:00+00:00"
-        );
-        assert_eq!(
-            next("0 0 13 * fri", None, "2026-03-06T00:00:00Z"),
-            "2026-03-13T00:00:00+00:00"
-        );
-        assert_eq!(
-            next("0 0 L * *", None, "2026-02-02T00:00:00Z"),
-            "2026-02-28T00:00:00+00:00"
-        );
-        assert_eq!(
-            next("0 0 * * 5#2", None, "2026-03-01T00:00:00Z"),
-            "2026-03-13T00:00:00+00:00"
-        );
-        assert_eq!(
-            next("0 0 * * 7", None, "2026-03-02T00:00:00Z"),
-            "2026-03-08T00:00:00+00:00"
-        );
+        assert_eq!(next("0 9 * * mon-fri", None, "2026-03-06T10:00:00Z"), "2026-03-09T09:00:00+00:00");
+        assert_eq!(next("0 0 13 * fri", None, "2026-03-06T00:00:00Z"), "2026-03-13T00:00:00+00:00");
+        assert_eq!(next("0 0 L * *", None, "2026-02-02T00:00:00Z"), "2026-02-28T00:00:00+00:00");
+        assert_eq!(next("0 0 * * 5#2", None, "2026-03-01T00:00:00Z"), "2026-03-13T00:00:00+00:00");
+        assert_eq!(next("0 0 * * 7", None, "2026-03-02T00:00:00Z"), "2026-03-08T00:00:00+00:00");
         assert_eq!(next("0 0 31 2 *", None, "2026-03-02T00:00:00Z"), "Never");
     }
 
     #[test]
     fn a_run_in_the_hour_that_is_skipped_comes_after_it_and_one_in_the_hour_that_repeats_comes_once() {
         let zone = Some("Europe/Berlin");
-        assert_eq!(
-            next("30 2 * * 0-6", zone, "2026-03-28T12:00:00Z"),
-            "2026-03-29T01:00:00+00:00"
-        );
+        assert_eq!(next("30 2 * * 0-6", zone, "2026-03-28T12:00:00Z"), "2026-03-29T01:00:00+00:00");
         let schedule = Schedule::for_time("30 2 * * 0-6", zone).unwrap();
         let runs = schedule.between(utc("2026-10-24T12:00:00Z"), utc("2026-10-26T12:00:00Z"), 9);
         assert_eq!(runs, [utc("2026-10-25T00:30:00Z"), utc("2026-10-26T01:30:00Z")]);
@@ -333,9 +269,7 @@ mod tests {
         type Rule = fn(&DateTime<Tz>) -> bool;
         let rules: [(&str, Rule); 4] = [
             ("*/15 * * * *", |at| at.minute() % 15 == 0),
-            ("*/7 8-18/2 * * *", |at| {
-                at.minute() % 7 == 0 && (8..=18).contains(&at.hour()) && at.hour() % 2 == 0
-            }),
+            ("*/7 8-18/2 * * *", |at| at.minute() % 7 == 0 && (8..=18).contains(&at.hour()) && at.hour() % 2 == 0),
             ("* */3 1,15 * *", |at| at.hour() % 3 == 0 && matches!(at.day(), 1 | 15)),
             ("5-10 * 13 * fri", |at| {
                 (5..=10).contains(&at.minute()) && (at.day() == 13 || at.weekday() == chrono::Weekday::Fri)
@@ -347,10 +281,7 @@ mod tests {
                 let start = zone.with_ymd_and_hms(2025, 1, 1, 0, 0, 0).unwrap().to_utc();
                 let minutes = (0..3 * 365 * 24 * 60).map(|n| start + TimeDelta::minutes(n));
                 let expected: Vec<_> = minutes.filter(|at| rule(&at.with_timezone(&zone))).collect();
-                let (from, to) = (
-                    start - TimeDelta::minutes(1),
-                    start + TimeDelta::minutes(3 * 365 * 24 * 60 - 1),
-                );
+                let (from, to) = (start - TimeDelta::minutes(1), start + TimeDelta::minutes(3 * 365 * 24 * 60 - 1));
                 let runs = schedule.between(from, to, usize::MAX);
                 let wrong = runs.iter().zip(&expected).find(|(run, want)| run != want);
                 assert_eq!((wrong, runs.len()), (None, expected.len()), "{pattern} in {zone}");

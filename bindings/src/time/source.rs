@@ -41,10 +41,7 @@ struct Entry {
 impl TimeSource {
     /// A source that remembers in `last_runs`.
     pub fn new(last_runs: Arc<dyn LastRuns>) -> TimeSource {
-        TimeSource {
-            last_runs,
-            entries: HashMap::new(),
-        }
+        TimeSource { last_runs, entries: HashMap::new() }
     }
 
     /// Takes the binds as they are now. One that was there before a reload goes on where it was.
@@ -52,16 +49,9 @@ impl TimeSource {
         let mut old = std::mem::take(&mut self.entries);
         let mut events = Vec::new();
         let mut seen: HashMap<&str, u32> = HashMap::new();
-        for bound in binds
-            .iter()
-            .filter(|bound| matches!(bound.kind, Kind::Time | Kind::Cron))
-        {
+        for bound in binds.iter().filter(|bound| matches!(bound.kind, Kind::Time | Kind::Cron)) {
             let nth = seen.entry(&bound.key).or_default();
-            let key = if *nth == 0 {
-                bound.key.to_string()
-            } else {
-                format!("{} #{nth}", bound.key)
-            };
+            let key = if *nth == 0 { bound.key.to_string() } else { format!("{} #{nth}", bound.key) };
             *nth += 1;
             let zone = bound.options.tz.as_deref();
             let parsed = if bound.kind == Kind::Time {
@@ -73,16 +63,10 @@ impl TimeSource {
                 tracing::error!(mask = %bound.mask, "A schedule that was good when it was bound is not");
                 continue;
             };
-            let kept = old
-                .remove(&key)
-                .filter(|entry| entry.bound.options.tz == bound.options.tz);
+            let kept = old.remove(&key).filter(|entry| entry.bound.options.tz == bound.options.tz);
             let is_new = kept.is_none();
             let next = kept.map_or_else(|| schedule.next_after(now), |entry| entry.next);
-            let entry = Entry {
-                bound: bound.clone(),
-                schedule,
-                next,
-            };
+            let entry = Entry { bound: bound.clone(), schedule, next };
             if is_new {
                 events.extend(self.catch_up(&key, &entry, now));
             }
@@ -137,9 +121,7 @@ impl TimeSource {
             Next::Due(at) | Next::Look(at) => Some(at),
             Next::Never => None,
         });
-        let until = next
-            .min()
-            .map_or(LOOK, |at| (at - now).to_std().unwrap_or(Duration::ZERO));
+        let until = next.min().map_or(LOOK, |at| (at - now).to_std().unwrap_or(Duration::ZERO));
         until.min(LOOK)
     }
 }
@@ -159,31 +141,20 @@ impl Entry {
     }
 
     fn event(&self, at: DateTime<Utc>, missed: usize) -> Event {
-        let kinds: &'static [Kind] = if self.bound.kind == Kind::Time {
-            &[Kind::Time]
-        } else {
-            &[Kind::Cron]
-        };
+        let kinds: &'static [Kind] = if self.bound.kind == Kind::Time { &[Kind::Time] } else { &[Kind::Cron] };
         let local = self.schedule.local(at);
         let mut event = EventData::new(kinds, at);
         event.bind = Some(self.bound.bind);
         event.text = self.schedule.moment(at);
         // Eggdrop counts the months of `time` from 00 and those of `cron` from 01.
-        let month = if self.bound.kind == Kind::Time {
-            local.month0()
-        } else {
-            local.month()
-        };
+        let month = if self.bound.kind == Kind::Time { local.month0() } else { local.month() };
         event.fields = vec![
             ("min", Value::from(format!("{:02}", local.minute()))),
             ("hour", Value::from(format!("{:02}", local.hour()))),
             ("day", Value::from(format!("{:02}", local.day()))),
             ("month", Value::from(format!("{month:02}"))),
             ("year", Value::from(format!("{:04}", local.year()))),
-            (
-                "weekday",
-                Value::from(format!("{:02}", local.weekday().num_days_from_sunday())),
-            ),
+            ("weekday", Value::from(format!("{:02}", local.weekday().num_days_from_sunday()))),
             ("scheduled", Value::from(local.to_rfc3339())),
             ("missed", Value::from(missed)),
         ];
@@ -252,10 +223,7 @@ mod tests {
     }
 
     fn bound(id: u64, mask: &str, missed: Missed) -> Bound {
-        let options = BindOptions {
-            missed,
-            ..BindOptions::default()
-        };
+        let options = BindOptions { missed, ..BindOptions::default() };
         Bound {
             bind: BindId(id),
             kind: Kind::Time,
@@ -277,11 +245,7 @@ mod tests {
         let (binds, watched) = watch::channel(Arc::from(binds));
         let source = Box::new(TimeSource::new(Arc::clone(notes) as Arc<dyn LastRuns>));
         tokio::spawn(source.run(watched, inlet, Clock::starting(utc(at)), shutdown));
-        Running {
-            binds,
-            out,
-            _stopper: stopper,
-        }
+        Running { binds, out, _stopper: stopper }
     }
 
     /// What is told within this time: bind and moment.
@@ -302,16 +266,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_moment_is_told_once_and_a_reload_neither_repeats_nor_loses_one() {
-        let mut running = start(
-            "2026-03-02T12:00:30Z",
-            vec![bound(1, "*/5 * * * *", Missed::Skip)],
-            &Arc::default(),
-        );
+        let mut running = start("2026-03-02T12:00:30Z", vec![bound(1, "*/5 * * * *", Missed::Skip)], &Arc::default());
         assert_eq!(told(&mut running, 10 * MINUTE).await, ["1 02 12:05", "1 02 12:10"]);
-        running.binds.send_replace(Arc::from([
-            bound(2, "*/5 * * * *", Missed::Skip),
-            bound(3, "12 * * * 1-5", Missed::Skip),
-        ]));
+        running
+            .binds
+            .send_replace(Arc::from([bound(2, "*/5 * * * *", Missed::Skip), bound(3, "12 * * * 1-5", Missed::Skip)]));
         assert_eq!(told(&mut running, 5 * MINUTE).await, ["3 02 12:12", "2 02 12:15"]);
         running.binds.send_replace(Arc::from([]));
         assert!(told(&mut running, 60 * MINUTE).await.is_empty());
@@ -343,16 +302,11 @@ mod tests {
     async fn a_machine_that_slept_tells_what_is_missed_as_the_bind_wants() {
         let notes = Arc::<Notes>::default();
         let mut source = TimeSource::new(notes);
-        let binds = [
-            bound(1, "*/10 * * * *", Missed::Skip),
-            bound(2, "*/10 * * * *", Missed::Once),
-        ];
+        let binds = [bound(1, "*/10 * * * *", Missed::Skip), bound(2, "*/10 * * * *", Missed::Once)];
         source.take(&binds, utc("2026-03-02T12:00:30Z"));
         let events = source.due(utc("2026-03-02T13:05:00Z"));
-        let told: Vec<_> = events
-            .iter()
-            .map(|event| (event.bind.unwrap().0, event.field("missed").unwrap().clone()))
-            .collect();
+        let told: Vec<_> =
+            events.iter().map(|event| (event.bind.unwrap().0, event.field("missed").unwrap().clone())).collect();
         assert_eq!(told, [(2, Value::from(5))]);
         assert!(source.due(utc("2026-03-02T13:09:00Z")).is_empty());
         assert_eq!(source.due(utc("2026-03-02T13:10:00Z")).len(), 2);

@@ -70,10 +70,7 @@ pub(super) struct Exchange {
 
 impl Mechanism {
     fn row(self) -> &'static Row {
-        MECHANISMS
-            .iter()
-            .find(|row| row.mechanism == self)
-            .expect("every mechanism has a row")
+        MECHANISMS.iter().find(|row| row.mechanism == self).expect("every mechanism has a row")
     }
 
     /// Its name on the wire.
@@ -106,10 +103,7 @@ impl fmt::Display for Mechanism {
 impl Exchange {
     /// Begins; `AUTHENTICATE NAME` is the first line to send.
     pub(super) fn begin(mechanism: Mechanism, settings: &Sasl) -> Exchange {
-        Exchange {
-            dialogue: (mechanism.row().begin)(settings),
-            incoming: String::new(),
-        }
+        Exchange { dialogue: (mechanism.row().begin)(settings), incoming: String::new() }
     }
 
     /// Takes the parameter of an AUTHENTICATE line and gives the parameters to answer with; none while the challenge
@@ -124,9 +118,7 @@ impl Exchange {
         if piece.len() == PIECE {
             return Ok(Vec::new());
         }
-        let challenge = BASE64
-            .decode(&self.incoming)
-            .map_err(|_| "the server's challenge is not base64".to_owned())?;
+        let challenge = BASE64.decode(&self.incoming).map_err(|_| "the server's challenge is not base64".to_owned())?;
         self.incoming.clear();
         Ok(pieces(&self.dialogue.answer(&challenge)?))
     }
@@ -135,11 +127,8 @@ impl Exchange {
 /// A payload in pieces of base64; a last `+` where the pieces come out even, and for an empty one.
 fn pieces(payload: &[u8]) -> Vec<String> {
     let text = BASE64.encode(payload);
-    let mut out: Vec<String> = text
-        .as_bytes()
-        .chunks(PIECE)
-        .map(|piece| String::from_utf8_lossy(piece).into_owned())
-        .collect();
+    let mut out: Vec<String> =
+        text.as_bytes().chunks(PIECE).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
     if text.len().is_multiple_of(PIECE) {
         out.push("+".to_owned());
     }
@@ -171,10 +160,7 @@ mod tests {
 
     #[test]
     fn external_sends_nothing_but_a_plus() {
-        assert_eq!(
-            Exchange::begin(Mechanism::External, &settings("")).take("+").unwrap(),
-            ["+"]
-        );
+        assert_eq!(Exchange::begin(Mechanism::External, &settings("")).take("+").unwrap(), ["+"]);
     }
 
     #[test]

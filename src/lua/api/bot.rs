@@ -15,12 +15,8 @@ use crate::dispatch::NewBind;
 use crate::users::FlagMask;
 
 /// The ways to say something, as methods of an event. `reply` puts the nick in front.
-pub(in super::super) const WAYS: &[(&str, Option<How>)] = &[
-    ("reply", None),
-    ("say", Some(How::Say)),
-    ("notice", Some(How::Notice)),
-    ("act", Some(How::Act)),
-];
+pub(in super::super) const WAYS: &[(&str, Option<How>)] =
+    &[("reply", None), ("say", Some(How::Say)), ("notice", Some(How::Notice)), ("act", Some(How::Act))];
 
 /// What `bot.bind` returns.
 struct Handle {
@@ -72,26 +68,15 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let block = vm.services.blocks.get(vm.name.trim_end_matches(".lua"));
     bot.set("config", block.map(|block| value::from_json(lua, block)).transpose()?)?;
     bot.set("bind", lua.create_function(bind)?)?;
-    bot.set(
-        "unbind",
-        lua.create_function(|_, handle: mlua::UserDataRef<Handle>| handle.unbind())?,
-    )?;
+    bot.set("unbind", lua.create_function(|_, handle: mlua::UserDataRef<Handle>| handle.unbind())?)?;
     bot.set("fail", lua.create_function(fail)?)?;
-    for (name, how) in [
-        ("say", How::Say),
-        ("to", How::Say),
-        ("notice", How::Notice),
-        ("act", How::Act),
-    ] {
+    for (name, how) in [("say", How::Say), ("to", How::Say), ("notice", How::Notice), ("act", How::Act)] {
         bot.set(name, saying(lua, name, how)?)?;
     }
     bot.set("join", lua.create_async_function(join)?)?;
     bot.set("part", lua.create_async_function(part)?)?;
     bot.set("raw", lua.create_async_function(raw)?)?;
-    bot.set(
-        "networks",
-        lua.create_function(|lua, ()| Ok(super::vm(lua)?.services.world.networks()))?,
-    )?;
+    bot.set("networks", lua.create_function(|lua, ()| Ok(super::vm(lua)?.services.world.networks()))?)?;
     bot.set(
         "nick",
         lua.create_function(|lua, network: Option<String>| {
@@ -118,10 +103,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
         })?,
     )?;
     bot.set("caps", lua.create_function(caps)?)?;
-    bot.set(
-        "on_load",
-        lua.create_function(|lua, f: Function| declare(lua, "bot.on_load", |d| d.on_load.push(f)))?,
-    )?;
+    bot.set("on_load", lua.create_function(|lua, f: Function| declare(lua, "bot.on_load", |d| d.on_load.push(f)))?)?;
     bot.set(
         "on_unload",
         lua.create_function(|lua, f: Function| declare(lua, "bot.on_unload", |d| d.on_unload.push(f)))?,
@@ -143,10 +125,7 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
     let function = match args.next() {
         Some(mlua::Value::Function(function)) => function,
         Some(other) => {
-            return Err(wrong(&format!(
-                "the handler is a function, not a {}",
-                other.type_name()
-            )));
+            return Err(wrong(&format!("the handler is a function, not a {}", other.type_name())));
         }
         None => return Err(wrong("the handler is missing")),
     };
@@ -158,10 +137,7 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
     let options = bind_options(options)?;
     let vm = vm(lua)?;
     let line = function.info().line_defined.unwrap_or(0);
-    let entry = Entry {
-        function,
-        origin: Arc::from(format!("{}:{line}", vm.name)),
-    };
+    let entry = Entry { function, origin: Arc::from(format!("{}:{line}", vm.name)) };
     let handler = Arc::new(LuaHandler::new(&vm, entry));
     let new = NewBind::parse(&vm.services.kinds, &kind, &flags, &mask, options, handler)
         .map_err(|fault| mlua::Error::runtime(fault.to_string()))?;
@@ -169,15 +145,9 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
     if vm.loading.load(Ordering::Relaxed) {
         let mut declared = vm.declared();
         declared.binds.push(Some(new));
-        return Ok(Handle {
-            vm: weak,
-            place: Place::Declared(declared.binds.len() - 1),
-        });
+        return Ok(Handle { vm: weak, place: Place::Declared(declared.binds.len() - 1) });
     }
-    Ok(Handle {
-        vm: weak,
-        place: Place::Bound(vm.services.table.bind(&vm.name, new)),
-    })
+    Ok(Handle { vm: weak, place: Place::Bound(vm.services.table.bind(&vm.name, new)) })
 }
 
 fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
@@ -199,10 +169,7 @@ fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
                 parts.done()?;
                 cooldown
             }
-            Some(time) => Cooldown {
-                user: Some(value::duration("cooldown", &time)?),
-                ..Cooldown::default()
-            },
+            Some(time) => Cooldown { user: Some(value::duration("cooldown", &time)?), ..Cooldown::default() },
         },
         timeout: options.duration("timeout")?,
         tz: options.take("tz")?,
@@ -211,9 +178,7 @@ fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
             Some("once") => Missed::Once,
             Some("all") => Missed::All,
             Some(other) => {
-                return Err(mlua::Error::runtime(format!(
-                    "missed is \"skip\", \"once\" or \"all\", not {other:?}"
-                )));
+                return Err(mlua::Error::runtime(format!("missed is \"skip\", \"once\" or \"all\", not {other:?}")));
             }
         },
         overlap: options.take::<bool>("overlap")?.unwrap_or(false),
@@ -225,9 +190,7 @@ fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
 fn declare(lua: &Lua, what: &str, add: impl FnOnce(&mut Declared)) -> mlua::Result<()> {
     let vm = vm(lua)?;
     if !vm.loading.load(Ordering::Relaxed) {
-        return Err(mlua::Error::runtime(format!(
-            "{what} belongs at the top level of the script"
-        )));
+        return Err(mlua::Error::runtime(format!("{what} belongs at the top level of the script")));
     }
     add(&mut vm.declared());
     Ok(())
@@ -256,17 +219,7 @@ fn saying(lua: &Lua, name: &'static str, how: How) -> mlua::Result<Function> {
         let text = value::text(&lua, "bot.say", text)?;
         let vm = vm(&lua)?;
         let (network, target) = vm.place(&target);
-        perform(
-            &vm,
-            Action::Say {
-                network,
-                target,
-                text,
-                how,
-                reply: false,
-            },
-        )
-        .await
+        perform(&vm, Action::Say { network, target, text, how, reply: false }).await
     })
 }
 
@@ -281,15 +234,7 @@ async fn part(lua: Lua, (target, reason): (String, Option<String>)) -> mlua::Res
     effect(&lua, "bot.part")?;
     let vm = vm(&lua)?;
     let (network, channel) = vm.place(&target);
-    perform(
-        &vm,
-        Action::Part {
-            network,
-            channel,
-            reason: reason.unwrap_or_default(),
-        },
-    )
-    .await
+    perform(&vm, Action::Part { network, channel, reason: reason.unwrap_or_default() }).await
 }
 
 /// `bot.raw(command, params... )`: a command of IRC, composed safely, on the network of the event.
@@ -297,15 +242,7 @@ async fn raw(lua: Lua, (command, params): (String, mlua::Variadic<String>)) -> m
     effect(&lua, "bot.raw")?;
     let vm = vm(&lua)?;
     let network = vm.network();
-    perform(
-        &vm,
-        Action::Send {
-            network,
-            command,
-            params: params.to_vec(),
-        },
-    )
-    .await
+    perform(&vm, Action::Send { network, command, params: params.to_vec() }).await
 }
 
 async fn perform(vm: &Arc<Vm>, action: Action) -> mlua::Result<()> {
@@ -334,15 +271,8 @@ pub(in super::super) fn can(lua: &Lua, (ev, flags): (Table, String)) -> mlua::Re
     let event = event::of(&ev, "can")?;
     let mask = FlagMask::parse(&flags).map_err(|fault| mlua::Error::runtime(format!("flags {flags:?}, {fault}")))?;
     let vm = vm(lua)?;
-    let standing = vm
-        .services
-        .book
-        .recognise(event.actor.as_ref(), &event.network, event.casemap);
-    let scope = if event.private() {
-        FlagScope::AnyChannel
-    } else {
-        FlagScope::Channel
-    };
+    let standing = vm.services.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+    let scope = if event.private() { FlagScope::AnyChannel } else { FlagScope::Channel };
     let casemap: CaseMap = event.casemap;
     Ok(standing.allows(&mask, scope, &event.network, event.chan(), casemap))
 }

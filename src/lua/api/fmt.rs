@@ -30,16 +30,8 @@ const COLOURS: &[(&str, &str)] = &[
 /// The module.
 pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let fmt = lua.create_table()?;
-    for (name, code) in [
-        ("bold", '\u{2}'),
-        ("italic", '\u{1d}'),
-        ("underline", '\u{1f}'),
-        ("mono", '\u{11}'),
-    ] {
-        fmt.set(
-            name,
-            lua.create_function(move |_, text: String| Ok(format!("{code}{text}{code}")))?,
-        )?;
+    for (name, code) in [("bold", '\u{2}'), ("italic", '\u{1d}'), ("underline", '\u{1f}'), ("mono", '\u{11}')] {
+        fmt.set(name, lua.create_function(move |_, text: String| Ok(format!("{code}{text}{code}")))?)?;
     }
     fmt.set(
         "color",
@@ -55,10 +47,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
             Ok(format!("\u{3}{code}{text}\u{3}"))
         })?,
     )?;
-    fmt.set(
-        "plain",
-        lua.create_function(|_, text: String| Ok(crate::irc::text::plain(&text).into_owned()))?,
-    )?;
+    fmt.set("plain", lua.create_function(|_, text: String| Ok(crate::irc::text::plain(&text).into_owned()))?)?;
     fmt.set(
         "duration",
         lua.create_function(|_, time: mlua::Value| Ok(spoken(value::duration("fmt.duration", &time)?)))?,
@@ -73,18 +62,11 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     fmt.set(
         "plural",
         lua.create_function(|_, (count, one, many): (f64, String, Option<String>)| {
-            let word = if count == 1.0 {
-                one
-            } else {
-                many.unwrap_or_else(|| format!("{one}s"))
-            };
+            let word = if count == 1.0 { one } else { many.unwrap_or_else(|| format!("{one}s")) };
             Ok(format!("{count} {word}"))
         })?,
     )?;
-    fmt.set(
-        "truncate",
-        lua.create_function(|_, (text, most): (String, usize)| Ok(truncated(&text, most)))?,
-    )?;
+    fmt.set("truncate", lua.create_function(|_, (text, most): (String, usize)| Ok(truncated(&text, most)))?)?;
     Ok(fmt)
 }
 
@@ -111,11 +93,7 @@ fn bytes_spoken(bytes: f64) -> String {
         size /= 1024.0;
         at += 1;
     }
-    if at == 0 {
-        format!("{size} B")
-    } else {
-        format!("{size:.1} {}", units[at])
-    }
+    if at == 0 { format!("{size} B") } else { format!("{size:.1} {}", units[at]) }
 }
 
 fn listed(items: &[String], last: &str) -> String {
@@ -142,16 +120,10 @@ mod tests {
     #[test]
     fn numbers_and_lists_read_like_words() {
         let spoken = |seconds| spoken(Duration::from_secs(seconds));
-        assert_eq!(
-            [spoken(0), spoken(65), spoken(3600), spoken(90_061)],
-            ["0 s", "1 min 5 s", "1 h", "1 d 1 h"]
-        );
+        assert_eq!([spoken(0), spoken(65), spoken(3600), spoken(90_061)], ["0 s", "1 min 5 s", "1 h", "1 d 1 h"]);
         assert_eq!([bytes_spoken(512.0), bytes_spoken(1536.0)], ["512 B", "1.5 KiB"]);
         let items = ["a", "b", "c"].map(str::to_owned);
-        assert_eq!(
-            [listed(&items, "and"), listed(&items[..1], "or"), listed(&[], "and")],
-            ["a, b and c", "a", ""]
-        );
+        assert_eq!([listed(&items, "and"), listed(&items[..1], "or"), listed(&[], "and")], ["a, b and c", "a", ""]);
         assert_eq!([truncated("añb", 3), truncated("a👩‍👩‍👧bc", 3)], ["añb", "a👩‍👩‍👧…"]);
     }
 }

@@ -22,11 +22,9 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     }
     http.set(
         "request",
-        lua.create_async_function(
-            |lua, (method, url, options): (String, String, Option<Table>)| async move {
-                send(lua, method, url, options).await
-            },
-        )?,
+        lua.create_async_function(|lua, (method, url, options): (String, String, Option<Table>)| async move {
+            send(lua, method, url, options).await
+        })?,
     )?;
     Ok(http)
 }
@@ -53,13 +51,7 @@ async fn send(lua: Lua, method: String, url: String, options: Option<Table>) -> 
     let timeout = options.duration("timeout")?.unwrap_or(TIMEOUT);
     options.done()?;
     let hosts = vm.declared().hosts.clone();
-    let request = Request {
-        method,
-        url,
-        headers,
-        body,
-        timeout,
-    };
+    let request = Request { method, url, headers, body, timeout };
     let answer = vm
         .services
         .http

@@ -14,11 +14,8 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
             let mut value = value::json(lua, "the value", value)?;
             // A table has no order; its text should not change from one run to the next.
             value.sort_all_objects();
-            let text = if pretty == Some(true) {
-                serde_json::to_string_pretty(&value)
-            } else {
-                serde_json::to_string(&value)
-            };
+            let text =
+                if pretty == Some(true) { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             text.map_err(mlua::Error::external)
         })?,
     )?;

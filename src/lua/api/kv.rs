@@ -16,39 +16,27 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
         "get",
         lua.create_async_function(|lua, name: String| async move {
             let vm = vm(&lua)?;
-            let found = vm
-                .services
-                .store
-                .kv_get(&vm.name, &name, vm.services.clock.now())
-                .await
-                .map_err(said)?;
+            let found = vm.services.store.kv_get(&vm.name, &name, vm.services.clock.now()).await.map_err(said)?;
             found.map(|found| value::from_json(&lua, &found)).transpose()
         })?,
     )?;
     kv.set(
         "set",
-        lua.create_async_function(
-            |lua, (name, new, options): (String, mlua::Value, Option<Table>)| async move {
-                effect(&lua, "kv.set")?;
-                let mut options = Options::new("kv.set", options);
-                let ttl = options.duration("ttl")?;
-                options.done()?;
-                let vm = vm(&lua)?;
-                if new.is_nil() {
-                    vm.services.store.kv_delete(&vm.name, &name).await.map_err(said)?;
-                    return Ok(());
-                }
-                let new = value::json(&lua, "the value", new)?;
-                let expires = ttl.map(|ttl| {
-                    vm.services.clock.now() + chrono::Duration::from_std(ttl).unwrap_or(chrono::Duration::MAX)
-                });
-                vm.services
-                    .store
-                    .kv_set(&vm.name, &name, &new, expires)
-                    .await
-                    .map_err(said)
-            },
-        )?,
+        lua.create_async_function(|lua, (name, new, options): (String, mlua::Value, Option<Table>)| async move {
+            effect(&lua, "kv.set")?;
+            let mut options = Options::new("kv.set", options);
+            let ttl = options.duration("ttl")?;
+            options.done()?;
+            let vm = vm(&lua)?;
+            if new.is_nil() {
+                vm.services.store.kv_delete(&vm.name, &name).await.map_err(said)?;
+                return Ok(());
+            }
+            let new = value::json(&lua, "the value", new)?;
+            let expires = ttl
+                .map(|ttl| vm.services.clock.now() + chrono::Duration::from_std(ttl).unwrap_or(chrono::Duration::MAX));
+            vm.services.store.kv_set(&vm.name, &name, &new, expires).await.map_err(said)
+        })?,
     )?;
     kv.set(
         "incr",
@@ -56,11 +44,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
             effect(&lua, "kv.incr")?;
             let vm = vm(&lua)?;
             let now = vm.services.clock.now();
-            vm.services
-                .store
-                .kv_incr(&vm.name, &name, by.unwrap_or(1.0), now)
-                .await
-                .map_err(said)
+            vm.services.store.kv_incr(&vm.name, &name, by.unwrap_or(1.0), now).await.map_err(said)
         })?,
     )?;
     kv.set(
@@ -68,16 +52,9 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
         lua.create_async_function(|lua, (name, old, new): (String, mlua::Value, mlua::Value)| async move {
             effect(&lua, "kv.cas")?;
             let vm = vm(&lua)?;
-            let (old, new) = (
-                value::json(&lua, "the old value", old)?,
-                value::json(&lua, "the new value", new)?,
-            );
+            let (old, new) = (value::json(&lua, "the old value", old)?, value::json(&lua, "the new value", new)?);
             let now = vm.services.clock.now();
-            vm.services
-                .store
-                .kv_cas(&vm.name, &name, &old, &new, now)
-                .await
-                .map_err(said)
+            vm.services.store.kv_cas(&vm.name, &name, &old, &new, now).await.map_err(said)
         })?,
     )?;
     kv.set(
@@ -93,11 +70,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
         lua.create_async_function(|lua, prefix: Option<String>| async move {
             let vm = vm(&lua)?;
             let now = vm.services.clock.now();
-            vm.services
-                .store
-                .kv_names(&vm.name, &prefix.unwrap_or_default(), KEYS_MAX, now)
-                .await
-                .map_err(said)
+            vm.services.store.kv_names(&vm.name, &prefix.unwrap_or_default(), KEYS_MAX, now).await.map_err(said)
         })?,
     )?;
     Ok(kv)

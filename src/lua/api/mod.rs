@@ -40,8 +40,7 @@ pub(super) fn pure(lua: &Lua, globals: &Table) -> mlua::Result<()> {
 /// The VM that this Lua state belongs to.
 pub(super) fn vm(lua: &Lua) -> mlua::Result<Arc<Vm>> {
     let vm = lua.app_data_ref::<Arc<Vm>>();
-    vm.map(|vm| Arc::clone(&vm))
-        .ok_or_else(|| mlua::Error::runtime("this state is no script"))
+    vm.map(|vm| Arc::clone(&vm)).ok_or_else(|| mlua::Error::runtime("this state is no script"))
 }
 
 /// Refuses what acts on the world while the script is only being loaded: if the load fails, nothing has happened.

@@ -46,19 +46,8 @@ async fn run(lua: Lua, (argv, options): (mlua::Value, Option<Table>)) -> mlua::R
     let timeout = options.duration("timeout")?.unwrap_or(TIMEOUT);
     options.done()?;
     let stdin = stdin.map(|stdin| stdin.as_bytes().to_vec());
-    let command = Command {
-        argv,
-        stdin,
-        env,
-        cwd,
-        timeout,
-    };
-    let output = vm
-        .services
-        .shell
-        .run(command)
-        .await
-        .map_err(|fault| mlua::Error::runtime(format!("sh: {fault}")))?;
+    let command = Command { argv, stdin, env, cwd, timeout };
+    let output = vm.services.shell.run(command).await.map_err(|fault| mlua::Error::runtime(format!("sh: {fault}")))?;
     let table = lua.create_table()?;
     table.set("ok", output.code == Some(0))?;
     table.set("code", output.code)?;

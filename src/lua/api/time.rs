@@ -11,10 +11,7 @@ use super::{effect, vm};
 /// The module.
 pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let time = lua.create_table()?;
-    time.set(
-        "now",
-        lua.create_function(|lua, ()| Ok(seconds(vm(lua)?.services.clock.now())))?,
-    )?;
+    time.set("now", lua.create_function(|lua, ()| Ok(seconds(vm(lua)?.services.clock.now())))?)?;
     time.set(
         "iso",
         lua.create_function(|lua, at: Option<f64>| {
@@ -43,9 +40,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
             })?;
             let items: Vec<Item<'_>> = StrftimeItems::new(&form).collect();
             if items.contains(&Item::Error) {
-                return Err(mlua::Error::runtime(format!(
-                    "{form:?} is not a form such as %Y-%m-%d %H:%M"
-                )));
+                return Err(mlua::Error::runtime(format!("{form:?} is not a form such as %Y-%m-%d %H:%M")));
             }
             Ok(at.with_timezone(&zone).format_with_items(items.iter()).to_string())
         })?,
