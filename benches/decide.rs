@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use masterchief::bot::kinds;
 use masterchief::contract::{Actor, BindOptions, Event, EventData, Handler, Kind, Outcome};
-use masterchief::dispatch::{BindTable, NewBind, decide};
+use masterchief::dispatch::{BindTable, NewBind, Policy, decide};
 use masterchief::users::{Book, User};
 
 fn table(binds: usize) -> BindTable {
@@ -46,14 +46,14 @@ fn bench(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("exact command", binds), &table, |b, table| {
             b.iter(|| {
                 let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
-                black_box(decide(&table.index(), black_box(&event), &standing, false).steps.len())
+                black_box(decide(&table.index(), black_box(&event), &standing, Policy::default()).steps.len())
             });
         });
         let nothing = self::event("just people talking about the weather");
         group.bench_with_input(BenchmarkId::new("no command", binds), &table, |b, table| {
             b.iter(|| {
                 let standing = book.recognise(nothing.actor.as_ref(), &nothing.network, nothing.casemap);
-                black_box(decide(&table.index(), black_box(&nothing), &standing, false).steps.len())
+                black_box(decide(&table.index(), black_box(&nothing), &standing, Policy::default()).steps.len())
             });
         });
     }

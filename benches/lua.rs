@@ -10,10 +10,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use masterchief::bot::kinds;
 use masterchief::contract::Clock;
 use masterchief::contract::{Actor, Args, BindId, Call, Event, EventData, Kind, Outlet, Refused, Who};
-use masterchief::dispatch::{Bind, BindTable, decide};
+use masterchief::dispatch::{Bind, BindTable, Policy, decide};
 use masterchief::executors::{LocalShell, NetHttp};
 use masterchief::irc::Member;
-use masterchief::lua::{Placement, Script, Services, Settings, World};
+use masterchief::lua::{Placement, Script, Services, World};
 use masterchief::store::Store;
 use masterchief::users::{Book, Standing};
 
@@ -88,15 +88,14 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         book: Book::new(),
         http: Arc::new(NetHttp),
         shell: Arc::new(LocalShell),
-        settings: Settings::default(),
+        settings: Arc::default(),
         folder: folder.to_owned(),
-        blocks: Arc::default(),
     };
     let loaded = Script::load(&path, &services, Placement::Local).await?;
     loaded.script.bound(table.replace("bench.lua", loaded.binds));
     // It serves as long as the process does.
     std::mem::forget(loaded.script);
-    let decision = decide(&table.index(), &event(), &Standing::default(), false);
+    let decision = decide(&table.index(), &event(), &Standing::default(), Policy::default());
     let bind = decision.steps.first().map(|step| Arc::clone(&step.bind));
     std::mem::forget(table);
     bind.ok_or_else(|| "the bind does not match".into())

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::fakenet::{FakeDial, FakeNet};
 use super::{StartError, Started};
 use crate::config;
-use crate::dispatch::{BindFault, Kinds, NewBind};
+use crate::dispatch::{BindFault, Kinds, NewBind, Policy};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
@@ -46,8 +46,8 @@ pub struct Builder {
 pub struct Rules {
     /// How long a call may take unless its bind says otherwise.
     pub timeout: Duration,
-    /// Whether a `pub` is skipped when a `pubm` matched, Eggdrop's `exclusive-binds`.
-    pub exclusive_binds: bool,
+    /// What decisions differ in.
+    pub policy: Policy,
     /// Whether a person who is refused is told what is missing.
     pub tell_denied: bool,
     /// How long shutdown waits for running calls.
@@ -58,7 +58,7 @@ impl Default for Rules {
     fn default() -> Rules {
         Rules {
             timeout: Duration::from_secs(60),
-            exclusive_binds: false,
+            policy: Policy::default(),
             tell_denied: true,
             grace: Duration::from_secs(2),
         }
@@ -194,7 +194,7 @@ impl Builder {
 pub(crate) fn rules(config: &config::Config) -> Rules {
     Rules {
         timeout: config.replies.timeout,
-        exclusive_binds: config.replies.exclusive_binds,
+        policy: Policy { exclusive_binds: config.replies.exclusive_binds, answer_bots: config.replies.answer_bots },
         tell_denied: config.replies.tell_denied,
         grace: config.replies.grace,
     }

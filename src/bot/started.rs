@@ -23,7 +23,7 @@ use super::{builtin, watch, words};
 use crate::config;
 use crate::dispatch::{BindFault, BindTable};
 use crate::irc::{self, Dial, Network};
-use crate::lua::{LoadError, Placement, ScriptStatus, Services};
+use crate::lua::{LoadError, Placement, ScriptSettings, ScriptStatus, Services};
 use crate::partyline;
 use crate::store::{AuditRow, Store, StoreError};
 use crate::users::{Book, FlagFault, User, UserFault};
@@ -74,6 +74,7 @@ pub struct Started {
     outbox: Outbox,
     scripts: Option<Scripts>,
     only_script: Option<PathBuf>,
+    script_settings: Arc<ArcSwap<ScriptSettings>>,
     rules: Arc<ArcSwap<Rules>>,
     inlet: Inlet,
     clock: Clock,
@@ -137,6 +138,7 @@ impl Started {
         if data.is_some() {
             source_tasks.push(tokio::spawn(follow_users(store.clone(), book.clone(), shutdown.clone())));
         }
+        let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits, blocks: builder.blocks }));
         let scripts = scripts.map(|folder| {
             let services = Services {
                 outlet: Arc::new(outbox.clone()) as Arc<dyn Outlet>,
@@ -148,9 +150,8 @@ impl Started {
                 book: book.clone(),
                 http: builder.http,
                 shell: builder.shell,
-                settings: limits,
+                settings: Arc::clone(&script_settings),
                 folder: folder.clone(),
-                blocks: Arc::new(builder.blocks),
             };
             Scripts::new(folder, services, table.clone(), builder.placement)
         });
@@ -161,6 +162,7 @@ impl Started {
             outbox,
             scripts,
             only_script,
+            script_settings,
             rules,
             inlet,
             clock,
@@ -265,8 +267,8 @@ impl Started {
         report
     }
 
-    /// Takes another configuration without dropping a connection. The data folder, the scripts' folder and their
-    /// limits stay as they were until a restart.
+    /// Takes another configuration without dropping a connection. Scripts are loaded anew if what it says about them
+    /// changed. The data folder and the scripts' folder stay as they were until a restart.
     pub async fn reconfigure(&self, config: &config::Config) -> Result<(), StartError> {
         self.book.configure(&config.users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
         self.rules.store(Arc::new(rules(config)));
@@ -283,6 +285,11 @@ impl Started {
             if self.outbox.network(name).is_none() {
                 self.add_network(name, settings.clone());
             }
+        }
+        let settings = ScriptSettings { limits: config.scripts.limits, blocks: config.scripts.settings.clone() };
+        if **self.script_settings.load() != settings {
+            self.script_settings.store(Arc::new(settings));
+            self.reload_scripts().await;
         }
         Ok(())
     }

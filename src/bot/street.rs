@@ -76,8 +76,7 @@ impl Street {
     /// Decides one event and starts what is decided.
     async fn offer(&self, event: &Event) -> Flow {
         let standing = self.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
-        let Decision { steps, denied } =
-            decide(&self.table.index(), event, &standing, self.calls.rules.load().exclusive_binds);
+        let Decision { steps, denied } = decide(&self.table.index(), event, &standing, self.calls.rules.load().policy);
         for denied in denied {
             self.deny(event, &denied, &standing).await;
         }

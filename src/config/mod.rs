@@ -61,6 +61,8 @@ pub struct Replies {
     pub timeout: Duration,
     /// Whether a `pub` is skipped when a `pubm` matched, Eggdrop's `exclusive-binds`.
     pub exclusive_binds: bool,
+    /// Whether commands of those that the network marks as bots are taken.
+    pub answer_bots: bool,
     /// Whether a person who is refused is told what is missing.
     pub tell_denied: bool,
     /// How long shutdown waits for running calls.
@@ -125,6 +127,7 @@ impl Default for Replies {
         Replies {
             timeout: Duration::from_secs(60),
             exclusive_binds: false,
+            answer_bots: false,
             tell_denied: true,
             grace: Duration::from_secs(2),
         }

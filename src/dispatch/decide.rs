@@ -41,12 +41,22 @@ pub struct Decision {
     pub denied: Vec<Denied>,
 }
 
-/// Decides about one event. With `exclusive`, a command is skipped when a mask of the same line matched
-/// (Eggdrop's `exclusive-binds`).
-pub fn decide(index: &Index, event: &EventData, standing: &Standing, exclusive: bool) -> Decision {
+/// What a bot may differ in about decisions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// A command is skipped when a mask of the same line matched: Eggdrop's `exclusive-binds`.
+    pub exclusive_binds: bool,
+    /// Commands of those that the network marks as bots are taken too. Two bots that answer each other never end.
+    pub answer_bots: bool,
+}
+
+/// Decides about one event.
+pub fn decide(index: &Index, event: &EventData, standing: &Standing, policy: Policy) -> Decision {
     let mut decision = Decision::default();
     for kind in event.kinds {
-        if exclusive && matches!(*kind, Kind::Pub | Kind::Msg) && !decision.steps.is_empty() {
+        let command = matches!(*kind, Kind::Pub | Kind::Msg);
+        let by_bot = event.actor.as_ref().is_some_and(|actor| actor.bot) && !policy.answer_bots;
+        if command && (by_bot || policy.exclusive_binds && !decision.steps.is_empty()) {
             continue;
         }
         if let Some(id) = event.bind {
@@ -186,7 +196,7 @@ mod tests {
 
     fn outcome(table: &BindTable, event: &EventData, book: &Book) -> (Vec<String>, Vec<String>) {
         let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
-        let decision = decide(&table.index(), event, &standing, false);
+        let decision = decide(&table.index(), event, &standing, Policy::default());
         let show = |bind: &Bind| format!("{} {}", bind.kind(), bind.mask);
         (
             decision.steps.iter().map(|step| show(&step.bind)).collect(),
@@ -213,7 +223,7 @@ mod tests {
         let table = table(&[("pub", "-", "!hello")]);
         let text = |line: &str| {
             let event = said(line);
-            let decision = decide(&table.index(), &event, &Standing::default(), false);
+            let decision = decide(&table.index(), &event, &Standing::default(), Policy::default());
             decision.steps.first().map(|step| event.text[step.text_at..].to_owned())
         };
         assert_eq!(text("!hello"), Some(String::new()));
@@ -237,9 +247,24 @@ mod tests {
     #[test]
     fn exclusive_binds_leave_the_command_out_when_a_mask_matched() {
         let table = table(&[("pub", "-", "!hello"), ("pubm", "-", "* !hello*")]);
-        let decision = decide(&table.index(), &said("!hello"), &Standing::default(), true);
+        let decision = decide(
+            &table.index(),
+            &said("!hello"),
+            &Standing::default(),
+            Policy { exclusive_binds: true, ..Policy::default() },
+        );
         assert_eq!(decision.steps.len(), 1);
         assert_eq!(decision.steps[0].kind, Kind::Pubm);
+    }
+
+    #[test]
+    fn a_bot_commands_nobody_but_is_heard() {
+        let table = table(&[("pub", "-", "!hello"), ("pubm", "-", "* !hello*")]);
+        let mut event = said("!hello");
+        event.actor = Some(Actor { bot: true, ..Actor::default() });
+        assert_eq!(outcome(&table, &event, &Book::new()).0, ["pubm * !hello*"]);
+        let policy = Policy { answer_bots: true, ..Policy::default() };
+        assert_eq!(decide(&table.index(), &event, &Standing::default(), policy).steps.len(), 2);
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl<'a> Link<'a> {
         {
             shared.status.account = Some(account.to_owned());
         }
-        if self.up.is_some() && !shared.status.connected && shared.farewell.is_none() {
+        if self.up.is_some() && !shared.status.connected {
             shared.status.connected = true;
             shared.status.trouble = None;
             registered(&inner.name, shared);
@@ -338,7 +338,7 @@ impl<'a> Link<'a> {
     fn ready_to_quit(&self) -> bool {
         let waiting = self.inner.lock().outgoing.sendable();
         let drained = waiting == 0 && self.out.is_empty() && !self.unflushed;
-        self.up.is_none() || drained || self.quit.is_some_and(|at| Instant::now() >= at)
+        drained || self.quit.is_some_and(|at| Instant::now() >= at)
     }
 
     async fn goodbye<R, W>(&mut self, read: &mut R, write: &mut W)

@@ -625,6 +625,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn words_for_a_person_wait_until_we_are_registered() {
+        let mut world = World::new(&["one"]);
+        let (target, text) = ("alice".to_owned(), "early".to_owned());
+        let say = Action::Say { network: String::new(), target, text, how: How::Say, reply: false };
+        world.network.perform(say).await.unwrap();
+        let mut server = world.server().await;
+        let before = server.hears("USER chief 0 * MasterChief").await;
+        assert_eq!(before, ["CAP LS 302", "NICK chief"]);
+        assert_eq!(server.within(SECOND).await, None);
+        server.says(&[":s CAP * LS :", ":s 001 chief :hi", ":s 422 chief :No MOTD"]).await;
+        server.hears("PRIVMSG alice :early").await;
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn goodbye_comes_after_what_is_queued() {
         let mut world = World::new(&["one"]);
         let mut server = world.server().await;

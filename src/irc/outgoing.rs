@@ -73,6 +73,8 @@ pub struct Outgoing {
     talk: BTreeMap<String, Words>,
     /// Targets with words, the next one first.
     turns: VecDeque<String>,
+    /// Whether only what is urgent leaves: we are not registered yet.
+    paused: bool,
     /// Turns in a row that went to targets with replies.
     in_a_row: u32,
     /// Targets whose words wait until they are released: channels we are not in yet.
@@ -90,6 +92,7 @@ impl Outgoing {
             commands: VecDeque::new(),
             talk: BTreeMap::new(),
             turns: VecDeque::new(),
+            paused: true,
             in_a_row: 0,
             held: BTreeSet::new(),
             waiting: 0,
@@ -144,7 +147,7 @@ impl Outgoing {
             self.spend(now);
             return Next::Line(line);
         }
-        if self.sendable() == 0 {
+        if self.paused || self.sendable() == 0 {
             return Next::Empty;
         }
         if let Some(at) = self.ready_at(now) {
@@ -164,6 +167,12 @@ impl Outgoing {
         self.urgent.clear();
         self.commands.clear();
         self.full_at = None;
+        self.paused = true;
+    }
+
+    /// Registered: everything may leave.
+    pub fn resume(&mut self) {
+        self.paused = false;
     }
 
     /// Keeps the words for a target back until [`Outgoing::release`].
@@ -234,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn words_for_a_channel_we_are_not_in_wait_and_hold_nobody_else_up() {
-        let mut queue = Outgoing::new(Pace { burst: 9, interval: Duration::ZERO });
+        let mut queue = open(Pace { burst: 9, interval: Duration::ZERO });
         queue.hold("#ops");
         queue.push(Class::Talk, "#ops", "ops".to_owned()).unwrap();
         queue.push(Class::Talk, "#dev", "dev".to_owned()).unwrap();
@@ -246,6 +255,12 @@ mod tests {
     }
 
     const PACE: Pace = Pace { burst: 5, interval: Duration::from_secs(2) };
+
+    fn open(pace: Pace) -> Outgoing {
+        let mut out = Outgoing::new(pace);
+        out.resume();
+        out
+    }
 
     fn talk(out: &mut Outgoing, target: &str, line: &str) {
         out.push(Class::Talk, target, line.to_owned()).unwrap();
@@ -268,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn five_lines_leave_at_once_and_then_one_every_two_seconds() {
-        let mut out = Outgoing::new(PACE);
+        let mut out = open(PACE);
         (0..8).for_each(|n| talk(&mut out, "#a", &n.to_string()));
         let times: Vec<u64> = drain(&mut out, Instant::now()).into_iter().map(|(at, _)| at).collect();
         assert_eq!(times, [0, 0, 0, 0, 0, 2, 4, 6]);
@@ -276,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_reply_is_served_first_and_nobody_is_forgotten_over_it() {
-        let mut out = Outgoing::new(PACE);
+        let mut out = open(PACE);
         (0..3).for_each(|n| talk(&mut out, "#news", &format!("news {n}")));
         talk(&mut out, "#ops", "an announcement");
         (0..9).for_each(|n| out.push(Class::Reply, "#ops", format!("reply {n}")).unwrap());
@@ -287,7 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_talkative_target_does_not_starve_a_quiet_one() {
-        let mut out = Outgoing::new(PACE);
+        let mut out = open(PACE);
         (0..1000).for_each(|n| talk(&mut out, "#loud", &n.to_string()));
         talk(&mut out, "#quiet", "psst");
         let sent = drain(&mut out, Instant::now());
@@ -298,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn ten_thousand_lines_never_break_the_servers_limit_and_none_is_lost() {
-        let mut out = Outgoing::new(PACE);
+        let mut out = open(PACE);
         for n in 0..10_000 {
             talk(&mut out, &format!("#c{}", n % 7), &n.to_string());
         }
@@ -332,13 +347,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_gives_the_line_back_and_words_survive_a_lost_connection() {
-        let mut out = Outgoing::new(PACE);
+        let mut out = open(PACE);
         (0..TARGET_DEPTH).for_each(|_| talk(&mut out, "#a", "x"));
         assert_eq!(out.push(Class::Talk, "#a", "one more".to_owned()), Err(Full("one more".to_owned())));
         assert!(out.push(Class::Talk, "#b", "y".to_owned()).is_ok());
         out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
         out.push(Class::Command, "", "JOIN #a".to_owned()).unwrap();
         out.disconnected();
+        assert_eq!(out.next(Instant::now()), Next::Empty, "words wait for the next registration");
+        out.resume();
         assert_eq!(out.len(), TARGET_DEPTH + 1);
         assert_eq!(out.forget("#a"), TARGET_DEPTH);
         assert_eq!(drain(&mut out, Instant::now()), [(0, "y".to_owned())]);
@@ -347,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_interval_nothing_waits() {
-        let mut out = Outgoing::new(Pace { burst: 1, interval: Duration::ZERO });
+        let mut out = open(Pace { burst: 1, interval: Duration::ZERO });
         (0..100).for_each(|n| talk(&mut out, "#a", &n.to_string()));
         assert!(drain(&mut out, Instant::now()).iter().all(|(at, _)| *at == 0));
     }

@@ -80,6 +80,11 @@ impl Upkeep {
 /// Registered: what is to be done first.
 pub(super) fn registered(name: &str, shared: &mut Shared) {
     tracing::info!(network = name, nick = %shared.state.nick, server = %shared.status.server, "Connected");
+    shared.outgoing.resume();
+    if shared.farewell.is_some() {
+        // We are about to leave: what is queued is said, and nothing is joined.
+        return;
+    }
     if let Some(letter) = shared.state.isupport.bot_letter() {
         let nick = shared.state.nick.clone();
         shared.command("MODE", &[&nick, &format!("+{letter}")]);

@@ -12,6 +12,6 @@ mod value;
 mod vm;
 
 pub use script::{LoadError, Loaded, Placement, Script, ScriptStatus};
-pub use services::{Services, World};
+pub use services::{ScriptSettings, Services, World};
 pub use settings::Settings;
 pub use testing::{Bench, CaseResult, Deed, Person, TestBench, run_file};

@@ -223,10 +223,10 @@ async fn prepare(vm: Arc<Vm>, source: String) -> Result<Ready, String> {
     let (lua, limits) = vm.state().map_err(said)?;
     let chunk = lua.load(source).set_name(format!("={}", vm.name)).into_function().map_err(said)?;
     let top = Limited::new(Box::pin(chunk.call_async::<()>(())), &limits);
-    match tokio::time::timeout(vm.services.settings.load, top).await {
+    match tokio::time::timeout(vm.limits.load, top).await {
         Ok(done) => done.map_err(said)?,
         Err(_elapsed) => {
-            return Err(format!("its top level took longer than {:?}", vm.services.settings.load));
+            return Err(format!("its top level took longer than {:?}", vm.limits.load));
         }
     }
     vm.loading.store(false, Ordering::Relaxed);
@@ -263,7 +263,7 @@ async fn serve(lua: &Lua, vm: &Arc<Vm>, limits: &Arc<Limits>, mut jobs: mpsc::Re
 fn tidy_memory(lua: &Lua, vm: &Arc<Vm>, meters: &Meters) {
     let used = lua.used_memory();
     meters.memory.store(used, Ordering::Relaxed);
-    if used > vm.services.settings.memory / 4 * 3 {
+    if used > vm.limits.memory / 4 * 3 {
         // It can fail only in a finaliser, and scripts have none.
         let _ = lua.gc_collect();
         meters.memory.store(lua.used_memory(), Ordering::Relaxed);

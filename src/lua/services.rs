@@ -1,8 +1,10 @@
 //! What a script is given to act with. The bot fills it in; a test fills in doubles.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use masterchief_contract::{Clock, Outlet};
 use serde_json::Value;
 
@@ -34,12 +36,19 @@ pub struct Services {
     pub http: Arc<dyn Http>,
     /// Commands for those who declare them.
     pub shell: Arc<dyn Shell>,
-    /// The limits of each script.
-    pub settings: Settings,
+    /// What the configuration says about scripts. A script has what it said when the script was loaded.
+    pub settings: Arc<ArcSwap<ScriptSettings>>,
     /// Where `require` looks.
     pub folder: PathBuf,
-    /// The blocks of the configuration that belong to scripts, by file name without `.lua`.
-    pub blocks: Arc<std::collections::BTreeMap<String, Value>>,
+}
+
+/// What the configuration says about scripts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScriptSettings {
+    /// The limits of each.
+    pub limits: Settings,
+    /// The blocks that belong to scripts, by file name without `.lua`.
+    pub blocks: BTreeMap<String, Value>,
 }
 
 /// What is known of the networks. An empty network name means the only one there is.

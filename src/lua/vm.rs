@@ -13,6 +13,7 @@ use super::event;
 use super::limits::Limits;
 use super::script::Job;
 use super::services::Services;
+use super::settings::Settings;
 use crate::dispatch::NewBind;
 
 /// The longest source file.
@@ -27,6 +28,8 @@ pub(super) struct Vm {
     /// The file's name: `deploy.lua`.
     pub(super) name: String,
     pub(super) services: Services,
+    /// The limits it was loaded with.
+    pub(super) limits: Settings,
     /// Whether the top level runs.
     pub(super) loading: AtomicBool,
     /// Calls so far.
@@ -57,6 +60,7 @@ impl Vm {
         Arc::new(Vm {
             name: name.to_owned(),
             services: services.clone(),
+            limits: services.settings.load().limits,
             loading: AtomicBool::new(true),
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
@@ -90,7 +94,7 @@ impl Vm {
         lua.set_named_registry_value(LOADED, lua.create_table()?)?;
         globals.set("require", lua.create_function(require)?)?;
         lua.sandbox(true)?;
-        let limits = Limits::install(&lua, &self.services.settings)?;
+        let limits = Limits::install(&lua, &self.limits)?;
         Ok((lua, limits))
     }
 

@@ -170,3 +170,27 @@ async fn what_a_script_leaves_behind_is_what_the_next_version_gets() {
     }
     started.stop("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scripts_own_block_of_the_configuration_reaches_it_when_it_changes() {
+    let lab = Lab::start();
+    let (started, folder) = with_scripts(
+        &lab,
+        &[("app.lua", "bot.bind('pub', '-|-', '!app', function() return 'app ' .. (bot.config and bot.config.name or 'none') end)")],
+    )
+    .await;
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    alice.says("#ops", "!app");
+    alice.hears("chief", "app none").await;
+    let text = format!(
+        "networks: {{lab: {{servers: [\"localhost:{}\"], channels: [\"#ops\"], pace: {{interval: 0s}}}}}}\nscripts: {{settings: {{app: {{name: web}}}}}}\n",
+        lab.tls
+    );
+    let config = masterchief::config::parse(&folder.path().join("config.yaml"), &text).unwrap();
+    started.reconfigure(&config).await.unwrap();
+    alice.says("#ops", "!app");
+    alice.hears("chief", "app web").await;
+    assert_eq!(started.status().await.networks[0].connections, 1, "the connection was kept");
+    started.stop("").await;
+}

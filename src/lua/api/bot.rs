@@ -65,7 +65,8 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     bot.set("PASS", lua.create_userdata(Sign::Pass)?)?;
     bot.set("script", vm.name.as_str())?;
     bot.set("version", env!("CARGO_PKG_VERSION"))?;
-    let block = vm.services.blocks.get(vm.name.trim_end_matches(".lua"));
+    let settings = vm.services.settings.load();
+    let block = settings.blocks.get(vm.name.trim_end_matches(".lua"));
     bot.set("config", block.map(|block| value::from_json(lua, block)).transpose()?)?;
     bot.set("bind", lua.create_function(bind)?)?;
     bot.set("unbind", lua.create_function(|_, handle: mlua::UserDataRef<Handle>| handle.unbind())?)?;
