@@ -415,7 +415,7 @@ async fn follow_scripts(scripts: Scripts, shutdown: Shutdown) {
         let scripts = scripts.clone();
         async move { tell_of(&scripts.reload_changed(&paths).await) }
     };
-    watch::watch(vec![folder], list, changed, shutdown).await;
+    watch::watch(vec![folder.join("lib"), folder], list, changed, shutdown).await;
 }
 
 fn tell_of(report: &Reloaded) {

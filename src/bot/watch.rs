@@ -19,7 +19,7 @@ const WAKES: usize = 1;
 /// What is known of a file: when it was written and how long it is.
 type Mark = Option<(SystemTime, u64)>;
 
-/// Watches folders and files until shutdown and calls `changed` with the paths that did. `list` names the files to
+/// Watches folders (not those in them) until shutdown and calls `changed` with the paths that did. `list` names the files to
 /// look at and is asked each time, so new files are seen.
 pub async fn watch<L, C, F>(roots: Vec<PathBuf>, list: L, mut changed: C, mut shutdown: Shutdown)
 where
@@ -87,7 +87,7 @@ fn wake_on_change(roots: &[PathBuf], wake: mpsc::Sender<()>) -> Option<Recommend
         }
     };
     for root in roots {
-        if let Err(fault) = watcher.watch(root, RecursiveMode::Recursive) {
+        if let Err(fault) = watcher.watch(root, RecursiveMode::NonRecursive) {
             tracing::debug!(%fault, root = %root.display(), "No wake-ups for this folder: looking every ten seconds");
         }
     }

@@ -29,6 +29,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the server may take to close after QUIT.
 const CLOSE: Duration = Duration::from_secs(1);
+/// How long all of the registration may take.
+const REGISTRATION: Duration = Duration::from_secs(180);
 /// A time that never comes within a connection.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
@@ -58,6 +60,7 @@ pub(super) struct Link<'a> {
     out: Vec<u8>,
     unflushed: bool,
     up: Option<Instant>,
+    born: Instant,
     heard: Instant,
     asked: Option<Instant>,
     /// Since when the registration waits for its next step.
@@ -89,6 +92,7 @@ impl<'a> Link<'a> {
             out: Vec::new(),
             unflushed: false,
             up: None,
+            born: now,
             heard: now,
             asked: None,
             step: now,
@@ -182,7 +186,7 @@ impl<'a> Link<'a> {
             None => self.heard + ping.after,
         };
         let step = self.registration.patience().map_or(never, |patience| self.step + patience);
-        let look = if self.up.is_some() { self.upkeep.look_after } else { never };
+        let look = if self.up.is_some() { self.upkeep.look_after } else { self.born + REGISTRATION };
         let quit = self.quit.unwrap_or(never);
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
     }
@@ -202,9 +206,12 @@ impl<'a> Link<'a> {
             }
             None if now >= self.heard + ping.after => {
                 self.asked = Some(now);
-                self.urgent("PING", &["masterchief"]);
+                self.urgent("PING", &["masterchief"])?;
             }
             _ => {}
+        }
+        if self.up.is_none() && now >= self.born + REGISTRATION {
+            return Err(format!("not registered after {} s", REGISTRATION.as_secs()));
         }
         if self.up.is_some() && now >= self.upkeep.look_after {
             self.upkeep.look_after = now + LOOK_AFTER;
@@ -238,8 +245,7 @@ impl<'a> Link<'a> {
             return Ok(());
         };
         if message.is("PING") {
-            self.urgent("PONG", message.params());
-            return Ok(());
+            return self.urgent("PONG", message.params());
         }
         self.registration.take(&message);
         self.step = Instant::now();
@@ -297,10 +303,8 @@ impl<'a> Link<'a> {
             shared.state.take(message, told);
         }
         self.upkeep.react(message, own, old, shared);
-        if let Some(account) = self.registration.account()
-            && shared.status.account.as_deref() != Some(account)
-        {
-            shared.status.account = Some(account.to_owned());
+        if shared.status.account.as_deref() != self.registration.account() {
+            shared.status.account = self.registration.account().map(str::to_owned);
         }
         if self.up.is_some() && !shared.status.connected {
             shared.status.connected = true;
@@ -323,15 +327,15 @@ impl<'a> Link<'a> {
         let lines = self.registration.lines();
         let mut shared = self.inner.lock();
         for line in lines {
-            // Urgent lines are always taken.
+            // A dozen lines at most; there is room.
             let _ = shared.outgoing.push(Class::Urgent, "", line);
         }
     }
 
-    fn urgent(&self, command: &str, params: &[&str]) {
-        if let Ok(line) = compose(&[], command, params) {
-            let _ = self.inner.lock().outgoing.push(Class::Urgent, "", line);
-        }
+    fn urgent(&self, command: &str, params: &[&str]) -> Result<(), String> {
+        let Ok(line) = compose(&[], command, params) else { return Ok(()) };
+        let pushed = self.inner.lock().outgoing.push(Class::Urgent, "", line);
+        pushed.map_err(|_| "the server asks for answers and reads none".to_owned())
     }
 
     /// Whether everything said before we leave is sent, or has had its time.

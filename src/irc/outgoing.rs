@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 /// Lines that may wait for one target.
 pub const TARGET_DEPTH: usize = 16_384;
+/// Urgent lines that may wait: a server that asks for more answers than it reads is not well.
+pub const URGENT_DEPTH: usize = 1024;
 /// Lines that may wait in all.
 pub const TOTAL_DEPTH: usize = 65_536;
 
@@ -106,7 +108,8 @@ impl Outgoing {
 
     /// Puts a line in. `target` is the folded name of who hears it and matters for [`Class::Talk`].
     pub fn push(&mut self, class: Class, target: &str, line: String) -> Result<(), Full> {
-        if class != Class::Urgent && !self.has_room(target) {
+        let room = if class == Class::Urgent { self.urgent.len() < URGENT_DEPTH } else { self.has_room(target) };
+        if !room {
             return Err(Full(line));
         }
         match class {

@@ -142,7 +142,11 @@ impl State {
     pub(super) fn actor(&self, message: &Message<'_>, tagged: bool, notified: bool) -> Option<Actor> {
         let source = message.source?;
         let person = self.people.get(&self.fold(source.nick)).filter(|person| same_host(person, &source));
-        let account = if tagged {
+        // An extended JOIN tells itself.
+        let extended = (message.command == "JOIN" && message.params().len() > 2).then(|| message.param(1).to_owned());
+        let account = if extended.is_some() {
+            extended
+        } else if tagged {
             message.tags.get("account").map(|account| account.into_owned())
         } else {
             person.filter(|_| notified).and_then(|person| person.account.clone())
@@ -508,6 +512,13 @@ mod tests {
         assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", false), None);
         take(&mut state, &[":alice!a@h ACCOUNT alice", ":alice!a@h PART #ops"]);
         assert_eq!(account(&state, ":alice!a@h PRIVMSG chief :hi", false), None, "no shared channel, no news of her");
+    }
+
+    #[test]
+    fn a_join_tells_the_account_itself() {
+        let state = state(&[]);
+        assert_eq!(account(&state, ":alice!a@h JOIN #ops alice :Alice", false).as_deref(), Some("alice"));
+        assert_eq!(account(&state, ":alice!a@h JOIN #ops * :Alice", true), None);
     }
 
     #[test]

@@ -1,33 +1,55 @@
-//! An event as a script sees it: a table of fields, with methods.
+//! An event as a script sees it: fields that are read when asked for, and methods.
 
-use masterchief_contract::{Event, Value};
-use mlua::{AnyUserData, Lua, LuaSerdeExt, Table, UserData};
+use std::sync::Arc;
+
+use masterchief_contract::{Event, How, Value};
+use mlua::{AnyUserData, IntoLua, Lua, LuaSerdeExt, LuaString, MetaMethod, Table, UserData, UserDataMethods};
 
 use super::api;
 use super::value;
 
-/// The key under which the event itself stands in its table.
-const SELF: &str = "_event";
-/// The name of the methods' metatable among the VM's own values.
+/// The name of the methods' table among the VM's own values.
 const METHODS: &str = "masterchief.event";
+/// The fields that events of all kinds may have, besides the kind's own.
+const FIELDS: &[&str] = &[
+    "id", "kind", "network", "time", "text", "handle", "nick", "user", "host", "account", "bot", "own", "private",
+    "chan", "trace", "mask", "vouched", "args", "tags",
+];
 
-/// The event behind a table.
-struct EventRef(Event);
+/// An event in a script. Making one copies nothing: most handlers read two or three of its twenty fields.
+pub(super) struct EventRef(pub(super) Event);
 
-impl UserData for EventRef {}
+impl UserData for EventRef {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::Index, |lua, this, key: LuaString| {
+            let key = key.to_str()?;
+            match field(lua, &this.0, &key)? {
+                mlua::Value::Nil => method(lua, &key),
+                found => Ok(found),
+            }
+        });
+        methods.add_meta_method(MetaMethod::Iter, |lua, this, ()| {
+            let next: mlua::Function = lua.globals().get("next")?;
+            Ok((next, table(lua, &this.0)?))
+        });
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            Ok(format!("event {} ({})", this.0.id, this.0.kind()))
+        });
+    }
+}
 
 /// Prepares the methods. Called once for each VM.
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     let methods = lua.create_table()?;
     for (name, how) in api::bot::WAYS {
-        let say = lua.create_async_function(move |lua, (ev, text): (Table, mlua::Value)| async move {
+        let say = lua.create_async_function(move |lua, (ev, text): (mlua::Value, mlua::Value)| async move {
             let event = of(&ev, name)?;
             let text = value::text(&lua, name, text)?;
             api::effect(&lua, &format!("ev:{name}"))?;
             let done = match how {
-                Some(masterchief_contract::How::Notice) => event.notice(text).await,
-                Some(masterchief_contract::How::Act) => event.act(text).await,
-                Some(masterchief_contract::How::Say) => event.say(text).await,
+                Some(How::Notice) => event.notice(text).await,
+                Some(How::Act) => event.act(text).await,
+                Some(How::Say) => event.say(text).await,
                 None => event.reply(text).await,
             };
             done.map_err(mlua::Error::external)
@@ -35,55 +57,68 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         methods.set(*name, say)?;
     }
     methods.set("can", lua.create_function(api::bot::can)?)?;
-    let meta = lua.create_table()?;
-    meta.set("__index", methods)?;
-    lua.set_named_registry_value(METHODS, meta)
+    methods.set("table", lua.create_function(|lua, ev: mlua::Value| table(lua, &of(&ev, "table")?))?)?;
+    lua.set_named_registry_value(METHODS, methods)
 }
 
-/// The table for a handler.
-pub(super) fn table(lua: &Lua, event: &Event) -> mlua::Result<Table> {
-    let ev = lua.create_table_with_capacity(0, 20)?;
-    ev.raw_set(SELF, lua.create_userdata(EventRef(event.clone()))?)?;
-    ev.raw_set("id", event.id)?;
-    ev.raw_set("kind", event.kind().name())?;
-    ev.raw_set("network", &*event.network)?;
-    ev.raw_set("time", event.at.timestamp_millis() as f64 / 1000.0)?;
-    ev.raw_set("text", event.text())?;
-    ev.raw_set("handle", event.handle())?;
-    if let Some(actor) = &event.actor {
-        ev.raw_set("nick", actor.nick.as_str())?;
-        ev.raw_set("user", actor.user.as_str())?;
-        ev.raw_set("host", actor.host.as_str())?;
-        ev.raw_set("account", actor.account.as_deref())?;
-        ev.raw_set("bot", actor.bot)?;
-        ev.raw_set("own", actor.own)?;
-        ev.raw_set("private", event.private())?;
-    }
-    ev.raw_set("chan", event.chan())?;
-    if let Some(call) = event.call() {
-        ev.raw_set("trace", &*call.trace)?;
-        ev.raw_set("mask", &*call.mask)?;
-        ev.raw_set("vouched", call.who.vouched)?;
-        ev.raw_set("args", args(lua, &call.args)?)?;
-    }
-    ev.raw_set("tags", tags(lua, &event.tags)?)?;
-    for (name, value) in &event.fields {
-        match value {
-            Value::String(text) => ev.raw_set(*name, text.as_str())?,
-            other => ev.raw_set(*name, lua.to_value(other)?)?,
-        }
-    }
-    ev.set_metatable(Some(lua.named_registry_value(METHODS)?))?;
-    Ok(ev)
+/// The value for a handler.
+pub(super) fn value(lua: &Lua, event: &Event) -> mlua::Result<AnyUserData> {
+    lua.create_userdata(EventRef(event.clone()))
 }
 
-/// The event behind a table; `method` is who asks.
-pub(super) fn of(ev: &Table, method: &str) -> mlua::Result<Event> {
-    let missing =
-        || mlua::Error::runtime(format!("call ev:{method}(...) with a colon, on the event the handler was given"));
-    let behind: AnyUserData = ev.raw_get(SELF).map_err(|_| missing())?;
-    let event = behind.borrow::<EventRef>().map_err(|_| missing())?;
-    Ok(event.0.clone())
+/// The event behind a value; `method` is who asks.
+pub(super) fn of(ev: &mlua::Value, method: &str) -> mlua::Result<Event> {
+    let behind = ev.as_userdata().and_then(|behind| behind.borrow::<EventRef>().ok());
+    behind.map(|event| event.0.clone()).ok_or_else(|| {
+        mlua::Error::runtime(format!("call ev:{method}(...) with a colon, on the event the handler was given"))
+    })
+}
+
+fn method(lua: &Lua, name: &str) -> mlua::Result<mlua::Value> {
+    let methods: Table = lua.named_registry_value(METHODS)?;
+    methods.raw_get(name)
+}
+
+/// One field; nil where the event has none of that name.
+fn field(lua: &Lua, event: &Event, name: &str) -> mlua::Result<mlua::Value> {
+    let actor = event.actor.as_ref();
+    let call = event.call();
+    match name {
+        "nick" => actor.map(|actor| actor.nick.as_str()).into_lua(lua),
+        "text" => event.text().into_lua(lua),
+        "chan" => event.chan().into_lua(lua),
+        "args" => call.map(|call| args(lua, &call.args)).transpose()?.into_lua(lua),
+        "account" => actor.and_then(|actor| actor.account.as_deref()).into_lua(lua),
+        "handle" => event.handle().into_lua(lua),
+        "user" => actor.map(|actor| actor.user.as_str()).into_lua(lua),
+        "host" => actor.map(|actor| actor.host.as_str()).into_lua(lua),
+        "network" => (*event.network).into_lua(lua),
+        "private" => actor.map(|_| event.private()).into_lua(lua),
+        "kind" => event.kind().name().into_lua(lua),
+        "time" => (event.at.timestamp_millis() as f64 / 1000.0).into_lua(lua),
+        "id" => event.id.into_lua(lua),
+        "bot" => actor.map(|actor| actor.bot).into_lua(lua),
+        "own" => actor.map(|actor| actor.own).into_lua(lua),
+        "trace" => call.map(|call| Arc::clone(&call.trace)).as_deref().into_lua(lua),
+        "mask" => call.map(|call| Arc::clone(&call.mask)).as_deref().into_lua(lua),
+        "vouched" => call.map(|call| call.who.vouched).into_lua(lua),
+        "tags" => tags(lua, &event.tags)?.into_lua(lua),
+        other => match event.field(other) {
+            None => Ok(mlua::Value::Nil),
+            Some(Value::String(text)) => text.as_str().into_lua(lua),
+            Some(value) => lua.to_value(value),
+        },
+    }
+}
+
+/// All fields, for those who want to look through them or keep them.
+fn table(lua: &Lua, event: &Event) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    let own = event.fields.iter().map(|(name, _)| *name);
+    for name in FIELDS.iter().copied().chain(own) {
+        table.raw_set(name, field(lua, event, name)?)?;
+    }
+    Ok(table)
 }
 
 fn args(lua: &Lua, args: &masterchief_contract::Args) -> mlua::Result<Table> {

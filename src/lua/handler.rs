@@ -11,7 +11,6 @@ use super::value::Fail;
 use super::vm::Vm;
 
 /// A function and where it stands.
-#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) function: Function,
     /// `deploy.lua:12`.
@@ -20,20 +19,20 @@ pub(super) struct Entry {
 
 /// Hands events to the script's own task.
 pub(super) struct LuaHandler {
-    entry: Entry,
+    entry: Arc<Entry>,
     jobs: Option<mpsc::Sender<Job>>,
 }
 
 impl LuaHandler {
     pub(super) fn new(vm: &Arc<Vm>, entry: Entry) -> LuaHandler {
-        LuaHandler { entry, jobs: vm.jobs.upgrade() }
+        LuaHandler { entry: Arc::new(entry), jobs: vm.jobs.upgrade() }
     }
 }
 
 impl Handler for LuaHandler {
     fn call(&self, event: Event) -> Future<HandlerResult> {
         let (answer, answered) = oneshot::channel();
-        let job = Job::Call { entry: self.entry.clone(), event, answer };
+        let job = Job::Call { entry: Arc::clone(&self.entry), event, answer };
         let jobs = self.jobs.clone();
         // Handed over here and now if there is room, so that calls begin in the order of events.
         let waiting = match jobs {

@@ -48,7 +48,7 @@ pub struct LoadError {
 /// What a script's task is asked.
 pub(super) enum Job {
     /// Call a handler.
-    Call { entry: Entry, event: Event, answer: oneshot::Sender<HandlerResult> },
+    Call { entry: Arc<Entry>, event: Event, answer: oneshot::Sender<HandlerResult> },
     /// Run what is to run once the script is loaded.
     Begin { carried: Option<Value>, answer: oneshot::Sender<Result<(), String>> },
     /// Run what is to run before it goes, and give what the next version is to have.
@@ -298,9 +298,9 @@ fn start(lua: &Lua, vm: &Arc<Vm>, limits: &Arc<Limits>, job: Job) -> Running {
     }
 }
 
-async fn call(lua: &Lua, entry: Entry, event: Event) -> HandlerResult {
+async fn call(lua: &Lua, entry: Arc<Entry>, event: Event) -> HandlerResult {
     let result = async {
-        let ev = event::table(lua, &event)?;
+        let ev = event::value(lua, &event)?;
         entry.function.call_async::<mlua::Value>(ev).await
     };
     match result.await {

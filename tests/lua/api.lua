@@ -14,6 +14,12 @@ say("!fields", function(ev)
   return json.encode({ ev.nick, ev.user, ev.host, ev.handle, ev.account or json.null, ev.chan, ev.text, ev.private,
     ev.network, ev.kind, ev.mask, ev.vouched })
 end)
+say("!iter", function(ev)
+  local names = {}
+  for name, value in ev do if type(value) == "string" then table.insert(names, name) end end
+  table.sort(names)
+  return table.concat(names, " ") .. " " .. tostring(ev:table().nick) .. " " .. tostring(ev.nothing)
+end)
 say("!tags", function(ev) return ev.tags.time and "has a time" or "has none" end)
 say("!args", function(ev) return json.encode(ev.args) end,
   { usage = "<app> [env:staging|prod=staging] [--force]", aliases = { "!a" } })

@@ -20,6 +20,7 @@ answers("four ways to answer", "!reply", "alice: a", "b", "c", "\1ACTION d\1")
 answers("a library beside the scripts", "!lib", "hello from the library, alice")
 answers("the fields", "!fields some text",
   '["alice","alice","alice.test","*",null,"#ops","some text",false,"test","pub","!fields",false]')
+answers("the fields can be looked through", "!iter", "chan handle host kind mask network nick text trace user alice nil")
 answers("tags", "!tags", "has a time")
 answers("typed arguments", "!args web --force", '{"app":"web","env":"staging","force":true}')
 answers("an alias", "!a web prod", '"env":"prod"')

@@ -268,7 +268,7 @@ fn users(lua: &Lua, target: String) -> mlua::Result<Vec<Table>> {
 }
 
 /// `ev:can(flags)`: whether who did it holds these flags here and now.
-pub(in super::super) fn can(lua: &Lua, (ev, flags): (Table, String)) -> mlua::Result<bool> {
+pub(in super::super) fn can(lua: &Lua, (ev, flags): (mlua::Value, String)) -> mlua::Result<bool> {
     let event = event::of(&ev, "can")?;
     let mask = FlagMask::parse(&flags).map_err(|fault| mlua::Error::runtime(format!("flags {flags:?}, {fault}")))?;
     let vm = vm(lua)?;
