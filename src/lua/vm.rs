@@ -16,6 +16,8 @@ use super::services::Services;
 use super::settings::Settings;
 use crate::dispatch::NewBind;
 
+/// Makes waiting work in coroutines of a script's own.
+const COROUTINES: &str = include_str!("coroutines.luau");
 /// The longest source file.
 const SOURCE_MAX: u64 = 1 << 20;
 /// What a library's name ends with in the folder.
@@ -93,6 +95,7 @@ impl Vm {
         globals.set("print", globals.get::<Table>("log")?.get::<Function>("info")?)?;
         lua.set_named_registry_value(LOADED, lua.create_table()?)?;
         globals.set("require", lua.create_function(require)?)?;
+        lua.load(COROUTINES).set_name("=coroutines").call::<()>(Lua::poll_pending())?;
         lua.sandbox(true)?;
         let limits = Limits::install(&lua, &self.limits)?;
         Ok((lua, limits))

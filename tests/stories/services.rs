@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use masterchief::bot::{Bot, Started};
-use masterchief::contract::{Event, Kind, Secret};
+use masterchief::bot::{Bot, Rules, Started};
+use masterchief::contract::{Action, Event, How, Kind, Secret};
+use masterchief::dispatch::Policy;
 use masterchief::irc::sasl::Mechanism;
 use masterchief::irc::{Sasl, Settings};
 use masterchief::users::User;
@@ -124,5 +125,52 @@ async fn only_somebody_the_server_vouches_for_may_deploy_and_only_while_it_does(
     let told: Vec<(&str, Option<&str>)> =
         audit.iter().map(|row| (row.action.as_str(), row.handle.as_deref())).collect();
     assert_eq!(told, [("denied", None), ("ran", Some("boss")), ("denied", None)]);
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_the_server_vouches_for_is_as_good_as_an_account() {
+    let lab = Lab::start();
+    let mut asking = settings(&lab, "#ops");
+    asking.ask_certificates = true;
+    let policy = Policy { answer_bots: true, ..Policy::default() };
+    let builder = Bot::builder()
+        .network("lab", asking)
+        .rules(Rules { policy, ..Rules::default() })
+        .bind(Kind::Pub, "D|-", "!deploy", |ev: Event| async move { format!("deploying for {}", ev.handle()) })
+        .unwrap();
+    let started = builder.start().await.unwrap();
+    let mut boss = User::new("boss").unwrap();
+    boss.add_cert(&lab.fingerprint("client")).unwrap();
+    boss.change_flags("D").unwrap();
+    started.put_user(boss).await.unwrap();
+    joined(&started, "#ops").await;
+    let mut watcher = Person::connect(lab.plain, "watcher").await;
+    watcher.joins("#ops").await;
+
+    // The person with the certificate is another bot: the people's client cannot show one.
+    let mut certified = settings(&lab, "#ops");
+    certified.nick = "bossy".to_owned();
+    certified.tls.cert = Some(lab.path("client.pem"));
+    certified.tls.key = Some(lab.path("client.key"));
+    let person = Bot::builder().network("lab", certified).start().await.unwrap();
+    watcher.sees_join("bossy", "#ops").await;
+    let start = Instant::now();
+    loop {
+        let text = "!deploy web".to_owned();
+        let say =
+            Action::Say { network: "lab".to_owned(), target: "#ops".to_owned(), text, how: How::Say, reply: false };
+        person.outlet().perform(say).await.unwrap();
+        let heard =
+            watcher.waits_for(Duration::from_secs(1), |line| line.from == "chief" && line.command == "PRIVMSG").await;
+        if let Some(line) = heard {
+            assert_eq!(line.params.last().map(String::as_str), Some("deploying for boss"));
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "the certificate is not asked for");
+    }
+    watcher.says("#ops", "!deploy web");
+    watcher.hears("chief", "I do not know you").await;
+    person.stop("").await;
     started.stop("").await;
 }
