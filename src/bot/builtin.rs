@@ -1,12 +1,15 @@
-//! The binds that every bot has: `!help`, in channels and in private.
+//! The binds that every bot has: `!help` and `!reload`, in channels and in private, and the answers to CTCP.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use masterchief_contract::{Action, BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome};
+use masterchief_contract::{
+    Action, BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome, user_error,
+};
 use tokio::time::Instant;
 
+use super::scripts::Scripts;
 use super::words;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::irc::text;
@@ -18,6 +21,10 @@ pub(crate) const OWNER: &str = "builtin";
 const CTCP_MAX: usize = 10;
 /// The time in which so many are answered.
 const CTCP_WINDOW: Duration = Duration::from_secs(60);
+/// The word for loading scripts anew, and who may say it.
+const RELOAD: &str = "!reload";
+/// Whoever may run any code.
+const OWNERS: &str = "n|-";
 /// The word for help.
 const HELP: &str = "!help";
 
@@ -28,7 +35,12 @@ struct Help {
 }
 
 /// The built-in binds, ready for the table.
-pub(crate) fn binds(kinds: &Kinds, table: &BindTable, book: &Book) -> Result<Vec<NewBind>, BindFault> {
+pub(crate) fn binds(
+    kinds: &Kinds,
+    table: &BindTable,
+    book: &Book,
+    scripts: &Arc<OnceLock<Scripts>>,
+) -> Result<Vec<NewBind>, BindFault> {
     let help: Arc<dyn Handler> = Arc::new(Help { table: table.clone(), book: book.clone() });
     let options = BindOptions {
         usage: Some("[command]".to_owned()),
@@ -38,6 +50,15 @@ pub(crate) fn binds(kinds: &Kinds, table: &BindTable, book: &Book) -> Result<Vec
     let mut binds = Vec::new();
     for kind in [Kind::Pub, Kind::Msg] {
         binds.push(NewBind::parse(kinds, kind.name(), "-|-", HELP, options.clone(), Arc::clone(&help))?);
+    }
+    let reload: Arc<dyn Handler> = Arc::new(Reload { scripts: Arc::clone(scripts) });
+    let options = BindOptions {
+        usage: Some("[script]".to_owned()),
+        help: Some("Loads a script anew, or all of them".to_owned()),
+        ..BindOptions::default()
+    };
+    for kind in [Kind::Pub, Kind::Msg] {
+        binds.push(NewBind::parse(kinds, kind.name(), OWNERS, RELOAD, options.clone(), Arc::clone(&reload))?);
     }
     let ctcp: Arc<dyn Handler> = Arc::new(Ctcp::default());
     for keyword in ["PING", "VERSION", "TIME", "CLIENTINFO"] {
@@ -51,6 +72,33 @@ pub(crate) fn binds(kinds: &Kinds, table: &BindTable, book: &Book) -> Result<Vec
         )?);
     }
     Ok(binds)
+}
+
+/// `!reload` and `!reload SCRIPT`.
+struct Reload {
+    /// Empty in a bot without scripts.
+    scripts: Arc<OnceLock<Scripts>>,
+}
+
+impl Handler for Reload {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let scripts = Arc::clone(&self.scripts);
+        Box::pin(async move {
+            let Some(scripts) = scripts.get() else { return Err(user_error(words::no_scripts())) };
+            let asked = event.arg_str("script");
+            let report = if asked.is_empty() {
+                scripts.reload_all().await
+            } else {
+                let name = if asked.ends_with(".lua") { asked.to_owned() } else { format!("{asked}.lua") };
+                scripts.reload_named(&name).await.ok_or_else(|| user_error(words::no_such_script(&name)))?
+            };
+            Ok(Outcome::Reply(words::reloaded(&report)))
+        })
+    }
+
+    fn origin(&self) -> String {
+        OWNER.to_owned()
+    }
 }
 
 /// The answers to CTCP. A bind of one's own that returns STOP comes before them.

@@ -91,6 +91,17 @@ impl Scripts {
         report
     }
 
+    /// Loads the script of this name; nothing if the folder has none.
+    pub(crate) async fn reload_named(&self, name: &str) -> Option<Reloaded> {
+        let path = script_files(&self.inner.folder).into_iter().find(|path| script_name(path) == name)?;
+        let mut report = Reloaded::default();
+        match self.reload(&path).await {
+            Ok(()) => report.loaded.push(name.to_owned()),
+            Err(fault) => report.failed.push(fault),
+        }
+        Some(report)
+    }
+
     /// Loads one script: a new VM, its binds collected and checked, then swapped in at once. A fault leaves the
     /// version before it serving.
     pub(crate) async fn reload(&self, path: &Path) -> Result<(), LoadError> {

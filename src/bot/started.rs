@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -115,7 +115,8 @@ impl Started {
         book.configure(&users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
         book.fill(read_users(&store).await?);
         let table = BindTable::new();
-        table.replace(builtin::OWNER, builtin::binds(&kinds, &table, &book)?);
+        let reloadable = Arc::new(OnceLock::new());
+        table.replace(builtin::OWNER, builtin::binds(&kinds, &table, &book, &reloadable)?);
         table.replace(RUST, binds);
 
         let outbox = Outbox::default();
@@ -155,6 +156,10 @@ impl Started {
             };
             Scripts::new(folder, services, table.clone(), builder.placement)
         });
+        if let Some(scripts) = &scripts {
+            // The first and only time.
+            let _ = reloadable.set(scripts.clone());
+        }
         let started = Started {
             table,
             book,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::scripts::Reloaded;
+
 /// In the channel, for a fault: the text of the fault is in the log under the same name.
 pub(crate) fn fault(name: &str) -> String {
     format!("error {name}")
@@ -62,6 +64,32 @@ pub(crate) fn help_overview(commands: &[String]) -> Vec<String> {
         ];
     }
     vec![format!("Commands for you here: {}", commands.join(" ")), "!help COMMAND says more about one.".to_owned()]
+}
+
+/// To who reloads where there is nothing to reload.
+pub(crate) fn no_scripts() -> String {
+    "this bot has no scripts".to_owned()
+}
+
+/// To who reloads a script that is not there.
+pub(crate) fn no_such_script(name: &str) -> String {
+    format!("there is no script {name}")
+}
+
+/// What came of a reload.
+pub(crate) fn reloaded(report: &Reloaded) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !report.loaded.is_empty() {
+        lines.push(format!("loaded {}", report.loaded.join(" ")));
+    }
+    if !report.removed.is_empty() {
+        lines.push(format!("removed {}", report.removed.join(" ")));
+    }
+    lines.extend(report.failed.iter().map(|fault| format!("{fault}; the version before serves on")));
+    if lines.is_empty() {
+        lines.push("there is nothing to load".to_owned());
+    }
+    lines
 }
 
 /// Whole seconds, at least one.

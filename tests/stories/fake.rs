@@ -233,3 +233,30 @@ async fn a_ctcp_is_answered_in_private_and_not_in_a_flood() {
     assert!(answers <= 10, "{answers} answers to 50 queries");
     test.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_reloads_a_script_by_word_and_hears_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("v.lua");
+    let answer = |text: &str| format!("bot.bind('pub', '-|-', '!v', function() return '{text}' end)");
+    std::fs::write(&script, answer("one")).unwrap();
+    let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
+    std::fs::write(&script, answer("two")).unwrap();
+    test.user("mallory").says(CHANNEL, "!reload").await;
+    test.expect("mallory", "!reload needs the flags n|-").await;
+    test.user("mallory").says(CHANNEL, "!v").await;
+    test.expect(CHANNEL, "one").await;
+    let owner = test.user("olga").with_flags("n");
+    owner.says(CHANNEL, "!reload v").await;
+    test.expect(CHANNEL, "loaded v.lua").await;
+    owner.says(CHANNEL, "!v").await;
+    test.expect(CHANNEL, "two").await;
+    std::fs::write(&script, "bot.bind('pub', '-|-', '!v'").unwrap();
+    owner.says("chief", "!reload").await;
+    test.expect("olga", "v.lua: v.lua:1:").await;
+    owner.says(CHANNEL, "!reload nothing").await;
+    test.expect(CHANNEL, "olga: there is no script nothing.lua").await;
+    owner.says(CHANNEL, "!v").await;
+    test.expect(CHANNEL, "two").await;
+    test.stop().await;
+}
