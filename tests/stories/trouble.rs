@@ -107,7 +107,8 @@ async fn a_channel_that_may_not_be_spoken_in_is_counted_and_the_bot_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn under_a_servers_flood_limit_everything_is_said_in_order_and_nobody_is_cut_off() {
-    const LINES: usize = 12;
+    const LINES: usize = 10_000;
+    const HEARD: usize = 12;
     let lab = Lab::start();
     let mut slow = settings(&lab, "#ops");
     slow.servers[0] = masterchief::irc::ServerAddr { host: "127.0.0.1".to_owned(), port: lab.flood };
@@ -126,7 +127,7 @@ async fn under_a_servers_flood_limit_everything_is_said_in_order_and_nobody_is_c
     let mut alice = Person::connect(lab.plain, "alice").await;
     alice.joins("#ops").await;
     alice.says("#ops", "!flood");
-    for n in 0..LINES {
+    for n in 0..HEARD {
         let wanted = format!("line {n}");
         let heard =
             alice.waits_for(Duration::from_secs(30), |line| line.from == "chief" && line.command == "PRIVMSG").await;
@@ -134,5 +135,8 @@ async fn under_a_servers_flood_limit_everything_is_said_in_order_and_nobody_is_c
     }
     let status = &started.status().await.networks[0];
     assert_eq!((status.connections, status.refused, status.dropped), (1, 0, 0));
+    // The rest waits in the queue, to the last line.
+    let left = LINES - HEARD;
+    assert!((left - 2..=left).contains(&status.queued), "{} lines wait", status.queued);
     started.stop("").await;
 }

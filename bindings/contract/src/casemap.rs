@@ -67,7 +67,22 @@ impl fmt::Display for CaseMap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn names_are_the_same_exactly_when_they_fold_to_the_same(
+            one in r"[a-cA-C\[\]{}|\\~^é]{0,4}", other in r"[a-cA-C\[\]{}|\\~^é]{0,4}",
+        ) {
+            for casemap in [CaseMap::Ascii, CaseMap::Rfc1459, CaseMap::Rfc1459Strict] {
+                prop_assert_eq!(casemap.eq(&one, &other), casemap.fold(&one) == casemap.fold(&other));
+                prop_assert_eq!(casemap.fold(&casemap.fold(&one)), casemap.fold(&one));
+                prop_assert!(casemap.eq(&one, &casemap.fold(&one)));
+            }
+        }
+    }
 
     #[test]
     fn brackets_are_letters_under_rfc1459_only() {
