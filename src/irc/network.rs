@@ -640,6 +640,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_nick_in_use_is_watched_and_taken_when_the_server_says_it_is_free() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.hears("NICK chief").await;
+        server.says(&[":s 433 * chief :Nickname is already in use"]).await;
+        server.hears("NICK chief1").await;
+        server.says(&[":s CAP * LS :", ":s 001 chief1 :hi", ":s 005 chief1 MONITOR=30 :x", ":s 376 chief1 :End"]).await;
+        server.hears("MONITOR + chief").await;
+        server.says(&[":s 731 chief1 :chief"]).await;
+        server.hears("NICK chief").await;
+        server.says(&[":chief1!c@host NICK chief"]).await;
+        server.hears("MONITOR - chief").await;
+        assert_eq!(world.network.nick(), "chief");
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn goodbye_comes_after_what_is_queued() {
         let mut world = World::new(&["one"]);
         let mut server = world.server().await;

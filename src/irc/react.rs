@@ -32,6 +32,9 @@ impl Upkeep {
         match message.command {
             "JOIN" | "PART" | "KICK" => self.channel_changed(message, own, shared),
             "NICK" | "QUIT" if !own => take_nick_back(message.nick(), shared),
+            "NICK" if own => stop_watching(message.param(0), shared),
+            // RPL_MONOFFLINE: the nicks that nobody has now.
+            "731" => message.last().split(',').for_each(|nick| take_nick_back(nick, shared)),
             "366" if shared.state.isupport.has("WHOX") => shared.command("WHO", &[message.param(1), WHOX_FIELDS]),
             "432" | "433" | "436" | "437" if !shared.state.isupport.is_channel(message.param(1)) => {
                 self.nick_refused(shared);
@@ -89,6 +92,10 @@ pub(super) fn registered(name: &str, shared: &mut Shared) {
         let nick = shared.state.nick.clone();
         shared.command("MODE", &[&nick, &format!("+{letter}")]);
     }
+    let wanted = shared.settings.nick.clone();
+    if shared.state.isupport.has("MONITOR") && !shared.state.is_own(&wanted) {
+        shared.command("MONITOR", &["+", &wanted]);
+    }
     // The casemapping may be another than before.
     let channels: Vec<_> = shared.wanted.values().cloned().collect();
     shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
@@ -106,8 +113,17 @@ pub(super) fn put_right(shared: &mut Shared) {
         shared.join(&channel);
     }
     let nick = shared.settings.nick.clone();
-    if !shared.state.is_own(&nick) {
+    // With MONITOR the server says when it is free, and need not be asked.
+    if !shared.state.is_own(&nick) && !shared.state.isupport.has("MONITOR") {
         shared.command("NICK", &[&nick]);
+    }
+}
+
+/// The nick is ours again.
+fn stop_watching(now: &str, shared: &mut Shared) {
+    let wanted = shared.settings.nick.clone();
+    if shared.state.isupport.has("MONITOR") && shared.state.casemap().eq(now, &wanted) {
+        shared.command("MONITOR", &["-", &wanted]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `log`: words for the operators, with the script's name.
 
 use mlua::{Lua, Table, Variadic};
+use tracing::Level;
 
 use super::vm;
 
@@ -10,38 +11,22 @@ const LINE_MAX: usize = 4096;
 /// The module; `print` is `log.info`.
 pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let log = lua.create_table()?;
-    log.set(
-        "debug",
-        lua.create_function(|lua, words| {
+    for (name, level) in
+        [("debug", Level::DEBUG), ("info", Level::INFO), ("warn", Level::WARN), ("error", Level::ERROR)]
+    {
+        let write = lua.create_function(move |lua, words| {
             let (script, text) = line(lua, words)?;
-            tracing::debug!(script, "{text}");
+            // The level of an event is fixed where it stands.
+            match level {
+                Level::DEBUG => tracing::debug!(script, "{text}"),
+                Level::INFO => tracing::info!(script, "{text}"),
+                Level::WARN => tracing::warn!(script, "{text}"),
+                _ => tracing::error!(script, "{text}"),
+            }
             Ok(())
-        })?,
-    )?;
-    log.set(
-        "info",
-        lua.create_function(|lua, words| {
-            let (script, text) = line(lua, words)?;
-            tracing::info!(script, "{text}");
-            Ok(())
-        })?,
-    )?;
-    log.set(
-        "warn",
-        lua.create_function(|lua, words| {
-            let (script, text) = line(lua, words)?;
-            tracing::warn!(script, "{text}");
-            Ok(())
-        })?,
-    )?;
-    log.set(
-        "error",
-        lua.create_function(|lua, words| {
-            let (script, text) = line(lua, words)?;
-            tracing::error!(script, "{text}");
-            Ok(())
-        })?,
-    )?;
+        })?;
+        log.set(name, write)?;
+    }
     Ok(log)
 }
 
