@@ -25,11 +25,20 @@ struct Report {
     scripts: Vec<String>,
     binds: usize,
     faults: Vec<String>,
+    /// Not wrong, but perhaps not meant.
+    warnings: Vec<String>,
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
     let path = args.project.as_deref().or(common.config.as_deref());
-    let mut report = Report { ok: false, networks: Vec::new(), scripts: Vec::new(), binds: 0, faults: Vec::new() };
+    let mut report = Report {
+        ok: false,
+        networks: Vec::new(),
+        scripts: Vec::new(),
+        binds: 0,
+        faults: Vec::new(),
+        warnings: Vec::new(),
+    };
     match config::load(path, common.env.as_deref()) {
         Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
         Ok(mut config) => {
@@ -42,6 +51,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             }
             let dry = runtime()?.block_on(bot::dry_run(&config))?;
             report.binds = dry.binds.len();
+            let shadowed = dry.binds.iter().filter(|bind| bind.shadowed);
+            report.warnings.extend(shadowed.map(|bind| {
+                let (kind, mask, origin) = (bind.kind, &bind.mask, &bind.origin);
+                format!("{origin}: {kind} {mask} is bound again later, and the later one serves; it serves only if that passes")
+            }));
             report.scripts = dry.loaded;
             report.faults.extend(dry.failed.iter().map(ToString::to_string));
         }
@@ -51,13 +65,15 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         output::json(&report)?;
     } else {
         report.faults.iter().for_each(|fault| output::fault(fault));
+        report.warnings.iter().for_each(|warning| output::warning(warning));
         if report.ok {
             let Report { networks, scripts, binds, .. } = &report;
             output::line(&format!(
-                "{}: {} networks, {} scripts, {binds} binds",
+                "{}: {}, {}, {}",
                 output::good("all good"),
-                networks.len(),
-                scripts.len()
+                output::count(networks.len(), "network"),
+                output::count(scripts.len(), "script"),
+                output::count(*binds, "bind")
             ))?;
         }
     }

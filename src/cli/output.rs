@@ -10,6 +10,17 @@ pub(super) fn fault(text: &str) {
     let _ = writeln!(std::io::stderr(), "{} {text}", painted("31", "error:", std::io::stderr().is_terminal()));
 }
 
+/// Something to know that is no fault, on standard error.
+pub(super) fn warning(text: &str) {
+    // As above.
+    let _ = writeln!(std::io::stderr(), "{} {text}", painted("33", "warning:", std::io::stderr().is_terminal()));
+}
+
+/// A number of things.
+pub(super) fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
 /// A line on standard output.
 pub(super) fn line(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{text}")

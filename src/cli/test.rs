@@ -30,8 +30,14 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     if files.is_empty() {
         bail!("no tests: {} has no file whose name ends with _test.lua", config.scripts.folder.display());
     }
+    if let Some(other) = files.iter().find(|file| !file.to_string_lossy().ends_with("_test.lua")) {
+        bail!("{} is not a test; the names of tests end with _test.lua", other.display());
+    }
     let results = bot::run_tests(&files, &args.filter, &config.users, &config.scripts.settings)?;
     let failed = results.iter().filter(|result| result.failure.is_some()).count();
+    if results.is_empty() {
+        bail!("no case has {:?} in its name", args.filter);
+    }
     if common.json {
         output::json(&results)?;
     } else {
@@ -45,7 +51,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
                 }
             }
         }
-        output::line(&format!("{} cases, {failed} failed", results.len()))?;
+        output::line(&format!("{}, {failed} failed", output::count(results.len(), "case")))?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

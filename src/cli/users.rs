@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Common, Done, output, runtime};
 use crate::bot::{read_users, row_of};
 use crate::config::Config;
-use crate::store::Store;
+use crate::store::{AuditRow, Store};
 use crate::users::{Book, PasswordHash, User};
 
 /// Lists and changes people.
@@ -116,8 +116,12 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
+    let database = config.data.join("masterchief.db");
+    if !config.source.found && !database.is_file() {
+        bail!("there is no project here; name one with --config, or make one with `masterchief new`");
+    }
     runtime()?.block_on(async {
-        let store = Store::open(&config.data.join("masterchief.db")).await?;
+        let store = Store::open(&database).await?;
         let done = act(common, &config, &store, args.command).await;
         store.close().await;
         done
@@ -131,6 +135,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         let user = book.get(handle).map(|user| User::clone(&user));
         user.with_context(|| format!("there is no user {handle}; `masterchief users list` lists them"))
     };
+    let mut there = None;
     let changed = match command {
         Command::List => return list(common, &book),
         Command::Show { handle } => return show(&find(&handle)?),
@@ -138,6 +143,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         Command::Del { handle } => {
             let user = find(&handle)?;
             store.remove_user(&user.handle).await?;
+            note(store, &user.handle, "removed").await?;
             return said(&format!("{} is removed", user.handle));
         }
         Command::Add { handle, flags, marks } => {
@@ -153,7 +159,10 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             let mut user = find(&handle)?;
             match channel {
                 None => user.change_flags(&changes)?,
-                Some(channel) => user.change_channel_flags(&channel, &changes)?,
+                Some(channel) => {
+                    user.change_channel_flags(&channel, &changes)?;
+                    there = Some(channel);
+                }
             }
             user
         }
@@ -176,20 +185,40 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     };
     book.put(changed.clone())?;
     store.put_user(&row_of(&changed)).await?;
-    if common.json {
-        output::json(&shown(&changed))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    said(&format!("{} has the flags {}", changed.handle, changed.flags))
+    let summary = match &there {
+        None => format!("{} has the flags {}", changed.handle, changed.flags),
+        Some(channel) => {
+            let flags = changed.channels.get(channel).copied().unwrap_or_default();
+            format!("{} has the flags {flags} in {channel}", changed.handle)
+        }
+    };
+    note(store, &changed.handle, &summary).await?;
+    if common.json { show(&changed) } else { said(&summary) }
 }
 
-fn show(user: &User) -> Done {
-    output::json(&shown(user))?;
-    Ok(ExitCode::SUCCESS)
+/// Who changed whom stands in the audit trail too.
+async fn note(store: &Store, handle: &str, detail: &str) -> anyhow::Result<()> {
+    let by = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let row = AuditRow {
+        at: chrono::Utc::now(),
+        network: String::new(),
+        actor: format!("{by} on the command line"),
+        handle: None,
+        kind: "users".to_owned(),
+        mask: handle.to_owned(),
+        action: "changed".to_owned(),
+        detail: detail.to_owned(),
+    };
+    Ok(store.audit(&row).await?)
 }
 
 fn said(text: &str) -> Done {
     output::line(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(user: &User) -> Done {
+    output::json(&shown(user))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -198,7 +227,7 @@ fn add(user: &mut User, marks: Marks, config: &Config) -> anyhow::Result<()> {
         user.add_account(account)?;
         let network = account.split('/').next().unwrap_or("");
         if !config.networks.contains_key(network) {
-            output::fault(&format!(
+            output::warning(&format!(
                 "there is no network {network} in the configuration yet; the account counts once there is"
             ));
         }

@@ -193,6 +193,9 @@ fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, Conf
     if path.is_some() && !given.exists() {
         return Err(fault(format!("{}: there is no such file or folder", given.display())));
     }
+    if given.extension().is_some_and(|extension| extension == "lua") {
+        return Err(fault(format!("{} is a script; name its project, the folder above its folder", given.display())));
+    }
     if given.is_file() {
         let project = given.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return Ok(Levels { project: project.to_owned(), files: vec![given.to_owned()], scripts: Vec::new() });

@@ -73,7 +73,8 @@ impl UsageError {
     /// For the person: what is wrong and how it is written. `word` is the command.
     pub fn for_person(&self, word: &str) -> String {
         let usage = if self.usage.is_empty() { "no arguments" } else { &self.usage };
-        format!("{}. Usage: {word} {usage}", self.message)
+        let end = if self.message.ends_with('?') { "" } else { "." };
+        format!("{}{end} Usage: {word} {usage}", self.message)
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Placement {
 
 /// Why a script was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{script}: {message}")]
+#[error("{}{message}", if message.starts_with(script.as_str()) { String::new() } else { format!("{script}: ") })]
 pub struct LoadError {
     /// The file's name.
     pub script: String,
@@ -219,7 +219,11 @@ fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) -> s
 
 /// Makes the VM and runs the top level.
 async fn prepare(vm: Arc<Vm>, source: String) -> Result<Ready, String> {
-    let said = |fault: mlua::Error| told(&fault);
+    let memory = vm.limits.memory;
+    let said = |fault: mlua::Error| match root(&fault) {
+        mlua::Error::MemoryError(_) => format!("it needs more than {memory} bytes; raise scripts.limits.memory"),
+        _ => told(&fault),
+    };
     let (lua, limits) = vm.state().map_err(said)?;
     let chunk = lua.load(source).set_name(format!("={}", vm.name)).into_function().map_err(said)?;
     let top = Limited::new(Box::pin(chunk.call_async::<()>(())), &limits);

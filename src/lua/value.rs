@@ -119,6 +119,20 @@ impl Options {
         Ok(value)
     }
 
+    /// A list of strings, if it is given.
+    pub(super) fn list(&mut self, name: &'static str) -> mlua::Result<Vec<String>> {
+        let what = self.what;
+        let wrong =
+            || mlua::Error::runtime(format!("{name} of {what} is a list of strings, such as {{ \"one\", \"two\" }}"));
+        match self.take::<mlua::Value>(name)? {
+            None | Some(mlua::Value::Nil) => Ok(Vec::new()),
+            Some(mlua::Value::Table(list)) => {
+                list.sequence_values::<String>().map(|item| item.map_err(|_| wrong())).collect()
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+
     /// A time, if it is given.
     pub(super) fn duration(&mut self, name: &'static str) -> mlua::Result<Option<Duration>> {
         match self.take::<mlua::Value>(name)? {

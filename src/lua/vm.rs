@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::script::Job;
 use super::services::Services;
 use super::settings::Settings;
-use crate::dispatch::NewBind;
+use crate::dispatch::{NewBind, closest};
 
 /// Makes waiting work in coroutines of a script's own.
 const COROUTINES: &str = include_str!("coroutines.luau");
@@ -90,7 +90,9 @@ impl Vm {
             globals.raw_remove(name)?;
         }
         for (name, module) in api::MODULES {
-            globals.set(*name, module(&lua)?)?;
+            let module = module(&lua)?;
+            refuse_unknown(&lua, name, &module)?;
+            globals.set(*name, module)?;
         }
         globals.set("print", globals.get::<Table>("log")?.get::<Function>("info")?)?;
         lua.set_named_registry_value(LOADED, lua.create_table()?)?;
@@ -124,6 +126,28 @@ impl Vm {
         }
         (self.network(), target.to_owned())
     }
+}
+
+/// Members that a module may lack.
+const OPTIONAL: &[&str] = &["config", "carried"];
+
+/// Makes a slip such as `bot.bnid` an error that says what was meant.
+fn refuse_unknown(lua: &Lua, module: &'static str, table: &Table) -> mlua::Result<()> {
+    let names: Vec<String> =
+        table.pairs::<String, mlua::Value>().map(|pair| Ok(pair?.0)).collect::<mlua::Result<_>>()?;
+    let unknown = lua.create_function(move |_, (_, name): (mlua::Value, String)| {
+        if OPTIONAL.contains(&name.as_str()) {
+            return Ok(mlua::Value::Nil);
+        }
+        let hint = match closest(&name, names.iter().map(String::as_str)) {
+            Some(close) => format!("did you mean {module}.{close}?"),
+            None => format!("there are {}", names.join(", ")),
+        };
+        Err(mlua::Error::runtime(format!("there is no {module}.{name}; {hint}")))
+    })?;
+    let meta = lua.create_table()?;
+    meta.set("__index", unknown)?;
+    table.set_metatable(Some(meta))
 }
 
 /// Reads a source file, with a limit.

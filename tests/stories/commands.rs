@@ -86,6 +86,9 @@ fn a_failing_test_is_told_with_its_line_and_fails_the_command() {
 #[test]
 fn people_are_added_changed_and_removed() {
     let folder = tempfile::tempdir().unwrap();
+    let lost = run(folder.path(), &["users", "list"], "");
+    assert!(complained(&lost).contains("there is no project here"), "{}", complained(&lost));
+    run(folder.path(), &[], "!hello\n");
     let users = |args: &[&str]| run(folder.path(), &[&["users"], args].concat(), "long enough\n");
     assert!(users(&["add", "alice", "--flags", "m", "--account", "libera/alice"]).status.success());
     assert!(users(&["chattr", "alice", "-m+D"]).status.success());
@@ -106,6 +109,8 @@ fn people_are_added_changed_and_removed() {
         let output = users(wrong);
         assert!(!output.status.success() && complained(&output).contains("error:"), "{wrong:?}");
     }
+    assert!(said(&users(&["chattr", "alice", "+v", "#dev"])).contains("alice has the flags v in #dev"));
+    assert!(said(&users(&["audit"])).contains("alice has the flags v in #dev"));
     assert!(users(&["del", "alice"]).status.success());
     assert_eq!(said(&users(&["list", "--json"])).trim(), "[]");
 }

@@ -253,7 +253,7 @@ async fn an_owner_reloads_a_script_by_word_and_hears_what_is_wrong_with_it() {
     test.expect(CHANNEL, "two").await;
     std::fs::write(&script, "bot.bind('pub', '-|-', '!v'").unwrap();
     owner.says("chief", "!reload").await;
-    test.expect("olga", "v.lua: v.lua:1:").await;
+    test.expect("olga", "v.lua:1:").await;
     owner.says(CHANNEL, "!reload nothing").await;
     test.expect(CHANNEL, "olga: there is no script nothing.lua").await;
     owner.says(CHANNEL, "!v").await;

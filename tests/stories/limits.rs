@@ -140,7 +140,7 @@ async fn a_saved_script_is_loaded_at_once_and_a_broken_one_leaves_the_old_versio
         script(folder.path(), "v.lua", broken);
         let report = started.reload_scripts().await;
         assert_eq!(report.failed.len(), 1, "{broken}");
-        assert!(report.failed[0].to_string().starts_with("v.lua: v.lua:1"), "{}", report.failed[0]);
+        assert!(report.failed[0].to_string().starts_with("v.lua:1"), "{}", report.failed[0]);
         alice.says("#ops", "!v");
         alice.hears("chief", "two").await;
     }

@@ -13,6 +13,14 @@ use masterchief_contract::{CaseMap, MaskFault, wild_match};
 
 /// How far ahead a moment is looked for at once.
 const LOOK_AHEAD: TimeDelta = TimeDelta::days(1);
+/// The fields of a pattern and what may stand there.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day", "1 to 31 or L"),
+    ("month", "1 to 12 or jan to dec"),
+    ("weekday", "0 to 7 or sun to sat, 5#2 or 5L"),
+];
 /// Short names for patterns. Five fields each, so that nothing else has to know them.
 const NAMES: &[(&str, &str)] = &[
     ("@yearly", "0 0 1 1 *"),
@@ -181,9 +189,9 @@ fn place_fault(mask: &str, pattern: &str, reason: String) -> MaskFault {
         if let Some(place) = alone.get_mut(at) {
             *place = field;
         }
-        if let Err(reason) = parse(&alone.join(" ")) {
-            let name = ["minute", "hour", "day", "month", "weekday"].get(at).copied().unwrap_or("field");
-            return fault(column, format!("{field:?} is no {name}: {reason}"));
+        if parse(&alone.join(" ")).is_err() {
+            let (name, range) = FIELDS.get(at).copied().unwrap_or_default();
+            return fault(column, format!("{field:?} is no {name}: write {range}, with * , - and /"));
         }
         column += field.chars().count() + 1;
     }

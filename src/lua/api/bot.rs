@@ -153,11 +153,11 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
 
 fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
     let mut options = Options::new("bot.bind", table);
-    let aliases: Option<Vec<String>> = options.take("aliases")?;
+    let aliases = options.list("aliases")?;
     let bound = BindOptions {
         usage: options.take("usage")?,
         help: options.take("help")?,
-        aliases: aliases.unwrap_or_default(),
+        aliases,
         cooldown: match options.take::<mlua::Value>("cooldown")? {
             None | Some(mlua::Value::Nil) => Cooldown::default(),
             Some(mlua::Value::Table(table)) => {
@@ -200,12 +200,16 @@ fn declare(lua: &Lua, what: &str, add: impl FnOnce(&mut Declared)) -> mlua::Resu
 /// `bot.caps{ http = {"api.example.net"}, sh = {"git"} }`.
 fn caps(lua: &Lua, table: Table) -> mlua::Result<()> {
     let mut options = Options::new("bot.caps", Some(table));
-    let http: Option<Vec<String>> = options.take("http")?;
-    let sh: Option<Vec<String>> = options.take("sh")?;
+    let (http, sh) = (options.list("http")?, options.list("sh")?);
     options.done()?;
+    if let Some(url) = http.iter().find(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
+        return Err(mlua::Error::runtime(format!(
+            "{url:?} is not a host; write \"example.net\", or \"example.net:8443\""
+        )));
+    }
     declare(lua, "bot.caps", |declared| {
-        declared.hosts.extend(http.unwrap_or_default());
-        declared.commands.extend(sh.unwrap_or_default());
+        declared.hosts.extend(http);
+        declared.commands.extend(sh);
     })
 }
 
