@@ -118,6 +118,9 @@ impl Scripts {
         let old = running.insert(name.clone(), script);
         drop(running);
         tracing::info!(script = %name, binds = count, "Script loaded");
+        for row in self.inner.table.rows().iter().filter(|row| row.shadowed && *row.owner == *name) {
+            tracing::warn!(script = %name, kind = %row.kind, mask = %row.mask, "Bound again later: the later one serves, and this one only if that passes");
+        }
         if let Some(old) = old {
             tokio::spawn(async move { old.stop(DRAIN).await });
         }

@@ -9,6 +9,7 @@ use super::run::bring_scripts;
 use super::{Common, Done, WRONG_INPUT, output, runtime};
 use crate::bot;
 use crate::config;
+use crate::dispatch::closest;
 
 /// Checks everything.
 #[derive(Debug, clap::Args)]
@@ -56,6 +57,13 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
                 let (kind, mask, origin) = (bind.kind, &bind.mask, &bind.origin);
                 format!("{origin}: {kind} {mask} is bound again later, and the later one serves; it serves only if that passes")
             }));
+            for name in config.scripts.settings.keys() {
+                let known = dry.loaded.iter().map(|script| script.trim_end_matches(".lua"));
+                if !known.clone().any(|script| script == name) {
+                    let hint = closest(name, known).map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+                    report.warnings.push(format!("there are settings for a script {name}, but no {name}.lua{hint}"));
+                }
+            }
             report.scripts = dry.loaded;
             report.faults.extend(dry.failed.iter().map(ToString::to_string));
         }

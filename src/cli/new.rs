@@ -41,6 +41,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         output::line(&format!("{at} is ready. Next:"))?;
         output::line(&format!("  masterchief repl {at}     type !hello; edit {at}/scripts/hello.lua and try again"))?;
         output::line(&format!("  masterchief test {at}     run the scripts' tests"))?;
+        output::line(&format!("  masterchief check {at}    prove the configuration and the scripts"))?;
         output::line(&format!(
             "  masterchief run {at}      after naming your network in {at}/config/global/config.yaml"
         ))?;

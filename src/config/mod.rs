@@ -172,7 +172,13 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<ConfigFault>> {
 fn understand(tree: Node, project: &Path) -> Result<Config, Vec<ConfigFault>> {
     let tree = tree.filled(project).map_err(|fault| vec![fault])?;
     let mut config: Config = read::read(&tree).map_err(|fault| vec![fault])?;
-    let faults = check(&config, &tree);
+    let mut faults = check(&config, &tree);
+    let named = config.scripts.folder != Scripts::default().folder;
+    if named && !project.join(&config.scripts.folder).is_dir() {
+        let spot = tree.spot_of(&["scripts", "folder"]);
+        faults
+            .push(ConfigFault::at(&spot, format!("scripts.folder: {} is no folder", config.scripts.folder.display())));
+    }
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -350,7 +356,13 @@ mod tests {
             ["config.yaml:1:15: \"jsno\" is none of the choices; did you mean \"json\"?"]
         );
         assert!(faults("data: a\ndata: b\n")[0].contains("config.yaml:"));
-        assert_eq!(faults("replies: {timeout: soon}\n").len(), 1);
+        assert_eq!(
+            faults("replies: {timeout: soon}\n"),
+            ["config.yaml:1:20: string \"soon\" is not a time such as 10s or 1h30m"]
+        );
+        assert!(faults("scripts: {folder: script}\n")[0].starts_with("config.yaml:1:11: scripts.folder: script is no"));
+        let unquoted = &faults("networks: {a: {servers: [\"h\"], channels: [#ops]}}\n")[0];
+        assert!(unquoted.contains("written in quotes") && !unquoted.contains("line 1"), "{unquoted}");
     }
 
     #[test]

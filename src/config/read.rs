@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    DeserializeOwned, DeserializeSeed, EnumAccess, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -46,6 +46,16 @@ impl Error for Fault {
             Some(close) => format!("{variant:?} is none of the choices; did you mean {close:?}?"),
             None => format!("{variant:?} is none of {}", expected.join(", ")),
         })
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Fault {
+        let wanted = expected.to_string();
+        let wanted = if wanted.contains("duration") { "a time such as 10s or 1h30m" } else { &wanted };
+        Fault::custom(format!("{found} is not {wanted}"))
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Fault {
+        Fault::invalid_value(found, expected)
     }
 
     fn missing_field(field: &'static str) -> Fault {

@@ -75,7 +75,10 @@ impl Node {
         let parsed: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|fault| {
             let spot =
                 fault.location().map(|at| Spot { file: Arc::clone(&file), line: at.line(), column: at.column() });
-            ConfigFault { spot: Some(spot.unwrap_or_else(|| start.clone())), message: first_line(&fault.to_string()) }
+            ConfigFault {
+                spot: Some(spot.unwrap_or_else(|| start.clone())),
+                message: without_place(&fault.to_string()),
+            }
         })?;
         Ok(placed(&file, parsed))
     }
@@ -178,8 +181,14 @@ fn fill(text: &str, folder: &Path) -> Result<String, String> {
     Ok(out)
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or("").trim().to_owned()
+/// The parser's own words, without the place, which is told already.
+fn without_place(text: &str) -> String {
+    let line = text.lines().next().unwrap_or("").trim();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let placed = line.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+    let words = placed.map_or(line, |(_, words)| words);
+    let hint = if words.contains("comment") { "; a name with # is written in quotes, as in \"#ops\"" } else { "" };
+    format!("{words}{hint}")
 }
 
 /// A value as the YAML parser gives it.

@@ -24,7 +24,7 @@ pub enum Class {
     /// Commands: JOIN, MODE.
     Command,
     /// Words that somebody waits for. A target with such words has its turn before those without, but no more than
-    /// [`REPLIES_IN_A_ROW`] times in a row. Within a target the order is kept.
+    /// four times in a row. Within a target the order is kept.
     Reply,
     /// Other words.
     Talk,
