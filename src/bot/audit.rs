@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use masterchief_contract::Shutdown;
 use tokio::sync::mpsc;
 
 use crate::store::{AuditRow, Store};
@@ -18,11 +19,17 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Starts the writer. It ends, with everything written, when the last clone is gone.
-    pub(crate) fn start(store: Store) -> (Audit, tokio::task::JoinHandle<()>) {
+    /// Starts the writer. It ends, with everything written, when it is time or the last clone is gone.
+    pub(crate) fn start(store: Store, mut shutdown: Shutdown) -> (Audit, tokio::task::JoinHandle<()>) {
         let (to, mut from) = mpsc::channel(DEPTH);
         let writer = tokio::spawn(async move {
-            while let Some(row) = from.recv().await {
+            loop {
+                let row = tokio::select! {
+                    row = from.recv() => row,
+                    // A call that outlives everything else may hold the other end; what it does now is in the log.
+                    () = shutdown.recv() => from.try_recv().ok(),
+                };
+                let Some(row) = row else { return };
                 if let Err(fault) = store.audit(&row).await {
                     tracing::error!(%fault, ?row, "An audit entry could not be stored");
                 }

@@ -72,7 +72,8 @@ impl Calls {
         let Some(_turn) = bind.turn(most) else {
             tracing::warn!(bind = %bind.mask, origin = %bind.origin(), running = most, "A call is left out: those before it still run");
             if !schedule {
-                self.tell(event, bind, words::busy(bind.word())).await;
+                // Told only if it can be told at once: whoever has no turn must not wait for one.
+                let _ = self.tell(event, bind, words::busy(bind.word())).now_or_never();
             }
             return Outcome::Nothing;
         };

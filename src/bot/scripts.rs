@@ -112,7 +112,13 @@ impl Scripts {
             Some(old) => old.carried().await,
             None => None,
         };
-        script.begin(carried).await?;
+        if let Err(fault) = script.begin(carried).await {
+            script.stop(Duration::ZERO).await;
+            return Err(fault);
+        }
+        if let Some(old) = running.get(&name) {
+            old.retire();
+        }
         let count = binds.len();
         script.bound(self.inner.table.replace(&name, binds));
         let old = running.insert(name.clone(), script);
@@ -129,11 +135,17 @@ impl Scripts {
 
     /// Takes a script away.
     pub(crate) async fn remove(&self, name: &str) {
-        let old = self.inner.running.lock().await.remove(name);
+        let mut running = self.inner.running.lock().await;
+        let old = running.remove(name);
         self.inner.table.remove(name);
+        drop(running);
         if let Some(old) = old {
             tracing::info!(script = %name, "Script removed");
-            tokio::spawn(async move { old.stop(DRAIN).await });
+            tokio::spawn(async move {
+                // Nobody gets what it leaves behind.
+                let _ = old.carried().await;
+                old.stop(DRAIN).await;
+            });
         }
     }
 
@@ -141,6 +153,7 @@ impl Scripts {
     pub(crate) async fn stop(&self, grace: Duration) {
         let all = std::mem::take(&mut *self.inner.running.lock().await);
         for (_, script) in all {
+            let _ = tokio::time::timeout(grace, script.carried()).await;
             script.stop(grace).await;
         }
     }

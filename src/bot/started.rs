@@ -88,6 +88,8 @@ pub struct Started {
     street_task: JoinHandle<()>,
     /// Ready when the console's input has ended.
     console: Mutex<Option<JoinHandle<()>>>,
+    /// Ends the audit's writer.
+    records: Stopper,
     writers: Vec<JoinHandle<()>>,
 }
 
@@ -113,6 +115,8 @@ impl Started {
         };
         let book = Book::new();
         book.configure(&users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
+        // Before the users are read: what changes meanwhile is then read again.
+        let revision = store.users_revision().await?;
         book.fill(read_users(&store).await?);
         let table = BindTable::new();
         let reloadable = Arc::new(OnceLock::new());
@@ -121,7 +125,8 @@ impl Started {
 
         let outbox = Outbox::default();
         let (inlet, parcels) = inlet(INLET_DEPTH);
-        let (audit, audit_writer) = Audit::start(store.clone());
+        let (records, records_end) = Shutdown::new();
+        let (audit, audit_writer) = Audit::start(store.clone(), records_end);
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules));
         let calls = Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules));
         let street =
@@ -137,7 +142,7 @@ impl Started {
             tokio::spawn(follow_raw(table.clone(), outbox.clone(), shutdown.clone())),
         ];
         if data.is_some() {
-            source_tasks.push(tokio::spawn(follow_users(store.clone(), book.clone(), shutdown.clone())));
+            source_tasks.push(tokio::spawn(follow_users(store.clone(), book.clone(), revision, shutdown.clone())));
         }
         let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits, blocks: builder.blocks }));
         let scripts = scripts.map(|folder| {
@@ -160,7 +165,7 @@ impl Started {
             // The first and only time.
             let _ = reloadable.set(scripts.clone());
         }
-        let started = Started {
+        let mut started = Started {
             table,
             book,
             store,
@@ -178,9 +183,11 @@ impl Started {
             street: street_stopper,
             street_task,
             console: Mutex::new(None),
+            records,
             writers: vec![audit_writer, schedule_writer],
         };
-        started.load_scripts(builder.placement, shutdown.clone()).await?;
+        let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
+        started.source_tasks.extend(following);
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
@@ -193,16 +200,20 @@ impl Started {
         Ok(started)
     }
 
-    async fn load_scripts(&self, placement: Placement, shutdown: Shutdown) -> Result<(), StartError> {
-        let Some(scripts) = &self.scripts else { return Ok(()) };
+    /// Loads the scripts; gives the task that watches their files.
+    async fn load_scripts(
+        &self,
+        placement: Placement,
+        shutdown: Shutdown,
+    ) -> Result<Option<JoinHandle<()>>, StartError> {
+        let Some(scripts) = &self.scripts else { return Ok(None) };
         if let Some(path) = &self.only_script {
-            return Ok(scripts.reload(path).await?);
+            scripts.reload(path).await?;
+            return Ok(None);
         }
         tell_of(&scripts.reload_all().await);
-        if placement == Placement::Thread {
-            tokio::spawn(follow_scripts(scripts.clone(), shutdown));
-        }
-        Ok(())
+        let watched = placement == Placement::Thread;
+        Ok(watched.then(|| tokio::spawn(follow_scripts(scripts.clone(), shutdown))))
     }
 
     /// The users.
@@ -339,6 +350,7 @@ impl Started {
         for (_, task) in networks {
             ended(task).await;
         }
+        self.records.stop();
         for writer in self.writers {
             ended(writer).await;
         }
@@ -381,15 +393,14 @@ async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: Shutdown) {
 }
 
 /// Takes over what another process did to the users.
-async fn follow_users(store: Store, book: Book, mut shutdown: Shutdown) {
-    let mut known = store.users_revision().await.ok();
+async fn follow_users(store: Store, book: Book, mut known: i64, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.recv() => return,
             () = tokio::time::sleep(USERS_LOOK) => {}
         }
         let now = match store.users_revision().await {
-            Ok(now) => Some(now),
+            Ok(now) => now,
             Err(fault) => {
                 tracing::warn!(%fault, "The users cannot be looked at");
                 continue;

@@ -48,8 +48,9 @@ impl Street {
         loop {
             let parcel = tokio::select! {
                 biased;
-                parcel = parcels.recv() => parcel,
+                // First, so that an inlet that is never empty does not keep us; the rest is taken below.
                 () = shutdown.recv() => break,
+                parcel = parcels.recv() => parcel,
             };
             let Some(parcel) = parcel else { break };
             self.take(parcel).await;

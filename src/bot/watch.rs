@@ -28,8 +28,10 @@ where
     F: Future<Output = ()>,
 {
     let (wake, mut woken) = mpsc::channel(WAKES);
-    // Kept until the end: dropping it ends the wake-ups.
-    let _watcher = wake_on_change(&roots, wake);
+    // Both kept until the end: without the watcher there are no wake-ups, and without a sender the channel is closed,
+    // which is no wake-up either.
+    let _watcher = wake_on_change(&roots, wake.clone());
+    let _wake = wake;
     let mut known = marks(&list());
     loop {
         tokio::select! {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use masterchief_contract::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +24,8 @@ const SHIPPED: &[(&str, &str)] = &[
 ];
 /// Where they are put, under the data folder.
 const SHIPPED_FOLDER: &str = "shipped-scripts";
+/// How long an orderly stop may take, whatever is configured as grace.
+const STOP: Duration = Duration::from_secs(60);
 /// The bot's name on the terminal.
 const CONSOLE_NICK: &str = "chief";
 
@@ -82,8 +85,12 @@ async fn serve(common: &Common, args: &Args, config: Config, console: bool, alon
     stopper.stop();
     // It only waits for the files; a panic in it is no reason not to stop.
     let _ = watching.await;
-    if let Some(started) = Arc::into_inner(started) {
-        started.stop("").await;
+    let Some(started) = Arc::into_inner(started) else { return Ok(ExitCode::SUCCESS) };
+    tokio::select! {
+        () = started.stop("") => {}
+        _ = terminate.recv() => anyhow::bail!("told to stop twice: stopped at once"),
+        _ = interrupt.recv() => anyhow::bail!("told to stop twice: stopped at once"),
+        () = tokio::time::sleep(STOP) => anyhow::bail!("not stopped within {} s: stopped at once", STOP.as_secs()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -234,7 +234,11 @@ impl Rows {
                     let words = index.words.entry(bind.kind()).or_default();
                     for word in bind.words() {
                         // The widest folding finds every candidate; the network's own decides among them.
-                        words.entry(CaseMap::Rfc1459.fold(word)).or_default().push(Arc::clone(bind));
+                        let row = words.entry(CaseMap::Rfc1459.fold(word)).or_default();
+                        // An alias may fold to the mask.
+                        if row.last().is_none_or(|last: &Arc<Bind>| last.id != bind.id) {
+                            row.push(Arc::clone(bind));
+                        }
                     }
                 }
                 Matching::Mask | Matching::ModeMask => {

@@ -6,6 +6,8 @@ use masterchief_contract::CaseMap;
 
 /// What a value may hold at most; longer ones are hostile.
 const VALUE_MAX: usize = 1024;
+/// Letters of one MODE line that are read; no server takes as many at once.
+const MODES_MAX: usize = 128;
 /// How many tokens are kept.
 const TOKENS_MAX: usize = 256;
 
@@ -116,7 +118,7 @@ impl ISupport {
         let statuses = self.statuses();
         let mut params = params.iter();
         let (mut add, mut out) = (true, Vec::new());
-        for letter in letters.chars() {
+        for letter in letters.chars().take(MODES_MAX) {
             match letter {
                 '+' => add = true,
                 '-' => add = false,

@@ -148,6 +148,9 @@ impl<'a> Link<'a> {
                 Woken::Time => self.timer(),
             };
             if let Err(reason) = went {
+                // A line that was on its way may have arrived or not; to send it again could be twice.
+                let on_its_way = usize::from(!self.out.is_empty());
+                self.inner.lock().gave_up(on_its_way, &self.inner.name, "the connection broke while a line was sent");
                 return if left { End::Left } else { End::Lost(reason) };
             }
             if left && self.ready_to_quit() {
@@ -247,7 +250,11 @@ impl<'a> Link<'a> {
         if message.is("PING") {
             return self.urgent("PONG", message.params());
         }
+        let told_of_changes = self.registration.has("account-notify");
         self.registration.take(&message);
+        if told_of_changes && !self.registration.has("account-notify") {
+            self.inner.lock().state.forget_accounts();
+        }
         self.step = Instant::now();
         self.after_step()?;
         if self.up.is_none() && self.registration.progress() == &Progress::Ready {
@@ -351,12 +358,7 @@ impl<'a> Link<'a> {
         W: AsyncWriteExt + Unpin,
     {
         let reason = self.inner.lock().farewell.clone().unwrap_or_default().replace(['\r', '\n', '\0'], " ");
-        let unsent = {
-            let mut shared = self.inner.lock();
-            let unsent = shared.outgoing.sendable();
-            shared.gave_up(unsent, "everybody", "the bot is going down");
-            unsent
-        };
+        let unsent = self.inner.lock().outgoing.words();
         let bye = compose(&[], "QUIT", &[&reason]).unwrap_or_else(|_| "QUIT".to_owned());
         self.out.extend_from_slice(&encode(&bye));
         self.out.extend_from_slice(b"\r\n");

@@ -170,20 +170,21 @@ impl Network {
             shared.outgoing.set_pace(settings.pace.pace());
             let old = shared.wanted_of(&shared.settings.channels.clone());
             let new = shared.wanted_of(&settings.channels);
-            for (key, channel) in &old {
-                if !new.contains_key(key) && shared.wanted.remove(key).is_some() && shared.state.is_in(&channel.name) {
-                    shared.command("PART", &[&channel.name, "no longer configured"]);
+            for (key, channel) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
+                if shared.wanted.remove(key).is_some() {
+                    shared.leave(&channel.name, "no longer configured");
                 }
             }
-            for (key, channel) in &new {
+            for channel in new.values() {
                 if !shared.state.is_in(&channel.name) {
-                    shared.outgoing.hold(key);
+                    shared.outgoing.hold(&queue_key(&channel.name));
                     shared.join(channel);
                 }
             }
             shared.wanted.extend(new);
             shared.settings = settings;
         }
+        self.inner.room.notify_waiters();
         self.inner.wake.notify_one();
     }
 
@@ -191,6 +192,8 @@ impl Network {
     pub fn disconnect(&self, reason: &str) {
         self.inner.lock().farewell = Some(reason.to_owned());
         self.inner.leave.stop();
+        // Who waits for room waits in vain now, and should hear of it.
+        self.inner.room.notify_waiters();
     }
 
     async fn say(&self, target: &str, words: &str, how: How, class: Class) -> Result<(), Refused> {
@@ -202,7 +205,7 @@ impl Network {
         let command = if how == How::Notice { "NOTICE" } else { "PRIVMSG" };
         let (key, lines) = {
             let shared = self.inner.lock();
-            (shared.state.fold(target), shared.lines(command, target, &words, how))
+            (queue_key(target), shared.lines(command, target, &words, how))
         };
         self.queue(class, &key, lines).await
     }
@@ -268,7 +271,7 @@ impl Network {
             }
             let folded = shared.state.fold(&channel.name);
             if !shared.state.is_in(&channel.name) {
-                shared.outgoing.hold(&folded);
+                shared.outgoing.hold(&queue_key(&channel.name));
                 shared.join(&channel);
             }
             shared.wanted.insert(folded, channel);
@@ -282,14 +285,9 @@ impl Network {
             let mut shared = self.inner.lock();
             let key = shared.state.fold(channel);
             shared.wanted.remove(&key);
-            let dropped = shared.outgoing.forget(&key);
-            shared.outgoing.release(&key);
-            shared.gave_up(dropped, channel, "the bot was told to leave");
-            if shared.state.is_in(channel) {
-                let reason = reason.replace(['\r', '\n', '\0'], " ");
-                shared.command("PART", &[channel, &reason]);
-            }
+            shared.leave(channel, reason);
         }
+        self.inner.room.notify_waiters();
         self.inner.wake.notify_one();
         Ok(())
     }
@@ -307,8 +305,8 @@ impl Inner {
             settings,
         };
         shared.wanted = shared.wanted_of(&shared.settings.channels);
-        for key in shared.wanted.keys() {
-            shared.outgoing.hold(key);
+        for channel in shared.wanted.values() {
+            shared.outgoing.hold(&queue_key(&channel.name));
         }
         Inner {
             name: Arc::from(name),
@@ -366,6 +364,18 @@ impl Shared {
         }
     }
 
+    /// Leaves a channel, if we are in it, and gives up what was to be said there.
+    fn leave(&mut self, channel: &str, reason: &str) {
+        let key = queue_key(channel);
+        let dropped = self.outgoing.forget(&key);
+        self.outgoing.release(&key);
+        self.gave_up(dropped, channel, "the bot is told to leave");
+        if self.state.is_in(channel) {
+            let reason = reason.replace(['\r', '\n', '\0'], " ");
+            self.command("PART", &[channel, &reason]);
+        }
+    }
+
     /// Counts lines that will never be sent, visibly.
     pub(super) fn gave_up(&mut self, lines: usize, target: &str, reason: &str) {
         if lines > 0 {
@@ -373,6 +383,11 @@ impl Shared {
             tracing::warn!(lines, target, reason, "Queued lines are given up");
         }
     }
+}
+
+/// Under which name words wait. Folded by ASCII only, which no server's casemapping changes.
+pub(super) fn queue_key(target: &str) -> String {
+    target.to_ascii_lowercase()
 }
 
 #[cfg(test)]

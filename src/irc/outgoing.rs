@@ -9,7 +9,9 @@ use tokio::time::Instant;
 pub const TARGET_DEPTH: usize = 16_384;
 /// Urgent lines that may wait: a server that asks for more answers than it reads is not well.
 pub const URGENT_DEPTH: usize = 1024;
-/// Lines that may wait in all.
+/// Commands that may wait. They have room of their own: a JOIN must get in when the words that wait for it fill the rest.
+pub const COMMAND_DEPTH: usize = 4096;
+/// Words that may wait in all.
 pub const TOTAL_DEPTH: usize = 65_536;
 
 /// Lines to targets that wait for a reply before one to a target that does not.
@@ -108,7 +110,11 @@ impl Outgoing {
 
     /// Puts a line in. `target` is the folded name of who hears it and matters for [`Class::Talk`].
     pub fn push(&mut self, class: Class, target: &str, line: String) -> Result<(), Full> {
-        let room = if class == Class::Urgent { self.urgent.len() < URGENT_DEPTH } else { self.has_room(target) };
+        let room = match class {
+            Class::Urgent => self.urgent.len() < URGENT_DEPTH,
+            Class::Command => self.commands.len() < COMMAND_DEPTH,
+            Class::Reply | Class::Talk => self.has_room(target),
+        };
         if !room {
             return Err(Full(line));
         }
@@ -128,14 +134,19 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Whether a line for this target would be taken.
+    /// Whether words for this target would be taken.
     pub fn has_room(&self, target: &str) -> bool {
-        self.waiting < TOTAL_DEPTH && self.talk.get(target).is_none_or(|words| words.lines.len() < TARGET_DEPTH)
+        self.words() < TOTAL_DEPTH && self.talk.get(target).is_none_or(|words| words.lines.len() < TARGET_DEPTH)
     }
 
     /// Lines waiting.
     pub fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// Words waiting, those held back too.
+    pub fn words(&self) -> usize {
+        self.waiting - self.urgent.len() - self.commands.len()
     }
 
     /// Whether nothing waits.
@@ -301,6 +312,17 @@ mod tests {
         let sent: Vec<String> = drain(&mut out, Instant::now()).into_iter().map(|(_, line)| line).collect();
         assert_eq!(sent[..6], ["an announcement", "reply 0", "reply 1", "reply 2", "news 0", "reply 3"]);
         assert_eq!(sent.len(), 13);
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_in_when_the_words_that_wait_for_it_fill_the_rest() {
+        let mut out = Outgoing::new(PACE);
+        for target in ["#a", "#b", "#c", "#d"] {
+            out.hold(target);
+            (0..TARGET_DEPTH).for_each(|_| talk(&mut out, target, "x"));
+        }
+        assert!(out.push(Class::Talk, "#e", "y".to_owned()).is_err());
+        assert_eq!(out.push(Class::Command, "", "JOIN #a".to_owned()), Ok(()));
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::message::Message;
-use super::network::Shared;
+use super::network::{Shared, queue_key};
 use super::register::fallback_nick;
 use super::state::WHOX_FIELDS;
 
@@ -49,18 +49,21 @@ impl Upkeep {
             _ => {}
         }
         let seen = matches!(message.command, "JOIN" | "PRIVMSG") && !own && !old;
-        if seen && shared.settings.ask_certificates && shared.state.certificate_unknown(message.nick()) {
+        if seen && shared.settings.ask_certificates && shared.state.ask_certificate(message.nick()) {
             shared.command("WHOIS", &[message.nick()]);
         }
     }
 
     fn channel_changed(&mut self, message: &Message<'_>, own: bool, shared: &mut Shared) {
-        let key = shared.state.fold(message.param(0));
+        let folded = shared.state.fold(message.param(0));
+        let ours = shared.wanted.get(&folded).map(|channel| queue_key(&channel.name));
         let kicked = message.command == "KICK" && shared.state.is_own(message.param(1));
         if message.command == "JOIN" && own {
-            shared.outgoing.release(&key);
-        } else if (kicked || message.command == "PART" && own) && shared.wanted.contains_key(&key) {
-            shared.outgoing.hold(&key);
+            shared.outgoing.release(&queue_key(message.param(0)));
+            // The server may write it otherwise than we do.
+            ours.iter().for_each(|key| shared.outgoing.release(key));
+        } else if kicked || message.command == "PART" && own {
+            ours.iter().for_each(|key| shared.outgoing.hold(key));
         }
         if kicked {
             let (channel, by, reason) = (message.param(0), message.nick(), message.last());
@@ -100,8 +103,7 @@ pub(super) fn registered(name: &str, shared: &mut Shared) {
     let channels: Vec<_> = shared.wanted.values().cloned().collect();
     shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
     for channel in &channels {
-        let key = shared.state.fold(&channel.name);
-        shared.outgoing.hold(&key);
+        shared.outgoing.hold(&queue_key(&channel.name));
         shared.join(channel);
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::dial::Dial;
 use super::link::{End, Link};
-use super::network::Inner;
+use super::network::{Inner, queue_key};
 use super::state::State;
 
 /// The back-off between connections: full jitter under a ceiling from a second to two minutes, and from the start
@@ -16,14 +16,24 @@ use super::state::State;
 const BACKOFF: (Duration, Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(120), Duration::from_secs(60));
 
-/// Connects, stays, and connects again; one connection at a time.
+/// Stays connected until it is time to leave.
 pub(super) async fn keep_connected(
     inner: Arc<Inner>,
     dial: Arc<dyn Dial>,
     inlet: Inlet,
     clock: Clock,
-    mut leaving: Shutdown,
+    leaving: Shutdown,
 ) {
+    connect_for_ever(&inner, dial, inlet, clock, leaving).await;
+    let mut shared = inner.lock();
+    let unsaid = shared.outgoing.words();
+    shared.gave_up(unsaid, "everybody", "the bot is going down");
+    drop(shared);
+    inner.room.notify_waiters();
+}
+
+/// Connects, stays, and connects again; one connection at a time.
+async fn connect_for_ever(inner: &Arc<Inner>, dial: Arc<dyn Dial>, inlet: Inlet, clock: Clock, mut leaving: Shutdown) {
     let (floor, cap, stable) = BACKOFF;
     let mut backoff = Backoff::new(floor, cap, stable);
     let mut next_server = 0;
@@ -40,9 +50,9 @@ pub(super) async fn keep_connected(
         let reason = match dialled {
             Err(fault) => fault.to_string(),
             Ok(stream) => {
-                let link = Link::new(&inner, &inlet, &clock, &settings);
+                let link = Link::new(inner, &inlet, &clock, &settings);
                 let ended = link.run(stream, leaving.clone(), &mut backoff).await;
-                disconnected(&inner);
+                disconnected(inner);
                 match ended.end {
                     End::Left => return,
                     End::Lost(reason) => {
@@ -78,8 +88,8 @@ fn disconnected(inner: &Inner) {
     let isupport = std::mem::take(&mut shared.state.isupport);
     shared.state = State::default();
     shared.state.isupport = isupport;
-    for key in shared.wanted.keys() {
-        shared.outgoing.hold(key);
+    for channel in shared.wanted.values() {
+        shared.outgoing.hold(&queue_key(&channel.name));
     }
 }
 

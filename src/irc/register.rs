@@ -247,9 +247,15 @@ impl Registration {
     fn acknowledged(&mut self, list: &[String]) {
         for cap in list {
             match cap.strip_prefix('-') {
-                Some(off) => self.enabled.remove(off),
-                None => self.enabled.insert(cap_name(cap).to_owned()),
-            };
+                Some(off) => {
+                    self.enabled.remove(off);
+                }
+                // What nobody asked for is not on.
+                None if self.unanswered.iter().any(|asked| asked == cap_name(cap)) => {
+                    self.enabled.insert(cap_name(cap).to_owned());
+                }
+                None => {}
+            }
         }
         self.unanswered.retain(|cap| !list.iter().any(|answer| answer.trim_start_matches('-') == cap));
         self.all_answered();
@@ -260,10 +266,11 @@ impl Registration {
 
     /// A request is granted or refused as a whole, so what was refused together is asked for one by one.
     fn refused(&mut self, list: &[String]) {
-        self.unanswered.retain(|cap| !list.contains(cap));
-        if list.len() > 1 {
-            for cap in list {
-                self.request(vec![cap.clone()]);
+        let asked: Vec<String> = list.iter().filter(|cap| self.unanswered.contains(cap)).cloned().collect();
+        self.unanswered.retain(|cap| !asked.contains(cap));
+        if asked.len() > 1 {
+            for cap in asked {
+                self.request(vec![cap]);
             }
         }
         self.all_answered();

@@ -10,6 +10,10 @@ use super::message::{Message, Source};
 
 /// Members kept of one channel; more are hostile.
 const MEMBERS_MAX: usize = 100_000;
+/// The longest nick that is kept, far beyond any server's.
+const NAME_MAX: usize = 256;
+/// Channels we can be in; a server that puts us in more is hostile.
+const CHANNELS_MAX: usize = 1000;
 /// The query type in our WHOX requests, so that we know the answers.
 const WHOX_TOKEN: &str = "152";
 /// What our WHOX asks for: token, channel, user, host, nick, flags, account.
@@ -38,6 +42,8 @@ struct Person {
     host: String,
     account: Option<String>,
     cert: Option<String>,
+    /// Whether the server was asked for the certificate.
+    asked: bool,
     bot: bool,
 }
 
@@ -132,9 +138,17 @@ impl State {
         out
     }
 
-    /// Whether WHOIS would tell something new about somebody.
-    pub(super) fn certificate_unknown(&self, nick: &str) -> bool {
-        self.people.get(&self.fold(nick)).is_none_or(|person| person.cert.is_none())
+    /// Whether the server is to be asked for somebody's certificate now: once, and only about those we share a channel
+    /// with, so that nobody can make us ask without end.
+    pub(super) fn ask_certificate(&mut self, nick: &str) -> bool {
+        let key = self.fold(nick);
+        let first = |person: &mut Person| !std::mem::replace(&mut person.asked, true);
+        self.people.get_mut(&key).is_some_and(first)
+    }
+
+    /// The server no longer tells of changes, so what is known of accounts is worth nothing.
+    pub(super) fn forget_accounts(&mut self) {
+        self.people.values_mut().for_each(|person| person.account = None);
     }
 
     /// Who sent a line, with the account the server vouches for: by the tag if `tagged`, else as it told before, if
@@ -252,6 +266,9 @@ impl State {
         let chan = message.param(0);
         if self.is_own(source.nick) {
             self.see_own_mask(source);
+            if self.channels.len() >= CHANNELS_MAX {
+                return;
+            }
             let channel = Channel { name: chan.to_owned(), joined: at, ..Channel::default() };
             self.channels.insert(self.fold(chan), channel);
         }
@@ -272,7 +289,7 @@ impl State {
         let Some(channel) = self.channels.get_mut(&chan) else {
             return;
         };
-        if channel.members.len() >= MEMBERS_MAX {
+        if channel.members.len() >= MEMBERS_MAX || source.nick.len() > NAME_MAX {
             return;
         }
         channel.members.insert(key.clone(), letters.iter().copied().collect());

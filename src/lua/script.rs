@@ -167,6 +167,11 @@ impl Script {
         }
     }
 
+    /// It is about to be replaced: it may bind nothing more.
+    pub fn retire(&self) {
+        self.vm.retired.store(true, Ordering::Relaxed);
+    }
+
     /// Its binds are in the table, under these numbers.
     pub fn bound(&self, ids: Vec<BindId>) {
         let mut declared = self.vm.declared();

@@ -34,6 +34,8 @@ pub(super) struct Vm {
     pub(super) limits: Settings,
     /// Whether the top level runs.
     pub(super) loading: AtomicBool,
+    /// Whether another version serves now.
+    pub(super) retired: AtomicBool,
     /// Calls so far.
     pub(super) calls: AtomicU64,
     /// Calls that failed with a fault.
@@ -64,6 +66,7 @@ impl Vm {
             services: services.clone(),
             limits: services.settings.load().limits,
             loading: AtomicBool::new(true),
+            retired: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             declared: Mutex::default(),

@@ -148,6 +148,9 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
         declared.binds.push(Some(new));
         return Ok(Handle { vm: weak, place: Place::Declared(declared.binds.len() - 1) });
     }
+    if vm.retired.load(Ordering::Relaxed) {
+        return Err(mlua::Error::runtime("a newer version of this script serves already; it does the binding"));
+    }
     Ok(Handle { vm: weak, place: Place::Bound(vm.services.table.bind(&vm.name, new)) })
 }
 
@@ -182,7 +185,11 @@ fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
                 return Err(mlua::Error::runtime(format!("missed is \"skip\", \"once\" or \"all\", not {other:?}")));
             }
         },
-        overlap: options.take::<bool>("overlap")?.unwrap_or(false),
+        overlap: match options.take::<mlua::Value>("overlap")? {
+            None | Some(mlua::Value::Nil) => false,
+            Some(mlua::Value::Boolean(overlap)) => overlap,
+            Some(_) => return Err(mlua::Error::runtime("overlap is true or false")),
+        },
     };
     options.done()?;
     Ok(bound)
