@@ -1,7 +1,8 @@
 //! A running bot: everything started in order, reloaded in place, stopped in order.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ use crate::partyline;
 use crate::store::{AuditRow, Store, StoreError};
 use crate::users::{Book, FlagFault, User, UserFault};
 
+/// The file that says whose the data folder is.
+const LOCK: &str = "masterchief.lock";
 /// The database under the data folder.
 const DATABASE: &str = "masterchief.db";
 /// How often a running bot looks whether `masterchief users` changed somebody.
@@ -39,6 +42,14 @@ pub enum StartError {
     /// The records cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The data folder cannot be used.
+    #[error("the data folder {}: {reason}", folder.display())]
+    Data {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The users cannot be read.
     #[error(transparent)]
     People(#[from] PeopleError),
@@ -88,6 +99,8 @@ pub struct Started {
     street_task: JoinHandle<()>,
     /// Ready when the console's input has ended.
     console: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps other bots away from our records; let go when it is closed.
+    _lock: Option<File>,
     /// Ends the audit's writer.
     records: Stopper,
     writers: Vec<JoinHandle<()>>,
@@ -109,6 +122,7 @@ pub struct Status {
 impl Started {
     pub(crate) async fn start(builder: Builder) -> Result<Started, StartError> {
         let Builder { kinds, binds, networks, dial, clock, data, users, limits, scripts, only_script, .. } = builder;
+        let lock = data.as_deref().map(lock_folder).transpose()?;
         let store = match &data {
             Some(folder) => Store::open(&folder.join(DATABASE)).await?,
             None => Store::memory(),
@@ -183,6 +197,7 @@ impl Started {
             street: street_stopper,
             street_task,
             console: Mutex::new(None),
+            _lock: lock,
             records,
             writers: vec![audit_writer, schedule_writer],
         };
@@ -360,6 +375,20 @@ impl Started {
 
 /// The kinds that are made only if somebody wants them.
 const RAW: &[Kind] = &[Kind::Raw, Kind::Rawt];
+
+/// Takes the data folder for this process.
+fn lock_folder(folder: &Path) -> Result<File, StartError> {
+    let fault = |reason: String| StartError::Data { folder: folder.to_owned(), reason };
+    std::fs::create_dir_all(folder).map_err(|failed| fault(failed.to_string()))?;
+    let file = File::create(folder.join(LOCK)).map_err(|failed| fault(failed.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(fault("another bot runs with it; stop that one, or name another folder under `data`".to_owned()))
+        }
+        Err(TryLockError::Error(failed)) => Err(fault(failed.to_string())),
+    }
+}
 
 /// Why a user was not written.
 #[derive(Debug, thiserror::Error)]

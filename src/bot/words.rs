@@ -85,7 +85,7 @@ pub(crate) fn reloaded(report: &Reloaded) -> Vec<String> {
     if !report.removed.is_empty() {
         lines.push(format!("removed {}", report.removed.join(" ")));
     }
-    lines.extend(report.failed.iter().map(|fault| format!("{fault}; the version before serves on")));
+    lines.extend(report.failed.iter().map(|fault| format!("{fault}; a version before, if there was one, serves on")));
     if lines.is_empty() {
         lines.push("there is nothing to load".to_owned());
     }

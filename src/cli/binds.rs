@@ -66,7 +66,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             .collect();
         output::table(&["KIND", "FLAGS", "MASK", "USAGE", "HANDLER"], &shown)?;
     }
-    Ok(ExitCode::SUCCESS)
+    dry.failed.iter().for_each(|fault| output::fault(&fault.to_string()));
+    Ok(if dry.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn kinds(common: &Common) -> Done {

@@ -43,6 +43,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     match config::load(path, common.env.as_deref()) {
         Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
         Ok(mut config) => {
+            if !config.source.found {
+                let place = config.source.project.display();
+                report.warnings.push(format!("there is no configuration in {place}: these are the defaults"));
+            }
             bring_scripts(&mut config)?;
             report.networks.extend(config.networks.keys().cloned());
             for (name, settings) in &config.networks {

@@ -6,6 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
+/// What a person at a console wants to see: trouble, and what scripts say.
+pub(super) const CONSOLE: &str = "warn,masterchief::lua::api::log=info";
+
 /// Starts logging. `RUST_LOG` wins over the configuration, which wins over `otherwise`.
 pub(super) fn start(log: &Log, otherwise: &str) {
     let wanted = std::env::var("RUST_LOG").ok().or_else(|| log.level.clone()).unwrap_or_else(|| otherwise.to_owned());

@@ -47,7 +47,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     // A bot without a network is there for its console, piped input too; one with networks may be a service.
     let alone = config.networks.is_empty();
     let console = !args.no_console && (alone || std::io::stdin().is_terminal());
-    logging::start(&config.log, if console { "warn" } else { "info" });
+    logging::start(&config.log, if console { logging::CONSOLE } else { "info" });
     bring_scripts(&mut config)?;
     runtime()?.block_on(serve(common, args, config, console, alone))
 }
@@ -104,7 +104,7 @@ async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environm
             }
         }
         Ok(config) => match started.reconfigure(&config).await {
-            Ok(()) => tracing::info!("Configuration reloaded"),
+            Ok(()) => tracing::info!("Configuration reloaded; data, scripts.folder and log count from the next start"),
             Err(fault) => tracing::error!(%fault, "The configuration is not taken; the one before stays"),
         },
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::dispatch::closest;
 use crate::{irc, lua, users};
 use tree::Node;
 
@@ -265,6 +266,9 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
         let spot = tree.spot_of(&["scripts", "limits", "memory"]);
         faults.push(ConfigFault::at(&spot, "scripts.limits.memory: a script needs at least 1048576 bytes"));
     }
+    if let Some(fault) = config.log.level.as_deref().and_then(level_fault) {
+        faults.push(ConfigFault::at(&tree.spot_of(&["log", "level"]), format!("log.level: {fault}")));
+    }
     if config.replies.timeout.is_zero() {
         faults.push(ConfigFault::at(
             &tree.spot_of(&["replies", "timeout"]),
@@ -272,6 +276,17 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
         ));
     }
     faults
+}
+
+/// What is wrong with a log level such as `info`, or `masterchief=debug,warn`.
+fn level_fault(text: &str) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let levels = text.split(',').map(|part| part.rsplit('=').next().unwrap_or(part).trim());
+    let wrong = levels.into_iter().find(|level| !LEVELS.contains(&level.to_ascii_lowercase().as_str()))?;
+    Some(match closest(wrong, LEVELS.into_iter()) {
+        Some(close) => format!("{wrong:?} is no level; did you mean {close}?"),
+        None => format!("{wrong:?} is no level; there are {}", LEVELS.join(", ")),
+    })
 }
 
 /// Relative paths begin at the project.
@@ -359,6 +374,9 @@ mod tests {
         assert_eq!(
             faults("replies: {timeout: soon}\n"),
             ["config.yaml:1:20: string \"soon\" is not a time such as 10s or 1h30m"]
+        );
+        assert!(
+            faults("log: {level: verbose}\n")[0].starts_with("config.yaml:1:7: log.level: \"verbose\" is no level")
         );
         assert!(faults("scripts: {folder: script}\n")[0].starts_with("config.yaml:1:11: scripts.folder: script is no"));
         let unquoted = &faults("networks: {a: {servers: [\"h\"], channels: [#ops]}}\n")[0];

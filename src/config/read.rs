@@ -118,7 +118,9 @@ impl<'de> serde::Deserializer<'de> for From<'_> {
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let spot = &self.0.spot;
         if matches!(self.0.what, What::Bool(_) | What::Int(_) | What::Number(_)) {
-            return Err(Fault::custom("this is a text: write it in quotes").at(spot));
+            return Err(
+                Fault::custom("this is a text: write it in quotes, and a time with its unit, as in \"2s\"").at(spot)
+            );
         }
         self.deserialize_any(visitor)
     }

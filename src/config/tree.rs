@@ -187,6 +187,8 @@ fn without_place(text: &str) -> String {
     let line = line.strip_prefix("error: ").unwrap_or(line);
     let placed = line.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
     let words = placed.map_or(line, |(_, words)| words);
+    // What follows is advice to programmers.
+    let words = words.split(", set ").next().unwrap_or(words);
     let hint = if words.contains("comment") { "; a name with # is written in quotes, as in \"#ops\"" } else { "" };
     format!("{words}{hint}")
 }

@@ -80,7 +80,14 @@ impl Console {
     pub fn event(&self, line: &str, clock: &Clock) -> Option<Event> {
         let line = line.trim_end();
         let private = line.strip_prefix("/msg ");
+        // IRC clients want a nick there; here there is nobody else.
+        let private =
+            private.map(|text| text.strip_prefix(&*self.bot).and_then(|rest| rest.strip_prefix(' ')).unwrap_or(text));
         let text = private.unwrap_or(line);
+        if private.is_none() && text.starts_with('/') {
+            self.print("There is /msg WORDS to speak in private; everything else is said in the channel.");
+            return None;
+        }
         if text.trim().is_empty() {
             return None;
         }
@@ -171,6 +178,8 @@ mod tests {
         assert_eq!((line.chan(), line.text(), line.nick()), (Some("#ops"), "!hello", "ann"));
         let private = console.event("/msg !status now", &clock).unwrap();
         assert_eq!((private.private(), private.text()), (true, "!status now"));
+        assert_eq!(console.event("/msg chief !status", &clock).unwrap().text(), "!status");
+        assert!(console.event("/join #x", &clock).is_none());
         assert!(console.event("  \n", &clock).is_none());
     }
 

@@ -63,3 +63,15 @@ async fn a_script_that_cannot_work_is_refused_with_its_line_and_what_was_meant()
         started.stop("").await;
     }
 }
+
+#[test]
+fn the_script_in_the_readme_passes_the_test_in_the_readme() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks: Vec<&str> = readme.split("```lua\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("deploy.lua"), blocks[0]).unwrap();
+    std::fs::write(folder.path().join("deploy_test.lua"), blocks[1]).unwrap();
+    let files = test_files(folder.path());
+    let results = run_tests(&files, "", &users::Settings::default(), &BTreeMap::new()).unwrap();
+    assert_eq!((results.len(), results[0].failure.as_deref()), (1, None));
+}

@@ -70,7 +70,11 @@ impl Schedule {
     pub fn for_cron(mask: &str, zone: Option<&str>) -> Result<Schedule, MaskFault> {
         let pattern = expand(mask)?;
         let cron = parse(pattern).map_err(|reason| place_fault(mask, pattern, reason))?;
-        Ok(Schedule { rule: Rule::Cron(Box::new(cron)), zone: parse_zone(zone)? })
+        let schedule = Schedule { rule: Rule::Cron(Box::new(cron)), zone: parse_zone(zone)? };
+        if schedule.next_after(DateTime::UNIX_EPOCH) == Next::Never {
+            return Err(MaskFault { column: 1, message: "there is no such day in any year".to_owned() });
+        }
+        Ok(schedule)
     }
 
     /// When it is next due after `at`.
@@ -259,7 +263,7 @@ mod tests {
         assert_eq!(next("0 0 L * *", None, "2026-02-02T00:00:00Z"), "2026-02-28T00:00:00+00:00");
         assert_eq!(next("0 0 * * 5#2", None, "2026-03-01T00:00:00Z"), "2026-03-13T00:00:00+00:00");
         assert_eq!(next("0 0 * * 7", None, "2026-03-02T00:00:00Z"), "2026-03-08T00:00:00+00:00");
-        assert_eq!(next("0 0 31 2 *", None, "2026-03-02T00:00:00Z"), "Never");
+        assert!(Schedule::for_time("0 0 31 2 *", None).is_err(), "there is no 31 February");
     }
 
     #[test]
