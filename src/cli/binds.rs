@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::run::bring_scripts;
 use super::{Common, Done, output, runtime};
 use crate::bot;
+use crate::config::Secrets;
 
 /// Lists binds.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     if args.kinds {
         return kinds(common);
     }
-    let mut config = match common.config_at(args.project.as_deref()) {
+    let mut config = match common.config_at(args.project.as_deref(), Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };

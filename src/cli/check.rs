@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::run::bring_scripts;
 use super::{Common, Done, WRONG_INPUT, output, runtime};
 use crate::bot;
-use crate::config;
+use crate::config::{self, Secrets};
 use crate::dispatch::closest;
 
 /// Checks everything.
@@ -40,7 +40,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         faults: Vec::new(),
         warnings: Vec::new(),
     };
-    match config::load(path, common.env.as_deref()) {
+    match config::load(path, common.env.as_deref(), Secrets::Needed) {
         Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
         Ok(mut config) => {
             if !config.source.found {

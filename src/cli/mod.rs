@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secrets};
 
 /// What went wrong with the command line or the configuration.
 const WRONG_INPUT: u8 = 2;
@@ -107,14 +107,14 @@ pub fn main() -> ExitCode {
 
 impl Common {
     /// The configuration; its faults are told and become the exit code.
-    fn config(&self) -> Result<Config, ExitCode> {
-        self.config_at(None)
+    fn config(&self, secrets: Secrets) -> Result<Config, ExitCode> {
+        self.config_at(None, secrets)
     }
 
     /// The configuration of a project named on the command line, else the one of `--config`.
-    fn config_at(&self, project: Option<&std::path::Path>) -> Result<Config, ExitCode> {
+    fn config_at(&self, project: Option<&std::path::Path>, secrets: Secrets) -> Result<Config, ExitCode> {
         let path = project.or(self.config.as_deref());
-        config::load(path, self.env.as_deref()).map_err(|faults| {
+        config::load(path, self.env.as_deref(), secrets).map_err(|faults| {
             faults.iter().for_each(|fault| output::fault(&fault.to_string()));
             ExitCode::from(WRONG_INPUT)
         })

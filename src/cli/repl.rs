@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::run::bring_scripts;
 use super::{Common, Done, logging, output, runtime};
 use crate::bot::Bot;
+use crate::config::Secrets;
 use crate::partyline::Console;
 
 /// Tries scripts.
@@ -16,7 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
-    let mut config = match common.config_at(args.project.as_deref()) {
+    let mut config = match common.config_at(args.project.as_deref(), Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Common, Done, logging, output, runtime};
 use crate::bot::{self, Bot, Started};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secrets};
 use crate::partyline::Console;
 
 /// The scripts that ship with the bot, for a project that has none.
@@ -40,7 +40,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
-    let mut config = match common.config_at(args.project.as_deref()) {
+    let mut config = match common.config_at(args.project.as_deref(), Secrets::Needed) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
@@ -97,7 +97,7 @@ async fn serve(common: &Common, args: &Args, config: Config, console: bool, alon
 
 /// Takes the configuration anew; a bad one leaves everything as it is.
 async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environment: Option<&str>) {
-    match config::load(path, environment) {
+    match config::load(path, environment, Secrets::Needed) {
         Err(faults) => {
             for fault in faults {
                 tracing::error!(%fault, "The configuration is not taken; the one before stays");

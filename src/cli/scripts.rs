@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::run::bring_scripts;
 use super::{Common, Done, output, runtime};
 use crate::bot;
+use crate::config::Secrets;
 
 /// Lists scripts.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ struct Row {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
-    let mut config = match common.config_at(args.project.as_deref()) {
+    let mut config = match common.config_at(args.project.as_deref(), Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };

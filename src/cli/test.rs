@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::{Common, Done, logging, output};
 use crate::bot;
-use crate::config::Log;
+use crate::config::{Log, Secrets};
 
 /// Runs tests.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub(super) struct Args {
 pub(super) fn run(common: &Common, args: &Args) -> Done {
     logging::start(&Log::default(), "error");
     let (files, projects): (Vec<PathBuf>, Vec<PathBuf>) = args.paths.iter().cloned().partition(|path| path.is_file());
-    let config = match common.config_at(projects.first().map(PathBuf::as_path)) {
+    let config = match common.config_at(projects.first().map(PathBuf::as_path), Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };

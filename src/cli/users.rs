@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Common, Done, output, runtime};
 use crate::bot::{read_users, row_of};
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use crate::store::{AuditRow, Store};
 use crate::users::{Book, PasswordHash, User};
 
@@ -112,7 +112,7 @@ struct Shown {
 }
 
 pub(super) fn run(common: &Common, args: Args) -> Done {
-    let config = match common.config() {
+    let config = match common.config(Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };

@@ -18,7 +18,7 @@ use crate::dispatch::closest;
 use crate::{irc, lua, users};
 use tree::Node;
 
-pub use tree::{ConfigFault, Spot};
+pub use tree::{ConfigFault, Secrets, Spot};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -139,7 +139,7 @@ impl Default for Replies {
 /// a path the project is the current folder, and need not have any.
 ///
 /// All faults that can be found at once are given.
-pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Vec<ConfigFault>> {
+pub fn load(path: Option<&Path>, environment: Option<&str>, secrets: Secrets) -> Result<Config, Vec<ConfigFault>> {
     let levels = levels(path, environment).map_err(|fault| vec![fault])?;
     let mut tree = Node::empty(&levels.project);
     let mut found = false;
@@ -156,7 +156,7 @@ pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Ve
         };
         tree = tree.put(&["scripts", "settings", name], node);
     }
-    let mut config = understand(tree, &levels.project)?;
+    let mut config = understand(tree, &levels.project, secrets)?;
     let mut files = levels.files;
     files.extend(levels.scripts.into_iter().map(|(_, file)| file));
     config.source = Source { project: levels.project, files, found };
@@ -166,12 +166,12 @@ pub fn load(path: Option<&Path>, environment: Option<&str>) -> Result<Config, Ve
 /// Reads one text as a whole configuration; `file` is its name in faults, and paths begin at its folder.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<ConfigFault>> {
     let tree = Node::parse(file, text).map_err(|fault| vec![fault])?;
-    understand(tree, file.parent().unwrap_or(Path::new(".")))
+    understand(tree, file.parent().unwrap_or(Path::new(".")), Secrets::Needed)
 }
 
 /// A merged tree as a configuration.
-fn understand(tree: Node, project: &Path) -> Result<Config, Vec<ConfigFault>> {
-    let tree = tree.filled(project).map_err(|fault| vec![fault])?;
+fn understand(tree: Node, project: &Path, secrets: Secrets) -> Result<Config, Vec<ConfigFault>> {
+    let tree = tree.filled(project, secrets).map_err(|fault| vec![fault])?;
     let mut config: Config = read::read(&tree).map_err(|fault| vec![fault])?;
     let mut faults = check(&config, &tree);
     let named = config.scripts.folder != Scripts::default().folder;
@@ -317,7 +317,7 @@ mod tests {
 
     fn faults(text: &str) -> Vec<String> {
         let dir = project(&[("config/global/config.yaml", text)]);
-        let faults = load(Some(dir.path()), None).map(|_| ()).unwrap_err();
+        let faults = load(Some(dir.path()), None, Secrets::Needed).map(|_| ()).unwrap_err();
         let prefix = format!("{}/config/global/", dir.path().display());
         faults.iter().map(|fault| fault.to_string().replace(&prefix, "")).collect()
     }
@@ -335,14 +335,14 @@ mod tests {
             ),
             ("config/scripts/deploy.yaml", "dry: false\n"),
         ]);
-        let config = load(Some(dir.path()), Some("production")).unwrap();
+        let config = load(Some(dir.path()), Some("production"), Secrets::Needed).unwrap();
         let libera = &config.networks["libera"];
         assert_eq!((libera.nick.as_str(), libera.channels.len(), libera.servers.len()), ("master", 2, 1));
         assert_eq!(config.scripts.settings["deploy"], serde_json::json!({"apps": ["web"], "dry": false}));
         assert_eq!(config.data, dir.path().join("data"));
-        let same = load(Some(&dir.path().join("config")), None).unwrap();
+        let same = load(Some(&dir.path().join("config")), None, Secrets::Needed).unwrap();
         assert_eq!((same.networks["libera"].nick.as_str(), same.source.project), ("chief", dir.path().to_owned()));
-        let missing = load(Some(dir.path()), Some("qa")).unwrap_err();
+        let missing = load(Some(dir.path()), Some("qa"), Secrets::Needed).unwrap_err();
         assert!(missing[0].message.contains("no environment qa"));
     }
 
@@ -395,14 +395,14 @@ mod tests {
     fn secrets_come_from_the_environment_and_from_files_and_are_never_shown() {
         let text = "networks:\n  a:\n    servers: [\"h\"]\n    password: \"${file:secret.txt}\"\n    nick: \"${file:bad.txt}\"\n";
         let dir = project(&[("config/global/config.yaml", text), ("secret.txt", "hunter2\n"), ("bad.txt", "chief")]);
-        let config = load(Some(dir.path()), None).unwrap();
+        let config = load(Some(dir.path()), None, Secrets::Needed).unwrap();
         assert_eq!(config.networks["a"].password.as_ref().unwrap().reveal(), "hunter2");
         assert!(!format!("{config:?}").contains("hunter2"));
         let servers = project(&[
             ("config/global/config.yaml", "networks: {a: {servers: [\"${file:s}\"]}}\n"),
             ("s", "hunter2:x"),
         ]);
-        let fault = load(Some(servers.path()), None).unwrap_err()[0].to_string();
+        let fault = load(Some(servers.path()), None, Secrets::Needed).unwrap_err()[0].to_string();
         assert!(!fault.contains("hunter2"), "{fault}");
         assert!(faults("data: \"${env:MASTERCHIEF_NO_SUCH}\"\n")[0].contains("no variable MASTERCHIEF_NO_SUCH"));
         assert!(faults("data: \"${vault:x}\"\n")[0].contains("there is no ${vault:...}"));
@@ -416,17 +416,20 @@ mod tests {
             ("new/config/global/config.yaml", include_str!("../../config/new/config.yaml")),
             ("new/config/environments/production.yaml", include_str!("../../config/new/production.yaml")),
         ]);
-        let config = load(Some(&dir.path().join("example.yaml")), None).unwrap();
+        let config = load(Some(&dir.path().join("example.yaml")), None, Secrets::Needed).unwrap();
         let defaults = Config::default();
         assert_eq!((config.replies, config.scripts.limits), (defaults.replies, defaults.scripts.limits));
-        assert_eq!(load(Some(&dir.path().join("new")), Some("production")).unwrap().log.format, LogFormat::Json);
+        assert_eq!(
+            load(Some(&dir.path().join("new")), Some("production"), Secrets::Needed).unwrap().log.format,
+            LogFormat::Json
+        );
     }
 
     #[test]
     fn no_configuration_is_a_configuration() {
         let dir = project(&[]);
-        let config = load(Some(dir.path()), None).unwrap();
+        let config = load(Some(dir.path()), None, Secrets::Needed).unwrap();
         assert!(config.networks.is_empty() && !config.source.found);
-        assert!(load(Some(&dir.path().join("nothing")), None).is_err());
+        assert!(load(Some(&dir.path().join("nothing")), None, Secrets::Needed).is_err());
     }
 }

@@ -20,6 +20,15 @@ pub struct Spot {
     pub column: u64,
 }
 
+/// Whether what `${...}` stands for must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// To connect.
+    Needed,
+    /// To look at scripts and people, which must not take the production's passwords.
+    Spare,
+}
+
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", spot.as_ref().map(|spot| format!("{spot}: ")).unwrap_or_default())]
@@ -130,18 +139,23 @@ impl Node {
         }
     }
 
-    /// Replaces `${env:NAME}` and `${file:PATH}` in all texts. Paths are relative to `folder`.
-    pub(super) fn filled(self, folder: &Path) -> Result<Node, ConfigFault> {
+    /// Replaces `${env:NAME}` and `${file:PATH}` in all texts. Paths are relative to `folder`. What is missing is a
+    /// fault where secrets are needed, else something in its place.
+    pub(super) fn filled(self, folder: &Path, secrets: Secrets) -> Result<Node, ConfigFault> {
         let spot = self.spot;
         let what = match self.what {
-            What::Text(text) if text.contains("${") => {
-                What::Secret(fill(&text, folder).map_err(|message| ConfigFault::at(&spot, message))?)
+            What::Text(text) if text.contains("${") => match (fill(&text, folder), secrets) {
+                (Ok(filled), _) => What::Secret(filled),
+                (Err(_), Secrets::Spare) => What::Secret("x".to_owned()),
+                (Err(message), Secrets::Needed) => return Err(ConfigFault::at(&spot, message)),
+            },
+            What::List(list) => {
+                What::List(list.into_iter().map(|node| node.filled(folder, secrets)).collect::<Result<_, _>>()?)
             }
-            What::List(list) => What::List(list.into_iter().map(|node| node.filled(folder)).collect::<Result<_, _>>()?),
             What::Map(map) => {
                 let mut out = BTreeMap::new();
                 for (key, (at, node)) in map {
-                    out.insert(key, (at, node.filled(folder)?));
+                    out.insert(key, (at, node.filled(folder, secrets)?));
                 }
                 What::Map(out)
             }

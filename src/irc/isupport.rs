@@ -96,6 +96,13 @@ impl ISupport {
         self.get(token)?.parse().ok()
     }
 
+    /// How many targets a command takes at once (TARGMAX); no limit where nothing is said.
+    pub fn targmax(&self, command: &str) -> usize {
+        let rows = self.get("TARGMAX").unwrap_or("").split(',').filter_map(|row| row.split_once(':'));
+        let mut found = rows.filter(|(name, _)| name.eq_ignore_ascii_case(command));
+        found.next().and_then(|(_, most)| most.parse().ok()).filter(|most| *most > 0).unwrap_or(usize::MAX)
+    }
+
     /// The longest nick; 9 where nothing is said.
     pub fn nicklen(&self) -> usize {
         self.number("NICKLEN").filter(|len| *len > 0).unwrap_or(9)
@@ -172,6 +179,14 @@ mod tests {
         params.push("are supported by this server");
         isupport.take(&params);
         isupport
+    }
+
+    #[test]
+    fn targets_are_limited_by_command() {
+        let mut isupport = ISupport::default();
+        assert_eq!(isupport.targmax("JOIN"), usize::MAX);
+        isupport.take(&["chief", "TARGMAX=NAMES:1,JOIN:4,KICK:", "are supported"]);
+        assert_eq!([isupport.targmax("JOIN"), isupport.targmax("names"), isupport.targmax("KICK")], [4, 1, usize::MAX]);
     }
 
     #[test]

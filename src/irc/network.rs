@@ -21,6 +21,9 @@ use super::{split, text};
 /// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
 const MASK_ROOM: usize = 10 + 1 + 64;
 
+/// Bytes of names and keys in one JOIN, well under a line.
+const JOIN_ROOM: usize = 400;
+
 /// A network. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
 pub struct Network {
@@ -356,12 +359,37 @@ impl Shared {
         }
     }
 
-    /// Queues a JOIN.
-    pub(super) fn join(&mut self, channel: &Channel) {
-        match &channel.key {
-            Some(key) => self.command("JOIN", &[&channel.name, key.reveal()]),
-            None => self.command("JOIN", &[&channel.name]),
+    /// Queues JOINs for these channels, as few as there can be: every line costs. Those with a key come first, because
+    /// keys are counted off from the first.
+    pub(super) fn join_all(&mut self, channels: &[Channel]) {
+        let (keyed, open): (Vec<_>, Vec<_>) = channels.iter().partition(|channel| channel.key.is_some());
+        let (mut names, mut keys) = (String::new(), String::new());
+        for channel in keyed.into_iter().chain(open) {
+            let key = channel.key.as_ref().map_or("", |key| key.reveal());
+            let long = names.len() + keys.len() + channel.name.len() + key.len() > JOIN_ROOM;
+            let many = names.split(',').count() >= self.state.isupport.targmax("JOIN");
+            if !names.is_empty() && (long || many) {
+                self.join_line(&std::mem::take(&mut names), &std::mem::take(&mut keys));
+            }
+            for (list, item) in [(&mut names, channel.name.as_str()), (&mut keys, key)] {
+                if !list.is_empty() && !item.is_empty() {
+                    list.push(',');
+                }
+                list.push_str(item);
+            }
         }
+        if !names.is_empty() {
+            self.join_line(&names, &keys);
+        }
+    }
+
+    fn join_line(&mut self, names: &str, keys: &str) {
+        if keys.is_empty() { self.command("JOIN", &[names]) } else { self.command("JOIN", &[names, keys]) }
+    }
+
+    /// Queues a JOIN for one channel.
+    pub(super) fn join(&mut self, channel: &Channel) {
+        self.join_all(std::slice::from_ref(channel));
     }
 
     /// Leaves a channel, if we are in it, and gives up what was to be said there.
@@ -668,6 +696,25 @@ mod tests {
         server.says(&[":chief1!c@host NICK chief"]).await;
         server.hears("MONITOR - chief").await;
         assert_eq!(world.network.nick(), "chief");
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channels_are_joined_in_few_lines_those_with_a_key_first() {
+        let mut world = World::new(&["one"]);
+        let channel =
+            |name: String, key: Option<&str>| Channel { name, key: key.map(masterchief_contract::Secret::new) };
+        let mut settings = world.network.inner.lock().settings.clone();
+        settings.channels = (0..30).map(|n| channel(format!("#channel-number-{n:02}"), None)).collect();
+        settings.channels.push(channel("#secret".to_owned(), Some("sesame")));
+        world.network.reconfigure(settings);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        let first = server.within(SECOND).await.unwrap();
+        assert!(first.starts_with("JOIN #secret,#channel-number-00,") && first.ends_with(" sesame"), "{first}");
+        let second = server.within(SECOND).await.unwrap();
+        assert!(second.starts_with("JOIN #channel-number-") && second.ends_with("-29"), "{second}");
+        assert_eq!(server.within(SECOND).await, None);
         world.task.abort();
     }
 

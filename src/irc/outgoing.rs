@@ -184,9 +184,12 @@ impl Outgoing {
         self.paused = true;
     }
 
-    /// Registered: everything may leave.
-    pub fn resume(&mut self) {
+    /// Registered: everything may leave. What the registration said has emptied the bucket at most: a server that took
+    /// more lines at once bears them.
+    pub fn resume(&mut self, now: Instant) {
         self.paused = false;
+        let empty = now + self.pace.interval * self.pace.burst;
+        self.full_at = self.full_at.map(|full| full.min(empty));
     }
 
     /// Keeps the words for a target back until [`Outgoing::release`].
@@ -272,7 +275,7 @@ mod tests {
 
     fn open(pace: Pace) -> Outgoing {
         let mut out = Outgoing::new(pace);
-        out.resume();
+        out.resume(Instant::now());
         out
     }
 
@@ -380,7 +383,7 @@ mod tests {
         out.push(Class::Command, "", "JOIN #a".to_owned()).unwrap();
         out.disconnected();
         assert_eq!(out.next(Instant::now()), Next::Empty, "words wait for the next registration");
-        out.resume();
+        out.resume(Instant::now());
         assert_eq!(out.len(), TARGET_DEPTH + 1);
         assert_eq!(out.forget("#a"), TARGET_DEPTH);
         assert_eq!(drain(&mut out, Instant::now()), [(0, "y".to_owned())]);

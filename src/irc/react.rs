@@ -86,11 +86,18 @@ impl Upkeep {
 /// Registered: what is to be done first.
 pub(super) fn registered(name: &str, shared: &mut Shared) {
     tracing::info!(network = name, nick = %shared.state.nick, server = %shared.status.server, "Connected");
-    shared.outgoing.resume();
+    shared.outgoing.resume(Instant::now());
     if shared.farewell.is_some() {
         // We are about to leave: what is queued is said, and nothing is joined.
         return;
     }
+    // The casemapping may be another than before.
+    let channels: Vec<_> = shared.wanted.values().cloned().collect();
+    shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
+    for channel in &channels {
+        shared.outgoing.hold(&queue_key(&channel.name));
+    }
+    shared.join_all(&channels);
     if let Some(letter) = shared.state.isupport.bot_letter() {
         let nick = shared.state.nick.clone();
         shared.command("MODE", &[&nick, &format!("+{letter}")]);
@@ -99,21 +106,13 @@ pub(super) fn registered(name: &str, shared: &mut Shared) {
     if shared.state.isupport.has("MONITOR") && !shared.state.is_own(&wanted) {
         shared.command("MONITOR", &["+", &wanted]);
     }
-    // The casemapping may be another than before.
-    let channels: Vec<_> = shared.wanted.values().cloned().collect();
-    shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
-    for channel in &channels {
-        shared.outgoing.hold(&queue_key(&channel.name));
-        shared.join(channel);
-    }
 }
 
 /// Joins what should be joined and takes the nick back, if it is free.
 pub(super) fn put_right(shared: &mut Shared) {
     let missing = shared.wanted.values().filter(|channel| !shared.state.is_in(&channel.name));
-    for channel in missing.cloned().collect::<Vec<_>>() {
-        shared.join(&channel);
-    }
+    let missing: Vec<_> = missing.cloned().collect();
+    shared.join_all(&missing);
     let nick = shared.settings.nick.clone();
     // With MONITOR the server says when it is free, and need not be asked.
     if !shared.state.is_own(&nick) && !shared.state.isupport.has("MONITOR") {

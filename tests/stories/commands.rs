@@ -109,6 +109,12 @@ fn people_are_added_changed_and_removed() {
         let output = users(wrong);
         assert!(!output.status.success() && complained(&output).contains("error:"), "{wrong:?}");
     }
+    // People are looked after without the passwords that only a connection needs.
+    let config = folder.path().join("config/global/config.yaml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(&config, "networks: {libera: {servers: [\"h\"], password: \"${env:MASTERCHIEF_NOT_SET}\"}}\n")
+        .unwrap();
+    assert!(complained(&run(folder.path(), &["check"], "")).contains("no variable MASTERCHIEF_NOT_SET"));
     assert!(said(&users(&["chattr", "alice", "+v", "#dev"])).contains("alice has the flags v in #dev"));
     assert!(said(&users(&["audit"])).contains("alice has the flags v in #dev"));
     assert!(users(&["del", "alice"]).status.success());
