@@ -41,7 +41,7 @@ impl Audit {
     /// Takes one entry. It is in the log at once, whatever becomes of the disk.
     pub(crate) fn write(&self, row: AuditRow) {
         tracing::info!(
-            action = %row.action, actor = %row.actor, handle = ?row.handle, network = %row.network,
+            action = %row.action, actor = %row.actor, handle = row.handle.as_deref().unwrap_or("-"), network = %row.network,
             kind = %row.kind, mask = %row.mask, detail = %row.detail, "Audit"
         );
         if self.to.try_send(row).is_err() {

@@ -193,6 +193,10 @@ async fn a_service_reloads_on_hup_without_leaving_and_says_goodbye_on_term() {
     std::fs::write(&file, config("\"#ops\", \"#dev\"")).unwrap();
     signal(&running.0, "-HUP");
     alice.sees_join("chief", "#dev").await;
+    // Saving the file is enough.
+    alice.joins("#qa").await;
+    std::fs::write(&file, config("\"#ops\", \"#dev\", \"#qa\"")).unwrap();
+    alice.sees_join("chief", "#qa").await;
     let second = run(folder.path(), &["run", "--no-console"], "");
     assert!(complained(&second).contains("another bot runs with it"), "{}", complained(&second));
     std::fs::write(&file, "networks: [broken\n").unwrap();
