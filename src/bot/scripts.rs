@@ -112,8 +112,14 @@ impl Scripts {
             Some(old) => old.carried().await,
             None => None,
         };
-        if let Err(fault) = script.begin(carried).await {
+        if let Err(fault) = script.begin(carried.clone()).await {
             script.stop(Duration::ZERO).await;
+            if let Some(old) = running.get(&name)
+                && let Err(again) = old.begin(carried).await
+            {
+                // It has let go of what it held, and goes on all the same.
+                tracing::error!(fault = %again, "The version before serves on, but could not begin again");
+            }
             return Err(fault);
         }
         if let Some(old) = running.get(&name) {

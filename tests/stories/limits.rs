@@ -169,6 +169,11 @@ async fn what_a_script_leaves_behind_is_what_the_next_version_gets() {
         alice.hears("chief", &format!("count {n}")).await;
         started.reload_scripts().await;
     }
+    // A version that cannot begin leaves the one before as it was.
+    script(folder.path(), "count.lua", &format!("{text}\nbot.on_load(function() error('no') end)"));
+    assert_eq!(started.reload_scripts().await.failed.len(), 1);
+    alice.says("#ops", "!count");
+    alice.hears("chief", "count 4").await;
     started.stop("").await;
 }
 
