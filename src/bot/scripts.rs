@@ -51,6 +51,14 @@ impl Scripts {
     pub(crate) async fn reload_all(&self) -> Reloaded {
         let files = script_files(&self.inner.folder);
         let mut report = Reloaded::default();
+        if let Err(fault) = std::fs::read_dir(&self.inner.folder) {
+            // A folder that cannot be looked into is not an empty one: what runs goes on.
+            if !self.inner.running.lock().await.is_empty() {
+                let script = self.inner.folder.display().to_string();
+                report.failed.push(LoadError { script, message: fault.to_string() });
+            }
+            return report;
+        }
         let names: BTreeSet<String> = files.iter().map(|path| script_name(path)).collect();
         let gone: Vec<String> = {
             let running = self.inner.running.lock().await;
@@ -107,7 +115,7 @@ impl Scripts {
     pub(crate) async fn reload(&self, path: &Path) -> Result<(), LoadError> {
         let name = script_name(path);
         let mut running = self.inner.running.lock().await;
-        let Loaded { script, binds } = Script::load(path, &self.inner.services, self.inner.placement).await?;
+        let Loaded { script, .. } = Script::load(path, &self.inner.services, self.inner.placement).await?;
         let carried = match running.get(&name) {
             Some(old) => old.carried().await,
             None => None,
@@ -125,6 +133,7 @@ impl Scripts {
         if let Some(old) = running.get(&name) {
             old.retire();
         }
+        let binds = script.declared();
         let count = binds.len();
         script.bound(self.inner.table.replace(&name, binds));
         let old = running.insert(name.clone(), script);
@@ -158,10 +167,12 @@ impl Scripts {
     /// Ends all of them, each within `grace`.
     pub(crate) async fn stop(&self, grace: Duration) {
         let all = std::mem::take(&mut *self.inner.running.lock().await);
-        for (_, script) in all {
+        // All at once, so that many slow ones take no longer than one.
+        let stopping = all.into_values().map(|script| async move {
             let _ = tokio::time::timeout(grace, script.carried()).await;
             script.stop(grace).await;
-        }
+        });
+        futures_util::future::join_all(stopping).await;
     }
 
     /// How each is doing.

@@ -69,16 +69,27 @@ async fn serve(common: &Common, args: &Args, config: Config, console: bool, alon
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let path = args.project.as_deref().or(common.config.as_deref());
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = started.console_ended() => if alone { break },
-            _ = hangup.recv() => {
-                reconfigure(&started, path, common.env.as_deref()).await;
-                started.reload_scripts().await;
+    {
+        // Asked once: whoever waits for it must not begin again with every reload.
+        let ended = started.console_ended();
+        tokio::pin!(ended);
+        let mut done = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = &mut ended, if !done => {
+                    done = true;
+                    if alone {
+                        break;
+                    }
+                }
+                _ = hangup.recv() => {
+                    reconfigure(&started, path, common.env.as_deref()).await;
+                    started.reload_scripts().await;
+                }
+                Some(()) = reload.recv() => reconfigure(&started, path, common.env.as_deref()).await,
             }
-            Some(()) = reload.recv() => reconfigure(&started, path, common.env.as_deref()).await,
         }
     }
     tracing::info!("Stopping");

@@ -59,8 +59,7 @@ impl Http for NetHttp {
 }
 
 async fn send(request: Request, hosts: Vec<String>) -> Result<Response, ExecFault> {
-    let url =
-        Url::parse(&request.url).map_err(|fault| ExecFault(format!("{:?} is not a URL: {fault}", request.url)))?;
+    let url = Url::parse(&request.url).map_err(|fault| ExecFault(format!("this is not a URL: {fault}")))?;
     allowed(&url, &hosts)?;
     let method = Method::from_bytes(request.method.to_ascii_uppercase().as_bytes())
         .map_err(|_| ExecFault(format!("{:?} is not an HTTP method", request.method)))?;

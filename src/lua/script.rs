@@ -167,6 +167,11 @@ impl Script {
         }
     }
 
+    /// What it has declared so far, in `bot.on_load` too.
+    pub fn declared(&self) -> Vec<NewBind> {
+        self.vm.declared().binds.iter().flatten().cloned().collect()
+    }
+
     /// It is about to be replaced: it may bind nothing more.
     pub fn retire(&self) {
         self.vm.retired.store(true, Ordering::Relaxed);
@@ -174,6 +179,7 @@ impl Script {
 
     /// Its binds are in the table, under these numbers.
     pub fn bound(&self, ids: Vec<BindId>) {
+        self.vm.bound.store(true, Ordering::Relaxed);
         let mut declared = self.vm.declared();
         let mut ids = ids.into_iter();
         let given = declared.binds.iter().map(|bind| bind.as_ref().and_then(|_| ids.next())).collect();
@@ -298,11 +304,17 @@ fn start(lua: &Lua, vm: &Arc<Vm>, limits: &Arc<Limits>, job: Job) -> Running {
             }
             let _ = answer.send(result);
         }),
-        Job::Begin { carried, answer } => Box::pin(async move {
-            let _ = answer.send(begin(&lua, &vm, &limits, carried).await);
+        Job::Begin { carried, mut answer } => Box::pin(async move {
+            tokio::select! {
+                begun = begin(&lua, &vm, &limits, carried) => drop(answer.send(begun)),
+                () = answer.closed() => {}
+            }
         }),
-        Job::Unload { answer } => Box::pin(async move {
-            let _ = answer.send(unload(&lua, &vm, &limits).await);
+        Job::Unload { mut answer } => Box::pin(async move {
+            tokio::select! {
+                left = unload(&lua, &vm, &limits) => drop(answer.send(left)),
+                () = answer.closed() => {}
+            }
         }),
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Vm {
     pub(super) limits: Settings,
     /// Whether the top level runs.
     pub(super) loading: AtomicBool,
+    /// Whether its binds are in the table; before that, binds are collected.
+    pub(super) bound: AtomicBool,
     /// Whether another version serves now.
     pub(super) retired: AtomicBool,
     /// Calls so far.
@@ -66,6 +68,7 @@ impl Vm {
             services: services.clone(),
             limits: services.settings.load().limits,
             loading: AtomicBool::new(true),
+            bound: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),

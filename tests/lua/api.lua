@@ -70,5 +70,6 @@ say("!bind", function()
   return "bound"
 end)
 bot.bind("pubm", "-|-", "#ops *wor?d*", function(ev) ev:say("heard " .. ev.text) end)
+bot.on_load(function() say("!loaded", function() return "bound while loading" end) end)
 bot.bind("join", "-|-", "* carol!*@*", function(ev) return "welcome " .. ev.nick end)
 bot.bind("time", "-|-", "?0 * * * *", function(ev) bot.say("#ops", "minute " .. ev.min) end)

@@ -35,6 +35,7 @@ answers("words for people", "!fmt", "a1x, y or zabc…")
 answers("an option that nobody knows is an error", "!option", "error e-")
 answers("a program that is not declared is not run", "!undeclared", "error e-")
 answers("who is where", "!users", "alice,chief on #ops of test")
+answers("a bind made in on_load", "!loaded", "bound while loading")
 answers("may alice", "!can", "false")
 answers("any words", "the world is round", "heard the world is round")
 

@@ -29,6 +29,8 @@ pub trait LastRuns: Send + Sync + 'static {
 pub struct TimeSource {
     last_runs: Arc<dyn LastRuns>,
     entries: HashMap<String, Entry>,
+    /// When it last looked, to notice a clock that was set back.
+    looked: DateTime<Utc>,
 }
 
 /// A schedule that is bound.
@@ -41,7 +43,7 @@ struct Entry {
 impl TimeSource {
     /// A source that remembers in `last_runs`.
     pub fn new(last_runs: Arc<dyn LastRuns>) -> TimeSource {
-        TimeSource { last_runs, entries: HashMap::new() }
+        TimeSource { last_runs, entries: HashMap::new(), looked: DateTime::UNIX_EPOCH }
     }
 
     /// Takes the binds as they are now. One that was there before a reload goes on where it was.
@@ -88,6 +90,11 @@ impl TimeSource {
     /// What is due now.
     fn due(&mut self, now: DateTime<Utc>) -> Vec<Event> {
         let mut events = Vec::new();
+        if now < self.looked - LATE {
+            tracing::warn!(from = %self.looked, to = %now, "The clock was set back; schedules are counted anew");
+            self.entries.values_mut().for_each(|entry| entry.next = entry.schedule.next_after(now));
+        }
+        self.looked = now;
         for (key, entry) in &mut self.entries {
             let due = match entry.next {
                 Next::Due(due) if due <= now => due,
@@ -310,6 +317,15 @@ mod tests {
         assert_eq!(told, [(2, Value::from(5))]);
         assert!(source.due(utc("2026-03-02T13:09:00Z")).is_empty());
         assert_eq!(source.due(utc("2026-03-02T13:10:00Z")).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_silences_nothing() {
+        let mut source = TimeSource::new(Arc::<Notes>::default());
+        source.take(&[bound(1, "0 * * * *", Missed::Skip)], utc("2026-03-02T14:00:30Z"));
+        assert!(source.due(utc("2026-03-02T14:00:40Z")).is_empty());
+        assert!(source.due(utc("2026-03-02T12:30:00Z")).is_empty());
+        assert_eq!(source.due(utc("2026-03-02T13:00:01Z")).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

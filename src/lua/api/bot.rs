@@ -46,7 +46,7 @@ impl Handle {
             Place::Bound(id) => Ok(vm.services.table.unbind(id)),
             Place::Declared(at) => {
                 let mut declared = vm.declared();
-                if vm.loading.load(Ordering::Relaxed) {
+                if !vm.bound.load(Ordering::Relaxed) {
                     return Ok(declared.binds.get_mut(at).and_then(Option::take).is_some());
                 }
                 let id = declared.ids.get_mut(at).and_then(Option::take);
@@ -143,7 +143,7 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
     let new = NewBind::parse(&vm.services.kinds, &kind, &flags, &mask, options, handler)
         .map_err(|fault| mlua::Error::runtime(fault.to_string()))?;
     let weak = Arc::downgrade(&vm);
-    if vm.loading.load(Ordering::Relaxed) {
+    if !vm.bound.load(Ordering::Relaxed) {
         let mut declared = vm.declared();
         declared.binds.push(Some(new));
         return Ok(Handle { vm: weak, place: Place::Declared(declared.binds.len() - 1) });

@@ -33,8 +33,9 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
                 return Ok(());
             }
             let new = value::json(&lua, "the value", new)?;
-            let expires = ttl
-                .map(|ttl| vm.services.clock.now() + chrono::Duration::from_std(ttl).unwrap_or(chrono::Duration::MAX));
+            let time = ttl.map(|ttl| chrono::Duration::from_std(ttl).unwrap_or(chrono::Duration::MAX));
+            // A time beyond the calendar is for ever.
+            let expires = time.and_then(|time| vm.services.clock.now().checked_add_signed(time));
             vm.services.store.kv_set(&vm.name, &name, &new, expires).await.map_err(said)
         })?,
     )?;

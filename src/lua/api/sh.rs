@@ -39,7 +39,11 @@ async fn run(lua: Lua, (argv, options): (mlua::Value, Option<Table>)) -> mlua::R
     let mut env = Vec::new();
     if let Some(table) = options.take::<Table>("env")? {
         for pair in table.pairs::<String, String>() {
-            env.push(pair?);
+            let (name, value) = pair?;
+            if name == "PATH" || name.starts_with("LD_") {
+                return Err(mlua::Error::runtime(format!("{name} decides what is run, so a script cannot set it")));
+            }
+            env.push((name, value));
         }
     }
     let cwd = options.take("cwd")?;
