@@ -91,10 +91,10 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         settings: Arc::default(),
         folder: folder.to_owned(),
     };
-    let loaded = Script::load(&path, &services, Placement::Local).await?;
-    loaded.script.bound(table.replace("bench.lua", loaded.binds));
+    let script = Script::load(&path, &services, Placement::Local).await?;
+    script.bound(table.replace("bench.lua", script.declared()));
     // It serves as long as the process does.
-    std::mem::forget(loaded.script);
+    std::mem::forget(script);
     let decision = decide(&table.index(), &event(), &Standing::default(), Policy::default());
     let bind = decision.steps.first().map(|step| Arc::clone(&step.bind));
     std::mem::forget(table);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::dispatch::BindTable;
-use crate::lua::{LoadError, Loaded, Placement, Script, ScriptStatus, Services};
+use crate::lua::{LoadError, Placement, Script, ScriptStatus, Services};
 
 /// How long an old version may take to finish its calls after a reload.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -69,10 +69,7 @@ impl Scripts {
             report.removed.push(name);
         }
         for path in files {
-            match self.reload(&path).await {
-                Ok(()) => report.loaded.push(script_name(&path)),
-                Err(fault) => report.failed.push(fault),
-            }
+            self.reload_into(&path, &mut report).await;
         }
         report
     }
@@ -91,10 +88,7 @@ impl Scripts {
                 report.removed.push(name);
                 continue;
             }
-            match self.reload(path).await {
-                Ok(()) => report.loaded.push(name),
-                Err(fault) => report.failed.push(fault),
-            }
+            self.reload_into(path, &mut report).await;
         }
         report
     }
@@ -103,11 +97,16 @@ impl Scripts {
     pub(crate) async fn reload_named(&self, name: &str) -> Option<Reloaded> {
         let path = script_files(&self.inner.folder).into_iter().find(|path| script_name(path) == name)?;
         let mut report = Reloaded::default();
-        match self.reload(&path).await {
-            Ok(()) => report.loaded.push(name.to_owned()),
+        self.reload_into(&path, &mut report).await;
+        Some(report)
+    }
+
+    /// Loads one script and notes what came of it.
+    pub(crate) async fn reload_into(&self, path: &Path, report: &mut Reloaded) {
+        match self.reload(path).await {
+            Ok(()) => report.loaded.push(script_name(path)),
             Err(fault) => report.failed.push(fault),
         }
-        Some(report)
     }
 
     /// Loads one script: a new VM, its binds collected and checked, then swapped in at once. A fault leaves the
@@ -115,7 +114,7 @@ impl Scripts {
     pub(crate) async fn reload(&self, path: &Path) -> Result<(), LoadError> {
         let name = script_name(path);
         let mut running = self.inner.running.lock().await;
-        let Loaded { script, .. } = Script::load(path, &self.inner.services, self.inner.placement).await?;
+        let script = Script::load(path, &self.inner.services, self.inner.placement).await?;
         let carried = match running.get(&name) {
             Some(old) => old.carried().await,
             None => None,
@@ -123,7 +122,7 @@ impl Scripts {
         if let Err(fault) = script.begin(carried.clone()).await {
             script.stop(Duration::ZERO).await;
             if let Some(old) = running.get(&name)
-                && let Err(again) = old.begin(carried).await
+                && let Err(again) = old.begin_again(carried).await
             {
                 // It has let go of what it held, and goes on all the same.
                 tracing::error!(fault = %again, "The version before serves on, but could not begin again");
@@ -219,6 +218,6 @@ fn is_script(path: &Path) -> bool {
 }
 
 /// `deploy.lua` is the script `deploy.lua`.
-pub(crate) fn script_name(path: &Path) -> String {
+fn script_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -289,10 +289,11 @@ impl Started {
         };
         let report = match &self.only_script {
             None => scripts.reload_all().await,
-            Some(path) => match scripts.reload(path).await {
-                Ok(()) => Reloaded { loaded: vec![super::scripts::script_name(path)], ..Reloaded::default() },
-                Err(fault) => Reloaded { failed: vec![fault], ..Reloaded::default() },
-            },
+            Some(path) => {
+                let mut report = Reloaded::default();
+                scripts.reload_into(path, &mut report).await;
+                report
+            }
         };
         tell_of(&report);
         report

@@ -11,7 +11,7 @@ mod testing;
 mod value;
 mod vm;
 
-pub use script::{LoadError, Loaded, Placement, Script, ScriptStatus};
+pub use script::{LoadError, Placement, Script, ScriptStatus};
 pub use services::{ScriptSettings, Services, World};
 pub use settings::Settings;
 pub use testing::{Bench, CaseResult, Deed, Person, TestBench, run_file};

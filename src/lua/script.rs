@@ -64,15 +64,6 @@ pub struct Script {
     meters: Arc<Meters>,
     jobs: mpsc::Sender<Job>,
     ended: oneshot::Receiver<()>,
-    binds: usize,
-}
-
-/// A script that is loaded and whose binds are not yet in the table.
-pub struct Loaded {
-    /// The script.
-    pub script: Script,
-    /// Its binds, all checked.
-    pub binds: Vec<NewBind>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +79,7 @@ pub struct ScriptStatus {
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// Binds it declared.
+    /// Binds it declared and has not taken away.
     pub binds: usize,
     /// Bytes its VM holds.
     pub memory: usize,
@@ -105,14 +96,13 @@ struct Ready {
     lua: Lua,
     vm: Arc<Vm>,
     limits: Arc<Limits>,
-    binds: Vec<NewBind>,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Script {
     /// Loads a file: a new VM, its top level run, its binds checked. Nothing has happened outside of it yet.
-    pub async fn load(path: &Path, services: &Services, placement: Placement) -> Result<Loaded, LoadError> {
+    pub async fn load(path: &Path, services: &Services, placement: Placement) -> Result<Script, LoadError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let refused = |message: String| LoadError { script: name.clone(), message };
         let source = read_source(path).map_err(|fault| refused(fault.to_string()))?;
@@ -129,8 +119,8 @@ impl Script {
                         // Whoever loads has gone away: then nobody needs to know.
                         let _ = ready.send(Err(message));
                     }
-                    Ok(Ready { lua, vm, limits, binds }) => {
-                        if ready.send(Ok((Arc::clone(&vm), limits.clone(), binds))).is_ok() {
+                    Ok(Ready { lua, vm, limits }) => {
+                        if ready.send(Ok((Arc::clone(&vm), limits.clone()))).is_ok() {
                             serve(&lua, &vm, &limits, from, &meters).await;
                         }
                     }
@@ -143,9 +133,8 @@ impl Script {
             Placement::Thread => on_a_thread(&name, task).map_err(|fault| refused(fault.to_string()))?,
         }
         let gone = || refused("the script's thread ended while it was loaded".to_owned());
-        let (vm, limits, binds) = loaded.await.map_err(|_| gone())?.map_err(refused)?;
-        let script = Script { path: path.to_owned(), vm, limits, meters, jobs, ended, binds: binds.len(), name };
-        Ok(Loaded { script, binds })
+        let (vm, limits) = loaded.await.map_err(|_| gone())?.map_err(refused)?;
+        Ok(Script { path: path.to_owned(), vm, limits, meters, jobs, ended, name })
     }
 
     /// Its name.
@@ -165,6 +154,15 @@ impl Script {
             Ok(Err(_)) => Err(refused("the script has ended")),
             Err(_) => Err(refused(&format!("bot.on_load took longer than {HOOK:?}"))),
         }
+    }
+
+    /// The same for one that serves already and was told to let go. What it binds meanwhile is bound already.
+    pub async fn begin_again(&self, carried: Option<Value>) -> Result<(), LoadError> {
+        self.vm.bound.store(false, Ordering::Relaxed);
+        let begun = self.begin(carried).await;
+        self.vm.bound.store(true, Ordering::Relaxed);
+        self.vm.declared().binds.clear();
+        begun
     }
 
     /// What it has declared so far, in `bot.on_load` too.
@@ -212,7 +210,7 @@ impl Script {
         ScriptStatus {
             name: self.name.clone(),
             path: self.path.clone(),
-            binds: self.binds,
+            binds: self.vm.declared().ids.iter().flatten().count(),
             memory: self.meters.memory.load(Ordering::Relaxed),
             running: self.meters.running.load(Ordering::Relaxed),
             calls: self.vm.calls.load(Ordering::Relaxed),
@@ -245,8 +243,7 @@ async fn prepare(vm: Arc<Vm>, source: String) -> Result<Ready, String> {
         }
     }
     vm.loading.store(false, Ordering::Relaxed);
-    let binds = vm.declared().binds.iter().flatten().cloned().collect();
-    Ok(Ready { lua, vm, limits, binds })
+    Ok(Ready { lua, vm, limits })
 }
 
 /// Runs jobs until nobody can send one any more and the last has ended.

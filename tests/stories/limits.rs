@@ -157,6 +157,7 @@ async fn what_a_script_leaves_behind_is_what_the_next_version_gets() {
         local state = { count = 0 }
         bot.on_load(function() if bot.carried then state = bot.carried end end)
         bot.on_unload(function() return state end)
+        bot.on_load(function() bot.bind("pubm", "-|-", "#ops *twice?*", function(ev) ev:say("heard " .. ev.text) end) end)
         bot.bind("pub", "-|-", "!count", function() state.count = state.count + 1 return "count " .. state.count end)"##;
     let folder = tempfile::tempdir().unwrap();
     script(folder.path(), "count.lua", text);
@@ -174,6 +175,11 @@ async fn what_a_script_leaves_behind_is_what_the_next_version_gets() {
     assert_eq!(started.reload_scripts().await.failed.len(), 1);
     alice.says("#ops", "!count");
     alice.hears("chief", "count 4").await;
+    alice.says("#ops", "twice?!");
+    alice.hears("chief", "heard twice?!").await;
+    alice.says("#ops", "!count");
+    alice.hears("chief", "count 5").await;
+    assert_eq!(alice.all_from("chief").iter().filter(|words| words.starts_with("heard")).count(), 1);
     started.stop("").await;
 }
 
