@@ -46,6 +46,8 @@ fn event() -> Event {
         args: Args::new(),
         trace: Arc::from("7F3K"),
         outlet: Arc::new(Nowhere),
+        to: None,
+        delivery: None,
     })
 }
 
@@ -80,6 +82,8 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
     let table = BindTable::new();
     let services = Services {
         outlet: Arc::new(Nowhere),
+        to: None,
+        delivery: None,
         world: Arc::new(Empty),
         store: Store::memory(),
         clock: Clock::system(),

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dispatch;
 pub mod executors;
 pub mod irc;
+pub mod journal;
 pub mod lua;
 pub mod partyline;
 pub mod store;

@@ -1,10 +1,32 @@
-//! The event sources, one file or folder a kind. Each brings its rows for [`KINDS`] and a [`Source`].
+//! The event sources, one file or folder a kind. Each brings its rows for [`KINDS`] and a [`Source`], or, where its events
+//! are dispatched at once, a [`Live`].
 //!
-//! [`Source`]: masterchief_contract::Source
+//! [`Live`]: masterchief_contract::Live
 
+pub mod file;
+pub mod log;
+mod mask;
+mod paths;
+mod settings;
 pub mod time;
 
-use masterchief_contract::KindSpec;
+use std::sync::Arc;
+
+use masterchief_contract::{Kind, KindSpec, Meter, Source};
+
+pub use settings::Settings;
 
 /// The kinds of this crate, a list for each source.
-pub static KINDS: &[&[KindSpec]] = &[time::KINDS];
+pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS];
+
+/// Makes the source of a stream, or says in one sentence why there is none.
+type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
+
+/// Who reads the streams of a kind.
+const FACTORIES: &[(Kind, Factory)] = &[(Kind::File, file::source), (Kind::Log, log::source)];
+
+/// The source of a stream that a bind wants. The fault is for operators: it says what to configure.
+pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
+    let factory = FACTORIES.iter().find(|(known, _)| *known == kind).map(|(_, factory)| factory);
+    factory.ok_or_else(|| format!("nothing reads {kind} streams"))?(settings, stream, meter)
+}

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{BindOptions, Clock, Handler, Kind};
+use masterchief_contract::{BindOptions, Clock, Handler, Kind, KindSpec};
 use serde_json::Value;
 
 use super::fakenet::{FakeDial, FakeNet};
+use super::ingest::{Makers, SourceMaker};
 use super::{StartError, Started};
 use crate::config;
 use crate::dispatch::{BindFault, Kinds, NewBind, Policy};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
+use crate::journal;
 use crate::lua::{self, Placement};
 use crate::partyline::Console;
 use crate::users;
@@ -39,6 +41,9 @@ pub struct Builder {
     pub(crate) rules: Rules,
     pub(crate) http: Arc<dyn Http>,
     pub(crate) shell: Arc<dyn Shell>,
+    pub(crate) journal: journal::Settings,
+    pub(crate) sources: masterchief_bindings::Settings,
+    pub(crate) makers: Makers,
 }
 
 /// How the street treats people and calls.
@@ -84,6 +89,9 @@ impl Builder {
             rules: Rules::default(),
             http: Arc::new(NetHttp),
             shell: Arc::new(LocalShell),
+            journal: journal::Settings::default(),
+            sources: masterchief_bindings::Settings::default(),
+            makers: Makers { shipped: true, ..Makers::default() },
         }
     }
 
@@ -115,6 +123,38 @@ impl Builder {
         self.scripts = Some(config.scripts.folder.clone());
         self.blocks = config.scripts.settings.clone();
         self.rules = rules(config);
+        self.journal = config.journal.clone();
+        self.sources = config.sources.clone();
+        self
+    }
+
+    /// Changes what the journal keeps, and when it is full.
+    pub fn journal(mut self, settings: journal::Settings) -> Builder {
+        self.journal = settings;
+        self
+    }
+
+    /// Changes how sources are read.
+    pub fn sources(mut self, settings: masterchief_bindings::Settings) -> Builder {
+        self.sources = settings;
+        self
+    }
+
+    /// Reads the streams of a kind with a source of one's own.
+    pub fn source(mut self, kind: Kind, maker: SourceMaker) -> Builder {
+        self.makers.own.insert(kind, maker);
+        self
+    }
+
+    /// Adds kinds that live outside the bot. Their binds are made after this.
+    pub fn kinds(mut self, more: &'static [KindSpec]) -> Builder {
+        self.kinds = Arc::new(self.kinds.with(more));
+        self
+    }
+
+    /// Reads nothing from outside: what is bound is only bound.
+    pub(crate) fn without_sources(mut self) -> Builder {
+        self.makers = Makers::default();
         self
     }
 
@@ -179,6 +219,7 @@ impl Builder {
         self.dial = Arc::new(FakeDial(net));
         self.clock = clock;
         self.placement = Placement::Local;
+        self.makers.shipped = false;
         self.data = None;
         self.console = None;
         self

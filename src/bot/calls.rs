@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use masterchief_contract::{
-    Action, Call, Clock, Event, Handler, HandlerError, HandlerResult, How, Matching, Outcome, Outlet, Who,
+    Action, Call, Clock, Delivery, Event, Handler, HandlerError, HandlerResult, How, Matching, Outcome, Outlet, Who,
 };
 use tokio::time::Instant;
 
@@ -21,6 +21,17 @@ use crate::store::AuditRow;
 
 /// Calls of one bind that may run at once, so that a slow handler cannot fill the memory.
 const CALLS_MAX: u64 = 256;
+
+/// Why a delivery did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// For operators.
+    pub(crate) reason: String,
+    /// When it is to be tried again, if the handler says so.
+    pub(crate) after: Option<Duration>,
+    /// Whether it can never succeed.
+    pub(crate) dead: bool,
+}
 
 /// Runs the steps of a decision.
 pub(crate) struct Calls {
@@ -100,14 +111,78 @@ impl Calls {
             args,
             trace: Arc::clone(&name),
             outlet: Arc::clone(&self.outlet),
+            to: bind.to.clone(),
+            delivery: None,
         };
         bind.hit();
         if !bind.flags.is_open() {
             self.note(event, bind, who, "ran", text);
         }
-        let limit = bind.options.timeout.unwrap_or_else(|| self.rules.load().timeout);
+        let limit = self.limit(bind);
         let result = deadline(&bind.handler, event.for_call(call), limit).await;
         self.finish(event, bind, who, &name, limit, result).await
+    }
+
+    /// How long a call of this bind may take.
+    pub(crate) fn limit(&self, bind: &Bind) -> Duration {
+        bind.options.timeout.unwrap_or_else(|| self.rules.load().timeout)
+    }
+
+    /// Delivers an event from the journal to a bind.
+    pub(crate) async fn deliver(
+        &self,
+        event: &Event,
+        bind: &Arc<Bind>,
+        delivery: Delivery,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        self.deliver_to(event, bind, delivery, limit, &self.outlet).await
+    }
+
+    /// The same with another outlet, for a replay.
+    pub(crate) async fn deliver_to(
+        &self,
+        event: &Event,
+        bind: &Arc<Bind>,
+        delivery: Delivery,
+        limit: Duration,
+        outlet: &Arc<dyn Outlet>,
+    ) -> Result<(), Failure> {
+        let _running = self.in_flight.begin();
+        let name: Arc<str> = Arc::from(self.names.next());
+        let call = Call {
+            bind: bind.id,
+            kind: bind.kind(),
+            mask: Arc::clone(&bind.mask),
+            who: Who::default(),
+            text_at: 0,
+            args: Default::default(),
+            trace: Arc::clone(&name),
+            outlet: Arc::clone(outlet),
+            to: bind.to.clone(),
+            delivery: Some(delivery),
+        };
+        bind.hit();
+        let event = event.for_call(call);
+        let fault = match deadline(&bind.handler, event.clone(), limit).await {
+            Some(Ok(Outcome::Reply(lines))) => {
+                for text in lines {
+                    if let Err(refused) = event.say(text).await {
+                        tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
+                    }
+                }
+                return Ok(());
+            }
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(fault)) => fault,
+            None => HandlerError::internal(format!("it took longer than {limit:?}")),
+        };
+        tracing::warn!(call = %name, event = event.id, bind = %bind.mask, origin = %bind.origin(), attempt = delivery.attempt, %fault, "A delivery failed");
+        Err(match fault {
+            HandlerError::Retry { after, reason } => Failure { reason, after, dead: false },
+            HandlerError::Dead(reason) => Failure { reason, after: None, dead: true },
+            fault => Failure { reason: fault.to_string(), after: None, dead: false },
+        })
     }
 
     /// Says what came of a call.
@@ -132,7 +207,7 @@ impl Calls {
                 self.tell(event, bind, text).await;
                 Outcome::Nothing
             }
-            Some(Err(HandlerError::Internal(fault))) => {
+            Some(Err(fault)) => {
                 tracing::error!(call = %name, bind = %bind.mask, %origin, %fault, "A handler failed");
                 self.reply(event, bind, vec![words::fault(&format!("e-{name}"))]).await;
                 Outcome::Nothing
@@ -158,7 +233,7 @@ impl Calls {
         };
         for text in lines {
             let say = Action::Say {
-                network: event.network.to_string(),
+                network: event.reply_network().to_owned(),
                 target: target.clone(),
                 text,
                 how: How::Say,

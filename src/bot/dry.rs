@@ -22,7 +22,7 @@ pub struct DryRun {
 /// Loads everything without connecting, keeping or doing anything.
 pub async fn dry_run(config: &Config) -> Result<DryRun, StartError> {
     let stubs = Arc::<Stubs>::default();
-    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs);
+    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs).without_sources();
     builder.data = None;
     builder.networks.clear();
     let started = builder.start().await?;

@@ -8,22 +8,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::time::TimeSource;
-use masterchief_contract::{Clock, INLET_DEPTH, Inlet, Kind, Outlet, Shutdown, Source, Stopper, inlet};
+use masterchief_contract::{Clock, INLET_DEPTH, Inlet, Kind, Live, Matching, Outlet, Shutdown, Stopper, inlet};
 use serde::Serialize;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::audit::Audit;
 use super::builder::{Builder, RUST, Rules, rules};
 use super::calls::Calls;
+use super::deliver::Deliveries;
+use super::ingest::{Feeds, Ingest};
 use super::outbox::{Outbox, Place};
 use super::people::{PeopleError, read_users, row_of};
 use super::schedules::Schedules;
 use super::scripts::{Reloaded, Scripts};
 use super::street::Street;
-use super::{builtin, watch, words};
+use super::{builtin, watch as watching, words};
 use crate::config;
 use crate::dispatch::{BindFault, BindTable};
 use crate::irc::{self, Dial, Network};
+use crate::journal::{self, FeedRow, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, ScriptStatus, Services};
 use crate::partyline;
 use crate::store::{AuditRow, Store, StoreError};
@@ -31,6 +35,8 @@ use crate::users::{Book, FlagFault, User, UserFault};
 
 /// The file that says whose the data folder is.
 const LOCK: &str = "masterchief.lock";
+/// The journal under the data folder.
+pub(crate) const JOURNAL: &str = "journal.db";
 /// The database under the data folder.
 const DATABASE: &str = "masterchief.db";
 /// How often a running bot looks whether `masterchief users` changed somebody.
@@ -64,6 +70,9 @@ pub enum StartError {
     /// A bind of the bot's own.
     #[error(transparent)]
     Bind(#[from] BindFault),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A script that a test needs.
     #[error(transparent)]
     Script(#[from] LoadError),
@@ -87,6 +96,11 @@ pub struct Started {
     only_script: Option<PathBuf>,
     script_settings: Arc<ArcSwap<ScriptSettings>>,
     rules: Arc<ArcSwap<Rules>>,
+    journal: Journal,
+    feeds: Feeds,
+    source_settings: watch::Sender<Arc<masterchief_bindings::Settings>>,
+    ingest: Option<Ingest>,
+    ingest_task: Option<JoinHandle<()>>,
     inlet: Inlet,
     clock: Clock,
     dial: Arc<dyn Dial>,
@@ -142,9 +156,9 @@ impl Started {
         let (records, records_end) = Shutdown::new();
         let (audit, audit_writer) = Audit::start(store.clone(), records_end);
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules));
-        let calls = Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules));
+        let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules)));
         let street =
-            Street { table: table.clone(), book: book.clone(), calls: Arc::new(calls), told: Mutex::default() };
+            Street { table: table.clone(), book: book.clone(), calls: Arc::clone(&calls), told: Mutex::default() };
         let (street_stopper, street_shutdown) = Shutdown::new();
         let street_task = tokio::spawn(street.run(parcels, street_shutdown, Arc::clone(&rules)));
 
@@ -155,6 +169,29 @@ impl Started {
             tokio::spawn(time.run(table.bound(), inlet.clone(), clock.clone(), shutdown.clone())),
             tokio::spawn(follow_raw(table.clone(), outbox.clone(), shutdown.clone())),
         ];
+        let journal = journal::open(
+            data.as_ref().map(|folder| folder.join(JOURNAL)).as_deref(),
+            builder.journal,
+            kinds.all().filter(|spec| spec.matching == Matching::Journal),
+            clock.clone(),
+        )?;
+        source_tasks.push({
+            let (journal, shutdown) = (journal.clone(), shutdown.clone());
+            tokio::spawn(async move { journal.look_after(shutdown).await })
+        });
+        let (source_settings, follow_settings) = watch::channel(Arc::new(builder.sources));
+        let feeds = Feeds::default();
+        let ingest = Ingest {
+            deliveries: Deliveries::new(table.clone(), journal.clone(), calls, clock.clone()),
+            journal: journal.clone(),
+            makers: builder.makers,
+            settings: follow_settings,
+            rules: Arc::clone(&rules),
+            feeds: feeds.clone(),
+            clock: clock.clone(),
+            data: data.clone(),
+            running: BTreeMap::new(),
+        };
         if data.is_some() {
             source_tasks.push(tokio::spawn(follow_users(store.clone(), book.clone(), revision, shutdown.clone())));
         }
@@ -188,6 +225,11 @@ impl Started {
             only_script,
             script_settings,
             rules,
+            journal,
+            feeds,
+            source_settings,
+            ingest: Some(ingest),
+            ingest_task: None,
             inlet,
             clock,
             dial,
@@ -203,6 +245,7 @@ impl Started {
         };
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
+        started.start_ingest(shutdown.clone()).await;
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
@@ -213,6 +256,25 @@ impl Started {
             *started.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         }
         Ok(started)
+    }
+
+    /// Starts what binds want read. Called once the scripts are loaded, so that each bind has its place first.
+    async fn start_ingest(&mut self, shutdown: Shutdown) {
+        let Some(ingest) = self.ingest.take() else { return };
+        let (ready, placed) = oneshot::channel();
+        self.ingest_task = Some(tokio::spawn(ingest.run(self.table.bound(), ready, shutdown)));
+        // It fails only if the task is gone, and then stopping says so.
+        let _ = placed.await;
+    }
+
+    /// What came from outside.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// How the sources are doing.
+    pub fn sources(&self) -> Vec<FeedRow> {
+        self.feeds.rows()
     }
 
     /// Loads the scripts; gives the task that watches their files.
@@ -318,6 +380,12 @@ impl Started {
                 self.add_network(name, settings.clone());
             }
         }
+        let sources = Arc::new(config.sources.clone());
+        self.source_settings.send_if_modified(|now| {
+            let changed = **now != *sources;
+            *now = sources;
+            changed
+        });
         let settings = ScriptSettings { limits: config.scripts.limits, blocks: config.scripts.settings.clone() };
         if **self.script_settings.load() != settings {
             self.script_settings.store(Arc::new(settings));
@@ -348,7 +416,7 @@ impl Started {
     /// records.
     pub async fn stop(self, reason: &str) {
         self.sources.stop();
-        for task in self.source_tasks {
+        for task in self.source_tasks.into_iter().chain(self.ingest_task) {
             ended(task).await;
         }
         self.street.stop();
@@ -371,6 +439,7 @@ impl Started {
             ended(writer).await;
         }
         self.store.close().await;
+        self.journal.close().await;
     }
 }
 
@@ -461,7 +530,7 @@ async fn follow_scripts(scripts: Scripts, shutdown: Shutdown) {
         let scripts = scripts.clone();
         async move { tell_of(&scripts.reload_changed(&paths).await) }
     };
-    watch::watch(vec![folder.join("lib"), folder], list, changed, shutdown).await;
+    watching::watch(vec![folder.join("lib"), folder], list, changed, shutdown).await;
 }
 
 fn tell_of(report: &Reloaded) {

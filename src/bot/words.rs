@@ -100,3 +100,11 @@ fn rounded_up(time: Duration) -> String {
         _ => format!("{} min {} s", seconds / 60, seconds % 60),
     }
 }
+
+/// An event was given up.
+pub(crate) fn dead_letter(number: u64, bind: &str, attempts: u32, reason: &str) -> String {
+    let reason: String = reason.chars().take(200).collect();
+    format!(
+        "dead letter: event {number} for {bind} after {attempts} tries: {reason} (.dlq shows it, !replay {number} tries it dry)"
+    )
+}

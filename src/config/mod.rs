@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dispatch::closest;
-use crate::{irc, lua, users};
+use crate::{irc, journal, lua, users};
 use tree::Node;
 
 pub use tree::{ConfigFault, Secrets, Spot};
@@ -32,6 +32,10 @@ pub struct Config {
     pub users: users::Settings,
     /// Scripts and their limits.
     pub scripts: Scripts,
+    /// What is kept of what comes from outside, and how much.
+    pub journal: journal::Settings,
+    /// How sources are read.
+    pub sources: masterchief_bindings::Settings,
     /// How people and calls are treated.
     pub replies: Replies,
     /// What is logged.
@@ -110,6 +114,8 @@ impl Default for Config {
             data: PathBuf::from("data"),
             users: users::Settings::default(),
             scripts: Scripts::default(),
+            journal: journal::Settings::default(),
+            sources: masterchief_bindings::Settings::default(),
             replies: Replies::default(),
             log: Log::default(),
             source: Source::default(),
@@ -268,6 +274,9 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     }
     if let Some(fault) = config.log.level.as_deref().and_then(level_fault) {
         faults.push(ConfigFault::at(&tree.spot_of(&["log", "level"]), format!("log.level: {fault}")));
+    }
+    for (key, message) in config.journal.faults() {
+        faults.push(ConfigFault::at(&tree.spot_of(&["journal", key]), format!("journal.{key}: {message}")));
     }
     if config.replies.timeout.is_zero() {
         faults.push(ConfigFault::at(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use masterchief_contract::{
-    BindId, BindOptions, Cooldown, FlagScope, Handler, Kind, KindSpec, MaskFault, Matching, Missed,
+    BindId, BindOptions, Cooldown, DeliveryOptions, FlagScope, Handler, Kind, KindSpec, MaskFault, Matching, Missed,
 };
 
 use super::kinds::{Kinds, closest};
@@ -89,6 +89,8 @@ pub struct Bind {
     pub flags: FlagMask,
     /// The rest of what was said about it.
     pub options: BindOptions,
+    /// Where replies to events of no channel go.
+    pub to: Option<Arc<str>>,
     /// The grammar of its arguments.
     pub usage: Option<Usage>,
     /// What it calls.
@@ -131,7 +133,7 @@ impl NewBind {
             return Err(BindFault::NobodysFlags { text: flags.to_owned(), kind: spec.kind });
         }
         (spec.check)(mask).map_err(|fault| BindFault::Mask { text: mask.to_owned(), fault })?;
-        check_options(spec, &options)?;
+        check_options(spec, mask, &options)?;
         let usage = match &options.usage {
             None => None,
             Some(text) => Some(Usage::parse(text).map_err(|fault| BindFault::Usage { text: text.clone(), fault })?),
@@ -150,7 +152,7 @@ impl NewBind {
     }
 }
 
-fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault> {
+fn check_options(spec: &KindSpec, mask: &str, options: &BindOptions) -> Result<(), BindFault> {
     let fault = |name, message: &str| Err(BindFault::Option { name, message: message.to_owned() });
     let command = spec.matching == Matching::Word;
     if options.usage.is_some() && !command {
@@ -165,6 +167,9 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
     }
     if options.cooldown != Cooldown::default() && spec.flags == FlagScope::Nobody {
         return fault("cooldown", "nobody stands behind this kind of event");
+    }
+    if let Some(wants) = spec.wants {
+        wants(mask).map_err(|fault| BindFault::Mask { text: mask.to_owned(), fault })?;
     }
     let schedule = spec.matching == Matching::Named;
     if !schedule && options.tz.is_some() {
@@ -181,6 +186,22 @@ fn check_options(spec: &KindSpec, options: &BindOptions) -> Result<(), BindFault
     {
         return fault("tz", &format!("{tz:?} is not a zone; write an IANA name such as Europe/Lisbon"));
     }
+    if spec.matching != Matching::Journal && options.delivery != DeliveryOptions::default() {
+        let name = "max_attempts, backoff, conc, order, on_crash";
+        return fault(
+            name,
+            "only events that pass the journal (webhook, file, stream, log, metric, rest, database) are delivered",
+        );
+    }
+    if options.delivery.max_attempts == 0 || options.delivery.conc == 0 {
+        return fault("max_attempts, conc", "must be at least 1");
+    }
+    if options.to.is_some() && spec.flags != FlagScope::Nobody {
+        return fault("to", "somebody stands behind this kind of event, and replies go to them");
+    }
+    if options.to.as_deref().is_some_and(|to| to.trim().is_empty() || to.contains([' ', ','])) {
+        return fault("to", "name a channel or a nick, as in \"#ops\" or \"libera/#ops\"");
+    }
     if options.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return fault("timeout", "must be longer than nothing");
     }
@@ -193,6 +214,7 @@ impl Bind {
             id,
             mask: new.mask,
             flags: new.flags,
+            to: new.options.to.as_deref().map(Arc::from),
             options: new.options,
             usage: new.usage,
             handler: new.handler,

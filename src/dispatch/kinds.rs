@@ -17,6 +17,13 @@ impl Kinds {
         Kinds { by_name: rows.map(|spec| (spec.kind.name(), spec)).collect() }
     }
 
+    /// The same with more rows.
+    pub fn with(&self, more: &'static [KindSpec]) -> Kinds {
+        let mut by_name = self.by_name.clone();
+        by_name.extend(more.iter().map(|spec| (spec.kind.name(), spec)));
+        Kinds { by_name }
+    }
+
     /// The row of a kind.
     pub fn get(&self, name: &str) -> Option<&'static KindSpec> {
         self.by_name.get(name).copied()

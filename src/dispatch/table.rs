@@ -147,6 +147,11 @@ impl BindTable {
         self.inner.bound.subscribe()
     }
 
+    /// One of those binds, by its number.
+    pub fn named(&self, id: BindId) -> Option<Arc<Bind>> {
+        self.index().named.get(&id).cloned()
+    }
+
     /// A number that changes with the table.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
@@ -244,7 +249,7 @@ impl Rows {
                 Matching::Mask | Matching::ModeMask => {
                     index.masks.entry(bind.kind()).or_default().push(Arc::clone(bind));
                 }
-                Matching::Named => {
+                Matching::Named | Matching::Journal => {
                     index.named.insert(bind.id, Arc::clone(bind));
                 }
             }
@@ -253,7 +258,8 @@ impl Rows {
     }
 
     fn bound(&self) -> Vec<Bound> {
-        let named = self.newest_first().filter(|bind| bind.spec.matching == Matching::Named);
+        let named =
+            self.newest_first().filter(|bind| matches!(bind.spec.matching, Matching::Named | Matching::Journal));
         let bound = named.map(|bind| Bound {
             bind: bind.id,
             kind: bind.kind(),

@@ -17,6 +17,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody says a line in a channel and its first word is the mask",
         example: "!deploy",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Pubm,
@@ -29,6 +30,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody says anything in a channel",
         example: "#ops *outage*",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Msg,
@@ -41,6 +43,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "text"],
         about: "somebody says a line to the bot and its first word is the mask",
         example: "!status",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Msgm,
@@ -53,6 +56,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "text"],
         about: "somebody says anything to the bot",
         example: "*",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Notc,
@@ -65,6 +69,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "text", "dest"],
         about: "a notice comes to the bot or a channel",
         example: "*",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Ctcp,
@@ -77,6 +82,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "dest", "keyword", "text"],
         about: "a CTCP request comes; the mask meets its keyword (ACTION is `/me`)",
         example: "ACTION",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Ctcr,
@@ -89,6 +95,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "dest", "keyword", "text"],
         about: "a CTCP reply comes",
         example: "VERSION",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Join,
@@ -101,6 +108,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan"],
         about: "somebody joins a channel",
         example: "#ops *!*@*",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Part,
@@ -113,6 +121,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody leaves a channel",
         example: "#ops *!*@*",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Sign,
@@ -125,6 +134,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody quits, once for each channel shared with the bot",
         example: "* alice!*@*",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Kick,
@@ -137,6 +147,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "target", "text"],
         about: "somebody is kicked; the person and the flags are the kicker's",
         example: "#ops alice *",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Nick,
@@ -149,6 +160,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "newnick"],
         about: "somebody changes nick, once for each channel shared with the bot",
         example: "* *",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Mode,
@@ -161,6 +173,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "mode", "target"],
         about: "a single mode of a channel changes",
         example: "#ops +o",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Topc,
@@ -173,6 +186,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "a topic changes",
         example: "#ops *",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Rawt,
@@ -185,6 +199,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["from", "keyword", "text", "tags"],
         about: "any line of the server comes, before everything else; with message tags",
         example: "PRIVMSG",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Raw,
@@ -197,6 +212,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: &["from", "keyword", "text"],
         about: "any line of the server comes, by command or numeric",
         example: "4??",
+        wants: None,
     },
 ];
 

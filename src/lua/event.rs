@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use masterchief_contract::{Event, How, Value};
+use masterchief_contract::{Delivery, Event, How, Value};
 use mlua::{AnyUserData, IntoLua, Lua, LuaSerdeExt, LuaString, MetaMethod, Table, UserData, UserDataMethods};
 
 use super::api;
@@ -12,8 +12,33 @@ use super::value;
 const METHODS: &str = "masterchief.event";
 /// The fields that events of all kinds may have, besides the kind's own.
 const FIELDS: &[&str] = &[
-    "id", "kind", "network", "time", "text", "handle", "nick", "user", "host", "account", "bot", "own", "private",
-    "chan", "trace", "mask", "vouched", "args", "tags",
+    "id",
+    "kind",
+    "network",
+    "time",
+    "text",
+    "handle",
+    "nick",
+    "user",
+    "host",
+    "account",
+    "bot",
+    "own",
+    "private",
+    "chan",
+    "trace",
+    "mask",
+    "vouched",
+    "args",
+    "tags",
+    "body",
+    "json",
+    "lane",
+    "key",
+    "attempt",
+    "redelivered",
+    "replay",
+    "dry",
 ];
 
 /// An event in a script. Making one copies nothing: most handlers read two or three of its twenty fields.
@@ -103,6 +128,17 @@ fn field(lua: &Lua, event: &Event, name: &str) -> mlua::Result<mlua::Value> {
         "mask" => call.map(|call| Arc::clone(&call.mask)).as_deref().into_lua(lua),
         "vouched" => call.map(|call| call.who.vouched).into_lua(lua),
         "tags" => tags(lua, &event.tags)?.into_lua(lua),
+        "body" if actor.is_none() => lua.create_string(bytes(event))?.into_lua(lua),
+        "json" if actor.is_none() => match event.json() {
+            Some(value) => value::from_json(lua, &value),
+            None => Ok(mlua::Value::Nil),
+        },
+        "lane" => (!event.lane.is_empty()).then_some(&*event.lane).into_lua(lua),
+        "key" => event.key.as_deref().into_lua(lua),
+        "attempt" => delivery(event, |delivery| delivery.attempt).into_lua(lua),
+        "redelivered" => delivery(event, |delivery| delivery.redelivered).into_lua(lua),
+        "replay" => delivery(event, |delivery| delivery.replay).into_lua(lua),
+        "dry" => delivery(event, |delivery| delivery.dry).into_lua(lua),
         other => match event.field(other) {
             None => Ok(mlua::Value::Nil),
             Some(Value::String(text)) => text.as_str().into_lua(lua),
@@ -111,10 +147,20 @@ fn field(lua: &Lua, event: &Event, name: &str) -> mlua::Result<mlua::Value> {
     }
 }
 
+/// The bytes as they came.
+fn bytes(event: &Event) -> &[u8] {
+    if event.body.is_empty() { event.text.as_bytes() } else { &event.body }
+}
+
+/// Something of how it was delivered; nil for what did not pass the journal.
+fn delivery<T>(event: &Event, of: impl Fn(Delivery) -> T) -> Option<T> {
+    event.call()?.delivery.map(of)
+}
+
 /// All fields, for those who want to look through them or keep them.
 fn table(lua: &Lua, event: &Event) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    let own = event.fields.iter().map(|(name, _)| *name);
+    let own = event.own_fields().map(|(name, _)| *name);
     for name in FIELDS.iter().copied().chain(own) {
         table.raw_set(name, field(lua, event, name)?)?;
     }

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod conformance;
 mod fake;
+mod files;
 mod lab;
 mod limits;
 mod person;

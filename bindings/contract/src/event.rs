@@ -23,7 +23,7 @@ pub struct Event {
 /// What a source knows of an event.
 #[derive(Clone, Debug)]
 pub struct EventData {
-    /// Its number in this process.
+    /// Its number: in the journal for what passed it, else in this process.
     pub id: u64,
     /// The kinds whose binds are offered this event, in this order (`pubm` before `pub`).
     pub kinds: &'static [Kind],
@@ -42,10 +42,21 @@ pub struct EventData {
     /// IRCv3 message tags, unescaped; the last of a repeated key.
     pub tags: Vec<(String, String)>,
     /// The kind's own fields, by the names in its [`crate::KindSpec::fields`].
-    pub fields: Vec<(&'static str, Value)>,
+    pub fields: Fields,
+    /// Fields that many events of one source share, such as the path of a log.
+    pub shared: Option<Arc<Fields>>,
+    /// The bytes as they came, where there are any beyond `text`.
+    pub body: Vec<u8>,
+    /// Within a lane order is kept: a file, a partition, a route. Empty for what is dispatched at once.
+    pub lane: Arc<str>,
+    /// What the source knows it by; the same on every redelivery.
+    pub key: Option<Box<str>>,
     /// The one bind this event is for, where its source decides ([`crate::Matching::Named`]).
     pub bind: Option<BindId>,
 }
+
+/// The fields of a kind's own.
+pub type Fields = Vec<(&'static str, Value)>;
 
 /// Who did it, as the server tells now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,14 +116,36 @@ pub struct Call {
     pub trace: Arc<str>,
     /// Where the handler's actions go.
     pub outlet: Arc<dyn Outlet>,
+    /// Where replies go if the event has no channel and nobody stands behind it.
+    pub to: Option<Arc<str>>,
+    /// How it was delivered, for what passed the journal.
+    pub delivery: Option<Delivery>,
+}
+
+/// How an event from the journal was delivered to a handler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// Whether the process died during an earlier try: part of the work may be done.
+    pub redelivered: bool,
+    /// Whether somebody asked for this event again.
+    pub replay: bool,
+    /// Whether nothing may be done, only said what would be.
+    pub dry: bool,
 }
 
 impl EventData {
     /// An event of these kinds, now, with a new number and nothing else.
     pub fn new(kinds: &'static [Kind], at: DateTime<Utc>) -> EventData {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        EventData::numbered(kinds, NEXT.fetch_add(1, Ordering::Relaxed), at)
+    }
+
+    /// The same with a number that is known: the journal's.
+    pub fn numbered(kinds: &'static [Kind], id: u64, at: DateTime<Utc>) -> EventData {
         EventData {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             kinds,
             at,
             network: Arc::from(""),
@@ -121,14 +154,34 @@ impl EventData {
             chan: None,
             text: String::new(),
             tags: Vec::new(),
-            fields: Vec::new(),
+            fields: Fields::new(),
+            shared: None,
+            body: Vec::new(),
+            lane: Arc::from(""),
+            key: None,
             bind: None,
         }
     }
 
     /// A field of the kind's own.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        self.fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+        let shared = self.shared.iter().flat_map(|shared| shared.iter());
+        self.fields.iter().chain(shared).find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// A field as text; empty where absent or of another type.
+    pub fn field_str(&self, name: &str) -> &str {
+        self.field(name).and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// All fields of the kind's own.
+    pub fn own_fields(&self) -> impl Iterator<Item = &(&'static str, Value)> {
+        self.fields.iter().chain(self.shared.iter().flat_map(|shared| shared.iter()))
+    }
+
+    /// The body as JSON, where it is.
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(if self.body.is_empty() { self.text.as_bytes() } else { &self.body }).ok()
     }
 
     /// A message tag.
@@ -202,7 +255,21 @@ impl Event {
         if let Some(chan) = &self.data.chan {
             return Some(chan.to_string());
         }
-        self.data.actor.as_ref().map(|actor| actor.nick.clone()).filter(|nick| !nick.is_empty())
+        let actor = self.data.actor.as_ref().map(|actor| actor.nick.clone()).filter(|nick| !nick.is_empty());
+        actor.or_else(|| Some(split_place(self.call.as_ref()?.to.as_deref()?).1.to_owned()))
+    }
+
+    /// The network an answer belongs to; empty means the only one there is.
+    pub fn reply_network(&self) -> &str {
+        if self.data.chan.is_some() || self.data.actor.is_some() {
+            return &self.data.network;
+        }
+        self.call.as_ref().and_then(|call| call.to.as_deref()).map_or(&self.data.network, |to| split_place(to).0)
+    }
+
+    /// How it was delivered; the default for what did not pass the journal.
+    pub fn delivery(&self) -> Delivery {
+        self.call.as_ref().and_then(|call| call.delivery).unwrap_or_default()
     }
 
     /// Answers where it was said; in a channel with the person's nick in front.
@@ -239,9 +306,22 @@ impl Event {
 
     async fn tell(&self, text: String, how: How) -> Result<(), Refused> {
         let Some(target) = self.reply_target() else {
-            return Err(Refused::new("this event has neither a channel nor a person; name a target with bot.say"));
+            return Err(Refused::new(
+                "this event has neither a channel nor a person; name a target with bot.say, or with `to` where it is bound",
+            ));
         };
-        self.perform(Action::Say { network: self.network.to_string(), target, text, how, reply: true }).await
+        self.perform(Action::Say { network: self.reply_network().to_owned(), target, text, how, reply: true }).await
+    }
+}
+
+/// `libera/#ops` as network and target; a network that is not named is empty.
+pub fn split_place(place: &str) -> (&str, &str) {
+    match place.split_once('/') {
+        // A channel's name may hold a slash; a network's name comes before the channel's sign.
+        Some((network, target)) if !network.is_empty() && !network.starts_with(['#', '&', '+', '!']) => {
+            (network, target)
+        }
+        _ => ("", place),
     }
 }
 

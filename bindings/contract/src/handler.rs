@@ -1,6 +1,7 @@
 //! A handler takes an event and gives an outcome, or one of two sorts of failure.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use crate::Event;
 use crate::action::Future;
@@ -28,6 +29,19 @@ pub enum HandlerError {
     /// A fault for the operators; the person sees `error e-7F3K` and no more.
     #[error("{0}")]
     Internal(#[source] Box<dyn StdError + Send + Sync>),
+    /// An event from the journal is to be tried again after this time, or after the bind's back-off. For other events
+    /// as [`HandlerError::Internal`].
+    #[error("{reason}")]
+    Retry {
+        /// When, if not after the bind's back-off.
+        after: Option<Duration>,
+        /// Why.
+        reason: String,
+    },
+    /// An event from the journal can never be handled: it is a dead letter at once. For other events as
+    /// [`HandlerError::Internal`].
+    #[error("{0}")]
+    Dead(String),
 }
 
 impl HandlerError {

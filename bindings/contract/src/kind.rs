@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::EventData;
 
@@ -50,6 +51,21 @@ impl Kind {
     /// A schedule in five-field cron.
     pub const Cron: Kind = Kind("cron");
 
+    /// Somebody posts to the gateway.
+    pub const Webhook: Kind = Kind("webhook");
+    /// A file is created or changes.
+    pub const File: Kind = Kind("file");
+    /// A message of Kafka, RabbitMQ or Redis.
+    pub const Stream: Kind = Kind("stream");
+    /// A line of a log.
+    pub const Log: Kind = Kind("log");
+    /// A metric crosses a threshold.
+    pub const Metric: Kind = Kind("metric");
+    /// Something that is polled over HTTP changes.
+    pub const Rest: Kind = Kind("rest");
+    /// A query's rows change.
+    pub const Database: Kind = Kind("database");
+
     /// A kind of one's own. Lower case letters, at most 16.
     pub const fn new(name: &'static str) -> Kind {
         Kind(name)
@@ -84,6 +100,8 @@ pub enum Matching {
     ModeMask,
     /// The kind's source decides and names the bind in [`EventData::bind`].
     Named,
+    /// The event comes from the journal; [`KindSpec::wants`] says from which stream, and what of it.
+    Journal,
 }
 
 /// Whose flags a bind of this kind asks for.
@@ -120,6 +138,36 @@ pub struct MaskFault {
     pub message: String,
 }
 
+/// What a bind of an ingested kind wants, made from its mask.
+#[derive(Clone)]
+pub struct Wanted {
+    /// The stream that its source writes to the journal. Binds that can share a source want the same stream.
+    pub stream: Arc<str>,
+    /// What of that stream; everything where there is no filter.
+    pub filter: Option<Filter>,
+}
+
+/// Whether an event is wanted.
+pub type Filter = Arc<dyn Fn(&EventData) -> bool + Send + Sync>;
+
+impl Wanted {
+    /// Everything of a stream.
+    pub fn all(stream: impl Into<Arc<str>>) -> Wanted {
+        Wanted { stream: stream.into(), filter: None }
+    }
+
+    /// Whether this event of the stream is wanted.
+    pub fn meets(&self, event: &EventData) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter(event))
+    }
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.stream, if self.filter.is_some() { " (filtered)" } else { "" })
+    }
+}
+
 /// One row of a list of kinds.
 pub struct KindSpec {
     /// The name.
@@ -142,6 +190,16 @@ pub struct KindSpec {
     pub about: &'static str,
     /// What a mask looks like.
     pub example: &'static str,
+    /// Which stream of the journal a mask wants ([`Matching::Journal`] only).
+    pub wants: Option<fn(&str) -> Result<Wanted, MaskFault>>,
+}
+
+impl MaskFault {
+    /// A fault at a byte of the mask.
+    pub fn at(mask: &str, byte: usize, message: impl Into<String>) -> MaskFault {
+        let before = mask.get(..byte).unwrap_or(mask);
+        MaskFault { column: before.chars().count() + 1, message: message.into() }
+    }
 }
 
 impl fmt::Debug for KindSpec {

@@ -1,7 +1,8 @@
 //! What a kind, a source and a handler owe each other. The smallest crate of the house: it knows no one.
 //!
 //! A kind that lives outside this repository depends on this crate alone. It brings a [`KindSpec`] row, turns
-//! what happens into [`Event`]s, and hands them to an [`Inlet`]. A handler takes an [`Event`] and gives an
+//! what happens into events, and brings them as a [`Source`] to the journal or, where they are dispatched at once,
+//! hands them to an [`Inlet`]. A handler takes an [`Event`] and gives an
 //! [`Outcome`]; what it wants done meanwhile it asks of the event's [`Outlet`] as an [`Action`].
 
 mod action;
@@ -10,6 +11,7 @@ mod casemap;
 mod clock;
 mod event;
 mod handler;
+mod inlet;
 mod kind;
 mod options;
 mod secret;
@@ -21,13 +23,14 @@ pub use action::{Action, Future, How, Outlet, Refused};
 pub use backoff::Backoff;
 pub use casemap::CaseMap;
 pub use clock::Clock;
-pub use event::{Actor, Args, Call, Event, EventData, Who};
+pub use event::{Actor, Args, Call, Delivery, Event, EventData, Fields, Who, split_place};
 pub use handler::{Handler, HandlerError, HandlerResult, IntoOutcome, Outcome, user_error};
-pub use kind::{FlagScope, Kind, KindSpec, MaskFault, Matching, Returns};
-pub use options::{BindId, BindOptions, Cooldown, Missed};
+pub use inlet::{Bound, Closed, INLET_DEPTH, Inlet, Live, Outlets, Parcel, inlet};
+pub use kind::{Filter, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Wanted};
+pub use options::{BindId, BindOptions, Cooldown, DeliveryOptions, Missed, OnCrash, Order};
 pub use secret::Secret;
 pub use shutdown::{Shutdown, Stopper};
-pub use source::{Bound, Closed, INLET_DEPTH, Inlet, Outlets, Parcel, Source, inlet};
+pub use source::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Undecodable};
 pub use wild::wild_match;
 
 /// A value of an event's own fields: what JSON can say.

@@ -25,6 +25,57 @@ pub struct BindOptions {
     pub missed: Missed,
     /// Whether a scheduled run may start while the one before it still runs.
     pub overlap: bool,
+    /// Where replies to events of no channel go: `#ops`, `alice`, `libera/#ops`.
+    pub to: Option<String>,
+    /// How an event from the journal is delivered.
+    pub delivery: DeliveryOptions,
+}
+
+/// How events from the journal are delivered to a bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryOptions {
+    /// How often an event is tried before it is a dead letter. At least 1.
+    pub max_attempts: u32,
+    /// The ceiling of the first wait between two tries; it doubles to five minutes, with full jitter.
+    pub backoff: Duration,
+    /// How many calls may run at once. At least 1; within a lane one at a time where the order is kept.
+    pub conc: u32,
+    /// Whether the order within a lane (a file, a partition, a route) is kept.
+    pub order: Order,
+    /// What becomes of a call during which the process died.
+    pub on_crash: OnCrash,
+}
+
+impl Default for DeliveryOptions {
+    fn default() -> DeliveryOptions {
+        DeliveryOptions {
+            max_attempts: 5,
+            backoff: Duration::from_secs(1),
+            conc: 8,
+            order: Order::Lane,
+            on_crash: OnCrash::Retry,
+        }
+    }
+}
+
+/// Whether order is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Within a lane one event after the other; one that fails holds up those behind it until it is done or dead.
+    #[default]
+    Lane,
+    /// Whichever comes.
+    None,
+}
+
+/// What becomes of a call during which the process died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnCrash {
+    /// It is tried again.
+    #[default]
+    Retry,
+    /// It is held for an operator: right for what must not be done twice.
+    Hold,
 }
 
 /// The shortest time between two calls of a bind; `None` does not limit.

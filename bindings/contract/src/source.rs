@@ -1,91 +1,212 @@
-//! A source turns something outside into events and hands them to the street through an inlet.
+//! A source reads something outside and brings it, in order, to the journal. It is told once that is durable.
+//!
+//! The runner owns the loop, the back-off, the back-pressure and the shutdown; a source has no retry code of its own:
+//!
+//! ```text
+//! open(positions) -> { next() -> [journal commits] -> settle() }* -> close()
+//!                      ^ any error: back-off, then open() again
+//! ```
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use chrono::{DateTime, Utc};
 
-use crate::{BindId, BindOptions, Clock, Event, Future, Shutdown};
+use crate::event::Fields;
 
-/// How many parcels wait between the sources and the street before a source has to wait.
-pub const INLET_DEPTH: usize = 1024;
+/// A boxed future that borrows.
+pub type Borrowed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The events of one thing that happened, in order: a line is `rawt`, `raw` and what it means.
+/// What a source promises about what is outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// What was not settled is read again after a crash.
+    AtLeastOnce,
+    /// What is not in the journal when the process dies is gone; the words say why.
+    BestEffort(&'static str),
+}
+
+/// One thing read from outside.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// What the outside knows it by: the same on every redelivery. One that the journal has seen is not written again.
+    pub key: Option<Box<str>>,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// The words: a line, a summary.
+    pub text: String,
+    /// The kind's own fields; each name stands in its [`crate::KindSpec::fields`].
+    pub fields: Fields,
+    /// The bytes as they came, where there are any beyond `text`.
+    pub body: Vec<u8>,
+}
+
+/// Things of one lane, in order.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What order is kept in: a partition, a file, a route.
+    pub lane: Arc<str>,
+    /// Fields that all of them share.
+    pub shared: Option<Arc<Fields>>,
+    /// The things. May be empty, where only the position moves.
+    pub events: Vec<Inbound>,
+    /// Where to go on in this lane after them, written in the same transaction. `Some("")` forgets the lane.
+    pub position: Option<String>,
+}
+
+/// Bytes that cannot be understood. They are kept whole in the dead letters, so that reading can go on.
+#[derive(Clone, Debug)]
+pub struct Undecodable {
+    /// The lane they came in.
+    pub lane: Arc<str>,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What is wrong with them, with the place.
+    pub reason: String,
+}
+
+/// What one read gives. All of it is written in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Things to write.
+    pub parts: Vec<Part>,
+    /// Bytes for the dead letters.
+    pub undecodable: Vec<Undecodable>,
+    /// Given back with [`Source::settle`].
+    pub receipt: u64,
+}
+
+impl Batch {
+    /// One thing in a lane.
+    pub fn one(lane: Arc<str>, event: Inbound, receipt: u64) -> Batch {
+        let part = Part { lane, shared: None, events: vec![event], position: None };
+        Batch { parts: vec![part], undecodable: Vec::new(), receipt }
+    }
+
+    /// How many things are in it.
+    pub fn count(&self) -> usize {
+        self.parts.iter().map(|part| part.events.len()).sum()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.undecodable.is_empty()
+    }
+}
+
+/// What became of one thing: durable in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Written under this number.
+    Stored(u64),
+    /// Written before, under this number.
+    Duplicate(u64),
+}
+
+impl Fate {
+    /// Its number in the journal.
+    pub fn number(self) -> u64 {
+        match self {
+            Fate::Stored(number) | Fate::Duplicate(number) => number,
+        }
+    }
+}
+
+/// Where to go on, by lane: what [`Part::position`] said last.
+pub type Positions = BTreeMap<String, String>;
+
+/// Why a source cannot go on for now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The other side is away or the connection is lost. It is opened again after a back-off.
+    #[error("{0}")]
+    Lost(String),
+    /// It will not work until somebody changes something. It is opened again all the same, rarely.
+    #[error("{0}")]
+    Wrong(String),
+    /// There is nothing more to read.
+    #[error("it has ended")]
+    Ended,
+}
+
+/// How a source is doing, beyond what the runner counts.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Things lost before they reached the journal (best effort), or cut.
+    dropped: AtomicU64,
+    /// What waits outside: messages, bytes or seconds, as the source says in `unit`; -1 while unknown.
+    lag: AtomicI64,
+    unit: Mutex<&'static str>,
+    note: Mutex<String>,
+}
+
+impl Meter {
+    /// Something was lost.
+    pub fn drop_count(&self, count: u64) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How much waits outside, and in what unit.
+    pub fn lag(&self, lag: u64, unit: &'static str) {
+        self.lag.store(i64::try_from(lag).unwrap_or(i64::MAX), Ordering::Relaxed);
+        *self.unit.lock().unwrap_or_else(PoisonError::into_inner) = unit;
+    }
+
+    /// Something an operator should know, such as where it listens.
+    pub fn note(&self, text: impl Into<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    /// What was lost so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What waits outside, and in what unit; nothing while that is unknown.
+    pub fn lagging(&self) -> Option<(u64, &'static str)> {
+        let unit = *self.unit.lock().unwrap_or_else(PoisonError::into_inner);
+        (!unit.is_empty()).then(|| (self.lag.load(Ordering::Relaxed).max(0) as u64, unit))
+    }
+
+    /// What an operator should know.
+    pub fn noted(&self) -> String {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Something outside that is read into the journal.
 ///
-/// If a handler of an event in it stops processing ([`crate::Returns::Stop`]), the later ones are not offered.
-#[derive(Clone, Debug)]
-pub struct Parcel {
-    /// In order; never empty.
-    pub events: Vec<Event>,
-}
-
-impl From<Event> for Parcel {
-    fn from(event: Event) -> Parcel {
-        Parcel { events: vec![event] }
-    }
-}
-
-/// The sources' end of the street.
-#[derive(Clone, Debug)]
-pub struct Inlet {
-    to: mpsc::Sender<Parcel>,
-}
-
-/// The street's end: what [`inlet`] gives beside the [`Inlet`].
-pub type Outlets = mpsc::Receiver<Parcel>;
-
-/// A street's beginning, holding `depth` parcels.
-pub fn inlet(depth: usize) -> (Inlet, Outlets) {
-    let (to, from) = mpsc::channel(depth);
-    (Inlet { to }, from)
-}
-
-/// The street is closed: the bot is shutting down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the bot is shutting down")]
-pub struct Closed;
-
-impl Inlet {
-    /// Hands a parcel over, waiting for room.
-    pub async fn put(&self, parcel: impl Into<Parcel>) -> Result<(), Closed> {
-        self.to.send(parcel.into()).await.map_err(|_| Closed)
-    }
-
-    /// Whether the street has closed.
-    pub fn is_closed(&self) -> bool {
-        self.to.is_closed()
-    }
-
-    /// Hands a parcel over if there is room; gives it back if not, for the source to count.
-    pub fn try_put(&self, parcel: Parcel) -> Result<(), Parcel> {
-        self.to.try_send(parcel).map_err(|fault| match fault {
-            mpsc::error::TrySendError::Full(parcel) | mpsc::error::TrySendError::Closed(parcel) => parcel,
-        })
-    }
-}
-
-/// A bind as its source sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Bound {
-    /// Its number, to be named in [`crate::EventData::bind`].
-    pub bind: BindId,
-    /// Its kind; one source may serve several (`time` and `cron`).
-    pub kind: crate::Kind,
-    /// Its mask, already checked.
-    pub mask: Arc<str>,
-    /// Its options.
-    pub options: BindOptions,
-    /// A name that stays the same over reloads and restarts: kind, mask and owner.
-    pub key: Arc<str>,
-}
-
-/// Something that makes events because binds ask for them.
+/// The calls do not overlap, except that up to two batches may be unsettled while `next` is asked for another.
 pub trait Source: Send + 'static {
-    /// Runs until shutdown. `binds` is the set to serve and changes while it runs.
-    fn run(
-        self: Box<Self>,
-        binds: watch::Receiver<Arc<[Bound]>>,
-        inlet: Inlet,
-        clock: Clock,
-        shutdown: Shutdown,
-    ) -> Future<()>;
+    /// What it promises.
+    fn promise(&self) -> Promise {
+        Promise::AtLeastOnce
+    }
+
+    /// Whether reading blocks the thread (files). Such a source gets a thread of its own.
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    /// Connects, and goes on where `positions` say. Called again after every error.
+    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>>;
+
+    /// Reads what is there, waiting for it. Dropping the future must lose nothing.
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>>;
+
+    /// A batch is durable: acknowledge it outside. Batches are settled in the order in which they were read. `fates`
+    /// has one entry for each event of the batch, in order.
+    fn settle<'a>(&'a mut self, receipt: u64, fates: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>>;
+
+    /// The journal is full, and nothing will be asked for a while. Called every second until it is not.
+    fn idle(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Lets go. What was not settled stays outside.
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        Box::pin(async {})
+    }
 }

@@ -26,6 +26,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: FIELDS,
         about: "a moment comes: five-field cron, or Eggdrop's `MM HH DD mm YYYY` mask",
         example: "*/5 * * * *",
+        wants: None,
     },
     KindSpec {
         kind: Kind::Cron,
@@ -38,6 +39,7 @@ pub static KINDS: &[KindSpec] = &[
         fields: FIELDS,
         about: "a moment comes, in five-field cron",
         example: "0 9 * * mon-fri",
+        wants: None,
     },
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
-use masterchief_contract::{Bound, Clock, Event, EventData, Future, Inlet, Kind, Missed, Shutdown, Source, Value};
+use masterchief_contract::{Bound, Clock, Event, EventData, Future, Inlet, Kind, Live, Missed, Shutdown, Value};
 use tokio::sync::watch;
 
 use super::schedule::{Next, Schedule};
@@ -169,7 +169,7 @@ impl Entry {
     }
 }
 
-impl Source for TimeSource {
+impl Live for TimeSource {
     fn run(
         mut self: Box<Self>,
         mut binds: watch::Receiver<Arc<[Bound]>>,

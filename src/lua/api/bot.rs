@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use masterchief_contract::{Action, BindId, BindOptions, CaseMap, Cooldown, FlagScope, How, Missed};
+use masterchief_contract::{
+    Action, BindId, BindOptions, CaseMap, Cooldown, DeliveryOptions, FlagScope, How, Missed, OnCrash, Order,
+};
 use mlua::{Function, Lua, MultiValue, Table, UserData, UserDataMethods};
 
 use super::super::event;
@@ -190,9 +192,32 @@ fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
             Some(mlua::Value::Boolean(overlap)) => overlap,
             Some(_) => return Err(mlua::Error::runtime("overlap is true or false")),
         },
+        to: options.take("to")?,
+        delivery: delivery_options(&mut options)?,
     };
     options.done()?;
     Ok(bound)
+}
+
+/// How events from the journal are delivered.
+fn delivery_options(options: &mut Options) -> mlua::Result<DeliveryOptions> {
+    let usual = DeliveryOptions::default();
+    let wrong = |text: String| Err(mlua::Error::runtime(text));
+    Ok(DeliveryOptions {
+        max_attempts: options.take("max_attempts")?.unwrap_or(usual.max_attempts),
+        backoff: options.duration("backoff")?.unwrap_or(usual.backoff),
+        conc: options.take("conc")?.unwrap_or(usual.conc),
+        order: match options.take::<String>("order")?.as_deref() {
+            None | Some("lane") => Order::Lane,
+            Some("none") => Order::None,
+            Some(other) => return wrong(format!("order is \"lane\" or \"none\", not {other:?}")),
+        },
+        on_crash: match options.take::<String>("on_crash")?.as_deref() {
+            None | Some("retry") => OnCrash::Retry,
+            Some("hold") => OnCrash::Hold,
+            Some(other) => return wrong(format!("on_crash is \"retry\" or \"hold\", not {other:?}")),
+        },
+    })
 }
 
 fn declare(lua: &Lua, what: &str, add: impl FnOnce(&mut Declared)) -> mlua::Result<()> {

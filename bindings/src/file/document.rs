@@ -1,0 +1,33 @@
+//! A file read as a whole.
+
+use masterchief_contract::Value;
+
+use super::mask::{FileMask, Format};
+use super::xml;
+
+/// What a whole file says. A fault says where it is.
+pub(super) fn parse(format: Format, text: &str, mask: &FileMask) -> Result<Value, String> {
+    match format {
+        Format::Text => Ok(Value::Null),
+        Format::Json => serde_json::from_str(text).map_err(|fault| fault.to_string()),
+        Format::Yaml => serde_saphyr::from_str(text).map_err(|fault| fault.to_string()),
+        Format::Ndjson => {
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            let values = lines.map(|(at, line)| {
+                serde_json::from_str(line)
+                    .map_err(|fault| format!("line {}, column {}: {fault}", at + 1, fault.column()))
+            });
+            values.collect::<Result<Vec<Value>, String>>().map(Value::Array)
+        }
+        Format::Csv => {
+            let mut reader = super::rows::csv_reader(text.as_bytes(), mask);
+            let headers = super::rows::csv_headers(&mut reader, mask)?;
+            let mut rows = Vec::new();
+            for record in reader.records() {
+                rows.push(super::rows::csv_row(&record.map_err(|fault| fault.to_string())?, headers.as_ref()));
+            }
+            Ok(Value::Array(rows))
+        }
+        Format::Xml => xml::document(text),
+    }
+}

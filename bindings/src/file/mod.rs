@@ -1,0 +1,40 @@
+//! `file`: files that are created or change, as a whole or row by row.
+
+mod document;
+mod mask;
+mod rows;
+mod source;
+mod xml;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Meter, Returns, Source, Wanted};
+
+use crate::Settings;
+use mask::FileMask;
+
+/// The row.
+pub static KINDS: &[KindSpec] = &[KindSpec {
+    kind: Kind::File,
+    matching: Matching::Journal,
+    flags: FlagScope::Nobody,
+    stackable: true,
+    returns: Returns::Ignored,
+    subject: path,
+    check: |mask| FileMask::parse(mask).map(drop),
+    fields: &["path", "name", "event", "size", "sha256", "format", "data", "row", "last"],
+    about: "a file is created or changes; `data` is what it holds, or with `rows` one row of it",
+    example: "/data/*.json",
+    wants: Some(|mask| FileMask::parse(mask).map(|mask| Wanted::all(mask.stream()))),
+}];
+
+fn path(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(event.field_str("path"))
+}
+
+/// The source of a stream, or why there is none.
+pub(crate) fn source(_: &Settings, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
+    let mask = FileMask::parse(stream.strip_prefix("file:").unwrap_or(stream)).map_err(|fault| fault.to_string())?;
+    Ok(Box::new(source::Files::new(mask, Arc::clone(meter))))
+}

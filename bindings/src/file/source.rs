@@ -1,0 +1,483 @@
+//! The source of `file`: what is there is compared with what was read before; what settled is read.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use masterchief_contract::{
+    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Undecodable, Value,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::document;
+use super::mask::{FileMask, Format, On, Then};
+use super::rows::{Next, Rows};
+use crate::paths::Wake;
+
+/// How often the folders are looked at when no wake-up comes.
+const LOOK: Duration = Duration::from_secs(5);
+/// The biggest file that is one event, in bytes; a bigger one is read with `rows`.
+const WHOLE_MAX: u64 = 16 << 20;
+/// Bytes of a file that cannot be understood that are kept.
+const KEEP_BAD: usize = 256 << 10;
+/// Rows and bytes of one batch.
+const ROWS: usize = 2000;
+const BYTES: usize = 2 << 20;
+
+/// What is remembered of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: i128,
+    sha256: String,
+    /// Rows that are in the journal, while the file is not done.
+    rows: Option<u64>,
+    /// Whether it was there before this.
+    known: bool,
+}
+
+/// What a file looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    modified: i128,
+}
+
+impl Look {
+    fn at(path: &Path) -> io::Result<Look> {
+        let meta = path.metadata()?;
+        let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Ok(Look { dev: meta.dev(), ino: meta.ino(), size: meta.len(), modified })
+    }
+
+    fn is(&self, seen: &Seen) -> bool {
+        (self.dev, self.ino, self.size, self.modified) == (seen.dev, seen.ino, seen.size, seen.modified)
+    }
+}
+
+pub(super) struct Files {
+    mask: FileMask,
+    meter: Arc<Meter>,
+    wake: Option<Wake>,
+    seen: BTreeMap<PathBuf, Seen>,
+    /// Files that changed, as they looked, since when they look so.
+    settling: BTreeMap<PathBuf, (Look, Instant)>,
+    ready: VecDeque<PathBuf>,
+    reading: Option<Reading>,
+    /// Files that are read and are to be moved or deleted once that is durable.
+    finished: Vec<PathBuf>,
+    looked: Option<Instant>,
+    fresh: bool,
+}
+
+/// A file that is read row by row.
+struct Reading {
+    path: PathBuf,
+    lane: Arc<str>,
+    shared: Arc<Fields>,
+    rows: Rows,
+    row: u64,
+    seen: Seen,
+}
+
+impl Files {
+    pub(super) fn new(mask: FileMask, meter: Arc<Meter>) -> Files {
+        Files {
+            mask,
+            meter,
+            wake: None,
+            seen: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            ready: VecDeque::new(),
+            reading: None,
+            finished: Vec::new(),
+            looked: None,
+            fresh: true,
+        }
+    }
+
+    /// Compares what is there with what is known; gives parts for what needs no reading.
+    fn look(&mut self, batch: &mut Batch) {
+        self.looked = Some(Instant::now());
+        let paths: BTreeSet<PathBuf> = self.mask.pattern.files().into_iter().collect();
+        let gone: Vec<PathBuf> = self.seen.keys().filter(|path| !paths.contains(*path)).cloned().collect();
+        for path in gone {
+            self.seen.remove(&path);
+            let events = match self.mask.on {
+                On::Delete => vec![bare(path.display().to_string())],
+                _ => Vec::new(),
+            };
+            batch.parts.push(Part {
+                lane: lane(&path),
+                shared: Some(Arc::new(fields(&path, "deleted", 0, "", Format::of(&path)))),
+                events,
+                position: Some(String::new()),
+            });
+        }
+        self.settling.retain(|path, _| paths.contains(path));
+        for path in paths {
+            let Ok(look) = Look::at(&path) else { continue };
+            let known = self.seen.get(&path);
+            if known.is_some_and(|seen| look.is(seen) && seen.rows.is_none()) {
+                continue;
+            }
+            if self.fresh && !self.mask.existing || self.mask.on == On::Delete {
+                let seen = Seen { rows: None, ..seen_of(look, String::new(), false) };
+                batch.parts.push(position_only(&path, &seen));
+                self.seen.insert(path, seen);
+                continue;
+            }
+            let waiting =
+                self.ready.contains(&path) || self.reading.as_ref().is_some_and(|reading| reading.path == path);
+            if waiting {
+                continue;
+            }
+            match self.settling.get(&path) {
+                Some((before, since)) if *before == look => {
+                    if since.elapsed() >= self.mask.settle {
+                        self.settling.remove(&path);
+                        self.ready.push_back(path);
+                    }
+                }
+                _ => {
+                    self.settling.insert(path, (look, Instant::now()));
+                }
+            }
+        }
+        self.fresh = false;
+    }
+
+    /// Reads a file that has settled.
+    fn begin(&mut self, path: PathBuf, batch: &mut Batch) -> io::Result<()> {
+        let look = match Look::at(&path) {
+            Ok(look) => look,
+            // Gone before it was read: the next look sees that.
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
+        let before = self.seen.get(&path).cloned();
+        let sha256 = hash(&path)?;
+        let known = before.is_some();
+        let same = before.as_ref().is_some_and(|before| before.sha256 == sha256);
+        let mut seen = seen_of(look, sha256, known);
+        let unfinished = before.as_ref().and_then(|before| before.rows).filter(|_| same);
+        let wanted = match self.mask.on {
+            On::Create => !known || unfinished.is_some(),
+            On::Change => known,
+            _ => true,
+        };
+        if !wanted || (same && unfinished.is_none()) {
+            batch.parts.push(position_only(&path, &seen));
+            self.seen.insert(path, seen);
+            return Ok(());
+        }
+        let event = if before.as_ref().is_some_and(|before| before.rows.is_none() || before.known) {
+            "modified"
+        } else {
+            "created"
+        };
+        let format = self.mask.format_of(&path);
+        let shared = Arc::new(fields(&path, event, seen.size, &seen.sha256, format));
+        if !self.mask.rows {
+            self.whole(path, format, shared, seen, batch)?;
+            return Ok(());
+        }
+        match Rows::open(File::open(&path)?, format, &self.mask)? {
+            Err(fault) => self.bad(path, seen, &fault, batch),
+            Ok(rows) => {
+                seen.known = event == "modified";
+                let mut reading = Reading { lane: lane(&path), path, shared, rows, row: 0, seen };
+                // What was written before the process died is not written again.
+                while reading.row < unfinished.unwrap_or(0) {
+                    match reading.rows.next()? {
+                        Next::Row(..) | Next::Bad(..) => reading.row += 1,
+                        Next::Broken(_) | Next::End => break,
+                    }
+                }
+                self.reading = Some(reading);
+                Ok(())
+            }
+        }
+    }
+
+    /// A file as one event.
+    fn whole(
+        &mut self,
+        path: PathBuf,
+        format: Format,
+        shared: Arc<Fields>,
+        seen: Seen,
+        batch: &mut Batch,
+    ) -> io::Result<()> {
+        if seen.size > WHOLE_MAX {
+            let fault = format!("it has {} bytes, and {WHOLE_MAX} are one event at most; bind it with rows", seen.size);
+            return self.bad(path, seen, &fault, batch);
+        }
+        let mut bytes = Vec::new();
+        File::open(&path)?.take(WHOLE_MAX).read_to_end(&mut bytes)?;
+        let without_mark = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+        let (text, data) = match std::str::from_utf8(without_mark) {
+            Ok(text) => match document::parse(format, text, &self.mask) {
+                Ok(data) => (text.to_owned(), data),
+                Err(fault) => return self.bad(path, seen, &fault, batch),
+            },
+            Err(_) if format == Format::Text => (String::new(), Value::Null),
+            Err(fault) => return self.bad(path, seen, &fault.to_string(), batch),
+        };
+        let body = if text.is_empty() { bytes } else { Vec::new() };
+        let mut own = Fields::new();
+        if !data.is_null() {
+            own.push(("data", data));
+        }
+        let inbound = Inbound { key: None, at: Utc::now(), text, fields: own, body };
+        let position = position(&seen);
+        batch.parts.push(Part {
+            lane: lane(&path),
+            shared: Some(shared),
+            events: vec![inbound],
+            position: Some(position),
+        });
+        self.finished.push(path.clone());
+        self.seen.insert(path, seen);
+        Ok(())
+    }
+
+    /// A file that cannot be understood: its beginning goes to the dead letters, and it is not read again until it changes.
+    fn bad(&mut self, path: PathBuf, seen: Seen, fault: &str, batch: &mut Batch) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        File::open(&path)?.take(KEEP_BAD as u64).read_to_end(&mut bytes)?;
+        let reason = format!("{}: {fault}", path.display());
+        batch.undecodable.push(Undecodable { lane: lane(&path), bytes, reason });
+        batch.parts.push(position_only(&path, &seen));
+        self.seen.insert(path, seen);
+        Ok(())
+    }
+
+    /// More rows of the file that is being read.
+    fn more(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        let mut done = false;
+        while events.len() < ROWS && bytes < BYTES {
+            let lane = Arc::clone(&reading.lane);
+            let place = |fault: &str| format!("{}: {fault}", reading.path.display());
+            match reading.rows.next()? {
+                Next::Row(text, data) => {
+                    reading.row += 1;
+                    bytes += text.len();
+                    let mut own: Fields = vec![("row", Value::from(reading.row))];
+                    if !data.is_null() {
+                        own.push(("data", data));
+                    }
+                    events.push(Inbound { key: None, at: Utc::now(), text, fields: own, body: Vec::new() });
+                }
+                Next::Bad(row, fault) => {
+                    reading.row += 1;
+                    bytes += row.len();
+                    batch.undecodable.push(Undecodable { lane, bytes: row, reason: place(&fault) });
+                }
+                Next::Broken(fault) => {
+                    batch.undecodable.push(Undecodable { lane, bytes: Vec::new(), reason: place(&fault) });
+                    done = true;
+                    break;
+                }
+                Next::End => {
+                    done = true;
+                    break;
+                }
+            }
+        }
+        if done && let Some(last) = events.last_mut() {
+            last.fields.push(("last", Value::Bool(true)));
+        }
+        reading.seen.rows = (!done).then_some(reading.row);
+        let (lane, shared) = (Arc::clone(&reading.lane), Some(Arc::clone(&reading.shared)));
+        batch.parts.push(Part { lane, shared, events, position: Some(position(&reading.seen)) });
+        self.seen.insert(reading.path.clone(), reading.seen.clone());
+        if done {
+            self.finished.push(reading.path.clone());
+            self.reading = None;
+        }
+        Ok(())
+    }
+
+    /// What there is now; empty if nothing has settled.
+    fn collect(&mut self) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        if self.reading.is_some() {
+            self.more(&mut batch)?;
+            return Ok(batch);
+        }
+        let woken = self.wake.as_ref().is_some_and(Wake::take);
+        let due = !self.settling.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if woken || due {
+            self.look(&mut batch);
+            if let Some(wake) = &mut self.wake {
+                wake.watch(&self.mask.pattern.folders());
+            }
+        }
+        self.meter.lag(self.ready.len() as u64, "files");
+        let mut bytes = 0;
+        while bytes < BYTES && self.reading.is_none() {
+            let Some(path) = self.ready.pop_front() else { break };
+            bytes += usize::try_from(path.metadata().map_or(0, |meta| meta.len())).unwrap_or(BYTES);
+            self.begin(path, &mut batch)?;
+            self.more(&mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    /// Moves or deletes what is read and durable.
+    fn put_away(&mut self) {
+        for path in std::mem::take(&mut self.finished) {
+            let done = match &self.mask.then {
+                Then::Keep => continue,
+                Then::Delete => std::fs::remove_file(&path),
+                Then::Move(folder) => move_into(&path, folder),
+            };
+            if let Err(fault) = done
+                && fault.kind() != io::ErrorKind::NotFound
+            {
+                tracing::error!(path = %path.display(), %fault, "A file that is read cannot be put away; it stays, and is not read again");
+                self.meter.note(format!("{}: {fault}", path.display()));
+            }
+        }
+    }
+}
+
+fn lane(path: &Path) -> Arc<str> {
+    Arc::from(path.display().to_string())
+}
+
+fn bare(text: String) -> Inbound {
+    Inbound { key: None, at: Utc::now(), text, fields: Fields::new(), body: Vec::new() }
+}
+
+fn seen_of(look: Look, sha256: String, known: bool) -> Seen {
+    Seen { dev: look.dev, ino: look.ino, size: look.size, modified: look.modified, sha256, rows: None, known }
+}
+
+fn position(seen: &Seen) -> String {
+    serde_json::to_string(seen).unwrap_or_default()
+}
+
+fn position_only(path: &Path, seen: &Seen) -> Part {
+    Part { lane: lane(path), shared: None, events: Vec::new(), position: Some(position(seen)) }
+}
+
+fn fields(path: &Path, event: &str, size: u64, sha256: &str, format: Format) -> Fields {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    vec![
+        ("path", Value::from(path.display().to_string())),
+        ("name", Value::from(name)),
+        ("event", Value::from(event)),
+        ("size", Value::from(size)),
+        ("sha256", Value::from(sha256)),
+        ("format", Value::from(format.name())),
+    ]
+}
+
+fn hash(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        digest.update(&buffer[..count]);
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Into a folder, under a name that is free there.
+fn move_into(path: &Path, folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut to = folder.join(&name);
+    let mut number = 1;
+    while to.exists() {
+        to = folder.join(format!("{name}.{number}"));
+        number += 1;
+    }
+    match std::fs::rename(path, &to) {
+        Err(fault) if fault.kind() == io::ErrorKind::CrossesDevices => {
+            std::fs::copy(path, &to)?;
+            std::fs::remove_file(path)
+        }
+        done => done,
+    }
+}
+
+impl Source for Files {
+    fn blocking(&self) -> bool {
+        true
+    }
+
+    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            self.fresh = positions.is_empty();
+            (self.reading, self.looked) = (None, None);
+            self.ready.clear();
+            self.settling.clear();
+            self.finished.clear();
+            self.seen = positions
+                .iter()
+                .filter_map(|(path, text)| Some((PathBuf::from(path), serde_json::from_str(text).ok()?)))
+                .collect();
+            if self.mask.then != Then::Keep {
+                // Read and durable, but not put away when the process died.
+                let unchanged = |(path, seen): &(&PathBuf, &Seen)| {
+                    seen.rows.is_none() && !seen.sha256.is_empty() && Look::at(path).is_ok_and(|look| look.is(seen))
+                };
+                self.finished = self.seen.iter().filter(unchanged).map(|(path, _)| path.clone()).collect();
+                self.put_away();
+            }
+            self.wake = Some(Wake::new(&self.mask.pattern.folders()));
+            Ok(())
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(async move {
+            loop {
+                let batch = self.collect().map_err(|fault| SourceError::Lost(fault.to_string()))?;
+                if !batch.is_empty() {
+                    return Ok(batch);
+                }
+                let wait =
+                    if self.settling.is_empty() { LOOK } else { self.mask.settle.max(Duration::from_millis(10)) / 2 };
+                match &mut self.wake {
+                    Some(wake) => wake.wait(wait).await,
+                    None => tokio::time::sleep(wait).await,
+                }
+            }
+        })
+    }
+
+    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            self.put_away();
+            Ok(())
+        })
+    }
+
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        Box::pin(async {
+            (self.wake, self.reading) = (None, None);
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! One file as it was at one time: what it is known by, and how far it is read.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Bytes at the head that a file is known by, as far as it has them.
+const HEAD: u64 = 1024;
+/// Bytes before the offset that a file is known by.
+const TAIL: u64 = 64;
+
+/// What is remembered of a file over restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    /// Where it was last seen.
+    pub(super) path: PathBuf,
+    pub(super) dev: u64,
+    pub(super) ino: u64,
+    /// How many bytes of the head are known, and their hash.
+    head_len: u64,
+    head: String,
+    /// Everything below is in the journal.
+    pub(super) offset: u64,
+    /// The hash of up to 64 bytes before the offset.
+    tail: String,
+    /// Unix seconds.
+    pub(super) seen: u64,
+}
+
+impl Mark {
+    /// Whether this file is the one that is remembered, and nothing below the offset has changed.
+    pub(super) fn is(&self, file: &File, size: u64) -> bool {
+        size >= self.offset
+            && size >= self.head_len
+            && hash(file, 0, self.head_len).is_ok_and(|head| head == self.head)
+            && tail_hash(file, self.offset).is_ok_and(|tail| tail == self.tail)
+    }
+
+    /// Whether there is enough to know a file by that has moved to another place on disk.
+    pub(super) fn is_telling(&self) -> bool {
+        self.head_len >= TAIL
+    }
+}
+
+fn hash(file: &File, from: u64, len: u64) -> io::Result<String> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, from)?;
+    let digest = Sha256::digest(&bytes);
+    Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn tail_hash(file: &File, offset: u64) -> io::Result<String> {
+    let from = offset.saturating_sub(TAIL);
+    hash(file, from, offset - from)
+}
+
+/// What a look at a file finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing more than was read.
+    Nothing,
+    /// This many new bytes.
+    More(u64),
+    /// It was cut, or written anew.
+    Cut,
+}
+
+/// An open file.
+pub(super) struct Generation {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) dev: u64,
+    pub(super) ino: u64,
+    /// Everything below was read.
+    pub(super) read: u64,
+    /// The last bytes that were read, to notice when the file is written anew.
+    last: Vec<u8>,
+    modified: Option<SystemTime>,
+    /// When something was read last, or the path was seen to name it.
+    pub(super) quiet_since: Instant,
+    /// Whether no path that is wanted names it any more.
+    pub(super) rotated: bool,
+}
+
+impl Generation {
+    /// An open file that is read from an offset on.
+    pub(super) fn new(file: File, path: &Path, meta: &Metadata, offset: u64) -> io::Result<Generation> {
+        let mut generation = Generation {
+            file,
+            path: path.to_owned(),
+            dev: meta.dev(),
+            ino: meta.ino(),
+            read: offset,
+            last: Vec::new(),
+            modified: None,
+            quiet_since: Instant::now(),
+            rotated: false,
+        };
+        generation.last = generation.before(offset)?;
+        Ok(generation)
+    }
+
+    /// What is on disk before an offset.
+    fn before(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let from = offset.saturating_sub(TAIL);
+        let mut bytes = vec![0; usize::try_from(offset - from).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, from)?;
+        Ok(bytes)
+    }
+
+    /// Whether what was read last still stands where it stood.
+    fn is_whole(&self) -> bool {
+        self.before(self.read).is_ok_and(|bytes| bytes == self.last)
+    }
+
+    /// Looks whether there is more.
+    pub(super) fn look(&mut self) -> io::Result<Look> {
+        let meta = self.file.metadata()?;
+        if meta.len() < self.read {
+            return Ok(Look::Cut);
+        }
+        let modified = meta.modified().ok();
+        let touched = modified != self.modified || modified.is_none();
+        if meta.len() == self.read {
+            if touched {
+                self.modified = modified;
+                if !self.is_whole() {
+                    return Ok(Look::Cut);
+                }
+            }
+            return Ok(Look::Nothing);
+        }
+        Ok(Look::More(meta.len() - self.read))
+    }
+
+    /// Reads at most `most` bytes after what was read; nothing if the file was written anew meanwhile.
+    pub(super) fn take(&mut self, most: usize, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        let start = into.len();
+        into.resize(start + most, 0);
+        let count = match self.file.read_at(&mut into[start..], self.read) {
+            Ok(count) => count,
+            Err(fault) => {
+                into.truncate(start);
+                return Err(fault);
+            }
+        };
+        into.truncate(start + count);
+        // Looked at after reading: what was read before the file was cut belongs to it.
+        if !self.is_whole() {
+            into.truncate(start);
+            return Ok(None);
+        }
+        self.read += count as u64;
+        if count > 0 {
+            self.quiet_since = Instant::now();
+            let new = &into[start..];
+            let keep = usize::try_from(TAIL).unwrap_or(64);
+            if new.len() >= keep {
+                self.last = new[new.len() - keep..].to_vec();
+            } else {
+                self.last.extend_from_slice(new);
+                let over = self.last.len().saturating_sub(keep);
+                self.last.drain(..over);
+            }
+        }
+        Ok(Some(count))
+    }
+
+    /// What is to be remembered when everything below `offset` is in the journal.
+    pub(super) fn mark(&self, offset: u64, now: u64) -> io::Result<Mark> {
+        let size = self.file.metadata()?.len();
+        let head_len = size.min(HEAD).min(offset);
+        Ok(Mark {
+            path: self.path.clone(),
+            dev: self.dev,
+            ino: self.ino,
+            head_len,
+            head: hash(&self.file, 0, head_len)?,
+            offset,
+            tail: tail_hash(&self.file, offset)?,
+            seen: now,
+        })
+    }
+
+    /// How many names the file still has.
+    pub(super) fn names(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.nlink())
+    }
+}

@@ -1,0 +1,202 @@
+//! Paths with patterns, and wake-ups when something in their folders changes.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobMatcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// Folders that are walked for one pattern at most.
+const FOLDERS_MAX: usize = 10_000;
+
+/// A path that may hold `*`, `?`, `[a-z]`, `{a,b}` and `**`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    text: String,
+    matcher: GlobMatcher,
+    /// The folder before the first wildcard.
+    root: PathBuf,
+    plain: bool,
+    recursive: bool,
+}
+
+impl Pattern {
+    /// Reads a pattern; a fault is one sentence.
+    pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
+        if !text.starts_with('/') {
+            return Err("a path begins with /".to_owned());
+        }
+        let glob = GlobBuilder::new(text).literal_separator(true).build().map_err(|fault| fault.kind().to_string())?;
+        let wild = |part: &str| part.contains(['*', '?', '[', '{']);
+        let plain = !wild(text);
+        let parts = Path::new(text).components();
+        let fixed: PathBuf = parts
+            .take_while(|part| !matches!(part, Component::Normal(name) if wild(&name.to_string_lossy())))
+            .collect();
+        let root = if plain { fixed.parent().map(Path::to_owned).unwrap_or(fixed) } else { fixed };
+        Ok(Pattern {
+            text: text.to_owned(),
+            matcher: glob.compile_matcher(),
+            root,
+            plain,
+            recursive: text.contains("**"),
+        })
+    }
+
+    /// The files it names now.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        if self.plain {
+            let path = PathBuf::from(&self.text);
+            return if path.exists() { vec![path] } else { Vec::new() };
+        }
+        let mut out = Vec::new();
+        for folder in self.folders() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if self.matcher.is_match(&path) && path.is_file() {
+                    out.push(path);
+                }
+            }
+        }
+        out.sort();
+        out
+    }
+
+    /// Whether it names this path.
+    pub(crate) fn is_match(&self, path: &Path) -> bool {
+        if self.plain { Path::new(&self.text) == path } else { self.matcher.is_match(path) }
+    }
+
+    /// The folders its files may be in, as far as they exist.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let deep = if self.plain { 0 } else { self.depth() };
+        let mut out = vec![self.root.clone()];
+        let mut level = vec![self.root.clone()];
+        for _ in 0..deep {
+            let mut next = Vec::new();
+            for folder in level {
+                for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                    // Links to folders are not followed: they may go round in circles.
+                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) && out.len() < FOLDERS_MAX {
+                        out.push(entry.path());
+                        next.push(entry.path());
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            level = next;
+        }
+        out
+    }
+
+    /// How many folders below the root its files may be.
+    fn depth(&self) -> usize {
+        if self.recursive {
+            return 64;
+        }
+        let all = Path::new(&self.text).components().count();
+        (all - self.root.components().count()).saturating_sub(1)
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Tells that something changed. It may be wrong in both directions: whoever uses it also looks without it.
+pub(crate) struct Wake {
+    state: Arc<(AtomicBool, Notify)>,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Wake {
+    /// Watches these folders.
+    pub(crate) fn new(folders: &[PathBuf]) -> Wake {
+        let state = Arc::<(AtomicBool, Notify)>::default();
+        let told = Arc::clone(&state);
+        let woken = move |event: notify::Result<notify::Event>| {
+            // Our own reading is an event too; it must not wake us again.
+            if event.is_ok_and(|event| event.kind.is_access() && !closed_after_writing(&event)) {
+                return;
+            }
+            told.0.store(true, Ordering::Release);
+            told.1.notify_one();
+        };
+        let watcher = notify::recommended_watcher(woken)
+            .inspect_err(
+                |fault| tracing::warn!(%fault, "No wake-ups for changed files; they are looked at regularly instead"),
+            )
+            .ok();
+        let mut wake = Wake { state, watcher, watched: BTreeSet::new() };
+        wake.watch(folders);
+        wake
+    }
+
+    /// Watches these folders, and no others.
+    pub(crate) fn watch(&mut self, folders: &[PathBuf]) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted: BTreeSet<PathBuf> = folders.iter().cloned().collect();
+        for gone in self.watched.difference(&wanted) {
+            // A folder that is gone is not watched any more in any case.
+            let _ = watcher.unwatch(gone);
+        }
+        for new in wanted.difference(&self.watched) {
+            if let Err(fault) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::debug!(%fault, folder = %new.display(), "No wake-ups for this folder");
+            }
+        }
+        self.watched = wanted.into_iter().filter(|folder| folder.exists()).collect();
+    }
+
+    /// Whether something happened since the last time this was asked.
+    pub(crate) fn take(&self) -> bool {
+        self.state.0.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits for something to happen, at most this long.
+    pub(crate) async fn wait(&self, most: Duration) {
+        // Whether it happened or not: the caller looks.
+        let _ = tokio::time::timeout(most, self.state.1.notified()).await;
+    }
+}
+
+fn closed_after_writing(event: &notify::Event) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    matches!(event.kind, notify::EventKind::Access(AccessKind::Close(AccessMode::Write)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_finds_its_files_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for name in ["a.json", "b.csv", "deep/c.json", "deep/er/d.json", "deep/er/e.txt"] {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.join(name), "").unwrap();
+        }
+        let found = |pattern: &str| {
+            let pattern = Pattern::parse(&format!("{}/{pattern}", root.display())).unwrap();
+            let names = pattern.files().into_iter().map(|path| path.strip_prefix(root).unwrap().display().to_string());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(found("*.json"), "a.json");
+        assert_eq!(found("a.json"), "a.json");
+        assert_eq!(found("**/*.json"), "a.json deep/c.json deep/er/d.json");
+        assert_eq!(found("*/*.{json,txt}"), "deep/c.json");
+        assert_eq!(found("deep/**/*.txt"), "deep/er/e.txt");
+        assert!(Pattern::parse("data/*.json").is_err());
+        assert!(Pattern::parse("/data/[").is_err());
+    }
+}

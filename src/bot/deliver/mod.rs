@@ -1,0 +1,129 @@
+//! From the journal to the handlers: each bind of an ingested kind is a consumer with a cursor of its own.
+
+mod consumer;
+mod parked;
+mod round;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use masterchief_contract::{BindId, Bound, Clock, Matching, Shutdown, Stopper, Wanted};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::calls::Calls;
+use crate::dispatch::{Bind, BindTable};
+use crate::journal::Journal;
+
+use consumer::Consumer;
+
+/// The consumers that run.
+pub(crate) struct Deliveries {
+    table: BindTable,
+    journal: Journal,
+    calls: Arc<Calls>,
+    clock: Clock,
+    running: BTreeMap<Arc<str>, Running>,
+    /// Those that are gone but still finish what they began.
+    ending: Vec<JoinHandle<()>>,
+}
+
+struct Running {
+    id: BindId,
+    bind: watch::Sender<Arc<Bind>>,
+    stop: Stopper,
+    task: JoinHandle<()>,
+}
+
+/// A stream that somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WantedStream {
+    /// The kind of its events.
+    pub(crate) kind: masterchief_contract::Kind,
+    /// Its name.
+    pub(crate) stream: Arc<str>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(table: BindTable, journal: Journal, calls: Arc<Calls>, clock: Clock) -> Deliveries {
+        Deliveries { table, journal, calls, clock, running: BTreeMap::new(), ending: Vec::new() }
+    }
+
+    /// Takes the binds as they are now; gives the streams they want. Each new bind has its place in the journal when
+    /// this is ready, so that nothing its source brings is missed.
+    pub(crate) async fn take(&mut self, bound: &[Bound]) -> Vec<WantedStream> {
+        let mut streams = Vec::new();
+        let mut old = std::mem::take(&mut self.running);
+        let mut seen: HashMap<Arc<str>, u32> = HashMap::new();
+        for bound in bound {
+            let Some(bind) = self.table.named(bound.bind).filter(|bind| bind.spec().matching == Matching::Journal)
+            else {
+                continue;
+            };
+            let Some(Ok(wanted)) = bind.spec().wants.map(|wants| wants(&bind.mask)) else {
+                tracing::error!(mask = %bind.mask, "A mask that was good when it was bound is not");
+                continue;
+            };
+            streams.push(WantedStream { kind: bind.kind(), stream: Arc::clone(&wanted.stream) });
+            let nth = seen.entry(Arc::clone(&bound.key)).or_default();
+            let key = if *nth == 0 { Arc::clone(&bound.key) } else { Arc::from(format!("{} #{nth}", bound.key)) };
+            *nth += 1;
+            let running = match old.remove(&key) {
+                Some(mut running) => {
+                    if running.id != bound.bind {
+                        running.id = bound.bind;
+                        running.bind.send_replace(bind);
+                    }
+                    running
+                }
+                None => self.start(&key, bind, wanted).await,
+            };
+            self.running.insert(key, running);
+        }
+        for (_, gone) in old {
+            gone.stop.stop();
+            self.ending.push(gone.task);
+        }
+        self.ending.retain(|task| !task.is_finished());
+        streams.sort();
+        streams.dedup();
+        streams
+    }
+
+    async fn start(&self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> Running {
+        let (stop, shutdown) = Shutdown::new();
+        let id = bind.id;
+        let (bind, follow) = watch::channel(bind);
+        let (ready, placed) = oneshot::channel();
+        let consumer = Consumer {
+            key: Arc::clone(key),
+            wanted,
+            bind: follow,
+            journal: self.journal.clone(),
+            calls: Arc::clone(&self.calls),
+            clock: self.clock.clone(),
+            shutdown,
+        };
+        let task = tokio::spawn(consumer.run(ready));
+        // An error means that it has ended already: the journal is closed.
+        let _ = placed.await;
+        Running { id, bind, stop, task }
+    }
+
+    /// Ends all of them; each finishes the round it is in.
+    pub(crate) async fn stop(&mut self, grace: std::time::Duration) {
+        let running = std::mem::take(&mut self.running);
+        let mut tasks = std::mem::take(&mut self.ending);
+        for (_, running) in running {
+            running.stop.stop();
+            tasks.push(running.task);
+        }
+        let deadline = tokio::time::Instant::now() + grace;
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                tracing::warn!("A call from the journal still ran at shutdown; its event is delivered again");
+                task.abort();
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! One round: events that were claimed are handled, in tracks beside each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use masterchief_contract::{Delivery, Event, Order};
+
+use super::super::calls::{Calls, Failure};
+use crate::dispatch::Bind;
+
+/// An event and how it was tried before.
+pub(super) struct Try {
+    pub(super) event: Event,
+    pub(super) attempt: u32,
+    pub(super) redelivered: bool,
+}
+
+/// What came of a track.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// Done with.
+    pub(super) done: Vec<u64>,
+    /// The one that failed, and which try it was.
+    pub(super) failed: Option<(Event, u32, Failure)>,
+    /// Those behind it, not begun.
+    pub(super) rest: Vec<Try>,
+}
+
+/// Sorts events into tracks: by lane where the order is kept, else each on its own.
+pub(super) fn tracks(tries: Vec<Try>, order: Order) -> Vec<Vec<Try>> {
+    if order == Order::None {
+        return tries.into_iter().map(|one| vec![one]).collect();
+    }
+    let mut tracks: Vec<Vec<Try>> = Vec::new();
+    for one in tries {
+        // Mostly the lane of the one before; there are few lanes in a round.
+        let same = |track: &&mut Vec<Try>| track.first().is_some_and(|first| first.event.lane == one.event.lane);
+        match tracks.iter_mut().rev().find(same) {
+            Some(track) => track.push(one),
+            None => tracks.push(vec![one]),
+        }
+    }
+    tracks
+}
+
+/// Handles tracks, at most `conc` at once. `note_done` asks for the numbers of what was done.
+pub(super) async fn run(
+    calls: &Arc<Calls>,
+    bind: &Arc<Bind>,
+    tracks: Vec<Vec<Try>>,
+    conc: usize,
+    limit: Duration,
+    note_done: bool,
+) -> Vec<Ended> {
+    if let [_] = tracks.as_slice() {
+        let track = tracks.into_iter().next().unwrap_or_default();
+        return vec![one_track(calls, bind, track, limit, note_done).await];
+    }
+    futures_util::stream::iter(tracks)
+        .map(|track| one_track(calls, bind, track, limit, note_done))
+        .buffer_unordered(conc.max(1))
+        .collect()
+        .await
+}
+
+async fn one_track(calls: &Arc<Calls>, bind: &Arc<Bind>, track: Vec<Try>, limit: Duration, note_done: bool) -> Ended {
+    let mut ended = Ended::default();
+    let mut track = track.into_iter();
+    for Try { event, attempt, redelivered } in track.by_ref() {
+        let delivery = Delivery { attempt, redelivered, replay: false, dry: false };
+        match calls.deliver(&event, bind, delivery, limit).await {
+            Ok(()) if note_done => ended.done.push(event.id),
+            Ok(()) => {}
+            Err(failure) => {
+                ended.failed = Some((event, attempt, failure));
+                break;
+            }
+        }
+    }
+    ended.rest = track.collect();
+    ended
+}

@@ -1,0 +1,436 @@
+//! What is done to the tables. It knows one connection and no threads.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use masterchief_contract::{Batch, Event, Fate, Fields, Inbound, Kind, Positions};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::record::{self, BadRecord, Chunk, Names, Row};
+use super::rows::{Advance, Cursor, DeliveryRow, RowState};
+use super::schema;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+    #[error("there is no kind {0}")]
+    Kind(String),
+}
+
+pub(super) type Done<T> = Result<T, EngineError>;
+
+/// The tables and what is known of them.
+pub(super) struct Engine {
+    pub(super) db: Connection,
+    pub(super) names: Names,
+    /// The number of the next event.
+    pub(super) next: u64,
+    /// Bytes of all events.
+    pub(super) bytes: u64,
+    /// By name.
+    streams: HashMap<Arc<str>, i64>,
+    /// Which of the two tables of keys is written.
+    pub(super) keys: i64,
+}
+
+/// What was written for one batch, to be shown once it is committed.
+#[derive(Default)]
+pub(super) struct Appended {
+    pub(super) fates: Vec<Fate>,
+    /// For each part the number of its first event and its bytes; nothing where nothing was new.
+    rows: Vec<Option<(u64, usize)>>,
+}
+
+/// An append as the writer takes it.
+pub(super) struct Append {
+    pub(super) kind: &'static str,
+    pub(super) stream: Arc<str>,
+    pub(super) batch: Batch,
+    pub(super) encoded: Vec<Encoded>,
+}
+
+/// The records of a part, made before the writer has it.
+pub(super) struct Encoded {
+    /// Where each record ends.
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+    shared: Option<Vec<u8>>,
+}
+
+impl Encoded {
+    pub(super) fn of(events: &[Inbound], shared: Option<&Arc<Fields>>) -> Result<Encoded, BadRecord> {
+        let mut bytes = Vec::with_capacity(events.iter().map(|event| event.text.len() + event.body.len() + 48).sum());
+        let mut ends = Vec::with_capacity(events.len());
+        for event in events {
+            record::write(&mut bytes, event)?;
+            ends.push(bytes.len());
+        }
+        let shared = shared.map(|shared| record::write_shared(shared)).transpose()?;
+        Ok(Encoded { ends, bytes, shared })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Only the records that are new.
+    fn without(&self, fates: &[Fate]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut start = 0;
+        for (end, fate) in self.ends.iter().zip(fates) {
+            if matches!(fate, Fate::Stored(_)) {
+                out.extend_from_slice(&self.bytes[start..*end]);
+            }
+            start = *end;
+        }
+        out
+    }
+}
+
+impl Append {
+    /// The events as binds see them, with their bytes, once they are committed.
+    pub(super) fn into_chunks(self, kinds: &'static [Kind], done: &Appended) -> Vec<(Chunk, usize)> {
+        let mut fates = done.fates.iter();
+        let mut chunks = Vec::new();
+        for (part, row) in self.batch.parts.into_iter().zip(&done.rows) {
+            let fates: Vec<&Fate> = fates.by_ref().take(part.events.len()).collect();
+            let Some((first, bytes)) = *row else { continue };
+            let events = part.events.into_iter().zip(fates).filter_map(|(event, fate)| match fate {
+                Fate::Stored(number) => {
+                    Some(record::of_inbound(kinds, *number, &part.lane, part.shared.as_ref(), event))
+                }
+                Fate::Duplicate(_) => None,
+            });
+            chunks.push((Chunk { first, events: events.collect() }, bytes));
+        }
+        chunks
+    }
+}
+
+impl Engine {
+    pub(super) fn open(path: Option<&Path>, names: Names) -> Done<Engine> {
+        Engine::with(schema::open(path)?, names)
+    }
+
+    pub(super) fn with(db: Connection, names: Names) -> Done<Engine> {
+        let newest: Option<u64> = db.query_row("SELECT max(first + count) FROM events", [], |row| row.get(0))?;
+        let noted = meta(&db, "next")?.unwrap_or(1) as u64;
+        let bytes: Option<u64> = db.query_row("SELECT sum(bytes) FROM events", [], |row| row.get(0))?;
+        let keys = meta(&db, "keys")?.unwrap_or(0);
+        let mut engine = Engine {
+            db,
+            names,
+            next: noted.max(newest.unwrap_or(1)),
+            bytes: bytes.unwrap_or(0),
+            streams: HashMap::new(),
+            keys,
+        };
+        engine.streams = {
+            let mut rows = engine.db.prepare("SELECT name, id FROM streams")?;
+            let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
+            known.collect::<Result<_, _>>()?
+        };
+        Ok(engine)
+    }
+
+    /// What the tables say, after a transaction that was given up.
+    pub(super) fn forget(&mut self, next: u64, bytes: u64) -> Done<()> {
+        (self.next, self.bytes) = (next, bytes);
+        let mut rows = self.db.prepare("SELECT name, id FROM streams")?;
+        let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
+        self.streams = known.collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    pub(super) fn stream(&mut self, kind: &str, name: &Arc<str>) -> Done<i64> {
+        if let Some(id) = self.streams.get(name) {
+            return Ok(*id);
+        }
+        self.db.prepare_cached("INSERT INTO streams(kind, name) VALUES (?1, ?2)")?.execute(params![kind, &**name])?;
+        let id = self.db.last_insert_rowid();
+        self.streams.insert(Arc::clone(name), id);
+        Ok(id)
+    }
+
+    pub(super) fn known_stream(&self, name: &str) -> Option<i64> {
+        self.streams.get(name).copied()
+    }
+
+    /// Writes a batch: events, keys, positions, and what could not be understood.
+    pub(super) fn append(&mut self, append: &Append, now: DateTime<Utc>) -> Done<Appended> {
+        let stream = self.stream(append.kind, &append.stream)?;
+        if self.names.kinds(append.kind).is_none() {
+            return Err(EngineError::Kind(append.kind.to_owned()));
+        }
+        let mut done = Appended { fates: Vec::with_capacity(append.batch.count()), ..Appended::default() };
+        for (part, encoded) in append.batch.parts.iter().zip(&append.encoded) {
+            if let Some(position) = &part.position {
+                self.put_position(stream, &part.lane, position)?;
+            }
+            let first = self.next;
+            let from = done.fates.len();
+            self.number(stream, &part.events, &mut done.fates)?;
+            let count = self.next - first;
+            if count == 0 {
+                done.rows.push(None);
+                continue;
+            }
+            let filtered = (count < part.events.len() as u64).then(|| encoded.without(&done.fates[from..]));
+            let records = filtered.as_ref().unwrap_or(&encoded.bytes);
+            let bytes = records.len() + encoded.shared.as_ref().map_or(0, Vec::len) + 64;
+            self.db
+                .prepare_cached(
+                    "INSERT INTO events(first, count, stream, lane, at, bytes, shared, records) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![first, count, stream, &*part.lane, now.timestamp_millis(), bytes, encoded.shared, records])?;
+            self.bytes += bytes as u64;
+            done.rows.push(Some((first, bytes)));
+        }
+        for bad in &append.batch.undecodable {
+            self.db
+                .prepare_cached("INSERT INTO dead(at, stream, bind, attempts, reason, kind, lane, raw) VALUES (?1, ?2, '', 0, ?3, ?4, ?5, ?6)")?
+                .execute(params![now.timestamp_millis(), &*append.stream, bad.reason, append.kind, &*bad.lane, bad.bytes])?;
+        }
+        Ok(done)
+    }
+
+    /// Gives each event its number, and those that are known the one they have.
+    fn number(&mut self, stream: i64, events: &[Inbound], fates: &mut Vec<Fate>) -> Done<()> {
+        for event in events {
+            let fate = match &event.key {
+                Some(key) => self.put_key(stream, key, self.next)?,
+                None => Fate::Stored(self.next),
+            };
+            self.next += u64::from(matches!(fate, Fate::Stored(_)));
+            fates.push(fate);
+        }
+        Ok(())
+    }
+
+    fn put_position(&self, stream: i64, lane: &str, position: &str) -> Done<()> {
+        if position.is_empty() {
+            self.db
+                .prepare_cached("DELETE FROM positions WHERE stream = ?1 AND lane = ?2")?
+                .execute(params![stream, lane])?;
+            return Ok(());
+        }
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO positions(stream, lane, position) VALUES (?1, ?2, ?3)")?
+            .execute(params![stream, lane, position])?;
+        Ok(())
+    }
+
+    /// Remembers a key, unless it is known.
+    fn put_key(&self, stream: i64, key: &str, number: u64) -> Done<Fate> {
+        let (now, before) = if self.keys == 0 { ("keys_0", "keys_1") } else { ("keys_1", "keys_0") };
+        let known = |table: &str| -> Done<Option<u64>> {
+            let sql = format!("SELECT number FROM {table} WHERE stream = ?1 AND key = ?2");
+            Ok(self.db.prepare_cached(&sql)?.query_row(params![stream, key], |row| row.get(0)).optional()?)
+        };
+        if let Some(number) = known(before)? {
+            return Ok(Fate::Duplicate(number));
+        }
+        let sql = format!("INSERT OR IGNORE INTO {now}(stream, key, number) VALUES (?1, ?2, ?3)");
+        if self.db.prepare_cached(&sql)?.execute(params![stream, key, number])? == 1 {
+            return Ok(Fate::Stored(number));
+        }
+        Ok(Fate::Duplicate(known(now)?.unwrap_or(number)))
+    }
+
+    pub(super) fn positions(&self, stream: &str) -> Done<Positions> {
+        let mut rows = self.db.prepare_cached(
+            "SELECT lane, position FROM positions JOIN streams ON streams.id = positions.stream WHERE streams.name = ?1",
+        )?;
+        let rows = rows.query_map([stream], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A bind's cursor, made at the end of the journal if there is none.
+    pub(super) fn cursor(&mut self, kind: &str, stream: &Arc<str>, bind: &str, now: DateTime<Utc>) -> Done<Cursor> {
+        let id = self.stream(kind, stream)?;
+        let known = self
+            .db
+            .prepare_cached("SELECT done, claimed FROM cursors WHERE bind = ?1 AND stream = ?2")?
+            .query_row(params![bind, id], |row| Ok(Cursor { done: row.get(0)?, claimed: row.get(1)? }))
+            .optional()?;
+        let cursor = known.unwrap_or(Cursor { done: self.next, claimed: self.next });
+        self.put_cursor(id, bind, cursor, now)?;
+        Ok(cursor)
+    }
+
+    fn put_cursor(&self, stream: i64, bind: &str, cursor: Cursor, now: DateTime<Utc>) -> Done<()> {
+        self.db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO cursors(bind, stream, done, claimed, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![bind, stream, cursor.done, cursor.claimed, now.timestamp_millis()])?;
+        Ok(())
+    }
+
+    pub(super) fn advance(&mut self, advance: &Advance, now: DateTime<Utc>) -> Done<()> {
+        let Some(stream) = self.known_stream(&advance.stream) else { return Ok(()) };
+        self.put_cursor(stream, &advance.bind, advance.cursor, now)?;
+        for row in &advance.put {
+            self.put_delivery(&advance.bind, row)?;
+        }
+        for number in &advance.drop {
+            self.drop_delivery(&advance.bind, *number)?;
+        }
+        for dead in &advance.dead {
+            self.drop_delivery(&advance.bind, dead.event.id)?;
+            let record = record::write_alone(&dead.event)?;
+            self.db
+                .prepare_cached(
+                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?
+                .execute(params![
+                    now.timestamp_millis(),
+                    &*advance.stream,
+                    dead.event.id,
+                    &*advance.bind,
+                    dead.attempts,
+                    dead.reason,
+                    dead.event.kind().name(),
+                    &*dead.event.lane,
+                    record
+                ])?;
+        }
+        Ok(())
+    }
+
+    fn drop_delivery(&self, bind: &str, number: u64) -> Done<()> {
+        self.db
+            .prepare_cached("DELETE FROM deliveries WHERE bind = ?1 AND number = ?2")?
+            .execute(params![bind, number])?;
+        Ok(())
+    }
+
+    fn put_delivery(&self, bind: &str, row: &DeliveryRow) -> Done<()> {
+        let state = if row.state == RowState::Held { "held" } else { "waiting" };
+        let record = record::write_alone(&row.event)?;
+        self.db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                bind,
+                row.event.id,
+                state,
+                row.attempts,
+                row.due.timestamp_millis(),
+                row.crashed,
+                row.error,
+                row.event.kind().name(),
+                record
+            ])?;
+        Ok(())
+    }
+
+    /// What did not go the straight way for a bind, oldest first.
+    pub(super) fn deliveries(&self, bind: &str) -> Done<Vec<DeliveryRow>> {
+        let mut rows = self.db.prepare_cached(
+            "SELECT number, state, attempts, due, crashed, error, kind, record FROM deliveries WHERE bind = ?1 ORDER BY number",
+        )?;
+        let mut rows = rows.query([bind])?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (number, kind, record): (u64, String, Vec<u8>) = (row.get(0)?, row.get(6)?, row.get(7)?);
+            out.push(DeliveryRow {
+                event: record::read_alone(&self.names, &kind, number, &record)?,
+                state: if row.get_ref(1)?.as_str() == Ok("held") { RowState::Held } else { RowState::Waiting },
+                attempts: row.get(2)?,
+                due: moment(row.get(3)?),
+                crashed: row.get(4)?,
+                error: row.get(5)?,
+            });
+        }
+        Ok(out)
+    }
+
+    /// The rows of a stream from a number on, as many as hold about `most` bytes.
+    pub(super) fn read(&self, stream: &str, from: u64, most: u64) -> Done<Vec<Arc<Chunk>>> {
+        read(&self.db, &self.names, stream, from, most)
+    }
+
+    /// One event by its number, with its stream.
+    pub(super) fn event(&self, number: u64) -> Done<Option<(String, Event)>> {
+        let found = self
+            .db
+            .prepare_cached(
+                "SELECT streams.name, kind, first, count, lane, shared, records FROM events JOIN streams ON streams.id = stream
+                 WHERE first <= ?1 AND first + count > ?1 ORDER BY first DESC LIMIT 1",
+            )?
+            .query_row([number], |row| {
+                let name: String = row.get(0)?;
+                Ok((name, chunk(&self.names, row)))
+            })
+            .optional()?;
+        let Some((name, chunk)) = found else { return Ok(None) };
+        let event = chunk?.events.into_iter().find(|event| event.id == number);
+        Ok(event.map(|event| (name, event)))
+    }
+}
+
+/// The rows of a stream from a number on, on any connection.
+pub(super) fn read(db: &Connection, names: &Names, stream: &str, from: u64, most: u64) -> Done<Vec<Arc<Chunk>>> {
+    let id: Option<i64> = db
+        .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
+        .query_row([stream], |row| row.get(0))
+        .optional()?;
+    let Some(id) = id else { return Ok(Vec::new()) };
+    let mut rows = db.prepare_cached(
+        "SELECT ?3, kind, first, count, lane, shared, records, events.bytes FROM events JOIN streams ON streams.id = stream
+         WHERE stream = ?1
+           AND first >= coalesce((SELECT max(first) FROM events WHERE stream = ?1 AND first <= ?2), 0)
+         ORDER BY first LIMIT 256",
+    )?;
+    let mut rows = rows.query(params![id, from, stream])?;
+    let (mut out, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let chunk = chunk(names, row)?;
+        if chunk.end() <= from {
+            continue;
+        }
+        out.push(Arc::new(chunk));
+        bytes += row.get::<_, u64>(7)?;
+        if bytes >= most {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+/// `_, kind, first, count, lane, shared, records`
+pub(super) fn chunk(names: &Names, row: &rusqlite::Row<'_>) -> Done<Chunk> {
+    let (kind, lane): (String, String) = (row.get(1)?, row.get(4)?);
+    let (shared, records): (Option<Vec<u8>>, Vec<u8>) = (row.get(5)?, row.get(6)?);
+    let row = Row {
+        kind: &kind,
+        lane: &lane,
+        first: row.get(2)?,
+        count: row.get(3)?,
+        shared: shared.as_deref(),
+        records: &records,
+    };
+    Ok(record::read_row(names, &row)?)
+}
+
+pub(super) fn meta(db: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+pub(super) fn put_meta(db: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES (?1, ?2)")?.execute(params![name, value])?;
+    Ok(())
+}
+
+pub(super) fn moment(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}

@@ -1,0 +1,264 @@
+//! Retention, and what operators list and change. All of it works on any connection, a running bot's or the command
+//! line's beside it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::engine::{Done, Engine, chunk, meta, moment, put_meta};
+use super::record::{self, Names};
+use super::rows::{DeadRow, DeadState, EventRow, StreamRow};
+use super::settings::Settings;
+
+/// Rows that are deleted at once at most, so that nobody waits long for the writer.
+const SWEEP: usize = 256;
+
+impl Engine {
+    /// Lets go of what is not needed any more; whether there may be more to let go of.
+    pub(super) fn sweep(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<bool> {
+        let before = |age: Duration| now.timestamp_millis() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        self.turn_keys(settings, now)?;
+        self.db.execute("DELETE FROM cursors WHERE at < ?1", [before(settings.remember_binds)])?;
+        self.db.execute("DELETE FROM dead WHERE at < ?1", [before(settings.keep_dead)])?;
+        let mut done_with = self.done_with()?;
+        done_with.sort_unstable();
+        let mut bytes = self.bytes;
+        done_with.retain(|(_, size, at)| {
+            let goes = *at < before(settings.keep) || bytes > settings.keep_bytes;
+            bytes -= if goes { *size.min(&bytes) } else { 0 };
+            goes
+        });
+        done_with.truncate(SWEEP);
+        let rows = done_with;
+        for (first, size, _) in &rows {
+            self.db.prepare_cached("DELETE FROM events WHERE first = ?1")?.execute([first])?;
+            self.bytes = self.bytes.saturating_sub(*size);
+        }
+        Ok(rows.len() == SWEEP)
+    }
+
+    /// The oldest rows of each stream that every bind is done with: first number, bytes, when.
+    fn done_with(&self) -> Done<Vec<(u64, u64, i64)>> {
+        let mut streams = self.db.prepare_cached(
+            "SELECT id, (SELECT min(done) FROM cursors WHERE cursors.stream = streams.id) FROM streams",
+        )?;
+        let mut streams = streams.query([])?;
+        let mut out = Vec::new();
+        while let Some(row) = streams.next()? {
+            let (id, low): (i64, Option<u64>) = (row.get(0)?, row.get(1)?);
+            let low = low.unwrap_or(self.next);
+            let mut rows = self.db.prepare_cached(
+                "SELECT first, bytes, at, count FROM events WHERE stream = ?1 AND first < ?2 ORDER BY first LIMIT ?3",
+            )?;
+            let mut rows = rows.query(params![id, low, SWEEP])?;
+            while let Some(row) = rows.next()? {
+                let (first, count): (u64, u64) = (row.get(0)?, row.get(3)?);
+                if first + count <= low {
+                    out.push((first, row.get(1)?, row.get(2)?));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Two tables of keys take turns: the older one is emptied when the newer one is old enough.
+    fn turn_keys(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<()> {
+        let age = i64::try_from(settings.remember_keys.as_millis()).unwrap_or(i64::MAX);
+        let since = meta(&self.db, "keys_since")?;
+        match since {
+            None => put_meta(&self.db, "keys_since", now.timestamp_millis())?,
+            Some(since) if now.timestamp_millis() - since >= age => {
+                let next = 1 - self.keys;
+                self.db.execute(if next == 0 { "DELETE FROM keys_0" } else { "DELETE FROM keys_1" }, [])?;
+                self.keys = next;
+                put_meta(&self.db, "keys", next)?;
+                put_meta(&self.db, "keys_since", now.timestamp_millis())?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The newest events, newest first, of the streams whose kind or name is `of` (all where it is empty).
+pub(super) fn newest(db: &Connection, names: &Names, of: &str, count: usize) -> Done<Vec<EventRow>> {
+    let mut rows = db.prepare(
+        "SELECT streams.name, kind, first, count, lane, shared, records FROM events JOIN streams ON streams.id = stream
+         WHERE ?1 = '' OR streams.name = ?1 OR streams.kind = ?1 ORDER BY first DESC",
+    )?;
+    let mut rows = rows.query([of])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let stream: String = row.get(0)?;
+        let events = chunk(names, row)?.events.into_iter().rev();
+        out.extend(events.take(count - out.len()).map(|event| EventRow { stream: stream.clone(), event }));
+        if out.len() >= count {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+/// How each bind that reads an event's stream is with it, in words.
+pub(super) fn states(db: &Connection, stream: &str, number: u64, now: DateTime<Utc>) -> Done<Vec<(String, String)>> {
+    let mut rows = db.prepare(
+        "SELECT bind, done, claimed FROM cursors JOIN streams ON streams.id = cursors.stream WHERE streams.name = ?1 ORDER BY bind",
+    )?;
+    let mut rows = rows.query([stream])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (bind, done, claimed): (String, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let waiting = db
+            .query_row(
+                "SELECT state, attempts, due, error FROM deliveries WHERE bind = ?1 AND number = ?2",
+                params![bind, number],
+                |row| {
+                    let (state, attempts, due, error): (String, u32, i64, String) =
+                        (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+                    let due = moment(due);
+                    let when = if state == "waiting" && due > now {
+                        format!(" until {}", due.format("%F %T"))
+                    } else {
+                        String::new()
+                    };
+                    let error = if error.is_empty() { String::new() } else { format!(": {error}") };
+                    Ok(format!("{state}{when} after {attempts} tries{error}"))
+                },
+            )
+            .optional()?;
+        let dead: Option<(i64, String)> = db
+            .query_row("SELECT id, reason FROM dead WHERE bind = ?1 AND number = ?2", params![bind, number], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let state = match (waiting, dead) {
+            (Some(waiting), _) => waiting,
+            (None, Some((id, reason))) => format!("dead letter {id}: {reason}"),
+            (None, None) if number < done => "done, or not wanted".to_owned(),
+            (None, None) if number < claimed => "being handled".to_owned(),
+            (None, None) => "not begun".to_owned(),
+        };
+        out.push((bind, state));
+    }
+    Ok(out)
+}
+
+const DEAD: &str = "SELECT id, at, stream, number, bind, attempts, reason, lane, kind, record, raw FROM dead";
+
+/// Dead letters and what is held, newest first.
+pub(super) fn dead_letters(db: &Connection, names: &Names, count: usize) -> Done<Vec<DeadRow>> {
+    let mut out = Vec::new();
+    let mut held = db.prepare(
+        "SELECT number, due, '', number, bind, attempts, error, '', kind, record, NULL FROM deliveries WHERE state = 'held' ORDER BY number DESC LIMIT ?1",
+    )?;
+    let mut rows = held.query([count])?;
+    while let Some(row) = rows.next()? {
+        out.push(DeadRow { state: DeadState::Held, ..dead_row(names, row)? });
+    }
+    let mut dead = db.prepare(&format!("{DEAD} ORDER BY id DESC LIMIT ?1"))?;
+    let mut rows = dead.query([count])?;
+    while let Some(row) = rows.next()? {
+        out.push(dead_row(names, row)?);
+    }
+    Ok(out)
+}
+
+/// A dead letter by its number, else what is held by the event's number.
+pub(super) fn dead_letter(db: &Connection, names: &Names, id: i64) -> Done<Option<DeadRow>> {
+    let mut dead = db.prepare(&format!("{DEAD} WHERE id = ?1"))?;
+    if let Some(row) = dead.query([id])?.next()? {
+        return Ok(Some(dead_row(names, row)?));
+    }
+    Ok(dead_letters(db, names, usize::MAX >> 1)?.into_iter().find(|row| row.state == DeadState::Held && row.id == id))
+}
+
+fn dead_row(names: &Names, row: &rusqlite::Row<'_>) -> Done<DeadRow> {
+    let (number, kind): (Option<u64>, String) = (row.get(3)?, row.get(8)?);
+    let record: Option<Vec<u8>> = row.get(9)?;
+    let event = match (record, number) {
+        // A kind that this build does not know: the row is shown all the same.
+        (Some(record), Some(number)) => record::read_alone(names, &kind, number, &record).ok(),
+        _ => None,
+    };
+    let lane: String = row.get(7)?;
+    Ok(DeadRow {
+        id: row.get(0)?,
+        state: DeadState::Dead,
+        at: moment(row.get(1)?),
+        stream: row.get(2)?,
+        number,
+        bind: row.get(4)?,
+        attempts: row.get(5)?,
+        reason: row.get(6)?,
+        lane: if lane.is_empty() {
+            event.as_ref().map(|event| event.lane.to_string()).unwrap_or_default()
+        } else {
+            lane
+        },
+        event,
+        raw: row.get(10)?,
+    })
+}
+
+/// Gives a dead or held one another round of tries; whether there was one with a bind.
+pub(super) fn retry(db: &Connection, row: &DeadRow, now: DateTime<Utc>) -> Done<bool> {
+    if row.bind.is_empty() {
+        return Ok(false);
+    }
+    let done = match row.state {
+        DeadState::Held => db.execute(
+            "UPDATE deliveries SET state = 'waiting', due = ?3, attempts = 0, crashed = 0 WHERE bind = ?1 AND number = ?2 AND state = 'held'",
+            params![row.bind, row.number, now.timestamp_millis()],
+        )?,
+        DeadState::Dead => {
+            db.execute(
+                "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record)
+                 SELECT bind, number, 'waiting', 0, ?2, 0, reason, kind, record FROM dead WHERE id = ?1 AND record IS NOT NULL",
+                params![row.id, now.timestamp_millis()],
+            )?;
+            db.execute("DELETE FROM dead WHERE id = ?1 AND record IS NOT NULL", [row.id])?
+        }
+    };
+    Ok(done > 0)
+}
+
+/// Throws a dead or held one away.
+pub(super) fn discard(db: &Connection, row: &DeadRow) -> Done<bool> {
+    let done = match row.state {
+        DeadState::Held => db.execute(
+            "DELETE FROM deliveries WHERE bind = ?1 AND number = ?2 AND state = 'held'",
+            params![row.bind, row.number],
+        )?,
+        DeadState::Dead => db.execute("DELETE FROM dead WHERE id = ?1", [row.id])?,
+    };
+    Ok(done > 0)
+}
+
+/// The streams, with how far their binds are behind.
+pub(super) fn streams(db: &Connection, next: u64) -> Done<Vec<StreamRow>> {
+    let mut rows = db.prepare(
+        "SELECT streams.id, kind, name, coalesce(sum(count), 0), coalesce(sum(bytes), 0), max(at), coalesce(max(first + count), 0)
+         FROM streams LEFT JOIN events ON events.stream = streams.id GROUP BY streams.id ORDER BY name",
+    )?;
+    let mut rows = rows.query([])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, end): (i64, u64) = (row.get(0)?, row.get(6)?);
+        let newest: Option<i64> = row.get(5)?;
+        let mut binds = db.prepare_cached("SELECT bind, done FROM cursors WHERE stream = ?1 ORDER BY bind")?;
+        let behind = binds.query_map([id], |row| {
+            let done: u64 = row.get(1)?;
+            Ok((row.get(0)?, end.min(next).saturating_sub(done)))
+        })?;
+        out.push(StreamRow {
+            kind: row.get(1)?,
+            name: row.get(2)?,
+            events: row.get(3)?,
+            bytes: row.get(4)?,
+            newest: newest.map(moment),
+            behind: behind.collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(out)
+}

@@ -1,0 +1,24 @@
+//! The journal: everything that came from outside, durable before it is acknowledged, and how far each bind is with it.
+//!
+//! One file, `journal.db`: SQLite in WAL mode with `synchronous=FULL`, written by one thread that commits all that waits
+//! at once. An event has a number; events of one read stand in one row. A bind has a cursor; only what did not go the
+//! straight way (a retry, a crash, a call that is held) has a row of its own. Its dead letters hold the event whole.
+
+mod engine;
+mod handle;
+mod maintain;
+mod record;
+mod rows;
+mod runner;
+mod schema;
+mod settings;
+mod tail;
+mod writer;
+
+pub use handle::{Journal, JournalError, open, peek};
+pub use record::Chunk;
+pub use rows::{
+    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, NewDead, RowState, StreamRow,
+};
+pub use runner::{Feed, FeedRow, FeedStatus, feed};
+pub use settings::Settings;

@@ -1,0 +1,326 @@
+//! The runner: the one loop that feeds a source into the journal, with its back-off, back-pressure and shutdown.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use masterchief_contract::{Backoff, Batch, Fate, Kind, Meter, Promise, Shutdown, Source, SourceError};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::handle::{Journal, JournalError};
+
+/// The waits between two tries to open a source.
+const FLOOR: Duration = Duration::from_millis(500);
+const CAP: Duration = Duration::from_secs(60);
+/// After this long without an error the waits begin anew.
+const STABLE: Duration = Duration::from_secs(60);
+/// How long opening may take.
+const OPEN: Duration = Duration::from_secs(60);
+/// How often a source is told that the journal is full.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long letting go may take.
+const CLOSE: Duration = Duration::from_secs(5);
+/// What the rate is an average over.
+const MINUTE: f64 = 60.0;
+
+/// A source, and the stream it writes.
+pub struct Feed {
+    /// The kind of its events.
+    pub kind: Kind,
+    /// The stream of the journal.
+    pub stream: Arc<str>,
+    /// What reads.
+    pub source: Box<dyn Source>,
+    /// What it says of itself.
+    pub meter: Arc<Meter>,
+}
+
+/// How a source is doing.
+#[derive(Debug)]
+pub struct FeedStatus {
+    /// The kind of its events.
+    pub kind: Kind,
+    /// The stream it writes.
+    pub stream: Arc<str>,
+    promise: Promise,
+    meter: Arc<Meter>,
+    events: AtomicU64,
+    duplicates: AtomicU64,
+    undecodable: AtomicU64,
+    opened: AtomicU64,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    state: &'static str,
+    error: Option<String>,
+    rate: f64,
+    at: Instant,
+}
+
+/// How a source is doing, to be shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct FeedRow {
+    /// The kind of its events.
+    pub kind: &'static str,
+    /// The stream it writes.
+    pub stream: String,
+    /// `opening`, `reading`, `waiting` (the journal is full), `lost`, `ended`.
+    pub state: &'static str,
+    /// What it promises.
+    pub promise: String,
+    /// Events written.
+    pub events: u64,
+    /// Events a second, over the last minute.
+    pub rate: f64,
+    /// Events that came again.
+    pub duplicates: u64,
+    /// What could not be understood.
+    pub undecodable: u64,
+    /// What was lost (best effort), or cut.
+    pub dropped: u64,
+    /// What waits outside.
+    pub lag: Option<u64>,
+    /// In what unit.
+    pub lag_unit: &'static str,
+    /// How often it was opened.
+    pub opened: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// What an operator should know.
+    pub note: String,
+}
+
+impl FeedRow {
+    /// A stream that is wanted and has no source.
+    pub fn cannot(kind: Kind, stream: &str, why: &str) -> FeedRow {
+        FeedRow {
+            kind: kind.name(),
+            stream: stream.to_owned(),
+            state: "not read",
+            promise: String::new(),
+            events: 0,
+            rate: 0.0,
+            duplicates: 0,
+            undecodable: 0,
+            dropped: 0,
+            lag: None,
+            lag_unit: "",
+            opened: 0,
+            error: Some(why.to_owned()),
+            note: String::new(),
+        }
+    }
+}
+
+impl FeedStatus {
+    /// Nothing has been read yet.
+    pub fn new(feed: &Feed) -> Arc<FeedStatus> {
+        Arc::new(FeedStatus {
+            kind: feed.kind,
+            stream: Arc::clone(&feed.stream),
+            promise: feed.source.promise(),
+            meter: Arc::clone(&feed.meter),
+            events: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            undecodable: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            now: Mutex::new(Now { state: "opening", error: None, rate: 0.0, at: Instant::now() }),
+        })
+    }
+
+    /// As it is now.
+    pub fn row(&self) -> FeedRow {
+        let (state, error, rate) = {
+            let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+            now.fade();
+            (now.state, now.error.clone(), now.rate)
+        };
+        let lag = self.meter.lagging();
+        FeedRow {
+            kind: self.kind.name(),
+            stream: self.stream.to_string(),
+            state,
+            promise: match self.promise {
+                Promise::AtLeastOnce => "at least once".to_owned(),
+                Promise::BestEffort(why) => format!("best effort: {why}"),
+            },
+            events: self.events.load(Ordering::Relaxed),
+            rate: (rate * 10.0).round() / 10.0,
+            duplicates: self.duplicates.load(Ordering::Relaxed),
+            undecodable: self.undecodable.load(Ordering::Relaxed),
+            dropped: self.meter.dropped(),
+            lag: lag.map(|(lag, _)| lag),
+            lag_unit: lag.map_or("", |(_, unit)| unit),
+            opened: self.opened.load(Ordering::Relaxed),
+            error,
+            note: self.meter.noted(),
+        }
+    }
+
+    fn state(&self, state: &'static str) {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).state = state;
+    }
+
+    fn lost(&self, fault: &str) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.state = "lost";
+        now.error = Some(fault.to_owned());
+    }
+
+    fn wrote(&self, fates: &[Fate], undecodable: u64) {
+        let new = fates.iter().filter(|fate| matches!(fate, Fate::Stored(_))).count() as u64;
+        self.events.fetch_add(new, Ordering::Relaxed);
+        self.duplicates.fetch_add(fates.len() as u64 - new, Ordering::Relaxed);
+        self.undecodable.fetch_add(undecodable, Ordering::Relaxed);
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.fade();
+        now.rate += new as f64 / MINUTE;
+        now.state = "reading";
+    }
+}
+
+impl Now {
+    fn fade(&mut self) {
+        let passed = self.at.elapsed().as_secs_f64();
+        self.at = Instant::now();
+        self.rate *= (-passed / MINUTE).exp();
+    }
+}
+
+/// Why reading stopped.
+enum Stop {
+    /// It is time.
+    Shutdown,
+    /// There is nothing more.
+    Ended,
+    /// Opened again after a back-off.
+    Again(String),
+}
+
+impl From<SourceError> for Stop {
+    fn from(fault: SourceError) -> Stop {
+        match fault {
+            SourceError::Ended => Stop::Ended,
+            fault => Stop::Again(fault.to_string()),
+        }
+    }
+}
+
+/// Feeds a source into the journal until shutdown, or until it has ended.
+pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdown: Shutdown) {
+    let Feed { kind, stream, source, .. } = feed;
+    let mut runner = Runner { kind, stream, source, journal, status, shutdown };
+    let mut backoff = Backoff::new(FLOOR, CAP, STABLE);
+    let random = RandomState::new();
+    let mut tries = 0;
+    loop {
+        let stop = runner.once(&mut backoff).await;
+        // A source that does not let go in time is left; what it holds goes with it.
+        let _ = tokio::time::timeout(CLOSE, runner.source.close()).await;
+        let fault = match stop {
+            Stop::Shutdown => return,
+            Stop::Ended => {
+                runner.status.state("ended");
+                return;
+            }
+            Stop::Again(fault) => fault,
+        };
+        tries += 1;
+        let wait = backoff.failed({
+            let mut hasher = random.build_hasher();
+            hasher.write_u64(tries);
+            hasher.finish()
+        });
+        tracing::warn!(source = %runner.stream, %fault, ?wait, "A source is lost and will be opened again");
+        runner.status.lost(&fault);
+        tokio::select! {
+            () = runner.shutdown.recv() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+struct Runner {
+    kind: Kind,
+    stream: Arc<str>,
+    source: Box<dyn Source>,
+    journal: Journal,
+    status: Arc<FeedStatus>,
+    shutdown: Shutdown,
+}
+
+impl Runner {
+    /// Opens it and reads until something stops it.
+    async fn once(&mut self, backoff: &mut Backoff) -> Stop {
+        self.status.state("opening");
+        let positions = match self.journal.positions(&self.stream).await {
+            Ok(positions) => positions,
+            Err(JournalError::Closed) => return Stop::Shutdown,
+            Err(fault) => return Stop::Again(fault.to_string()),
+        };
+        let opened = tokio::select! {
+            () = self.shutdown.recv() => return Stop::Shutdown,
+            opened = tokio::time::timeout(OPEN, self.source.open(&positions)) => opened,
+        };
+        match opened {
+            Err(_) => return Stop::Again(format!("it did not open within {} s", OPEN.as_secs())),
+            Ok(Err(fault)) => return fault.into(),
+            Ok(Ok(())) => {}
+        }
+        self.status.opened.fetch_add(1, Ordering::Relaxed);
+        self.status.state("reading");
+        backoff.up();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = self.shutdown.recv() => return Stop::Shutdown,
+                batch = self.source.next() => batch,
+            };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(fault) => return fault.into(),
+            };
+            if let Err(stop) = self.write(batch).await {
+                return stop;
+            }
+        }
+    }
+
+    /// Writes a batch, waiting while the journal is full, and settles it.
+    async fn write(&mut self, batch: Batch) -> Result<(), Stop> {
+        let receipt = batch.receipt;
+        let undecodable = batch.undecodable.len() as u64;
+        if batch.is_empty() {
+            return Ok(self.source.settle(receipt, &[]).await?);
+        }
+        self.wait_for_room().await?;
+        let fates = match self.journal.append(self.kind, &self.stream, batch).await {
+            Ok(fates) => fates,
+            Err(JournalError::Closed) => return Err(Stop::Shutdown),
+            // What was read is read again.
+            Err(fault) => return Err(Stop::Again(fault.to_string())),
+        };
+        self.source.settle(receipt, &fates).await?;
+        self.status.wrote(&fates, undecodable);
+        Ok(())
+    }
+
+    /// Back-pressure: nothing is asked of the source while the journal is full.
+    async fn wait_for_room(&mut self) -> Result<(), Stop> {
+        let mut full = self.journal.full();
+        while *full.borrow_and_update() {
+            self.status.state("waiting");
+            tokio::select! {
+                () = self.shutdown.recv() => return Err(Stop::Shutdown),
+                changed = full.changed() => if changed.is_err() { return Err(Stop::Shutdown) },
+                () = tokio::time::sleep(IDLE) => self.source.idle().await?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! The one thread that writes: it takes all that waits, commits once, and then answers.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use masterchief_contract::{Clock, Fate};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::engine::{Append, Appended, Done, Engine, put_meta};
+use super::handle::JournalError;
+use super::settings::Settings;
+use super::tail::Tails;
+
+/// Requests that wait for the writer.
+const DEPTH: usize = 4096;
+/// How long a group is gathered at most; it is committed at once when nothing more waits.
+const GATHER: Duration = Duration::from_millis(5);
+/// How many requests are committed at once at most.
+const GROUP: usize = 4096;
+
+/// What everybody may know of the journal without asking the writer.
+pub(super) struct Shared {
+    pub(super) tails: Tails,
+    pub(super) next: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    /// Whether sources have to wait.
+    pub(super) full: watch::Sender<bool>,
+    pub(super) max_bytes: u64,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &Settings, engine: &Engine) -> Arc<Shared> {
+        let shared = Shared {
+            tails: Tails::default(),
+            next: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            full: watch::Sender::new(false),
+            max_bytes: settings.max_bytes,
+        };
+        shared.note(engine);
+        Arc::new(shared)
+    }
+
+    fn note(&self, engine: &Engine) {
+        self.next.store(engine.next, Ordering::Release);
+        self.bytes.store(engine.bytes, Ordering::Relaxed);
+        self.full.send_if_modified(|full| {
+            // A little lower for going on than for stopping, so that it does not flutter.
+            let now = engine.bytes >= if *full { self.max_bytes / 10 * 9 } else { self.max_bytes };
+            let changed = *full != now;
+            *full = now;
+            changed
+        });
+    }
+}
+
+/// Something the writer does. It may be tried twice, if what was to be committed with it fails.
+pub(super) trait Work: Send {
+    fn run(&mut self, engine: &mut Engine) -> Done<()>;
+    /// It is committed, or why not.
+    fn finish(self: Box<Self>, done: Result<(), JournalError>, engine: &Engine, shared: &Shared);
+}
+
+/// Where work is done.
+#[derive(Clone)]
+pub(super) enum Writer {
+    /// On its own thread.
+    Thread(mpsc::Sender<Box<dyn Work>>),
+    /// Here and now, for a journal in memory: a paused clock does not wait for threads.
+    Here(Arc<Mutex<Engine>>),
+}
+
+impl Writer {
+    pub(super) fn here(engine: Engine) -> Writer {
+        Writer::Here(Arc::new(Mutex::new(engine)))
+    }
+
+    /// Starts the thread; the receiver is ready when it has ended.
+    pub(super) fn thread(mut engine: Engine, shared: Arc<Shared>) -> std::io::Result<(Writer, oneshot::Receiver<()>)> {
+        let (to, mut from) = mpsc::channel::<Box<dyn Work>>(DEPTH);
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            while let Some(first) = from.blocking_recv() {
+                let mut group = vec![first];
+                let began = Instant::now();
+                while group.len() < GROUP && (group.len() % 64 != 0 || began.elapsed() < GATHER) {
+                    match from.try_recv() {
+                        Ok(more) => group.push(more),
+                        Err(_) => break,
+                    }
+                }
+                commit(&mut engine, group, &shared);
+            }
+            // Nobody waits for the end of a journal that is dropped without closing.
+            let _ = end.send(());
+        })?;
+        Ok((Writer::Thread(to), ended))
+    }
+
+    pub(super) async fn put(&self, work: Box<dyn Work>, shared: &Shared) -> Result<(), JournalError> {
+        match self {
+            Writer::Thread(to) => to.send(work).await.map_err(|_| JournalError::Closed),
+            Writer::Here(engine) => {
+                let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+                commit(&mut engine, vec![work], shared);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One transaction for all; if that fails, one for each, so that one that is wrong does not spoil the others.
+fn commit(engine: &mut Engine, mut group: Vec<Box<dyn Work>>, shared: &Shared) {
+    let done = transaction(engine, &mut group);
+    if done.is_err() && group.len() > 1 {
+        for work in group {
+            let mut one = vec![work];
+            let done = transaction(engine, &mut one);
+            finish(one, done, engine, shared);
+        }
+        return;
+    }
+    finish(group, done, engine, shared);
+}
+
+fn finish(group: Vec<Box<dyn Work>>, done: Result<(), JournalError>, engine: &Engine, shared: &Shared) {
+    shared.note(engine);
+    for work in group {
+        work.finish(done.clone(), engine, shared);
+    }
+}
+
+fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), JournalError> {
+    let (next, bytes) = (engine.next, engine.bytes);
+    let done = (|| -> Done<()> {
+        engine.db.execute_batch("BEGIN IMMEDIATE")?;
+        for work in group {
+            work.run(engine)?;
+        }
+        if engine.next != next {
+            put_meta(&engine.db, "next", i64::try_from(engine.next).unwrap_or(i64::MAX))?;
+        }
+        engine.db.execute_batch("COMMIT")?;
+        Ok(())
+    })();
+    done.map_err(|fault| {
+        if !engine.db.is_autocommit()
+            && let Err(fault) = engine.db.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%fault, "A transaction of the journal could not be given up");
+        }
+        if let Err(fault) = engine.forget(next, bytes) {
+            tracing::error!(%fault, "The journal's streams cannot be read");
+        }
+        JournalError::Failed(fault.to_string())
+    })
+}
+
+/// An append and whoever waits for it.
+pub(super) struct Appending {
+    pub(super) append: Append,
+    pub(super) clock: Clock,
+    pub(super) done: Appended,
+    pub(super) answer: oneshot::Sender<Result<Vec<Fate>, JournalError>>,
+}
+
+impl Work for Appending {
+    fn run(&mut self, engine: &mut Engine) -> Done<()> {
+        self.done = engine.append(&self.append, self.clock.now())?;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, done: Result<(), JournalError>, engine: &Engine, shared: &Shared) {
+        let Appending { append, done: appended, answer, .. } = *self;
+        if done.is_ok()
+            && let Some(kinds) = engine.names.kinds(append.kind)
+        {
+            let stream = Arc::clone(&append.stream);
+            for (chunk, bytes) in append.into_chunks(kinds, &appended) {
+                shared.tails.add(&stream, chunk, bytes);
+            }
+        }
+        // Whoever asked may have gone; what is written is written.
+        let _ = answer.send(done.map(|()| appended.fates));
+    }
+}
+
+/// Anything else, and whoever waits for it.
+pub(super) struct Job<T, F> {
+    pub(super) work: F,
+    pub(super) value: Option<T>,
+    pub(super) answer: Option<oneshot::Sender<Result<T, JournalError>>>,
+}
+
+impl<T, F> Work for Job<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Engine) -> Done<T> + Send,
+{
+    fn run(&mut self, engine: &mut Engine) -> Done<()> {
+        self.value = Some((self.work)(engine)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, done: Result<(), JournalError>, _: &Engine, _: &Shared) {
+        let value = self.value.ok_or(JournalError::Closed);
+        let Some(answer) = self.answer else {
+            if let Err(fault) = done {
+                tracing::error!(%fault, "The journal could not note how far a bind is");
+            }
+            return;
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(done.and(value));
+    }
+}
+
+/// The engine of a journal at this path, or in memory.
+pub(super) fn engine(path: Option<&Path>, names: super::record::Names) -> Result<Engine, JournalError> {
+    Engine::open(path, names).map_err(|fault| match path {
+        Some(path) => JournalError::Failed(format!("{}: {fault}", path.display())),
+        None => JournalError::Failed(fault.to_string()),
+    })
+}
