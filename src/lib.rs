@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod executors;
+pub mod gateway;
 pub mod irc;
 pub mod journal;
 pub mod lua;

@@ -9,6 +9,7 @@ mod mask;
 mod paths;
 mod settings;
 pub mod time;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -17,16 +18,21 @@ use masterchief_contract::{Kind, KindSpec, Meter, Source};
 pub use settings::Settings;
 
 /// The kinds of this crate, a list for each source.
-pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS];
+pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS, webhook::KINDS];
 
 /// Makes the source of a stream, or says in one sentence why there is none.
 type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
 
 /// Who reads the streams of a kind.
-const FACTORIES: &[(Kind, Factory)] = &[(Kind::File, file::source), (Kind::Log, log::source)];
+const FACTORIES: &[(Kind, Factory)] =
+    &[(Kind::File, file::source), (Kind::Log, log::source), (Kind::Webhook, no_gateway)];
 
 /// The source of a stream that a bind wants. The fault is for operators: it says what to configure.
 pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     let factory = FACTORIES.iter().find(|(known, _)| *known == kind).map(|(_, factory)| factory);
     factory.ok_or_else(|| format!("nothing reads {kind} streams"))?(settings, stream, meter)
+}
+
+fn no_gateway(_: &Settings, _: &str, _: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
+    Err("nobody can post: say where to listen, as in gateway: {listen: \"127.0.0.1:8686\"}".to_owned())
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Bot;
 use super::testbot::{NETWORK, TestBot};
 use crate::executors::{Command, ExecFault, Http, Output, Request, Response, Shell};
+use crate::journal::Fixture;
 use crate::lua::{Bench, CaseResult, Deed, Person, TestBench, run_file};
 use crate::users::{self, User};
 
@@ -99,6 +100,11 @@ impl TestBench for UnderTest {
     fn expect(&self, target: String, text: String, within: Duration) -> Future<Result<String, String>> {
         let test = Arc::clone(&self.test);
         Box::pin(async move { test.find(&target, within, |line| line.contains(&text)).await })
+    }
+
+    fn happens(&self, fixture: Fixture) -> Future<Result<(), String>> {
+        let test = Arc::clone(&self.test);
+        Box::pin(async move { test.started().happens(fixture).await })
     }
 
     fn advance(&self, time: Duration) -> Future<()> {

@@ -9,16 +9,16 @@ use masterchief_contract::{BindOptions, Clock, Handler, Kind, KindSpec};
 use serde_json::Value;
 
 use super::fakenet::{FakeDial, FakeNet};
-use super::ingest::{Makers, SourceMaker};
+use super::ingest::{Makers, SourceMaker, SourceWrap};
 use super::{StartError, Started};
 use crate::config;
 use crate::dispatch::{BindFault, Kinds, NewBind, Policy};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
-use crate::journal;
 use crate::lua::{self, Placement};
 use crate::partyline::Console;
 use crate::users;
+use crate::{gateway, journal};
 
 /// The owner of binds made in Rust.
 pub(crate) const RUST: &str = "rust";
@@ -44,6 +44,7 @@ pub struct Builder {
     pub(crate) journal: journal::Settings,
     pub(crate) sources: masterchief_bindings::Settings,
     pub(crate) makers: Makers,
+    pub(crate) gateway: gateway::Settings,
 }
 
 /// How the street treats people and calls.
@@ -92,6 +93,7 @@ impl Builder {
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             makers: Makers { shipped: true, ..Makers::default() },
+            gateway: gateway::Settings::default(),
         }
     }
 
@@ -125,6 +127,13 @@ impl Builder {
         self.rules = rules(config);
         self.journal = config.journal.clone();
         self.sources = config.sources.clone();
+        self.gateway = config.gateway.clone();
+        self
+    }
+
+    /// Opens the gateway, where services post webhooks.
+    pub fn gateway(mut self, settings: gateway::Settings) -> Builder {
+        self.gateway = settings;
         self
     }
 
@@ -146,6 +155,12 @@ impl Builder {
         self
     }
 
+    /// Puts something around each source: for tests of what happens when one fails.
+    pub fn wrap_sources(mut self, wrap: SourceWrap) -> Builder {
+        self.makers.wrap = Some(wrap);
+        self
+    }
+
     /// Adds kinds that live outside the bot. Their binds are made after this.
     pub fn kinds(mut self, more: &'static [KindSpec]) -> Builder {
         self.kinds = Arc::new(self.kinds.with(more));
@@ -155,6 +170,7 @@ impl Builder {
     /// Reads nothing from outside: what is bound is only bound.
     pub(crate) fn without_sources(mut self) -> Builder {
         self.makers = Makers::default();
+        self.gateway.listen = None;
         self
     }
 

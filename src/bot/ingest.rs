@@ -26,6 +26,9 @@ const END: Duration = Duration::from_secs(7);
 /// Makes the source of a stream of a kind, or says in one sentence why there is none.
 pub type SourceMaker = Arc<dyn Fn(&str, &Arc<Meter>) -> Result<Box<dyn Source>, String> + Send + Sync>;
 
+/// Puts something around a source.
+pub type SourceWrap = Arc<dyn Fn(Box<dyn Source>) -> Box<dyn Source> + Send + Sync>;
+
 /// Who makes sources.
 #[derive(Clone, Default)]
 pub(crate) struct Makers {
@@ -33,6 +36,8 @@ pub(crate) struct Makers {
     pub(crate) own: BTreeMap<Kind, SourceMaker>,
     /// Whether the kinds that ship with the bot are read.
     pub(crate) shipped: bool,
+    /// What is put around each.
+    pub(crate) wrap: Option<SourceWrap>,
 }
 
 /// What is known of the sources. Cheap to clone; all clones are the same one.
@@ -77,6 +82,8 @@ struct Told {
 
 /// Keeps the sources and the consumers as the binds want them.
 pub(crate) struct Ingest {
+    /// Streams that are read whether anybody wants them or not.
+    pub(crate) always: Vec<WantedStream>,
     pub(crate) deliveries: Deliveries,
     pub(crate) journal: Journal,
     pub(crate) makers: Makers,
@@ -132,7 +139,10 @@ impl Ingest {
     }
 
     async fn take(&mut self, binds: &[Bound]) {
-        let wanted = self.deliveries.take(binds).await;
+        let mut wanted = self.deliveries.take(binds).await;
+        wanted.extend(self.always.iter().cloned());
+        wanted.sort();
+        wanted.dedup();
         let gone: Vec<WantedStream> = self.running.keys().filter(|stream| !wanted.contains(stream)).cloned().collect();
         for stream in gone {
             if let Some(running) = self.running.remove(&stream) {
@@ -166,6 +176,10 @@ impl Ingest {
                 self.feeds.put(stream, Known::Cannot(wanted.kind, fault));
                 return None;
             }
+        };
+        let source = match &self.makers.wrap {
+            Some(wrap) => wrap(source),
+            None => source,
         };
         let blocking = source.blocking();
         let feed = Feed { kind: wanted.kind, stream: Arc::clone(stream), source, meter };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use masterchief_contract::{Action, Future, Outlet, Refused};
 
+use crate::gateway::{Answer, Answers};
 use crate::irc::{Member, Network};
 use crate::lua::World;
 use crate::partyline::{self, Console};
@@ -23,6 +24,8 @@ pub(crate) enum Place {
 #[derive(Clone, Default)]
 pub(crate) struct Outbox {
     places: Arc<ArcSwap<BTreeMap<String, Place>>>,
+    /// Whoever posted a webhook and waits.
+    pub(crate) answers: Answers,
 }
 
 impl Outbox {
@@ -89,6 +92,15 @@ impl Outlet for Outbox {
         let outbox = self.clone();
         Box::pin(async move {
             let network = match &action {
+                Action::Answer { event, status, content_type, body } => {
+                    let answer = Answer { status: *status, content_type: content_type.clone(), body: body.clone() };
+                    return match outbox.answers.give(*event, answer) {
+                        true => Ok(()),
+                        false => Err(Refused::new(
+                            "nobody waits for an answer to this event; give its route a time, as in answer: 3s",
+                        )),
+                    };
+                }
                 Action::Say { network, .. }
                 | Action::Join { network, .. }
                 | Action::Part { network, .. }

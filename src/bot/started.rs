@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::time::TimeSource;
-use masterchief_contract::{Clock, INLET_DEPTH, Inlet, Kind, Live, Matching, Outlet, Shutdown, Stopper, inlet};
+use masterchief_bindings::webhook;
+use masterchief_contract::{
+    Batch, Clock, INLET_DEPTH, Inlet, Kind, Live, Matching, Meter, Outlet, Shutdown, Stopper, inlet,
+};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -16,18 +20,22 @@ use tokio::task::JoinHandle;
 use super::audit::Audit;
 use super::builder::{Builder, RUST, Rules, rules};
 use super::calls::Calls;
-use super::deliver::Deliveries;
+use super::deliver::{Deliveries, WantedStream};
 use super::ingest::{Feeds, Ingest};
+use super::letters::Desk;
 use super::outbox::{Outbox, Place};
 use super::people::{PeopleError, read_users, row_of};
+use super::replay::{self, Replayed};
 use super::schedules::Schedules;
 use super::scripts::{Reloaded, Scripts};
 use super::street::Street;
-use super::{builtin, watch as watching, words};
+use super::vitals::BotVitals;
+use super::{builtin, letters, watch as watching, words};
 use crate::config;
 use crate::dispatch::{BindFault, BindTable};
+use crate::gateway::{self, Door, Gateway, GatewayError};
 use crate::irc::{self, Dial, Network};
-use crate::journal::{self, FeedRow, Journal, JournalError};
+use crate::journal::{self, FeedRow, Fixture, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, ScriptStatus, Services};
 use crate::partyline;
 use crate::store::{AuditRow, Store, StoreError};
@@ -73,6 +81,9 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The gateway's port cannot be opened.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// A script that a test needs.
     #[error(transparent)]
     Script(#[from] LoadError),
@@ -92,6 +103,7 @@ pub struct Started {
     book: Book,
     store: Store,
     outbox: Outbox,
+    calls: Arc<Calls>,
     scripts: Option<Scripts>,
     only_script: Option<PathBuf>,
     script_settings: Arc<ArcSwap<ScriptSettings>>,
@@ -101,6 +113,7 @@ pub struct Started {
     source_settings: watch::Sender<Arc<masterchief_bindings::Settings>>,
     ingest: Option<Ingest>,
     ingest_task: Option<JoinHandle<()>>,
+    gateway: Option<Gateway>,
     inlet: Inlet,
     clock: Clock,
     dial: Arc<dyn Dial>,
@@ -136,6 +149,8 @@ pub struct Status {
 impl Started {
     pub(crate) async fn start(builder: Builder) -> Result<Started, StartError> {
         let Builder { kinds, binds, networks, dial, clock, data, users, limits, scripts, only_script, .. } = builder;
+        // Sources find it by themselves; whoever embeds the bot may have chosen another before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let lock = data.as_deref().map(lock_folder).transpose()?;
         let store = match &data {
             Some(folder) => Store::open(&folder.join(DATABASE)).await?,
@@ -148,15 +163,23 @@ impl Started {
         book.fill(read_users(&store).await?);
         let table = BindTable::new();
         let reloadable = Arc::new(OnceLock::new());
-        table.replace(builtin::OWNER, builtin::binds(&kinds, &table, &book, &reloadable)?);
-        table.replace(RUST, binds);
-
         let outbox = Outbox::default();
         let (inlet, parcels) = inlet(INLET_DEPTH);
         let (records, records_end) = Shutdown::new();
         let (audit, audit_writer) = Audit::start(store.clone(), records_end);
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules));
         let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules)));
+        let journal = journal::open(
+            data.as_ref().map(|folder| folder.join(JOURNAL)).as_deref(),
+            builder.journal,
+            kinds.all().filter(|spec| spec.matching == Matching::Journal),
+            clock.clone(),
+        )?;
+        let desk = Desk { journal: journal.clone(), table: table.clone(), calls: Arc::clone(&calls) };
+        let mut own = builtin::binds(&kinds, &table, &book, &reloadable)?;
+        own.extend(letters::binds(&kinds, &desk)?);
+        table.replace(builtin::OWNER, own);
+        table.replace(RUST, binds);
         let street =
             Street { table: table.clone(), book: book.clone(), calls: Arc::clone(&calls), told: Mutex::default() };
         let (street_stopper, street_shutdown) = Shutdown::new();
@@ -169,22 +192,25 @@ impl Started {
             tokio::spawn(time.run(table.bound(), inlet.clone(), clock.clone(), shutdown.clone())),
             tokio::spawn(follow_raw(table.clone(), outbox.clone(), shutdown.clone())),
         ];
-        let journal = journal::open(
-            data.as_ref().map(|folder| folder.join(JOURNAL)).as_deref(),
-            builder.journal,
-            kinds.all().filter(|spec| spec.matching == Matching::Journal),
-            clock.clone(),
-        )?;
         source_tasks.push({
             let (journal, shutdown) = (journal.clone(), shutdown.clone());
             tokio::spawn(async move { journal.look_after(shutdown).await })
         });
         let (source_settings, follow_settings) = watch::channel(Arc::new(builder.sources));
         let feeds = Feeds::default();
+        let mut makers = builder.makers;
+        let door = Door::default();
+        let mut always = Vec::new();
+        if builder.gateway.listen.is_some() {
+            let door = door.clone();
+            makers.own.insert(Kind::Webhook, Arc::new(move |_: &str, meter: &Arc<Meter>| Ok(door.source(meter))));
+            always.push(WantedStream { kind: Kind::Webhook, stream: Arc::from(webhook::STREAM) });
+        }
         let ingest = Ingest {
-            deliveries: Deliveries::new(table.clone(), journal.clone(), calls, clock.clone()),
+            always,
+            deliveries: Deliveries::new(table.clone(), journal.clone(), Arc::clone(&calls), clock.clone()),
             journal: journal.clone(),
-            makers: builder.makers,
+            makers,
             settings: follow_settings,
             rules: Arc::clone(&rules),
             feeds: feeds.clone(),
@@ -221,6 +247,7 @@ impl Started {
             book,
             store,
             outbox,
+            calls,
             scripts,
             only_script,
             script_settings,
@@ -230,6 +257,7 @@ impl Started {
             source_settings,
             ingest: Some(ingest),
             ingest_task: None,
+            gateway: None,
             inlet,
             clock,
             dial,
@@ -246,6 +274,7 @@ impl Started {
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
         started.start_ingest(shutdown.clone()).await;
+        started.open_gateway(builder.gateway, door, shutdown.clone()).await?;
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
@@ -267,9 +296,72 @@ impl Started {
         let _ = placed.await;
     }
 
+    /// Opens the port, once there is somebody who takes what is posted.
+    async fn open_gateway(
+        &mut self,
+        settings: gateway::Settings,
+        door: Door,
+        shutdown: Shutdown,
+    ) -> Result<(), StartError> {
+        let Some(at) = settings.listen else { return Ok(()) };
+        let vitals = BotVitals {
+            journal: self.journal.clone(),
+            feeds: self.feeds.clone(),
+            outbox: self.outbox.clone(),
+            table: self.table.clone(),
+        };
+        let opening = gateway::Opening {
+            door,
+            answers: self.outbox.answers.clone(),
+            full: self.journal.full(),
+            vitals: Arc::new(vitals),
+            clock: self.clock.clone(),
+        };
+        self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);
+        Ok(())
+    }
+
+    /// Where the gateway listens, if it does.
+    pub fn gateway_at(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(Gateway::at)
+    }
+
     /// What came from outside.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// What its binds would do about an event of a journal.
+    pub(crate) async fn dry_replay(
+        &self,
+        journal: &Journal,
+        number: u64,
+    ) -> Result<Option<Vec<Replayed>>, JournalError> {
+        replay::dry(&self.calls, &self.table, journal, number).await
+    }
+
+    /// Lets something happen outside, without a source: for tests. Every stream of the kind that a bind wants gets it.
+    pub async fn happens(&self, fixture: Fixture) -> Result<(), String> {
+        let bound = self.table.bound().borrow().clone();
+        let binds = bound.iter().filter_map(|bound| self.table.named(bound.bind));
+        let mut streams: Vec<Arc<str>> = Vec::new();
+        let mut found = None;
+        for bind in binds.filter(|bind| bind.kind().name() == fixture.kind) {
+            found = Some(bind.spec());
+            if let Some(Ok(wanted)) = bind.spec().wants.map(|wants| wants(&bind.mask))
+                && !streams.contains(&wanted.stream)
+            {
+                streams.push(wanted.stream);
+            }
+        }
+        let spec = found.ok_or_else(|| format!("nothing is bound to {:?}", fixture.kind))?;
+        let lane: Arc<str> = Arc::from(fixture.lane.as_str());
+        let inbound = fixture.into_inbound(spec, self.clock.now())?;
+        for stream in streams {
+            let batch = Batch::one(Arc::clone(&lane), inbound.clone(), 0);
+            self.journal.append(spec.kind, &stream, batch).await.map_err(|fault| fault.to_string())?;
+        }
+        Ok(())
     }
 
     /// How the sources are doing.
@@ -380,6 +472,9 @@ impl Started {
                 self.add_network(name, settings.clone());
             }
         }
+        if let Some(gateway) = &self.gateway {
+            gateway.configure(config.gateway.clone());
+        }
         let sources = Arc::new(config.sources.clone());
         self.source_settings.send_if_modified(|now| {
             let changed = **now != *sources;
@@ -416,6 +511,9 @@ impl Started {
     /// records.
     pub async fn stop(self, reason: &str) {
         self.sources.stop();
+        if let Some(gateway) = self.gateway {
+            gateway.closed().await;
+        }
         for task in self.source_tasks.into_iter().chain(self.ingest_task) {
             ended(task).await;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::scripts::Reloaded;
+use crate::journal::{DeadRow, DeadState};
 
 /// In the channel, for a fault: the text of the fault is in the log under the same name.
 pub(crate) fn fault(name: &str) -> String {
@@ -107,4 +108,88 @@ pub(crate) fn dead_letter(number: u64, bind: &str, attempts: u32, reason: &str) 
     format!(
         "dead letter: event {number} for {bind} after {attempts} tries: {reason} (.dlq shows it, !replay {number} tries it dry)"
     )
+}
+
+/// To whoever asks for one dead letter and does not say which.
+pub(crate) fn name_a_letter() -> String {
+    "name one by its number, as in .dlq show 3; .dlq lists them".to_owned()
+}
+
+/// There is no such dead letter.
+pub(crate) fn no_such_letter(id: i64) -> String {
+    format!("there is no dead letter {id}; .dlq lists them")
+}
+
+/// The newest dead letters.
+pub(crate) fn letters(rows: &[DeadRow], all: u64) -> Vec<String> {
+    if rows.is_empty() {
+        return vec!["no dead letters".to_owned()];
+    }
+    let mut lines: Vec<String> = rows.iter().map(letter_line).collect();
+    let more = all.saturating_sub(rows.len() as u64);
+    if more > 0 {
+        lines.push(format!("and {more} more: masterchief dlq list"));
+    }
+    lines
+}
+
+fn letter_line(row: &DeadRow) -> String {
+    let state = if row.state == DeadState::Held { "held" } else { "dead" };
+    let what = row.number.map_or("not understood".to_owned(), |number| format!("event {number}"));
+    let whose = if row.bind.is_empty() { &row.stream } else { &row.bind };
+    let reason: String = row.reason.chars().take(150).collect();
+    format!("{} {state} {} {what} for {whose}: {reason}", row.id, row.at.format("%F %T"))
+}
+
+/// One dead letter.
+pub(crate) fn letter(row: &DeadRow) -> Vec<String> {
+    let mut lines = vec![letter_line(row)];
+    if let Some(event) = &row.event {
+        let text: String = event.text.chars().take(300).collect();
+        lines.push(format!("lane {}, {} tries: {text}", event.lane, row.attempts));
+    }
+    if let Some(raw) = &row.raw {
+        let text: String = String::from_utf8_lossy(raw).chars().take(300).collect();
+        lines.push(format!("lane {}, {} bytes: {text}", row.lane, raw.len()));
+    }
+    lines
+}
+
+/// A dead letter gets another round of tries.
+pub(crate) fn letter_retried(id: i64, bind: &str) -> String {
+    format!("{id} is tried again by {bind}")
+}
+
+/// A dead letter that has no bind.
+pub(crate) fn letter_cannot_be_retried(id: i64) -> String {
+    format!(
+        "{id} could not be understood, so no bind can try it; .dlq show {id} shows its bytes, .dlq drop {id} drops it"
+    )
+}
+
+/// A dead letter is thrown away.
+pub(crate) fn letter_dropped(id: i64) -> String {
+    format!("{id} is dropped")
+}
+
+/// There is no such event.
+pub(crate) fn no_such_event(number: u64) -> String {
+    format!("event {number} is not in the journal; `masterchief events list` shows what is")
+}
+
+/// What an event would lead to.
+pub(crate) fn dry_replay(number: u64, lines: Vec<String>) -> Vec<String> {
+    if lines.is_empty() {
+        return vec![format!("no bind wants event {number} now")];
+    }
+    let mut out = vec![format!("event {number}, dry: nothing is done")];
+    out.extend(lines);
+    out
+}
+
+/// An event is given to binds again.
+pub(crate) fn replayed(number: u64, binds: usize, speak: bool) -> String {
+    let binds = if binds == 1 { "1 bind".to_owned() } else { format!("{binds} binds") };
+    let quiet = if speak { "" } else { "; what it would say goes to the log" };
+    format!("event {number} is given to {binds} again{quiet}")
 }

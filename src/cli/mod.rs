@@ -5,12 +5,15 @@
 mod binds;
 mod check;
 mod completions;
+mod dlq;
+mod events;
 mod logging;
 mod new;
 mod output;
 mod repl;
 mod run;
 mod scripts;
+mod sources;
 mod test;
 mod users;
 mod version;
@@ -67,6 +70,12 @@ enum Command {
     Scripts(scripts::Args),
     /// Lists the binds, or the kinds of bind
     Binds(binds::Args),
+    /// Shows what is read from outside, and how that is going
+    Sources(sources::Args),
+    /// Lists, shows and replays what came from outside
+    Events(events::Args),
+    /// Looks after events that were given up
+    Dlq(dlq::Args),
     /// Tells the version
     Version(version::Args),
     /// Prints a completion script for a shell
@@ -88,6 +97,9 @@ pub fn main() -> ExitCode {
         Command::Users(args) => users::run(&common, args),
         Command::Scripts(args) => scripts::run(&common, &args),
         Command::Binds(args) => binds::run(&common, &args),
+        Command::Sources(args) => sources::run(&common, args),
+        Command::Events(args) => events::run(&common, args),
+        Command::Dlq(args) => dlq::run(&common, args),
         Command::Version(args) => version::run(&common, &args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dispatch::closest;
-use crate::{irc, journal, lua, users};
+use crate::{gateway, irc, journal, lua, users};
 use tree::Node;
 
 pub use tree::{ConfigFault, Secrets, Spot};
@@ -32,6 +32,8 @@ pub struct Config {
     pub users: users::Settings,
     /// Scripts and their limits.
     pub scripts: Scripts,
+    /// Where services post webhooks.
+    pub gateway: gateway::Settings,
     /// What is kept of what comes from outside, and how much.
     pub journal: journal::Settings,
     /// How sources are read.
@@ -114,6 +116,7 @@ impl Default for Config {
             data: PathBuf::from("data"),
             users: users::Settings::default(),
             scripts: Scripts::default(),
+            gateway: gateway::Settings::default(),
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             replies: Replies::default(),
@@ -274,6 +277,11 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     }
     if let Some(fault) = config.log.level.as_deref().and_then(level_fault) {
         faults.push(ConfigFault::at(&tree.spot_of(&["log", "level"]), format!("log.level: {fault}")));
+    }
+    for (path, message) in config.gateway.faults() {
+        let path: Vec<&str> = path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        let spot = tree.spot_of(&[&["gateway"], path.as_slice()].concat());
+        faults.push(ConfigFault::at(&spot, format!("gateway.{}: {message}", path.join("."))));
     }
     for (key, message) in config.journal.faults() {
         faults.push(ConfigFault::at(&tree.spot_of(&["journal", key]), format!("journal.{key}: {message}")));

@@ -112,6 +112,7 @@ impl Network {
             Action::Join { channel, key, .. } => self.join(&channel, key),
             Action::Part { channel, reason, .. } => self.part(&channel, &reason),
             Action::Send { command, params, .. } => self.send(&command, &params).await,
+            Action::Answer { .. } => Err(Refused::new("an IRC network posts no webhooks")),
         }
     }
 

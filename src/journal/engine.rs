@@ -9,7 +9,7 @@ use masterchief_contract::{Batch, Event, Fate, Fields, Inbound, Kind, Positions}
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::record::{self, BadRecord, Chunk, Names, Row};
-use super::rows::{Advance, Cursor, DeliveryRow, RowState};
+use super::rows::{Advance, Cursor, DeliveryRow, Replay, RowState};
 use super::schema;
 
 /// Why an operation failed.
@@ -311,13 +311,13 @@ impl Engine {
         Ok(())
     }
 
-    fn put_delivery(&self, bind: &str, row: &DeliveryRow) -> Done<()> {
+    pub(super) fn put_delivery(&self, bind: &str, row: &DeliveryRow) -> Done<()> {
         let state = if row.state == RowState::Held { "held" } else { "waiting" };
         let record = record::write_alone(&row.event)?;
         self.db
             .prepare_cached(
-                "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record, replay)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 bind,
@@ -328,7 +328,12 @@ impl Engine {
                 row.crashed,
                 row.error,
                 row.event.kind().name(),
-                record
+                record,
+                match row.replay {
+                    Replay::No => 0,
+                    Replay::Quiet => 1,
+                    Replay::Speak => 2,
+                }
             ])?;
         Ok(())
     }
@@ -336,7 +341,7 @@ impl Engine {
     /// What did not go the straight way for a bind, oldest first.
     pub(super) fn deliveries(&self, bind: &str) -> Done<Vec<DeliveryRow>> {
         let mut rows = self.db.prepare_cached(
-            "SELECT number, state, attempts, due, crashed, error, kind, record FROM deliveries WHERE bind = ?1 ORDER BY number",
+            "SELECT number, state, attempts, due, crashed, error, kind, record, replay FROM deliveries WHERE bind = ?1 ORDER BY number",
         )?;
         let mut rows = rows.query([bind])?;
         let mut out = Vec::new();
@@ -349,6 +354,11 @@ impl Engine {
                 due: moment(row.get(3)?),
                 crashed: row.get(4)?,
                 error: row.get(5)?,
+                replay: match row.get(8)? {
+                    0 => Replay::No,
+                    2 => Replay::Speak,
+                    _ => Replay::Quiet,
+                },
             });
         }
         Ok(out)

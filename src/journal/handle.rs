@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::engine::{self, Append, Appended, Done, Encoded, Engine};
 use super::maintain;
 use super::record::{Chunk, Names};
-use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, StreamRow};
+use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, StreamRow};
 use super::schema;
 use super::settings::Settings;
 use super::writer::{Appending, Job, Shared, Writer, engine as open_engine};
@@ -263,6 +263,15 @@ impl Journal {
     pub async fn retry(&self, row: DeadRow) -> Result<bool, JournalError> {
         let clock = self.inner.clock.clone();
         let done = self.call(move |engine| maintain::retry(&engine.db, &row, clock.now())).await?;
+        self.inner.changed.send_modify(|number| *number += 1);
+        Ok(done)
+    }
+
+    /// Gives an event again to every bind that reads its stream; their names. Nothing if there is no such event.
+    pub async fn replay(&self, number: u64, speak: bool) -> Result<Option<Vec<String>>, JournalError> {
+        let clock = self.inner.clock.clone();
+        let how = if speak { Replay::Speak } else { Replay::Quiet };
+        let done = self.call(move |engine| maintain::replay(engine, number, how, clock.now())).await?;
         self.inner.changed.send_modify(|number| *number += 1);
         Ok(done)
     }

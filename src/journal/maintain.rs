@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::engine::{Done, Engine, chunk, meta, moment, put_meta};
 use super::record::{self, Names};
-use super::rows::{DeadRow, DeadState, EventRow, StreamRow};
+use super::rows::{DeadRow, DeadState, DeliveryRow, EventRow, Replay, RowState, StreamRow};
 use super::settings::Settings;
 
 /// Rows that are deleted at once at most, so that nobody waits long for the writer.
@@ -221,6 +221,28 @@ pub(super) fn retry(db: &Connection, row: &DeadRow, now: DateTime<Utc>) -> Done<
         }
     };
     Ok(done > 0)
+}
+
+/// Gives an event again to every bind that reads its stream, from where the binds are: what is not wanted is passed by.
+pub(super) fn replay(engine: &Engine, number: u64, how: Replay, now: DateTime<Utc>) -> Done<Option<Vec<String>>> {
+    let Some((stream, event)) = engine.event(number)? else { return Ok(None) };
+    let mut binds = engine.db.prepare(
+        "SELECT bind FROM cursors JOIN streams ON streams.id = cursors.stream WHERE streams.name = ?1 AND done > ?2 ORDER BY bind",
+    )?;
+    let binds: Vec<String> = binds.query_map(params![stream, number], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for bind in &binds {
+        let row = DeliveryRow {
+            event: event.clone(),
+            state: RowState::Waiting,
+            attempts: 0,
+            due: now,
+            crashed: false,
+            error: String::new(),
+            replay: how,
+        };
+        engine.put_delivery(bind, &row)?;
+    }
+    Ok(Some(binds))
 }
 
 /// Throws a dead or held one away.

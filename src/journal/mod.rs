@@ -5,6 +5,7 @@
 //! straight way (a retry, a crash, a call that is held) has a row of its own. Its dead letters hold the event whole.
 
 mod engine;
+mod fixture;
 mod handle;
 mod maintain;
 mod record;
@@ -15,10 +16,11 @@ mod settings;
 mod tail;
 mod writer;
 
+pub use fixture::Fixture;
 pub use handle::{Journal, JournalError, open, peek};
 pub use record::Chunk;
 pub use rows::{
-    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, NewDead, RowState, StreamRow,
+    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, NewDead, Replay, RowState, StreamRow,
 };
 pub use runner::{Feed, FeedRow, FeedStatus, feed};
 pub use settings::Settings;

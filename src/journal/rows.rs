@@ -31,6 +31,20 @@ pub struct DeliveryRow {
     pub crashed: bool,
     /// What went wrong last.
     pub error: String,
+    /// Whether somebody asked for it again.
+    pub replay: Replay,
+}
+
+/// Whether somebody asked for an event again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replay {
+    /// Nobody did.
+    #[default]
+    No,
+    /// Yes, and nothing of it is said in channels.
+    Quiet,
+    /// Yes, and what it says is said.
+    Speak,
 }
 
 /// What a delivery waits for.

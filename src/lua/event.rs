@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use masterchief_contract::{Delivery, Event, How, Value};
+use masterchief_contract::{Action, Delivery, Event, How, Kind, Value};
 use mlua::{AnyUserData, IntoLua, Lua, LuaSerdeExt, LuaString, MetaMethod, Table, UserData, UserDataMethods};
 
 use super::api;
-use super::value;
+use super::value::{self, Options};
 
 /// The name of the methods' table among the VM's own values.
 const METHODS: &str = "masterchief.event";
@@ -81,6 +81,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         })?;
         methods.set(*name, say)?;
     }
+    methods.set("respond", lua.create_async_function(respond)?)?;
     methods.set("can", lua.create_function(api::bot::can)?)?;
     methods.set("table", lua.create_function(|lua, ev: mlua::Value| table(lua, &of(&ev, "table")?))?)?;
     lua.set_named_registry_value(METHODS, methods)
@@ -140,11 +141,35 @@ fn field(lua: &Lua, event: &Event, name: &str) -> mlua::Result<mlua::Value> {
         "replay" => delivery(event, |delivery| delivery.replay).into_lua(lua),
         "dry" => delivery(event, |delivery| delivery.dry).into_lua(lua),
         other => match event.field(other) {
+            // What was posted is what it says.
+            None if other == "data" && event.kind() == Kind::Webhook => field(lua, event, "json"),
             None => Ok(mlua::Value::Nil),
             Some(Value::String(text)) => text.as_str().into_lua(lua),
             Some(value) => lua.to_value(value),
         },
     }
+}
+
+/// `ev:respond{ status =, body =, json =, type = }` answers whoever posted a webhook.
+async fn respond(lua: Lua, (ev, options): (mlua::Value, Table)) -> mlua::Result<()> {
+    let event = of(&ev, "respond")?;
+    api::effect(&lua, "ev:respond")?;
+    let mut options = Options::new("ev:respond", Some(options));
+    let status = options.take::<u16>("status")?.unwrap_or(200);
+    if !(200..600).contains(&status) {
+        return Err(mlua::Error::runtime(format!("ev:respond: status is 200 to 599, not {status}")));
+    }
+    let json = match options.take::<mlua::Value>("json")? {
+        None | Some(mlua::Value::Nil) => None,
+        Some(json) => Some(value::json(&lua, "json", json)?.to_string().into_bytes()),
+    };
+    let body: Option<LuaString> = options.take("body")?;
+    let usual = if json.is_some() { "application/json" } else { "text/plain; charset=utf-8" };
+    let content_type = options.take::<String>("type")?.unwrap_or_else(|| usual.to_owned());
+    options.done()?;
+    let body = json.or_else(|| body.map(|body| body.as_bytes().to_vec())).unwrap_or_default();
+    let answer = Action::Answer { event: event.id, status, content_type, body };
+    event.perform(answer).await.map_err(mlua::Error::external)
 }
 
 /// The bytes as they came.

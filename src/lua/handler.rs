@@ -7,7 +7,7 @@ use mlua::Function;
 use tokio::sync::{mpsc, oneshot};
 
 use super::script::Job;
-use super::value::Fail;
+use super::value::{Again, Fail, GiveUp};
 use super::vm::Vm;
 
 /// A function and where it stands.
@@ -62,18 +62,25 @@ fn gone() -> HandlerError {
     HandlerError::internal("the script has ended")
 }
 
-/// A script's failure: words for the person, or a fault for the operators.
+/// A script's failure: words for the person, what is to become of the event, or a fault for the operators.
 pub(super) fn failure(fault: &mlua::Error) -> HandlerError {
-    match words_for_person(fault) {
-        Some(words) => HandlerError::User(words),
-        None => HandlerError::internal(fault.to_string()),
-    }
+    raised(fault).unwrap_or_else(|| HandlerError::internal(fault.to_string()))
 }
 
-fn words_for_person(fault: &mlua::Error) -> Option<String> {
+/// What was raised on purpose.
+fn raised(fault: &mlua::Error) -> Option<HandlerError> {
     match fault {
-        mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } => words_for_person(cause),
-        mlua::Error::ExternalError(inner) => inner.downcast_ref::<Fail>().map(|fail| fail.0.clone()),
+        mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } => raised(cause),
+        mlua::Error::ExternalError(inner) => {
+            if let Some(Fail(words)) = inner.downcast_ref() {
+                return Some(HandlerError::User(words.clone()));
+            }
+            if let Some(GiveUp(reason)) = inner.downcast_ref() {
+                return Some(HandlerError::Dead(reason.clone()));
+            }
+            let Again { after, reason } = inner.downcast_ref()?;
+            Some(HandlerError::Retry { after: *after, reason: reason.clone() })
+        }
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::handler::{Entry, failure};
 use super::limits::{Limited, Limits};
 use super::services::Services;
-use super::vm::{Vm, read_source};
+use super::vm::{Current, Vm, read_source};
 use super::{event, value};
 use crate::dispatch::NewBind;
 
@@ -287,9 +287,9 @@ fn start(lua: &Lua, vm: &Arc<Vm>, limits: &Arc<Limits>, job: Job) -> Running {
     match job {
         Job::Call { entry, event, mut answer } => Box::pin(async move {
             vm.calls.fetch_add(1, Ordering::Relaxed);
-            let network = Arc::clone(&event.network);
+            let current = Current::of(&event);
             let call =
-                On { vm: Arc::clone(&vm), network, call: Limited::new(Box::pin(call(&lua, entry, event)), &limits) };
+                On { vm: Arc::clone(&vm), current, call: Limited::new(Box::pin(call(&lua, entry, event)), &limits) };
             let result = tokio::select! {
                 biased;
                 result = call => result,
@@ -402,10 +402,10 @@ fn position(traceback: &str) -> Option<String> {
     })
 }
 
-/// A call that says, whenever it runs, which network it is about.
+/// A call that says, whenever it runs, what it is about.
 struct On<F> {
     vm: Arc<Vm>,
-    network: Arc<str>,
+    current: Current,
     call: F,
 }
 
@@ -413,7 +413,7 @@ impl<F: Future + Unpin> Future for On<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<F::Output> {
-        self.vm.set_network(&self.network);
+        self.vm.set_current(&self.current);
         Pin::new(&mut self.call).poll(cx)
     }
 }

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::value::{self, Options};
 use super::vm::read_source;
 use crate::executors::{Output, Response};
+use crate::journal::Fixture;
 
 /// How long `expect` waits, in the test's own time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ pub trait TestBench: Send + Sync + 'static {
     fn does(&self, nick: String, what: Deed) -> Future<()>;
     /// The next line to `target` that holds `text`; else all that was said.
     fn expect(&self, target: String, text: String, within: Duration) -> Future<Result<String, String>>;
+    /// Something happens outside: an event of an ingested kind.
+    fn happens(&self, fixture: Fixture) -> Future<Result<(), String>>;
     /// Lets time pass.
     fn advance(&self, time: Duration) -> Future<()>;
     /// Cuts the connection; whether the bot came back.
@@ -169,7 +172,7 @@ fn module(lua: &Lua, plan: &Arc<Mutex<Plan>>, bench: Arc<dyn Bench>, folder: Pat
                 let at = at.map(|at| moment(&at)).transpose()?;
                 let started = bench.start(&folder.join(script), at).await.map_err(mlua::Error::runtime)?;
                 lock(&plan).benches.push(Arc::clone(&started));
-                Ok(TestBot(started))
+                Ok(TestBot(started, folder))
             }
         })?,
     )?;
@@ -200,7 +203,7 @@ fn moment(text: &str) -> mlua::Result<DateTime<Utc>> {
 }
 
 /// `b` in a test.
-struct TestBot(Arc<dyn TestBench>);
+struct TestBot(Arc<dyn TestBench>, PathBuf);
 
 /// `b:user("alice")` in a test.
 struct TestUser {
@@ -264,12 +267,47 @@ fn add_events<M: UserDataMethods<TestBot>>(methods: &mut M) {
         this.0.advance(value::duration("advance", &time)?).await;
         Ok(())
     });
+    methods.add_async_method("happens", |lua, this, (what, event): (String, Option<Table>)| async move {
+        let fixture = fixture(&lua, &this.1, &what, event)?;
+        this.0.happens(fixture).await.map_err(mlua::Error::runtime)
+    });
     methods.add_async_method("kill_connection", |_, this, ()| async move {
         if this.0.kill_connection().await { Ok(()) } else { Err(mlua::Error::runtime("the bot did not come back")) }
     });
     methods
         .add_async_method("reload", |_, this, ()| async move { this.0.reload().await.map_err(mlua::Error::runtime) });
     methods.add_method("transcript", |_, this, ()| Ok(this.0.transcript()));
+}
+
+/// `b:happens("file.json")`, a fixture beside the test, or `b:happens("webhook", { ... })`.
+fn fixture(lua: &Lua, folder: &Path, what: &str, event: Option<Table>) -> mlua::Result<Fixture> {
+    let wrong = |text: String| mlua::Error::runtime(text);
+    let Some(event) = event else {
+        let text = read_source(&folder.join(what)).map_err(|fault| wrong(format!("{what}: {fault}")))?;
+        return serde_json::from_str(&text).map_err(|fault| wrong(format!("{what}: {fault}")));
+    };
+    let mut options = Options::new("b:happens", Some(event));
+    let text: Option<String> = options.take("text")?;
+    let lane: Option<String> = options.take("lane")?;
+    let body: Option<String> = options.take("body")?;
+    let json = match options.take::<mlua::Value>("json")? {
+        None | Some(mlua::Value::Nil) => None,
+        Some(json) => Some(value::json(lua, "json", json)?.to_string()),
+    };
+    let mut fields = serde_json::Map::new();
+    for (name, value) in options.rest()? {
+        fields.insert(name, value::json(lua, "a field", value)?);
+    }
+    Ok(Fixture {
+        kind: what.to_owned(),
+        lane: lane.unwrap_or_else(|| "test".to_owned()),
+        key: None,
+        at: None,
+        text: text.unwrap_or_default(),
+        fields,
+        body: json.or(body),
+        body_base64: None,
+    })
 }
 
 /// What stands for the world outside.

@@ -15,6 +15,19 @@ const LINES_MAX: usize = 1000;
 #[error("{0}")]
 pub(super) struct Fail(pub(super) String);
 
+/// Raised by `bot.dead`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct GiveUp(pub(super) String);
+
+/// Raised by `bot.retry`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Again {
+    pub(super) after: Option<Duration>,
+    pub(super) reason: String,
+}
+
 /// `bot.STOP` and `bot.PASS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
@@ -139,6 +152,19 @@ impl Options {
             None | Some(mlua::Value::Nil) => Ok(None),
             Some(value) => duration(name, &value).map(Some),
         }
+    }
+
+    /// What was not read.
+    pub(super) fn rest(self) -> mlua::Result<Vec<(String, mlua::Value)>> {
+        let Some(table) = self.table else { return Ok(Vec::new()) };
+        let mut out = Vec::new();
+        for pair in table.pairs::<String, mlua::Value>() {
+            let (name, value) = pair?;
+            if !self.known.contains(&name.as_str()) {
+                out.push((name, value));
+            }
+        }
+        Ok(out)
     }
 
     /// Refuses options that nobody knows.

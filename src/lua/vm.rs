@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use masterchief_contract::BindId;
+use masterchief_contract::{BindId, Event, Outlet};
 use mlua::{Function, Lua, LuaOptions, StdLib, Table};
 use tokio::sync::mpsc::WeakSender;
 
@@ -43,10 +43,32 @@ pub(super) struct Vm {
     /// Calls that failed with a fault.
     pub(super) faults: AtomicU64,
     declared: Mutex<Declared>,
-    /// The network of the event that is being handled.
-    network: Mutex<Arc<str>>,
+    /// What is being handled.
+    current: Mutex<Current>,
     /// Weak, so that the script ends when nobody can call it any more.
     pub(super) jobs: WeakSender<Job>,
+}
+
+/// What is being handled: an event, or nothing.
+#[derive(Clone, Default)]
+pub(super) struct Current {
+    /// The network of the event.
+    pub(super) network: Option<Arc<str>>,
+    /// Where its actions go, if that is not where all go: a replay.
+    pub(super) outlet: Option<Arc<dyn Outlet>>,
+    /// Whether nothing may be done.
+    pub(super) dry: bool,
+}
+
+impl Current {
+    pub(super) fn of(event: &Event) -> Current {
+        let replayed = event.call().filter(|call| call.delivery.is_some_and(|delivery| delivery.replay));
+        Current {
+            network: Some(Arc::clone(&event.network)),
+            outlet: replayed.map(|call| Arc::clone(&call.outlet)),
+            dry: event.delivery().dry,
+        }
+    }
 }
 
 /// What the top level declared.
@@ -73,7 +95,7 @@ impl Vm {
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             declared: Mutex::default(),
-            network: Mutex::new(Arc::from("")),
+            current: Mutex::default(),
             jobs,
         })
     }
@@ -115,11 +137,16 @@ impl Vm {
 
     /// The network of the event that is being handled; empty where there is none.
     pub(super) fn network(&self) -> String {
-        self.network.lock().unwrap_or_else(PoisonError::into_inner).to_string()
+        self.current().network.as_deref().unwrap_or("").to_owned()
     }
 
-    pub(super) fn set_network(&self, network: &Arc<str>) {
-        *self.network.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(network);
+    /// What is being handled now.
+    pub(super) fn current(&self) -> Current {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_current(&self, current: &Current) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone_from(current);
     }
 
     /// A target as a script writes it: `#chan` on the network of the event, or `network/#chan`.

@@ -51,7 +51,7 @@ impl Console {
                 }
                 Ok(())
             }
-            Action::Join { .. } | Action::Part { .. } | Action::Send { .. } => {
+            Action::Join { .. } | Action::Part { .. } | Action::Send { .. } | Action::Answer { .. } => {
                 Err(Refused::new("the console is not an IRC network: it has one channel and takes words only"))
             }
         }

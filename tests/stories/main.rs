@@ -14,3 +14,4 @@ mod real;
 mod scripts;
 mod services;
 mod trouble;
+mod webhooks;

@@ -59,6 +59,17 @@ pub enum Action {
         /// Its parameters; only the last may hold blanks.
         params: Vec<String>,
     },
+    /// Answer whoever posted a webhook, where its route waits for that.
+    Answer {
+        /// The event's number.
+        event: u64,
+        /// The status of HTTP, 200 to 599.
+        status: u16,
+        /// The type of the body.
+        content_type: String,
+        /// The body.
+        body: Vec<u8>,
+    },
 }
 
 /// Why an action was not taken, with what to do next.

@@ -15,7 +15,7 @@ use super::super::words;
 use super::parked::{After, Parked, after_failure, behind};
 use super::round::{self, Ended, Try};
 use crate::dispatch::Bind;
-use crate::journal::{Advance, Cursor, DeliveryRow, Journal, JournalError, NewDead};
+use crate::journal::{Advance, Cursor, DeliveryRow, Journal, JournalError, NewDead, Replay};
 
 /// Events that may wait for a retry before no new ones are begun.
 const PARKED_MAX: usize = 1024;
@@ -69,6 +69,10 @@ impl State {
     fn front(&self) -> u64 {
         self.fresh.front().map_or(self.read_to, |event| event.id)
     }
+}
+
+fn first_try(event: &Event) -> Try {
+    Try { event: event.clone(), attempt: 1, redelivered: false, replay: Replay::No }
 }
 
 impl Consumer {
@@ -258,11 +262,11 @@ impl Consumer {
                 if blocked.contains(&event.lane) {
                     advance.put.push(behind(event.clone(), now));
                 } else {
-                    tries.push(Try { event: event.clone(), attempt: 1, redelivered: false });
+                    tries.push(first_try(event));
                 }
             }
         } else {
-            tries.extend(taken.iter().map(|event| Try { event: event.clone(), attempt: 1, redelivered: false }));
+            tries.extend(taken.iter().map(first_try));
         }
         let put = advance.put.clone();
         if let Err(fault) = self.journal.advance(advance).await {
@@ -296,18 +300,24 @@ impl Consumer {
     async fn retry(&self, state: &mut State, bind: &Arc<Bind>, due: Vec<Vec<DeliveryRow>>) -> Result<(), JournalError> {
         let options = &bind.options.delivery;
         let place = Cursor { done: state.front(), claimed: state.front() };
-        let mut put = Vec::new();
+        let (mut put, mut drop) = (Vec::new(), Vec::new());
         let mut tracks = Vec::new();
         for track in due {
             let mut tries = Vec::with_capacity(track.len());
             for row in track {
                 let attempt = row.attempts + 1;
-                tries.push(Try { event: row.event.clone(), attempt, redelivered: row.crashed });
+                if !self.wanted.meets(&row.event) {
+                    // A replay of something else of the stream.
+                    drop.push(row.event.id);
+                    continue;
+                }
+                tries.push(Try { event: row.event.clone(), attempt, redelivered: row.crashed, replay: row.replay });
                 put.push(DeliveryRow { attempts: attempt, crashed: true, ..row });
             }
             tracks.push(tries);
         }
-        self.journal.advance(Advance { put, ..self.advance(place) }).await?;
+        drop.iter().for_each(|number| state.parked.remove(*number));
+        self.journal.advance(Advance { put, drop, ..self.advance(place) }).await?;
         state.cursor = place;
         let ended = round::run(&self.calls, bind, tracks, options.conc as usize, self.calls.limit(bind), true).await;
         self.note(state, bind, ended, place).await
@@ -325,13 +335,23 @@ impl Consumer {
         let mut advance = self.advance(place);
         for track in ended {
             advance.drop.extend(track.done);
-            if let Some((event, attempts, failure)) = track.failed {
-                match after_failure(event, attempts, failure, &bind.options.delivery, now, state.draw()) {
+            if let Some((one, failure)) = track.failed {
+                match after_failure(
+                    one.event,
+                    one.attempt,
+                    one.replay,
+                    failure,
+                    &bind.options.delivery,
+                    now,
+                    state.draw(),
+                ) {
                     After::Again(row) => advance.put.push(row),
                     After::Dead(dead) => advance.dead.push(dead),
                 }
             }
-            advance.put.extend(track.rest.into_iter().map(|one| behind(one.event, now)));
+            advance
+                .put
+                .extend(track.rest.into_iter().map(|one| DeliveryRow { replay: one.replay, ..behind(one.event, now) }));
         }
         for number in &advance.drop {
             state.parked.remove(*number);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use masterchief_contract::{DeliveryOptions, Event, OnCrash, Order};
 
-use crate::journal::{DeliveryRow, NewDead, RowState};
+use crate::journal::{DeliveryRow, NewDead, Replay, RowState};
 
 /// The longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
@@ -116,13 +116,22 @@ impl Parked {
 
 /// A row for an event that waits behind another.
 pub(super) fn behind(event: Event, now: DateTime<Utc>) -> DeliveryRow {
-    DeliveryRow { event, state: RowState::Waiting, attempts: 0, due: now, crashed: false, error: String::new() }
+    DeliveryRow {
+        event,
+        state: RowState::Waiting,
+        attempts: 0,
+        due: now,
+        crashed: false,
+        error: String::new(),
+        replay: Replay::No,
+    }
 }
 
 /// What becomes of an event whose try number `attempts` failed. `random` is any number; all of its bits count.
 pub(super) fn after_failure(
     event: Event,
     attempts: u32,
+    replay: Replay,
     failure: super::super::calls::Failure,
     options: &DeliveryOptions,
     now: DateTime<Utc>,
@@ -137,5 +146,5 @@ pub(super) fn after_failure(
         ceiling.mul_f64(share)
     });
     let due = now + chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::days(365));
-    After::Again(DeliveryRow { event, state: RowState::Waiting, attempts, due, crashed: false, error: failure.reason })
+    After::Again(DeliveryRow { attempts, error: failure.reason, replay, ..behind(event, due) })
 }

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use masterchief_contract::{Delivery, Event, Order};
+use masterchief_contract::{Delivery, Event, Order, Outlet};
 
 use super::super::calls::{Calls, Failure};
+use super::super::replay::Silent;
 use crate::dispatch::Bind;
+use crate::journal::Replay;
 
 /// An event and how it was tried before.
 pub(super) struct Try {
     pub(super) event: Event,
     pub(super) attempt: u32,
     pub(super) redelivered: bool,
+    pub(super) replay: Replay,
 }
 
 /// What came of a track.
@@ -22,7 +25,7 @@ pub(super) struct Ended {
     /// Done with.
     pub(super) done: Vec<u64>,
     /// The one that failed, and which try it was.
-    pub(super) failed: Option<(Event, u32, Failure)>,
+    pub(super) failed: Option<(Try, Failure)>,
     /// Those behind it, not begun.
     pub(super) rest: Vec<Try>,
 }
@@ -67,13 +70,21 @@ pub(super) async fn run(
 async fn one_track(calls: &Arc<Calls>, bind: &Arc<Bind>, track: Vec<Try>, limit: Duration, note_done: bool) -> Ended {
     let mut ended = Ended::default();
     let mut track = track.into_iter();
-    for Try { event, attempt, redelivered } in track.by_ref() {
-        let delivery = Delivery { attempt, redelivered, replay: false, dry: false };
-        match calls.deliver(&event, bind, delivery, limit).await {
-            Ok(()) if note_done => ended.done.push(event.id),
+    for one in track.by_ref() {
+        let (attempt, redelivered) = (one.attempt, one.redelivered);
+        let delivery = Delivery { attempt, redelivered, replay: one.replay != Replay::No, dry: false };
+        let done = match one.replay {
+            Replay::Quiet => {
+                let silent: Arc<dyn Outlet> = Arc::new(Silent { inner: Arc::clone(&calls.outlet) });
+                calls.deliver_to(&one.event, bind, delivery, limit, &silent).await
+            }
+            Replay::No | Replay::Speak => calls.deliver(&one.event, bind, delivery, limit).await,
+        };
+        match done {
+            Ok(()) if note_done => ended.done.push(one.event.id),
             Ok(()) => {}
             Err(failure) => {
-                ended.failed = Some((event, attempt, failure));
+                ended.failed = Some((one, failure));
                 break;
             }
         }

@@ -10,7 +10,7 @@ use mlua::{Function, Lua, MultiValue, Table, UserData, UserDataMethods};
 
 use super::super::event;
 use super::super::handler::{Entry, LuaHandler};
-use super::super::value::{self, Fail, Options, Sign};
+use super::super::value::{self, Again, Fail, GiveUp, Options, Sign};
 use super::super::vm::{Declared, Vm};
 use super::{effect, vm};
 use crate::dispatch::NewBind;
@@ -73,6 +73,8 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     bot.set("bind", lua.create_function(bind)?)?;
     bot.set("unbind", lua.create_function(|_, handle: mlua::UserDataRef<Handle>| handle.unbind())?)?;
     bot.set("fail", lua.create_function(fail)?)?;
+    bot.set("dead", lua.create_function(dead)?)?;
+    bot.set("retry", lua.create_function(retry)?)?;
     for (name, how) in [("say", How::Say), ("to", How::Say), ("notice", How::Notice), ("act", How::Act)] {
         bot.set(name, saying(lua, name, how)?)?;
     }
@@ -250,6 +252,21 @@ fn fail(lua: &Lua, text: mlua::Value) -> mlua::Result<()> {
     Err(mlua::Error::external(Fail(value::text(lua, "bot.fail", text)?)))
 }
 
+/// `bot.dead(reason)` raises: an event from the journal becomes a dead letter at once.
+fn dead(lua: &Lua, reason: mlua::Value) -> mlua::Result<()> {
+    Err(mlua::Error::external(GiveUp(value::text(lua, "bot.dead", reason)?)))
+}
+
+/// `bot.retry(after [, reason])` raises: an event from the journal is tried again after this time.
+fn retry(lua: &Lua, (after, reason): (mlua::Value, Option<mlua::Value>)) -> mlua::Result<()> {
+    let after = match after {
+        mlua::Value::Nil => None,
+        after => Some(value::duration("bot.retry", &after)?),
+    };
+    let reason = reason.map(|reason| value::text(lua, "bot.retry", reason)).transpose()?;
+    Err(mlua::Error::external(Again { after, reason: reason.unwrap_or_else(|| "the script asks for it".to_owned()) }))
+}
+
 fn saying(lua: &Lua, name: &'static str, how: How) -> mlua::Result<Function> {
     lua.create_async_function(move |lua, (target, text): (String, mlua::Value)| async move {
         effect(&lua, &format!("bot.{name}"))?;
@@ -283,7 +300,8 @@ async fn raw(lua: Lua, (command, params): (String, mlua::Variadic<String>)) -> m
 }
 
 async fn perform(vm: &Arc<Vm>, action: Action) -> mlua::Result<()> {
-    vm.services.outlet.perform(action).await.map_err(mlua::Error::external)
+    let outlet = vm.current().outlet.unwrap_or_else(|| Arc::clone(&vm.services.outlet));
+    outlet.perform(action).await.map_err(mlua::Error::external)
 }
 
 /// `bot.users(channel)`: a list of `{nick, user, host, account, status}`.

@@ -50,5 +50,10 @@ pub(super) fn effect(lua: &Lua, what: &str) -> mlua::Result<()> {
             "{what} acts on the world, and the top level of a script only declares; move it into a handler or bot.on_load"
         )));
     }
+    // What goes to an outlet is told there; the rest cannot be taken back.
+    let told = what.starts_with("bot.") || what.starts_with("ev:") || what == "time.sleep";
+    if !told && vm(lua)?.current().dry {
+        return Err(mlua::Error::runtime(format!("{what} is left out: this replay is dry")));
+    }
     Ok(())
 }

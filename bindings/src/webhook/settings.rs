@@ -1,0 +1,212 @@
+//! What can be configured about a route.
+
+use std::time::Duration;
+
+use masterchief_contract::Secret;
+use serde::Deserialize;
+
+/// Whose webhooks a route takes: how they are signed and what they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Preset {
+    Github,
+    Gitlab,
+    Jenkins,
+    Alertmanager,
+    Pagerduty,
+    Bitbucket,
+    Gitea,
+    Forgejo,
+    Slack,
+    Stripe,
+    /// <https://www.standardwebhooks.com>
+    Standard,
+    Grafana,
+    /// `signature`, `event` and `delivery` say how.
+    Generic,
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [(&str, Preset); 13] = [
+        ("github", Preset::Github),
+        ("gitlab", Preset::Gitlab),
+        ("jenkins", Preset::Jenkins),
+        ("alertmanager", Preset::Alertmanager),
+        ("pagerduty", Preset::Pagerduty),
+        ("bitbucket", Preset::Bitbucket),
+        ("gitea", Preset::Gitea),
+        ("forgejo", Preset::Forgejo),
+        ("slack", Preset::Slack),
+        ("stripe", Preset::Stripe),
+        ("standard", Preset::Standard),
+        ("grafana", Preset::Grafana),
+        ("generic", Preset::Generic),
+    ];
+
+    /// By its name.
+    pub fn named(name: &str) -> Option<Preset> {
+        Preset::ALL.iter().find(|(known, _)| *known == name).map(|(_, preset)| *preset)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Preset::ALL.iter().find(|(_, preset)| *preset == self).map_or("generic", |(name, _)| name)
+    }
+}
+
+/// A route: `/hooks/NAME`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteSettings {
+    /// Whose webhooks come here; the preset of the route's own name where it is left out.
+    pub preset: Option<Preset>,
+    /// Secrets that are good now. Several, so that a new one can be brought in before the old one goes.
+    pub secrets: Vec<Secret>,
+    /// Takes whatever anybody posts. Only where nobody else can reach the port.
+    pub insecure: bool,
+    /// How a generic webhook is signed.
+    pub signature: SignatureSettings,
+    /// Where a generic webhook names its event: a header, or a JSON pointer into the body.
+    pub event: Option<String>,
+    /// Where a generic webhook names its delivery, the same on every redelivery.
+    pub delivery: Option<String>,
+    /// Whether a delivery that came before is answered and not handled again.
+    pub dedupe: bool,
+    /// The biggest body, in bytes.
+    pub max_body: usize,
+    /// How long the answer waits for a handler's `ev:respond`.
+    #[serde(with = "humantime_serde")]
+    pub answer: Duration,
+}
+
+/// How a generic webhook is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignatureSettings {
+    /// The header that holds the signature.
+    pub header: String,
+    /// What stands in front of it: `sha256=`.
+    pub prefix: String,
+    /// The hash.
+    pub algorithm: Algorithm,
+    /// How the signature is written.
+    pub encoding: Encoding,
+    /// What is signed: `{body}`, `{timestamp}`, `{id}` and other text.
+    pub signs: String,
+    /// The header that holds the time, in seconds since 1970.
+    pub timestamp: Option<String>,
+    /// The header that holds the delivery.
+    pub id: Option<String>,
+    /// How far the time may be off, both ways.
+    #[serde(with = "humantime_serde")]
+    pub tolerance: Duration,
+}
+
+/// The hash of an HMAC, or no HMAC at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// For senders that know nothing better.
+    Sha1,
+    /// The usual.
+    #[default]
+    Sha256,
+    /// The long one.
+    Sha512,
+    /// The header holds the secret itself.
+    Token,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Either case.
+    #[default]
+    Hex,
+    /// Standard alphabet.
+    Base64,
+}
+
+/// How far a signed time may be off.
+pub(super) const TOLERANCE: Duration = Duration::from_secs(300);
+
+impl Default for RouteSettings {
+    fn default() -> RouteSettings {
+        RouteSettings {
+            preset: None,
+            secrets: Vec::new(),
+            insecure: false,
+            signature: SignatureSettings::default(),
+            event: None,
+            delivery: None,
+            dedupe: true,
+            max_body: 1 << 20,
+            answer: Duration::ZERO,
+        }
+    }
+}
+
+impl Default for SignatureSettings {
+    fn default() -> SignatureSettings {
+        SignatureSettings {
+            header: "X-Signature".to_owned(),
+            prefix: String::new(),
+            algorithm: Algorithm::default(),
+            encoding: Encoding::default(),
+            signs: "{body}".to_owned(),
+            timestamp: None,
+            id: None,
+            tolerance: TOLERANCE,
+        }
+    }
+}
+
+impl RouteSettings {
+    /// The preset of a route of this name.
+    pub fn preset_of(&self, name: &str) -> Preset {
+        self.preset.or_else(|| Preset::named(name)).unwrap_or(Preset::Generic)
+    }
+
+    /// What is wrong beyond the grammar: the key and a sentence.
+    pub fn faults(&self, name: &str) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let preset = self.preset_of(name);
+        if self.secrets.iter().any(|secret| secret.reveal().trim().is_empty()) {
+            faults.push(("secrets", "a secret is empty".to_owned()));
+        }
+        match (self.secrets.is_empty(), self.insecure) {
+            (true, false) => {
+                let text = "say how to know the sender; only with `insecure: true` is it taken from anybody";
+                faults.push(("secrets", text.to_owned()));
+            }
+            (false, true) => {
+                faults.push(("insecure", "a route with secrets is not insecure; take one of them out".to_owned()))
+            }
+            _ => {}
+        }
+        if preset == Preset::Standard || preset == Preset::Gitlab {
+            for secret in self.secrets.iter().map(Secret::reveal).filter(|secret| secret.starts_with("wh")) {
+                if super::verify::standard_key(secret).is_none() {
+                    faults.push(("secrets", "a secret that begins with whsec_ or whpk_ is no base64".to_owned()));
+                }
+            }
+        }
+        let signs = &self.signature.signs;
+        if !signs.contains("{body}") && self.signature.algorithm != Algorithm::Token {
+            faults.push(("signature", "signs must hold {body}, or anything could be posted".to_owned()));
+        }
+        if signs.contains("{timestamp}") && self.signature.timestamp.is_none() {
+            faults.push(("signature", "signs holds {timestamp}: name its header under `timestamp`".to_owned()));
+        }
+        if signs.contains("{id}") && self.signature.id.is_none() {
+            faults.push(("signature", "signs holds {id}: name its header under `id`".to_owned()));
+        }
+        if self.max_body == 0 || self.max_body > 64 << 20 {
+            faults.push(("max_body", "must be between 1 and 67108864 bytes".to_owned()));
+        }
+        faults
+    }
+}

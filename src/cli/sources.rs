@@ -1,0 +1,117 @@
+//! `masterchief sources`: what is read from outside, and how that is going.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::events::journal;
+use super::{Common, Done, output, runtime};
+use crate::bot;
+use crate::config::Secrets;
+use crate::journal::StreamRow;
+
+/// Shows sources, as a running bot told last, and the streams they write.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forgets where a source is, so that it begins anew; only while no bot runs
+    Reset {
+        /// The stream
+        stream: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Shown {
+    /// When a bot told last.
+    at: Option<DateTime<Utc>>,
+    sources: Vec<Value>,
+    streams: Vec<StreamRow>,
+}
+
+pub(super) fn run(common: &Common, args: Args) -> Done {
+    let config = match common.config(Secrets::Spare) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    runtime()?.block_on(async {
+        let journal = journal(&config)?;
+        if let Some(Command::Reset { stream }) = args.command {
+            let forgotten = journal.forget_positions(&stream).await?;
+            output::line(&format!("{stream}: {} forgotten", output::count(forgotten, "place")))?;
+            return Ok(if forgotten > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        let told: Option<Value> = std::fs::read(config.data.join(bot::STATUS_FILE))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let at = told.as_ref().and_then(|told| told.get("at")?.as_str()?.parse::<DateTime<Utc>>().ok());
+        let sources = told.as_ref().and_then(|told| told.get("sources")?.as_array().cloned()).unwrap_or_default();
+        let shown = Shown { at, sources, streams: journal.streams().await? };
+        if common.json {
+            output::json(&shown)?;
+        } else {
+            show(&shown)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn show(shown: &Shown) -> anyhow::Result<()> {
+    match shown.at {
+        None => output::warning("no bot has told yet how its sources are doing"),
+        Some(at) => {
+            let old = (Utc::now() - at).num_seconds();
+            if old > 10 {
+                output::warning(&format!("no bot runs here now; this is from {}", at.format("%F %T UTC")));
+            }
+        }
+    }
+    let text = |row: &Value, name: &str| match row.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let rows: Vec<Vec<String>> = shown
+        .sources
+        .iter()
+        .map(|row| {
+            let lag = match text(row, "lag").as_str() {
+                "-" => "-".to_owned(),
+                lag => format!("{lag} {}", text(row, "lag_unit")),
+            };
+            let notes = [text(row, "error"), text(row, "note")];
+            let notes: Vec<String> = notes.into_iter().filter(|note| note != "-" && !note.is_empty()).collect();
+            let mut cells: Vec<String> =
+                ["stream", "state", "events", "rate", "dropped"].iter().map(|name| text(row, name)).collect();
+            cells.extend([lag, text(row, "promise"), notes.join("; ")]);
+            cells
+        })
+        .collect();
+    output::table(&["SOURCE", "STATE", "EVENTS", "PER S", "DROPPED", "LAG", "PROMISE", "LAST ERROR, NOTES"], &rows)?;
+    output::line("")?;
+    let streams: Vec<Vec<String>> = shown
+        .streams
+        .iter()
+        .map(|row| {
+            let newest = row.newest.map_or("-".to_owned(), |at| at.format("%F %T").to_string());
+            let behind = row.behind.iter().map(|(bind, behind)| format!("{bind}: {behind}"));
+            vec![
+                row.name.clone(),
+                row.events.to_string(),
+                row.bytes.to_string(),
+                newest,
+                behind.collect::<Vec<_>>().join("; "),
+            ]
+        })
+        .collect();
+    output::table(&["STREAM IN THE JOURNAL", "EVENTS", "BYTES", "NEWEST (UTC)", "BEHIND"], &streams)?;
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! One post: capped, verified, understood, written, answered.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
+use masterchief_bindings::webhook::{Headers, RouteSettings, describe, verify};
+use masterchief_contract::{Fate, Inbound, Value};
+use serde_json::{Map, json};
+use tokio::sync::oneshot;
+use warp::http::{HeaderMap, Response, StatusCode, header};
+
+use super::server::Shared;
+use super::source::Knock;
+
+/// What we answer.
+pub(super) type Reply = Response<Vec<u8>>;
+
+/// Headers that a handler never sees: they are there to prove who posts.
+const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+/// When a sender may come again, in seconds.
+const AGAIN: &str = "5";
+
+struct Given<'a>(&'a HeaderMap);
+
+impl Headers for Given<'_> {
+    fn header(&self, name: &str) -> &str {
+        self.0.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+}
+
+/// A JSON answer.
+pub(super) fn reply(status: StatusCode, body: &Value) -> Reply {
+    let mut out = Response::new(body.to_string().into_bytes());
+    *out.status_mut() = status;
+    out.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    out
+}
+
+fn again(status: StatusCode, why: &str) -> Reply {
+    let mut out = reply(status, &json!({"error": why}));
+    out.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(AGAIN));
+    out
+}
+
+fn error(status: StatusCode, why: &str) -> Reply {
+    reply(status, &json!({"error": why}))
+}
+
+/// Takes one post.
+pub(super) async fn post<S, B>(
+    shared: Arc<Shared>,
+    name: String,
+    peer: Option<SocketAddr>,
+    headers: HeaderMap,
+    body: S,
+) -> Reply
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let settings = shared.settings.load_full();
+    let Some(route) = settings.routes.get(&name) else {
+        return error(StatusCode::NOT_FOUND, "there is no such route");
+    };
+    let Ok(_turn) = shared.turns.try_acquire() else {
+        shared.counts.busy.fetch_add(1, Ordering::Relaxed);
+        return again(StatusCode::TOO_MANY_REQUESTS, "too many posts at once");
+    };
+    if *shared.full.borrow() {
+        shared.counts.full.fetch_add(1, Ordering::Relaxed);
+        return again(StatusCode::SERVICE_UNAVAILABLE, "the journal is full");
+    }
+    let read = tokio::time::timeout(settings.body_timeout, capped(&headers, body, route.max_body)).await;
+    let body = match read {
+        Ok(Ok(body)) => body,
+        Ok(Err(reply)) => return reply,
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    };
+    let given = Given(&headers);
+    if let Err(refusal) = verify(route, &name, &given, &body, shared.clock.now()) {
+        shared.counts.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(route = %name, ?peer, %refusal, "A webhook is refused");
+        // No more than that: what is wrong is ours to know.
+        return error(StatusCode::FORBIDDEN, "not accepted");
+    }
+    let (hook, as_json) = match describe(route, &name, &given, &body) {
+        Ok(understood) => understood,
+        Err(fault) => return error(StatusCode::BAD_REQUEST, &format!("the body cannot be understood: {fault}")),
+    };
+    if let Some(challenge) = hook.challenge {
+        return reply(StatusCode::OK, &json!({"challenge": challenge}));
+    }
+    let mut fields = Vec::with_capacity(9);
+    let preset = route.preset_of(&name).name();
+    let provider = if preset == "generic" { name.as_str() } else { preset };
+    let parts = [
+        ("provider", provider),
+        ("route", name.as_str()),
+        ("event", &hook.event),
+        ("action", &hook.action),
+        ("repo", &hook.repo),
+        ("ref", &hook.reference),
+        ("delivery", &hook.delivery),
+    ];
+    fields.extend(
+        parts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, Value::from(value))),
+    );
+    fields.push(("headers", shown(&headers, route)));
+    if let Some(peer) = peer {
+        fields.push(("peer", Value::from(peer.ip().to_string())));
+    }
+    let key = (route.dedupe && !hook.delivery.is_empty()).then(|| format!("{name} {}", hook.delivery).into_boxed_str());
+    let event = Inbound { key, at: shared.clock.now(), text: hook.text, fields, body: as_json.unwrap_or(body) };
+    hand_over(&shared, route, &name, event).await
+}
+
+/// Writes it to the journal, and waits for the handler's answer where the route says so.
+async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: Inbound) -> Reply {
+    let expecting = (!route.answer.is_zero()).then(|| shared.answers.expect());
+    let (settled, fate) = oneshot::channel();
+    let lane = shared.lanes.lane(name);
+    if !shared.door.knock(Knock { lane, event, settled }) {
+        shared.counts.busy.fetch_add(1, Ordering::Relaxed);
+        return again(StatusCode::SERVICE_UNAVAILABLE, "too many posts wait for the journal");
+    }
+    match fate.await {
+        Err(_) => {
+            shared.counts.full.fetch_add(1, Ordering::Relaxed);
+            again(StatusCode::SERVICE_UNAVAILABLE, "it could not be written")
+        }
+        Ok(Fate::Duplicate(number)) => {
+            shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
+            reply(StatusCode::OK, &json!({"event": number, "duplicate": true}))
+        }
+        Ok(Fate::Stored(number)) => {
+            shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
+            let answer = match expecting {
+                Some(expecting) => expecting.wait(number, route.answer).await,
+                None => None,
+            };
+            let Some(answer) = answer else { return reply(StatusCode::ACCEPTED, &json!({"event": number})) };
+            let mut out = Response::new(answer.body);
+            *out.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+            if let Ok(value) = header::HeaderValue::from_str(&answer.content_type) {
+                out.headers_mut().insert(header::CONTENT_TYPE, value);
+            }
+            out
+        }
+    }
+}
+
+/// The body, if it is not too big, however it is sent.
+async fn capped<S, B>(headers: &HeaderMap, body: S, most: usize) -> Result<Vec<u8>, Reply>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let too_big = || error(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {most} bytes are taken"));
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > most) {
+        return Err(too_big());
+    }
+    let mut out = Vec::with_capacity(length.unwrap_or(0));
+    let mut body = std::pin::pin!(body);
+    while let Some(part) = body.next().await {
+        let mut part = part.map_err(|_| error(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        if out.len() + part.remaining() > most {
+            return Err(too_big());
+        }
+        while part.has_remaining() {
+            let bytes = part.chunk();
+            out.extend_from_slice(bytes);
+            let length = bytes.len();
+            part.advance(length);
+        }
+    }
+    Ok(out)
+}
+
+/// The headers without what proves who posts.
+fn shown(headers: &HeaderMap, route: &RouteSettings) -> Value {
+    let secret = |name: &str| {
+        HIDDEN.contains(&name)
+            || name.contains("signature")
+            || name.contains("token")
+            || route.signature.header.eq_ignore_ascii_case(name)
+    };
+    let mut out: BTreeMap<&str, Value> = BTreeMap::new();
+    for (name, value) in headers {
+        if !secret(name.as_str())
+            && let Ok(value) = value.to_str()
+        {
+            out.insert(name.as_str(), Value::from(value));
+        }
+    }
+    Value::Object(out.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+}

@@ -1,0 +1,17 @@
+//! The gateway: one port on which services post webhooks and monitors ask how the bot is.
+//!
+//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`. A post is verified over its bytes
+//! before anything of it is parsed, and answered once it is durable.
+
+mod answers;
+mod hooks;
+mod server;
+mod settings;
+mod source;
+mod vitals;
+
+pub use answers::{Answer, Answers};
+pub use server::{Gateway, GatewayError, Opening};
+pub use settings::Settings;
+pub use source::{Door, Knock};
+pub use vitals::{Check, Metrics, Vitals};

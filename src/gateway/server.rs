@@ -1,0 +1,207 @@
+//! The port.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use masterchief_contract::{Clock, Shutdown};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use warp::Filter;
+use warp::http::{HeaderMap, Response, StatusCode, header};
+use warp::path::FullPath;
+
+use super::answers::Answers;
+use super::hooks::{Reply, post, reply};
+use super::settings::Settings;
+use super::source::Door;
+use super::vitals::Vitals;
+
+/// How long posts that are worked on may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the gateway does not open.
+#[derive(Debug, thiserror::Error)]
+#[error("gateway.listen {at}: {fault}; free that port, or name another")]
+pub struct GatewayError {
+    at: SocketAddr,
+    #[source]
+    fault: std::io::Error,
+}
+
+/// What every request needs.
+pub(super) struct Shared {
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) door: Door,
+    pub(super) answers: Answers,
+    pub(super) full: watch::Receiver<bool>,
+    pub(super) turns: Semaphore,
+    pub(super) clock: Clock,
+    pub(super) counts: Counts,
+    pub(super) lanes: Lanes,
+    vitals: Arc<dyn Vitals>,
+}
+
+/// What came of posts.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) accepted: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) full: AtomicU64,
+}
+
+/// Routes as lanes, made once each.
+#[derive(Default)]
+pub(super) struct Lanes {
+    names: Mutex<HashMap<String, Arc<str>>>,
+}
+
+impl Lanes {
+    pub(super) fn lane(&self, name: &str) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = names.get(name) {
+            return Arc::clone(lane);
+        }
+        let lane: Arc<str> = Arc::from(name);
+        names.insert(name.to_owned(), Arc::clone(&lane));
+        lane
+    }
+}
+
+/// What a gateway is opened with.
+pub struct Opening {
+    /// Where posts go.
+    pub door: Door,
+    /// Where handlers' answers come from.
+    pub answers: Answers,
+    /// Whether the journal has no room.
+    pub full: watch::Receiver<bool>,
+    /// Who knows how the bot is.
+    pub vitals: Arc<dyn Vitals>,
+    /// The time of day, for signatures.
+    pub clock: Clock,
+}
+
+/// The open port.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    at: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Opens the port.
+    pub async fn open(
+        at: SocketAddr,
+        settings: Settings,
+        opening: Opening,
+        shutdown: Shutdown,
+    ) -> Result<Gateway, GatewayError> {
+        let Opening { door, answers, full, vitals, clock } = opening;
+        let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
+        let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
+        let turns = Semaphore::new(settings.concurrency);
+        let settings = ArcSwap::from_pointee(settings);
+        let shared = Shared {
+            settings,
+            door,
+            answers,
+            full,
+            turns,
+            clock,
+            counts: Counts::default(),
+            lanes: Lanes::default(),
+            vitals,
+        };
+        let shared = Arc::new(shared);
+        let task = tokio::spawn(serve(listener, Arc::clone(&shared), shutdown));
+        tracing::info!(%at, "The gateway listens");
+        Ok(Gateway { shared, at, task })
+    }
+
+    /// Where it listens.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Takes other routes. Where it listens stays as it was.
+    pub fn configure(&self, settings: Settings) {
+        self.shared.settings.store(Arc::new(settings));
+    }
+
+    /// What came of posts: accepted, refused, too many at once, no room in the journal.
+    pub fn counts(&self) -> [(&'static str, u64); 4] {
+        let counts = &self.shared.counts;
+        [
+            ("accepted", counts.accepted.load(Ordering::Relaxed)),
+            ("refused", counts.refused.load(Ordering::Relaxed)),
+            ("busy", counts.busy.load(Ordering::Relaxed)),
+            ("full", counts.full.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Waits until the last request is answered; after its shutdown.
+    pub async fn closed(self) {
+        if tokio::time::timeout(DRAIN, self.task).await.is_err() {
+            tracing::warn!("Requests to the gateway were still open at shutdown");
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdown) {
+    let with = {
+        let shared = Arc::clone(&shared);
+        warp::any().map(move || Arc::clone(&shared))
+    };
+    let hooks = warp::path!("hooks" / String)
+        .and(warp::post())
+        .and(with.clone())
+        .and(warp::addr::remote())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| {
+            post(shared, name, peer, headers, body)
+        });
+    let asked = warp::get().and(warp::path::full()).and(with).then(|path: FullPath, shared: Arc<Shared>| async move {
+        match path.as_str() {
+            "/health" | "/health/ready" => ready(&shared).await,
+            "/health/live" => reply(StatusCode::OK, &json!({"ok": true})),
+            "/metrics" => metrics(&shared).await,
+            _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),
+        }
+    });
+    let routes = hooks.or(asked).unify().recover(rejected).unify();
+    warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
+}
+
+async fn rejected(rejection: warp::Rejection) -> Result<Reply, Infallible> {
+    let status = if rejection.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
+    Ok(reply(status, &json!({"error": "post to /hooks/ROUTE, or get /health or /metrics"})))
+}
+
+async fn ready(shared: &Shared) -> Reply {
+    let checks = shared.vitals.checks().await;
+    let ok = checks.iter().all(|check| check.ok);
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply(status, &json!({"ok": ok, "checks": checks}))
+}
+
+async fn metrics(shared: &Shared) -> Reply {
+    let mut metrics = shared.vitals.metrics().await;
+    let counts = &shared.counts;
+    let rows =
+        [("accepted", &counts.accepted), ("refused", &counts.refused), ("busy", &counts.busy), ("full", &counts.full)];
+    let rows = rows.map(|(name, count)| (vec![("outcome", name)], count.load(Ordering::Relaxed) as f64));
+    metrics.family("masterchief_gateway_posts_total", "Webhooks posted, by what came of them", "counter", rows);
+    let mut out = Response::new(metrics.text().into_bytes());
+    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    out.headers_mut().insert(header::CONTENT_TYPE, kind);
+    out
+}

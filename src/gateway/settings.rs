@@ -1,0 +1,48 @@
+//! What can be configured about the gateway.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use masterchief_bindings::webhook::RouteSettings;
+use serde::Deserialize;
+
+/// The `gateway` block.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where it listens; nowhere if it is left out. Port 0 is any free one.
+    pub listen: Option<SocketAddr>,
+    /// The routes, by the name under `/hooks/`.
+    pub routes: BTreeMap<String, RouteSettings>,
+    /// Posts that are worked on at once; more are told to come again.
+    pub concurrency: usize,
+    /// How long a sender may take for a body.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { listen: None, routes: BTreeMap::new(), concurrency: 1024, body_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Settings {
+    /// What is wrong beyond the grammar: the path of the key and a sentence.
+    pub fn faults(&self) -> Vec<(Vec<String>, String)> {
+        let mut faults = Vec::new();
+        for (name, route) in &self.routes {
+            let path = |key: &str| vec!["routes".to_owned(), name.clone(), key.to_owned()];
+            let letters = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+            if name.is_empty() || !name.chars().all(letters) {
+                faults.push((path(""), format!("{name:?} cannot name a route: letters, digits, - _ and . only")));
+            }
+            faults.extend(route.faults(name).into_iter().map(|(key, message)| (path(key), message)));
+        }
+        if self.concurrency == 0 {
+            faults.push((vec!["concurrency".to_owned()], "must be at least 1".to_owned()));
+        }
+        faults
+    }
+}
