@@ -8,6 +8,7 @@ pub mod log;
 mod mask;
 mod paths;
 mod settings;
+pub mod stream;
 pub mod time;
 pub mod webhook;
 
@@ -18,14 +19,14 @@ use masterchief_contract::{Kind, KindSpec, Meter, Source};
 pub use settings::Settings;
 
 /// The kinds of this crate, a list for each source.
-pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS, webhook::KINDS];
+pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS, stream::KINDS, webhook::KINDS];
 
 /// Makes the source of a stream, or says in one sentence why there is none.
 type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
 
 /// Who reads the streams of a kind.
 const FACTORIES: &[(Kind, Factory)] =
-    &[(Kind::File, file::source), (Kind::Log, log::source), (Kind::Webhook, no_gateway)];
+    &[(Kind::File, file::source), (Kind::Log, log::source), (Kind::Stream, stream::source), (Kind::Webhook, no_gateway)];
 
 /// The source of a stream that a bind wants. The fault is for operators: it says what to configure.
 pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {

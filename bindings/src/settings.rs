@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::log::{LogSettings, MultilineSettings, SyslogSettings};
+use crate::stream::{KafkaSettings, RabbitSettings, RedisSettings};
 
 /// The `sources` block.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -16,4 +17,10 @@ pub struct Settings {
     pub multiline: BTreeMap<String, MultilineSettings>,
     /// Where syslog is received.
     pub syslog: Option<SyslogSettings>,
+    /// Kafka clusters, by a name for masks: `kafka@NAME:topic`; `default` where a mask names none.
+    pub kafka: BTreeMap<String, KafkaSettings>,
+    /// RabbitMQ servers.
+    pub rabbitmq: BTreeMap<String, RabbitSettings>,
+    /// Redis servers.
+    pub redis: BTreeMap<String, RedisSettings>,
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
+use masterchief_bindings::stream::{Message, Publish, PublishFault};
 use masterchief_contract::Future;
 use serde_json::Value;
 
@@ -50,13 +51,18 @@ struct UnderTest {
 pub(super) struct Stubs {
     http: Mutex<BTreeMap<String, Response>>,
     sh: Mutex<BTreeMap<String, Output>>,
+    published: Mutex<Vec<(String, String)>>,
 }
 
 impl Bench for ScriptBench {
     fn start(&self, script: &Path, at: Option<DateTime<Utc>>) -> Future<Result<Arc<dyn TestBench>, String>> {
         let stubs = Arc::<Stubs>::default();
         let mut builder = Bot::builder().only_script(script).users(self.users.clone());
-        builder = builder.outside(Arc::clone(&stubs) as Arc<dyn Http>, Arc::clone(&stubs) as Arc<dyn Shell>);
+        builder = builder.outside(
+            Arc::clone(&stubs) as Arc<dyn Http>,
+            Arc::clone(&stubs) as Arc<dyn Shell>,
+            Arc::clone(&stubs) as Arc<dyn Publish>,
+        );
         builder.blocks = self.blocks.clone();
         Box::pin(async move {
             let noon = Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default();
@@ -141,9 +147,21 @@ impl TestBench for UnderTest {
         self.stubs.sh.lock().unwrap_or_else(PoisonError::into_inner).insert(command, output);
     }
 
+    fn published(&self) -> Vec<(String, String)> {
+        self.stubs.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn stop(&self) -> Future<()> {
         let test = Arc::clone(&self.test);
         Box::pin(async move { test.stop().await })
+    }
+}
+
+impl Publish for Stubs {
+    fn publish(&self, message: Message) -> Future<Result<String, PublishFault>> {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.push((message.to, String::from_utf8_lossy(&message.payload).into_owned()));
+        Box::pin(std::future::ready(Ok(published.len().to_string())))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use masterchief_bindings::stream::Publish;
 use masterchief_contract::{BindOptions, Clock, Handler, Kind, KindSpec};
 use serde_json::Value;
 
@@ -41,6 +42,8 @@ pub struct Builder {
     pub(crate) rules: Rules,
     pub(crate) http: Arc<dyn Http>,
     pub(crate) shell: Arc<dyn Shell>,
+    /// Instead of the brokers of the configuration.
+    pub(crate) streams: Option<Arc<dyn Publish>>,
     pub(crate) journal: journal::Settings,
     pub(crate) sources: masterchief_bindings::Settings,
     pub(crate) makers: Makers,
@@ -90,6 +93,7 @@ impl Builder {
             rules: Rules::default(),
             http: Arc::new(NetHttp),
             shell: Arc::new(LocalShell),
+            streams: None,
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             makers: Makers { shipped: true, ..Makers::default() },
@@ -224,8 +228,8 @@ impl Builder {
     }
 
     /// Answers the scripts' requests and commands in place of the world.
-    pub(crate) fn outside(mut self, http: Arc<dyn Http>, shell: Arc<dyn Shell>) -> Builder {
-        (self.http, self.shell) = (http, shell);
+    pub(crate) fn outside(mut self, http: Arc<dyn Http>, shell: Arc<dyn Shell>, streams: Arc<dyn Publish>) -> Builder {
+        (self.http, self.shell, self.streams) = (http, shell, Some(streams));
         self
     }
 

@@ -23,7 +23,7 @@ pub struct DryRun {
 /// What the scripts of a configuration would do about an event of a journal; nothing if it has none of that number.
 pub async fn dry_replay(config: &Config, journal: &Journal, number: u64) -> Result<Option<Vec<Replayed>>, StartError> {
     let stubs = Arc::<Stubs>::default();
-    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs).without_sources();
+    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();
     builder.data = None;
     builder.networks.clear();
     let started = builder.start().await?;
@@ -35,7 +35,7 @@ pub async fn dry_replay(config: &Config, journal: &Journal, number: u64) -> Resu
 /// Loads everything without connecting, keeping or doing anything.
 pub async fn dry_run(config: &Config) -> Result<DryRun, StartError> {
     let stubs = Arc::<Stubs>::default();
-    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs).without_sources();
+    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();
     builder.data = None;
     builder.networks.clear();
     let started = builder.start().await?;

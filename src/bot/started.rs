@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use masterchief_bindings::stream::{Message, Publish, PublishFault, Publishers};
 use masterchief_bindings::time::TimeSource;
 use masterchief_bindings::webhook;
 use masterchief_contract::{
@@ -114,6 +115,7 @@ pub struct Started {
     ingest: Option<Ingest>,
     ingest_task: Option<JoinHandle<()>>,
     gateway: Option<Gateway>,
+    publishers: Publishers,
     inlet: Inlet,
     clock: Clock,
     dial: Arc<dyn Dial>,
@@ -221,6 +223,7 @@ impl Started {
         if data.is_some() {
             source_tasks.push(tokio::spawn(follow_users(store.clone(), book.clone(), revision, shutdown.clone())));
         }
+        let publishers = Publishers::new(source_settings.borrow().clone());
         let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits, blocks: builder.blocks }));
         let scripts = scripts.map(|folder| {
             let services = Services {
@@ -233,6 +236,7 @@ impl Started {
                 book: book.clone(),
                 http: builder.http,
                 shell: builder.shell,
+                streams: builder.streams.unwrap_or_else(|| Arc::new(publishers.clone())),
                 settings: Arc::clone(&script_settings),
                 folder: folder.clone(),
             };
@@ -258,6 +262,7 @@ impl Started {
             ingest: Some(ingest),
             ingest_task: None,
             gateway: None,
+            publishers,
             inlet,
             clock,
             dial,
@@ -319,6 +324,11 @@ impl Started {
         };
         self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);
         Ok(())
+    }
+
+    /// Publishes a message to a broker; ready once it is acknowledged. Gives the broker's own name for it.
+    pub async fn publish(&self, message: Message) -> Result<String, PublishFault> {
+        self.publishers.publish(message).await
     }
 
     /// Where the gateway listens, if it does.
@@ -476,6 +486,7 @@ impl Started {
             gateway.configure(config.gateway.clone());
         }
         let sources = Arc::new(config.sources.clone());
+        self.publishers.configure(Arc::clone(&sources)).await;
         self.source_settings.send_if_modified(|now| {
             let changed = **now != *sources;
             *now = sources;

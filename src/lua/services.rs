@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use masterchief_bindings::stream::Publish;
 use masterchief_contract::{Clock, Outlet};
 use serde_json::Value;
 
@@ -36,6 +37,8 @@ pub struct Services {
     pub http: Arc<dyn Http>,
     /// Commands for those who declare them.
     pub shell: Arc<dyn Shell>,
+    /// Messages to brokers.
+    pub streams: Arc<dyn Publish>,
     /// What the configuration says about scripts. A script has what it said when the script was loaded.
     pub settings: Arc<ArcSwap<ScriptSettings>>,
     /// Where `require` looks.

@@ -50,6 +50,8 @@ pub trait TestBench: Send + Sync + 'static {
     fn http_stub(&self, request: String, answer: Response);
     /// Answers a command, its words joined by blanks, from now on.
     fn sh_stub(&self, command: String, output: Output);
+    /// What was published so far: where to, and what.
+    fn published(&self) -> Vec<(String, String)>;
     /// Stops the bot.
     fn stop(&self) -> Future<()>;
 }
@@ -276,6 +278,16 @@ fn add_events<M: UserDataMethods<TestBot>>(methods: &mut M) {
     });
     methods
         .add_async_method("reload", |_, this, ()| async move { this.0.reload().await.map_err(mlua::Error::runtime) });
+    methods.add_method("published", |lua, this, ()| {
+        let mut out = Vec::new();
+        for (to, text) in this.0.published() {
+            let row = lua.create_table()?;
+            row.raw_set("to", to)?;
+            row.raw_set("text", text)?;
+            out.push(row);
+        }
+        Ok(out)
+    });
     methods.add_method("transcript", |_, this, ()| Ok(this.0.transcript()));
 }
 

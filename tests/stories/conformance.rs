@@ -17,7 +17,8 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a source reads.
-pub(crate) trait World: Send {
+#[allow(async_fn_in_trait, reason = "the suite spawns none of them")]
+pub(crate) trait World {
     /// The kind of bind.
     fn kind(&self) -> Kind;
     /// The mask that reads all of it.
@@ -37,27 +38,23 @@ pub(crate) trait World: Send {
         started.sources().iter().any(|row| row.state == "waiting")
     }
     /// Things happen, in order.
-    fn publish(&mut self, texts: &[String]) -> impl Future<Output = ()> + Send;
+    async fn publish(&mut self, texts: &[String]);
     /// The connection is cut; whoever reads has to connect again.
-    fn cut(&mut self) -> impl Future<Output = ()> + Send {
-        async {}
-    }
+    async fn cut(&mut self) {}
     /// What a handler hears of a text.
     fn heard_as(&self, text: &str) -> String {
         text.to_owned()
     }
     /// Something that cannot be understood happens; whether there is such a thing here.
-    fn poison(&mut self) -> impl Future<Output = bool> + Send {
-        async { false }
+    async fn poison(&mut self) -> bool {
+        false
     }
     /// Whether it can be started after its source.
-    fn stop(&mut self) -> impl Future<Output = bool> + Send {
-        async { false }
+    async fn stop(&mut self) -> bool {
+        false
     }
     /// Starts it again.
-    fn start(&mut self) -> impl Future<Output = ()> + Send {
-        async {}
-    }
+    async fn start(&mut self) {}
 }
 
 /// What handlers were given.

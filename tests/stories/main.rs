@@ -3,6 +3,7 @@
 // A story that cannot go on has failed, in its helping functions too.
 #![allow(clippy::unwrap_used)]
 
+mod brokers;
 mod commands;
 mod conformance;
 mod fake;

@@ -7,6 +7,7 @@ mod json;
 mod kv;
 mod log;
 mod sh;
+mod stream;
 mod time;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(super) const MODULES: &[Module] = &[
     ("kv", kv::module),
     ("log", log::module),
     ("sh", sh::module),
+    ("stream", stream::module),
     ("time", time::module),
 ];
 

@@ -1,0 +1,365 @@
+//! Kafka, through librdkafka. What is committed is in the journal; what is in the journal and not yet committed when the
+//! process dies is known by its offset when it comes again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use masterchief_contract::{Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::ClientContext;
+
+use super::mask::StreamMask;
+use super::settings::{KafkaSettings, Start};
+use super::words;
+
+/// Messages and bytes of one batch.
+const COUNT: usize = 4000;
+const BYTES: usize = 4 << 20;
+/// How long the brokers may take to answer at first.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often lag is told.
+const STATISTICS: &str = "5000";
+
+/// A topic and a partition.
+type Place = (String, i32);
+
+/// What the consumer's own thread tells us.
+#[derive(Default)]
+struct Told {
+    /// Partitions that were taken away since the last look.
+    revoked: Mutex<BTreeSet<Place>>,
+    /// What is in the journal and not known to be committed: the next offset.
+    settled: Mutex<BTreeMap<Place, i64>>,
+    meter: Arc<Meter>,
+}
+
+impl Told {
+    fn settled(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, i64>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revoked(&self) -> std::sync::MutexGuard<'_, BTreeSet<Place>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Context(Arc<Told>);
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
+        self.0.meter.lag(lag.unsigned_abs(), "messages");
+    }
+
+    fn error(&self, fault: KafkaError, reason: &str) {
+        tracing::warn!(%fault, reason, "Kafka");
+        self.0.meter.note(reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Drained first: what was settled is committed while the partitions are still ours. Fenced second: what of them is
+    /// still in hand is let go of.
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else { return };
+        let places: Vec<Place> = list.elements().iter().map(|place| (place.topic().to_owned(), place.partition())).collect();
+        let mut commit = TopicPartitionList::new();
+        {
+            let mut settled = self.0.settled();
+            for place in &places {
+                if let Some(next) = settled.remove(place) {
+                    // The list takes any offset that is a number.
+                    let _ = commit.add_partition_offset(&place.0, place.1, Offset::Offset(next));
+                }
+            }
+        }
+        if commit.count() > 0
+            && let Err(fault) = consumer.commit(&commit, CommitMode::Sync)
+        {
+            tracing::warn!(%fault, "Offsets could not be committed before partitions were given away; some messages come twice");
+        }
+        self.0.revoked().extend(places);
+    }
+}
+
+/// What is known of a partition.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// The next offset that is not in the journal.
+    next: i64,
+    /// What was committed when that was written.
+    committed: i64,
+    /// Whether something of it was read since it was assigned.
+    read: bool,
+}
+
+pub(super) struct Kafka {
+    config: ClientConfig,
+    topic: String,
+    told: Arc<Told>,
+    consumer: Option<StreamConsumer<Context>>,
+    known: HashMap<Place, Known>,
+    /// The next offsets of the batch that is not settled.
+    unsettled: Vec<(Place, i64)>,
+}
+
+/// Connection settings of librdkafka.
+pub(super) fn client(settings: &KafkaSettings) -> Result<ClientConfig, String> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", settings.brokers.join(",")).set("client.id", "masterchief");
+    if settings.tls && cfg!(not(feature = "kafka-tls")) {
+        return Err("this masterchief has no TLS for Kafka: build it with --features kafka-tls".to_owned());
+    }
+    let sasl = settings.username.is_some();
+    config.set(
+        "security.protocol",
+        match (settings.tls, sasl) {
+            (true, true) => "SASL_SSL",
+            (true, false) => "SSL",
+            (false, true) => "SASL_PLAINTEXT",
+            (false, false) => "PLAINTEXT",
+        },
+    );
+    if let Some(username) = &settings.username {
+        config.set("sasl.mechanism", settings.mechanism.as_deref().unwrap_or("PLAIN"));
+        config.set("sasl.username", username);
+        config.set("sasl.password", settings.password.as_ref().map_or("", |password| password.reveal()));
+    }
+    for (name, value) in &settings.options {
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+impl Kafka {
+    pub(super) fn new(settings: &KafkaSettings, mask: &StreamMask, meter: &Arc<Meter>) -> Result<Kafka, String> {
+        let StreamMask::Kafka { topic, .. } = mask else { return Err("this is no Kafka topic".to_owned()) };
+        let mut config = client(settings)?;
+        let from = if settings.from == Start::Start { "earliest" } else { "latest" };
+        for (name, value) in [
+            ("group.id", settings.group.as_str()),
+            ("auto.offset.reset", from),
+            ("statistics.interval.ms", STATISTICS),
+            ("topic.metadata.refresh.interval.ms", "10000"),
+        ] {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        // These are the guarantee; nobody may configure them away.
+        config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        let told = Arc::new(Told { meter: Arc::clone(meter), ..Told::default() });
+        Ok(Kafka { config, topic: topic.clone(), told, consumer: None, known: HashMap::new(), unsettled: Vec::new() })
+    }
+
+    fn consumer(&self) -> Result<&StreamConsumer<Context>, SourceError> {
+        self.consumer.as_ref().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))
+    }
+
+    /// Reads until there is nothing more at once, or the batch is full.
+    async fn read(&mut self) -> Result<Batch, SourceError> {
+        let mut lanes: BTreeMap<Place, Vec<Inbound>> = BTreeMap::new();
+        let mut next: BTreeMap<Place, i64> = BTreeMap::new();
+        let (mut count, mut bytes) = (0, 0);
+        let consumer = self.consumer.as_ref().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
+        loop {
+            let received = if count == 0 { Some(consumer.recv().await) } else { consumer.recv().now_or_never() };
+            for place in std::mem::take(&mut *self.told.revoked()) {
+                // Not ours any more, or ours again from what is committed: what is in hand of it comes again. What was
+                // received just now came after that.
+                self.known.remove(&place);
+                lanes.remove(&place);
+                next.remove(&place);
+            }
+            let message = match received {
+                None => break,
+                Some(Ok(message)) => message,
+                // What was read already is kept; the fault is met again with the next read.
+                Some(Err(fault)) if count > 0 => {
+                    tracing::debug!(%fault, "Kafka");
+                    break;
+                }
+                Some(Err(fault)) if passes(&fault) => continue,
+                Some(Err(fault)) => return Err(SourceError::Lost(fault.to_string())),
+            };
+            let place = (message.topic().to_owned(), message.partition());
+            let known = self.known.entry(place.clone()).or_default();
+            let again = message.offset() < known.next && message.offset() >= known.committed;
+            if !known.read && message.offset() < known.committed {
+                // Somebody set the group back: what comes again is wanted again.
+                known.next = message.offset();
+            }
+            known.read = true;
+            next.insert(place.clone(), message.offset() + 1);
+            count += 1;
+            bytes += message.payload_len();
+            if !again {
+                lanes.entry(place).or_default().push(inbound(&message));
+            }
+            if count >= COUNT || bytes >= BYTES {
+                break;
+            }
+        }
+        let mut batch = Batch::default();
+        for (place, offset) in next {
+            let known = self.known.entry(place.clone()).or_default();
+            known.next = offset;
+            let position = format!("{offset}:{}", known.committed);
+            let lane = Arc::from(format!("{}/{}", place.0, place.1));
+            let events = lanes.remove(&place).unwrap_or_default();
+            batch.parts.push(Part { lane, shared: Some(shared(&place)), events, position: Some(position) });
+            self.unsettled.push((place, offset));
+        }
+        Ok(batch)
+    }
+}
+
+/// Faults that librdkafka gets over by itself.
+fn passes(fault: &KafkaError) -> bool {
+    let code = match fault {
+        KafkaError::MessageConsumption(code) => code,
+        KafkaError::PartitionEOF(_) => return true,
+        _ => return false,
+    };
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::NotCoordinator
+            | RDKafkaErrorCode::CoordinatorLoadInProgress
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::NotLeaderForPartition
+    )
+}
+
+fn shared(place: &Place) -> Arc<Fields> {
+    Arc::new(vec![("broker", Value::from("kafka")), ("topic", Value::from(place.0.as_str())), ("partition", Value::from(place.1))])
+}
+
+fn inbound(message: &BorrowedMessage<'_>) -> Inbound {
+    let mut fields: Fields = vec![("offset", Value::from(message.offset()))];
+    if let Some(key) = message.key() {
+        fields.push(("key", Value::from(String::from_utf8_lossy(key))));
+    }
+    if let Some(headers) = message.headers() {
+        let headers = headers.iter().map(|header| {
+            let value = header.value.map_or(Value::Null, |value| Value::from(String::from_utf8_lossy(value)));
+            (header.key.to_owned(), value)
+        });
+        fields.push(("headers", Value::Object(headers.collect())));
+    }
+    if message.payload().is_none() {
+        fields.push(("tombstone", Value::Bool(true)));
+    }
+    let at = message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis).unwrap_or_else(Utc::now);
+    let (text, body) = words(message.payload().unwrap_or_default().to_vec());
+    Inbound { key: None, at, text, fields, body }
+}
+
+impl Source for Kafka {
+    fn blocking(&self) -> bool {
+        true
+    }
+
+    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            self.unsettled.clear();
+            // A consumer that is going may still tell the one it was made with.
+            self.told = Arc::new(Told { meter: Arc::clone(&self.told.meter), ..Told::default() });
+            self.known = positions
+                .iter()
+                .filter_map(|(lane, text)| {
+                    let (topic, partition) = lane.rsplit_once('/')?;
+                    let (next, committed) = text.split_once(':')?;
+                    let known = Known { next: next.parse().ok()?, committed: committed.parse().ok()?, read: false };
+                    Some(((topic.to_owned(), partition.parse().ok()?), known))
+                })
+                .collect();
+            let wrong = |fault: KafkaError| SourceError::Wrong(fault.to_string());
+            let consumer: StreamConsumer<Context> =
+                self.config.create_with_context(Context(Arc::clone(&self.told))).map_err(wrong)?;
+            // Whether anybody is there: a consumer of librdkafka would wait for ever without a word.
+            let metadata = consumer.fetch_metadata(None, ANSWER).map_err(|fault| SourceError::Lost(fault.to_string()))?;
+            self.told.meter.note(format!("{} brokers", metadata.brokers().len()));
+            consumer.subscribe(&[&self.topic]).map_err(wrong)?;
+            self.consumer = Some(consumer);
+            Ok(())
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(self.read())
+    }
+
+    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            let mut commit = TopicPartitionList::new();
+            for (place, next) in self.unsettled.drain(..) {
+                // The list takes any offset that is a number.
+                let _ = commit.add_partition_offset(&place.0, place.1, Offset::Offset(next));
+                if let Some(known) = self.known.get_mut(&place) {
+                    known.committed = next;
+                }
+                self.told.settled().insert(place, next);
+            }
+            if commit.count() == 0 {
+                return Ok(());
+            }
+            // In order and without waiting: librdkafka sends commits one after the other, and a lost one is made good by
+            // the next, by the one before a rebalance, or by what is known of offsets.
+            match self.consumer()?.commit(&commit, CommitMode::Async) {
+                Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
+                Err(fault) => Err(SourceError::Lost(fault.to_string())),
+            }
+        })
+    }
+
+    fn idle(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
+        Box::pin(async move {
+            // Paused, but polled: a consumer that does not poll is taken for dead and loses its partitions.
+            let consumer = self.consumer()?;
+            let lost = |fault: KafkaError| SourceError::Lost(fault.to_string());
+            let assigned = consumer.assignment().map_err(lost)?;
+            consumer.pause(&assigned).map_err(lost)?;
+            let received = consumer.recv().now_or_never();
+            let message = matches!(received, Some(Ok(_)));
+            drop(received);
+            consumer.resume(&assigned).map_err(lost)?;
+            // One came all the same: it is read again from where we are.
+            if message { Err(SourceError::Lost("the journal is full".to_owned())) } else { Ok(()) }
+        })
+    }
+
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        Box::pin(async move {
+            self.unsettled.clear();
+            let Some(consumer) = self.consumer.take() else { return };
+            let settled = std::mem::take(&mut *self.told.settled());
+            let mut commit = TopicPartitionList::new();
+            for ((topic, partition), next) in settled {
+                // The list takes any offset that is a number.
+                let _ = commit.add_partition_offset(&topic, partition, Offset::Offset(next));
+            }
+            if commit.count() > 0
+                && let Err(fault) = consumer.commit(&commit, CommitMode::Sync)
+            {
+                tracing::debug!(%fault, "Offsets could not be committed at the end; what is known of them does");
+            }
+        })
+    }
+}

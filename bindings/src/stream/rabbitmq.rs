@@ -1,0 +1,173 @@
+//! RabbitMQ, through lapin. A message is acknowledged once it is in the journal; delivery tags die with their channel.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, ConnectionProperties, Consumer};
+use masterchief_contract::{Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+
+use super::settings::RabbitSettings;
+use super::words;
+
+/// Bytes of one batch.
+const BYTES: usize = 4 << 20;
+
+pub(super) struct Rabbit {
+    settings: RabbitSettings,
+    queue: String,
+    meter: Arc<Meter>,
+    open: Option<Open>,
+}
+
+struct Open {
+    connection: Connection,
+    channel: Channel,
+    consumer: Consumer,
+}
+
+impl Rabbit {
+    pub(super) fn new(settings: &RabbitSettings, queue: &str, meter: &Arc<Meter>) -> Result<Rabbit, String> {
+        short(queue)?;
+        for name in settings.arguments.keys() {
+            short(name)?;
+        }
+        Ok(Rabbit { settings: settings.clone(), queue: queue.to_owned(), meter: Arc::clone(meter), open: None })
+    }
+
+    async fn connect(&self) -> Result<Open, lapin::Error> {
+        let connection = connect(&self.settings, "masterchief reads").await?;
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(self.settings.prefetch, BasicQosOptions::default()).await?;
+        let mut arguments = FieldTable::default();
+        let mut options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        if self.settings.declare {
+            options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            for (name, value) in &self.settings.arguments {
+                let number = value.parse().ok().map(AMQPValue::LongLongInt);
+                let value = number.unwrap_or_else(|| AMQPValue::LongString(value.as_str().into()));
+                arguments.insert(name.as_str().into(), value);
+            }
+        }
+        let queue = channel.queue_declare(self.queue.as_str().into(), options, arguments).await?;
+        self.meter.lag(u64::from(queue.message_count()), "messages when it was opened");
+        let consumer = channel
+            .basic_consume(self.queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+            .await?;
+        Ok(Open { connection, channel, consumer })
+    }
+}
+
+pub(super) async fn connect(settings: &RabbitSettings, name: &str) -> Result<Connection, lapin::Error> {
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    Connection::connect(settings.url.reveal(), properties).await
+}
+
+/// A short text of AMQP: at most 255 bytes.
+pub(super) fn short(text: &str) -> Result<ShortString, String> {
+    if text.len() > 255 {
+        return Err(format!("AMQP takes 255 bytes here at most, and this has {}", text.len()));
+    }
+    Ok(text.into())
+}
+
+/// What went wrong, without the address: it may hold a password.
+pub(super) fn lost(fault: &lapin::Error) -> SourceError {
+    SourceError::Lost(fault.to_string())
+}
+
+fn inbound(delivery: Delivery) -> Inbound {
+    let properties = &delivery.properties;
+    let mut fields: Fields = vec![("routing_key", Value::from(delivery.routing_key.as_str()))];
+    if !delivery.exchange.as_str().is_empty() {
+        fields.push(("exchange", Value::from(delivery.exchange.as_str())));
+    }
+    if delivery.redelivered {
+        fields.push(("redelivered", Value::Bool(true)));
+    }
+    if let Some(headers) = properties.headers() {
+        let headers = headers.inner().iter().map(|(name, value)| (name.to_string(), value_of(value)));
+        fields.push(("headers", Value::Object(headers.collect())));
+    }
+    let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
+    if let Some(id) = &id {
+        fields.push(("id", Value::from(id.as_str())));
+    }
+    let at = properties.timestamp().and_then(|seconds| DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0));
+    let (text, body) = words(delivery.data);
+    Inbound { key: id.map(String::into_boxed_str), at: at.unwrap_or_else(Utc::now), text, fields, body }
+}
+
+fn value_of(value: &AMQPValue) -> Value {
+    match value {
+        AMQPValue::Boolean(yes) => Value::Bool(*yes),
+        AMQPValue::ShortShortInt(number) => Value::from(*number),
+        AMQPValue::ShortInt(number) => Value::from(*number),
+        AMQPValue::LongInt(number) => Value::from(*number),
+        AMQPValue::LongLongInt(number) => Value::from(*number),
+        AMQPValue::Double(number) => Value::from(*number),
+        AMQPValue::LongString(text) => Value::from(String::from_utf8_lossy(text.as_bytes())),
+        AMQPValue::ShortString(text) => Value::from(text.as_str()),
+        AMQPValue::Timestamp(seconds) => Value::from(*seconds),
+        AMQPValue::FieldTable(table) => {
+            Value::Object(table.inner().iter().map(|(name, value)| (name.to_string(), value_of(value))).collect())
+        }
+        AMQPValue::FieldArray(list) => Value::Array(list.as_slice().iter().map(value_of).collect()),
+        other => Value::from(format!("{other:?}")),
+    }
+}
+
+impl Source for Rabbit {
+    fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            self.open = Some(self.connect().await.map_err(|fault| lost(&fault))?);
+            Ok(())
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(async move {
+            let open = self.open.as_mut().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
+            let mut events = Vec::new();
+            let (mut bytes, mut receipt) = (0, 0);
+            while bytes < BYTES {
+                let delivery = if events.is_empty() { Some(open.consumer.next().await) } else { open.consumer.next().now_or_never() };
+                let delivery = match delivery {
+                    None => break,
+                    Some(Some(Ok(delivery))) => delivery,
+                    // What was read is kept; the fault is met again with the next read.
+                    Some(_) if !events.is_empty() => break,
+                    Some(Some(Err(fault))) => return Err(lost(&fault)),
+                    Some(None) => return Err(SourceError::Lost("the broker ended the consumer".to_owned())),
+                };
+                receipt = delivery.delivery_tag;
+                bytes += delivery.data.len() + 64;
+                events.push(inbound(delivery));
+            }
+            let shared = vec![("broker", Value::from("rabbitmq")), ("topic", Value::from(self.queue.as_str()))];
+            let part = Part { lane: Arc::from(self.queue.as_str()), shared: Some(Arc::new(shared)), events, position: None };
+            Ok(Batch { parts: vec![part], undecodable: Vec::new(), receipt })
+        })
+    }
+
+    fn settle<'a>(&'a mut self, receipt: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            let open = self.open.as_ref().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
+            let acked = open.channel.basic_ack(receipt, BasicAckOptions { multiple: true }).await;
+            acked.map(drop).map_err(|fault| lost(&fault))
+        })
+    }
+
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        Box::pin(async move {
+            if let Some(open) = self.open.take()
+                && let Err(fault) = open.connection.close(200, "bye".into()).await
+            {
+                tracing::debug!(%fault, "A connection to RabbitMQ did not close well");
+            }
+        })
+    }
+}

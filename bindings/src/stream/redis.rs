@@ -1,0 +1,331 @@
+//! Redis: streams, with a group and its pending entries, and channels, which keep nothing.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, Stream, StreamExt};
+use masterchief_contract::{
+    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
+};
+use redis::aio::MultiplexedConnection;
+use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
+use redis::{AsyncConnectionConfig, Client, RedisError};
+use tokio::time::Instant;
+
+use super::settings::{RedisSettings, Start};
+use super::words;
+
+/// Entries of one batch.
+const COUNT: usize = 1000;
+/// How long the server keeps us waiting for new entries, in milliseconds.
+const BLOCK: u64 = 2000;
+/// How long an answer may take, the wait above included.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often entries of consumers that are gone are looked for, and how long those must have lain.
+const CLAIM: Duration = Duration::from_secs(30);
+const IDLE: u64 = 60_000;
+/// Messages of a channel that are written at once.
+const MESSAGES: usize = 1000;
+/// What a reader that is alone in an entry is called; then it is the message.
+const MESSAGE: [&str; 5] = ["data", "payload", "body", "message", "text"];
+
+fn lost(fault: &RedisError) -> SourceError {
+    SourceError::Lost(fault.to_string())
+}
+
+fn not_open() -> SourceError {
+    SourceError::Lost("it is not open".to_owned())
+}
+
+fn client(settings: &RedisSettings) -> Result<Client, String> {
+    Client::open(settings.url.reveal()).map_err(|_| "the url is not of the form redis://:password@host:6379/0".to_owned())
+}
+
+/// A stream, read with a group.
+pub(super) struct RedisStream {
+    client: Client,
+    settings: RedisSettings,
+    key: String,
+    group: String,
+    meter: Arc<Meter>,
+    open: Option<Open>,
+    unsettled: Vec<String>,
+}
+
+struct Open {
+    connection: MultiplexedConnection,
+    /// Where we are in what we were given before and did not acknowledge; nothing once that is done.
+    pending: Option<String>,
+    /// Where we are in what others were given and left.
+    cursor: String,
+    claimed: Instant,
+}
+
+impl RedisStream {
+    pub(super) fn new(settings: &RedisSettings, key: &str, group: Option<&str>, meter: &Arc<Meter>) -> Result<RedisStream, String> {
+        Ok(RedisStream {
+            client: client(settings)?,
+            group: group.unwrap_or(&settings.group).to_owned(),
+            settings: settings.clone(),
+            key: key.to_owned(),
+            meter: Arc::clone(meter),
+            open: None,
+            unsettled: Vec::new(),
+        })
+    }
+
+    async fn connect(&self) -> Result<Open, RedisError> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER)).set_connection_timeout(Some(ANSWER));
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let from = if self.settings.from == Start::Start { "0" } else { "$" };
+        let made: Result<(), RedisError> = redis::cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&self.key)
+            .arg(&self.group)
+            .arg(from)
+            .arg("MKSTREAM")
+            .query_async(&mut connection)
+            .await;
+        if let Err(fault) = made
+            && fault.code() != Some("BUSYGROUP")
+        {
+            return Err(fault);
+        }
+        let claimed = Instant::now();
+        Ok(Open { connection, pending: Some("0".to_owned()), cursor: "0-0".to_owned(), claimed })
+    }
+
+    async fn read(&mut self) -> Result<Vec<StreamId>, RedisError> {
+        loop {
+            let Some(open) = &mut self.open else { return Ok(Vec::new()) };
+            if open.pending.is_none() && open.claimed.elapsed() >= CLAIM {
+                let entries = claim(open, &self.key, &self.group, &self.settings.consumer).await?;
+                if !entries.is_empty() {
+                    return Ok(entries);
+                }
+            }
+            let mut read = redis::cmd("XREADGROUP");
+            read.arg("GROUP").arg(&self.group).arg(&self.settings.consumer).arg("COUNT").arg(COUNT);
+            if open.pending.is_none() {
+                read.arg("BLOCK").arg(BLOCK);
+            }
+            read.arg("STREAMS").arg(&self.key).arg(open.pending.as_deref().unwrap_or(">"));
+            let reply: Option<StreamReadReply> = read.query_async(&mut open.connection).await?;
+            let entries: Vec<StreamId> = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
+            match (entries.last(), &mut open.pending) {
+                (Some(last), Some(pending)) => pending.clone_from(&last.id),
+                (None, pending @ Some(_)) => {
+                    *pending = None;
+                    continue;
+                }
+                _ => {}
+            }
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+            self.measure().await;
+        }
+    }
+
+    /// What waits for the group, where the server tells (Redis 7).
+    async fn measure(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let groups: Result<Vec<std::collections::HashMap<String, redis::Value>>, RedisError> =
+            redis::cmd("XINFO").arg("GROUPS").arg(&self.key).query_async(&mut open.connection).await;
+        for group in groups.unwrap_or_default() {
+            let is_ours = matches!(group.get("name"), Some(redis::Value::BulkString(name)) if *name == self.group.as_bytes());
+            if is_ours && let Some(redis::Value::Int(lag)) = group.get("lag") {
+                self.meter.lag(u64::try_from(*lag).unwrap_or(0), "entries");
+            }
+        }
+    }
+}
+
+/// Entries that others were given and have left lying. The cursor is carried on, so that none is passed over for ever.
+async fn claim(open: &mut Open, key: &str, group: &str, consumer: &str) -> Result<Vec<StreamId>, RedisError> {
+    let reply: StreamAutoClaimReply = redis::cmd("XAUTOCLAIM")
+        .arg(key)
+        .arg(group)
+        .arg(consumer)
+        .arg(IDLE)
+        .arg(&open.cursor)
+        .arg("COUNT")
+        .arg(COUNT)
+        .query_async(&mut open.connection)
+        .await?;
+    open.cursor = reply.next_stream_id;
+    if open.cursor == "0-0" {
+        open.claimed = Instant::now();
+    }
+    Ok(reply.claimed)
+}
+
+fn bytes(value: redis::Value) -> Vec<u8> {
+    match value {
+        redis::Value::BulkString(bytes) => bytes,
+        redis::Value::SimpleString(text) => text.into_bytes(),
+        redis::Value::Int(number) => number.to_string().into_bytes(),
+        other => format!("{other:?}").into_bytes(),
+    }
+}
+
+/// `1526919030474-0`
+fn moment(id: &str) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(id.split_once('-')?.0.parse().ok()?)
+}
+
+fn entry(entry: StreamId) -> Inbound {
+    let mut values: Vec<(String, Vec<u8>)> = entry.map.into_iter().map(|(name, value)| (name, bytes(value))).collect();
+    values.sort();
+    let mut fields: Fields = vec![("id", Value::from(entry.id.as_str()))];
+    let shown = values.iter().map(|(name, value)| (name.clone(), Value::from(String::from_utf8_lossy(value))));
+    let all = Value::Object(shown.collect());
+    let alone = matches!(values.as_slice(), [(name, _)] if MESSAGE.contains(&name.as_str()));
+    let (text, body) = match values.pop() {
+        Some((_, value)) if alone => words(value),
+        _ => (all.to_string(), Vec::new()),
+    };
+    fields.push(("values", all));
+    let at = moment(&entry.id).unwrap_or_else(Utc::now);
+    Inbound { key: Some(entry.id.into_boxed_str()), at, text, fields, body }
+}
+
+impl Source for RedisStream {
+    fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            self.unsettled.clear();
+            self.open = Some(self.connect().await.map_err(|fault| lost(&fault))?);
+            Ok(())
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(async move {
+            if self.open.is_none() {
+                return Err(not_open());
+            }
+            let entries = self.read().await.map_err(|fault| lost(&fault))?;
+            self.unsettled = entries.iter().map(|entry| entry.id.clone()).collect();
+            let shared = vec![("broker", Value::from("redis-stream")), ("topic", Value::from(self.key.as_str()))];
+            let events = entries.into_iter().map(entry).collect();
+            let part = Part { lane: Arc::from(self.key.as_str()), shared: Some(Arc::new(shared)), events, position: None };
+            Ok(Batch { parts: vec![part], ..Batch::default() })
+        })
+    }
+
+    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            let open = self.open.as_mut().ok_or_else(not_open)?;
+            let ids = std::mem::take(&mut self.unsettled);
+            if ids.is_empty() {
+                return Ok(());
+            }
+            let acked: Result<(), RedisError> =
+                redis::cmd("XACK").arg(&self.key).arg(&self.group).arg(ids).query_async(&mut open.connection).await;
+            acked.map_err(|fault| lost(&fault))
+        })
+    }
+
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        self.open = None;
+        Box::pin(async {})
+    }
+}
+
+/// A channel, or a pattern of channels.
+pub(super) struct RedisChannel {
+    client: Client,
+    channel: String,
+    meter: Arc<Meter>,
+    messages: Option<Pin<Box<dyn Stream<Item = redis::Msg> + Send>>>,
+    opened: u64,
+}
+
+impl RedisChannel {
+    pub(super) fn new(settings: &RedisSettings, channel: &str, meter: &Arc<Meter>) -> Result<RedisChannel, String> {
+        let (client, channel) = (client(settings)?, channel.to_owned());
+        Ok(RedisChannel { client, channel, meter: Arc::clone(meter), messages: None, opened: 0 })
+    }
+}
+
+impl Source for RedisChannel {
+    fn promise(&self) -> Promise {
+        Promise::BestEffort("Redis keeps nothing for a channel nobody listens to; use redis-stream for what must not be lost")
+    }
+
+    fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            let mut pubsub = self.client.get_async_pubsub().await.map_err(|fault| lost(&fault))?;
+            let subscribed = if self.channel.contains(['*', '?', '[']) {
+                pubsub.psubscribe(&self.channel).await
+            } else {
+                pubsub.subscribe(&self.channel).await
+            };
+            subscribed.map_err(|fault| lost(&fault))?;
+            self.messages = Some(Box::pin(pubsub.into_on_message()));
+            self.opened += 1;
+            if self.opened > 1 {
+                self.meter.note(format!("{} gaps: what was said while nobody listened is lost", self.opened - 1));
+            }
+            Ok(())
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(async move {
+            let messages = self.messages.as_mut().ok_or_else(not_open)?;
+            let mut batch = Batch::default();
+            let mut count = 0;
+            while count < MESSAGES {
+                let message = if count == 0 { Some(messages.next().await) } else { messages.next().now_or_never() };
+                let message = match message {
+                    None => break,
+                    Some(Some(message)) => message,
+                    Some(None) if count > 0 => break,
+                    Some(None) => return Err(SourceError::Lost("the server closed the connection".to_owned())),
+                };
+                count += 1;
+                let channel = message.get_channel_name().to_owned();
+                let (text, body) = words(message.get_payload_bytes().to_vec());
+                let fields = vec![("broker", Value::from("redis")), ("topic", Value::from(channel.as_str()))];
+                let event = Inbound { key: None, at: Utc::now(), text, fields, body };
+                match batch.parts.last_mut() {
+                    Some(part) if *part.lane == *channel => part.events.push(event),
+                    _ => batch.parts.push(Part { lane: Arc::from(channel), shared: None, events: vec![event], position: None }),
+                }
+            }
+            Ok(batch)
+        })
+    }
+
+    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        self.messages = None;
+        Box::pin(async {})
+    }
+}
+
+/// Publishes a message and waits for the server to say that it has it.
+pub(super) async fn publish(
+    connection: &mut redis::aio::ConnectionManager,
+    stream: bool,
+    name: &str,
+    payload: &[u8],
+) -> Result<String, RedisError> {
+    if stream {
+        return redis::cmd("XADD").arg(name).arg("*").arg("data").arg(payload).query_async(connection).await;
+    }
+    let heard: u64 = redis::cmd("PUBLISH").arg(name).arg(payload).query_async(connection).await?;
+    Ok(heard.to_string())
+}
+
+/// A connection that connects again by itself.
+pub(super) async fn manager(settings: &RedisSettings) -> Result<redis::aio::ConnectionManager, String> {
+    let client = client(settings)?;
+    redis::aio::ConnectionManager::new(client).await.map_err(|fault| fault.to_string())
+}
