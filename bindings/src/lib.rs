@@ -25,8 +25,12 @@ pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS, strea
 type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
 
 /// Who reads the streams of a kind.
-const FACTORIES: &[(Kind, Factory)] =
-    &[(Kind::File, file::source), (Kind::Log, log::source), (Kind::Stream, stream::source), (Kind::Webhook, no_gateway)];
+const FACTORIES: &[(Kind, Factory)] = &[
+    (Kind::File, file::source),
+    (Kind::Log, log::source),
+    (Kind::Stream, stream::source),
+    (Kind::Webhook, no_gateway),
+];
 
 /// The source of a stream that a bind wants. The fault is for operators: it says what to configure.
 pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {

@@ -142,7 +142,9 @@ fn field(lua: &Lua, event: &Event, name: &str) -> mlua::Result<mlua::Value> {
         "dry" => delivery(event, |delivery| delivery.dry).into_lua(lua),
         other => match event.field(other) {
             // What was posted is what it says.
-            None if other == "data" && matches!(event.kind(), Kind::Webhook | Kind::Stream) => field(lua, event, "json"),
+            None if other == "data" && matches!(event.kind(), Kind::Webhook | Kind::Stream) => {
+                field(lua, event, "json")
+            }
             None => Ok(mlua::Value::Nil),
             Some(Value::String(text)) => text.as_str().into_lua(lua),
             Some(value) => lua.to_value(value),

@@ -1,5 +1,6 @@
 //! Real brokers on free ports of the loopback, each with its own data, and Kafka by librdkafka's own mock cluster.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -40,6 +41,7 @@ impl Server {
             .args(args)
             .envs(env.iter().copied())
             .current_dir(folder)
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -51,8 +53,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
+        // Its whole group: some servers are started by a script. It may have ended by itself.
+        let _ =
+            Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).stderr(Stdio::null()).status();
         let _ = self.child.wait();
     }
 }
@@ -73,7 +76,8 @@ impl Redis {
 
     async fn begin(&mut self) {
         let port = self.port.to_string();
-        let args = ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+        let args =
+            ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
         self.server = Some(Server::start("redis-server", &args, &[], self.dir.path()));
         listens(self.port).await;
         let mut connection = self.connection().await;
@@ -169,7 +173,10 @@ async fn what_another_consumer_was_given_and_left_lying_is_taken_over() {
     let redis::Value::Array(row) = &rows[0] else { panic!("{rows:?}") };
     let redis::Value::BulkString(id) = &row[0] else { panic!("{row:?}") };
     let id = String::from_utf8(id.clone()).unwrap();
-    run(&format!("XCLAIM jobs chief gone 0 {id} IDLE 3600000")).query_async::<redis::Value>(&mut connection).await.unwrap();
+    run(&format!("XCLAIM jobs chief gone 0 {id} IDLE 3600000"))
+        .query_async::<redis::Value>(&mut connection)
+        .await
+        .unwrap();
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = Bot::builder()
         .data(dir.path())
@@ -198,11 +205,13 @@ async fn a_channel_is_heard_and_says_that_it_keeps_nothing() {
         .unwrap();
     reading(&started).await;
     assert!(started.sources()[0].promise.starts_with("best effort"), "{:?}", started.sources());
-    let heard_by = started.publish(Message { to: "redis:news.de".to_owned(), payload: b"hallo".into(), ..Message::default() });
+    let heard_by =
+        started.publish(Message { to: "redis:news.de".to_owned(), payload: b"hallo".into(), ..Message::default() });
     assert_eq!(heard_by.await.unwrap(), "1");
     heard.until(1).await;
     assert_eq!(heard.all(), ["hallo"]);
-    let sent = started.publish(Message { to: "redis-stream:log".to_owned(), payload: b"x".into(), ..Message::default() });
+    let sent =
+        started.publish(Message { to: "redis-stream:log".to_owned(), payload: b"x".into(), ..Message::default() });
     assert!(sent.await.unwrap().contains('-'), "an entry's id");
     started.stop("").await;
 }
@@ -211,12 +220,25 @@ async fn a_channel_is_heard_and_says_that_it_keeps_nothing() {
 struct RabbitMq {
     dir: tempfile::TempDir,
     port: u16,
+    /// Erlang's port mapper, which goes into the background by itself.
+    epmd: u16,
     server: Option<Server>,
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        self.server = None;
+        let mut command = Command::new("epmd");
+        command.args(["-port", &self.epmd.to_string(), "-kill"]).env("ERL_EPMD_RELAXED_COMMAND_CHECK", "true");
+        // It ends with its last node in any case.
+        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
 }
 
 impl RabbitMq {
     async fn start() -> RabbitMq {
-        let mut rabbit = RabbitMq { dir: tempfile::tempdir().unwrap(), port: free_port(), server: None };
+        let (dir, port, epmd) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+        let mut rabbit = RabbitMq { dir, port, epmd, server: None };
         rabbit.begin().await;
         rabbit
     }
@@ -232,7 +254,7 @@ impl RabbitMq {
         .unwrap();
         std::fs::write(self.dir.path().join("plugins"), "[].").unwrap();
         // Its own port mapper, so that none is left running for everybody.
-        let epmd = free_port().to_string();
+        let epmd = self.epmd.to_string();
         let [config, plugins, pid] = ["rabbitmq", "plugins", "pid"].map(|name| format!("{folder}/{name}"));
         let env = [
             ("HOME", folder.as_str()),
@@ -245,6 +267,7 @@ impl RabbitMq {
             ("RABBITMQ_DIST_PORT", &dist),
             ("ERL_EPMD_PORT", &epmd),
             ("ERL_EPMD_ADDRESS", "127.0.0.1"),
+            ("ERL_EPMD_RELAXED_COMMAND_CHECK", "true"),
         ];
         // Debian's own script changes to another user; the one behind it does not.
         let program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -381,7 +404,12 @@ impl World for KafkaWorld {
         let sent = texts.iter().map(|text| {
             self.partition += 1;
             let key = Some(format!("k{}", self.partition));
-            let message = Message { to: "kafka:deployments".to_owned(), payload: text.clone().into_bytes(), key, ..Message::default() };
+            let message = Message {
+                to: "kafka:deployments".to_owned(),
+                payload: text.clone().into_bytes(),
+                key,
+                ..Message::default()
+            };
             self.publishers.publish(message)
         });
         for sent in sent.collect::<Vec<_>>() {

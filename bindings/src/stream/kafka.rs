@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use masterchief_contract::{Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+use masterchief_contract::{
+    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
+};
+use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer};
 use rdkafka::error::KafkaError;
@@ -15,7 +18,6 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::ClientContext;
 
 use super::mask::StreamMask;
 use super::settings::{KafkaSettings, Start};
@@ -72,7 +74,8 @@ impl ConsumerContext for Context {
     /// still in hand is let go of.
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Revoke(list) = rebalance else { return };
-        let places: Vec<Place> = list.elements().iter().map(|place| (place.topic().to_owned(), place.partition())).collect();
+        let places: Vec<Place> =
+            list.elements().iter().map(|place| (place.topic().to_owned(), place.partition())).collect();
         let mut commit = TopicPartitionList::new();
         {
             let mut settled = self.0.settled();
@@ -248,7 +251,11 @@ fn passes(fault: &KafkaError) -> bool {
 }
 
 fn shared(place: &Place) -> Arc<Fields> {
-    Arc::new(vec![("broker", Value::from("kafka")), ("topic", Value::from(place.0.as_str())), ("partition", Value::from(place.1))])
+    Arc::new(vec![
+        ("broker", Value::from("kafka")),
+        ("topic", Value::from(place.0.as_str())),
+        ("partition", Value::from(place.1)),
+    ])
 }
 
 fn inbound(message: &BorrowedMessage<'_>) -> Inbound {
@@ -294,7 +301,8 @@ impl Source for Kafka {
             let consumer: StreamConsumer<Context> =
                 self.config.create_with_context(Context(Arc::clone(&self.told))).map_err(wrong)?;
             // Whether anybody is there: a consumer of librdkafka would wait for ever without a word.
-            let metadata = consumer.fetch_metadata(None, ANSWER).map_err(|fault| SourceError::Lost(fault.to_string()))?;
+            let metadata =
+                consumer.fetch_metadata(None, ANSWER).map_err(|fault| SourceError::Lost(fault.to_string()))?;
             self.told.meter.note(format!("{} brokers", metadata.brokers().len()));
             consumer.subscribe(&[&self.topic]).map_err(wrong)?;
             self.consumer = Some(consumer);

@@ -31,7 +31,17 @@ pub static KINDS: &[KindSpec] = &[KindSpec {
     subject: message,
     check: |mask| StreamMask::parse(mask).map(drop),
     fields: &[
-        "broker", "topic", "partition", "offset", "key", "headers", "id", "values", "exchange", "routing_key", "redelivered",
+        "broker",
+        "topic",
+        "partition",
+        "offset",
+        "key",
+        "headers",
+        "id",
+        "values",
+        "exchange",
+        "routing_key",
+        "redelivered",
         "tombstone",
     ],
     about: "a message comes from a broker; `text` is the message, `data` what it says if it is JSON",
@@ -48,7 +58,9 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
     let mask = StreamMask::parse(stream).map_err(|fault| fault.to_string())?;
     match &mask {
         #[cfg(feature = "kafka")]
-        StreamMask::Kafka { conn, .. } => Ok(Box::new(kafka::Kafka::new(named(&settings.kafka, "kafka", conn)?, &mask, meter)?)),
+        StreamMask::Kafka { conn, .. } => {
+            Ok(Box::new(kafka::Kafka::new(named(&settings.kafka, "kafka", conn)?, &mask, meter)?))
+        }
         #[cfg(feature = "rabbitmq")]
         StreamMask::Rabbit { conn, queue } => {
             Ok(Box::new(rabbitmq::Rabbit::new(named(&settings.rabbitmq, "rabbitmq", conn)?, queue, meter)?))
@@ -68,7 +80,8 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
 
 /// The settings of a connection.
 fn named<'a, T>(all: &'a std::collections::BTreeMap<String, T>, broker: &str, conn: &str) -> Result<&'a T, String> {
-    all.get(conn).ok_or_else(|| format!("there is no connection {conn}; add it, as in sources: {{{broker}: {{{conn}: ...}}}}"))
+    all.get(conn)
+        .ok_or_else(|| format!("there is no connection {conn}; add it, as in sources: {{{broker}: {{{conn}: ...}}}}"))
 }
 
 /// Bytes as the words of a message, and the bytes where they are no text.

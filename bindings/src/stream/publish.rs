@@ -66,9 +66,12 @@ impl Publishers {
     }
 
     async fn send(&self, message: Message) -> Result<String, PublishFault> {
-        let mask = StreamMask::parse(&message.to).map_err(|fault| PublishFault(format!("{:?}: {fault}", message.to)))?;
+        let mask =
+            StreamMask::parse(&message.to).map_err(|fault| PublishFault(format!("{:?}: {fault}", message.to)))?;
         let (broker, conn) = match &mask {
-            StreamMask::Kafka { regex: true, .. } => return Err(PublishFault("a pattern is no place to publish to".to_owned())),
+            StreamMask::Kafka { regex: true, .. } => {
+                return Err(PublishFault("a pattern is no place to publish to".to_owned()));
+            }
             StreamMask::Kafka { conn, .. } => ("kafka", conn),
             StreamMask::Rabbit { conn, .. } => ("rabbitmq", conn),
             StreamMask::RedisStream { conn, .. } | StreamMask::RedisChannel { conn, .. } => ("redis", conn),
@@ -126,15 +129,18 @@ async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String,
         #[cfg(feature = "kafka")]
         (Open::Kafka(producer), StreamMask::Kafka { topic, .. }) => {
             use rdkafka::message::{Header, OwnedHeaders};
-            let headers = message.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value) })
-            });
-            let mut record = rdkafka::producer::FutureRecord::<str, [u8]>::to(topic).payload(&message.payload).headers(headers);
+            let headers = message
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+            let mut record =
+                rdkafka::producer::FutureRecord::<str, [u8]>::to(topic).payload(&message.payload).headers(headers);
             if let Some(key) = &message.key {
                 record = record.key(key);
             }
             let sent = producer.send(record, std::time::Duration::from_secs(30)).await;
-            sent.map(|delivery| format!("{}/{}", delivery.partition, delivery.offset)).map_err(|(fault, _)| fault.to_string())
+            sent.map(|delivery| format!("{}/{}", delivery.partition, delivery.offset))
+                .map_err(|(fault, _)| fault.to_string())
         }
         #[cfg(feature = "rabbitmq")]
         (Open::Rabbit(open), StreamMask::Rabbit { queue, .. }) => {
@@ -144,7 +150,8 @@ async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String,
             }
             let mut headers = lapin::types::FieldTable::default();
             for (name, value) in &message.headers {
-                headers.insert(super::rabbitmq::short(name)?, lapin::types::AMQPValue::LongString(value.as_str().into()));
+                headers
+                    .insert(super::rabbitmq::short(name)?, lapin::types::AMQPValue::LongString(value.as_str().into()));
             }
             let options = lapin::options::BasicPublishOptions { mandatory: true, ..Default::default() };
             let queue_name = super::rabbitmq::short(queue)?;
@@ -164,7 +171,9 @@ async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String,
         }
         #[cfg(feature = "redis")]
         (Open::Redis(mut connection), StreamMask::RedisChannel { channel, .. }) => {
-            super::redis::publish(&mut connection, false, channel, &message.payload).await.map_err(|fault| fault.to_string())
+            super::redis::publish(&mut connection, false, channel, &message.payload)
+                .await
+                .map_err(|fault| fault.to_string())
         }
         #[allow(unreachable_patterns, reason = "a connection is made for its own kind of mask")]
         _ => Err("there is no such connection".to_owned()),

@@ -8,7 +8,9 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer};
-use masterchief_contract::{Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+use masterchief_contract::{
+    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
+};
 
 use super::settings::RabbitSettings;
 use super::words;
@@ -134,7 +136,11 @@ impl Source for Rabbit {
             let mut events = Vec::new();
             let (mut bytes, mut receipt) = (0, 0);
             while bytes < BYTES {
-                let delivery = if events.is_empty() { Some(open.consumer.next().await) } else { open.consumer.next().now_or_never() };
+                let delivery = if events.is_empty() {
+                    Some(open.consumer.next().await)
+                } else {
+                    open.consumer.next().now_or_never()
+                };
                 let delivery = match delivery {
                     None => break,
                     Some(Some(Ok(delivery))) => delivery,
@@ -148,7 +154,8 @@ impl Source for Rabbit {
                 events.push(inbound(delivery));
             }
             let shared = vec![("broker", Value::from("rabbitmq")), ("topic", Value::from(self.queue.as_str()))];
-            let part = Part { lane: Arc::from(self.queue.as_str()), shared: Some(Arc::new(shared)), events, position: None };
+            let part =
+                Part { lane: Arc::from(self.queue.as_str()), shared: Some(Arc::new(shared)), events, position: None };
             Ok(Batch { parts: vec![part], undecodable: Vec::new(), receipt })
         })
     }

@@ -40,7 +40,8 @@ fn not_open() -> SourceError {
 }
 
 fn client(settings: &RedisSettings) -> Result<Client, String> {
-    Client::open(settings.url.reveal()).map_err(|_| "the url is not of the form redis://:password@host:6379/0".to_owned())
+    Client::open(settings.url.reveal())
+        .map_err(|_| "the url is not of the form redis://:password@host:6379/0".to_owned())
 }
 
 /// A stream, read with a group.
@@ -64,7 +65,12 @@ struct Open {
 }
 
 impl RedisStream {
-    pub(super) fn new(settings: &RedisSettings, key: &str, group: Option<&str>, meter: &Arc<Meter>) -> Result<RedisStream, String> {
+    pub(super) fn new(
+        settings: &RedisSettings,
+        key: &str,
+        group: Option<&str>,
+        meter: &Arc<Meter>,
+    ) -> Result<RedisStream, String> {
         Ok(RedisStream {
             client: client(settings)?,
             group: group.unwrap_or(&settings.group).to_owned(),
@@ -77,7 +83,8 @@ impl RedisStream {
     }
 
     async fn connect(&self) -> Result<Open, RedisError> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER)).set_connection_timeout(Some(ANSWER));
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER)).set_connection_timeout(Some(ANSWER));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let from = if self.settings.from == Start::Start { "0" } else { "$" };
         let made: Result<(), RedisError> = redis::cmd("XGROUP")
@@ -113,7 +120,8 @@ impl RedisStream {
             }
             read.arg("STREAMS").arg(&self.key).arg(open.pending.as_deref().unwrap_or(">"));
             let reply: Option<StreamReadReply> = read.query_async(&mut open.connection).await?;
-            let entries: Vec<StreamId> = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
+            let entries: Vec<StreamId> =
+                reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
             match (entries.last(), &mut open.pending) {
                 (Some(last), Some(pending)) => pending.clone_from(&last.id),
                 (None, pending @ Some(_)) => {
@@ -135,7 +143,8 @@ impl RedisStream {
         let groups: Result<Vec<std::collections::HashMap<String, redis::Value>>, RedisError> =
             redis::cmd("XINFO").arg("GROUPS").arg(&self.key).query_async(&mut open.connection).await;
         for group in groups.unwrap_or_default() {
-            let is_ours = matches!(group.get("name"), Some(redis::Value::BulkString(name)) if *name == self.group.as_bytes());
+            let is_ours =
+                matches!(group.get("name"), Some(redis::Value::BulkString(name)) if *name == self.group.as_bytes());
             if is_ours && let Some(redis::Value::Int(lag)) = group.get("lag") {
                 self.meter.lag(u64::try_from(*lag).unwrap_or(0), "entries");
             }
@@ -210,7 +219,8 @@ impl Source for RedisStream {
             self.unsettled = entries.iter().map(|entry| entry.id.clone()).collect();
             let shared = vec![("broker", Value::from("redis-stream")), ("topic", Value::from(self.key.as_str()))];
             let events = entries.into_iter().map(entry).collect();
-            let part = Part { lane: Arc::from(self.key.as_str()), shared: Some(Arc::new(shared)), events, position: None };
+            let part =
+                Part { lane: Arc::from(self.key.as_str()), shared: Some(Arc::new(shared)), events, position: None };
             Ok(Batch { parts: vec![part], ..Batch::default() })
         })
     }
@@ -252,7 +262,9 @@ impl RedisChannel {
 
 impl Source for RedisChannel {
     fn promise(&self) -> Promise {
-        Promise::BestEffort("Redis keeps nothing for a channel nobody listens to; use redis-stream for what must not be lost")
+        Promise::BestEffort(
+            "Redis keeps nothing for a channel nobody listens to; use redis-stream for what must not be lost",
+        )
     }
 
     fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
@@ -293,7 +305,12 @@ impl Source for RedisChannel {
                 let event = Inbound { key: None, at: Utc::now(), text, fields, body };
                 match batch.parts.last_mut() {
                     Some(part) if *part.lane == *channel => part.events.push(event),
-                    _ => batch.parts.push(Part { lane: Arc::from(channel), shared: None, events: vec![event], position: None }),
+                    _ => batch.parts.push(Part {
+                        lane: Arc::from(channel),
+                        shared: None,
+                        events: vec![event],
+                        position: None,
+                    }),
                 }
             }
             Ok(batch)
