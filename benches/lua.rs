@@ -16,6 +16,7 @@ use masterchief::irc::Member;
 use masterchief::lua::{Placement, Script, Services, World};
 use masterchief::store::Store;
 use masterchief::users::{Book, Standing};
+use masterchief_bindings::stream::Publishers;
 
 struct Nowhere;
 
@@ -82,8 +83,6 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
     let table = BindTable::new();
     let services = Services {
         outlet: Arc::new(Nowhere),
-        to: None,
-        delivery: None,
         world: Arc::new(Empty),
         store: Store::memory(),
         clock: Clock::system(),
@@ -92,6 +91,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         book: Book::new(),
         http: Arc::new(NetHttp),
         shell: Arc::new(LocalShell),
+        streams: Arc::new(Publishers::new(Arc::default())),
         settings: Arc::default(),
         folder: folder.to_owned(),
     };

@@ -6,6 +6,7 @@
 pub mod file;
 pub mod log;
 mod mask;
+pub mod metric;
 mod paths;
 mod settings;
 pub mod stream;
@@ -19,7 +20,8 @@ use masterchief_contract::{Kind, KindSpec, Meter, Source};
 pub use settings::Settings;
 
 /// The kinds of this crate, a list for each source.
-pub static KINDS: &[&[KindSpec]] = &[time::KINDS, file::KINDS, log::KINDS, stream::KINDS, webhook::KINDS];
+pub static KINDS: &[&[KindSpec]] =
+    &[time::KINDS, file::KINDS, log::KINDS, stream::KINDS, metric::KINDS, webhook::KINDS];
 
 /// Makes the source of a stream, or says in one sentence why there is none.
 type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
@@ -29,6 +31,7 @@ const FACTORIES: &[(Kind, Factory)] = &[
     (Kind::File, file::source),
     (Kind::Log, log::source),
     (Kind::Stream, stream::source),
+    (Kind::Metric, metric::source),
     (Kind::Webhook, no_gateway),
 ];
 

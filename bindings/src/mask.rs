@@ -98,6 +98,18 @@ impl Cmp {
         ALL.iter().find(|(sign, _)| text.starts_with(sign)).map(|(sign, cmp)| (*cmp, sign.len()))
     }
 
+    /// As it is written.
+    pub(crate) fn sign(self) -> &'static str {
+        match self {
+            Cmp::Greater => ">",
+            Cmp::GreaterEqual => ">=",
+            Cmp::Less => "<",
+            Cmp::LessEqual => "<=",
+            Cmp::Equal => "==",
+            Cmp::NotEqual => "!=",
+        }
+    }
+
     /// Whether it holds. What is no number holds for nothing.
     pub(crate) fn holds(self, left: f64, right: f64) -> bool {
         if left.is_nan() || right.is_nan() {

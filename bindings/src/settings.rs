@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::log::{LogSettings, MultilineSettings, SyslogSettings};
+use crate::metric::{InfluxSettings, PrometheusSettings, StatsdSettings};
 use crate::stream::{KafkaSettings, RabbitSettings, RedisSettings};
 
 /// The `sources` block.
@@ -17,6 +18,12 @@ pub struct Settings {
     pub multiline: BTreeMap<String, MultilineSettings>,
     /// Where syslog is received.
     pub syslog: Option<SyslogSettings>,
+    /// Prometheus servers, by a name for masks: `prometheus@NAME:query>1`; `default` where a mask names none.
+    pub prometheus: BTreeMap<String, PrometheusSettings>,
+    /// InfluxDB 1.x servers.
+    pub influxdb: BTreeMap<String, InfluxSettings>,
+    /// Where StatsD is received.
+    pub statsd: Option<StatsdSettings>,
     /// Kafka clusters, by a name for masks: `kafka@NAME:topic`; `default` where a mask names none.
     pub kafka: BTreeMap<String, KafkaSettings>,
     /// RabbitMQ servers.

@@ -10,6 +10,7 @@ mod fake;
 mod files;
 mod lab;
 mod limits;
+mod metrics;
 mod person;
 mod real;
 mod scripts;

@@ -113,7 +113,7 @@ async fn start(dir: &tempfile::TempDir, binds: impl FnOnce(Builder) -> Builder) 
 
 /// A sender that posts one after the other, and again while it is told to.
 struct HookWorld {
-    to: mpsc::UnboundedSender<String>,
+    to: mpsc::Sender<String>,
     at: Arc<Mutex<Option<SocketAddr>>>,
     waits: Arc<AtomicBool>,
     port: u16,
@@ -123,7 +123,7 @@ static DELIVERY: AtomicU16 = AtomicU16::new(0);
 
 impl HookWorld {
     async fn new() -> HookWorld {
-        let (to, mut from) = mpsc::unbounded_channel::<String>();
+        let (to, mut from) = mpsc::channel::<String>(4096);
         let (at, waits) = (Arc::<Mutex<Option<SocketAddr>>>::default(), Arc::<AtomicBool>::default());
         let (known, told) = (Arc::clone(&at), Arc::clone(&waits));
         let run = DELIVERY.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl World for HookWorld {
 
     async fn publish(&mut self, texts: &[String]) {
         for text in texts {
-            self.to.send(text.clone()).unwrap();
+            self.to.send(text.clone()).await.unwrap();
         }
     }
 }

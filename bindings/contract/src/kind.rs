@@ -147,6 +147,9 @@ pub struct Wanted {
     pub filter: Option<Filter>,
 }
 
+/// Reads a mask of an ingested kind.
+pub type Wants = fn(&str) -> Result<Wanted, MaskFault>;
+
 /// Whether an event is wanted.
 pub type Filter = Arc<dyn Fn(&EventData) -> bool + Send + Sync>;
 
@@ -191,7 +194,7 @@ pub struct KindSpec {
     /// What a mask looks like.
     pub example: &'static str,
     /// Which stream of the journal a mask wants ([`Matching::Journal`] only).
-    pub wants: Option<fn(&str) -> Result<Wanted, MaskFault>>,
+    pub wants: Option<Wants>,
 }
 
 impl MaskFault {

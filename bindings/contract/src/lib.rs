@@ -26,7 +26,7 @@ pub use clock::Clock;
 pub use event::{Actor, Args, Call, Delivery, Event, EventData, Fields, Who, split_place};
 pub use handler::{Handler, HandlerError, HandlerResult, IntoOutcome, Outcome, user_error};
 pub use inlet::{Bound, Closed, INLET_DEPTH, Inlet, Live, Outlets, Parcel, inlet};
-pub use kind::{Filter, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Wanted};
+pub use kind::{Filter, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Wanted, Wants};
 pub use options::{BindId, BindOptions, Cooldown, DeliveryOptions, Missed, OnCrash, Order};
 pub use secret::Secret;
 pub use shutdown::{Shutdown, Stopper};

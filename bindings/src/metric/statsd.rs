@@ -1,0 +1,467 @@
+//! A StatsD server: counters, gauges, timers, histograms, distributions, sets, sample rates and DogStatsD tags.
+//!
+//! `name:value|type[|@rate][|#k:v,k2:v2]`; several metrics a packet, a line each, and several values a name
+//! (`a:1|c:2|ms`), as etsy's server reads them.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::rule::Labels;
+use super::settings::StatsdSettings;
+
+/// Series that are kept at once; more are dropped and counted.
+const SERIES_MAX: usize = 10_000;
+/// Values of a timer that are kept for a window; beyond that each new one replaces one at random.
+const VALUES_MAX: usize = 10_000;
+/// The longest packet or line.
+const PACKET: usize = 64 << 10;
+/// Connections at once.
+const CONNECTIONS: usize = 256;
+
+/// One metric as it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sample<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: Reading<'a>,
+    pub(super) rate: f64,
+    pub(super) tags: Vec<(&'a str, &'a str)>,
+}
+
+/// What a sample says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Reading<'a> {
+    Count(f64),
+    Gauge(f64),
+    /// With a sign: to be added.
+    GaugeBy(f64),
+    Timer(f64),
+    Member(&'a str),
+}
+
+/// The samples of a line; nothing for what is none.
+pub(super) fn parse(line: &str) -> Vec<Sample<'_>> {
+    let Some((name, rest)) = line.trim().split_once(':') else { return Vec::new() };
+    if name.is_empty() {
+        return Vec::new();
+    }
+    // Tags may hold colons: they are looked for first, and stand for all values of the line.
+    let (rest, tags) = rest.split_once("|#").unwrap_or((rest, ""));
+    let (tags, late_rate) = tags.split_once('|').unwrap_or((tags, ""));
+    let tags: Vec<(&str, &str)> =
+        tags.split(',').filter(|tag| !tag.is_empty()).map(|tag| tag.split_once(':').unwrap_or((tag, ""))).collect();
+    let late_rate = late_rate.strip_prefix('@').and_then(|rate| rate.parse().ok());
+    let mut out = Vec::new();
+    for part in rest.split(':') {
+        let mut fields = part.split('|');
+        let value = fields.next().unwrap_or("").trim();
+        let kind = fields.next().unwrap_or("c").trim();
+        let rate =
+            fields.filter_map(|field| field.strip_prefix('@')?.parse::<f64>().ok()).next().or(late_rate).unwrap_or(1.0);
+        if !(rate > 0.0 && rate <= 1.0) {
+            continue;
+        }
+        let number = if value.is_empty() { Some(1.0) } else { value.parse::<f64>().ok() };
+        let number = number.filter(|number| number.is_finite());
+        let value = match (kind, number) {
+            ("c" | "m", Some(number)) => Reading::Count(number),
+            ("g", Some(number)) if value.starts_with(['+', '-']) => Reading::GaugeBy(number),
+            ("g", Some(number)) => Reading::Gauge(number),
+            ("ms" | "h" | "d", Some(number)) => Reading::Timer(number),
+            ("s", _) if !value.is_empty() => Reading::Member(value),
+            _ => continue,
+        };
+        out.push(Sample { name, value, rate, tags: tags.clone() });
+    }
+    out
+}
+
+/// A statistic of a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stat {
+    /// Whatever is usual for what it is: the count, the last value, the mean, the number of members.
+    Usual,
+    Count,
+    Rate,
+    Sum,
+    Mean,
+    Min,
+    Max,
+    Last,
+    Uniq,
+    Percentile(f64),
+}
+
+/// `api.latency.p99{host=a}`
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Selector {
+    bucket: String,
+    stat: Stat,
+    tags: Vec<(String, String)>,
+}
+
+impl Selector {
+    pub(super) fn parse(text: &str) -> Result<Selector, String> {
+        let (name, tags) = match text.split_once('{') {
+            None => (text, ""),
+            Some((name, tags)) => (name, tags.strip_suffix('}').ok_or("the tags are not closed, as in api{host=a}")?),
+        };
+        let tags = tags.split(',').filter(|tag| !tag.is_empty()).map(|tag| {
+            let (name, value) = tag.split_once('=').ok_or_else(|| format!("{tag:?} is no tag, as in host=a"))?;
+            Ok((name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
+        });
+        let tags = tags.collect::<Result<Vec<_>, String>>()?;
+        let (bucket, stat) = match name.rsplit_once('.').and_then(|(bucket, last)| Some((bucket, stat(last)?))) {
+            Some((bucket, stat)) => (bucket, stat),
+            // `p99.9` holds a dot itself.
+            None => match name.rfind(".p").and_then(|at| Some((&name[..at], stat(&name[at + 1..])?))) {
+                Some(found) => found,
+                None => (name, Stat::Usual),
+            },
+        };
+        Ok(Selector { bucket: bucket.to_owned(), stat, tags })
+    }
+}
+
+fn stat(name: &str) -> Option<Stat> {
+    Some(match name {
+        "count" => Stat::Count,
+        "rate" => Stat::Rate,
+        "sum" => Stat::Sum,
+        "mean" => Stat::Mean,
+        "min" => Stat::Min,
+        "max" => Stat::Max,
+        "last" => Stat::Last,
+        "uniq" => Stat::Uniq,
+        name => {
+            let digits =
+                name.strip_prefix('p').filter(|digits| digits.starts_with(|letter: char| letter.is_ascii_digit()))?;
+            Stat::Percentile(digits.parse().ok().filter(|percent| (0.0..=100.0).contains(percent))?)
+        }
+    })
+}
+
+/// What was received of a series in a window.
+#[derive(Clone, Debug, Default)]
+struct Series {
+    counted: Option<f64>,
+    gauge: Option<f64>,
+    /// Timers: how many there were, and those that are kept.
+    seen: f64,
+    values: Vec<f64>,
+    members: HashSet<String>,
+    /// A random number, for what is kept of many.
+    dice: u64,
+}
+
+impl Series {
+    fn take(&mut self, sample: &Sample<'_>) {
+        match sample.value {
+            Reading::Count(number) => *self.counted.get_or_insert(0.0) += number / sample.rate,
+            Reading::Gauge(number) => self.gauge = Some(number),
+            Reading::GaugeBy(number) => *self.gauge.get_or_insert(0.0) += number,
+            Reading::Member(member) if self.members.len() < VALUES_MAX => {
+                self.members.insert(member.to_owned());
+            }
+            Reading::Member(_) => {}
+            Reading::Timer(number) => {
+                self.seen += 1.0 / sample.rate;
+                if self.values.len() < VALUES_MAX {
+                    self.values.push(number);
+                } else {
+                    // Xorshift: good enough for which of ten thousand goes.
+                    self.dice ^= self.dice << 13;
+                    self.dice ^= self.dice >> 7;
+                    self.dice ^= self.dice << 17;
+                    let at = (self.dice % self.seen.max(1.0) as u64) as usize;
+                    if let Some(place) = self.values.get_mut(at) {
+                        *place = number;
+                    }
+                }
+            }
+        }
+    }
+
+    fn stat(&self, stat: Stat, window: Duration) -> Option<f64> {
+        let count = self.counted.or((self.seen > 0.0).then_some(self.seen));
+        let sum = || (!self.values.is_empty()).then(|| self.values.iter().sum::<f64>());
+        let mean = || Some(sum()? / self.values.len() as f64);
+        match stat {
+            Stat::Usual => self.counted.or(self.gauge).or_else(mean).or_else(|| self.stat(Stat::Uniq, window)),
+            Stat::Count => count,
+            Stat::Rate => Some(count? / window.as_secs_f64()),
+            Stat::Sum => sum().or(self.counted),
+            Stat::Mean => mean(),
+            Stat::Min => self.values.iter().copied().min_by(f64::total_cmp),
+            Stat::Max => self.values.iter().copied().max_by(f64::total_cmp),
+            Stat::Last => self.gauge.or(self.values.last().copied()),
+            Stat::Uniq => (!self.members.is_empty()).then_some(self.members.len() as f64),
+            Stat::Percentile(percent) => {
+                let mut sorted = self.values.clone();
+                sorted.sort_by(f64::total_cmp);
+                let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+                sorted.get(rank.max(1) - 1).copied()
+            }
+        }
+    }
+}
+
+/// A bucket and its tags.
+type Place = (String, Vec<(String, String)>);
+
+#[derive(Default)]
+struct Windows {
+    now: HashMap<Place, Series>,
+    last: HashMap<Place, Series>,
+    turned: Option<Instant>,
+}
+
+/// Who listens: one for all rules that are over the same addresses.
+pub(super) struct Listener {
+    settings: StatsdSettings,
+    windows: Arc<Mutex<Windows>>,
+    open: tokio::sync::Mutex<Option<(String, JoinSet<()>)>>,
+    /// Samples that were no samples, or more series than are kept.
+    dropped: Arc<AtomicU64>,
+}
+
+static LISTENERS: Mutex<Vec<(StatsdSettings, Weak<Listener>)>> = Mutex::new(Vec::new());
+
+/// The listener of these settings, made where there is none.
+pub(super) fn listener(settings: &StatsdSettings) -> Arc<Listener> {
+    let mut all = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|(_, listener)| listener.strong_count() > 0);
+    if let Some(known) = all.iter().find(|(known, _)| known == settings).and_then(|(_, listener)| listener.upgrade()) {
+        return known;
+    }
+    let made = Arc::new(Listener {
+        settings: settings.clone(),
+        windows: Arc::default(),
+        open: tokio::sync::Mutex::default(),
+        dropped: Arc::default(),
+    });
+    all.push((settings.clone(), Arc::downgrade(&made)));
+    made
+}
+
+impl Listener {
+    /// Listens, if it does not yet; where.
+    pub(super) async fn open(&self) -> Result<String, String> {
+        let mut open = self.open.lock().await;
+        if let Some((at, _)) = &*open {
+            return Ok(at.clone());
+        }
+        let mut tasks = JoinSet::new();
+        let mut at = Vec::new();
+        if let Some(address) = self.settings.udp {
+            let socket = UdpSocket::bind(address).await.map_err(|fault| format!("statsd.udp {address}: {fault}"))?;
+            at.push(format!("udp {}", socket.local_addr().unwrap_or(address)));
+            tasks.spawn(udp(socket, Arc::clone(&self.windows), Arc::clone(&self.dropped)));
+        }
+        if let Some(address) = self.settings.tcp {
+            let listener =
+                TcpListener::bind(address).await.map_err(|fault| format!("statsd.tcp {address}: {fault}"))?;
+            at.push(format!("tcp {}", listener.local_addr().unwrap_or(address)));
+            tasks.spawn(tcp(listener, Arc::clone(&self.windows), Arc::clone(&self.dropped)));
+        }
+        if at.is_empty() {
+            return Err("say where StatsD is received: udp, tcp or both".to_owned());
+        }
+        let at = at.join(", ");
+        *open = Some((at.clone(), tasks));
+        Ok(at)
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        self.settings.window.max(Duration::from_millis(100))
+    }
+
+    /// The statistic over the last window that is over, for each series that is meant.
+    pub(super) fn ask(&self, selector: &Selector) -> Vec<(Labels, f64)> {
+        let mut windows = lock(&self.windows);
+        let due = windows.turned.is_none_or(|turned| turned.elapsed() >= self.window().mul_f64(0.9));
+        if due {
+            windows.turn();
+        }
+        let mut out = Vec::new();
+        for ((bucket, tags), series) in &windows.last {
+            let meant = *bucket == selector.bucket && selector.tags.iter().all(|tag| tags.contains(tag));
+            if meant && let Some(value) = series.stat(selector.stat, self.window()) {
+                out.push((tags.iter().cloned().collect(), value));
+            }
+        }
+        out
+    }
+}
+
+impl Windows {
+    /// What was counted begins anew; a gauge stays what it is.
+    fn turn(&mut self) {
+        self.turned = Some(Instant::now());
+        let mut next = HashMap::new();
+        for (place, series) in &self.now {
+            if series.gauge.is_some() {
+                next.insert(place.clone(), Series { gauge: series.gauge, ..Series::default() });
+            }
+        }
+        self.last = std::mem::replace(&mut self.now, next);
+    }
+
+    /// Takes the lines of a packet; how many of them said nothing.
+    fn take(&mut self, packet: &str) -> u64 {
+        let mut dropped = 0;
+        for line in packet.lines().filter(|line| !line.trim().is_empty()) {
+            let samples = parse(line);
+            dropped += u64::from(samples.is_empty());
+            for sample in &samples {
+                let mut tags: Vec<(String, String)> =
+                    sample.tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+                tags.sort();
+                let place = (sample.name.to_owned(), tags);
+                if self.now.len() >= SERIES_MAX && !self.now.contains_key(&place) {
+                    dropped += 1;
+                    continue;
+                }
+                self.now
+                    .entry(place)
+                    .or_insert_with(|| Series { dice: 0x9E37_79B9_7F4A_7C15, ..Series::default() })
+                    .take(sample);
+            }
+        }
+        dropped
+    }
+}
+
+fn lock(windows: &Mutex<Windows>) -> MutexGuard<'_, Windows> {
+    windows.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn udp(socket: UdpSocket, windows: Arc<Mutex<Windows>>, dropped: Arc<AtomicU64>) {
+    let mut buffer = vec![0; PACKET];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((length, _)) => {
+                let lost = lock(&windows).take(&String::from_utf8_lossy(&buffer[..length]));
+                dropped.fetch_add(lost, Ordering::Relaxed);
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "StatsD over UDP");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn tcp(listener: TcpListener, windows: Arc<Mutex<Windows>>, dropped: Arc<AtomicU64>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted: std::io::Result<(_, SocketAddr)> = listener.accept().await;
+        match accepted {
+            Ok((stream, _)) if connections.len() < CONNECTIONS => {
+                let (windows, dropped) = (Arc::clone(&windows), Arc::clone(&dropped));
+                connections.spawn(async move {
+                    let mut from = BufReader::new(stream);
+                    let mut line = Vec::new();
+                    loop {
+                        line.clear();
+                        match (&mut from).take(PACKET as u64).read_until(b'\n', &mut line).await {
+                            Ok(0) | Err(_) => return,
+                            Ok(_) => {
+                                let lost = lock(&windows).take(&String::from_utf8_lossy(&line));
+                                dropped.fetch_add(lost, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                });
+            }
+            Ok(_) => tracing::warn!("Too many StatsD connections; this one is refused"),
+            Err(fault) => {
+                tracing::warn!(%fault, "StatsD over TCP");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(packet: &str, selector: &str) -> Vec<f64> {
+        let mut windows = Windows::default();
+        windows.take(packet);
+        windows.turn();
+        let selector = Selector::parse(selector).unwrap();
+        let window = Duration::from_secs(10);
+        let mut out: Vec<f64> = windows
+            .last
+            .iter()
+            .filter(|((bucket, tags), _)| {
+                *bucket == selector.bucket && selector.tags.iter().all(|tag| tags.contains(tag))
+            })
+            .filter_map(|(_, series)| series.stat(selector.stat, window))
+            .collect();
+        out.sort_by(f64::total_cmp);
+        out
+    }
+
+    #[test]
+    fn counters_gauges_timers_and_sets_are_what_statsd_says_they_are() {
+        assert_eq!(of("a:1|c\na:2|c|@0.5\na|c", "a"), [5.0]);
+        assert_eq!(of("a:10|c", "a.rate"), [1.0]);
+        assert_eq!(of("g:5|g\ng:-2|g\ng:+10|g", "g"), [13.0]);
+        assert_eq!(of("s:alice|s\ns:bob|s\ns:alice|s", "s.uniq"), [2.0]);
+        let timers: String = (1..=100).map(|number| format!("t:{number}|ms\n")).collect();
+        assert_eq!(of(&timers, "t.p99"), [99.0]);
+        assert_eq!(of(&timers, "t.p99.9"), [100.0]);
+        assert_eq!(
+            (of(&timers, "t.mean"), of(&timers, "t.min"), of(&timers, "t.max")),
+            (vec![50.5], vec![1.0], vec![100.0])
+        );
+        assert_eq!((of(&timers, "t.count"), of(&timers, "t.sum")), (vec![100.0], vec![5050.0]));
+        assert_eq!(of("t:10|ms|@0.1", "t.count"), [10.0]);
+    }
+
+    #[test]
+    fn several_values_and_tags_are_read() {
+        assert_eq!(of("a:1|c:2|c", "a"), [3.0]);
+        assert_eq!(of("a:1|c|#host:x,env:prod\na:5|c|#host:y", "a{host=x}"), [1.0]);
+        assert_eq!(of("a:1|c|#host:x\na:5|c|#host:y", "a"), [1.0, 5.0]);
+        assert_eq!(parse("a:1|c|#url:http://x:80").first().unwrap().tags, [("url", "http://x:80")]);
+        assert_eq!(parse("a:1|c|#t|@0.5").first().unwrap().rate, 0.5);
+    }
+
+    #[test]
+    fn what_is_no_metric_is_left_out() {
+        for bad in ["", ":", "a", ":1|c", "a:x|c", "a:1|z", "a:NaN|g", "a:1|c|@0", "a:1|c|@2", "a:|s", "\u{0}"] {
+            assert!(parse(bad).is_empty(), "{bad:?}");
+        }
+        let mut windows = Windows::default();
+        assert_eq!(windows.take("a:1|c\nnonsense\n\n"), 1);
+    }
+
+    #[test]
+    fn a_gauge_stays_and_a_counter_begins_anew() {
+        let mut windows = Windows::default();
+        windows.take("g:5|g\nc:3|c");
+        windows.turn();
+        windows.turn();
+        let kept: Vec<&str> = windows.last.keys().map(|(bucket, _)| bucket.as_str()).collect();
+        assert_eq!(kept, ["g"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_sent_is_read_or_left_out(packet in ".{0,200}") {
+            Windows::default().take(&packet);
+        }
+    }
+}
