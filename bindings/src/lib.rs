@@ -3,11 +3,15 @@
 //!
 //! [`Live`]: masterchief_contract::Live
 
+#[cfg(feature = "sql")]
+pub mod database;
+mod diff;
 pub mod file;
 pub mod log;
 mod mask;
 pub mod metric;
 mod paths;
+pub mod rest;
 mod settings;
 pub mod stream;
 pub mod time;
@@ -20,8 +24,17 @@ use masterchief_contract::{Kind, KindSpec, Meter, Source};
 pub use settings::Settings;
 
 /// The kinds of this crate, a list for each source.
-pub static KINDS: &[&[KindSpec]] =
-    &[time::KINDS, file::KINDS, log::KINDS, stream::KINDS, metric::KINDS, webhook::KINDS];
+pub static KINDS: &[&[KindSpec]] = &[
+    time::KINDS,
+    file::KINDS,
+    log::KINDS,
+    stream::KINDS,
+    metric::KINDS,
+    webhook::KINDS,
+    rest::KINDS,
+    #[cfg(feature = "sql")]
+    database::KINDS,
+];
 
 /// Makes the source of a stream, or says in one sentence why there is none.
 type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
@@ -32,6 +45,9 @@ const FACTORIES: &[(Kind, Factory)] = &[
     (Kind::Log, log::source),
     (Kind::Stream, stream::source),
     (Kind::Metric, metric::source),
+    (Kind::Rest, rest::source),
+    #[cfg(feature = "sql")]
+    (Kind::Database, database::source),
     (Kind::Webhook, no_gateway),
 ];
 

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+#[cfg(feature = "sql")]
+use crate::database::DatabaseSettings;
 use crate::log::{LogSettings, MultilineSettings, SyslogSettings};
 use crate::metric::{InfluxSettings, PrometheusSettings, StatsdSettings};
+use crate::rest::RestSettings;
 use crate::stream::{KafkaSettings, RabbitSettings, RedisSettings};
 
 /// The `sources` block.
@@ -24,6 +27,11 @@ pub struct Settings {
     pub influxdb: BTreeMap<String, InfluxSettings>,
     /// Where StatsD is received.
     pub statsd: Option<StatsdSettings>,
+    /// What is polled over HTTP, by the name in masks: `rest:NAME`.
+    pub rest: BTreeMap<String, RestSettings>,
+    /// Databases, by a name for masks: `db@NAME:query/orders`; `default` where a mask names none.
+    #[cfg(feature = "sql")]
+    pub databases: BTreeMap<String, DatabaseSettings>,
     /// Kafka clusters, by a name for masks: `kafka@NAME:topic`; `default` where a mask names none.
     pub kafka: BTreeMap<String, KafkaSettings>,
     /// RabbitMQ servers.

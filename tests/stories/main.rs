@@ -12,6 +12,7 @@ mod lab;
 mod limits;
 mod metrics;
 mod person;
+mod polled;
 mod real;
 mod scripts;
 mod services;

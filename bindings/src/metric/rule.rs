@@ -89,7 +89,10 @@ impl Known {
             seen.push(name);
         }
         for (name, series) in &mut self.series {
-            if !seen.contains(name) {
+            if name.is_empty() && series.phase == Phase::NoData && !nothing && !seen.contains(name) {
+                // The alarm that there was nothing at all: there is something again.
+                changes.extend(series.step(rule, now));
+            } else if !seen.contains(name) {
                 changes.extend(series.gone(rule, now));
             }
         }
@@ -276,7 +279,13 @@ mod tests {
             told("prometheus:a>5 nodata fire", &values),
             [(0, "firing"), (1, "nodata"), (3, "firing"), (4, "resolved")]
         );
-        assert_eq!(told("prometheus:a>5 nodata fire", &[None, None, Some(1.0)]), [(0, "nodata")]);
+        assert_eq!(told("prometheus:a>5 nodata fire", &[None, None, Some(1.0)]), [(0, "nodata"), (2, "resolved")]);
+        let rule = Rule::parse("prometheus:a>5 nodata fire").unwrap();
+        let mut known = Known::default();
+        assert_eq!(known.look(&rule, Vec::new(), DateTime::UNIX_EPOCH)[0].state, "nodata");
+        let back =
+            known.look(&rule, vec![(Labels::from([("host".to_owned(), "a".to_owned())]), 1.0)], DateTime::UNIX_EPOCH);
+        assert_eq!((back.len(), back[0].state), (1, "resolved"), "any series ends the alarm that there was none");
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! `database`: a query is asked on a schedule, and what changed is told; or PostgreSQL is listened to.
+
+mod settings;
+mod source;
+mod sql;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Meter, Returns, Source, Wanted};
+
+use crate::Settings;
+
+pub use settings::{DatabaseSettings, On, QuerySettings};
+
+/// The row.
+pub static KINDS: &[KindSpec] = &[KindSpec {
+    kind: Kind::Database,
+    matching: Matching::Journal,
+    flags: FlagScope::Nobody,
+    stackable: true,
+    returns: Returns::Ignored,
+    subject: words,
+    check: |mask| DbMask::parse(mask).map(drop),
+    fields: &["query", "channel", "event", "key", "data"],
+    about: "a row of a query is added, changed or removed; or PostgreSQL notifies",
+    example: "db:query/orders",
+    wants: Some(|mask| DbMask::parse(mask).map(|mask| Wanted::all(mask.to_string()))),
+}];
+
+fn words(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(&event.text)
+}
+
+/// `db[@CONN]:query/NAME` or `db[@CONN]:listen/CHANNEL`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct DbMask {
+    conn: String,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Query(String),
+    Listen(String),
+}
+
+impl DbMask {
+    fn parse(mask: &str) -> Result<DbMask, MaskFault> {
+        const FORM: &str = "write db:query/NAME or db:listen/CHANNEL; the SQL stands in the configuration";
+        let wrong = |at: usize| Err(MaskFault::at(mask, at, FORM));
+        let Some((scheme, rest)) = mask.split_once(':') else { return wrong(mask.len()) };
+        let conn = match scheme.split_once('@') {
+            Some(("db", conn)) if !conn.is_empty() => conn,
+            None if scheme == "db" => "default",
+            _ => return wrong(0),
+        };
+        let after = scheme.len() + 1;
+        let Some((what, name)) = rest.split_once('/') else { return wrong(after) };
+        let letters = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
+        if name.is_empty() || !name.chars().all(letters) {
+            return wrong(after + what.len() + 1);
+        }
+        let what = match what {
+            "query" => What::Query(name.to_owned()),
+            "listen" => What::Listen(name.to_owned()),
+            _ => return wrong(after),
+        };
+        Ok(DbMask { conn: conn.to_owned(), what })
+    }
+}
+
+impl std::fmt::Display for DbMask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let conn = if self.conn == "default" { String::new() } else { format!("@{}", self.conn) };
+        match &self.what {
+            What::Query(name) => write!(f, "db{conn}:query/{name}"),
+            What::Listen(channel) => write!(f, "db{conn}:listen/{channel}"),
+        }
+    }
+}
+
+/// The source of a stream, or why there is none.
+pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
+    let mask = DbMask::parse(stream).map_err(|fault| fault.to_string())?;
+    let conn = &mask.conn;
+    let missing = || {
+        format!(
+            "there is no connection {conn}; add it, as in sources: {{databases: {{{conn}: {{url: \"postgres://...\"}}}}}}"
+        )
+    };
+    let database = settings.databases.get(conn).ok_or_else(missing)?;
+    match mask.what {
+        What::Listen(channel) => Ok(Box::new(source::Listen::new(database, &channel)?)),
+        What::Query(name) => {
+            let missing =
+                || format!("there is no query {name}; add it, as in queries: {{{name}: {{sql: \"SELECT ...\"}}}}");
+            let query = database.queries.get(&name).ok_or_else(missing)?;
+            Ok(Box::new(source::Rows::new(&name, database, query, meter)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_name_a_connection_and_what_is_asked() {
+        for mask in ["db:query/orders", "db@shop:query/orders", "db:listen/deploys"] {
+            assert_eq!(DbMask::parse(mask).unwrap().to_string(), mask);
+        }
+        for (mask, column) in [
+            ("", 1),
+            ("db", 3),
+            ("sql:query/a", 1),
+            ("db:orders", 4),
+            ("db:query/", 10),
+            ("db:drop/a", 4),
+            ("db:query/a b", 10),
+        ] {
+            let fault = DbMask::parse(mask).unwrap_err();
+            assert_eq!(fault.column, column, "{mask}: {fault}");
+        }
+    }
+}

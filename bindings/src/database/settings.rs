@@ -1,0 +1,82 @@
+//! What can be configured about databases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use masterchief_contract::{Secret, Value};
+use serde::Deserialize;
+
+/// A database.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `postgres://`, `mysql://` (MariaDB too) or `sqlite:///path`.
+    pub url: Secret,
+    /// The queries, by the name in masks.
+    #[serde(default)]
+    pub queries: BTreeMap<String, QuerySettings>,
+    /// Whether queries may only read.
+    #[serde(default = "yes")]
+    pub read_only: bool,
+    /// How long a query may take.
+    #[serde(default = "thirty_seconds", with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+/// A query.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuerySettings {
+    /// One statement. `:cursor` is where we are, with `on: cursor`.
+    pub sql: String,
+    /// How often.
+    #[serde(default = "minute", with = "humantime_serde")]
+    pub every: Duration,
+    /// What is an event.
+    #[serde(default)]
+    pub on: On,
+    /// The columns that tell rows apart (`on: rows`).
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// The column that grows (`on: cursor`); rows come in its order.
+    pub cursor: Option<String>,
+    /// Where the cursor begins: a number or a text.
+    pub start: Option<Value>,
+    /// Whether what is there at the first look is an event (`on: rows`, `on: hash`).
+    #[serde(default)]
+    pub first: bool,
+    /// A channel of PostgreSQL whose notifications make it ask at once.
+    pub listen: Option<String>,
+    /// Rows that are taken at once at most.
+    #[serde(default = "rows")]
+    pub rows: usize,
+}
+
+/// What is an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum On {
+    /// A row is new, other than it was, or gone.
+    #[default]
+    Rows,
+    /// Each row behind the cursor, once.
+    Cursor,
+    /// Any change of the whole result.
+    Hash,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn thirty_seconds() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn rows() -> usize {
+    10_000
+}

@@ -1,0 +1,212 @@
+//! One connection to PostgreSQL, MySQL or SQLite, and rows as JSON.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use masterchief_contract::Value;
+use serde_json::{Map, Number};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Error, Row, TypeInfo, ValueRef};
+
+use super::settings::DatabaseSettings;
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub(super) enum Address {
+    Postgres(Box<PgConnectOptions>),
+    MySql(Box<MySqlConnectOptions>),
+    Sqlite(Box<SqliteConnectOptions>),
+}
+
+/// An open connection.
+pub(super) enum Sql {
+    Postgres(PgConnection),
+    MySql(MySqlConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Address {
+    pub(super) fn of(settings: &DatabaseSettings) -> Result<Address, String> {
+        let url = settings.url.reveal();
+        let wrong = |_: Error| "the url is not of the form postgres://user:password@host/database".to_owned();
+        let millis = settings.timeout.as_millis().to_string();
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let mut options =
+                PgConnectOptions::from_str(url).map_err(wrong)?.options([("statement_timeout", millis.as_str())]);
+            if settings.read_only {
+                options = options.options([("default_transaction_read_only", "on")]);
+            }
+            return Ok(Address::Postgres(Box::new(
+                options.application_name("masterchief").disable_statement_logging(),
+            )));
+        }
+        if url.starts_with("mysql://") || url.starts_with("mariadb://") {
+            return Ok(Address::MySql(Box::new(
+                MySqlConnectOptions::from_str(url).map_err(wrong)?.disable_statement_logging(),
+            )));
+        }
+        if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url).map_err(wrong)?.read_only(settings.read_only);
+            let options = options.busy_timeout(Duration::from_secs(5)).disable_statement_logging();
+            return Ok(Address::Sqlite(Box::new(options)));
+        }
+        Err("the url begins with postgres://, mysql:// or sqlite:".to_owned())
+    }
+
+    pub(super) async fn connect(&self, read_only: bool) -> Result<Sql, Error> {
+        Ok(match self {
+            Address::Postgres(options) => Sql::Postgres(PgConnection::connect_with(options).await?),
+            Address::Sqlite(options) => Sql::Sqlite(SqliteConnection::connect_with(options).await?),
+            Address::MySql(options) => {
+                let mut connection = MySqlConnection::connect_with(options).await?;
+                if read_only {
+                    sqlx::query("SET SESSION TRANSACTION READ ONLY").execute(&mut connection).await?;
+                }
+                Sql::MySql(connection)
+            }
+        })
+    }
+}
+
+impl Sql {
+    /// Asks; `:cursor` in the text is the cursor's place. At most `most` rows are taken.
+    pub(super) async fn ask(&mut self, sql: &str, cursor: Option<&Value>, most: usize) -> Result<Vec<Value>, Error> {
+        let text = |placeholder: &str| AssertSqlSafe(sql.replace(":cursor", placeholder));
+        // The text is the operator's own, from the configuration; what comes from outside is bound.
+        match self {
+            Sql::Postgres(connection) => {
+                let sql = format!(
+                    "SELECT row_to_json(masterchief_row) FROM ({}) masterchief_row",
+                    sql.replace(":cursor", "$1")
+                );
+                let query = sqlx::query(AssertSqlSafe(sql));
+                let query = match cursor {
+                    Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
+                    Some(value) => query.bind(words(value)),
+                    None => query,
+                };
+                let rows =
+                    query.fetch(connection).map_ok(|row: PgRow| row.try_get::<Value, _>(0).unwrap_or(Value::Null));
+                take(rows, most).await
+            }
+            Sql::MySql(connection) => {
+                let query = sqlx::query(text("?"));
+                let query = match cursor {
+                    Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
+                    Some(value) => query.bind(words(value)),
+                    None => query,
+                };
+                take(query.fetch(connection).map_ok(|row| of_mysql(&row)), most).await
+            }
+            Sql::Sqlite(connection) => {
+                let query = sqlx::query(text("?1"));
+                let query = match cursor {
+                    Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
+                    Some(value) => query.bind(words(value)),
+                    None => query,
+                };
+                take(query.fetch(connection).map_ok(|row| of_sqlite(&row)), most).await
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        let closed = match self {
+            Sql::Postgres(connection) => connection.close().await,
+            Sql::MySql(connection) => connection.close().await,
+            Sql::Sqlite(connection) => connection.close().await,
+        };
+        if let Err(fault) = closed {
+            tracing::debug!(%fault, "A connection to a database did not close well");
+        }
+    }
+}
+
+async fn take(rows: impl futures_util::Stream<Item = Result<Value, Error>>, most: usize) -> Result<Vec<Value>, Error> {
+    let mut rows = std::pin::pin!(rows);
+    let mut out = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        out.push(row);
+        if out.len() >= most {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn float(number: f64) -> Value {
+    Number::from_f64(number).map_or(Value::Null, Value::Number)
+}
+
+fn bytes(bytes: Vec<u8>) -> Value {
+    Value::from(String::from_utf8(bytes).unwrap_or_else(|fault| {
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.encode(fault.as_bytes())
+    }))
+}
+
+fn of_sqlite(row: &SqliteRow) -> Value {
+    let value = |at: usize| -> Value {
+        let Ok(raw) = row.try_get_raw(at) else { return Value::Null };
+        if raw.is_null() {
+            return Value::Null;
+        }
+        // SQLite's values have types of their own, whatever the column says.
+        match raw.type_info().name() {
+            "INTEGER" | "BOOLEAN" => row.try_get_unchecked::<i64, _>(at).map_or(Value::Null, Value::from),
+            "REAL" => row.try_get_unchecked::<f64, _>(at).map_or(Value::Null, float),
+            "BLOB" => row.try_get_unchecked::<Vec<u8>, _>(at).map_or(Value::Null, bytes),
+            _ => row.try_get_unchecked::<String, _>(at).map_or(Value::Null, Value::from),
+        }
+    };
+    object(row.columns().iter().map(|column| (column.name(), value(column.ordinal()))))
+}
+
+fn of_mysql(row: &MySqlRow) -> Value {
+    let value = |at: usize| -> Value {
+        let Ok(raw) = row.try_get_raw(at) else { return Value::Null };
+        if raw.is_null() {
+            return Value::Null;
+        }
+        let info = raw.type_info().into_owned();
+        let name = info.name();
+        match name {
+            "BOOLEAN" => row.try_get::<bool, _>(at).map_or(Value::Null, Value::from),
+            name if name.ends_with("UNSIGNED") => row.try_get_unchecked::<u64, _>(at).map_or(Value::Null, Value::from),
+            name if name.ends_with("INT") || name == "YEAR" => {
+                row.try_get_unchecked::<i64, _>(at).map_or(Value::Null, Value::from)
+            }
+            "FLOAT" => row.try_get::<f32, _>(at).map_or(Value::Null, |number| float(f64::from(number))),
+            "DOUBLE" => row.try_get::<f64, _>(at).map_or(Value::Null, float),
+            // As it is written: a price is no floating point number.
+            "DECIMAL" => {
+                row.try_get::<sqlx::types::Decimal, _>(at).map_or(Value::Null, |number| Value::from(number.to_string()))
+            }
+            "DATETIME" => {
+                row.try_get::<chrono::NaiveDateTime, _>(at).map_or(Value::Null, |at| Value::from(at.to_string()))
+            }
+            "TIMESTAMP" => row
+                .try_get::<chrono::DateTime<chrono::Utc>, _>(at)
+                .map_or(Value::Null, |at| Value::from(at.to_rfc3339())),
+            "DATE" => row.try_get::<chrono::NaiveDate, _>(at).map_or(Value::Null, |at| Value::from(at.to_string())),
+            "TIME" => row.try_get::<chrono::NaiveTime, _>(at).map_or(Value::Null, |at| Value::from(at.to_string())),
+            "JSON" => row.try_get::<Value, _>(at).unwrap_or(Value::Null),
+            _ => row.try_get_unchecked::<Vec<u8>, _>(at).map_or(Value::Null, bytes),
+        }
+    };
+    object(row.columns().iter().map(|column| (column.name(), value(column.ordinal()))))
+}
+
+fn object<'a>(pairs: impl Iterator<Item = (&'a str, Value)>) -> Value {
+    Value::Object(pairs.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+}

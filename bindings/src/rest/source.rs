@@ -1,0 +1,327 @@
+//! The source of `rest`. Polls never overlap; what the server says about when to come again is kept to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use jmespath::Expression;
+use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, RETRY_AFTER};
+use reqwest::{Client, Method, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::auth::Auth;
+use super::settings::{On, RestSettings};
+use crate::diff::{Difference, Known};
+
+/// The biggest answer, in bytes.
+const ANSWER_MAX: usize = 32 << 20;
+/// The longest wait a server may ask for.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What is remembered over restarts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    etag: Option<String>,
+    modified: Option<String>,
+    known: Known,
+}
+
+pub(super) struct Rest {
+    name: String,
+    settings: RestSettings,
+    url: Url,
+    method: Method,
+    client: Client,
+    auth: Auth,
+    transform: Option<Expression<'static>>,
+    meter: Arc<Meter>,
+    memory: Memory,
+    next: Option<Memory>,
+    due: Instant,
+}
+
+/// What one request gives.
+enum Page {
+    Same,
+    Body { json: Value, next: Option<Url>, headers: HeaderMap },
+}
+
+impl Rest {
+    pub(super) fn new(name: &str, settings: &RestSettings, meter: &Arc<Meter>) -> Result<Rest, String> {
+        let wrong = |key: &str, fault: &dyn std::fmt::Display| format!("rest.{name}.{key}: {fault}");
+        let url = Url::parse(&settings.url).map_err(|fault| wrong("url", &fault))?;
+        let method: Method = settings.method.parse().map_err(|_| wrong("method", &"this is no method of HTTP"))?;
+        let transform = settings.transform.as_deref().map(jmespath::compile).transpose();
+        let transform = transform.map_err(|fault| wrong("transform", &fault))?;
+        if settings.pointer.as_deref().is_some_and(|pointer| !pointer.starts_with('/')) {
+            return Err(wrong("pointer", &"a JSON pointer begins with /"));
+        }
+        if settings.every < Duration::from_millis(100) {
+            return Err(wrong("every", &"at most every 100ms"));
+        }
+        let client = Client::builder().timeout(settings.timeout).build().map_err(|fault| fault.to_string())?;
+        Ok(Rest {
+            name: name.to_owned(),
+            url,
+            method,
+            client,
+            auth: Auth::new(&settings.auth).map_err(|fault| format!("rest.{name}.{fault}"))?,
+            transform,
+            settings: settings.clone(),
+            meter: Arc::clone(meter),
+            memory: Memory::default(),
+            next: None,
+            due: Instant::now(),
+        })
+    }
+
+    async fn page(&mut self, url: &Url, first: bool) -> Result<Page, SourceError> {
+        let lost = |fault: reqwest::Error| SourceError::Lost(fault.without_url().to_string());
+        let mut tries = 0;
+        loop {
+            let mut request = self.client.request(self.method.clone(), url.clone());
+            for (name, value) in &self.settings.headers {
+                request = request.header(name, value.reveal());
+            }
+            if let Some(body) = &self.settings.body {
+                request = request.body(body.clone());
+            }
+            // Whether it changed is asked of the first page only: the others hang on it.
+            if first && let Some(etag) = &self.memory.etag {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
+            if first && let Some(modified) = &self.memory.modified {
+                request = request.header(IF_MODIFIED_SINCE, modified);
+            }
+            let request = self.auth.sign(&self.client, request).await?;
+            let mut response = request.send().await.map_err(lost)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            match status {
+                StatusCode::NOT_MODIFIED => return Ok(Page::Same),
+                StatusCode::UNAUTHORIZED if tries == 0 && self.auth.refused() => {
+                    tries += 1;
+                    continue;
+                }
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                    let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
+                    self.due = Instant::now() + wait;
+                    self.meter.note(format!("{status}: asked again in {} s", wait.as_secs()));
+                    return Ok(Page::Same);
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    return Err(SourceError::Wrong(format!("{status}: look at auth")));
+                }
+                status if status.is_client_error() => {
+                    return Err(SourceError::Wrong(format!("{status}: look at url and method")));
+                }
+                status if !status.is_success() => return Err(SourceError::Lost(status.to_string())),
+                _ => {}
+            }
+            if remaining(&headers) == Some(0) {
+                self.due = self
+                    .due
+                    .max(Instant::now() + again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE));
+            }
+            let mut body = Vec::new();
+            while let Some(part) = response.chunk().await.map_err(lost)? {
+                body.extend_from_slice(&part);
+                if body.len() > ANSWER_MAX {
+                    return Err(SourceError::Wrong(format!(
+                        "the answer has more than {ANSWER_MAX} bytes; ask for less"
+                    )));
+                }
+            }
+            let json = serde_json::from_slice(&body)
+                .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body).into_owned()));
+            let next = match self.settings.next.as_deref() {
+                None => None,
+                Some("link") => linked(&headers).and_then(|link| url.join(&link).ok()),
+                Some(pointer) => json.pointer(pointer).and_then(Value::as_str).and_then(|link| url.join(link).ok()),
+            };
+            // A token of ours goes to the server that it is for, and to no other.
+            let next = next.filter(|next| next.origin() == url.origin());
+            return Ok(Page::Body { json, next, headers });
+        }
+    }
+
+    /// What counts of an answer.
+    fn part(&self, json: Value) -> Result<Value, SourceError> {
+        let part = match self.settings.pointer.as_deref() {
+            None => json,
+            Some(pointer) => json.pointer(pointer).cloned().unwrap_or(Value::Null),
+        };
+        let Some(transform) = &self.transform else { return Ok(part) };
+        let found = transform.search(part).map_err(|fault| SourceError::Wrong(format!("transform: {fault}")))?;
+        serde_json::to_value(&*found).map_err(|fault| SourceError::Wrong(format!("transform: {fault}")))
+    }
+
+    /// One poll; the differences, and what is to be remembered.
+    async fn poll(&mut self) -> Result<(Vec<Difference>, Memory), SourceError> {
+        let mut memory = self.memory.clone();
+        let mut url = Some(self.url.clone());
+        let mut parts = Vec::new();
+        let mut count = 0;
+        while let Some(at) = url.take().filter(|_| count < self.settings.pages.max(1)) {
+            match self.page(&at, count == 0).await? {
+                Page::Same => return Ok((Vec::new(), memory)),
+                Page::Body { json, next, headers } => {
+                    if count == 0 {
+                        let header = |name| headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+                        (memory.etag, memory.modified) = (header(ETAG), header(LAST_MODIFIED));
+                    }
+                    parts.push(self.part(json)?);
+                    url = next;
+                }
+            }
+            count += 1;
+        }
+        let whole = match <[Value; 1]>::try_from(parts) {
+            Ok([one]) => one,
+            // Lists of several pages are one list.
+            Err(parts) => Value::Array(
+                parts
+                    .into_iter()
+                    .flat_map(|part| match part {
+                        Value::Array(list) => list,
+                        other => vec![other],
+                    })
+                    .collect(),
+            ),
+        };
+        let differences = match self.settings.on {
+            On::Change => memory.known.whole(&whole, self.settings.first).into_iter().collect(),
+            On::Items | On::New => {
+                let Value::Array(items) = &whole else {
+                    return Err(SourceError::Wrong(
+                        "what counts is no list: say where it is, with pointer or transform".to_owned(),
+                    ));
+                };
+                let mut found =
+                    memory.known.list(items, &self.settings.key, self.settings.first).map_err(SourceError::Wrong)?;
+                found.retain(|one| self.settings.on == On::Items || one.event == "added");
+                found
+            }
+        };
+        Ok((differences, memory))
+    }
+
+    fn inbound(&self, one: Difference) -> Inbound {
+        let text = match &one.item {
+            Value::String(text) => text.clone(),
+            Value::Null => one.key.clone(),
+            item => item.to_string(),
+        };
+        let mut fields = vec![
+            ("name", Value::from(self.name.as_str())),
+            ("event", Value::from(one.event)),
+            ("key", Value::from(one.key)),
+        ];
+        if !one.item.is_null() {
+            fields.push(("data", one.item));
+        }
+        Inbound { key: None, at: Utc::now(), text, fields, body: Vec::new() }
+    }
+}
+
+/// When the server wants to be asked again: `Retry-After` in seconds or as a date, or the end of a rate limit.
+fn again(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(after) = text(RETRY_AFTER.as_str()) {
+        if let Ok(seconds) = after.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let at = DateTime::parse_from_rfc2822(after).ok()?;
+        return Some((at.to_utc() - now).to_std().unwrap_or_default());
+    }
+    let reset: i64 = text("x-ratelimit-reset").or_else(|| text("ratelimit-reset"))?.parse().ok()?;
+    // Seconds since 1970 (GitHub), or from now (the draft).
+    let seconds = if reset > 1_000_000_000 { reset - now.timestamp() } else { reset };
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// Requests that are left, where the server tells.
+fn remaining(headers: &HeaderMap) -> Option<u64> {
+    let header = headers.get("x-ratelimit-remaining").or_else(|| headers.get("ratelimit-remaining"))?;
+    header.to_str().ok()?.trim().parse().ok()
+}
+
+/// `Link: <https://…>; rel="next"`
+fn linked(headers: &HeaderMap) -> Option<String> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    links.filter(|link| link.contains("rel=\"next\"") || link.contains("rel=next")).find_map(|link| {
+        let start = link.find('<')? + 1;
+        let end = link[start..].find('>')? + start;
+        Some(link[start..end].to_owned())
+    })
+}
+
+impl Source for Rest {
+    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            self.memory = positions.get("").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            self.next = None;
+            self.due = Instant::now();
+            Ok(())
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(async move {
+            loop {
+                tokio::time::sleep_until(self.due).await;
+                self.due = Instant::now() + self.settings.every;
+                let (found, memory) = self.poll().await?;
+                if found.is_empty() && memory == self.memory {
+                    continue;
+                }
+                let position = serde_json::to_string(&memory).unwrap_or_default();
+                let events = found.into_iter().map(|one| self.inbound(one)).collect();
+                self.next = Some(memory);
+                let part = Part { lane: Arc::from(""), shared: None, events, position: Some(position) };
+                return Ok(Batch { parts: vec![part], ..Batch::default() });
+            }
+        })
+    }
+
+    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        if let Some(memory) = self.next.take() {
+            self.memory = memory;
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (reqwest::header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn what_the_server_says_about_coming_again_is_understood() {
+        let now = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
+        let after = |pairs: &[(&'static str, &str)]| again(&headers(pairs), now).map(|wait| wait.as_secs());
+        assert_eq!(after(&[("retry-after", "120")]), Some(120));
+        assert_eq!(after(&[("retry-after", "Thu, 01 Jan 2026 00:00:30 GMT")]), Some(30));
+        assert_eq!(after(&[("x-ratelimit-reset", "1767225660")]), Some(60));
+        assert_eq!(after(&[("ratelimit-reset", "7")]), Some(7));
+        assert_eq!(after(&[("retry-after", "soon")]), None);
+        assert_eq!(remaining(&headers(&[("x-ratelimit-remaining", "0")])), Some(0));
+    }
+
+    #[test]
+    fn the_next_page_is_found_in_the_header() {
+        let link = "<https://a/b?page=1>; rel=\"prev\", <https://a/b?page=3>; rel=\"next\"";
+        assert_eq!(linked(&headers(&[("link", link)])).as_deref(), Some("https://a/b?page=3"));
+        assert_eq!(linked(&headers(&[])), None);
+    }
+}
