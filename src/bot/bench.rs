@@ -55,7 +55,12 @@ pub(super) struct Stubs {
 }
 
 impl Bench for ScriptBench {
-    fn start(&self, script: &Path, at: Option<DateTime<Utc>>) -> Future<Result<Arc<dyn TestBench>, String>> {
+    fn start(
+        &self,
+        script: &Path,
+        at: Option<DateTime<Utc>>,
+        config: Option<Value>,
+    ) -> Future<Result<Arc<dyn TestBench>, String>> {
         let stubs = Arc::<Stubs>::default();
         let mut builder = Bot::builder().only_script(script).users(self.users.clone());
         builder = builder.outside(
@@ -64,6 +69,10 @@ impl Bench for ScriptBench {
             Arc::clone(&stubs) as Arc<dyn Publish>,
         );
         builder.blocks = self.blocks.clone();
+        if let Some(config) = config {
+            let name = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            builder.blocks.insert(name, config);
+        }
         Box::pin(async move {
             let noon = Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default();
             let test = TestBot::start_at(builder, at.unwrap_or(noon)).await.map_err(|fault| fault.to_string())?;

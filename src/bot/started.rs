@@ -2,41 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use masterchief_bindings::stream::{Message, Publish, PublishFault, Publishers};
+use masterchief_bindings::stream::Publishers;
 use masterchief_bindings::time::TimeSource;
 use masterchief_bindings::webhook;
-use masterchief_contract::{
-    Batch, Clock, INLET_DEPTH, Inlet, Kind, Live, Matching, Meter, Outlet, Shutdown, Stopper, inlet,
-};
+use masterchief_contract::{Clock, INLET_DEPTH, Inlet, Kind, Live, Matching, Meter, Outlet, Shutdown, Stopper, inlet};
 use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::audit::Audit;
 use super::builder::{Builder, RUST, Rules, rules};
 use super::calls::Calls;
 use super::deliver::{Deliveries, WantedStream};
+use super::follow::{RAW, follow_raw, follow_scripts, follow_users, tell_of};
 use super::ingest::{Feeds, Ingest};
 use super::letters::Desk;
 use super::outbox::{Outbox, Place};
 use super::people::{PeopleError, read_users, row_of};
-use super::replay::{self, Replayed};
 use super::schedules::Schedules;
 use super::scripts::{Reloaded, Scripts};
 use super::street::Street;
-use super::vitals::BotVitals;
-use super::{builtin, letters, watch as watching, words};
+use super::{builtin, letters, words};
 use crate::config;
 use crate::dispatch::{BindFault, BindTable};
-use crate::gateway::{self, Door, Gateway, GatewayError};
+use crate::gateway::{Door, Gateway, GatewayError};
 use crate::irc::{self, Dial, Network};
-use crate::journal::{self, FeedRow, Fixture, Journal, JournalError};
+use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, ScriptStatus, Services};
 use crate::partyline;
 use crate::store::{AuditRow, Store, StoreError};
@@ -48,8 +43,6 @@ const LOCK: &str = "masterchief.lock";
 pub(crate) const JOURNAL: &str = "journal.db";
 /// The database under the data folder.
 const DATABASE: &str = "masterchief.db";
-/// How often a running bot looks whether `masterchief users` changed somebody.
-const USERS_LOOK: Duration = Duration::from_secs(2);
 
 /// Why a bot does not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,39 +93,39 @@ pub enum StartError {
 
 /// A running bot.
 pub struct Started {
-    table: BindTable,
-    book: Book,
-    store: Store,
-    outbox: Outbox,
-    calls: Arc<Calls>,
-    scripts: Option<Scripts>,
-    only_script: Option<PathBuf>,
-    script_settings: Arc<ArcSwap<ScriptSettings>>,
-    rules: Arc<ArcSwap<Rules>>,
-    journal: Journal,
-    feeds: Feeds,
-    source_settings: watch::Sender<Arc<masterchief_bindings::Settings>>,
-    ingest: Option<Ingest>,
-    ingest_task: Option<JoinHandle<()>>,
-    gateway: Option<Gateway>,
-    publishers: Publishers,
-    inlet: Inlet,
-    clock: Clock,
-    dial: Arc<dyn Dial>,
-    networks: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    pub(super) table: BindTable,
+    pub(super) book: Book,
+    pub(super) store: Store,
+    pub(super) outbox: Outbox,
+    pub(super) calls: Arc<Calls>,
+    pub(super) scripts: Option<Scripts>,
+    pub(super) only_script: Option<PathBuf>,
+    pub(super) script_settings: Arc<ArcSwap<ScriptSettings>>,
+    pub(super) rules: Arc<ArcSwap<Rules>>,
+    pub(super) journal: Journal,
+    pub(super) feeds: Feeds,
+    pub(super) source_settings: watch::Sender<Arc<masterchief_bindings::Settings>>,
+    pub(super) ingest: Option<Ingest>,
+    pub(super) ingest_task: Option<JoinHandle<()>>,
+    pub(super) gateway: Option<Gateway>,
+    pub(super) publishers: Publishers,
+    pub(super) inlet: Inlet,
+    pub(super) clock: Clock,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) networks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     /// Ends the sources: schedules, watchers, the console.
-    sources: Stopper,
-    source_tasks: Vec<JoinHandle<()>>,
+    pub(super) sources: Stopper,
+    pub(super) source_tasks: Vec<JoinHandle<()>>,
     /// Ends the street.
-    street: Stopper,
-    street_task: JoinHandle<()>,
+    pub(super) street: Stopper,
+    pub(super) street_task: JoinHandle<()>,
     /// Ready when the console's input has ended.
-    console: Mutex<Option<JoinHandle<()>>>,
+    pub(super) console: Mutex<Option<JoinHandle<()>>>,
     /// Keeps other bots away from our records; let go when it is closed.
-    _lock: Option<File>,
+    pub(super) _lock: Option<File>,
     /// Ends the audit's writer.
-    records: Stopper,
-    writers: Vec<JoinHandle<()>>,
+    pub(super) records: Stopper,
+    pub(super) writers: Vec<JoinHandle<()>>,
 }
 
 /// How a bot is doing.
@@ -290,93 +283,6 @@ impl Started {
             *started.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         }
         Ok(started)
-    }
-
-    /// Starts what binds want read. Called once the scripts are loaded, so that each bind has its place first.
-    async fn start_ingest(&mut self, shutdown: Shutdown) {
-        let Some(ingest) = self.ingest.take() else { return };
-        let (ready, placed) = oneshot::channel();
-        self.ingest_task = Some(tokio::spawn(ingest.run(self.table.bound(), ready, shutdown)));
-        // It fails only if the task is gone, and then stopping says so.
-        let _ = placed.await;
-    }
-
-    /// Opens the port, once there is somebody who takes what is posted.
-    async fn open_gateway(
-        &mut self,
-        settings: gateway::Settings,
-        door: Door,
-        shutdown: Shutdown,
-    ) -> Result<(), StartError> {
-        let Some(at) = settings.listen else { return Ok(()) };
-        let vitals = BotVitals {
-            journal: self.journal.clone(),
-            feeds: self.feeds.clone(),
-            outbox: self.outbox.clone(),
-            table: self.table.clone(),
-        };
-        let opening = gateway::Opening {
-            door,
-            answers: self.outbox.answers.clone(),
-            full: self.journal.full(),
-            vitals: Arc::new(vitals),
-            clock: self.clock.clone(),
-        };
-        self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);
-        Ok(())
-    }
-
-    /// Publishes a message to a broker; ready once it is acknowledged. Gives the broker's own name for it.
-    pub async fn publish(&self, message: Message) -> Result<String, PublishFault> {
-        self.publishers.publish(message).await
-    }
-
-    /// Where the gateway listens, if it does.
-    pub fn gateway_at(&self) -> Option<SocketAddr> {
-        self.gateway.as_ref().map(Gateway::at)
-    }
-
-    /// What came from outside.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    /// What its binds would do about an event of a journal.
-    pub(crate) async fn dry_replay(
-        &self,
-        journal: &Journal,
-        number: u64,
-    ) -> Result<Option<Vec<Replayed>>, JournalError> {
-        replay::dry(&self.calls, &self.table, journal, number).await
-    }
-
-    /// Lets something happen outside, without a source: for tests. Every stream of the kind that a bind wants gets it.
-    pub async fn happens(&self, fixture: Fixture) -> Result<(), String> {
-        let bound = self.table.bound().borrow().clone();
-        let binds = bound.iter().filter_map(|bound| self.table.named(bound.bind));
-        let mut streams: Vec<Arc<str>> = Vec::new();
-        let mut found = None;
-        for bind in binds.filter(|bind| bind.kind().name() == fixture.kind) {
-            found = Some(bind.spec());
-            if let Some(Ok(wanted)) = bind.spec().wants.map(|wants| wants(&bind.mask))
-                && !streams.contains(&wanted.stream)
-            {
-                streams.push(wanted.stream);
-            }
-        }
-        let spec = found.ok_or_else(|| format!("nothing is bound to {:?}", fixture.kind))?;
-        let lane: Arc<str> = Arc::from(fixture.lane.as_str());
-        let inbound = fixture.into_inbound(spec, self.clock.now())?;
-        for stream in streams {
-            let batch = Batch::one(Arc::clone(&lane), inbound.clone(), 0);
-            self.journal.append(spec.kind, &stream, batch).await.map_err(|fault| fault.to_string())?;
-        }
-        Ok(())
-    }
-
-    /// How the sources are doing.
-    pub fn sources(&self) -> Vec<FeedRow> {
-        self.feeds.rows()
     }
 
     /// Loads the scripts; gives the task that watches their files.
@@ -552,9 +458,6 @@ impl Started {
     }
 }
 
-/// The kinds that are made only if somebody wants them.
-const RAW: &[Kind] = &[Kind::Raw, Kind::Rawt];
-
 /// Takes the data folder for this process.
 fn lock_folder(folder: &Path) -> Result<File, StartError> {
     let fault = |reason: String| StartError::Data { folder: folder.to_owned(), reason };
@@ -584,66 +487,5 @@ pub enum PutError {
 async fn ended(task: JoinHandle<()>) {
     if let Err(fault) = task.await {
         tracing::error!(%fault, "A task of the bot did not end well");
-    }
-}
-
-/// Tells the networks whether anybody wants raw lines.
-async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: Shutdown) {
-    let mut changes = table.changes();
-    loop {
-        let wanted = table.has_any(RAW);
-        outbox.networks().iter().for_each(|network| network.want_raw(wanted));
-        tokio::select! {
-            () = shutdown.recv() => return,
-            changed = changes.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// Takes over what another process did to the users.
-async fn follow_users(store: Store, book: Book, mut known: i64, mut shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = shutdown.recv() => return,
-            () = tokio::time::sleep(USERS_LOOK) => {}
-        }
-        let now = match store.users_revision().await {
-            Ok(now) => now,
-            Err(fault) => {
-                tracing::warn!(%fault, "The users cannot be looked at");
-                continue;
-            }
-        };
-        if now == known {
-            continue;
-        }
-        match read_users(&store).await {
-            Ok(users) => {
-                tracing::info!(users = users.len(), "Users read again");
-                book.fill(users);
-                known = now;
-            }
-            Err(fault) => tracing::error!(%fault, "The users cannot be read; those known before stay"),
-        }
-    }
-}
-
-/// Reloads scripts whose files change.
-async fn follow_scripts(scripts: Scripts, shutdown: Shutdown) {
-    let folder = scripts.folder().to_owned();
-    let list = {
-        let scripts = scripts.clone();
-        move || scripts.files()
-    };
-    let changed = move |paths: Vec<PathBuf>| {
-        let scripts = scripts.clone();
-        async move { tell_of(&scripts.reload_changed(&paths).await) }
-    };
-    watching::watch(vec![folder.join("lib"), folder], list, changed, shutdown).await;
-}
-
-fn tell_of(report: &Reloaded) {
-    for fault in &report.failed {
-        tracing::error!(%fault, "A script is not loaded; where there was an older version, it still serves");
     }
 }

@@ -17,6 +17,7 @@ use crate::partyline::Console;
 
 /// The scripts that ship with the bot, for a project that has none.
 const SHIPPED: &[(&str, &str)] = &[
+    ("announce.lua", include_str!("../../scripts/announce.lua")),
     ("hello.lua", include_str!("../../scripts/hello.lua")),
     ("ops.lua", include_str!("../../scripts/ops.lua")),
     ("remind.lua", include_str!("../../scripts/remind.lua")),

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use masterchief_contract::Future;
 use mlua::{AnyUserData, Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, UserData, UserDataMethods};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::api;
 use super::limits::{Limited, Limits};
@@ -22,8 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes bots for tests.
 pub trait Bench: Send + Sync + 'static {
-    /// A bot with this script on a network in memory.
-    fn start(&self, script: &Path, at: Option<DateTime<Utc>>) -> Future<Result<Arc<dyn TestBench>, String>>;
+    /// A bot with this script on a network in memory; `config` is the script's block instead of the configured one.
+    fn start(
+        &self,
+        script: &Path,
+        at: Option<DateTime<Utc>>,
+        config: Option<Value>,
+    ) -> Future<Result<Arc<dyn TestBench>, String>>;
 }
 
 /// A bot under test and its network.
@@ -161,18 +167,22 @@ fn module(lua: &Lua, plan: &Arc<Mutex<Plan>>, bench: Arc<dyn Bench>, folder: Pat
     let plan = Arc::clone(plan);
     t.set(
         "bot",
-        lua.create_async_function(move |_, options: Table| {
+        lua.create_async_function(move |lua, options: Table| {
             let (bench, plan, folder) = (Arc::clone(&bench), Arc::clone(&plan), folder.clone());
             async move {
                 let mut options = Options::new("t.bot", Some(options));
                 let script: Option<String> = options.take("script")?;
                 let at: Option<String> = options.take("at")?;
+                let config = match options.take::<mlua::Value>("config")? {
+                    None | Some(mlua::Value::Nil) => None,
+                    Some(config) => Some(value::json(&lua, "config", config)?),
+                };
                 options.done()?;
                 let script = script.ok_or_else(|| {
                     mlua::Error::runtime("t.bot needs a script, as in t.bot{ script = \"deploy.lua\" }")
                 })?;
                 let at = at.map(|at| moment(&at)).transpose()?;
-                let started = bench.start(&folder.join(script), at).await.map_err(mlua::Error::runtime)?;
+                let started = bench.start(&folder.join(script), at, config).await.map_err(mlua::Error::runtime)?;
                 lock(&plan).benches.push(Arc::clone(&started));
                 Ok(TestBot(started, folder))
             }

@@ -17,14 +17,14 @@ use super::settings::DatabaseSettings;
 #[derive(Clone, Debug)]
 pub(super) enum Address {
     Postgres(Box<PgConnectOptions>),
-    MySql(Box<MySqlConnectOptions>),
+    Maria(Box<MySqlConnectOptions>),
     Sqlite(Box<SqliteConnectOptions>),
 }
 
 /// An open connection.
 pub(super) enum Sql {
     Postgres(PgConnection),
-    MySql(MySqlConnection),
+    Maria(MySqlConnection),
     Sqlite(SqliteConnection),
 }
 
@@ -44,7 +44,7 @@ impl Address {
             )));
         }
         if url.starts_with("mysql://") || url.starts_with("mariadb://") {
-            return Ok(Address::MySql(Box::new(
+            return Ok(Address::Maria(Box::new(
                 MySqlConnectOptions::from_str(url).map_err(wrong)?.disable_statement_logging(),
             )));
         }
@@ -60,12 +60,12 @@ impl Address {
         Ok(match self {
             Address::Postgres(options) => Sql::Postgres(PgConnection::connect_with(options).await?),
             Address::Sqlite(options) => Sql::Sqlite(SqliteConnection::connect_with(options).await?),
-            Address::MySql(options) => {
+            Address::Maria(options) => {
                 let mut connection = MySqlConnection::connect_with(options).await?;
                 if read_only {
                     sqlx::query("SET SESSION TRANSACTION READ ONLY").execute(&mut connection).await?;
                 }
-                Sql::MySql(connection)
+                Sql::Maria(connection)
             }
         })
     }
@@ -92,7 +92,7 @@ impl Sql {
                     query.fetch(connection).map_ok(|row: PgRow| row.try_get::<Value, _>(0).unwrap_or(Value::Null));
                 take(rows, most).await
             }
-            Sql::MySql(connection) => {
+            Sql::Maria(connection) => {
                 let query = sqlx::query(text("?"));
                 let query = match cursor {
                     Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
@@ -116,7 +116,7 @@ impl Sql {
     pub(super) async fn close(self) {
         let closed = match self {
             Sql::Postgres(connection) => connection.close().await,
-            Sql::MySql(connection) => connection.close().await,
+            Sql::Maria(connection) => connection.close().await,
             Sql::Sqlite(connection) => connection.close().await,
         };
         if let Err(fault) = closed {

@@ -42,10 +42,17 @@ pub(super) struct Rest {
     due: Instant,
 }
 
+/// What an answer holds.
+struct Body {
+    json: Value,
+    next: Option<Url>,
+    headers: HeaderMap,
+}
+
 /// What one request gives.
 enum Page {
     Same,
-    Body { json: Value, next: Option<Url>, headers: HeaderMap },
+    Body(Box<Body>),
 }
 
 impl Rest {
@@ -142,7 +149,7 @@ impl Rest {
             };
             // A token of ours goes to the server that it is for, and to no other.
             let next = next.filter(|next| next.origin() == url.origin());
-            return Ok(Page::Body { json, next, headers });
+            return Ok(Page::Body(Box::new(Body { json, next, headers })));
         }
     }
 
@@ -166,7 +173,8 @@ impl Rest {
         while let Some(at) = url.take().filter(|_| count < self.settings.pages.max(1)) {
             match self.page(&at, count == 0).await? {
                 Page::Same => return Ok((Vec::new(), memory)),
-                Page::Body { json, next, headers } => {
+                Page::Body(body) => {
+                    let Body { json, next, headers } = *body;
                     if count == 0 {
                         let header = |name| headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
                         (memory.etag, memory.modified) = (header(ETAG), header(LAST_MODIFIED));
