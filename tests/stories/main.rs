@@ -9,6 +9,7 @@ mod conformance;
 mod fake;
 mod files;
 mod lab;
+mod letters;
 mod limits;
 mod metrics;
 mod person;

@@ -1,14 +1,21 @@
 //! Metrics: a real Prometheus, a real InfluxDB, and StatsD as it is sent; and a real Alertmanager that posts what it knows.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Started};
-use masterchief::contract::Kind;
+use masterchief::contract::{Kind, Secret};
+use masterchief::gateway;
 use masterchief_bindings::Settings;
 use masterchief_bindings::metric::{InfluxSettings, PrometheusSettings, StatsdSettings};
 
+use masterchief_bindings::webhook::RouteSettings;
+
 use super::brokers::{Server, free_port, listens};
 use super::conformance::{Heard, reading};
+use super::lab::Lab;
+use super::person::Person;
+use super::real::{bot_on, joined};
 use super::webhooks::client;
 
 async fn start(settings: Settings, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {
@@ -128,5 +135,57 @@ async fn statsd_is_received_and_two_rules_share_a_port() {
     let all = heard.all().join("\n");
     assert!(all.contains("FIRING api.latency.p99{host=a}{host=\"a\"} is 300 (> 250)"), "{all}");
     assert!(all.contains("FIRING errors is"), "{all}");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_alert_goes_through_a_real_alertmanager_into_a_channel_of_a_real_server() {
+    let lab = Lab::start();
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    let (dir, alerts, data, scripts) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let lua =
+        r##"bot.bind("webhook", "-|-", "alertmanager/firing", function(ev) return ev.text end, { to = "#ops" })"##;
+    std::fs::write(scripts.path().join("alerts.lua"), lua).unwrap();
+    let route = RouteSettings { secrets: vec![Secret::new("chief:sesame")], ..RouteSettings::default() };
+    let settings = gateway::Settings {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        routes: [("alertmanager".to_owned(), route)].into(),
+        ..gateway::Settings::default()
+    };
+    let started =
+        bot_on(&lab, "#ops").data(data.path()).scripts(scripts.path()).gateway(settings).start().await.unwrap();
+    joined(&started, "#ops").await;
+    let at = started.gateway_at().unwrap();
+    let port = free_port();
+    let config = format!(
+        "route: {{receiver: chief, group_wait: 100ms, group_interval: 1s}}\nreceivers:\n  - name: chief\n    webhook_configs:\n      - url: http://{at}/hooks/alertmanager\n        http_config: {{basic_auth: {{username: chief, password: sesame}}}}\n"
+    );
+    std::fs::write(alerts.path().join("alertmanager.yml"), config).unwrap();
+    let args = [
+        "--config.file=alertmanager.yml",
+        "--storage.path=store",
+        &format!("--web.listen-address=127.0.0.1:{port}"),
+        "--cluster.listen-address=",
+    ];
+    let _alertmanager = Server::start("prometheus-alertmanager", &args, &[], alerts.path());
+    listens(port).await;
+    let rule = "groups:\n  - name: story\n    rules:\n      - alert: Scraping\n        expr: up{job=\"self\"} == 1\n        annotations: {summary: the bot is told}\n";
+    std::fs::write(dir.path().join("rules.yml"), rule).unwrap();
+    let more = format!(
+        "rule_files: [rules.yml]\nalerting: {{alertmanagers: [{{static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]}}]}}\n"
+    );
+    let (_prometheus, _) = prometheus(&dir, &more).await;
+    let heard = alice
+        .waits_for(Duration::from_secs(60), |heard| {
+            heard.params.iter().any(|word| word.contains("FIRING Scraping the bot is told"))
+        })
+        .await;
+    assert!(heard.is_some(), "the channel hears nothing of the alert: {:?}", started.sources());
     started.stop("").await;
 }
