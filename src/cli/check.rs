@@ -68,6 +68,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
                     report.warnings.push(format!("there are settings for a script {name}, but no {name}.lua{hint}"));
                 }
             }
+            report.faults.extend(dry.unread.iter().cloned());
+            report.warnings.extend(dry.doubts.iter().cloned());
             report.scripts = dry.loaded;
             report.faults.extend(dry.failed.iter().map(ToString::to_string));
         }

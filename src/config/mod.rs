@@ -283,6 +283,9 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
         let spot = tree.spot_of(&[&["gateway"], path.as_slice()].concat());
         faults.push(ConfigFault::at(&spot, format!("gateway.{}: {message}", path.join("."))));
     }
+    for (path, message) in ports(config) {
+        faults.push(ConfigFault::at(&tree.spot_of(&path), message));
+    }
     for (key, message) in config.journal.faults() {
         faults.push(ConfigFault::at(&tree.spot_of(&["journal", key]), format!("journal.{key}: {message}")));
     }
@@ -291,6 +294,32 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
             &tree.spot_of(&["replies", "timeout"]),
             "replies.timeout: must be longer than nothing",
         ));
+    }
+    faults
+}
+
+/// Ports that are claimed twice: the path of the later key, and a sentence.
+fn ports(config: &Config) -> Vec<(Vec<&'static str>, String)> {
+    let (syslog, statsd) = (config.sources.syslog.as_ref(), config.sources.statsd.as_ref());
+    let claims = [
+        (true, vec!["gateway", "listen"], config.gateway.listen),
+        (true, vec!["sources", "syslog", "tcp"], syslog.and_then(|syslog| syslog.tcp)),
+        (true, vec!["sources", "statsd", "tcp"], statsd.and_then(|statsd| statsd.tcp)),
+        (false, vec!["sources", "syslog", "udp"], syslog.and_then(|syslog| syslog.udp)),
+        (false, vec!["sources", "statsd", "udp"], statsd.and_then(|statsd| statsd.udp)),
+    ];
+    let mut faults = Vec::new();
+    for (at, (tcp, path, address)) in claims.iter().enumerate() {
+        let Some(address) = address.filter(|address| address.port() != 0) else { continue };
+        let meets = |other: std::net::SocketAddr| {
+            let same = other.ip() == address.ip() || other.ip().is_unspecified() || address.ip().is_unspecified();
+            same && other.port() == address.port()
+        };
+        let other = claims[..at].iter().find(|(kind, _, other)| kind == tcp && other.is_some_and(meets));
+        if let Some((_, other, _)) = other {
+            faults
+                .push((path.clone(), format!("{}: {address} is taken by {} already", path.join("."), other.join("."))));
+        }
     }
     faults
 }
@@ -361,6 +390,17 @@ mod tests {
         assert_eq!((same.networks["libera"].nick.as_str(), same.source.project), ("chief", dir.path().to_owned()));
         let missing = load(Some(dir.path()), Some("qa"), Secrets::Needed).unwrap_err();
         assert!(missing[0].message.contains("no environment qa"));
+    }
+
+    #[test]
+    fn a_port_that_is_claimed_twice_and_a_route_that_lets_anybody_in_are_told() {
+        let told =
+            faults("gateway: {listen: 127.0.0.1:8125}\nsources: {statsd: {tcp: 0.0.0.0:8125, udp: 0.0.0.0:8125}}\n");
+        assert_eq!(told, ["config.yaml:2:20: sources.statsd.tcp: 0.0.0.0:8125 is taken by gateway.listen already"]);
+        let told = faults("gateway:\n  routes:\n    github: {}\n");
+        assert!(told[0].starts_with("config.yaml:3:") && told[0].contains("insecure: true"), "{told:?}");
+        let told = faults("journal: {max_bytes: 5}\n");
+        assert!(told[0].contains("journal.max_bytes"), "{told:?}");
     }
 
     #[test]

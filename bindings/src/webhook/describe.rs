@@ -46,7 +46,11 @@ pub fn describe(
     let preset = route.preset_of(name);
     let payload = form_payload(headers, body);
     let text = payload.as_deref().map_or(body, str::as_bytes);
-    let form = payload.is_none() && headers.header("Content-Type").starts_with("application/x-www-form-urlencoded");
+    // What says that it is a form and is JSON all the same is what curl sends.
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    let form = payload.is_none()
+        && headers.header("Content-Type").starts_with("application/x-www-form-urlencoded")
+        && !is_json();
     let json = if form {
         let pairs =
             form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())));
