@@ -3,11 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use masterchief::contract::Kind;
+use masterchief::bot::Bot;
+use masterchief::contract::{Event, Kind};
 
-use super::conformance::{self, World, some_fail};
+use super::conformance::{self, Heard, World, some_fail};
+use super::letters::resident;
 
 /// A log that somebody writes.
 struct LogWorld {
@@ -105,4 +109,240 @@ async fn a_log_passes_the_suite() {
 async fn a_folder_of_files_passes_the_suite() {
     conformance::passes(DropWorld::new).await;
     some_fail(&mut DropWorld::new().await).await;
+}
+
+/// What may happen to a log.
+struct Torture {
+    dir: tempfile::TempDir,
+    file: File,
+    written: usize,
+    /// The first line of the file there is now, once it has one.
+    first: Option<usize>,
+    rotations: usize,
+    state: u64,
+}
+
+impl Torture {
+    fn new(seed: u64) -> Torture {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Torture::create(&dir);
+        Torture { dir, file, written: 0, first: None, rotations: 0, state: seed | 1 }
+    }
+
+    fn create(dir: &tempfile::TempDir) -> File {
+        OpenOptions::new().create(true).append(true).open(dir.path().join("app.log")).unwrap()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("app.log")
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % below
+    }
+
+    fn write(&mut self, lines: u64) {
+        let mut text = String::new();
+        for _ in 0..lines {
+            self.first.get_or_insert(self.written);
+            text.push_str(&format!("line {:06} {}\n", self.written, "x".repeat((self.written * 7) % 90)));
+            self.written += 1;
+        }
+        // In two pieces, so that a read may fall between them.
+        let (one, two) = text.split_at(text.len() / 2);
+        self.file.write_all(one.as_bytes()).unwrap();
+        self.file.write_all(two.as_bytes()).unwrap();
+    }
+
+    /// Renamed, as logrotate does; now and then something is still written to the old one.
+    fn rename(&mut self) {
+        self.rotations += 1;
+        fs::rename(self.path(), self.dir.path().join(format!("app.log.{}", self.rotations))).unwrap();
+        if self.random(3) == 0 {
+            self.write(2);
+        }
+        self.file = Torture::create(&self.dir);
+        self.first = None;
+    }
+
+    /// Copied and cut, as logrotate does with `copytruncate`; then at once as long as it was, or longer.
+    fn cut(&mut self) {
+        let length = fs::metadata(self.path()).unwrap().len();
+        fs::copy(self.path(), self.dir.path().join("copy")).unwrap();
+        OpenOptions::new().write(true).truncate(true).open(self.path()).unwrap();
+        self.first = None;
+        while fs::metadata(self.path()).unwrap().len() < length + self.state % 200 {
+            self.write(1);
+        }
+    }
+
+    /// Deleted with what nobody has read yet, and made anew.
+    fn delete(&mut self) {
+        self.write(3);
+        fs::remove_file(self.path()).unwrap();
+        self.file = Torture::create(&self.dir);
+        self.first = None;
+    }
+}
+
+/// The numbers of the lines that were heard, each as often as it was.
+fn numbers(heard: &Heard) -> Vec<usize> {
+    heard.all().iter().map(|text| text.split(' ').nth(1).unwrap_or("").parse().unwrap_or(usize::MAX)).collect()
+}
+
+async fn all_heard(heard: &Heard, count: usize) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while heard.all().len() < count {
+        if tokio::time::Instant::now() >= end {
+            let heard: std::collections::BTreeSet<usize> = numbers(heard).into_iter().collect();
+            let missing: Vec<usize> = (0..count).filter(|number| !heard.contains(number)).collect();
+            panic!("{} of {count} lines are missing: {:?}", missing.len(), &missing[..missing.len().min(20)]);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// `MASTERCHIEF_TORTURE=5000 cargo test --test stories torture` for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_a_log_each_line_is_heard_once_torture() {
+    let rounds = std::env::var("MASTERCHIEF_TORTURE").ok().and_then(|count| count.parse().ok()).unwrap_or(150);
+    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let mut torture = Torture::new(0x5DEE_CE66);
+    let path = torture.path().display().to_string();
+    let start = async || {
+        let bot = Bot::builder().data(data.path()).bind(Kind::Log, "-|-", &path, heard.handler()).unwrap();
+        let started = bot.start().await.unwrap();
+        conformance::reading(&started).await;
+        started
+    };
+    let mut started = start().await;
+    for _ in 0..rounds {
+        match torture.random(12) {
+            0..=5 => {
+                let lines = 1 + torture.random(30);
+                torture.write(lines);
+            }
+            6 | 7 => torture.rename(),
+            8 => {
+                // Nobody can read what was cut before it was read: logrotate's own manual says so.
+                all_heard(&heard, torture.written).await;
+                torture.cut();
+            }
+            9 => {
+                torture.write(1);
+                all_heard(&heard, torture.written).await;
+                torture.delete();
+            }
+            10 => {
+                started.stop("").await;
+                let lines = torture.random(10);
+                torture.write(lines);
+                if torture.random(2) == 0 {
+                    torture.rename();
+                }
+                started = start().await;
+            }
+            _ => tokio::time::sleep(Duration::from_millis(torture.random(60))).await,
+        }
+    }
+    all_heard(&heard, torture.written).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut numbers = numbers(&heard);
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..torture.written).collect::<Vec<_>>(), "each line once");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csv_of_a_million_rows_is_read_row_by_row_in_little_memory() {
+    const ROWS: usize = 1_000_000;
+    let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let count = Arc::<AtomicUsize>::default();
+    let handler = {
+        let count = Arc::clone(&count);
+        move |event: Event| {
+            let right = event.field("data").is_some_and(|data| data.get("n").is_some());
+            count.fetch_add(usize::from(right), Ordering::Relaxed);
+            async {}
+        }
+    };
+    let mask = format!("{}/*.csv rows settle=50ms then=delete", dir.path().display());
+    let bot = Bot::builder().data(data.path()).bind(Kind::File, "-|-", &mask, handler).unwrap();
+    let started = bot.start().await.unwrap();
+    let text: String =
+        std::iter::once("n,name\n".to_owned()).chain((0..ROWS).map(|row| format!("{row},row {row}\n"))).collect();
+    let before = resident();
+    fs::write(dir.path().join("big.part"), &text).unwrap();
+    fs::rename(dir.path().join("big.part"), dir.path().join("big.csv")).unwrap();
+    for _ in 0..3000 {
+        if count.load(Ordering::Relaxed) == ROWS && !dir.path().join("big.csv").exists() {
+            let grown = resident().saturating_sub(before) / 1024;
+            assert!(grown < 300, "{grown} MiB more than before");
+            started.stop("").await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} rows of {ROWS}", count.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_format_are_read_and_a_broken_one_is_a_dead_letter_with_its_place() {
+    let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let seen = Arc::<std::sync::Mutex<Vec<(String, String)>>>::default();
+    let handler = {
+        let seen = Arc::clone(&seen);
+        move |event: Event| {
+            let data = event.field("data").map(ToString::to_string).unwrap_or_default();
+            seen.lock().unwrap().push((event.field_str("name").to_owned(), data));
+            async {}
+        }
+    };
+    let mask =
+        format!("{}/**/*.* settle=20ms then=move:{}/done", dir.path().join("in").display(), dir.path().display());
+    fs::create_dir_all(dir.path().join("in/deep")).unwrap();
+    let bot = Bot::builder().data(data.path()).bind(Kind::File, "-|-", &mask, handler).unwrap();
+    let started = bot.start().await.unwrap();
+    for (name, text) in [
+        ("a.json", "{\"n\": 1}"),
+        ("deep/b.yaml", "n: 1\nno: no\n"),
+        ("c.csv", "n,m\n1,\"two\nlines\"\n"),
+        ("d.xml", "<r><n>1</n></r>"),
+        ("e.ndjson", "{\"n\": 1}\n{\"n\": 2}\n"),
+        ("f.txt", "words"),
+        ("bad.json", "{\"n\": \n"),
+    ] {
+        fs::write(dir.path().join("in").join(name), text).unwrap();
+    }
+    for _ in 0..1000 {
+        let dead = started.journal().status().await.unwrap().dead;
+        if seen.lock().unwrap().len() == 6 && dead == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    let expected = [
+        ("a.json", "{\"n\":1}"),
+        ("b.yaml", "{\"n\":1,\"no\":\"no\"}"),
+        ("c.csv", "[{\"n\":\"1\",\"m\":\"two\\nlines\"}]"),
+        ("d.xml", "{\"r\":{\"n\":\"1\"}}"),
+        ("e.ndjson", "[{\"n\":1},{\"n\":2}]"),
+        ("f.txt", ""),
+    ];
+    assert_eq!(seen, expected.map(|(name, data)| (name.to_owned(), data.to_owned())));
+    let dead = started.journal().dead_letters(5).await.unwrap();
+    assert!(dead[0].reason.contains("bad.json") && dead[0].reason.contains("line 2"), "{dead:?}");
+    for _ in 0..200 {
+        if dir.path().join("done/a.json").exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(dir.path().join("done/a.json").exists() && dir.path().join("in/bad.json").exists());
+    started.stop("").await;
 }

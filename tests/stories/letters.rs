@@ -253,7 +253,7 @@ async fn a_million_events_behind_a_stuck_handler_stay_on_disk() {
 }
 
 /// KiB of this process that are in memory.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

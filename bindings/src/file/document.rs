@@ -5,12 +5,18 @@ use masterchief_contract::Value;
 use super::mask::{FileMask, Format};
 use super::xml;
 
+/// YAML 1.2: `no` is a word.
+pub(super) fn yaml(text: &str) -> Result<Value, String> {
+    let strict = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, strict).map_err(|fault| fault.to_string())
+}
+
 /// What a whole file says. A fault says where it is.
 pub(super) fn parse(format: Format, text: &str, mask: &FileMask) -> Result<Value, String> {
     match format {
         Format::Text => Ok(Value::Null),
         Format::Json => serde_json::from_str(text).map_err(|fault| fault.to_string()),
-        Format::Yaml => serde_saphyr::from_str(text).map_err(|fault| fault.to_string()),
+        Format::Yaml => yaml(text),
         Format::Ndjson => {
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             let values = lines.map(|(at, line)| {

@@ -59,10 +59,10 @@ impl Rows {
             Format::Yaml => {
                 let mut text = String::new();
                 file.take(ROW_MAX).read_to_string(&mut text)?;
-                match serde_saphyr::from_str::<Value>(&text) {
+                match super::document::yaml(&text) {
                     Ok(Value::Array(list)) => Rows::Whole(list.into_iter()),
                     Ok(_) => return Ok(Err("rows of a YAML file are the items of a list at its top".to_owned())),
-                    Err(fault) => return Ok(Err(fault.to_string())),
+                    Err(fault) => return Ok(Err(fault)),
                 }
             }
         }))
