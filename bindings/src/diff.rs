@@ -90,7 +90,8 @@ impl Known {
             if let Some(event) = event.filter(|_| !quiet && !now.contains_key(&key)) {
                 out.push(Difference { event, key: key.clone(), item: item.clone() });
             }
-            now.insert(key, hash);
+            // Of several with one key the first counts, as above.
+            now.entry(key).or_insert(hash);
         }
         let gone = self.hashes.keys().filter(|key| !now.contains_key(*key));
         out.extend(gone.map(|key| Difference { event: "removed", key: key.clone(), item: Value::Null }));

@@ -167,8 +167,10 @@ impl Calls {
         let fault = match deadline(&bind.handler, event.clone(), limit).await {
             Some(Ok(Outcome::Reply(lines))) => {
                 for text in lines {
+                    // What cannot be said now is tried again, and in the end a dead letter.
                     if let Err(refused) = event.say(text).await {
                         tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
+                        return Err(Failure { reason: refused.to_string(), after: None, dead: false });
                     }
                 }
                 return Ok(());

@@ -1,7 +1,8 @@
 //! A running bot: everything started in order, reloaded in place, stopped in order.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -271,17 +272,19 @@ impl Started {
         };
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
-        started.start_ingest(shutdown.clone()).await;
-        started.open_gateway(builder.gateway, door, shutdown.clone()).await?;
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
         if let Some(console) = builder.console {
             started.outbox.put(partyline::NETWORK, Place::Console(console.clone()));
             let (inlet, clock) = (started.inlet.clone(), started.clock.clone());
-            let reading = tokio::spawn(async move { console.read(inlet, clock, shutdown).await });
+            let until = shutdown.clone();
+            let reading = tokio::spawn(async move { console.read(inlet, clock, until).await });
             *started.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         }
+        // Last: what waited in the journal is handled at once, and may want to speak.
+        started.start_ingest(shutdown.clone()).await;
+        started.open_gateway(builder.gateway, door, shutdown).await?;
         Ok(started)
     }
 
@@ -461,7 +464,9 @@ impl Started {
 /// Takes the data folder for this process.
 fn lock_folder(folder: &Path) -> Result<File, StartError> {
     let fault = |reason: String| StartError::Data { folder: folder.to_owned(), reason };
-    std::fs::create_dir_all(folder).map_err(|failed| fault(failed.to_string()))?;
+    // What services post may be nobody else's business.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|failed| fault(failed.to_string()))?;
     let file = File::create(folder.join(LOCK)).map_err(|failed| fault(failed.to_string()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

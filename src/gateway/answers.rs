@@ -38,6 +38,8 @@ struct Inner {
 /// Says that an answer will be waited for; early ones are kept meanwhile.
 pub(super) struct Expecting {
     answers: Answers,
+    /// What is waited for.
+    number: Option<u64>,
 }
 
 impl Answers {
@@ -60,7 +62,7 @@ impl Answers {
 
     pub(super) fn expect(&self) -> Expecting {
         self.lock().expected += 1;
-        Expecting { answers: self.clone() }
+        Expecting { answers: self.clone(), number: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -70,7 +72,7 @@ impl Answers {
 
 impl Expecting {
     /// The answer to this event, if it comes in time.
-    pub(super) async fn wait(self, number: u64, most: Duration) -> Option<Answer> {
+    pub(super) async fn wait(mut self, number: u64, most: Duration) -> Option<Answer> {
         let (to, from) = oneshot::channel();
         {
             let mut inner = self.answers.lock();
@@ -79,15 +81,18 @@ impl Expecting {
             }
             inner.waiting.insert(number, to);
         }
-        let answer = tokio::time::timeout(most, from).await.ok().and_then(Result::ok);
-        self.answers.lock().waiting.remove(&number);
-        answer
+        self.number = Some(number);
+        tokio::time::timeout(most, from).await.ok().and_then(Result::ok)
     }
 }
 
 impl Drop for Expecting {
     fn drop(&mut self) {
         let mut inner = self.answers.lock();
+        if let Some(number) = self.number {
+            // Also if whoever posted has hung up.
+            inner.waiting.remove(&number);
+        }
         inner.expected = inner.expected.saturating_sub(1);
         if inner.expected == 0 {
             inner.early.clear();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
@@ -21,6 +22,8 @@ pub(super) type Reply = Response<Vec<u8>>;
 
 /// Headers that a handler never sees: they are there to prove who posts.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+/// How long a post may wait for the journal.
+const FATE: Duration = Duration::from_secs(8);
 /// When a sender may come again, in seconds.
 const AGAIN: &str = "5";
 
@@ -127,16 +130,17 @@ async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: In
         shared.counts.busy.fetch_add(1, Ordering::Relaxed);
         return again(StatusCode::SERVICE_UNAVAILABLE, "too many posts wait for the journal");
     }
-    match fate.await {
-        Err(_) => {
+    // A journal that does not answer, or a bot that goes down, keeps no sender waiting.
+    match tokio::time::timeout(FATE, fate).await.ok().and_then(Result::ok) {
+        None => {
             shared.counts.full.fetch_add(1, Ordering::Relaxed);
             again(StatusCode::SERVICE_UNAVAILABLE, "it could not be written")
         }
-        Ok(Fate::Duplicate(number)) => {
+        Some(Fate::Duplicate(number)) => {
             shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
             reply(StatusCode::OK, &json!({"event": number, "duplicate": true}))
         }
-        Ok(Fate::Stored(number)) => {
+        Some(Fate::Stored(number)) => {
             shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
             let answer = match expecting {
                 Some(expecting) => expecting.wait(number, route.answer).await,

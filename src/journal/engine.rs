@@ -1,6 +1,6 @@
 //! What is done to the tables. It knows one connection and no threads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub(super) struct Engine {
     streams: HashMap<Arc<str>, i64>,
     /// Which of the two tables of keys is written.
     pub(super) keys: i64,
+    /// Binds that are there now: their cursors stay, however long nothing happens.
+    pub(super) active: HashSet<String>,
 }
 
 /// What was written for one batch, to be shown once it is committed.
@@ -130,6 +132,7 @@ impl Engine {
             bytes: bytes.unwrap_or(0),
             streams: HashMap::new(),
             keys,
+            active: HashSet::new(),
         };
         engine.streams = {
             let mut rows = engine.db.prepare("SELECT name, id FROM streams")?;
@@ -142,6 +145,7 @@ impl Engine {
     /// What the tables say, after a transaction that was given up.
     pub(super) fn forget(&mut self, next: u64, bytes: u64) -> Done<()> {
         (self.next, self.bytes) = (next, bytes);
+        self.keys = meta(&self.db, "keys")?.unwrap_or(0);
         let mut rows = self.db.prepare("SELECT name, id FROM streams")?;
         let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
         self.streams = known.collect::<Result<_, _>>()?;
@@ -261,6 +265,7 @@ impl Engine {
             .optional()?;
         let cursor = known.unwrap_or(Cursor { done: self.next, claimed: self.next });
         self.put_cursor(id, bind, cursor, now)?;
+        self.active.insert(bind.to_owned());
         Ok(cursor)
     }
 

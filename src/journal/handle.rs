@@ -160,6 +160,16 @@ impl Journal {
         .await
     }
 
+    /// A bind is gone: its place is remembered for a while, and then forgotten.
+    pub async fn release(&self, bind: &Arc<str>) -> Result<(), JournalError> {
+        let bind = Arc::clone(bind);
+        self.call(move |engine| {
+            engine.active.remove(&*bind);
+            Ok(())
+        })
+        .await
+    }
+
     /// What did not go the straight way for a bind.
     pub async fn deliveries(&self, bind: &Arc<str>) -> Result<Vec<DeliveryRow>, JournalError> {
         let bind = Arc::clone(bind);

@@ -19,6 +19,12 @@ impl Engine {
     pub(super) fn sweep(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<bool> {
         let before = |age: Duration| now.timestamp_millis() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         self.turn_keys(settings, now)?;
+        for bind in &self.active {
+            let touched = params![bind, now.timestamp_millis()];
+            self.db
+                .prepare_cached("UPDATE cursors SET at = ?2 WHERE bind = ?1 AND at < ?2 - 3600000")?
+                .execute(touched)?;
+        }
         self.db.execute("DELETE FROM cursors WHERE at < ?1", [before(settings.remember_binds)])?;
         self.db.execute("DELETE FROM dead WHERE at < ?1", [before(settings.keep_dead)])?;
         let mut done_with = self.done_with()?;
@@ -230,7 +236,17 @@ pub(super) fn replay(engine: &Engine, number: u64, how: Replay, now: DateTime<Ut
         "SELECT bind FROM cursors JOIN streams ON streams.id = cursors.stream WHERE streams.name = ?1 AND done > ?2 ORDER BY bind",
     )?;
     let binds: Vec<String> = binds.query_map(params![stream, number], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for bind in &binds {
+    let mut given = Vec::new();
+    for bind in binds {
+        let waits: bool = engine.db.query_row(
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE bind = ?1 AND number = ?2)",
+            params![bind, number],
+            |row| row.get(0),
+        )?;
+        if waits {
+            // It is tried again, or held, anyway: that stays what it is.
+            continue;
+        }
         let row = DeliveryRow {
             event: event.clone(),
             state: RowState::Waiting,
@@ -240,9 +256,10 @@ pub(super) fn replay(engine: &Engine, number: u64, how: Replay, now: DateTime<Ut
             error: String::new(),
             replay: how,
         };
-        engine.put_delivery(bind, &row)?;
+        engine.put_delivery(&bind, &row)?;
+        given.push(bind);
     }
-    Ok(Some(binds))
+    Ok(Some(given))
 }
 
 /// Throws a dead or held one away.

@@ -17,7 +17,7 @@ const FLOOR: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(60);
 /// After this long without an error the waits begin anew.
 const STABLE: Duration = Duration::from_secs(60);
-/// How long opening may take.
+/// How long opening and acknowledging may take.
 const OPEN: Duration = Duration::from_secs(60);
 /// How often a source is told that the journal is full.
 const IDLE: Duration = Duration::from_secs(1);
@@ -296,7 +296,7 @@ impl Runner {
         let receipt = batch.receipt;
         let undecodable = batch.undecodable.len() as u64;
         if batch.is_empty() {
-            return Ok(self.source.settle(receipt, &[]).await?);
+            return self.settle(receipt, &[]).await;
         }
         self.wait_for_room().await?;
         let fates = match self.journal.append(self.kind, &self.stream, batch).await {
@@ -305,9 +305,16 @@ impl Runner {
             // What was read is read again.
             Err(fault) => return Err(Stop::Again(fault.to_string())),
         };
-        self.source.settle(receipt, &fates).await?;
+        self.settle(receipt, &fates).await?;
         self.status.wrote(&fates, undecodable);
         Ok(())
+    }
+
+    async fn settle(&mut self, receipt: u64, fates: &[Fate]) -> Result<(), Stop> {
+        match tokio::time::timeout(OPEN, self.source.settle(receipt, fates)).await {
+            Ok(settled) => Ok(settled?),
+            Err(_) => Err(Stop::Again(format!("it did not acknowledge within {} s", OPEN.as_secs()))),
+        }
     }
 
     /// Back-pressure: nothing is asked of the source while the journal is full.

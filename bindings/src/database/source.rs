@@ -68,6 +68,9 @@ impl Rows {
         if query.listen.is_some() && !matches!(address, Address::Postgres(_)) {
             return wrong("only PostgreSQL can be listened to");
         }
+        if query.rows == 0 {
+            return wrong("rows: at least 1");
+        }
         if query.every < Duration::from_millis(100) {
             return wrong("every: at most every 100ms");
         }
@@ -131,6 +134,12 @@ impl Rows {
             }
             On::Rows => {
                 let rows = self.ask(None).await?;
+                if rows.len() >= self.query.rows {
+                    let most = self.query.rows;
+                    return Err(SourceError::Wrong(format!(
+                        "there are {most} rows or more, too many to compare; raise `rows`, or use a cursor"
+                    )));
+                }
                 let found = memory.known.list(&rows, &self.query.key, self.query.first).map_err(SourceError::Wrong)?;
                 Ok((found, memory))
             }

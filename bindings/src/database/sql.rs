@@ -84,7 +84,8 @@ impl Sql {
                 );
                 let query = sqlx::query(AssertSqlSafe(sql));
                 let query = match cursor {
-                    Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
+                    Some(Value::Number(number)) if number.is_i64() => query.bind(number.as_i64()),
+                    Some(Value::Number(number)) => query.bind(number.as_f64()),
                     Some(value) => query.bind(words(value)),
                     None => query,
                 };
@@ -95,7 +96,8 @@ impl Sql {
             Sql::Maria(connection) => {
                 let query = sqlx::query(text("?"));
                 let query = match cursor {
-                    Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
+                    Some(Value::Number(number)) if number.is_i64() => query.bind(number.as_i64()),
+                    Some(Value::Number(number)) => query.bind(number.as_f64()),
                     Some(value) => query.bind(words(value)),
                     None => query,
                 };
@@ -104,7 +106,8 @@ impl Sql {
             Sql::Sqlite(connection) => {
                 let query = sqlx::query(text("?1"));
                 let query = match cursor {
-                    Some(Value::Number(number)) => query.bind(number.as_i64().unwrap_or(0)),
+                    Some(Value::Number(number)) if number.is_i64() => query.bind(number.as_i64()),
+                    Some(Value::Number(number)) => query.bind(number.as_f64()),
                     Some(value) => query.bind(words(value)),
                     None => query,
                 };

@@ -57,8 +57,15 @@ impl Rows {
                 Rows::Xml { reader, row: mask.row.clone(), depth: 0 }
             }
             Format::Yaml => {
-                let mut text = String::new();
-                file.take(ROW_MAX).read_to_string(&mut text)?;
+                let mut bytes = Vec::new();
+                file.take(ROW_MAX + 1).read_to_end(&mut bytes)?;
+                if bytes.len() as u64 > ROW_MAX {
+                    return Ok(Err(format!("a YAML file has at most {ROW_MAX} bytes")));
+                }
+                let text = match String::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(fault) => return Ok(Err(fault.to_string())),
+                };
                 match super::document::yaml(&text) {
                     Ok(Value::Array(list)) => Rows::Whole(list.into_iter()),
                     Ok(_) => return Ok(Err("rows of a YAML file are the items of a list at its top".to_owned())),

@@ -43,6 +43,9 @@ struct Seen {
     rows: Option<u64>,
     /// Whether it was there before this.
     known: bool,
+    /// Whether all of it is in the journal: only then it may be put away.
+    #[serde(default)]
+    done: bool,
 }
 
 /// What a file looks like from outside.
@@ -79,6 +82,8 @@ pub(super) struct Files {
     finished: Vec<PathBuf>,
     looked: Option<Instant>,
     fresh: bool,
+    /// Files that could not be read, since when.
+    unreadable: BTreeMap<PathBuf, Instant>,
 }
 
 /// A file that is read row by row.
@@ -104,6 +109,7 @@ impl Files {
             finished: Vec::new(),
             looked: None,
             fresh: true,
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -138,8 +144,9 @@ impl Files {
                 self.seen.insert(path, seen);
                 continue;
             }
-            let waiting =
-                self.ready.contains(&path) || self.reading.as_ref().is_some_and(|reading| reading.path == path);
+            let waiting = self.unreadable.contains_key(&path)
+                || self.ready.contains(&path)
+                || self.reading.as_ref().is_some_and(|reading| reading.path == path);
             if waiting {
                 continue;
             }
@@ -241,6 +248,7 @@ impl Files {
             own.push(("data", data));
         }
         let inbound = Inbound { key: None, at: Utc::now(), text, fields: own, body };
+        let seen = Seen { done: true, ..seen };
         let position = position(&seen);
         batch.parts.push(Part {
             lane: lane(&path),
@@ -255,8 +263,7 @@ impl Files {
 
     /// A file that cannot be understood: its beginning goes to the dead letters, and it is not read again until it changes.
     fn bad(&mut self, path: PathBuf, seen: Seen, fault: &str, batch: &mut Batch) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        File::open(&path)?.take(KEEP_BAD as u64).read_to_end(&mut bytes)?;
+        let bytes = beginning(&path)?;
         let reason = format!("{}: {fault}", path.display());
         batch.undecodable.push(Undecodable { lane: lane(&path), bytes, reason });
         batch.parts.push(position_only(&path, &seen));
@@ -269,7 +276,7 @@ impl Files {
         let Some(reading) = &mut self.reading else { return Ok(()) };
         let mut events = Vec::new();
         let mut bytes = 0;
-        let mut done = false;
+        let (mut done, mut broken) = (false, false);
         while events.len() < ROWS && bytes < BYTES {
             let lane = Arc::clone(&reading.lane);
             let place = |fault: &str| format!("{}: {fault}", reading.path.display());
@@ -285,12 +292,16 @@ impl Files {
                 }
                 Next::Bad(row, fault) => {
                     reading.row += 1;
-                    bytes += row.len();
+                    bytes += row.len() + fault.len();
                     batch.undecodable.push(Undecodable { lane, bytes: row, reason: place(&fault) });
                 }
                 Next::Broken(fault) => {
-                    batch.undecodable.push(Undecodable { lane, bytes: Vec::new(), reason: place(&fault) });
-                    done = true;
+                    batch.undecodable.push(Undecodable {
+                        lane,
+                        bytes: beginning(&reading.path)?,
+                        reason: place(&fault),
+                    });
+                    (done, broken) = (true, true);
                     break;
                 }
                 Next::End => {
@@ -303,6 +314,8 @@ impl Files {
             last.fields.push(("last", Value::Bool(true)));
         }
         reading.seen.rows = (!done).then_some(reading.row);
+        // What breaks off stays where it is, for somebody to look at.
+        reading.seen.done = done && !broken;
         let (lane, shared) = (Arc::clone(&reading.lane), Some(Arc::clone(&reading.shared)));
         batch.parts.push(Part { lane, shared, events, position: Some(position(&reading.seen)) });
         self.seen.insert(reading.path.clone(), reading.seen.clone());
@@ -320,6 +333,7 @@ impl Files {
             self.more(&mut batch)?;
             return Ok(batch);
         }
+        self.unreadable.retain(|_, since| since.elapsed() < LOOK);
         let woken = self.wake.as_ref().is_some_and(Wake::take);
         let due = !self.settling.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         if woken || due {
@@ -333,8 +347,12 @@ impl Files {
         while bytes < BYTES && self.reading.is_none() {
             let Some(path) = self.ready.pop_front() else { break };
             bytes += usize::try_from(path.metadata().map_or(0, |meta| meta.len())).unwrap_or(BYTES);
-            self.begin(path, &mut batch)?;
-            self.more(&mut batch)?;
+            if let Err(fault) = self.begin(path.clone(), &mut batch).and_then(|()| self.more(&mut batch)) {
+                // One that cannot be read is no reason not to read the others; it is looked at again.
+                self.meter.note(format!("{}: {fault}", path.display()));
+                self.reading = None;
+                self.unreadable.insert(path, Instant::now());
+            }
         }
         Ok(batch)
     }
@@ -342,7 +360,11 @@ impl Files {
     /// Moves or deletes what is read and durable.
     fn put_away(&mut self) {
         for path in std::mem::take(&mut self.finished) {
+            // What was written meanwhile has not been read: it is another file.
+            let same =
+                self.seen.get(&path).is_some_and(|seen| seen.done && Look::at(&path).is_ok_and(|look| look.is(seen)));
             let done = match &self.mask.then {
+                _ if !same => continue,
                 Then::Keep => continue,
                 Then::Delete => std::fs::remove_file(&path),
                 Then::Move(folder) => move_into(&path, folder),
@@ -357,6 +379,13 @@ impl Files {
     }
 }
 
+/// As much of a file as is kept of one that cannot be understood.
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(KEEP_BAD as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn lane(path: &Path) -> Arc<str> {
     Arc::from(path.display().to_string())
 }
@@ -366,7 +395,16 @@ fn bare(text: String) -> Inbound {
 }
 
 fn seen_of(look: Look, sha256: String, known: bool) -> Seen {
-    Seen { dev: look.dev, ino: look.ino, size: look.size, modified: look.modified, sha256, rows: None, known }
+    Seen {
+        dev: look.dev,
+        ino: look.ino,
+        size: look.size,
+        modified: look.modified,
+        sha256,
+        rows: None,
+        known,
+        done: false,
+    }
 }
 
 fn position(seen: &Seen) -> String {
@@ -440,9 +478,8 @@ impl Source for Files {
                 .collect();
             if self.mask.then != Then::Keep {
                 // Read and durable, but not put away when the process died.
-                let unchanged = |(path, seen): &(&PathBuf, &Seen)| {
-                    seen.rows.is_none() && !seen.sha256.is_empty() && Look::at(path).is_ok_and(|look| look.is(seen))
-                };
+                let unchanged =
+                    |(path, seen): &(&PathBuf, &Seen)| seen.done && Look::at(path).is_ok_and(|look| look.is(seen));
                 self.finished = self.seen.iter().filter(unchanged).map(|(path, _)| path.clone()).collect();
                 self.put_away();
             }

@@ -18,7 +18,7 @@ const TAIL: u64 = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     /// Where it was last seen.
-    pub(super) path: PathBuf,
+    pub(super) path: String,
     pub(super) dev: u64,
     pub(super) ino: u64,
     /// How many bytes of the head are known, and their hash.
@@ -176,7 +176,7 @@ impl Generation {
         let size = self.file.metadata()?.len();
         let head_len = size.min(HEAD).min(offset);
         Ok(Mark {
-            path: self.path.clone(),
+            path: self.path.to_string_lossy().into_owned(),
             dev: self.dev,
             ino: self.ino,
             head_len,

@@ -31,6 +31,8 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(50);
 const READ: usize = 256 << 10;
 /// Bytes of one batch.
 const BATCH: usize = 2 << 20;
+/// The lane that says that the stream was read before.
+const BEGUN: &str = "begun";
 /// How long a file that is gone is remembered, and how many at most.
 const REMEMBER: u64 = 24 * 3600;
 const REMEMBER_MAX: usize = 1000;
@@ -60,6 +62,8 @@ pub(crate) struct Tail {
     forget: Vec<String>,
     /// Whether this stream was ever read before.
     fresh: bool,
+    /// Whether that is noted.
+    begun: bool,
     scanned: Option<Instant>,
     /// When the last scan began, by the clock of the file system.
     scan_time: Option<SystemTime>,
@@ -86,6 +90,7 @@ impl Tail {
             closed: BTreeMap::new(),
             forget: Vec::new(),
             fresh: true,
+            begun: false,
             scanned: None,
             scan_time: None,
             turn: 0,
@@ -176,8 +181,9 @@ impl Tail {
         let id = |mark: &Mark| (mark.dev, mark.ino) == (meta.dev(), meta.ino());
         let known = self.closed.iter().find(|(_, mark)| id(mark) && mark.is(&file, meta.len()));
         let known = known.or_else(|| {
-            let moved =
-                |mark: &Mark| !id(mark) && mark.is_telling() && !mark.path.exists() && mark.is(&file, meta.len());
+            // The same path on another device (after a reboot, a restore), or moved there.
+            let gone = |mark: &Mark| Path::new(&mark.path) == path || !Path::new(&mark.path).exists();
+            let moved = |mark: &Mark| !id(mark) && mark.is_telling() && gone(mark) && mark.is(&file, meta.len());
             self.closed.iter().find(|(_, mark)| moved(mark))
         });
         let (lane, offset) = match known.map(|(lane, mark)| (lane.clone(), mark.offset)) {
@@ -238,7 +244,16 @@ impl Tail {
                 break;
             }
             let before = bytes;
-            let cut = self.read_one(lane, &mut batch, &mut bytes)?;
+            let cut = match self.read_one(lane, &mut batch, &mut bytes) {
+                Ok(cut) => cut,
+                Err(fault) => {
+                    // One that cannot be read is no reason not to read the others.
+                    if let Some(followed) = self.files.get(lane) {
+                        self.meter.note(format!("{}: {fault}", followed.generation.path.display()));
+                    }
+                    false
+                }
+            };
             if cut {
                 self.begin_again(lane);
             }
@@ -254,6 +269,12 @@ impl Tail {
             }
         }
         self.meter.lag(lag, "bytes");
+        if !self.begun {
+            // So that a log that comes later is read from its beginning, also after a restart.
+            self.begun = true;
+            let position = Some("yes".to_owned());
+            batch.parts.push(Part { lane: Arc::from(BEGUN), shared: None, events: Vec::new(), position });
+        }
         for lane in self.forget.drain(..) {
             batch.parts.push(Part {
                 lane: Arc::from(lane),
@@ -345,7 +366,8 @@ impl Tail {
         self.closed.clear();
         self.forget.clear();
         self.fresh = positions.is_empty();
-        for (lane, text) in positions {
+        self.begun = positions.contains_key(BEGUN);
+        for (lane, text) in positions.iter().filter(|(lane, _)| *lane != BEGUN) {
             match serde_json::from_str::<Mark>(text) {
                 Ok(mark) => {
                     self.closed.insert(lane.clone(), mark);
@@ -360,7 +382,7 @@ impl Tail {
     /// Files that were renamed while we were down: looked for beside where they were.
     fn find_renamed(&mut self) {
         let folders: Vec<PathBuf> =
-            self.closed.values().filter_map(|mark| mark.path.parent().map(Path::to_owned)).collect();
+            self.closed.values().filter_map(|mark| Path::new(&mark.path).parent().map(Path::to_owned)).collect();
         let mut seen: Vec<PathBuf> = Vec::new();
         for folder in folders {
             if seen.contains(&folder) {
@@ -368,7 +390,11 @@ impl Tail {
             }
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let Ok(meta) = entry.metadata() else { continue };
-                let unread = |mark: &Mark| (mark.dev, mark.ino) == (meta.dev(), meta.ino()) && meta.len() > mark.offset;
+                // The number of a file that is gone is given to another at once: what it holds must be known too.
+                let unread = |mark: &Mark| {
+                    let same = (mark.dev, mark.ino) == (meta.dev(), meta.ino()) && meta.len() > mark.offset;
+                    same && File::open(entry.path()).is_ok_and(|file| mark.is(&file, meta.len()))
+                };
                 if meta.is_file()
                     && self.closed.values().any(unread)
                     && self.by_id(meta.dev(), meta.ino()).is_none()

@@ -10,6 +10,8 @@ use super::settings::AuthSettings;
 
 /// A token is renewed so long before it ends.
 const EARLY: Duration = Duration::from_secs(30);
+/// How long a token is used at most.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// How long a token is good if nothing is said.
 const USUAL: Duration = Duration::from_secs(300);
 
@@ -87,7 +89,7 @@ impl Auth {
         let token = answer.get("access_token").and_then(Value::as_str);
         let token =
             token.ok_or_else(|| SourceError::Wrong("the answer of token_url holds no access_token".to_owned()))?;
-        let good = answer.get("expires_in").and_then(Value::as_u64).map_or(USUAL, Duration::from_secs);
+        let good = answer.get("expires_in").and_then(Value::as_u64).map_or(USUAL, Duration::from_secs).min(LONGEST);
         Ok((Secret::new(token), Instant::now() + good.saturating_sub(EARLY).max(Duration::from_secs(1))))
     }
 }

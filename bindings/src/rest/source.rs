@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use jmespath::Expression;
 use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Source, SourceError, Value};
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, RETRY_AFTER};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, Method, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -68,7 +68,13 @@ impl Rest {
         if settings.every < Duration::from_millis(100) {
             return Err(wrong("every", &"at most every 100ms"));
         }
-        let client = Client::builder().timeout(settings.timeout).build().map_err(|fault| fault.to_string())?;
+        // A header of ours may be a secret: it goes to the server that it is for, and to no other.
+        let policy = redirect::Policy::custom(|attempt| {
+            let same = attempt.previous().first().is_none_or(|first| first.origin() == attempt.url().origin());
+            if same && attempt.previous().len() < 10 { attempt.follow() } else { attempt.stop() }
+        });
+        let client =
+            Client::builder().timeout(settings.timeout).redirect(policy).build().map_err(|fault| fault.to_string())?;
         Ok(Rest {
             name: name.to_owned(),
             url,
@@ -172,7 +178,8 @@ impl Rest {
         let mut count = 0;
         while let Some(at) = url.take().filter(|_| count < self.settings.pages.max(1)) {
             match self.page(&at, count == 0).await? {
-                Page::Same => return Ok((Vec::new(), memory)),
+                // Also if only a later page cannot be had now: then the first is asked for anew.
+                Page::Same => return Ok((Vec::new(), self.memory.clone())),
                 Page::Body(body) => {
                     let Body { json, next, headers } = *body;
                     if count == 0 {

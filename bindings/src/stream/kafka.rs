@@ -13,7 +13,7 @@ use masterchief_contract::{
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -41,12 +41,18 @@ struct Told {
     revoked: Mutex<BTreeSet<Place>>,
     /// What is in the journal and not known to be committed: the next offset.
     settled: Mutex<BTreeMap<Place, i64>>,
+    /// What the brokers have confirmed since the last look.
+    committed: Mutex<BTreeMap<Place, i64>>,
     meter: Arc<Meter>,
 }
 
 impl Told {
     fn settled(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, i64>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, i64>> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn revoked(&self) -> std::sync::MutexGuard<'_, BTreeSet<Place>> {
@@ -70,6 +76,19 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
+    /// Only what the brokers have confirmed tells a group that was set back from a process that died.
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_err() {
+            return;
+        }
+        let mut committed = self.0.committed();
+        for place in offsets.elements() {
+            if let (Ok(()), Offset::Offset(next)) = (place.error(), place.offset()) {
+                committed.insert((place.topic().to_owned(), place.partition()), next);
+            }
+        }
+    }
+
     /// Drained first: what was settled is committed while the partitions are still ours. Fenced second: what of them is
     /// still in hand is let go of.
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -171,6 +190,11 @@ impl Kafka {
 
     /// Reads until there is nothing more at once, or the batch is full.
     async fn read(&mut self) -> Result<Batch, SourceError> {
+        for (place, offset) in std::mem::take(&mut *self.told.committed()) {
+            if let Some(known) = self.known.get_mut(&place) {
+                known.committed = known.committed.max(offset);
+            }
+        }
         let mut lanes: BTreeMap<Place, Vec<Inbound>> = BTreeMap::new();
         let mut next: BTreeMap<Place, i64> = BTreeMap::new();
         let (mut count, mut bytes) = (0, 0);
@@ -180,7 +204,10 @@ impl Kafka {
             for place in std::mem::take(&mut *self.told.revoked()) {
                 // Not ours any more, or ours again from what is committed: what is in hand of it comes again. What was
                 // received just now came after that.
-                self.known.remove(&place);
+                if let Some(known) = self.known.get_mut(&place) {
+                    // What is in the journal stays known; where the group is, the first message tells.
+                    known.read = false;
+                }
                 lanes.remove(&place);
                 next.remove(&place);
             }
@@ -216,8 +243,9 @@ impl Kafka {
         let mut batch = Batch::default();
         for (place, offset) in next {
             let known = self.known.entry(place.clone()).or_default();
-            known.next = offset;
-            let position = format!("{offset}:{}", known.committed);
+            // What came again moves nothing back.
+            known.next = known.next.max(offset);
+            let position = format!("{}:{}", known.next, known.committed);
             let lane = Arc::from(format!("{}/{}", place.0, place.1));
             let events = lanes.remove(&place).unwrap_or_default();
             batch.parts.push(Part { lane, shared: Some(shared(&place)), events, position: Some(position) });
@@ -320,9 +348,6 @@ impl Source for Kafka {
             for (place, next) in self.unsettled.drain(..) {
                 // The list takes any offset that is a number.
                 let _ = commit.add_partition_offset(&place.0, place.1, Offset::Offset(next));
-                if let Some(known) = self.known.get_mut(&place) {
-                    known.committed = next;
-                }
                 self.told.settled().insert(place, next);
             }
             if commit.count() == 0 {

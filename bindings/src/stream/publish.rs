@@ -109,6 +109,9 @@ impl Publishers {
             #[cfg(feature = "rabbitmq")]
             "rabbitmq" => {
                 let rabbit = named(&settings.rabbitmq, broker, conn)?;
+                if rabbit.url.reveal().parse::<lapin::uri::AMQPUri>().is_err() {
+                    return Err("the url is not of the form amqp://user:password@host:5672/vhost".to_owned());
+                }
                 let open = async {
                     let connection = super::rabbitmq::connect(rabbit, "masterchief publishes").await?;
                     let channel = connection.create_channel().await?;

@@ -34,6 +34,10 @@ struct Open {
 impl Rabbit {
     pub(super) fn new(settings: &RabbitSettings, queue: &str, meter: &Arc<Meter>) -> Result<Rabbit, String> {
         short(queue)?;
+        if settings.url.reveal().parse::<lapin::uri::AMQPUri>().is_err() {
+            // The parser's own words hold the address, and the address a password.
+            return Err("the url is not of the form amqp://user:password@host:5672/vhost".to_owned());
+        }
         for name in settings.arguments.keys() {
             short(name)?;
         }

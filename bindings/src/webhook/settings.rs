@@ -201,6 +201,11 @@ impl RouteSettings {
         if signs.contains("{timestamp}") && self.signature.timestamp.is_none() {
             faults.push(("signature", "signs holds {timestamp}: name its header under `timestamp`".to_owned()));
         }
+        if self.signature.timestamp.is_some() && !signs.contains("{timestamp}") && preset == Preset::Generic {
+            let text =
+                "timestamp is named and signs does not hold {timestamp}: it would not be signed, and prove nothing";
+            faults.push(("signature", text.to_owned()));
+        }
         if signs.contains("{id}") && self.signature.id.is_none() {
             faults.push(("signature", "signs holds {id}: name its header under `id`".to_owned()));
         }

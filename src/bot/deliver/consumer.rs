@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use masterchief_contract::{Action, Clock, Event, How, Order, Shutdown, Wanted, split_place};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::super::calls::Calls;
@@ -77,7 +78,11 @@ fn first_try(event: &Event) -> Try {
 
 impl Consumer {
     /// Runs until shutdown. `ready` is told once its place in the journal is known.
-    pub(super) async fn run(mut self, ready: oneshot::Sender<()>) {
+    pub(super) async fn run(mut self, ready: oneshot::Sender<()>, before: Option<JoinHandle<()>>) {
+        if let Some(before) = before {
+            // It finishes what it began; two of one bind would handle the same.
+            let _ = before.await;
+        }
         let Some(mut state) = self.begin().await else { return };
         // Nobody waits for the place if the bot is going down already.
         let _ = ready.send(());
@@ -103,6 +108,7 @@ impl Consumer {
         let front = state.front();
         // At shutdown there is nobody to tell; what is not noted is done once more.
         let _ = self.journal.advance(self.advance(Cursor { done: front, claimed: front })).await;
+        let _ = self.journal.release(&self.key).await;
     }
 
     /// Finds its place, and what the process that was here before left undone.
@@ -283,14 +289,14 @@ impl Consumer {
         let began = Instant::now();
         let tracks = round::tracks(tries, options.order);
         let limit = self.calls.limit(bind);
-        let ended = round::run(&self.calls, bind, tracks, options.conc as usize, limit, false).await;
+        let ended = round::run(&self.calls, bind, &self.shutdown, tracks, options.conc as usize, limit, false).await;
         let took = began.elapsed();
         state.size = match took {
             _ if took < ROUND => (state.size * 2).min(CLAIM_MAX),
             _ if took > ROUND * 4 => (state.size / 2).max(1),
             _ => state.size,
         };
-        if ended.iter().all(|ended| ended.failed.is_none()) {
+        if ended.iter().all(|ended| ended.failed.is_none() && ended.rest.is_empty()) {
             return Ok(());
         }
         self.note(state, bind, ended, Cursor { done: claimed, claimed }).await
@@ -319,7 +325,9 @@ impl Consumer {
         drop.iter().for_each(|number| state.parked.remove(*number));
         self.journal.advance(Advance { put, drop, ..self.advance(place) }).await?;
         state.cursor = place;
-        let ended = round::run(&self.calls, bind, tracks, options.conc as usize, self.calls.limit(bind), true).await;
+        let ended =
+            round::run(&self.calls, bind, &self.shutdown, tracks, options.conc as usize, self.calls.limit(bind), true)
+                .await;
         self.note(state, bind, ended, place).await
     }
 

@@ -6,6 +6,7 @@ mod round;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use masterchief_contract::{BindId, Bound, Clock, Matching, Shutdown, Stopper, Wanted};
 use tokio::sync::{oneshot, watch};
@@ -17,6 +18,9 @@ use crate::journal::Journal;
 
 use consumer::Consumer;
 
+/// How long a bind may take to find its place before its source is opened all the same.
+const PLACE: Duration = Duration::from_secs(5);
+
 /// The consumers that run.
 pub(crate) struct Deliveries {
     table: BindTable,
@@ -25,7 +29,7 @@ pub(crate) struct Deliveries {
     clock: Clock,
     running: BTreeMap<Arc<str>, Running>,
     /// Those that are gone but still finish what they began.
-    ending: Vec<JoinHandle<()>>,
+    ending: BTreeMap<Arc<str>, JoinHandle<()>>,
 }
 
 struct Running {
@@ -46,7 +50,7 @@ pub(crate) struct WantedStream {
 
 impl Deliveries {
     pub(crate) fn new(table: BindTable, journal: Journal, calls: Arc<Calls>, clock: Clock) -> Deliveries {
-        Deliveries { table, journal, calls, clock, running: BTreeMap::new(), ending: Vec::new() }
+        Deliveries { table, journal, calls, clock, running: BTreeMap::new(), ending: BTreeMap::new() }
     }
 
     /// Takes the binds as they are now; gives the streams they want. Each new bind has its place in the journal when
@@ -80,17 +84,17 @@ impl Deliveries {
             };
             self.running.insert(key, running);
         }
-        for (_, gone) in old {
+        for (key, gone) in old {
             gone.stop.stop();
-            self.ending.push(gone.task);
+            self.ending.insert(key, gone.task);
         }
-        self.ending.retain(|task| !task.is_finished());
+        self.ending.retain(|_, task| !task.is_finished());
         streams.sort();
         streams.dedup();
         streams
     }
 
-    async fn start(&self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> Running {
+    async fn start(&mut self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> Running {
         let (stop, shutdown) = Shutdown::new();
         let id = bind.id;
         let (bind, follow) = watch::channel(bind);
@@ -104,16 +108,16 @@ impl Deliveries {
             clock: self.clock.clone(),
             shutdown,
         };
-        let task = tokio::spawn(consumer.run(ready));
-        // An error means that it has ended already: the journal is closed.
-        let _ = placed.await;
+        let task = tokio::spawn(consumer.run(ready, self.ending.remove(key)));
+        // An error means that it has ended already: the journal is closed. A journal that fails keeps nobody waiting.
+        let _ = tokio::time::timeout(PLACE, placed).await;
         Running { id, bind, stop, task }
     }
 
     /// Ends all of them; each finishes the round it is in.
-    pub(crate) async fn stop(&mut self, grace: std::time::Duration) {
+    pub(crate) async fn stop(&mut self, grace: Duration) {
         let running = std::mem::take(&mut self.running);
-        let mut tasks = std::mem::take(&mut self.ending);
+        let mut tasks: Vec<JoinHandle<()>> = std::mem::take(&mut self.ending).into_values().collect();
         for (_, running) in running {
             running.stop.stop();
             tasks.push(running.task);

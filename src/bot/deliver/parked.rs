@@ -11,6 +11,8 @@ use crate::journal::{DeliveryRow, NewDead, Replay, RowState};
 
 /// The longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The longest wait that a handler may ask for.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// Events of one lane that are tried in one round at most, once what held them up is gone.
 const RUN: usize = 256;
 
@@ -145,6 +147,6 @@ pub(super) fn after_failure(
         let share = (random >> 11) as f64 / (1u64 << 53) as f64;
         ceiling.mul_f64(share)
     });
-    let due = now + chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::days(365));
+    let due = now + chrono::Duration::from_std(wait.min(WAIT_MAX)).unwrap_or_default();
     After::Again(DeliveryRow { attempts, error: failure.reason, replay, ..behind(event, due) })
 }

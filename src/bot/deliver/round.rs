@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use masterchief_contract::{Delivery, Event, Order, Outlet};
+use masterchief_contract::{Delivery, Event, Order, Outlet, Shutdown};
 
 use super::super::calls::{Calls, Failure};
 use super::super::replay::Silent;
@@ -47,10 +47,11 @@ pub(super) fn tracks(tries: Vec<Try>, order: Order) -> Vec<Vec<Try>> {
     tracks
 }
 
-/// Handles tracks, at most `conc` at once. `note_done` asks for the numbers of what was done.
+/// Handles tracks, at most `conc` at once; at shutdown what is not begun is left. `note_done` asks for the numbers of what was done.
 pub(super) async fn run(
     calls: &Arc<Calls>,
     bind: &Arc<Bind>,
+    shutdown: &Shutdown,
     tracks: Vec<Vec<Try>>,
     conc: usize,
     limit: Duration,
@@ -58,19 +59,28 @@ pub(super) async fn run(
 ) -> Vec<Ended> {
     if let [_] = tracks.as_slice() {
         let track = tracks.into_iter().next().unwrap_or_default();
-        return vec![one_track(calls, bind, track, limit, note_done).await];
+        return vec![one_track(calls, bind, shutdown, track, limit, note_done).await];
     }
     futures_util::stream::iter(tracks)
-        .map(|track| one_track(calls, bind, track, limit, note_done))
+        .map(|track| one_track(calls, bind, shutdown, track, limit, note_done))
         .buffer_unordered(conc.max(1))
         .collect()
         .await
 }
 
-async fn one_track(calls: &Arc<Calls>, bind: &Arc<Bind>, track: Vec<Try>, limit: Duration, note_done: bool) -> Ended {
+async fn one_track(
+    calls: &Arc<Calls>,
+    bind: &Arc<Bind>,
+    shutdown: &Shutdown,
+    track: Vec<Try>,
+    limit: Duration,
+    note_done: bool,
+) -> Ended {
     let mut ended = Ended::default();
     let mut track = track.into_iter();
-    for one in track.by_ref() {
+    while !shutdown.is_shutdown()
+        && let Some(one) = track.next()
+    {
         let (attempt, redelivered) = (one.attempt, one.redelivered);
         let delivery = Delivery { attempt, redelivered, replay: one.replay != Replay::No, dry: false };
         let done = match one.replay {
