@@ -3,6 +3,7 @@
 mod document;
 mod mask;
 mod rows;
+mod seen;
 mod source;
 mod xml;
 

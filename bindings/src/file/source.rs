@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +11,11 @@ use chrono::Utc;
 use masterchief_contract::{
     Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Undecodable, Value,
 };
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::document;
 use super::mask::{FileMask, Format, On, Then};
 use super::rows::{Next, Rows};
+use super::seen::{Look, Seen, hash, move_into};
 use crate::paths::Wake;
 
 /// How often the folders are looked at when no wake-up comes.
@@ -29,45 +27,6 @@ const KEEP_BAD: usize = 256 << 10;
 /// Rows and bytes of one batch.
 const ROWS: usize = 2000;
 const BYTES: usize = 2 << 20;
-
-/// What is remembered of a path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
-    dev: u64,
-    ino: u64,
-    size: u64,
-    /// Nanoseconds since 1970.
-    modified: i128,
-    sha256: String,
-    /// Rows that are in the journal, while the file is not done.
-    rows: Option<u64>,
-    /// Whether it was there before this.
-    known: bool,
-    /// Whether all of it is in the journal: only then it may be put away.
-    #[serde(default)]
-    done: bool,
-}
-
-/// What a file looks like from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    dev: u64,
-    ino: u64,
-    size: u64,
-    modified: i128,
-}
-
-impl Look {
-    fn at(path: &Path) -> io::Result<Look> {
-        let meta = path.metadata()?;
-        let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Ok(Look { dev: meta.dev(), ino: meta.ino(), size: meta.len(), modified })
-    }
-
-    fn is(&self, seen: &Seen) -> bool {
-        (self.dev, self.ino, self.size, self.modified) == (seen.dev, seen.ino, seen.size, seen.modified)
-    }
-}
 
 pub(super) struct Files {
     mask: FileMask,
@@ -425,39 +384,6 @@ fn fields(path: &Path, event: &str, size: u64, sha256: &str, format: Format) -> 
         ("sha256", Value::from(sha256)),
         ("format", Value::from(format.name())),
     ]
-}
-
-fn hash(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        digest.update(&buffer[..count]);
-    }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Into a folder, under a name that is free there.
-fn move_into(path: &Path, folder: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut to = folder.join(&name);
-    let mut number = 1;
-    while to.exists() {
-        to = folder.join(format!("{name}.{number}"));
-        number += 1;
-    }
-    match std::fs::rename(path, &to) {
-        Err(fault) if fault.kind() == io::ErrorKind::CrossesDevices => {
-            std::fs::copy(path, &to)?;
-            std::fs::remove_file(path)
-        }
-        done => done,
-    }
 }
 
 impl Source for Files {
