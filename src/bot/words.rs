@@ -162,9 +162,7 @@ pub(crate) fn letter_retried(id: i64, bind: &str) -> String {
 
 /// A dead letter that has no bind.
 pub(crate) fn letter_cannot_be_retried(id: i64) -> String {
-    format!(
-        "{id} could not be understood, so no bind can try it; .dlq show {id} shows its bytes, .dlq drop {id} drops it"
-    )
+    format!("no bind that is there now could try {id}; .dlq show {id} shows it, .dlq drop {id} drops it")
 }
 
 /// A dead letter is thrown away.

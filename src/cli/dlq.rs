@@ -28,12 +28,13 @@ enum Command {
     /// Shows one whole
     Show {
         /// Its number in the list
+        #[arg(allow_negative_numbers = true)]
         id: i64,
     },
     /// Tries some again: a running bot does it within a second
     Retry {
         /// Their numbers in the list
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present = "all", allow_negative_numbers = true)]
         ids: Vec<i64>,
         /// All of them
         #[arg(long)]
@@ -42,7 +43,7 @@ enum Command {
     /// Drops some
     Drop {
         /// Their numbers in the list
-        #[arg(required = true)]
+        #[arg(required = true, allow_negative_numbers = true)]
         ids: Vec<i64>,
     },
 }
@@ -72,7 +73,7 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
                 for row in rows {
                     let (id, bind) = (row.id, row.bind.clone());
                     if !journal.retry(row).await? {
-                        bail!("{id} could not be understood, so no bind can try it; `masterchief dlq show {id}` shows its bytes");
+                        bail!("no bind that is known could try {id}; `masterchief dlq show {id}` shows it");
                     }
                     output::line(&format!("{id} is tried again by {bind}"))?;
                 }

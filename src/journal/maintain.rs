@@ -150,14 +150,14 @@ pub(super) fn states(db: &Connection, stream: &str, number: u64, now: DateTime<U
     Ok(out)
 }
 
+/// What is held, in the columns of [`DEAD`]; its number has a minus in front.
+const HELD: &str = "SELECT -number, due, '', number, bind, attempts, error, '', kind, record, NULL FROM deliveries WHERE state = 'held'";
 const DEAD: &str = "SELECT id, at, stream, number, bind, attempts, reason, lane, kind, record, raw FROM dead";
 
 /// Dead letters and what is held, newest first.
 pub(super) fn dead_letters(db: &Connection, names: &Names, count: usize) -> Done<Vec<DeadRow>> {
     let mut out = Vec::new();
-    let mut held = db.prepare(
-        "SELECT number, due, '', number, bind, attempts, error, '', kind, record, NULL FROM deliveries WHERE state = 'held' ORDER BY number DESC LIMIT ?1",
-    )?;
+    let mut held = db.prepare(&format!("{HELD} ORDER BY number DESC LIMIT ?1"))?;
     let mut rows = held.query([count])?;
     while let Some(row) = rows.next()? {
         out.push(DeadRow { state: DeadState::Held, ..dead_row(names, row)? });
@@ -170,13 +170,14 @@ pub(super) fn dead_letters(db: &Connection, names: &Names, count: usize) -> Done
     Ok(out)
 }
 
-/// A dead letter by its number, else what is held by the event's number.
+/// A dead letter by its number, or what is held by the event's number with a minus in front.
 pub(super) fn dead_letter(db: &Connection, names: &Names, id: i64) -> Done<Option<DeadRow>> {
-    let mut dead = db.prepare(&format!("{DEAD} WHERE id = ?1"))?;
-    if let Some(row) = dead.query([id])?.next()? {
-        return Ok(Some(dead_row(names, row)?));
-    }
-    Ok(dead_letters(db, names, usize::MAX >> 1)?.into_iter().find(|row| row.state == DeadState::Held && row.id == id))
+    let sql = if id < 0 { format!("{HELD} AND number = -?1") } else { format!("{DEAD} WHERE id = ?1") };
+    let mut found = db.prepare(&sql)?;
+    let mut found = found.query([id])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let state = if id < 0 { DeadState::Held } else { DeadState::Dead };
+    Ok(Some(DeadRow { state, ..dead_row(names, row)? }))
 }
 
 fn dead_row(names: &Names, row: &rusqlite::Row<'_>) -> Done<DeadRow> {
@@ -209,7 +210,9 @@ fn dead_row(names: &Names, row: &rusqlite::Row<'_>) -> Done<DeadRow> {
 
 /// Gives a dead or held one another round of tries; whether there was one with a bind.
 pub(super) fn retry(db: &Connection, row: &DeadRow, now: DateTime<Utc>) -> Done<bool> {
-    if row.bind.is_empty() {
+    let read: bool =
+        db.query_row("SELECT EXISTS (SELECT 1 FROM cursors WHERE bind = ?1)", [&row.bind], |row| row.get(0))?;
+    if !read {
         return Ok(false);
     }
     let done = match row.state {

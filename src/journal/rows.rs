@@ -88,7 +88,7 @@ pub struct NewDead {
 /// A dead letter, or a delivery that is held.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeadRow {
-    /// Its number among the dead letters; for a held one the event's number.
+    /// Its number among the dead letters; for a held one the event's number with a minus in front.
     pub id: i64,
     /// Whether it is dead or held.
     pub state: DeadState,

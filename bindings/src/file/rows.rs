@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
-use csv::{Reader, ReaderBuilder, StringRecord};
+use csv::{ByteRecord, Reader, ReaderBuilder, StringRecord};
 use masterchief_contract::Value;
 use quick_xml::events::Event;
 use serde_json::Map;
@@ -117,21 +117,26 @@ pub(super) fn csv_row(record: &StringRecord, headers: Option<&StringRecord>) -> 
 }
 
 fn csv_next(reader: &mut Reader<File>, headers: Option<&StringRecord>) -> io::Result<Next> {
-    let mut record = StringRecord::new();
-    match reader.read_record(&mut record) {
+    let mut raw = ByteRecord::new();
+    let read = reader.read_byte_record(&mut raw);
+    let bytes = || raw.iter().collect::<Vec<_>>().join(&b","[..]);
+    match read {
         Ok(false) => Ok(Next::End),
         Ok(true) => {
+            let record = match StringRecord::from_byte_record(raw.clone()) {
+                Ok(record) => record,
+                Err(fault) => {
+                    let line = raw.position().map_or(0, csv::Position::line);
+                    return Ok(Next::Bad(bytes(), format!("line {line}: {fault}")));
+                }
+            };
             let value = csv_row(&record, headers);
             let cells: Vec<&str> = record.iter().collect();
             Ok(Next::Row(cells.join(","), value))
         }
         Err(fault) => match fault.into_kind() {
             csv::ErrorKind::Io(fault) => Err(fault),
-            kind => {
-                let fault = csv_fault(&kind);
-                let cells: Vec<&str> = record.iter().collect();
-                Ok(Next::Bad(cells.join(",").into_bytes(), fault))
-            }
+            kind => Ok(Next::Bad(bytes(), csv_fault(&kind))),
         },
     }
 }

@@ -65,8 +65,10 @@ impl Parser {
 pub(crate) const NAMES: &str = "text, syslog, json, logfmt, nginx, apache";
 
 pub(super) fn syslog(line: &str) -> Data {
-    let year = Utc::now().year();
-    let message = syslog_loose::parse_message_with_year(line, |_| year, syslog_loose::Variant::Either);
+    let now = Utc::now();
+    // The old form has no year: a month that is still to come was last year's.
+    let year = |(month, ..): syslog_loose::IncompleteDate| now.year() - i32::from(month > now.month() + 1);
+    let message = syslog_loose::parse_message_with_year(line, year, syslog_loose::Variant::Either);
     let mut fields = Map::new();
     let mut put = |name: &str, value: Option<String>| {
         if let Some(value) = value {

@@ -23,6 +23,9 @@ const SERIES_MAX: usize = 10_000;
 const VALUES_MAX: usize = 10_000;
 /// The longest packet or line.
 const PACKET: usize = 64 << 10;
+/// Windows for which a gauge, or a counter, is kept when nothing more is received.
+const GAUGE_KEPT: u32 = 1000;
+const COUNTER_KEPT: u32 = 10;
 /// Connections at once.
 const CONNECTIONS: usize = 256;
 
@@ -157,12 +160,15 @@ struct Series {
     seen: f64,
     values: Vec<f64>,
     members: HashSet<String>,
+    /// Windows since something was received.
+    idle: u32,
     /// A random number, for what is kept of many.
     dice: u64,
 }
 
 impl Series {
     fn take(&mut self, sample: &Sample<'_>) {
+        self.idle = 0;
         match sample.value {
             Reading::Count(number) => *self.counted.get_or_insert(0.0) += number / sample.rate,
             Reading::Gauge(number) => self.gauge = Some(number),
@@ -307,8 +313,12 @@ impl Windows {
         self.turned = Some(Instant::now());
         let mut next = HashMap::new();
         for (place, series) in &self.now {
-            if series.gauge.is_some() {
-                next.insert(place.clone(), Series { gauge: series.gauge, ..Series::default() });
+            let idle = series.idle + 1;
+            let kept = Series { gauge: series.gauge, counted: series.counted.map(|_| 0.0), idle, ..Series::default() };
+            // A counter that rests counts nothing, and is still there for a while.
+            let most = if series.gauge.is_some() { GAUGE_KEPT } else { COUNTER_KEPT };
+            if (series.gauge.is_some() || series.counted.is_some()) && idle <= most {
+                next.insert(place.clone(), kept);
             }
         }
         self.last = std::mem::replace(&mut self.now, next);
@@ -454,8 +464,13 @@ mod tests {
         windows.take("g:5|g\nc:3|c");
         windows.turn();
         windows.turn();
-        let kept: Vec<&str> = windows.last.keys().map(|(bucket, _)| bucket.as_str()).collect();
-        assert_eq!(kept, ["g"]);
+        let value = |windows: &Windows, name: &str| {
+            let series = windows.last.get(&(name.to_owned(), Vec::new()))?;
+            series.stat(Stat::Usual, Duration::from_secs(10))
+        };
+        assert_eq!((value(&windows, "g"), value(&windows, "c")), (Some(5.0), Some(0.0)));
+        (0..COUNTER_KEPT).for_each(|_| windows.turn());
+        assert_eq!((value(&windows, "g"), value(&windows, "c")), (Some(5.0), None));
     }
 
     proptest::proptest! {

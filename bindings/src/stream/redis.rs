@@ -52,6 +52,8 @@ pub(super) struct RedisStream {
     group: String,
     meter: Arc<Meter>,
     open: Option<Open>,
+    /// Whether the group was there.
+    opened: bool,
     unsettled: Vec<String>,
 }
 
@@ -78,6 +80,7 @@ impl RedisStream {
             key: key.to_owned(),
             meter: Arc::clone(meter),
             open: None,
+            opened: false,
             unsettled: Vec::new(),
         })
     }
@@ -86,7 +89,8 @@ impl RedisStream {
         let config =
             AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER)).set_connection_timeout(Some(ANSWER));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let from = if self.settings.from == Start::Start { "0" } else { "$" };
+        // A group that was there and is gone went with its server: what came since is not to be passed by.
+        let from = if self.settings.from == Start::Start || self.opened { "0" } else { "$" };
         let made: Result<(), RedisError> = redis::cmd("XGROUP")
             .arg("CREATE")
             .arg(&self.key)
@@ -206,6 +210,7 @@ impl Source for RedisStream {
         Box::pin(async move {
             self.unsettled.clear();
             self.open = Some(self.connect().await.map_err(|fault| lost(&fault))?);
+            self.opened = true;
             Ok(())
         })
     }

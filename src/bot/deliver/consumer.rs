@@ -173,8 +173,8 @@ impl Consumer {
         changed: &mut watch::Receiver<u64>,
     ) -> Result<(), JournalError> {
         if changed.has_changed().unwrap_or(false) {
-            changed.borrow_and_update();
             self.look_again(state).await?;
+            changed.borrow_and_update();
         }
         let bind = self.bind.borrow_and_update().clone();
         let options = &bind.options.delivery;
@@ -357,9 +357,12 @@ impl Consumer {
                     After::Dead(dead) => advance.dead.push(dead),
                 }
             }
-            advance
-                .put
-                .extend(track.rest.into_iter().map(|one| DeliveryRow { replay: one.replay, ..behind(one.event, now) }));
+            advance.put.extend(track.rest.into_iter().map(|one| DeliveryRow {
+                attempts: one.attempt.saturating_sub(1),
+                crashed: one.redelivered,
+                replay: one.replay,
+                ..behind(one.event, now)
+            }));
         }
         for number in &advance.drop {
             state.parked.remove(*number);
