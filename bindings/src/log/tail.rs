@@ -25,12 +25,12 @@ const POLL: Duration = Duration::from_millis(200);
 const SCAN: Duration = Duration::from_secs(2);
 /// How long a file that was renamed or deleted is read on after its last line.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Times of files are told by a coarser clock than ours.
-const CLOCK_GRAIN: Duration = Duration::from_millis(50);
 /// Bytes of one file in one batch.
 const READ: usize = 256 << 10;
 /// Bytes of one batch.
 const BATCH: usize = 2 << 20;
+/// How long before the last look a file may have been made that nobody has seen: it may have had its name between two looks.
+const UNSEEN: Duration = Duration::from_secs(60);
 /// The lane that says that the stream was read before.
 const BEGUN: &str = "begun";
 /// How long a file that is gone is remembered, and how many at most.
@@ -152,7 +152,7 @@ impl Tail {
             if let Ok(meta) = entry.metadata()
                 && meta.is_file()
                 && let Ok(born) = meta.created()
-                && born + CLOCK_GRAIN >= since
+                && born + UNSEEN >= since
                 && self.by_id(meta.dev(), meta.ino()).is_none()
             {
                 found.push((born, other));
@@ -454,7 +454,15 @@ impl Source for Tail {
             self.restore(positions);
             self.wake = Some(Wake::new(&self.options.pattern.folders()));
             self.scan_time = None;
+            let seen = self.closed.values().map(|mark| mark.seen).max();
             self.find_renamed();
+            if let Some(seen) = seen {
+                // Files that came and went by another name before we ever saw them, or while we were down.
+                let since = UNIX_EPOCH + Duration::from_secs(seen);
+                for path in self.options.pattern.files() {
+                    self.between(&path, since);
+                }
+            }
             self.scan();
             Ok(())
         })
