@@ -1,9 +1,11 @@
 //! What a line says: syslog, JSON, logfmt, the access logs of web servers, or a pattern of one's own.
 
 use chrono::{DateTime, Datelike, Utc};
-use masterchief_contract::Value;
+use masterchief_contract::{Inbound, Value};
 use regex::Regex;
 use serde_json::Map;
+
+use super::lines::Line;
 
 /// How lines are read.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,24 @@ pub(crate) enum Parser {
     Access,
     /// The named groups of a pattern.
     Regex(Box<Regex>),
+}
+
+/// A line as an event.
+pub(super) fn inbound(line: Line, parser: &Parser) -> Inbound {
+    let mut fields = vec![("offset", Value::from(line.offset))];
+    if line.cut {
+        fields.push(("cut", Value::Bool(true)));
+    }
+    let (text, body) = match String::from_utf8(line.bytes) {
+        Ok(text) => (text, Vec::new()),
+        Err(fault) => (String::from_utf8_lossy(fault.as_bytes()).into_owned(), fault.into_bytes()),
+    };
+    let data = parser.parse(&text);
+    let at = data.at.unwrap_or_else(Utc::now);
+    if !data.fields.is_empty() {
+        fields.push(("data", Value::Object(data.fields)));
+    }
+    Inbound { key: None, at, text, fields, body }
 }
 
 /// What was understood of a line.

@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::Utc;
-use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+use masterchief_contract::{Batch, Borrowed, Fate, Meter, Part, Positions, Source, SourceError, Value};
 
 use super::generation::{Generation, Look, Mark};
-use super::lines::{Line, Lines, Multiline};
-use super::parse::Parser;
+use super::lines::{Lines, Multiline};
+use super::parse::{Parser, inbound};
 use crate::paths::{Pattern, Wake};
 
 /// How often files are looked at when no wake-up comes.
@@ -420,24 +419,6 @@ fn now() -> u64 {
 fn mark_text(generation: &Generation, offset: u64) -> io::Result<String> {
     let mark = generation.mark(offset, now())?;
     serde_json::to_string(&mark).map_err(io::Error::other)
-}
-
-/// A line as an event.
-fn inbound(line: Line, parser: &Parser) -> Inbound {
-    let mut fields = vec![("offset", Value::from(line.offset))];
-    if line.cut {
-        fields.push(("cut", Value::Bool(true)));
-    }
-    let (text, body) = match String::from_utf8(line.bytes) {
-        Ok(text) => (text, Vec::new()),
-        Err(fault) => (String::from_utf8_lossy(fault.as_bytes()).into_owned(), fault.into_bytes()),
-    };
-    let data = parser.parse(&text);
-    let at = data.at.unwrap_or_else(Utc::now);
-    if !data.fields.is_empty() {
-        fields.push(("data", Value::Object(data.fields)));
-    }
-    Inbound { key: None, at, text, fields, body }
 }
 
 fn lost(fault: &io::Error) -> SourceError {
