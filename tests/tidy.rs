@@ -60,10 +60,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     for (at, line) in lines.iter().enumerate() {
         let bare = line.trim_start();
         let indent = line.len() - bare.len();
-        let words = bare.split(' ').take_while(|word| !word.contains('(')).collect::<Vec<_>>();
-        let Some(name) = bare.split("fn ").nth(1).filter(|_| words.contains(&"fn") || bare.starts_with("fn ")) else {
-            continue;
-        };
+        let Some(name) = function_name(bare) else { continue };
         if bare.starts_with("//") || bare.ends_with(';') {
             continue;
         }
@@ -73,9 +70,37 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         }
         let close = format!("{}}}", " ".repeat(indent));
         let end = lines[at..].iter().position(|line| *line == close).unwrap_or(0);
-        out.push((name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect(), end + 1));
+        out.push((name, end + 1));
     }
     out
+}
+
+/// The name, if a function begins on this line, whoever may call it.
+fn function_name(line: &str) -> Option<String> {
+    let mut words = line.split(' ').filter(|word| !word.is_empty());
+    let mut word = words.next()?;
+    if word == "pub" || word.starts_with("pub(") {
+        // pub(in some::place) has two words.
+        while word != "pub" && !word.ends_with(')') {
+            word = words.next()?;
+        }
+        word = words.next()?;
+    }
+    while matches!(word, "const" | "async" | "unsafe" | "extern") || word.starts_with('"') {
+        word = words.next()?;
+    }
+    let name = (word == "fn").then(|| words.next())??;
+    Some(name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+}
+
+#[test]
+fn functions_are_seen_whoever_may_call_them() {
+    let name = |line: &str| function_name(line).unwrap_or_default();
+    for line in ["fn f() {", "pub fn f(a: A) {", "pub(crate) async fn f() {", "pub(in crate::a) const fn f<T>() {"] {
+        assert_eq!(name(line), "f", "{line}");
+    }
+    assert_eq!(name("// fn f() is called"), "");
+    assert_eq!(name("work: fn(u8) -> u8,"), "");
 }
 
 #[test]

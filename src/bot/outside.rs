@@ -7,8 +7,9 @@ use masterchief_bindings::stream::{Message, Publish, PublishFault};
 use masterchief_contract::{Batch, Shutdown};
 use tokio::sync::oneshot;
 
+use super::StartError;
 use super::replay::{self, Replayed};
-use super::started::{StartError, Started};
+use super::started::Started;
 use super::vitals::BotVitals;
 use crate::gateway::{self, Door, Gateway};
 use crate::journal::{FeedRow, Fixture, Journal, JournalError};

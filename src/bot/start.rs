@@ -1,0 +1,326 @@
+//! Starting a bot: its records are opened, then the street, then what comes in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use masterchief_bindings::stream::Publishers;
+use masterchief_bindings::time::TimeSource;
+use masterchief_bindings::{Settings as SourceSettings, webhook};
+use masterchief_contract::{INLET_DEPTH, Inlet, Kind, Live, Matching, Meter, Outlet, Shutdown, Stopper, inlet};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::audit::Audit;
+use super::builder::{Builder, RUST, Rules};
+use super::calls::Calls;
+use super::deliver::{Deliveries, WantedStream};
+use super::follow::{follow_raw, follow_scripts, follow_users, tell_of};
+use super::ingest::{Feeds, Ingest, Makers};
+use super::letters::Desk;
+use super::lock::FolderLock;
+use super::outbox::{Outbox, Place};
+use super::people::{PeopleError, read_users};
+use super::schedules::Schedules;
+use super::scripts::Scripts;
+use super::started::Started;
+use super::street::Street;
+use super::{JOURNAL, builtin, letters};
+use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
+use crate::gateway::{Door, GatewayError};
+use crate::journal::{self, Journal, JournalError};
+use crate::lua::{LoadError, Placement, ScriptSettings, Services};
+use crate::partyline::{self, Console};
+use crate::store::{Store, StoreError};
+use crate::users::{Book, FlagFault};
+
+/// The database under the data folder.
+const DATABASE: &str = "masterchief.db";
+
+/// Why a bot does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The records cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data folder cannot be used.
+    #[error("the data folder {}: {reason}", folder.display())]
+    Data {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The users cannot be read.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+    /// A role or the hostmask flags are wrong.
+    #[error("users.{key}, {fault}")]
+    Flags {
+        /// The key in the configuration.
+        key: String,
+        /// What is wrong.
+        fault: FlagFault,
+    },
+    /// A bind of the bot's own.
+    #[error(transparent)]
+    Bind(#[from] BindFault),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The gateway's port cannot be opened.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// A script that a test needs.
+    #[error(transparent)]
+    Script(#[from] LoadError),
+    /// A network that a test needs.
+    #[error("network {network}: {reason}")]
+    Network {
+        /// Which.
+        network: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// What everything else stands on: the records, and how calls are made.
+struct Ground {
+    lock: Option<FolderLock>,
+    store: Store,
+    book: Book,
+    /// What the book was read at.
+    revision: i64,
+    table: BindTable,
+    outbox: Outbox,
+    rules: Arc<ArcSwap<Rules>>,
+    journal: Journal,
+    calls: Arc<Calls>,
+    /// Ends the audit's writer.
+    records: Stopper,
+    audit_writer: JoinHandle<()>,
+}
+
+impl Ground {
+    async fn open(builder: &Builder) -> Result<Ground, StartError> {
+        let lock = builder.data.as_deref().map(FolderLock::take).transpose()?;
+        let store = match &builder.data {
+            Some(folder) => Store::open(&folder.join(DATABASE)).await?,
+            None => Store::memory(),
+        };
+        let book = Book::new();
+        book.configure(&builder.users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
+        // Before the users are read: what changes meanwhile is then read again.
+        let revision = store.users_revision().await?;
+        book.fill(read_users(&store).await?);
+        let outbox = Outbox::default();
+        let (records, records_end) = Shutdown::new();
+        let (audit, audit_writer) = Audit::start(store.clone(), records_end);
+        let rules = Arc::new(ArcSwap::from_pointee(builder.rules.clone()));
+        let clock = builder.clock.clone();
+        let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules)));
+        let journal = journal::open(
+            builder.data.as_ref().map(|folder| folder.join(JOURNAL)).as_deref(),
+            builder.journal.clone(),
+            builder.kinds.all().filter(|spec| spec.matching == Matching::Journal),
+            clock,
+        )?;
+        let table = BindTable::new();
+        Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit_writer })
+    }
+
+    /// Binds what is the bot's own, and what was bound in Rust. Gives where the scripts are put once there are some.
+    fn bind(&self, kinds: &Kinds, binds: Vec<NewBind>) -> Result<Arc<OnceLock<Scripts>>, StartError> {
+        let reloadable = Arc::new(OnceLock::new());
+        let desk = Desk { journal: self.journal.clone(), table: self.table.clone(), calls: Arc::clone(&self.calls) };
+        let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable)?;
+        own.extend(letters::binds(kinds, &desk)?);
+        self.table.replace(builtin::OWNER, own);
+        self.table.replace(RUST, binds);
+        Ok(reloadable)
+    }
+
+    /// Opens the street: what is put into the inlet is decided and called.
+    fn open_street(&self) -> (Inlet, Stopper, JoinHandle<()>) {
+        let (inlet, parcels) = inlet(INLET_DEPTH);
+        let street = Street {
+            table: self.table.clone(),
+            book: self.book.clone(),
+            calls: Arc::clone(&self.calls),
+            told: Mutex::default(),
+        };
+        let (stopper, shutdown) = Shutdown::new();
+        let task = tokio::spawn(street.run(parcels, shutdown, Arc::clone(&self.rules)));
+        (inlet, stopper, task)
+    }
+
+    /// What will read the sources, and the door that posts come through.
+    fn ingest(&self, reading: Reading) -> (Ingest, Feeds, Door) {
+        let Reading { mut makers, settings, data, listens } = reading;
+        let (feeds, door) = (Feeds::default(), Door::default());
+        let mut always = Vec::new();
+        if listens {
+            let door = door.clone();
+            makers.own.insert(Kind::Webhook, Arc::new(move |_: &str, meter: &Arc<Meter>| Ok(door.source(meter))));
+            always.push(WantedStream { kind: Kind::Webhook, stream: Arc::from(webhook::STREAM) });
+        }
+        let clock = self.calls.clock.clone();
+        let calls = Arc::clone(&self.calls);
+        let ingest = Ingest {
+            always,
+            deliveries: Deliveries::new(self.table.clone(), self.journal.clone(), calls, clock.clone()),
+            journal: self.journal.clone(),
+            makers,
+            settings,
+            rules: Arc::clone(&self.rules),
+            feeds: feeds.clone(),
+            clock,
+            data,
+            running: BTreeMap::new(),
+        };
+        (ingest, feeds, door)
+    }
+
+    /// The scripts, not loaded yet.
+    fn scripts(
+        &self,
+        builder: &Builder,
+        publishers: &Publishers,
+        settings: &Arc<ArcSwap<ScriptSettings>>,
+    ) -> Option<Scripts> {
+        let folder = builder.scripts.clone()?;
+        let services = Services {
+            outlet: Arc::new(self.outbox.clone()) as Arc<dyn Outlet>,
+            world: Arc::new(self.outbox.clone()),
+            store: self.store.clone(),
+            clock: builder.clock.clone(),
+            kinds: Arc::clone(&builder.kinds),
+            table: self.table.clone(),
+            book: self.book.clone(),
+            http: Arc::clone(&builder.http),
+            shell: Arc::clone(&builder.shell),
+            streams: builder.streams.clone().unwrap_or_else(|| Arc::new(publishers.clone())),
+            settings: Arc::clone(settings),
+            folder: folder.clone(),
+        };
+        Some(Scripts::new(folder, services, self.table.clone(), builder.placement))
+    }
+}
+
+/// What is read from outside, and by whom.
+struct Reading {
+    makers: Makers,
+    settings: watch::Receiver<Arc<SourceSettings>>,
+    data: Option<PathBuf>,
+    /// Whether there is a gateway.
+    listens: bool,
+}
+
+impl Started {
+    pub(crate) async fn start(builder: Builder) -> Result<Started, StartError> {
+        // Sources find it by themselves; whoever embeds the bot may have chosen another before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ground = Ground::open(&builder).await?;
+        let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
+        let publishers = Publishers::new(source_settings.borrow().clone());
+        let blocks = builder.blocks.clone();
+        let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits: builder.limits, blocks }));
+        let scripts = ground.scripts(&builder, &publishers, &script_settings);
+        let Builder { kinds, binds, networks, dial, clock, data, only_script, .. } = builder;
+        let reloadable = ground.bind(&kinds, binds)?;
+        let (inlet, street, street_task) = ground.open_street();
+        let (sources, shutdown) = Shutdown::new();
+        let listens = builder.gateway.listen.is_some();
+        let (ingest, feeds, door) =
+            ground.ingest(Reading { makers: builder.makers, settings, data: data.clone(), listens });
+        if let Some(scripts) = &scripts {
+            // The first and only time.
+            let _ = reloadable.set(scripts.clone());
+        }
+        let mut started = Started {
+            table: ground.table,
+            book: ground.book,
+            store: ground.store,
+            outbox: ground.outbox,
+            calls: ground.calls,
+            scripts,
+            only_script,
+            script_settings,
+            rules: ground.rules,
+            journal: ground.journal,
+            feeds,
+            source_settings,
+            ingest: Some(ingest),
+            ingest_task: None,
+            gateway: None,
+            publishers,
+            inlet,
+            clock,
+            dial,
+            networks: Mutex::default(),
+            sources,
+            source_tasks: Vec::new(),
+            street,
+            street_task,
+            console: Mutex::new(None),
+            _lock: ground.lock,
+            records: ground.records,
+            writers: vec![ground.audit_writer],
+        };
+        started.follow(data.map(|_| ground.revision), &shutdown).await?;
+        let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
+        started.source_tasks.extend(following);
+        for (name, settings) in networks {
+            started.add_network(&name, settings);
+        }
+        if let Some(console) = builder.console {
+            started.read_console(console, &shutdown);
+        }
+        // Last: what waited in the journal is handled at once, and may want to speak.
+        started.start_ingest(shutdown.clone()).await;
+        started.open_gateway(builder.gateway, door, shutdown).await?;
+        Ok(started)
+    }
+
+    /// Starts what looks after the records and the time. Users that change in the records are followed from `revision`.
+    async fn follow(&mut self, revision: Option<i64>, shutdown: &Shutdown) -> Result<(), StartError> {
+        let (schedules, schedule_writer) = Schedules::start(self.store.clone()).await?;
+        self.writers.push(schedule_writer);
+        let time = Box::new(TimeSource::new(Arc::new(schedules)));
+        let (journal, until) = (self.journal.clone(), shutdown.clone());
+        self.source_tasks = vec![
+            tokio::spawn(time.run(self.table.bound(), self.inlet.clone(), self.clock.clone(), shutdown.clone())),
+            tokio::spawn(follow_raw(self.table.clone(), self.outbox.clone(), shutdown.clone())),
+            tokio::spawn(async move { journal.look_after(until).await }),
+        ];
+        if let Some(revision) = revision {
+            let following = follow_users(self.store.clone(), self.book.clone(), revision, shutdown.clone());
+            self.source_tasks.push(tokio::spawn(following));
+        }
+        Ok(())
+    }
+
+    fn read_console(&self, console: Console, shutdown: &Shutdown) {
+        self.outbox.put(partyline::NETWORK, Place::Console(console.clone()));
+        let (inlet, clock, until) = (self.inlet.clone(), self.clock.clone(), shutdown.clone());
+        let reading = tokio::spawn(async move { console.read(inlet, clock, until).await });
+        *self.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+    }
+
+    /// Loads the scripts; gives the task that watches their files.
+    async fn load_scripts(
+        &self,
+        placement: Placement,
+        shutdown: Shutdown,
+    ) -> Result<Option<JoinHandle<()>>, StartError> {
+        let Some(scripts) = &self.scripts else { return Ok(None) };
+        if let Some(path) = &self.only_script {
+            scripts.reload(path).await?;
+            return Ok(None);
+        }
+        tell_of(&scripts.reload_all().await);
+        let watched = placement == Placement::Thread;
+        Ok(watched.then(|| tokio::spawn(follow_scripts(scripts.clone(), shutdown))))
+    }
+}
