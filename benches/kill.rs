@@ -118,6 +118,8 @@ fn settings(folder: &Path) -> Settings {
         start: Some((-1).into()),
         first: false,
         listen: None,
+        find: None,
+        watch: false,
         rows: 500,
     };
     let database = DatabaseSettings {

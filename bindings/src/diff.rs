@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use masterchief_contract::Value;
+use chrono::Utc;
+use masterchief_contract::{Inbound, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -25,6 +26,23 @@ pub(crate) struct Difference {
     pub(crate) key: String,
     /// The thing; nothing for one that is gone.
     pub(crate) item: Value,
+}
+
+impl Difference {
+    /// The event that tells it. `source` is the field that says what was looked at.
+    pub(crate) fn inbound(self, source: &'static str, name: &str) -> Inbound {
+        let Difference { event, key, item } = self;
+        let text = match &item {
+            Value::String(text) => text.clone(),
+            Value::Null => key.clone(),
+            item => item.to_string(),
+        };
+        let mut fields = vec![(source, Value::from(name)), ("event", Value::from(event)), ("key", Value::from(key))];
+        if !item.is_null() {
+            fields.push(("data", item));
+        }
+        Inbound { key: None, at: Utc::now(), text, fields, body: Vec::new() }
+    }
 }
 
 /// A hash that does not depend on the order of keys.

@@ -11,6 +11,7 @@ pub mod log;
 mod mask;
 pub mod metric;
 mod paths;
+mod poll;
 pub mod rest;
 mod settings;
 pub mod stream;

@@ -7,7 +7,7 @@ use masterchief_contract::Kind;
 use super::bench::Stubs;
 use super::{Bot, Replayed, StartError, Started};
 use crate::config::Config;
-use crate::dispatch::BindRow;
+use crate::dispatch::{Bind, BindRow};
 use crate::journal::Journal;
 use crate::lua::LoadError;
 
@@ -28,11 +28,7 @@ pub struct DryRun {
 
 /// What the scripts of a configuration would do about an event of a journal; nothing if it has none of that number.
 pub async fn dry_replay(config: &Config, journal: &Journal, number: u64) -> Result<Option<Vec<Replayed>>, StartError> {
-    let stubs = Arc::<Stubs>::default();
-    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();
-    builder.data = None;
-    builder.networks.clear();
-    let started = builder.start().await?;
+    let started = start(config).await?;
     let replayed = started.dry_replay(journal, number).await;
     started.stop("").await;
     Ok(replayed?)
@@ -40,11 +36,7 @@ pub async fn dry_replay(config: &Config, journal: &Journal, number: u64) -> Resu
 
 /// Loads everything without connecting, keeping or doing anything.
 pub async fn dry_run(config: &Config) -> Result<DryRun, StartError> {
-    let stubs = Arc::<Stubs>::default();
-    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();
-    builder.data = None;
-    builder.networks.clear();
-    let started = builder.start().await?;
+    let started = start(config).await?;
     let report = started.reload_scripts().await;
     let binds = started.table().rows();
     let (unread, doubts) = outside(&started, config);
@@ -52,13 +44,19 @@ pub async fn dry_run(config: &Config) -> Result<DryRun, StartError> {
     Ok(DryRun { loaded: report.loaded, failed: report.failed, binds, unread, doubts })
 }
 
+async fn start(config: &Config) -> Result<Started, StartError> {
+    let stubs = Arc::<Stubs>::default();
+    let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();
+    builder.data = None;
+    builder.networks.clear();
+    builder.start().await
+}
+
 /// What is bound outside and cannot be read, and files that two binds want to put away.
 fn outside(started: &Started, config: &Config) -> (Vec<String>, Vec<String>) {
     let (mut unread, mut doubts) = (Vec::new(), Vec::new());
-    let bound = started.table().bound().borrow().clone();
-    let mut files: Vec<(String, String)> = Vec::new();
-    for bind in bound.iter().filter_map(|bound| started.table().named(bound.bind)) {
-        let Some(Ok(wanted)) = bind.spec().wants.map(|wants| wants(&bind.mask)) else { continue };
+    let mut files: Vec<Arc<Bind>> = Vec::new();
+    for (_, bind, wanted) in started.table().wanted() {
         let origin = bind.origin();
         let gateway = bind.kind() == Kind::Webhook && config.gateway.listen.is_some();
         if !gateway
@@ -68,17 +66,14 @@ fn outside(started: &Started, config: &Config) -> (Vec<String>, Vec<String>) {
             unread.push(format!("{origin}: {} {}: {fault}", bind.kind(), bind.mask));
         }
         if bind.kind() == Kind::File {
-            let path = bind.mask.split(" then=").next().unwrap_or("").split(' ').next().unwrap_or("").to_owned();
-            let puts_away = bind.mask.contains(" then=move") || bind.mask.contains(" then=delete");
-            if let Some((_, other)) =
-                files.iter().find(|(known, other)| *known == path && (puts_away || other.contains(" then=")))
+            if let Some(other) = files.iter().find(|other| masterchief_bindings::file::collide(&other.mask, &bind.mask))
             {
                 doubts.push(format!(
-                    "{origin}: file {} and {other} read the same files, and one of them puts them away",
-                    bind.mask
+                    "{origin}: file {} and {} read the same files, and one of them puts them away",
+                    bind.mask, other.mask
                 ));
             }
-            files.push((path, bind.mask.to_string()));
+            files.push(bind);
         }
     }
     (unread, doubts)

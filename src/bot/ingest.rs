@@ -112,8 +112,8 @@ impl Ingest {
         let mut ready = Some(ready);
         let mut tell = tokio::time::interval(TELL);
         loop {
-            let binds = bound.borrow_and_update().clone();
-            self.take(&binds).await;
+            bound.mark_unchanged();
+            self.take().await;
             if let Some(ready) = ready.take() {
                 // Whoever starts the bot may have given up.
                 let _ = ready.send(());
@@ -138,8 +138,8 @@ impl Ingest {
         }
     }
 
-    async fn take(&mut self, binds: &[Bound]) {
-        let mut wanted = self.deliveries.take(binds).await;
+    async fn take(&mut self) {
+        let mut wanted = self.deliveries.take().await;
         wanted.extend(self.always.iter().cloned());
         wanted.sort();
         wanted.dedup();

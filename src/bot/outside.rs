@@ -75,16 +75,14 @@ impl Started {
 
     /// Lets something happen outside, without a source: for tests. Every stream of the kind that a bind wants gets it.
     pub async fn happens(&self, fixture: Fixture) -> Result<(), String> {
-        let bound = self.table.bound().borrow().clone();
-        let binds = bound.iter().filter_map(|bound| self.table.named(bound.bind));
         let mut streams: Vec<Arc<str>> = Vec::new();
         let mut found = None;
-        for bind in binds.filter(|bind| bind.kind().name() == fixture.kind) {
-            found = Some(bind.spec());
-            if let Some(Ok(wanted)) = bind.spec().wants.map(|wants| wants(&bind.mask))
-                && !streams.contains(&wanted.stream)
-            {
-                streams.push(wanted.stream);
+        for (_, bind, wanted) in self.table.wanted() {
+            if bind.kind().name() == fixture.kind {
+                found = Some(bind.spec());
+                if !streams.contains(&wanted.stream) {
+                    streams.push(wanted.stream);
+                }
             }
         }
         let spec = found.ok_or_else(|| format!("nothing is bound to {:?}", fixture.kind))?;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use masterchief_contract::{Action, Delivery, Event, Future, How, Matching, Outlet, Refused};
+use masterchief_contract::{Action, Delivery, Event, Future, How, Outlet, Refused};
 use serde::Serialize;
 
 use super::calls::Calls;
@@ -72,15 +72,9 @@ pub struct Replayed {
 
 /// The binds that want an event of this stream.
 pub(crate) fn wanting(table: &BindTable, stream: &str, event: &Event) -> Vec<Arc<Bind>> {
-    let bound = table.bound().borrow().clone();
-    let binds = bound.iter().filter_map(|bound| table.named(bound.bind));
-    let wants = |bind: &Arc<Bind>| {
-        let wants = bind.spec().wants.filter(|_| bind.spec().matching == Matching::Journal);
-        wants
-            .and_then(|wants| wants(&bind.mask).ok())
-            .is_some_and(|wanted| &*wanted.stream == stream && wanted.meets(event))
-    };
-    binds.filter(wants).collect()
+    let wanted = table.wanted().into_iter();
+    let meeting = wanted.filter(|(_, _, wanted)| &*wanted.stream == stream && wanted.meets(event));
+    meeting.map(|(_, bind, _)| bind).collect()
 }
 
 /// Gives an event to its binds without doing anything; nothing if there is no such event.

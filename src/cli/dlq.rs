@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::events::journal;
-use super::{Common, Done, output, runtime};
-use crate::config::Secrets;
+use super::{Common, Done, output};
 use crate::journal::{DeadRow, DeadState, Journal};
 
 /// Lists dead letters, shows one, tries them again or drops them.
@@ -52,12 +50,7 @@ enum Command {
 const ALL: usize = 1_000_000;
 
 pub(super) fn run(common: &Common, args: Args) -> Done {
-    let config = match common.config(Secrets::Spare) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    runtime()?.block_on(async {
-        let journal = journal(&config)?;
+    common.with_journal(async |_, journal| {
         match args.command {
             Command::List { last } => list(common, &journal, last).await?,
             Command::Show { id } => show(common, &find(&journal, id).await?)?,

@@ -6,14 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use chrono::Utc;
 use clap::Subcommand;
-use masterchief_contract::{Clock, Matching};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Common, Done, output, runtime};
+use super::{Common, Done, output};
 use crate::bot;
-use crate::config::{Config, Secrets};
-use crate::journal::{self, EventRow, Fixture, Journal};
+use crate::config::Config;
+use crate::journal::{EventRow, Fixture, Journal};
 
 /// Lists, shows and replays events.
 #[derive(Debug, clap::Args)]
@@ -74,24 +73,8 @@ struct BindState {
     state: String,
 }
 
-/// The journal of a configuration.
-pub(super) fn journal(config: &Config) -> anyhow::Result<Journal> {
-    let path = config.data.join(bot::JOURNAL);
-    if !path.is_file() {
-        bail!("{} is not there: no bot has run here yet; name the project, as in --config PATH", path.display());
-    }
-    let kinds = bot::kinds();
-    let journalled = kinds.all().filter(|spec| spec.matching == Matching::Journal);
-    Ok(journal::peek(&path, journalled, Clock::system())?)
-}
-
 pub(super) fn run(common: &Common, args: Args) -> Done {
-    let config = match common.config(Secrets::Spare) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    runtime()?.block_on(async {
-        let journal = journal(&config)?;
+    common.with_journal(async |config, journal| {
         match args.command {
             Command::List { of, last } => list(common, &journal, &of, last).await?,
             Command::Show { number, save_fixture } => show(common, &journal, number, save_fixture).await?,

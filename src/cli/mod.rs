@@ -21,9 +21,13 @@ mod version;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
+use masterchief_contract::{Clock, Matching};
 
+use crate::bot;
 use crate::config::{self, Config, Secrets};
+use crate::journal::{self, Journal};
 
 /// What went wrong with the command line or the configuration.
 const WRONG_INPUT: u8 = 2;
@@ -129,6 +133,24 @@ impl Common {
         config::load(path, self.env.as_deref(), secrets).map_err(|faults| {
             faults.iter().for_each(|fault| output::fault(&fault.to_string()));
             ExitCode::from(WRONG_INPUT)
+        })
+    }
+
+    /// Does something with the configuration and the journal of the bot that runs, or ran, with it.
+    fn with_journal(&self, work: impl AsyncFnOnce(Config, Journal) -> Done) -> Done {
+        let config = match self.config(Secrets::Spare) {
+            Ok(config) => config,
+            Err(code) => return Ok(code),
+        };
+        let path = config.data.join(bot::JOURNAL);
+        if !path.is_file() {
+            bail!("{} is not there: no bot has run here yet; name the project, as in --config PATH", path.display());
+        }
+        let kinds = bot::kinds();
+        let journalled = kinds.all().filter(|spec| spec.matching == Matching::Journal);
+        runtime()?.block_on(async {
+            let journal = journal::peek(&path, journalled, Clock::system())?;
+            work(config, journal).await
         })
     }
 }

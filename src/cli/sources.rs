@@ -7,10 +7,8 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::events::journal;
-use super::{Common, Done, output, runtime};
+use super::{Common, Done, output};
 use crate::bot;
-use crate::config::Secrets;
 use crate::journal::StreamRow;
 
 /// Shows sources, as a running bot told last, and the streams they write.
@@ -38,12 +36,7 @@ struct Shown {
 }
 
 pub(super) fn run(common: &Common, args: Args) -> Done {
-    let config = match common.config(Secrets::Spare) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    runtime()?.block_on(async {
-        let journal = journal(&config)?;
+    common.with_journal(async |config, journal| {
         if let Some(Command::Reset { stream }) = args.command {
             let forgotten = journal.forget_positions(&stream).await?;
             output::line(&format!("{stream}: {} forgotten", output::count(forgotten, "place")))?;

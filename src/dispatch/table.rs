@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
-use masterchief_contract::{BindId, Bound, CaseMap, FlagScope, Kind, Matching};
+use masterchief_contract::{BindId, Bound, CaseMap, FlagScope, Kind, Matching, Wanted};
 use tokio::sync::watch;
 
 use super::bind::{Bind, NewBind};
@@ -150,6 +150,22 @@ impl BindTable {
     /// One of those binds, by its number.
     pub fn named(&self, id: BindId) -> Option<Arc<Bind>> {
         self.index().named.get(&id).cloned()
+    }
+
+    /// The binds that are served from the journal, each with what it wants read.
+    pub fn wanted(&self) -> Vec<(Bound, Arc<Bind>, Wanted)> {
+        let bound = self.inner.bound.borrow().clone();
+        let mut out = Vec::new();
+        for bound in bound.iter() {
+            let Some(bind) = self.named(bound.bind).filter(|bind| bind.spec().matching == Matching::Journal) else {
+                continue;
+            };
+            match bind.spec().wants.map(|wants| wants(&bind.mask)) {
+                Some(Ok(wanted)) => out.push((bound.clone(), bind, wanted)),
+                _ => tracing::error!(mask = %bind.mask, "A mask that was good when it was bound is not"),
+            }
+        }
+        out
     }
 
     /// A number that changes with the table.

@@ -29,6 +29,13 @@ pub(crate) async fn listens(port: u16) {
     }
 }
 
+/// A server that is no package of Debian: `./test` puts it beside what is built.
+pub(crate) fn tool(path: &str) -> String {
+    let folder =
+        std::env::var("MASTERCHIEF_TOOLS").unwrap_or_else(|_| format!("{}/target/tools", env!("CARGO_MANIFEST_DIR")));
+    format!("{folder}/{path}")
+}
+
 /// A server that is killed with the test.
 pub(crate) struct Server {
     child: Child,

@@ -1,4 +1,4 @@
-//! What is polled: things over HTTP, and databases: SQLite, a real PostgreSQL, a real MariaDB.
+//! What is polled: things over HTTP, and databases: SQLite, a real PostgreSQL, a real MariaDB, a server that speaks MongoDB.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use masterchief::bot::{Bot, Started};
 use masterchief::contract::{Kind, Secret};
 use masterchief_bindings::Settings;
-use masterchief_bindings::database::{self, DatabaseSettings, QuerySettings};
+use masterchief_bindings::database::{self, DatabaseSettings, FindSettings, QuerySettings};
 use masterchief_bindings::rest::{AuthSettings, On, RestSettings};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection};
 use warp::Filter;
 use warp::http::Response;
 
-use super::brokers::{Server, free_port, listens};
+use super::brokers::{Server, free_port, listens, tool};
 use super::conformance::{Heard, reading};
 
 async fn start(settings: Settings, kind: Kind, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {
@@ -148,6 +148,8 @@ fn query(sql: &str, on: database::On) -> QuerySettings {
         start: (on == database::On::Cursor).then(|| json!(0)),
         first: false,
         listen: None,
+        find: None,
+        watch: false,
         rows: 1000,
     }
 }
@@ -313,5 +315,71 @@ async fn mariadb_is_read_with_all_its_types() {
         "{row}"
     );
     assert_eq!(row["raw"], json!("AP8="), "{row}");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_mongodb_wake_a_query_and_are_compared() {
+    use mongodb::bson::{Document, doc};
+
+    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
+    let port = free_port();
+    // Its change streams have small numbers, which it sends as 32 bits; the driver wants the 64 of the specification.
+    let begin = "import itertools, nx_27017, nx_27017.changestream as streams; \
+                 streams._cursor_id_counter = itertools.count(10**11); nx_27017.main()";
+    let port_text = port.to_string();
+    let args = ["-c", begin, "--db", "memory", "--host", "127.0.0.1", "--port", &port_text];
+    let _server = Server::start(&tool("bin/python"), &args, &[], dir.path());
+    listens(port).await;
+    let url = format!("mongodb://127.0.0.1:{port}/shop");
+    let client = mongodb::Client::with_uri_str(&url).await.unwrap();
+    let orders = client.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "app": "shop", "price": 1.5, "state": "failed" }).await.unwrap();
+    let find = |filter: Value, fields: &[&str]| FindSettings {
+        collection: "orders".to_owned(),
+        filter,
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+    };
+    // Asked once an hour; the change stream wakes it.
+    let failed = QuerySettings {
+        every: Duration::from_secs(3600),
+        watch: true,
+        find: Some(find(json!({"state": "failed"}), &["app", "price"])),
+        cursor: Some("_id".to_owned()),
+        start: None,
+        ..query("", database::On::Cursor)
+    };
+    let all = QuerySettings {
+        find: Some(find(Value::Null, &[])),
+        key: vec!["_id".to_owned()],
+        ..query("", database::On::Rows)
+    };
+    let settings = databases(&url, &[("failed", failed), ("all", all)]);
+    let compared = Heard::default();
+    let bot = || {
+        let bot = Bot::builder().data(data.path()).sources(settings.clone());
+        let bot = bot.bind(Kind::Database, "-|-", "db:query/failed", heard.handler()).unwrap();
+        bot.bind(Kind::Database, "-|-", "db:query/all", compared.handler()).unwrap().start()
+    };
+    let started = bot().await.unwrap();
+    reading(&started).await;
+    heard.until(1).await;
+    let row = |text: &String| serde_json::from_str::<Value>(text).unwrap();
+    let first = row(&heard.all()[0]);
+    assert_eq!((&first["app"], &first["price"], &first["state"]), (&json!("shop"), &json!(1.5), &Value::Null));
+    assert!(first["_id"]["$oid"].is_string(), "{first}");
+    orders.insert_one(doc! { "app": "käse", "price": 2, "state": "fine" }).await.unwrap();
+    orders.insert_one(doc! { "app": "wurst", "price": 3, "state": "failed" }).await.unwrap();
+    heard.until(2).await;
+    assert_eq!(row(&heard.all()[1])["app"], json!("wurst"), "at once, not after an hour");
+    compared.until(2).await;
+    started.stop("").await;
+    orders.delete_one(doc! { "app": "käse" }).await.unwrap();
+    orders.insert_one(doc! { "app": "brot", "price": 3, "state": "failed" }).await.unwrap();
+    let started = bot().await.unwrap();
+    heard.until(3).await;
+    compared.until(4).await;
+    assert_eq!(row(&heard.all()[2])["app"], json!("brot"), "what came while the bot was down, and nothing twice");
+    assert_eq!(heard.all().len(), 3);
     started.stop("").await;
 }

@@ -1,5 +1,9 @@
-//! `database`: a query is asked on a schedule, and what changed is told; or PostgreSQL is listened to.
+//! `database`: a query is asked on a schedule, or when the database says so, and what changed is told; or PostgreSQL is
+//! listened to.
 
+mod listen;
+#[cfg(feature = "mongodb")]
+mod mongo;
 mod settings;
 mod source;
 mod sql;
@@ -10,8 +14,9 @@ use std::sync::Arc;
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Meter, Returns, Source, Wanted};
 
 use crate::Settings;
+use crate::poll::Polled;
 
-pub use settings::{DatabaseSettings, On, QuerySettings};
+pub use settings::{DatabaseSettings, FindSettings, On, QuerySettings};
 
 /// The row.
 pub static KINDS: &[KindSpec] = &[KindSpec {
@@ -91,12 +96,12 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
     };
     let database = settings.databases.get(conn).ok_or_else(missing)?;
     match mask.what {
-        What::Listen(channel) => Ok(Box::new(source::Listen::new(database, &channel)?)),
+        What::Listen(channel) => Ok(Box::new(listen::Listen::new(database, &channel)?)),
         What::Query(name) => {
             let missing =
                 || format!("there is no query {name}; add it, as in queries: {{{name}: {{sql: \"SELECT ...\"}}}}");
             let query = database.queries.get(&name).ok_or_else(missing)?;
-            Ok(Box::new(source::Rows::new(&name, database, query, meter)?))
+            Ok(Box::new(Polled::new(source::Rows::new(&name, database, query, meter)?)))
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
-    /// `postgres://`, `mysql://` (MariaDB too) or `sqlite:///path`.
+    /// `postgres://`, `mysql://` (MariaDB too), `sqlite:///path` or `mongodb://host/database`.
     pub url: Secret,
     /// The queries, by the name in masks.
     #[serde(default)]
@@ -27,8 +27,11 @@ pub struct DatabaseSettings {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuerySettings {
-    /// One statement. `:cursor` is where we are, with `on: cursor`.
+    /// One statement of SQL. `:cursor` is where we are, with `on: cursor`.
+    #[serde(default)]
     pub sql: String,
+    /// Instead of SQL, for MongoDB.
+    pub find: Option<FindSettings>,
     /// How often.
     #[serde(default = "minute", with = "humantime_serde")]
     pub every: Duration,
@@ -40,16 +43,33 @@ pub struct QuerySettings {
     pub key: Vec<String>,
     /// The column that grows (`on: cursor`); rows come in its order.
     pub cursor: Option<String>,
-    /// Where the cursor begins: a number or a text.
+    /// Where the cursor begins: a number or a text. With MongoDB it may be left out, for all there is.
     pub start: Option<Value>,
     /// Whether what is there at the first look is an event (`on: rows`, `on: hash`).
     #[serde(default)]
     pub first: bool,
     /// A channel of PostgreSQL whose notifications make it ask at once.
     pub listen: Option<String>,
+    /// Whether a change stream of MongoDB (a replica set has them) makes it ask at once.
+    #[serde(default)]
+    pub watch: bool,
     /// Rows that are taken at once at most.
     #[serde(default = "rows")]
     pub rows: usize,
+}
+
+/// What is looked for in MongoDB.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FindSettings {
+    /// The collection.
+    pub collection: String,
+    /// What documents are like, as for `find`; extended JSON (`{"$oid": "..."}`) is understood. All, where it is left out.
+    #[serde(default)]
+    pub filter: Value,
+    /// The fields that are wanted, beside `_id`. All, where it is left out.
+    #[serde(default)]
+    pub fields: Vec<String>,
 }
 
 /// What is an event.

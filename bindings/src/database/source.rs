@@ -1,50 +1,44 @@
-//! The sources of `database`: rows of a query, and notifications of PostgreSQL.
+//! How the rows of a query, or the documents of a collection, are looked at.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
-use masterchief_contract::{
-    Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
-};
+use masterchief_contract::{Borrowed, Meter, SourceError, Value};
 use serde::{Deserialize, Serialize};
-use sqlx::Error;
 use sqlx::postgres::PgListener;
-use tokio::time::Instant;
 
+use super::listen::listen;
+#[cfg(feature = "mongodb")]
+use super::mongo::Mongo;
 use super::settings::{DatabaseSettings, On, QuerySettings};
-use super::sql::{Address, Sql};
+use super::sql::{Address, Sql, fault_of};
 use crate::diff::{Difference, Known};
+use crate::poll::{Found, Look};
 
 /// What is remembered over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Memory {
+pub(super) struct Memory {
     cursor: Option<Value>,
     known: Known,
 }
 
-/// What went wrong, without what it was connected with.
-fn fault_of(fault: &Error) -> SourceError {
-    match fault {
-        Error::Database(told) if told.is_unique_violation() => SourceError::Wrong(told.message().to_owned()),
-        Error::Database(told) => {
-            SourceError::Wrong(format!("{} ({})", told.message(), told.code().unwrap_or_default()))
-        }
-        other => SourceError::Lost(other.to_string()),
-    }
+/// Whom it asks.
+enum Base {
+    Sql {
+        address: Address,
+        open: Option<Sql>,
+        listener: Option<PgListener>,
+    },
+    #[cfg(feature = "mongodb")]
+    Mongo(Mongo),
 }
 
 pub(super) struct Rows {
     name: String,
     database: DatabaseSettings,
     query: QuerySettings,
-    address: Address,
+    base: Base,
     meter: Arc<Meter>,
-    open: Option<Sql>,
-    listener: Option<PgListener>,
-    memory: Memory,
-    next: Option<Memory>,
-    due: Instant,
 }
 
 impl Rows {
@@ -54,84 +48,74 @@ impl Rows {
         query: &QuerySettings,
         meter: &Arc<Meter>,
     ) -> Result<Rows, String> {
-        let address = Address::of(database)?;
-        let wrong = |text: &str| Err(format!("query {name}: {text}"));
-        if query.on == On::Cursor && (query.cursor.is_none() || query.start.is_none() || !query.sql.contains(":cursor"))
-        {
-            return wrong(
-                "on: cursor needs the column under `cursor`, where it begins under `start`, and :cursor in the SQL",
-            );
-        }
-        if query.on != On::Cursor && query.sql.contains(":cursor") {
-            return wrong("the SQL holds :cursor; say on: cursor");
-        }
-        if query.listen.is_some() && !matches!(address, Address::Postgres(_)) {
-            return wrong("only PostgreSQL can be listened to");
+        let wrong = |text: &str| format!("query {name}: {text}");
+        let base = if database.url.reveal().starts_with("mongodb") {
+            mongo(database, query).map_err(|fault| wrong(&fault))?
+        } else {
+            let address = Address::of(database)?;
+            check_sql(&address, query).map_err(wrong)?;
+            Base::Sql { address, open: None, listener: None }
+        };
+        if query.on == On::Cursor && query.cursor.is_none() {
+            return Err(wrong("on: cursor needs the name of what grows, under `cursor`"));
         }
         if query.rows == 0 {
-            return wrong("rows: at least 1");
+            return Err(wrong("rows: at least 1"));
         }
         if query.every < Duration::from_millis(100) {
-            return wrong("every: at most every 100ms");
+            return Err(wrong("every: at most every 100ms"));
         }
-        Ok(Rows {
-            name: name.to_owned(),
-            database: database.clone(),
-            query: query.clone(),
-            address,
-            meter: Arc::clone(meter),
-            open: None,
-            listener: None,
-            memory: Memory::default(),
-            next: None,
-            due: Instant::now(),
-        })
+        let (database, query) = (database.clone(), query.clone());
+        Ok(Rows { name: name.to_owned(), database, query, base, meter: Arc::clone(meter) })
     }
 
-    /// Waits for the time, or for a notification.
-    async fn wait(&mut self) -> Result<(), SourceError> {
-        let due = self.due;
-        let Some(listener) = &mut self.listener else {
-            tokio::time::sleep_until(due).await;
-            return Ok(());
-        };
-        tokio::select! {
-            () = tokio::time::sleep_until(due) => Ok(()),
-            // Lost and connected again is a reason to look, too: something may have been missed.
-            told = listener.try_recv() => told.map(drop).map_err(|fault| fault_of(&fault)),
-        }
-    }
-
+    /// The rows; those behind the cursor, if there is one, in its order.
     async fn ask(&mut self, cursor: Option<&Value>) -> Result<Vec<Value>, SourceError> {
-        let open = self.open.as_mut().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
-        let asked = open.ask(&self.query.sql, cursor, self.query.rows.max(1));
+        let (query, most) = (&self.query, self.query.rows);
+        let base = &mut self.base;
+        let asked = async move {
+            match base {
+                Base::Sql { open, .. } => {
+                    let open = open.as_mut().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
+                    open.ask(&query.sql, cursor, most).await.map_err(|fault| fault_of(&fault))
+                }
+                #[cfg(feature = "mongodb")]
+                Base::Mongo(mongo) => mongo.ask(query.cursor.as_deref().zip(cursor), most).await,
+            }
+        };
         match tokio::time::timeout(self.database.timeout, asked).await {
-            Ok(rows) => rows.map_err(|fault| fault_of(&fault)),
+            Ok(rows) => rows,
             Err(_) => Err(SourceError::Lost(format!("the query took longer than {:?}", self.database.timeout))),
         }
     }
 
-    /// What changed, and what is to be remembered.
-    async fn poll(&mut self) -> Result<(Vec<Difference>, Memory), SourceError> {
-        let mut memory = self.memory.clone();
+    async fn behind_cursor(&mut self, mut memory: Memory) -> Result<(Vec<Difference>, Memory, bool), SourceError> {
+        let cursor = memory.cursor.clone().or_else(|| self.query.start.clone()).unwrap_or(Value::Null);
+        let mut rows = self.ask(Some(&cursor)).await?;
+        let more = rows.len() >= self.query.rows;
+        let column = self.query.cursor.as_deref().unwrap_or("");
+        if more {
+            let whole = settled(&rows, column).ok_or_else(|| {
+                SourceError::Wrong(format!(
+                    "{} rows or more have one and the same {column}; raise `rows`, or use a column that tells them apart",
+                    rows.len()
+                ))
+            })?;
+            rows.truncate(whole);
+        }
+        if let Some(last) = rows.last() {
+            let value = last.get(column).cloned();
+            memory.cursor = Some(value.ok_or_else(|| SourceError::Wrong(format!("the query gives no {column}")))?);
+        }
+        let key = |row: &Value| row.get(column).map(ToString::to_string).unwrap_or_default();
+        let found = rows.into_iter().map(|item| Difference { event: "added", key: key(&item), item });
+        Ok((found.collect(), memory, more))
+    }
+
+    /// What changed, what is to be remembered, and whether there may be more at once.
+    async fn compare(&mut self, mut memory: Memory) -> Result<(Vec<Difference>, Memory, bool), SourceError> {
         match self.query.on {
-            On::Cursor => {
-                let cursor = memory.cursor.clone().or_else(|| self.query.start.clone()).unwrap_or(Value::Null);
-                let rows = self.ask(Some(&cursor)).await?;
-                let column = self.query.cursor.as_deref().unwrap_or("");
-                if let Some(last) = rows.last() {
-                    let value = last.get(column).cloned();
-                    memory.cursor =
-                        Some(value.ok_or_else(|| SourceError::Wrong(format!("the query gives no column {column}")))?);
-                }
-                // There may be more behind the last row that was taken.
-                if rows.len() >= self.query.rows {
-                    self.due = Instant::now();
-                }
-                let key = |row: &Value| row.get(column).map(ToString::to_string).unwrap_or_default();
-                let found = rows.into_iter().map(|item| Difference { event: "added", key: key(&item), item });
-                Ok((found.collect(), memory))
-            }
+            On::Cursor => self.behind_cursor(memory).await,
             On::Rows => {
                 let rows = self.ask(None).await?;
                 if rows.len() >= self.query.rows {
@@ -141,135 +125,134 @@ impl Rows {
                     )));
                 }
                 let found = memory.known.list(&rows, &self.query.key, self.query.first).map_err(SourceError::Wrong)?;
-                Ok((found, memory))
+                Ok((found, memory, false))
             }
             On::Hash => {
                 let rows = Value::Array(self.ask(None).await?);
                 let found = memory.known.whole(&rows, self.query.first);
-                Ok((found.into_iter().collect(), memory))
+                Ok((found.into_iter().collect(), memory, false))
             }
         }
     }
 }
 
-fn inbound(name: &str, one: Difference) -> Inbound {
-    let text = if one.item.is_null() { one.key.clone() } else { one.item.to_string() };
-    let mut fields =
-        vec![("query", Value::from(name)), ("event", Value::from(one.event)), ("key", Value::from(one.key))];
-    if !one.item.is_null() {
-        fields.push(("data", one.item));
+/// What a query in SQL has to say.
+fn check_sql(address: &Address, query: &QuerySettings) -> Result<(), &'static str> {
+    if query.sql.is_empty() || query.find.is_some() || query.watch {
+        return Err("write the statement under `sql`; `find` and `watch` are MongoDB's");
     }
-    Inbound { key: None, at: Utc::now(), text, fields, body: Vec::new() }
+    if query.on == On::Cursor && (query.start.is_none() || !query.sql.contains(":cursor")) {
+        return Err(
+            "on: cursor needs the column under `cursor`, where it begins under `start`, and :cursor in the SQL",
+        );
+    }
+    if query.on != On::Cursor && query.sql.contains(":cursor") {
+        return Err("the SQL holds :cursor; say on: cursor");
+    }
+    if query.listen.is_some() && !matches!(address, Address::Postgres(_)) {
+        return Err("only PostgreSQL can be listened to");
+    }
+    Ok(())
 }
 
-impl Source for Rows {
-    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+#[cfg(feature = "mongodb")]
+fn mongo(database: &DatabaseSettings, query: &QuerySettings) -> Result<Base, String> {
+    if !query.sql.is_empty() || query.listen.is_some() {
+        return Err("`sql` and `listen` are not MongoDB's; write find: {collection: ..., filter: {...}}".to_owned());
+    }
+    let find = query.find.as_ref().ok_or("say what is looked for, as in find: {collection: orders}")?;
+    Ok(Base::Mongo(Mongo::new(database, find, query.watch)?))
+}
+
+#[cfg(not(feature = "mongodb"))]
+fn mongo(_: &DatabaseSettings, _: &QuerySettings) -> Result<Base, String> {
+    Err("this program was built without MongoDB; build it with the feature `mongodb`".to_owned())
+}
+
+/// How many rows of a full look can be taken: a row as far as the last one may have company behind the cut, so all those
+/// wait for the next look. Nothing, if that is all of them.
+fn settled(rows: &[Value], column: &str) -> Option<usize> {
+    let last = rows.last()?.get(column);
+    let company = rows.iter().rev().take_while(|row| row.get(column) == last).count();
+    Some(rows.len() - company).filter(|whole| *whole > 0)
+}
+
+impl Look for Rows {
+    type Memory = Memory;
+
+    fn every(&self) -> Duration {
+        self.query.every
+    }
+
+    fn open(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
         Box::pin(async move {
-            self.memory = positions.get("").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            self.next = None;
-            self.due = Instant::now();
-            self.open = Some(self.address.connect(self.database.read_only).await.map_err(|fault| fault_of(&fault))?);
-            if let Some(channel) = &self.query.listen {
-                self.listener =
-                    Some(listen(self.database.url.reveal(), channel).await.map_err(|fault| fault_of(&fault))?);
+            match &mut self.base {
+                Base::Sql { address, open, listener } => {
+                    let opened = address.connect(self.database.read_only).await;
+                    *open = Some(opened.map_err(|fault| fault_of(&fault))?);
+                    if let Some(channel) = &self.query.listen {
+                        let heard = listen(self.database.url.reveal(), channel).await;
+                        *listener = Some(heard.map_err(|fault| fault_of(&fault))?);
+                    }
+                }
+                #[cfg(feature = "mongodb")]
+                Base::Mongo(mongo) => mongo.open().await?,
             }
             self.meter.note(format!("every {:?}", self.query.every));
             Ok(())
         })
     }
 
-    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+    fn woken(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
         Box::pin(async move {
-            loop {
-                self.wait().await?;
-                self.due = Instant::now() + self.query.every;
-                let (found, memory) = self.poll().await?;
-                if found.is_empty() && memory == self.memory {
-                    continue;
+            match &mut self.base {
+                // Lost and connected again is a reason to look, too: something may have been missed.
+                Base::Sql { listener: Some(listener), .. } => {
+                    listener.try_recv().await.map(drop).map_err(|fault| fault_of(&fault))
                 }
-                let position = serde_json::to_string(&memory).unwrap_or_default();
-                let events = found.into_iter().map(|one| inbound(&self.name, one)).collect();
-                self.next = Some(memory);
-                let part = Part { lane: Arc::from(""), shared: None, events, position: Some(position) };
-                return Ok(Batch { parts: vec![part], ..Batch::default() });
+                Base::Sql { .. } => std::future::pending().await,
+                #[cfg(feature = "mongodb")]
+                Base::Mongo(mongo) => mongo.woken().await,
             }
         })
     }
 
-    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
-        if let Some(memory) = self.next.take() {
-            self.memory = memory;
-        }
-        Box::pin(async { Ok(()) })
+    fn look(&mut self, memory: Memory) -> Borrowed<'_, Result<Found<Memory>, SourceError>> {
+        Box::pin(async move {
+            let (found, memory, more) = self.compare(memory).await?;
+            let events = found.into_iter().map(|one| one.inbound("query", &self.name)).collect();
+            Ok(Found { events, memory, again: more.then_some(Duration::ZERO) })
+        })
     }
 
     fn close(&mut self) -> Borrowed<'_, ()> {
         Box::pin(async move {
-            self.listener = None;
-            if let Some(open) = self.open.take() {
-                open.close().await;
+            match &mut self.base {
+                Base::Sql { open, listener, .. } => {
+                    *listener = None;
+                    if let Some(open) = open.take() {
+                        open.close().await;
+                    }
+                }
+                #[cfg(feature = "mongodb")]
+                Base::Mongo(mongo) => mongo.close(),
             }
         })
     }
 }
 
-async fn listen(url: &str, channel: &str) -> Result<PgListener, Error> {
-    let mut listener = PgListener::connect(url).await?;
-    listener.listen(channel).await?;
-    Ok(listener)
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// A channel of PostgreSQL as a source of its own.
-pub(super) struct Listen {
-    settings: DatabaseSettings,
-    channel: String,
-    listener: Option<PgListener>,
-}
+    use super::*;
 
-impl Listen {
-    pub(super) fn new(settings: &DatabaseSettings, channel: &str) -> Result<Listen, String> {
-        match Address::of(settings)? {
-            Address::Postgres(_) => {
-                Ok(Listen { settings: settings.clone(), channel: channel.to_owned(), listener: None })
-            }
-            _ => Err("only PostgreSQL can be listened to".to_owned()),
-        }
-    }
-}
-
-impl Source for Listen {
-    fn promise(&self) -> Promise {
-        Promise::BestEffort(
-            "PostgreSQL keeps no notification for somebody who is not connected; use a query with `listen` for what must not be lost",
-        )
-    }
-
-    fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
-        Box::pin(async move {
-            let listener = listen(self.settings.url.reveal(), &self.channel).await;
-            self.listener = Some(listener.map_err(|fault| fault_of(&fault))?);
-            Ok(())
-        })
-    }
-
-    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
-        Box::pin(async move {
-            let listener = self.listener.as_mut().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
-            let told = listener.try_recv().await.map_err(|fault| fault_of(&fault))?;
-            let told = told.ok_or_else(|| SourceError::Lost("the connection was lost".to_owned()))?;
-            let fields = vec![("channel", Value::from(told.channel()))];
-            let event =
-                Inbound { key: None, at: Utc::now(), text: told.payload().to_owned(), fields, body: Vec::new() };
-            Ok(Batch::one(Arc::from(self.channel.as_str()), event, 0))
-        })
-    }
-
-    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn close(&mut self) -> Borrowed<'_, ()> {
-        self.listener = None;
-        Box::pin(async {})
+    #[test]
+    fn rows_that_may_have_company_behind_the_cut_wait_for_the_next_look() {
+        let rows = |ids: &[i64]| ids.iter().map(|id| json!({"at": id})).collect::<Vec<_>>();
+        assert_eq!(settled(&rows(&[1, 2, 3]), "at"), Some(2));
+        assert_eq!(settled(&rows(&[1, 2, 2]), "at"), Some(1));
+        assert_eq!(settled(&rows(&[2, 2, 2]), "at"), None);
+        assert_eq!(settled(&[], "at"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use masterchief_contract::Value;
+use masterchief_contract::{SourceError, Value};
 use serde_json::{Map, Number};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
@@ -12,6 +12,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Error, Row, TypeInfo, ValueRef};
 
 use super::settings::DatabaseSettings;
+
+/// What went wrong, without what it was connected with.
+pub(super) fn fault_of(fault: &Error) -> SourceError {
+    match fault {
+        Error::Database(told) => {
+            SourceError::Wrong(format!("{} ({})", told.message(), told.code().unwrap_or_default()))
+        }
+        other => SourceError::Lost(other.to_string()),
+    }
+}
 
 /// How to connect.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Meter, Returns, Source, Wanted};
 
 use crate::Settings;
-use mask::FileMask;
+use mask::{FileMask, Then};
 
 /// The row.
 pub static KINDS: &[KindSpec] = &[KindSpec {
@@ -34,8 +34,32 @@ fn path(event: &EventData) -> Cow<'_, str> {
     Cow::Borrowed(event.field_str("path"))
 }
 
+/// Whether two masks read the same files and one of them puts them away, so that the other may not find them.
+pub fn collide(one: &str, other: &str) -> bool {
+    match (FileMask::parse(one), FileMask::parse(other)) {
+        (Ok(one), Ok(other)) => {
+            one.pattern.to_string() == other.pattern.to_string()
+                && [one.then, other.then].iter().any(|then| *then != Then::Keep)
+        }
+        _ => false,
+    }
+}
+
 /// The source of a stream, or why there is none.
 pub(crate) fn source(_: &Settings, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     let mask = FileMask::parse(stream.strip_prefix("file:").unwrap_or(stream)).map_err(|fault| fault.to_string())?;
     Ok(Box::new(source::Files::new(mask, Arc::clone(meter))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_masks_collide_if_one_of_them_puts_away_what_the_other_reads() {
+        assert!(collide("/data/*.json", "/data/*.json rows then=delete"));
+        assert!(collide("\"/data/*.json\" then=move:/done", "/data/*.json"));
+        assert!(!collide("/data/*.json", "/data/*.json rows"));
+        assert!(!collide("/data/*.json then=delete", "/data/*.csv"));
+    }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Meter, Returns, Source, Wanted};
 
 use crate::Settings;
+use crate::poll::Polled;
 use mask::{Origin, Rule};
 use source::{Ask, Rules};
 
@@ -30,7 +31,7 @@ pub static KINDS: &[KindSpec] = &[KindSpec {
     subject: words,
     check: |mask| Rule::parse(mask).map(drop),
     fields: &["state", "before", "value", "threshold", "labels", "query", "since"],
-    about: "a metric crosses a threshold: `state` is firing, resolved, nodata or error",
+    about: "a metric crosses a threshold: `state` is firing, resolved or nodata",
     example: "prometheus:cpu_usage>80 for 5m clear <70",
     wants: Some(|mask| Rule::parse(mask).map(|rule| Wanted::all(rule.text))),
 }];
@@ -65,5 +66,5 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
             Ask::Statsd(statsd::listener(settings), statsd::Selector::parse(&rule.query)?)
         }
     };
-    Ok(Box::new(Rules::new(rule, ask, meter)))
+    Ok(Box::new(Polled::new(Rules::new(rule, ask, meter))))
 }

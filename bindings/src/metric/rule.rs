@@ -107,6 +107,12 @@ impl Known {
         changes
     }
 
+    /// What is not simply well, with what it is and since when.
+    pub(super) fn troubled(&self) -> impl Iterator<Item = (&String, Phase, DateTime<Utc>)> {
+        let troubled = self.series.iter().filter(|(_, series)| series.phase != Phase::Ok);
+        troubled.map(|(name, series)| (name, series.phase, series.since))
+    }
+
     /// Series that fire now.
     pub(super) fn firing(&self) -> usize {
         self.series.values().filter(|series| matches!(series.phase, Phase::Firing | Phase::Clearing)).count()

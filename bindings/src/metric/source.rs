@@ -1,21 +1,18 @@
-//! The source of `metric`: asks, compares, and tells what changed. What each series is stands in the journal beside what was
-//! told, so that a restart neither forgets an alarm nor repeats it.
+//! How a metric is looked at: asked for, compared, and what changed is told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use masterchief_contract::{
-    Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
-};
+use masterchief_contract::{Borrowed, Inbound, Meter, Promise, SourceError, Value};
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior};
 
 use super::influx::Influx;
 use super::mask::{Origin, Rule};
 use super::prometheus::Prometheus;
 use super::rule::{Change, Known, Labels};
 use super::statsd::{Listener, Selector};
+use crate::poll::{Found, Look};
 
 /// Whom it asks.
 pub(super) enum Ask {
@@ -28,18 +25,11 @@ pub(super) struct Rules {
     rule: Rule,
     ask: Ask,
     meter: Arc<Meter>,
-    known: Known,
-    /// What is in the journal.
-    noted: String,
-    ticks: Option<tokio::time::Interval>,
-    /// What was found and is not settled.
-    next: Option<Known>,
 }
 
 impl Rules {
     pub(super) fn new(rule: Rule, ask: Ask, meter: &Arc<Meter>) -> Rules {
-        let meter = Arc::clone(meter);
-        Rules { rule, ask, meter, known: Known::default(), noted: String::new(), ticks: None, next: None }
+        Rules { rule, ask, meter: Arc::clone(meter) }
     }
 
     async fn ask(&mut self) -> Result<Vec<(Labels, f64)>, SourceError> {
@@ -47,13 +37,6 @@ impl Rules {
             Ask::Prometheus(prometheus) => prometheus.ask().await,
             Ask::Influx(influx) => influx.ask().await,
             Ask::Statsd(listener, selector) => Ok(listener.ask(selector)),
-        }
-    }
-
-    fn every(&self) -> Duration {
-        match (&self.ask, self.rule.origin) {
-            (Ask::Statsd(listener, _), Origin::Statsd) => listener.window(),
-            _ => self.rule.every,
         }
     }
 
@@ -74,9 +57,11 @@ impl Rules {
     }
 }
 
-const LANE: &str = "series";
+impl Look for Rules {
+    type Memory = Known;
 
-impl Source for Rules {
+    const LANE: &'static str = "series";
+
     fn promise(&self) -> Promise {
         match self.ask {
             Ask::Statsd(..) => {
@@ -86,63 +71,35 @@ impl Source for Rules {
         }
     }
 
-    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+    fn every(&self) -> Duration {
+        match (&self.ask, self.rule.origin) {
+            (Ask::Statsd(listener, _), Origin::Statsd) => listener.window(),
+            _ => self.rule.every,
+        }
+    }
+
+    fn open(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
         Box::pin(async move {
-            self.noted = positions.get(LANE).cloned().unwrap_or_default();
-            self.known = serde_json::from_str(&self.noted).unwrap_or_default();
-            self.next = None;
             if let Ask::Statsd(listener, _) = &self.ask {
                 let at = listener.open().await.map_err(SourceError::Wrong)?;
                 self.meter.note(format!("listens on {at}"));
             }
-            let mut ticks = tokio::time::interval_at(Instant::now(), self.every());
-            // A slow answer is no reason to ask twice.
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            self.ticks = Some(ticks);
             Ok(())
         })
     }
 
-    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+    fn look(&mut self, mut known: Known) -> Borrowed<'_, Result<Found<Known>, SourceError>> {
         Box::pin(async move {
-            loop {
-                let ticks = self.ticks.as_mut().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
-                ticks.tick().await;
-                // A look that fails leaves everything as it was.
-                let found = self.ask().await?;
-                let mut known = self.known.clone();
-                let changes = known.look(&self.rule, found, Utc::now());
-                self.meter.note(format!("{} firing", known.firing()));
-                let position = serde_json::to_string(&known).unwrap_or_default();
-                // A value that moves without a change is not worth writing.
-                if changes.is_empty() && same_phases(&position, &self.noted) {
-                    self.known = known;
-                    continue;
-                }
-                let events = changes.into_iter().map(|change| self.inbound(change)).collect();
-                self.next = Some(known);
-                self.noted.clone_from(&position);
-                let part = Part { lane: Arc::from(LANE), shared: None, events, position: Some(position) };
-                return Ok(Batch { parts: vec![part], ..Batch::default() });
-            }
+            let found = self.ask().await?;
+            let changes = known.look(&self.rule, found, Utc::now());
+            self.meter.note(format!("{} firing", known.firing()));
+            let events = changes.into_iter().map(|change| self.inbound(change)).collect();
+            Ok(Found { events, memory: known, again: None })
         })
     }
 
-    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
-        self.known = self.next.take().unwrap_or_else(|| self.known.clone());
-        Box::pin(async { Ok(()) })
+    /// A value that moves without a change is not worth writing.
+    fn same(one: &Known, other: &Known) -> bool {
+        one.troubled().eq(other.troubled())
     }
-}
-
-/// Whether two states differ in series that are well only.
-fn same_phases(left: &str, right: &str) -> bool {
-    let phases = |text: &str| {
-        let mut value: Value = serde_json::from_str(text).unwrap_or_default();
-        if let Some(series) = value.get_mut("series").and_then(Value::as_object_mut) {
-            let well = |one: &Value| one.get("phase").and_then(Value::as_str) == Some("ok");
-            series.retain(|_, one| !well(one));
-        }
-        value
-    };
-    phases(left) == phases(right) || (right.is_empty() && phases(left) == json!({"series": {}}))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Meter, Returns, Source, Wanted};
 
 use crate::Settings;
+use crate::poll::Polled;
 
 pub use settings::{AuthSettings, On, RestSettings};
 
@@ -51,5 +52,5 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
     let missing =
         || format!("there is no {name}; add it, as in sources: {{rest: {{{name}: {{url: \"https://...\"}}}}}}");
     let settings = settings.rest.get(name).ok_or_else(missing)?;
-    Ok(Box::new(source::Rest::new(name, settings, meter)?))
+    Ok(Box::new(Polled::new(source::Rest::new(name, settings, meter)?)))
 }

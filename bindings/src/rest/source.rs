@@ -1,19 +1,19 @@
-//! The source of `rest`. Polls never overlap; what the server says about when to come again is kept to.
+//! How something over HTTP is looked at. What the server says about when to come again is kept to.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jmespath::Expression;
-use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Source, SourceError, Value};
+use masterchief_contract::{Borrowed, Meter, SourceError, Value};
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LINK, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::auth::Auth;
 use super::settings::{On, RestSettings};
 use crate::diff::{Difference, Known};
+use crate::poll::{Found, Look};
 
 /// The biggest answer, in bytes.
 const ANSWER_MAX: usize = 32 << 20;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What is remembered over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Memory {
+pub(super) struct Memory {
     etag: Option<String>,
     modified: Option<String>,
     known: Known,
@@ -37,9 +37,8 @@ pub(super) struct Rest {
     auth: Auth,
     transform: Option<Expression<'static>>,
     meter: Arc<Meter>,
-    memory: Memory,
-    next: Option<Memory>,
-    due: Instant,
+    /// When the server wants to be asked again, if it said so at this look.
+    again: Option<Duration>,
 }
 
 /// What an answer holds.
@@ -84,13 +83,11 @@ impl Rest {
             transform,
             settings: settings.clone(),
             meter: Arc::clone(meter),
-            memory: Memory::default(),
-            next: None,
-            due: Instant::now(),
+            again: None,
         })
     }
 
-    async fn page(&mut self, url: &Url, first: bool) -> Result<Page, SourceError> {
+    async fn page(&mut self, url: &Url, before: Option<&Memory>) -> Result<Page, SourceError> {
         let lost = |fault: reqwest::Error| SourceError::Lost(fault.without_url().to_string());
         let mut tries = 0;
         loop {
@@ -102,10 +99,10 @@ impl Rest {
                 request = request.body(body.clone());
             }
             // Whether it changed is asked of the first page only: the others hang on it.
-            if first && let Some(etag) = &self.memory.etag {
+            if let Some(etag) = before.and_then(|before| before.etag.as_ref()) {
                 request = request.header(IF_NONE_MATCH, etag);
             }
-            if first && let Some(modified) = &self.memory.modified {
+            if let Some(modified) = before.and_then(|before| before.modified.as_ref()) {
                 request = request.header(IF_MODIFIED_SINCE, modified);
             }
             let request = self.auth.sign(&self.client, request).await?;
@@ -119,7 +116,7 @@ impl Rest {
                 }
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                     let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
-                    self.due = Instant::now() + wait;
+                    self.again = Some(wait);
                     self.meter.note(format!("{status}: asked again in {} s", wait.as_secs()));
                     return Ok(Page::Same);
                 }
@@ -133,9 +130,8 @@ impl Rest {
                 _ => {}
             }
             if remaining(&headers) == Some(0) {
-                self.due = self
-                    .due
-                    .max(Instant::now() + again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE));
+                let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
+                self.again = Some(wait.max(self.settings.every));
             }
             let mut body = Vec::new();
             while let Some(part) = response.chunk().await.map_err(lost)? {
@@ -171,15 +167,15 @@ impl Rest {
     }
 
     /// One poll; the differences, and what is to be remembered.
-    async fn poll(&mut self) -> Result<(Vec<Difference>, Memory), SourceError> {
-        let mut memory = self.memory.clone();
+    async fn poll(&mut self, mut memory: Memory) -> Result<(Vec<Difference>, Memory), SourceError> {
+        let before = memory.clone();
         let mut url = Some(self.url.clone());
         let mut parts = Vec::new();
         let mut count = 0;
         while let Some(at) = url.take().filter(|_| count < self.settings.pages.max(1)) {
-            match self.page(&at, count == 0).await? {
+            match self.page(&at, Some(&before).filter(|_| count == 0)).await? {
                 // Also if only a later page cannot be had now: then the first is asked for anew.
-                Page::Same => return Ok((Vec::new(), self.memory.clone())),
+                Page::Same => return Ok((Vec::new(), before)),
                 Page::Body(body) => {
                     let Body { json, next, headers } = *body;
                     if count == 0 {
@@ -221,23 +217,6 @@ impl Rest {
         };
         Ok((differences, memory))
     }
-
-    fn inbound(&self, one: Difference) -> Inbound {
-        let text = match &one.item {
-            Value::String(text) => text.clone(),
-            Value::Null => one.key.clone(),
-            item => item.to_string(),
-        };
-        let mut fields = vec![
-            ("name", Value::from(self.name.as_str())),
-            ("event", Value::from(one.event)),
-            ("key", Value::from(one.key)),
-        ];
-        if !one.item.is_null() {
-            fields.push(("data", one.item));
-        }
-        Inbound { key: None, at: Utc::now(), text, fields, body: Vec::new() }
-    }
 }
 
 /// When the server wants to be asked again: `Retry-After` in seconds or as a date, or the end of a rate limit.
@@ -272,39 +251,20 @@ fn linked(headers: &HeaderMap) -> Option<String> {
     })
 }
 
-impl Source for Rest {
-    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
-        Box::pin(async move {
-            self.memory = positions.get("").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            self.next = None;
-            self.due = Instant::now();
-            Ok(())
-        })
+impl Look for Rest {
+    type Memory = Memory;
+
+    fn every(&self) -> Duration {
+        self.settings.every
     }
 
-    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+    fn look(&mut self, memory: Memory) -> Borrowed<'_, Result<Found<Memory>, SourceError>> {
         Box::pin(async move {
-            loop {
-                tokio::time::sleep_until(self.due).await;
-                self.due = Instant::now() + self.settings.every;
-                let (found, memory) = self.poll().await?;
-                if found.is_empty() && memory == self.memory {
-                    continue;
-                }
-                let position = serde_json::to_string(&memory).unwrap_or_default();
-                let events = found.into_iter().map(|one| self.inbound(one)).collect();
-                self.next = Some(memory);
-                let part = Part { lane: Arc::from(""), shared: None, events, position: Some(position) };
-                return Ok(Batch { parts: vec![part], ..Batch::default() });
-            }
+            self.again = None;
+            let (found, memory) = self.poll(memory).await?;
+            let events = found.into_iter().map(|one| one.inbound("name", &self.name)).collect();
+            Ok(Found { events, memory, again: self.again })
         })
-    }
-
-    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
-        if let Some(memory) = self.next.take() {
-            self.memory = memory;
-        }
-        Box::pin(async { Ok(()) })
     }
 }
 

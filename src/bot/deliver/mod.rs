@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{BindId, Bound, Clock, Matching, Shutdown, Stopper, Wanted};
+use masterchief_contract::{BindId, Clock, Shutdown, Stopper, Wanted};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -55,19 +55,11 @@ impl Deliveries {
 
     /// Takes the binds as they are now; gives the streams they want. Each new bind has its place in the journal when
     /// this is ready, so that nothing its source brings is missed.
-    pub(crate) async fn take(&mut self, bound: &[Bound]) -> Vec<WantedStream> {
+    pub(crate) async fn take(&mut self) -> Vec<WantedStream> {
         let mut streams = Vec::new();
         let mut old = std::mem::take(&mut self.running);
         let mut seen: HashMap<Arc<str>, u32> = HashMap::new();
-        for bound in bound {
-            let Some(bind) = self.table.named(bound.bind).filter(|bind| bind.spec().matching == Matching::Journal)
-            else {
-                continue;
-            };
-            let Some(Ok(wanted)) = bind.spec().wants.map(|wants| wants(&bind.mask)) else {
-                tracing::error!(mask = %bind.mask, "A mask that was good when it was bound is not");
-                continue;
-            };
+        for (bound, bind, wanted) in self.table.wanted() {
             streams.push(WantedStream { kind: bind.kind(), stream: Arc::clone(&wanted.stream) });
             let nth = seen.entry(Arc::clone(&bound.key)).or_default();
             let key = if *nth == 0 { Arc::clone(&bound.key) } else { Arc::from(format!("{} #{nth}", bound.key)) };

@@ -1,0 +1,195 @@
+//! Something that is looked at again and again. What it was stands in the journal beside what was told, so that a restart
+//! neither forgets a change nor tells it twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Part, Positions, Promise, Source, SourceError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+/// What one look found.
+pub(crate) struct Found<M> {
+    /// What is worth an event.
+    pub(crate) events: Vec<Inbound>,
+    /// What is to be remembered.
+    pub(crate) memory: M,
+    /// When to look again, where that is not the usual time.
+    pub(crate) again: Option<Duration>,
+}
+
+/// How to look.
+pub(crate) trait Look: Send + 'static {
+    /// What is remembered from one look to the next, and over restarts.
+    type Memory: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send;
+
+    /// The lane of its events, which its memory stands beside.
+    const LANE: &'static str = "";
+
+    /// See [`Source::promise`].
+    fn promise(&self) -> Promise {
+        Promise::AtLeastOnce
+    }
+
+    /// How often.
+    fn every(&self) -> Duration;
+
+    /// Connects.
+    fn open(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Ready when there is a reason to look before it is time.
+    fn woken(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Looks. One that fails leaves everything as it was. Looks never overlap.
+    fn look(&mut self, memory: Self::Memory) -> Borrowed<'_, Result<Found<Self::Memory>, SourceError>>;
+
+    /// Whether two memories differ in nothing that is worth writing.
+    fn same(one: &Self::Memory, other: &Self::Memory) -> bool {
+        one == other
+    }
+
+    /// Lets go.
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// The source.
+pub(crate) struct Polled<L: Look> {
+    look: L,
+    memory: L::Memory,
+    /// What stands in the journal.
+    noted: L::Memory,
+    /// What was found and is not settled.
+    next: Option<L::Memory>,
+    due: Instant,
+}
+
+impl<L: Look> Polled<L> {
+    pub(crate) fn new(look: L) -> Polled<L> {
+        let (memory, noted) = (L::Memory::default(), L::Memory::default());
+        Polled { look, memory, noted, next: None, due: Instant::now() }
+    }
+}
+
+impl<L: Look> Source for Polled<L> {
+    fn promise(&self) -> Promise {
+        self.look.promise()
+    }
+
+    fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async move {
+            let noted = positions.get(L::LANE).map(|text| serde_json::from_str(text)).transpose();
+            self.noted = noted.unwrap_or_default().unwrap_or_default();
+            self.memory = self.noted.clone();
+            self.next = None;
+            self.due = Instant::now();
+            self.look.open().await
+        })
+    }
+
+    fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+        Box::pin(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(self.due) => {}
+                    woken = self.look.woken() => woken?,
+                }
+                self.due = Instant::now() + self.look.every();
+                let Found { events, memory, again } = self.look.look(self.memory.clone()).await?;
+                if let Some(again) = again {
+                    self.due = Instant::now() + again;
+                }
+                if events.is_empty() && L::same(&memory, &self.noted) {
+                    self.memory = memory;
+                    continue;
+                }
+                let position = serde_json::to_string(&memory)
+                    .map_err(|fault| SourceError::Wrong(format!("what it is cannot be remembered: {fault}")))?;
+                self.next = Some(memory);
+                let part = Part { lane: Arc::from(L::LANE), shared: None, events, position: Some(position) };
+                return Ok(Batch { parts: vec![part], ..Batch::default() });
+            }
+        })
+    }
+
+    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        if let Some(memory) = self.next.take() {
+            self.noted = memory.clone();
+            self.memory = memory;
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&mut self) -> Borrowed<'_, ()> {
+        self.look.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts its looks; every third is worth an event, and the fifth fails.
+    #[derive(Default)]
+    struct Counting {
+        looks: u32,
+    }
+
+    impl Look for Counting {
+        type Memory = u32;
+
+        fn every(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+
+        fn look(&mut self, memory: u32) -> Borrowed<'_, Result<Found<u32>, SourceError>> {
+            Box::pin(async move {
+                self.looks += 1;
+                if self.looks == 5 {
+                    return Err(SourceError::Lost("gone".to_owned()));
+                }
+                let event = Inbound { text: format!("look {}", self.looks), ..Inbound::default() };
+                let events = if self.looks % 3 == 0 { vec![event] } else { Vec::new() };
+                let again = (self.looks == 3).then_some(Duration::from_secs(600));
+                Ok(Found { memory: memory + u32::try_from(events.len()).unwrap(), events, again })
+            })
+        }
+    }
+
+    fn position(batch: &Batch) -> Option<&str> {
+        batch.parts[0].position.as_deref()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_looks_at_its_time_and_remembers_what_was_settled() {
+        let mut polled = Polled::new(Counting::default());
+        let began = Instant::now();
+        polled.open(&Positions::from([(Arc::from(""), "7".to_owned())])).await.unwrap();
+        let batch = polled.next().await.unwrap();
+        assert_eq!((batch.parts[0].events[0].text.as_str(), position(&batch)), ("look 3", Some("8")));
+        assert_eq!(began.elapsed().as_secs(), 120);
+        polled.settle(0, &[]).await.unwrap();
+        // It asked for ten minutes, and the look after that fails.
+        assert!(polled.next().await.is_err());
+        assert_eq!(began.elapsed().as_secs(), 120 + 600 + 60);
+        let batch = polled.next().await.unwrap();
+        assert_eq!((batch.parts[0].events[0].text.as_str(), position(&batch)), ("look 6", Some("9")));
+        // Never settled: it is found again.
+        polled.open(&Positions::from([(Arc::from(""), "8".to_owned())])).await.unwrap();
+        let batch = polled.next().await.unwrap();
+        assert_eq!(position(&batch), Some("9"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_memory_that_cannot_be_read_begins_anew() {
+        let mut polled = Polled::new(Counting::default());
+        polled.open(&Positions::from([(Arc::from(""), "{".to_owned())])).await.unwrap();
+        assert_eq!(position(&polled.next().await.unwrap()), Some("1"));
+    }
+}
