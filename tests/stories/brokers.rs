@@ -1,4 +1,5 @@
-//! Real brokers on free ports of the loopback, each with its own data, and Kafka by librdkafka's own mock cluster.
+//! Real brokers on free ports of the loopback, each with its own data; Kafka by librdkafka's own mock cluster, and by a
+//! broker that speaks it.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,6 +10,7 @@ use masterchief::bot::Bot;
 use masterchief::contract::{Kind, Secret};
 use masterchief_bindings::Settings;
 use masterchief_bindings::stream::{KafkaSettings, Message, Publish, Publishers, RabbitSettings, RedisSettings, Start};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::mocking::MockCluster;
 use std::sync::Arc;
 
@@ -359,9 +361,17 @@ async fn rabbitmq_passes_the_suite() {
     some_fail(&mut RabbitWorld::new(&rabbit).await).await;
 }
 
-/// Kafka as librdkafka plays it.
+/// Who plays Kafka.
+enum Cluster {
+    /// librdkafka itself.
+    Mock(Box<MockCluster<'static, rdkafka::producer::DefaultProducerContext>>),
+    /// A broker of its own.
+    Tansu(#[expect(dead_code, reason = "lives as long as those who talk to it")] Arc<Tansu>),
+}
+
 struct KafkaWorld {
-    cluster: MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+    cluster: Cluster,
+    topic: String,
     publishers: Publishers,
     settings: Settings,
     partition: usize,
@@ -375,9 +385,14 @@ impl KafkaWorld {
     async fn with(partitions: i32) -> KafkaWorld {
         let cluster = MockCluster::new(3).unwrap();
         cluster.create_topic("deployments", partitions, 3).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        KafkaWorld::on(Cluster::Mock(Box::new(cluster)), &brokers, "deployments")
+    }
+
+    fn on(cluster: Cluster, brokers: &str, topic: &str) -> KafkaWorld {
         let kafka = KafkaSettings {
-            brokers: cluster.bootstrap_servers().split(',').map(str::to_owned).collect(),
-            group: "chief".to_owned(),
+            brokers: brokers.split(',').map(str::to_owned).collect(),
+            group: format!("chief-{topic}"),
             from: Start::Start,
             username: None,
             password: None,
@@ -390,7 +405,7 @@ impl KafkaWorld {
         };
         let settings = Settings { kafka: [("default".to_owned(), kafka)].into(), ..Settings::default() };
         let publishers = Publishers::new(Arc::new(settings.clone()));
-        KafkaWorld { cluster, publishers, settings, partition: 0 }
+        KafkaWorld { cluster, topic: topic.to_owned(), publishers, settings, partition: 0 }
     }
 }
 
@@ -400,7 +415,7 @@ impl World for KafkaWorld {
     }
 
     fn mask(&self) -> String {
-        "kafka:deployments".to_owned()
+        format!("kafka:{}", self.topic)
     }
 
     fn settings(&self) -> Settings {
@@ -412,7 +427,7 @@ impl World for KafkaWorld {
             self.partition += 1;
             let key = Some(format!("k{}", self.partition));
             let message = Message {
-                to: "kafka:deployments".to_owned(),
+                to: format!("kafka:{}", self.topic),
                 payload: text.clone().into_bytes(),
                 key,
                 ..Message::default()
@@ -425,12 +440,13 @@ impl World for KafkaWorld {
     }
 
     async fn cut(&mut self) {
+        let Cluster::Mock(cluster) = &self.cluster else { return };
         for broker in 1..=3 {
-            self.cluster.broker_down(broker).unwrap();
+            cluster.broker_down(broker).unwrap();
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         for broker in 1..=3 {
-            self.cluster.broker_up(broker).unwrap();
+            cluster.broker_up(broker).unwrap();
         }
     }
 }
@@ -439,6 +455,50 @@ impl World for KafkaWorld {
 async fn kafka_passes_the_suite() {
     conformance::passes(KafkaWorld::new).await;
     some_fail(&mut KafkaWorld::new().await).await;
+}
+
+/// A broker that speaks Kafka, with everything in memory.
+struct Tansu {
+    _server: Server,
+    _dir: tempfile::TempDir,
+    address: String,
+}
+
+impl Tansu {
+    async fn start() -> Tansu {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let address = format!("127.0.0.1:{port}");
+        let url = format!("tcp://{address}");
+        let args = [
+            "broker",
+            "--listener-url",
+            &url,
+            "--advertised-listener-url",
+            &url,
+            "--storage-engine",
+            "memory://tansu/",
+        ];
+        let server = Server::start(&tool("bin/tansu"), &args, &[], dir.path());
+        listens(port).await;
+        Tansu { _server: server, _dir: dir, address }
+    }
+
+    async fn world(self: &Arc<Tansu>) -> KafkaWorld {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let topic = format!("jobs{}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let mut config = rdkafka::ClientConfig::new();
+        let admin: AdminClient<_> = config.set("bootstrap.servers", &self.address).create().unwrap();
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        admin.create_topics(&[new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        KafkaWorld::on(Cluster::Tansu(Arc::clone(self)), &self.address, &topic)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_broker_that_speaks_kafka_passes_the_suite() {
+    let tansu = Arc::new(Tansu::start().await);
+    conformance::passes(async || tansu.world().await).await;
+    some_fail(&mut tansu.world().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
