@@ -66,6 +66,11 @@ impl Pattern {
         out
     }
 
+    /// The paths that its files have, also if the one that it names is not there now.
+    pub(crate) fn named(&self) -> Vec<PathBuf> {
+        if self.plain { vec![PathBuf::from(&self.text)] } else { self.files() }
+    }
+
     /// Whether it names this path.
     pub(crate) fn is_match(&self, path: &Path) -> bool {
         if self.plain { Path::new(&self.text) == path } else { self.matcher.is_match(path) }

@@ -154,7 +154,8 @@ mod tests {
                 if self.looks == 5 {
                     return Err(SourceError::Lost("gone".to_owned()));
                 }
-                let event = Inbound { text: format!("look {}", self.looks), ..Inbound::default() };
+                let text = format!("look {}", self.looks);
+                let event = Inbound { key: None, at: chrono::Utc::now(), text, fields: Vec::new(), body: Vec::new() };
                 let events = if self.looks % 3 == 0 { vec![event] } else { Vec::new() };
                 let again = (self.looks == 3).then_some(Duration::from_secs(600));
                 Ok(Found { memory: memory + u32::try_from(events.len()).unwrap(), events, again })
@@ -170,7 +171,7 @@ mod tests {
     async fn it_looks_at_its_time_and_remembers_what_was_settled() {
         let mut polled = Polled::new(Counting::default());
         let began = Instant::now();
-        polled.open(&Positions::from([(Arc::from(""), "7".to_owned())])).await.unwrap();
+        polled.open(&Positions::from([(String::new(), "7".to_owned())])).await.unwrap();
         let batch = polled.next().await.unwrap();
         assert_eq!((batch.parts[0].events[0].text.as_str(), position(&batch)), ("look 3", Some("8")));
         assert_eq!(began.elapsed().as_secs(), 120);
@@ -181,7 +182,7 @@ mod tests {
         let batch = polled.next().await.unwrap();
         assert_eq!((batch.parts[0].events[0].text.as_str(), position(&batch)), ("look 6", Some("9")));
         // Never settled: it is found again.
-        polled.open(&Positions::from([(Arc::from(""), "8".to_owned())])).await.unwrap();
+        polled.open(&Positions::from([(String::new(), "8".to_owned())])).await.unwrap();
         let batch = polled.next().await.unwrap();
         assert_eq!(position(&batch), Some("9"));
     }
@@ -189,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_memory_that_cannot_be_read_begins_anew() {
         let mut polled = Polled::new(Counting::default());
-        polled.open(&Positions::from([(Arc::from(""), "{".to_owned())])).await.unwrap();
+        polled.open(&Positions::from([(String::new(), "{".to_owned())])).await.unwrap();
         assert_eq!(position(&polled.next().await.unwrap()), Some("1"));
     }
 }

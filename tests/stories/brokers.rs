@@ -1,121 +1,17 @@
-//! Real brokers on free ports of the loopback, each with its own data; Kafka by librdkafka's own mock cluster, and by a
-//! broker that speaks it.
+//! Real brokers; Kafka by librdkafka's own mock cluster, and by a broker that speaks it.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use masterchief::bot::Bot;
-use masterchief::contract::{Kind, Secret};
+use masterchief::contract::Kind;
 use masterchief_bindings::Settings;
-use masterchief_bindings::stream::{KafkaSettings, Message, Publish, Publishers, RabbitSettings, RedisSettings, Start};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use masterchief_bindings::stream::{Message, Publish, Publishers};
 use rdkafka::mocking::MockCluster;
-use std::sync::Arc;
 
 use super::conformance::{self, Heard, World, numbered, reading, some_fail};
-
-/// How long a server may take to begin.
-const BEGIN: Duration = Duration::from_secs(60);
-
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-pub(crate) async fn listens(port: u16) {
-    let end = tokio::time::Instant::now() + BEGIN;
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        assert!(tokio::time::Instant::now() < end, "nobody listens on {port}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// A server that is no package of Debian: `./test` puts it beside what is built.
-pub(crate) fn tool(path: &str) -> String {
-    let folder =
-        std::env::var("MASTERCHIEF_TOOLS").unwrap_or_else(|_| format!("{}/target/tools", env!("CARGO_MANIFEST_DIR")));
-    format!("{folder}/{path}")
-}
-
-/// A server that is killed with the test.
-pub(crate) struct Server {
-    child: Child,
-}
-
-impl Server {
-    pub(crate) fn start(program: &str, args: &[&str], env: &[(&str, &str)], folder: &Path) -> Server {
-        let log = std::fs::File::create(folder.join("server.log")).unwrap();
-        let child = Command::new(program)
-            .args(args)
-            .envs(env.iter().copied())
-            .current_dir(folder)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|fault| panic!("{program}: {fault}; ./test installs it"));
-        Server { child }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its whole group: some servers are started by a script. It may have ended by itself.
-        let _ =
-            Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).stderr(Stdio::null()).status();
-        let _ = self.child.wait();
-    }
-}
-
-/// Redis with an append-only file.
-struct Redis {
-    dir: tempfile::TempDir,
-    port: u16,
-    server: Option<Server>,
-}
-
-impl Redis {
-    async fn start() -> Redis {
-        let mut redis = Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), server: None };
-        redis.begin().await;
-        redis
-    }
-
-    async fn begin(&mut self) {
-        let port = self.port.to_string();
-        let args =
-            ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
-        self.server = Some(Server::start("redis-server", &args, &[], self.dir.path()));
-        listens(self.port).await;
-        let mut connection = self.connection().await;
-        // It listens before it has read its file.
-        for _ in 0..500 {
-            let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
-            if pong.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("Redis does not answer");
-    }
-
-    async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
-    }
-
-    fn settings(&self) -> Settings {
-        let redis = RedisSettings {
-            url: Secret::new(format!("redis://127.0.0.1:{}/", self.port)),
-            group: "chief".to_owned(),
-            consumer: "one".to_owned(),
-            from: Start::End,
-        };
-        Settings { redis: [("default".to_owned(), redis)].into(), ..Settings::default() }
-    }
-}
+use super::servers::{RabbitMq, Redis, Tansu, kafka_settings, rabbit_settings, redis_settings};
 
 struct RedisWorld(Redis);
 
@@ -129,7 +25,7 @@ impl World for RedisWorld {
     }
 
     fn settings(&self) -> Settings {
-        self.0.settings()
+        redis_settings(self.0.port)
     }
 
     async fn publish(&mut self, texts: &[String]) {
@@ -189,7 +85,7 @@ async fn what_another_consumer_was_given_and_left_lying_is_taken_over() {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = Bot::builder()
         .data(dir.path())
-        .sources(redis.settings())
+        .sources(redis_settings(redis.port))
         .bind(Kind::Stream, "-|-", "redis-stream:jobs", heard.handler())
         .unwrap()
         .start()
@@ -206,7 +102,7 @@ async fn a_channel_is_heard_and_says_that_it_keeps_nothing() {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = Bot::builder()
         .data(dir.path())
-        .sources(redis.settings())
+        .sources(redis_settings(redis.port))
         .bind(Kind::Stream, "-|-", "redis:news.*", heard.handler())
         .unwrap()
         .start()
@@ -225,76 +121,6 @@ async fn a_channel_is_heard_and_says_that_it_keeps_nothing() {
     started.stop("").await;
 }
 
-/// RabbitMQ with everything of its own.
-struct RabbitMq {
-    dir: tempfile::TempDir,
-    port: u16,
-    /// Erlang's port mapper, which goes into the background by itself.
-    epmd: u16,
-    server: Option<Server>,
-}
-
-impl Drop for RabbitMq {
-    fn drop(&mut self) {
-        self.server = None;
-        let mut command = Command::new("epmd");
-        command.args(["-port", &self.epmd.to_string(), "-kill"]).env("ERL_EPMD_RELAXED_COMMAND_CHECK", "true");
-        // It ends with its last node in any case.
-        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    }
-}
-
-impl RabbitMq {
-    async fn start() -> RabbitMq {
-        let (dir, port, epmd) = (tempfile::tempdir().unwrap(), free_port(), free_port());
-        let mut rabbit = RabbitMq { dir, port, epmd, server: None };
-        rabbit.begin().await;
-        rabbit
-    }
-
-    async fn begin(&mut self) {
-        let folder = self.dir.path().display().to_string();
-        let (port, dist) = (self.port.to_string(), free_port().to_string());
-        let name = format!("chief{}@localhost", self.port);
-        std::fs::write(
-            self.dir.path().join("rabbitmq.conf"),
-            format!("listeners.tcp.default = 127.0.0.1:{port}\nloopback_users.guest = true\n"),
-        )
-        .unwrap();
-        std::fs::write(self.dir.path().join("plugins"), "[].").unwrap();
-        // Its own port mapper, so that none is left running for everybody.
-        let epmd = self.epmd.to_string();
-        let [config, plugins, pid] = ["rabbitmq", "plugins", "pid"].map(|name| format!("{folder}/{name}"));
-        let env = [
-            ("HOME", folder.as_str()),
-            ("RABBITMQ_NODENAME", &name),
-            ("RABBITMQ_MNESIA_BASE", &folder),
-            ("RABBITMQ_LOG_BASE", &folder),
-            ("RABBITMQ_CONFIG_FILE", &config),
-            ("RABBITMQ_ENABLED_PLUGINS_FILE", &plugins),
-            ("RABBITMQ_PID_FILE", &pid),
-            ("RABBITMQ_DIST_PORT", &dist),
-            ("ERL_EPMD_PORT", &epmd),
-            ("ERL_EPMD_ADDRESS", "127.0.0.1"),
-            ("ERL_EPMD_RELAXED_COMMAND_CHECK", "true"),
-        ];
-        // Debian's own script changes to another user; the one behind it does not.
-        let program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-        self.server = Some(Server::start(program, &[], &env, self.dir.path()));
-        listens(self.port).await;
-    }
-
-    fn settings(&self) -> Settings {
-        let rabbit = RabbitSettings {
-            url: Secret::new(format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)),
-            prefetch: 64,
-            declare: true,
-            arguments: [].into(),
-        };
-        Settings { rabbitmq: [("default".to_owned(), rabbit)].into(), ..Settings::default() }
-    }
-}
-
 struct RabbitWorld {
     rabbit: Arc<tokio::sync::Mutex<RabbitMq>>,
     settings: Settings,
@@ -306,7 +132,7 @@ struct RabbitWorld {
 impl RabbitWorld {
     async fn new(rabbit: &Arc<tokio::sync::Mutex<RabbitMq>>) -> RabbitWorld {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let settings = rabbit.lock().await.settings();
+        let settings = rabbit_settings(rabbit.lock().await.port);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let publishers = Publishers::new(Arc::new(settings.clone()));
         RabbitWorld { rabbit: Arc::clone(rabbit), settings, queue: format!("jobs{number}"), publishers, sent: 0 }
@@ -390,20 +216,7 @@ impl KafkaWorld {
     }
 
     fn on(cluster: Cluster, brokers: &str, topic: &str) -> KafkaWorld {
-        let kafka = KafkaSettings {
-            brokers: brokers.split(',').map(str::to_owned).collect(),
-            group: format!("chief-{topic}"),
-            from: Start::Start,
-            username: None,
-            password: None,
-            mechanism: None,
-            tls: false,
-            options: [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200")]
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        };
-        let settings = Settings { kafka: [("default".to_owned(), kafka)].into(), ..Settings::default() };
+        let settings = kafka_settings(brokers, &format!("chief-{topic}"));
         let publishers = Publishers::new(Arc::new(settings.clone()));
         KafkaWorld { cluster, topic: topic.to_owned(), publishers, settings, partition: 0 }
     }
@@ -457,48 +270,16 @@ async fn kafka_passes_the_suite() {
     some_fail(&mut KafkaWorld::new().await).await;
 }
 
-/// A broker that speaks Kafka, with everything in memory.
-struct Tansu {
-    _server: Server,
-    _dir: tempfile::TempDir,
-    address: String,
-}
-
-impl Tansu {
-    async fn start() -> Tansu {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-        let address = format!("127.0.0.1:{port}");
-        let url = format!("tcp://{address}");
-        let args = [
-            "broker",
-            "--listener-url",
-            &url,
-            "--advertised-listener-url",
-            &url,
-            "--storage-engine",
-            "memory://tansu/",
-        ];
-        let server = Server::start(&tool("bin/tansu"), &args, &[], dir.path());
-        listens(port).await;
-        Tansu { _server: server, _dir: dir, address }
-    }
-
-    async fn world(self: &Arc<Tansu>) -> KafkaWorld {
-        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let topic = format!("jobs{}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let mut config = rdkafka::ClientConfig::new();
-        let admin: AdminClient<_> = config.set("bootstrap.servers", &self.address).create().unwrap();
-        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
-        admin.create_topics(&[new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-        KafkaWorld::on(Cluster::Tansu(Arc::clone(self)), &self.address, &topic)
-    }
+async fn world_on(tansu: &Arc<Tansu>) -> KafkaWorld {
+    let topic = tansu.topic().await;
+    KafkaWorld::on(Cluster::Tansu(Arc::clone(tansu)), &tansu.address, &topic)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_broker_that_speaks_kafka_passes_the_suite() {
     let tansu = Arc::new(Tansu::start().await);
-    conformance::passes(async || tansu.world().await).await;
-    some_fail(&mut tansu.world().await).await;
+    conformance::passes(async || world_on(&tansu).await).await;
+    some_fail(&mut world_on(&tansu).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

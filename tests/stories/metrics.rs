@@ -11,11 +11,11 @@ use masterchief_bindings::metric::{InfluxSettings, PrometheusSettings, StatsdSet
 
 use masterchief_bindings::webhook::RouteSettings;
 
-use super::brokers::{Server, free_port, listens};
 use super::conformance::{Heard, reading};
 use super::lab::Lab;
 use super::person::Person;
 use super::real::{bot_on, joined};
+use super::servers::{Server, free_port, listens};
 use super::webhooks::client;
 
 async fn start(settings: Settings, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {

@@ -15,8 +15,8 @@ use sqlx::{ConnectOptions, Connection};
 use warp::Filter;
 use warp::http::Response;
 
-use super::brokers::{Server, free_port, listens, tool};
 use super::conformance::{Heard, reading};
+use super::servers::{Server, free_port, listens, tool};
 
 async fn start(settings: Settings, kind: Kind, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {
     let bot = Bot::builder().data(dir.path()).sources(settings).bind(kind, "-|-", mask, heard.handler()).unwrap();

@@ -4,6 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,11 @@ use sha2::{Digest, Sha256};
 const HEAD: u64 = 1024;
 /// Bytes before the offset that a file is known by.
 const TAIL: u64 = 64;
+
+/// Counts what was opened.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+/// Bytes of the beginning that an open file is known by.
+const FIRST: usize = 256;
 
 /// What is remembered of a file over restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +36,12 @@ pub(super) struct Mark {
     tail: String,
     /// Unix seconds.
     pub(super) seen: u64,
+    /// Whether the offset is within a line that was too long, the rest of which is not wanted.
+    #[serde(default)]
+    pub(super) skipping: bool,
+    /// Whether the file was cut after that. What it held may stand in a copy (logrotate's `copytruncate`).
+    #[serde(default)]
+    pub(super) cut: bool,
 }
 
 impl Mark {
@@ -47,11 +59,14 @@ impl Mark {
     }
 }
 
+fn hash_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn hash(file: &File, from: u64, len: u64) -> io::Result<String> {
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     file.read_exact_at(&mut bytes, from)?;
-    let digest = Sha256::digest(&bytes);
-    Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash_of(&bytes))
 }
 
 fn tail_hash(file: &File, offset: u64) -> io::Result<String> {
@@ -78,9 +93,13 @@ pub(super) struct Generation {
     pub(super) ino: u64,
     /// Everything below was read.
     pub(super) read: u64,
-    /// The last bytes that were read, to notice when the file is written anew.
+    /// The first bytes, and the last that were read, to notice when the file is written anew. The last ones alone would
+    /// not do: lines may end alike.
+    first: Vec<u8>,
     last: Vec<u8>,
     modified: Option<SystemTime>,
+    /// Counts up: which of two was opened first.
+    pub(super) opened: u64,
     /// When something was read last, or the path was seen to name it.
     pub(super) quiet_since: Instant,
     /// Whether no path that is wanted names it any more.
@@ -96,13 +115,22 @@ impl Generation {
             dev: meta.dev(),
             ino: meta.ino(),
             read: offset,
+            first: Vec::new(),
             last: Vec::new(),
             modified: None,
+            opened: OPENED.fetch_add(1, Ordering::Relaxed),
             quiet_since: Instant::now(),
             rotated: false,
         };
         generation.last = generation.before(offset)?;
+        generation.first = vec![0; usize::try_from(offset).unwrap_or(FIRST).min(FIRST)];
+        generation.file.read_exact_at(&mut generation.first, 0)?;
         Ok(generation)
+    }
+
+    /// Device and inode.
+    pub(super) fn id(&self) -> (u64, u64) {
+        (self.dev, self.ino)
     }
 
     /// What is on disk before an offset.
@@ -115,7 +143,10 @@ impl Generation {
 
     /// Whether what was read last still stands where it stood.
     fn is_whole(&self) -> bool {
+        let mut first = [0; FIRST];
+        let first = &mut first[..self.first.len()];
         self.before(self.read).is_ok_and(|bytes| bytes == self.last)
+            && self.file.read_exact_at(first, 0).is_ok_and(|()| *first == *self.first)
     }
 
     /// Looks whether there is more.
@@ -159,6 +190,8 @@ impl Generation {
         if count > 0 {
             self.quiet_since = Instant::now();
             let new = &into[start..];
+            let room = (FIRST - self.first.len()).min(new.len());
+            self.first.extend_from_slice(&new[..room]);
             let keep = usize::try_from(TAIL).unwrap_or(64);
             if new.len() >= keep {
                 self.last = new[new.len() - keep..].to_vec();
@@ -184,7 +217,35 @@ impl Generation {
             offset,
             tail: tail_hash(&self.file, offset)?,
             seen: now,
+            skipping: false,
+            cut: false,
         })
+    }
+
+    /// What is to be remembered of what the file held before it was cut: that everything that was read of it is in the
+    /// journal.
+    pub(super) fn cut_mark(&self, now: u64) -> Mark {
+        Mark {
+            path: self.path.to_string_lossy().into_owned(),
+            dev: self.dev,
+            ino: self.ino,
+            head_len: self.first.len() as u64,
+            head: hash_of(&self.first),
+            offset: self.read,
+            tail: hash_of(&self.last),
+            seen: now,
+            skipping: false,
+            cut: true,
+        }
+    }
+
+    /// Whether another file is a copy of this one, as far as it goes.
+    pub(super) fn is_copied_in(&self, file: &File, len: u64) -> bool {
+        let same = |from: u64, len: u64| {
+            hash(file, from, len).ok().is_some_and(|other| hash(&self.file, from, len).is_ok_and(|ours| ours == other))
+        };
+        let tail = len.min(TAIL);
+        len > 0 && (same(0, len.min(HEAD)) && same(len - tail, tail) || self.read > 0 && self.cut_mark(0).is(file, len))
     }
 
     /// How many names the file still has.

@@ -56,6 +56,16 @@ impl Lines {
         Lines { partial: Vec::new(), at: offset, skipping: false, group: None, longest }
     }
 
+    /// Throws away the rest of the line we are in.
+    pub(super) fn skip(&mut self) {
+        self.skipping = true;
+    }
+
+    /// Whether the rest of the line we are in is thrown away.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// Where to go on after a restart if everything so far is in the journal.
     pub(super) fn delivered(&self) -> u64 {
         self.group.as_ref().map_or(self.at, |(line, ..)| line.offset)
@@ -198,6 +208,13 @@ mod tests {
         assert_eq!(texts(&out), ["ää", "ok"]);
         assert!(out[0].cut && !out[1].cut);
         assert_eq!(lines.delivered(), 20);
+        // The rest of it comes after a restart.
+        lines.feed(b"too long", None, &mut out);
+        assert!(lines.is_skipping());
+        let mut lines = Lines::new(lines.delivered(), 4);
+        lines.skip();
+        lines.feed(b" still\nnext\n", None, &mut out);
+        assert_eq!(texts(&out)[2..], ["too ", "next"]);
     }
 
     #[test]

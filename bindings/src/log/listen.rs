@@ -10,14 +10,15 @@ use masterchief_contract::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::SyslogSettings;
 use super::parse::syslog;
 
-/// Messages that wait for the journal.
+/// Messages that wait for the journal, and their KiB.
 const DEPTH: usize = 16_384;
+const ROOM: usize = 64 << 10;
 /// Messages of one batch.
 const BATCH: usize = 2048;
 /// The longest message, in bytes.
@@ -26,6 +27,8 @@ const LONGEST: usize = 64 << 10;
 const CONNECTIONS: usize = 256;
 /// A connection that says nothing is let go of after this.
 const IDLE: Duration = Duration::from_secs(3600);
+/// The rest of a message has to come within this.
+const REST: Duration = Duration::from_secs(60);
 
 pub(super) fn source(settings: Option<&SyslogSettings>, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     let settings = settings
@@ -49,6 +52,38 @@ struct Open {
 struct Message {
     bytes: Vec<u8>,
     peer: SocketAddr,
+    /// Gives its room back when it is taken.
+    _room: OwnedSemaphorePermit,
+}
+
+/// Where messages wait.
+#[derive(Clone)]
+struct Queue {
+    to: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    meter: Arc<Meter>,
+}
+
+fn kib(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len() / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+impl Queue {
+    /// Puts it there if there is room.
+    fn offer(&self, bytes: &[u8], peer: SocketAddr) {
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib(bytes)).ok();
+        let sent =
+            room.is_some_and(|room| self.to.try_send(Message { bytes: bytes.to_vec(), peer, _room: room }).is_ok());
+        if !sent {
+            self.meter.drop_count(1);
+        }
+    }
+
+    /// Puts it there once there is room; whether there still is a queue.
+    async fn put(&self, bytes: Vec<u8>, peer: SocketAddr) -> bool {
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(kib(&bytes)).await else { return false };
+        self.to.send(Message { bytes, peer, _room: room }).await.is_ok()
+    }
 }
 
 impl Source for Syslog {
@@ -59,6 +94,7 @@ impl Source for Syslog {
     fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let (to, from) = mpsc::channel(DEPTH);
+            let queue = Queue { to, room: Arc::new(Semaphore::new(ROOM)), meter: Arc::clone(&self.meter) };
             let mut tasks = JoinSet::new();
             let wrong =
                 |what: &str, at: SocketAddr, fault: std::io::Error| SourceError::Wrong(format!("{what} {at}: {fault}"));
@@ -66,12 +102,12 @@ impl Source for Syslog {
             if let Some(at) = self.settings.udp {
                 let socket = UdpSocket::bind(at).await.map_err(|fault| wrong("udp", at, fault))?;
                 note.push(format!("udp {}", socket.local_addr().unwrap_or(at)));
-                tasks.spawn(udp(socket, to.clone(), Arc::clone(&self.meter)));
+                tasks.spawn(udp(socket, queue.clone()));
             }
             if let Some(at) = self.settings.tcp {
                 let listener = TcpListener::bind(at).await.map_err(|fault| wrong("tcp", at, fault))?;
                 note.push(format!("tcp {}", listener.local_addr().unwrap_or(at)));
-                tasks.spawn(tcp(listener, to, Arc::clone(&self.meter)));
+                tasks.spawn(tcp(listener, queue));
             }
             self.meter.note(format!("listens on {}", note.join(", ")));
             self.open = Some(Open { from, _tasks: tasks });
@@ -112,16 +148,11 @@ fn inbound(message: Message) -> Inbound {
     Inbound { key: None, at: data.at.unwrap_or_else(Utc::now), text, fields, body }
 }
 
-async fn udp(socket: UdpSocket, to: mpsc::Sender<Message>, meter: Arc<Meter>) {
+async fn udp(socket: UdpSocket, queue: Queue) {
     let mut buffer = vec![0; LONGEST];
     loop {
         match socket.recv_from(&mut buffer).await {
-            Ok((length, peer)) => {
-                let message = Message { bytes: buffer[..length].to_vec(), peer };
-                if to.try_send(message).is_err() {
-                    meter.drop_count(1);
-                }
-            }
+            Ok((length, peer)) => queue.offer(&buffer[..length], peer),
             Err(fault) => {
                 tracing::warn!(%fault, "Syslog over UDP");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -130,15 +161,15 @@ async fn udp(socket: UdpSocket, to: mpsc::Sender<Message>, meter: Arc<Meter>) {
     }
 }
 
-async fn tcp(listener: TcpListener, to: mpsc::Sender<Message>, meter: Arc<Meter>) {
+async fn tcp(listener: TcpListener, queue: Queue) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) if connections.len() < CONNECTIONS => {
-                let (to, meter) = (to.clone(), Arc::clone(&meter));
+                let queue = queue.clone();
                 connections.spawn(async move {
-                    if let Err(fault) = connection(stream, peer, to, &meter).await {
+                    if let Err(fault) = connection(stream, peer, &queue).await {
                         tracing::debug!(%peer, %fault, "A syslog connection ended");
                     }
                 });
@@ -153,27 +184,28 @@ async fn tcp(listener: TcpListener, to: mpsc::Sender<Message>, meter: Arc<Meter>
 }
 
 /// One sender. A full queue makes it wait: TCP carries that back.
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    to: mpsc::Sender<Message>,
-    meter: &Meter,
-) -> std::io::Result<()> {
+async fn connection(stream: TcpStream, peer: SocketAddr, queue: &Queue) -> std::io::Result<()> {
     let mut from = BufReader::new(stream);
     loop {
         let first = match tokio::time::timeout(IDLE, from.fill_buf()).await {
             Ok(bytes) => bytes?.first().copied(),
             Err(_) => return Ok(()),
         };
-        let bytes = match first {
-            None => return Ok(()),
-            Some(digit) if digit.is_ascii_digit() => counted(&mut from).await?,
-            Some(_) => line(&mut from, meter).await?,
+        let message = async {
+            match first {
+                Some(digit) if digit.is_ascii_digit() => counted(&mut from).await,
+                _ => line(&mut from, &queue.meter).await,
+            }
+        };
+        let bytes = match (first, tokio::time::timeout(REST, message).await) {
+            (None, _) => return Ok(()),
+            (_, Ok(bytes)) => bytes?,
+            (_, Err(_)) => return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "half a message")),
         };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        if to.send(Message { bytes, peer }).await.is_err() {
+        if !queue.put(bytes, peer).await {
             return Ok(());
         }
     }

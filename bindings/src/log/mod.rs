@@ -5,6 +5,8 @@ mod lines;
 mod listen;
 mod mask;
 mod parse;
+mod remembered;
+mod rotation;
 mod tail;
 
 use std::borrow::Cow;

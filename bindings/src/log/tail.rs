@@ -4,18 +4,20 @@
 //! journal, in the same transaction as its lines: kill -9 neither loses a line nor repeats one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use masterchief_contract::{Batch, Borrowed, Fate, Meter, Part, Positions, Source, SourceError, Value};
 
 use super::generation::{Generation, Look, Mark};
-use super::lines::{Lines, Multiline};
+use super::lines::{Line, Lines, Multiline};
 use super::parse::{Parser, inbound};
+use super::remembered::{BEGUN, Remembered, now};
+use super::rotation::beside;
 use crate::paths::{Pattern, Wake};
 
 /// How often files are looked at when no wake-up comes.
@@ -30,11 +32,6 @@ const READ: usize = 256 << 10;
 const BATCH: usize = 2 << 20;
 /// How long before the last look a file may have been made that nobody has seen: it may have had its name between two looks.
 const UNSEEN: Duration = Duration::from_secs(60);
-/// The lane that says that the stream was read before.
-const BEGUN: &str = "begun";
-/// How long a file that is gone is remembered, and how many at most.
-const REMEMBER: u64 = 24 * 3600;
-const REMEMBER_MAX: usize = 1000;
 
 /// What is followed, and how.
 #[derive(Clone, Debug)]
@@ -55,17 +52,18 @@ pub(crate) struct Tail {
     wake: Option<Wake>,
     /// By lane.
     files: BTreeMap<Arc<str>, Followed>,
-    /// Files that are not open, by lane.
-    closed: BTreeMap<String, Mark>,
-    /// Lanes to be forgotten with the next batch.
-    forget: Vec<String>,
+    /// Files that are not open.
+    remembered: Remembered,
     /// Whether this stream was ever read before.
     fresh: bool,
     /// Whether that is noted.
     begun: bool,
     scanned: Option<Instant>,
-    /// When the last scan began, by the clock of the file system.
-    scan_time: Option<SystemTime>,
+    /// When it was looked beside the paths, also by the clock of the file system; whether there is a reason to look again.
+    looked_beside: Option<(Instant, SystemTime)>,
+    owes_look: bool,
+    /// When the stream began to be read: what was there before is not looked for.
+    began: SystemTime,
     /// The next file to read, so that a busy one does not keep the others from being read.
     turn: usize,
     numbered: u64,
@@ -86,12 +84,13 @@ impl Tail {
             meter,
             wake: None,
             files: BTreeMap::new(),
-            closed: BTreeMap::new(),
-            forget: Vec::new(),
+            remembered: Remembered::default(),
             fresh: true,
             begun: false,
             scanned: None,
-            scan_time: None,
+            looked_beside: None,
+            owes_look: false,
+            began: UNIX_EPOCH,
             turn: 0,
             numbered: 0,
         }
@@ -99,8 +98,6 @@ impl Tail {
 
     /// Looks which files the paths name now.
     fn scan(&mut self) {
-        let began = SystemTime::now();
-        let before = self.scan_time.replace(began);
         self.scanned = Some(Instant::now());
         let mut named: Vec<(u64, u64)> = Vec::new();
         for path in self.options.pattern.files() {
@@ -108,20 +105,29 @@ impl Tail {
             if !meta.is_file() {
                 continue;
             }
-            named.push((meta.dev(), meta.ino()));
-            if let Some(followed) = self.by_id(meta.dev(), meta.ino()) {
+            let mut id = (meta.dev(), meta.ino());
+            let opened = if self.by_id(id).is_some() { None } else { self.open_file(&path) };
+            if let Some((_, meta)) = &opened {
+                // The name may have gone to yet another file since.
+                id = (meta.dev(), meta.ino());
+            }
+            named.push(id);
+            if let Some(followed) = self.by_id(id) {
                 followed.generation.path = path;
                 followed.generation.rotated = false;
                 continue;
             }
-            let replaced = self.files.values().any(|followed| followed.generation.path == path);
-            if let (true, Some(before)) = (replaced, before) {
-                self.between(&path, before);
+            if let Some((file, meta)) = opened {
+                self.remember(file, &path, &meta);
             }
-            self.open_path(&path);
+        }
+        if self.looked_beside.is_none_or(|(at, _)| at.elapsed() >= POLL) {
+            self.look_beside();
+        } else {
+            self.owes_look = true;
         }
         for followed in self.files.values_mut() {
-            let id = (followed.generation.dev, followed.generation.ino);
+            let id = followed.generation.id();
             if !named.contains(&id) && !followed.generation.rotated {
                 followed.generation.rotated = true;
                 followed.generation.quiet_since = Instant::now();
@@ -130,78 +136,63 @@ impl Tail {
         self.fresh = false;
     }
 
-    fn by_id(&mut self, dev: u64, ino: u64) -> Option<&mut Followed> {
-        self.files.values_mut().find(|followed| (followed.generation.dev, followed.generation.ino) == (dev, ino))
+    fn by_id(&mut self, id: (u64, u64)) -> Option<&mut Followed> {
+        self.files.values_mut().find(|followed| followed.generation.id() == id)
     }
 
-    /// Files that had this path between two scans and are called something else already: made since then, and named
-    /// like it.
-    fn between(&mut self, path: &Path, since: SystemTime) {
-        let Some((folder, name)) = path.parent().zip(path.file_name()) else { return };
-        let name = name.to_string_lossy();
-        let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let other = entry.path();
-            let like = entry.file_name().to_string_lossy().starts_with(&*name);
-            let packed =
-                other.extension().is_some_and(|end| ["gz", "xz", "bz2", "zst"].iter().any(|packed| end == *packed));
-            if !like || packed || other == path {
-                continue;
-            }
-            if let Ok(meta) = entry.metadata()
-                && meta.is_file()
-                && let Ok(born) = meta.created()
-                && born + UNSEEN >= since
-                && self.by_id(meta.dev(), meta.ino()).is_none()
-            {
-                found.push((born, other));
-            }
-        }
-        found.sort();
-        for (_, other) in found {
-            if let Some(lane) = self.open_path(&other)
-                && let Some(followed) = self.files.get_mut(&lane)
-            {
-                followed.generation.rotated = true;
+    /// Looks for files that had a name of ours and are called something else already: renamed between two looks or while we
+    /// were down, or copied before they were cut.
+    fn look_beside(&mut self) {
+        self.owes_look = false;
+        let now = SystemTime::now();
+        let before = self.looked_beside.replace((Instant::now(), now));
+        let since = before.map_or(now, |(_, before)| before - UNSEEN).max(self.began);
+        for path in self.options.pattern.named() {
+            for (other, meta) in beside(&path, since) {
+                if self.by_id((meta.dev(), meta.ino())).is_none() {
+                    self.open_rotated(&other);
+                }
             }
         }
     }
 
-    /// Opens a file where it is remembered, else at its beginning; at its end, if the stream is read for the first time.
-    fn open_path(&mut self, path: &Path) -> Option<Arc<str>> {
-        let opened = File::open(path).and_then(|file| file.metadata().map(|meta| (file, meta)));
-        let (file, meta) = match opened {
-            Ok(opened) => opened,
+    fn open_file(&self, path: &Path) -> Option<(File, Metadata)> {
+        match File::open(path).and_then(|file| file.metadata().map(|meta| (file, meta))) {
+            Ok(opened) => Some(opened),
             Err(fault) => {
                 self.meter.note(format!("{}: {fault}", path.display()));
-                return None;
+                None
             }
-        };
-        let id = |mark: &Mark| (mark.dev, mark.ino) == (meta.dev(), meta.ino());
-        let known = self.closed.iter().find(|(_, mark)| id(mark) && mark.is(&file, meta.len()));
-        let known = known.or_else(|| {
-            // The same path on another device (after a reboot, a restore), or moved there.
-            let gone = |mark: &Mark| Path::new(&mark.path) == path || !Path::new(&mark.path).exists();
-            let moved = |mark: &Mark| !id(mark) && mark.is_telling() && gone(mark) && mark.is(&file, meta.len());
-            self.closed.iter().find(|(_, mark)| moved(mark))
-        });
-        let (lane, offset) = match known.map(|(lane, mark)| (lane.clone(), mark.offset)) {
-            Some((lane, offset)) => {
-                self.closed.remove(&lane);
-                (lane, offset)
-            }
+        }
+    }
+
+    /// Follows what a path names now, if that is not followed yet, to its end.
+    fn open_rotated(&mut self, path: &Path) {
+        let Some((file, meta)) = self.open_file(path) else { return };
+        // What is copied is cut in a moment; until then it is read where it is.
+        if self.files.values().any(|followed| followed.generation.is_copied_in(&file, meta.len())) {
+            return;
+        }
+        // The name may have gone to another file since it was looked at.
+        if self.by_id((meta.dev(), meta.ino())).is_none()
+            && let Some(lane) = self.remember(file, path, &meta)
+            && let Some(followed) = self.files.get_mut(&lane)
+        {
+            followed.generation.rotated = true;
+        }
+    }
+
+    /// Follows a file from where it is remembered, else from its beginning; from its end, if the stream is read for the
+    /// first time.
+    fn remember(&mut self, file: File, path: &Path, meta: &Metadata) -> Option<Arc<str>> {
+        let (lane, offset, skipping) = match self.remembered.take(&file, path, meta) {
+            Some((lane, mark)) => (lane, mark.offset, mark.skipping),
             None => {
-                let stale: Vec<String> =
-                    self.closed.iter().filter(|(_, mark)| id(mark)).map(|(lane, _)| lane.clone()).collect();
-                for lane in stale {
-                    self.closed.remove(&lane);
-                    self.forget.push(lane);
-                }
                 let offset = if self.fresh && !self.options.from_start { meta.len() } else { 0 };
-                (self.new_lane(meta.dev(), meta.ino()), offset)
+                (self.new_lane(meta.dev(), meta.ino()), offset, false)
             }
         };
-        self.follow(file, path, &meta, Arc::from(lane), offset)
+        self.follow(file, path, meta, (Arc::from(lane), offset, skipping))
     }
 
     fn new_lane(&mut self, dev: u64, ino: u64) -> String {
@@ -214,9 +205,8 @@ impl Tail {
         &mut self,
         file: File,
         path: &Path,
-        meta: &std::fs::Metadata,
-        lane: Arc<str>,
-        offset: u64,
+        meta: &Metadata,
+        (lane, offset, skipping): (Arc<str>, u64, bool),
     ) -> Option<Arc<str>> {
         let generation = match Generation::new(file, path, meta, offset) {
             Ok(generation) => generation,
@@ -226,19 +216,30 @@ impl Tail {
             }
         };
         let shared = Arc::new(vec![("path", Value::String(path.display().to_string()))]);
-        let lines = Lines::new(offset, self.options.longest);
+        let mut lines = Lines::new(offset, self.options.longest);
+        if skipping {
+            lines.skip();
+        }
         self.files.insert(Arc::clone(&lane), Followed { generation, lines, shared, noted: None });
         Some(lane)
+    }
+
+    /// The lanes in the order in which they are read: what is rotated holds older lines, and the others take turns.
+    fn lanes(&mut self) -> Vec<Arc<str>> {
+        let (mut lanes, mut others): (Vec<_>, Vec<_>) =
+            self.files.iter().partition(|(_, followed)| followed.generation.rotated);
+        lanes.sort_by_key(|(_, followed)| followed.generation.opened);
+        self.turn = self.turn.wrapping_add(1);
+        let start = self.turn.checked_rem(others.len()).unwrap_or(0);
+        others.rotate_left(start);
+        lanes.into_iter().chain(others).map(|(lane, _)| Arc::clone(lane)).collect()
     }
 
     /// Reads what there is, a part for each file that has something.
     fn read(&mut self) -> io::Result<Batch> {
         let mut batch = Batch::default();
         let (mut bytes, mut lag) = (0, 0);
-        let lanes: Vec<Arc<str>> = self.files.keys().cloned().collect();
-        let start = if lanes.is_empty() { 0 } else { self.turn % lanes.len() };
-        self.turn = self.turn.wrapping_add(1);
-        for lane in lanes[start..].iter().chain(&lanes[..start]) {
+        for lane in &self.lanes() {
             if bytes >= BATCH {
                 break;
             }
@@ -274,7 +275,7 @@ impl Tail {
             let position = Some("yes".to_owned());
             batch.parts.push(Part { lane: Arc::from(BEGUN), shared: None, events: Vec::new(), position });
         }
-        for lane in self.forget.drain(..) {
+        for lane in self.remembered.forgotten() {
             batch.parts.push(Part {
                 lane: Arc::from(lane),
                 shared: None,
@@ -308,40 +309,60 @@ impl Tail {
         let drained = followed.generation.rotated && buffer.is_empty() && quiet >= DRAIN;
         let gone =
             followed.generation.rotated && buffer.is_empty() && followed.generation.names() == 0 && quiet >= DRAIN / 5;
-        if cut || drained || gone {
+        if cut {
+            let mark = followed.generation.cut_mark(now());
+            let from = (followed.lines.delivered(), followed.lines.is_skipping());
+            let copy = self.remembered.copy_of(&mark, |id| self.files.values().any(|one| one.generation.id() == id));
+            let Some(followed) = self.files.get_mut(lane) else { return Ok(false) };
+            if copy.is_none() {
+                followed.lines.flush(multiline, &mut out);
+            }
+            self.put_part(lane, out, text_of(&mark)?, batch);
+            if mark.offset > 0 {
+                self.remembered.put(lane, mark);
+            }
+            if let Some((path, file, meta)) = copy {
+                self.follow_rotated(file, &path, &meta, from);
+            }
+            return Ok(true);
+        }
+        if drained || gone {
             followed.lines.flush(multiline, &mut out);
         } else {
             followed.lines.overdue(multiline, &mut out);
         }
         let delivered = followed.lines.delivered();
         if !out.is_empty() || followed.noted.is_none() {
-            let position = if cut { String::new() } else { mark_text(&followed.generation, delivered)? };
-            let parser = &self.options.parser;
-            let events = out.into_iter().map(|line| inbound(line, parser)).collect();
+            let position = text_of(&mark_of(&followed.generation, &followed.lines)?)?;
             followed.noted = Some(delivered);
-            let (lane, shared) = (Arc::clone(lane), Some(Arc::clone(&followed.shared)));
-            batch.parts.push(Part { lane, shared, events, position: Some(position) });
+            self.put_part(lane, out, position, batch);
         }
         if drained || gone {
             self.close_one(lane)?;
         }
-        Ok(cut)
+        Ok(false)
+    }
+
+    fn put_part(&self, lane: &Arc<str>, out: Vec<Line>, position: String, batch: &mut Batch) {
+        let shared = self.files.get(lane).map(|followed| Arc::clone(&followed.shared));
+        let events = out.into_iter().map(|line| inbound(line, &self.options.parser)).collect();
+        batch.parts.push(Part { lane: Arc::clone(lane), shared, events, position: Some(position) });
+    }
+
+    /// Follows a file that is what another was, to its end.
+    fn follow_rotated(&mut self, file: File, path: &Path, meta: &Metadata, (offset, skipping): (u64, bool)) {
+        let lane = Arc::from(self.new_lane(meta.dev(), meta.ino()));
+        if let Some(lane) = self.follow(file, path, meta, (lane, offset, skipping))
+            && let Some(followed) = self.files.get_mut(&lane)
+        {
+            followed.generation.rotated = true;
+        }
     }
 
     fn close_one(&mut self, lane: &Arc<str>) -> io::Result<()> {
         let Some(followed) = self.files.remove(lane) else { return Ok(()) };
-        let mark = followed.generation.mark(followed.lines.delivered(), now())?;
-        self.closed.insert(lane.to_string(), mark);
-        let old = now().saturating_sub(REMEMBER);
-        let mut ages: Vec<(u64, String)> = self.closed.iter().map(|(lane, mark)| (mark.seen, lane.clone())).collect();
-        ages.sort();
-        let over = ages.len().saturating_sub(REMEMBER_MAX);
-        for (at, (seen, lane)) in ages.into_iter().enumerate() {
-            if at < over || seen < old {
-                self.closed.remove(&lane);
-                self.forget.push(lane);
-            }
-        }
+        let mark = mark_of(&followed.generation, &followed.lines)?;
+        self.remembered.put(lane, mark);
         Ok(())
     }
 
@@ -351,59 +372,13 @@ impl Tail {
         tracing::info!(path = %followed.generation.path.display(), "A log was cut or written anew; it is read from its beginning");
         let Generation { file, path, .. } = followed.generation;
         let Ok(meta) = file.metadata() else { return };
+        self.owes_look = true;
         let lane = self.new_lane(meta.dev(), meta.ino());
         let rotated = followed.generation.rotated;
-        if let Some(lane) = self.follow(file, &path, &meta, Arc::from(lane), 0)
+        if let Some(lane) = self.follow(file, &path, &meta, (Arc::from(lane), 0, false))
             && let Some(followed) = self.files.get_mut(&lane)
         {
             followed.generation.rotated = rotated;
-        }
-    }
-
-    fn restore(&mut self, positions: &Positions) {
-        self.files.clear();
-        self.closed.clear();
-        self.forget.clear();
-        self.fresh = positions.is_empty();
-        self.begun = positions.contains_key(BEGUN);
-        for (lane, text) in positions.iter().filter(|(lane, _)| *lane != BEGUN) {
-            match serde_json::from_str::<Mark>(text) {
-                Ok(mark) => {
-                    self.closed.insert(lane.clone(), mark);
-                }
-                Err(fault) => {
-                    tracing::error!(lane, %fault, "What is remembered of a log cannot be read; it is read from its beginning")
-                }
-            }
-        }
-    }
-
-    /// Files that were renamed while we were down: looked for beside where they were.
-    fn find_renamed(&mut self) {
-        let folders: Vec<PathBuf> =
-            self.closed.values().filter_map(|mark| Path::new(&mark.path).parent().map(Path::to_owned)).collect();
-        let mut seen: Vec<PathBuf> = Vec::new();
-        for folder in folders {
-            if seen.contains(&folder) {
-                continue;
-            }
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let Ok(meta) = entry.metadata() else { continue };
-                // The number of a file that is gone is given to another at once: what it holds must be known too.
-                let unread = |mark: &Mark| {
-                    let same = (mark.dev, mark.ino) == (meta.dev(), meta.ino()) && meta.len() > mark.offset;
-                    same && File::open(entry.path()).is_ok_and(|file| mark.is(&file, meta.len()))
-                };
-                if meta.is_file()
-                    && self.closed.values().any(unread)
-                    && self.by_id(meta.dev(), meta.ino()).is_none()
-                    && let Some(lane) = self.open_path(&entry.path())
-                    && let Some(followed) = self.files.get_mut(&lane)
-                {
-                    followed.generation.rotated = true;
-                }
-            }
-            seen.push(folder);
         }
     }
 
@@ -412,13 +387,14 @@ impl Tail {
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+fn mark_of(generation: &Generation, lines: &Lines) -> io::Result<Mark> {
+    let mut mark = generation.mark(lines.delivered(), now())?;
+    mark.skipping = lines.is_skipping();
+    Ok(mark)
 }
 
-fn mark_text(generation: &Generation, offset: u64) -> io::Result<String> {
-    let mark = generation.mark(offset, now())?;
-    serde_json::to_string(&mark).map_err(io::Error::other)
+fn text_of(mark: &Mark) -> io::Result<String> {
+    serde_json::to_string(mark).map_err(io::Error::other)
 }
 
 fn lost(fault: &io::Error) -> SourceError {
@@ -432,17 +408,15 @@ impl Source for Tail {
 
     fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
-            self.restore(positions);
+            self.files.clear();
+            self.remembered = Remembered::of(positions);
+            (self.fresh, self.begun) = (positions.is_empty(), positions.contains_key(BEGUN));
             self.wake = Some(Wake::new(&self.options.pattern.folders()));
-            self.scan_time = None;
-            let seen = self.closed.values().map(|mark| mark.seen).max();
-            self.find_renamed();
-            if let Some(seen) = seen {
-                // Files that came and went by another name before we ever saw them, or while we were down.
-                let since = UNIX_EPOCH + Duration::from_secs(seen);
-                for path in self.options.pattern.files() {
-                    self.between(&path, since);
-                }
+            // Files that came and went by another name while we were down are looked for from then on.
+            self.began = if self.fresh { SystemTime::now() } else { UNIX_EPOCH };
+            self.looked_beside = self.remembered.last_seen().map(|seen| (Instant::now() - POLL, seen));
+            for path in self.remembered.renamed() {
+                self.open_rotated(&path);
             }
             self.scan();
             Ok(())
@@ -453,7 +427,8 @@ impl Source for Tail {
         Box::pin(async move {
             loop {
                 let woken = self.wake.as_ref().is_some_and(Wake::take);
-                if woken || self.scanned.is_none_or(|scanned| scanned.elapsed() >= SCAN) {
+                let owed = self.owes_look && self.looked_beside.is_none_or(|(at, _)| at.elapsed() >= POLL);
+                if woken || owed || self.scanned.is_none_or(|scanned| scanned.elapsed() >= SCAN) {
                     self.scan();
                     if let Some(wake) = &mut self.wake {
                         wake.watch(&self.options.pattern.folders());

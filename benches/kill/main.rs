@@ -1,26 +1,29 @@
 //! The proof by kill -9: a bot reads from durable sources and is killed at random moments; then every event must have reached
 //! its handler, and what was handled twice is counted.
 //!
-//! `cargo bench --bench kill -- KILLS EVENTS [log] [file] [database] [abort]`; short counts where none are given.
+//! `cargo bench --bench kill -- KILLS EVENTS [log] [file] [database] [webhook] [redis] [rabbitmq] [kafka]
+//! [abort]`; short counts where none are given.
 
 #![allow(missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "threads of a load program may sleep")]
 
+#[path = "../../tests/stories/servers.rs"]
+mod servers;
+
+mod outside;
+
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use masterchief::bot::Bot;
-use masterchief::contract::Secret;
-use masterchief::contract::{BindOptions, DeliveryOptions, Event, Kind, Order};
-use masterchief_bindings::Settings;
-use masterchief_bindings::database::{DatabaseSettings, On, QuerySettings};
-use masterchief_bindings::log::{From, LogSettings};
-use sqlx::{ConnectOptions, Connection};
+use masterchief::contract::{BindOptions, DeliveryOptions, Event, Order};
+
+use outside::{Outside, SOURCES};
 
 /// What is counted of a source.
 #[derive(Default)]
@@ -37,9 +40,7 @@ fn main() -> ExitCode {
     }
     let number = |at: usize, usual: usize| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(usual);
     let (kills, events) = (number(0, 5), number(1, 5_000));
-    let all = ["log", "file", "database"];
-    let asked: Vec<&str> =
-        all.into_iter().filter(|source| words.len() < 3 || words.iter().any(|word| word == source)).collect();
+    let asked = SOURCES.iter().filter(|source| words.len() < 3 || words.iter().any(|word| word == *source));
     let mut good = true;
     for source in asked {
         let (count, done) = prove(source, kills, events);
@@ -72,7 +73,7 @@ fn child(source: &str, folder: &Path) -> ExitCode {
                 if event.text().contains("abort") {
                     std::process::abort();
                 }
-                let line = format!("{}\n", event.text().rsplit("n\":").next().unwrap_or("").trim_end_matches('}'));
+                let line = number_in(event.text()).map(|number| format!("{number}\n")).unwrap_or_default();
                 (&*heard).write_all(line.as_bytes())
             }
         };
@@ -83,8 +84,9 @@ fn child(source: &str, folder: &Path) -> ExitCode {
             ..DeliveryOptions::default()
         };
         let options = BindOptions { delivery, ..BindOptions::default() };
-        let (kind, mask) = mask(source, folder);
-        let bot = Bot::builder().data(&folder.join("data")).sources(settings(folder));
+        let (kind, mask) = outside::mask(source, folder);
+        let bot = Bot::builder().data(&folder.join("data")).sources(outside::settings(source, folder));
+        let bot = bot.gateway(outside::gateway(source, folder));
         let bot = bot.bind_with(kind, "-|-", &mask, options, handler).expect("the mask is good");
         let _started = bot.start().await.expect("the bot starts");
         std::future::pending::<()>().await;
@@ -92,43 +94,9 @@ fn child(source: &str, folder: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn mask(source: &str, folder: &Path) -> (Kind, String) {
-    match source {
-        "log" => (Kind::Log, folder.join("in/app.log").display().to_string()),
-        "file" => (Kind::File, format!("{}/in/*.csv rows settle=10ms", folder.display())),
-        _ => (Kind::Database, "db:query/rows".to_owned()),
-    }
-}
-
-fn settings(folder: &Path) -> Settings {
-    let log = LogSettings {
-        path: folder.join("in/app.log").display().to_string(),
-        format: None,
-        pattern: None,
-        multi: None,
-        from: From::Start,
-        longest: None,
-    };
-    let query = QuerySettings {
-        sql: "SELECT n FROM rows WHERE n > :cursor ORDER BY n".to_owned(),
-        every: Duration::from_millis(100),
-        on: On::Cursor,
-        key: Vec::new(),
-        cursor: Some("n".to_owned()),
-        start: Some((-1).into()),
-        first: false,
-        listen: None,
-        find: None,
-        watch: false,
-        rows: 500,
-    };
-    let database = DatabaseSettings {
-        url: Secret::new(format!("sqlite://{}/in/rows.db", folder.display())),
-        queries: [("rows".to_owned(), query)].into(),
-        read_only: true,
-        timeout: Duration::from_secs(10),
-    };
-    Settings { logs: vec![log], databases: [("default".to_owned(), database)].into(), ..Settings::default() }
+/// The last number in a text.
+fn number_in(text: &str) -> Option<&str> {
+    text.rsplit(|letter: char| !letter.is_ascii_digit()).find(|digits| !digits.is_empty())
 }
 
 fn start(source: &str, folder: &Path) -> Child {
@@ -152,30 +120,37 @@ fn prove(source: &str, kills: usize, events: usize) -> (Count, usize) {
     let dir = tempfile::tempdir().expect("a folder can be made");
     let folder = dir.path().to_owned();
     fs::create_dir(folder.join("in")).expect("a folder can be made");
+    // A bot that joins a group waits until who was killed is out of it; it is to get something done before it is killed.
+    let longest = if source == "kafka" { 3000 } else { 130 };
+    let (ready, world) = mpsc::channel();
+    let (heard_all, finished) = mpsc::channel::<()>();
     let flowing = {
         let (source, folder) = (source.to_owned(), folder.clone());
         // As many as the kills need: the writer takes about as long as they do.
-        let pause = Duration::from_millis(60 * kills as u64 / 100);
-        std::thread::spawn(move || flow(&source, &folder, events, pause))
+        let pause = Duration::from_millis((longest / 2 + 20) * kills as u64 / 100);
+        std::thread::spawn(move || flow(&source, &folder, events, pause, (ready, finished)))
     };
-    let mut dice = std::collections::hash_map::RandomState::new();
+    world.recv().expect("the world begins");
     let mut done = 0;
     let mut child = start(source, &folder);
     while done < kills {
-        std::thread::sleep(Duration::from_millis(20 + random(&mut dice, 130)));
+        std::thread::sleep(Duration::from_millis(20 + random(longest)));
         // It may have ended by itself, which is as good as killed.
         let _ = child.kill();
         let _ = child.wait();
         done += 1;
         child = start(source, &folder);
     }
-    flowing.join().expect("the writer does not fail");
-    let end = Instant::now() + Duration::from_secs(120);
+    world.recv().expect("the writer does not fail");
+    let end = Instant::now() + Duration::from_secs(180);
     while heard(&folder).len() < events && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
     let _ = child.kill();
     let _ = child.wait();
+    // It waits for this, or is gone.
+    let _ = heard_all.send(());
+    flowing.join().expect("the writer does not fail");
     let heard = heard(&folder);
     let count = Count {
         once: heard.values().filter(|times| **times == 1).count(),
@@ -185,48 +160,33 @@ fn prove(source: &str, kills: usize, events: usize) -> (Count, usize) {
     (count, done)
 }
 
-fn random(state: &mut std::collections::hash_map::RandomState, below: u64) -> u64 {
+fn random(below: u64) -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    *state = std::collections::hash_map::RandomState::new();
-    state.build_hasher().finish() % below
+    std::collections::hash_map::RandomState::new().build_hasher().finish() % below
 }
 
-/// Writes the events in a hundred parts.
-fn flow(source: &str, folder: &Path, events: usize, pause: Duration) {
-    let log: PathBuf = folder.join("in/app.log");
+/// Lets the events happen in a hundred parts. Says when the world has begun and when all have happened; the world ends when
+/// it is told.
+fn flow(
+    source: &str,
+    folder: &Path,
+    events: usize,
+    pause: Duration,
+    (ready, finished): (mpsc::Sender<()>, mpsc::Receiver<()>),
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-    let url = format!("sqlite://{}/in/rows.db", folder.display());
-    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().expect("the address is good");
-    let options = options.create_if_missing(true).journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
-    let mut db = runtime.block_on(options.connect()).expect("the database can be made");
-    let run = |db: &mut sqlx::SqliteConnection, sql: String| {
-        runtime.block_on(sqlx::query(sqlx::AssertSqlSafe(sql)).execute(db)).expect("the statement is good");
-    };
-    run(&mut db, "CREATE TABLE rows(n INTEGER PRIMARY KEY)".to_owned());
-    for (part, numbers) in (0..events).collect::<Vec<_>>().chunks(events.div_ceil(100)).enumerate() {
-        let lines: String = numbers.iter().map(|number| format!("{number}\n")).collect();
-        match source {
-            "log" => {
-                if part % 10 == 9 {
-                    fs::rename(&log, folder.join(format!("in/app.log.{part}"))).expect("it was written before");
-                }
-                let file = OpenOptions::new().create(true).append(true).open(&log).expect("the folder is there");
-                let mut file = BufWriter::new(file);
-                file.write_all(lines.as_bytes()).expect("there is room");
-            }
-            "file" => {
-                let to = folder.join(format!("in/{part}.part"));
-                fs::write(&to, format!("n\n{lines}")).expect("there is room");
-                fs::rename(&to, folder.join(format!("in/{part:03}.csv"))).expect("it was just written");
-            }
-            _ => {
-                let values: Vec<String> = numbers.iter().map(|number| format!("({number})")).collect();
-                run(&mut db, format!("INSERT INTO rows(n) VALUES {}", values.join(",")));
-            }
+    runtime.block_on(async {
+        let mut outside = Outside::start(source, folder).await;
+        ready.send(()).expect("somebody waits");
+        for (part, numbers) in (0..events).collect::<Vec<_>>().chunks(events.div_ceil(100)).enumerate() {
+            outside.write(part, numbers).await;
+            tokio::time::sleep(pause).await;
         }
-        std::thread::sleep(pause);
-    }
-    runtime.block_on(db.close()).expect("the database closes");
+        outside.done().await;
+        ready.send(()).expect("somebody waits");
+        // It is gone only when the program ends.
+        let _ = finished.recv();
+    });
 }
 
 /// A handler that aborts the process for one event: that one ends in the dead letters, and the others are handled.

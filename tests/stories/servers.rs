@@ -1,0 +1,241 @@
+//! Real servers on free ports of the loopback, each with its own data, stopped with the test that started them. The load
+//! programs in `benches` use them too.
+
+#![allow(dead_code, reason = "a load program needs some of them only")]
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use masterchief::contract::Secret;
+use masterchief_bindings::Settings;
+use masterchief_bindings::stream::{KafkaSettings, RabbitSettings, RedisSettings, Start};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+
+/// How long a server may take to begin.
+const BEGIN: Duration = Duration::from_secs(60);
+
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub(crate) async fn listens(port: u16) {
+    let end = tokio::time::Instant::now() + BEGIN;
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        assert!(tokio::time::Instant::now() < end, "nobody listens on {port}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A server that is no package of Debian: `./test` puts it beside what is built.
+pub(crate) fn tool(path: &str) -> String {
+    let folder =
+        std::env::var("MASTERCHIEF_TOOLS").unwrap_or_else(|_| format!("{}/target/tools", env!("CARGO_MANIFEST_DIR")));
+    format!("{folder}/{path}")
+}
+
+/// A server that is killed with the test.
+pub(crate) struct Server {
+    child: Child,
+}
+
+impl Server {
+    pub(crate) fn start(program: &str, args: &[&str], env: &[(&str, &str)], folder: &Path) -> Server {
+        let log = std::fs::File::create(folder.join("server.log")).unwrap();
+        let child = Command::new(program)
+            .args(args)
+            .envs(env.iter().copied())
+            .current_dir(folder)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|fault| panic!("{program}: {fault}; ./test installs it"));
+        Server { child }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its whole group: some servers are started by a script. It may have ended by itself.
+        let _ =
+            Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).stderr(Stdio::null()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// Redis with an append-only file.
+pub(crate) struct Redis {
+    dir: tempfile::TempDir,
+    pub(crate) port: u16,
+    pub(crate) server: Option<Server>,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> Redis {
+        let mut redis = Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), server: None };
+        redis.begin().await;
+        redis
+    }
+
+    pub(crate) async fn begin(&mut self) {
+        let port = self.port.to_string();
+        let args =
+            ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+        self.server = Some(Server::start("redis-server", &args, &[], self.dir.path()));
+        listens(self.port).await;
+        let mut connection = self.connection().await;
+        // It listens before it has read its file.
+        for _ in 0..500 {
+            let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
+            if pong.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("Redis does not answer");
+    }
+
+    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+}
+
+/// RabbitMQ with everything of its own.
+pub(crate) struct RabbitMq {
+    dir: tempfile::TempDir,
+    pub(crate) port: u16,
+    /// Erlang's port mapper, which goes into the background by itself.
+    epmd: u16,
+    pub(crate) server: Option<Server>,
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        self.server = None;
+        let mut command = Command::new("epmd");
+        command.args(["-port", &self.epmd.to_string(), "-kill"]).env("ERL_EPMD_RELAXED_COMMAND_CHECK", "true");
+        // It ends with its last node in any case.
+        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+impl RabbitMq {
+    pub(crate) async fn start() -> RabbitMq {
+        let (dir, port, epmd) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+        let mut rabbit = RabbitMq { dir, port, epmd, server: None };
+        rabbit.begin().await;
+        rabbit
+    }
+
+    pub(crate) async fn begin(&mut self) {
+        let folder = self.dir.path().display().to_string();
+        let (port, dist) = (self.port.to_string(), free_port().to_string());
+        let name = format!("chief{}@localhost", self.port);
+        std::fs::write(
+            self.dir.path().join("rabbitmq.conf"),
+            format!("listeners.tcp.default = 127.0.0.1:{port}\nloopback_users.guest = true\n"),
+        )
+        .unwrap();
+        std::fs::write(self.dir.path().join("plugins"), "[].").unwrap();
+        // Its own port mapper, so that none is left running for everybody.
+        let epmd = self.epmd.to_string();
+        let [config, plugins, pid] = ["rabbitmq", "plugins", "pid"].map(|name| format!("{folder}/{name}"));
+        let env = [
+            ("HOME", folder.as_str()),
+            ("RABBITMQ_NODENAME", &name),
+            ("RABBITMQ_MNESIA_BASE", &folder),
+            ("RABBITMQ_LOG_BASE", &folder),
+            ("RABBITMQ_CONFIG_FILE", &config),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", &plugins),
+            ("RABBITMQ_PID_FILE", &pid),
+            ("RABBITMQ_DIST_PORT", &dist),
+            ("ERL_EPMD_PORT", &epmd),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1"),
+            ("ERL_EPMD_RELAXED_COMMAND_CHECK", "true"),
+        ];
+        // Debian's own script changes to another user; the one behind it does not.
+        let program = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+        self.server = Some(Server::start(program, &[], &env, self.dir.path()));
+        listens(self.port).await;
+    }
+}
+
+/// A broker that speaks Kafka, with everything in memory.
+pub(crate) struct Tansu {
+    _server: Server,
+    _dir: tempfile::TempDir,
+    pub(crate) address: String,
+}
+
+impl Tansu {
+    pub(crate) async fn start() -> Tansu {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let address = format!("127.0.0.1:{port}");
+        let url = format!("tcp://{address}");
+        let args = [
+            "broker",
+            "--listener-url",
+            &url,
+            "--advertised-listener-url",
+            &url,
+            "--storage-engine",
+            "memory://tansu/",
+        ];
+        let server = Server::start(&tool("bin/tansu"), &args, &[], dir.path());
+        listens(port).await;
+        Tansu { _server: server, _dir: dir, address }
+    }
+
+    /// Makes a topic with one partition; gives its name.
+    pub(crate) async fn topic(&self) -> String {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let topic = format!("jobs{}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let mut config = rdkafka::ClientConfig::new();
+        let admin: AdminClient<_> = config.set("bootstrap.servers", &self.address).create().unwrap();
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        admin.create_topics(&[new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        topic
+    }
+}
+
+/// Kafka by its brokers' addresses, with a group that notices soon when a member is gone.
+pub(crate) fn kafka_settings(brokers: &str, group: &str) -> Settings {
+    let options = [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200")];
+    let kafka = KafkaSettings {
+        brokers: brokers.split(',').map(str::to_owned).collect(),
+        group: group.to_owned(),
+        from: Start::Start,
+        username: None,
+        password: None,
+        mechanism: None,
+        tls: false,
+        options: options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+    };
+    Settings { kafka: [("default".to_owned(), kafka)].into(), ..Settings::default() }
+}
+
+/// Redis on a port of ours.
+pub(crate) fn redis_settings(port: u16) -> Settings {
+    let redis = RedisSettings {
+        url: Secret::new(format!("redis://127.0.0.1:{}/", port)),
+        group: "chief".to_owned(),
+        consumer: "one".to_owned(),
+        from: Start::End,
+    };
+    Settings { redis: [("default".to_owned(), redis)].into(), ..Settings::default() }
+}
+
+/// RabbitMQ on a port of ours.
+pub(crate) fn rabbit_settings(port: u16) -> Settings {
+    let rabbit = RabbitSettings {
+        url: Secret::new(format!("amqp://guest:guest@127.0.0.1:{}/%2f", port)),
+        prefetch: 64,
+        declare: true,
+        arguments: [].into(),
+    };
+    Settings { rabbitmq: [("default".to_owned(), rabbit)].into(), ..Settings::default() }
+}
