@@ -101,7 +101,8 @@ fn number_in(text: &str) -> Option<&str> {
 
 fn start(source: &str, folder: &Path) -> Child {
     let me = std::env::current_exe().expect("this program has a path");
-    let child = Command::new(me).args(["child", source]).arg(folder).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+    let stderr = fs::File::create(folder.join("stderr")).expect("the folder is there");
+    let child = Command::new(me).args(["child", source]).arg(folder).stdin(Stdio::null()).stderr(stderr).spawn();
     child.expect("this program can be started again")
 }
 
@@ -135,9 +136,10 @@ fn prove(source: &str, kills: usize, events: usize) -> (Count, usize) {
     let mut child = start(source, &folder);
     while done < kills {
         std::thread::sleep(Duration::from_millis(20 + random(longest)));
-        // It may have ended by itself, which is as good as killed.
-        let _ = child.kill();
-        let _ = child.wait();
+        if child.try_wait().ok().flatten().is_some() {
+            panic!("the bot ended by itself: {}", fs::read_to_string(folder.join("stderr")).unwrap_or_default());
+        }
+        child.kill().and_then(|()| child.wait()).expect("it runs");
         done += 1;
         child = start(source, &folder);
     }

@@ -28,12 +28,12 @@ pub(super) struct Mark {
     pub(super) dev: u64,
     pub(super) ino: u64,
     /// How many bytes of the head are known, and their hash.
-    head_len: u64,
-    head: String,
+    pub(super) head_len: u64,
+    pub(super) head: String,
     /// Everything below is in the journal.
     pub(super) offset: u64,
     /// The hash of up to 64 bytes before the offset.
-    tail: String,
+    pub(super) tail: String,
     /// Unix seconds.
     pub(super) seen: u64,
     /// Whether the offset is within a line that was too long, the rest of which is not wanted.
@@ -142,7 +142,7 @@ impl Generation {
     }
 
     /// Whether what was read last still stands where it stood.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         let mut first = [0; FIRST];
         let first = &mut first[..self.first.len()];
         self.before(self.read).is_ok_and(|bytes| bytes == self.last)

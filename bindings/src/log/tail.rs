@@ -317,7 +317,7 @@ impl Tail {
             if copy.is_none() {
                 followed.lines.flush(multiline, &mut out);
             }
-            self.put_part(lane, out, text_of(&mark)?, batch);
+            self.put_part(lane, out, text_of(&mark), batch);
             if mark.offset > 0 {
                 self.remembered.put(lane, mark);
             }
@@ -333,12 +333,12 @@ impl Tail {
         }
         let delivered = followed.lines.delivered();
         if !out.is_empty() || followed.noted.is_none() {
-            let position = text_of(&mark_of(&followed.generation, &followed.lines)?)?;
+            let position = text_of(&mark_of(&followed.generation, &followed.lines));
             followed.noted = Some(delivered);
             self.put_part(lane, out, position, batch);
         }
         if drained || gone {
-            self.close_one(lane)?;
+            self.close_one(lane);
         }
         Ok(false)
     }
@@ -359,11 +359,10 @@ impl Tail {
         }
     }
 
-    fn close_one(&mut self, lane: &Arc<str>) -> io::Result<()> {
-        let Some(followed) = self.files.remove(lane) else { return Ok(()) };
-        let mark = mark_of(&followed.generation, &followed.lines)?;
+    fn close_one(&mut self, lane: &Arc<str>) {
+        let Some(followed) = self.files.remove(lane) else { return };
+        let mark = mark_of(&followed.generation, &followed.lines);
         self.remembered.put(lane, mark);
-        Ok(())
     }
 
     /// The file was cut or written anew: what it holds now is another generation.
@@ -387,14 +386,17 @@ impl Tail {
     }
 }
 
-fn mark_of(generation: &Generation, lines: &Lines) -> io::Result<Mark> {
-    let mut mark = generation.mark(lines.delivered(), now())?;
-    mark.skipping = lines.is_skipping();
-    Ok(mark)
+/// What is to be remembered of a file. It may be cut while that is read from it: then what is known of it counts.
+fn mark_of(generation: &Generation, lines: &Lines) -> Mark {
+    match generation.mark(lines.delivered(), now()) {
+        Ok(mark) if generation.is_whole() => Mark { skipping: lines.is_skipping(), ..mark },
+        _ => generation.cut_mark(now()),
+    }
 }
 
-fn text_of(mark: &Mark) -> io::Result<String> {
-    serde_json::to_string(mark).map_err(io::Error::other)
+fn text_of(mark: &Mark) -> String {
+    // Numbers, texts and truth values are JSON.
+    serde_json::to_string(mark).unwrap_or_default()
 }
 
 fn lost(fault: &io::Error) -> SourceError {
