@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use masterchief_contract::{Batch, Event, Fate, Fields, Inbound, Kind, Positions};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::merge::{Open, Place, Section};
 use super::record::{self, BadRecord, Chunk, Names, Row};
 use super::rows::{Advance, Cursor, DeliveryRow, Replay, RowState};
 use super::schema;
@@ -39,7 +40,12 @@ pub(super) struct Engine {
     pub(super) keys: i64,
     /// Binds that are there now: their cursors stay, however long nothing happens.
     pub(super) active: HashSet<String>,
+    /// A row that may take more parts.
+    open: Option<Open>,
 }
+
+/// What a row costs beside its records, in bytes.
+const ROW: usize = 64;
 
 /// What was written for one batch, to be shown once it is committed.
 #[derive(Default)]
@@ -133,6 +139,7 @@ impl Engine {
             streams: HashMap::new(),
             keys,
             active: HashSet::new(),
+            open: None,
         };
         engine.streams = {
             let mut rows = engine.db.prepare("SELECT name, id FROM streams")?;
@@ -144,7 +151,7 @@ impl Engine {
 
     /// What the tables say, after a transaction that was given up.
     pub(super) fn forget(&mut self, next: u64, bytes: u64) -> Done<()> {
-        (self.next, self.bytes) = (next, bytes);
+        (self.next, self.bytes, self.open) = (next, bytes, None);
         self.keys = meta(&self.db, "keys")?.unwrap_or(0);
         let mut rows = self.db.prepare("SELECT name, id FROM streams")?;
         let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
@@ -186,15 +193,21 @@ impl Engine {
                 continue;
             }
             let filtered = (count < part.events.len() as u64).then(|| encoded.without(&done.fates[from..]));
-            let records = filtered.as_ref().unwrap_or(&encoded.bytes);
-            let bytes = records.len() + encoded.shared.as_ref().map_or(0, Vec::len) + 64;
-            self.db
-                .prepare_cached(
-                    "INSERT INTO events(first, count, stream, lane, at, bytes, shared, records) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![first, count, stream, &*part.lane, now.timestamp_millis(), bytes, encoded.shared, records])?;
-            self.bytes += bytes as u64;
-            done.rows.push(Some((first, bytes)));
+            let records = filtered.as_deref().unwrap_or(&encoded.bytes);
+            let section = Section { lane: &part.lane, shared: encoded.shared.as_deref(), count, records };
+            done.rows.push(Some((first, section.bytes() + ROW)));
+            if self.open.as_mut().is_some_and(|open| open.takes(stream, first, &section)) {
+                if let Some(open) = &mut self.open {
+                    open.take(&section)?;
+                }
+                continue;
+            }
+            self.close_row()?;
+            if section.is_big() {
+                self.put_row(&Place { stream, first, count, at: now }, Some(section.lane), section.shared, records)?;
+            } else {
+                self.open = Some(Open::new(Place { stream, first, count, at: now }, &section)?);
+            }
         }
         for bad in &append.batch.undecodable {
             self.db
@@ -202,6 +215,26 @@ impl Engine {
                 .execute(params![now.timestamp_millis(), &*append.stream, bad.reason, append.kind, &*bad.lane, bad.bytes])?;
         }
         Ok(done)
+    }
+
+    /// Writes the row that waits for more parts. Whatever reads events in the same transaction comes after this.
+    pub(super) fn close_row(&mut self) -> Done<()> {
+        match self.open.take() {
+            Some(open) => self.put_row(&open.place, None, None, &open.sections),
+            None => Ok(()),
+        }
+    }
+
+    fn put_row(&mut self, place: &Place, lane: Option<&str>, shared: Option<&[u8]>, records: &[u8]) -> Done<()> {
+        let Place { stream, first, count, at } = place;
+        let bytes = records.len() + shared.map_or(0, <[u8]>::len) + ROW;
+        self.db
+            .prepare_cached(
+                "INSERT INTO events(first, count, stream, lane, at, bytes, shared, records) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![first, count, stream, lane, at.timestamp_millis(), bytes, shared, records])?;
+        self.bytes += bytes as u64;
+        Ok(())
     }
 
     /// Gives each event its number, and those that are known the one they have.
@@ -424,11 +457,11 @@ pub(super) fn read(db: &Connection, names: &Names, stream: &str, from: u64, most
 
 /// `_, kind, first, count, lane, shared, records`
 pub(super) fn chunk(names: &Names, row: &rusqlite::Row<'_>) -> Done<Chunk> {
-    let (kind, lane): (String, String) = (row.get(1)?, row.get(4)?);
+    let (kind, lane): (String, Option<String>) = (row.get(1)?, row.get(4)?);
     let (shared, records): (Option<Vec<u8>>, Vec<u8>) = (row.get(5)?, row.get(6)?);
     let row = Row {
         kind: &kind,
-        lane: &lane,
+        lane: lane.as_deref(),
         first: row.get(2)?,
         count: row.get(3)?,
         shared: shared.as_deref(),

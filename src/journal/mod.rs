@@ -8,6 +8,7 @@ mod engine;
 mod fixture;
 mod handle;
 mod maintain;
+mod merge;
 mod record;
 mod rows;
 mod runner;
@@ -24,3 +25,15 @@ pub use rows::{
 };
 pub use runner::{Feed, FeedRow, FeedStatus, feed};
 pub use settings::Settings;
+
+/// Any bytes as a row of the journal, for the fuzzer: a file that is damaged is refused, and nothing panics.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8], count: u64) {
+    let kinds = crate::bot::kinds();
+    let names = record::Names::new(kinds.all());
+    for lane in [None, Some("lane")] {
+        let row = record::Row { kind: "log", lane, first: 1, count, shared: None, records: bytes };
+        let _ = record::read_row(&names, &row);
+    }
+    let _ = record::read_alone(&names, "log", 1, bytes);
+}

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use masterchief_contract::{Event, EventData, Fields, Inbound, Kind, KindSpec, Value};
 use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteBuf, Bytes};
+
+use super::merge::Section;
 
 /// Events of one row, in order: `first` is the number of the first, and the others follow.
 #[derive(Clone, Debug)]
@@ -123,10 +126,39 @@ pub(super) fn write_alone(event: &Event) -> Result<Vec<u8>, BadRecord> {
     rmp_serde::to_vec(&written).map_err(|fault| BadRecord(fault.to_string()))
 }
 
+/// A part in a row that holds several.
+#[derive(Serialize)]
+struct WrittenSection<'a> {
+    lane: &'a str,
+    shared: Option<&'a Bytes>,
+    count: u64,
+    records: &'a Bytes,
+}
+
+#[derive(Deserialize)]
+struct ReadSection {
+    lane: String,
+    shared: Option<ByteBuf>,
+    count: u64,
+    records: ByteBuf,
+}
+
+/// Appends one part to a row that holds several.
+pub(super) fn write_section(out: &mut Vec<u8>, section: &Section<'_>) -> Result<(), BadRecord> {
+    let written = WrittenSection {
+        lane: section.lane,
+        shared: section.shared.map(Bytes::new),
+        count: section.count,
+        records: Bytes::new(section.records),
+    };
+    rmp_serde::encode::write(out, &written).map_err(|fault| BadRecord(fault.to_string()))
+}
+
 /// What events of a row have in common.
 pub(super) struct Row<'a> {
     pub(super) kind: &'a str,
-    pub(super) lane: &'a str,
+    /// Nothing, if the row holds several parts.
+    pub(super) lane: Option<&'a str>,
     pub(super) first: u64,
     pub(super) count: u64,
     pub(super) shared: Option<&'a [u8]>,
@@ -137,7 +169,18 @@ pub(super) struct Row<'a> {
 pub(super) fn read_row(names: &Names, row: &Row<'_>) -> Result<Chunk, BadRecord> {
     let bad = |fault: rmp_serde::decode::Error| BadRecord(fault.to_string());
     let kinds = names.kinds(row.kind).ok_or_else(|| BadRecord(format!("there is no kind {}", row.kind)))?;
-    let lane: Arc<str> = Arc::from(row.lane);
+    let Some(lane) = row.lane else {
+        let (mut events, mut from, mut first) = (Vec::new(), Cursor::new(row.records), row.first);
+        while events.len() < usize::try_from(row.count).unwrap_or(usize::MAX) {
+            let section: ReadSection = rmp_serde::from_read(&mut from).map_err(bad)?;
+            let (shared, records) = (section.shared.as_ref().map(|shared| &***shared), &*section.records);
+            let (lane, count) = (Some(&*section.lane), section.count);
+            events.extend(read_row(names, &Row { kind: row.kind, lane, first, count, shared, records })?.events);
+            first += count;
+        }
+        return Ok(Chunk { first: row.first, events });
+    };
+    let lane: Arc<str> = Arc::from(lane);
     let shared = match row.shared {
         None => None,
         Some(bytes) => Some(Arc::new(names.fields(row.kind, rmp_serde::from_slice(bytes).map_err(bad)?))),

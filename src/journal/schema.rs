@@ -6,16 +6,17 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// The version of the tables below, kept in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long we wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// `first` is the number of the first event of a row, which holds `count` events in a row of numbers.
+/// `first` is the number of the first event of a row, which holds `count` events in a row of numbers. A row without a lane
+/// holds several parts, each with its own.
 const TABLES: &str = "
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE streams(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL UNIQUE);
 CREATE TABLE events(
-    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, stream INTEGER NOT NULL, lane TEXT NOT NULL,
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, stream INTEGER NOT NULL, lane TEXT,
     at INTEGER NOT NULL, bytes INTEGER NOT NULL, shared BLOB, records BLOB NOT NULL);
 CREATE INDEX events_of_stream ON events(stream, first);
 CREATE TABLE positions(

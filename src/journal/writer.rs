@@ -139,6 +139,7 @@ fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), J
         for work in group {
             work.run(engine)?;
         }
+        engine.close_row()?;
         if engine.next != next {
             put_meta(&engine.db, "next", i64::try_from(engine.next).unwrap_or(i64::MAX))?;
         }
@@ -200,6 +201,7 @@ where
     F: FnMut(&mut Engine) -> Done<T> + Send,
 {
     fn run(&mut self, engine: &mut Engine) -> Done<()> {
+        engine.close_row()?;
         self.value = Some((self.work)(engine)?);
         Ok(())
     }

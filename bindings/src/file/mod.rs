@@ -51,6 +51,16 @@ pub(crate) fn source(_: &Settings, stream: &str, meter: &Arc<Meter>) -> Result<B
     Ok(Box::new(source::Files::new(mask, Arc::clone(meter))))
 }
 
+/// Any text as a file of any format, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    for format in ["csv", "csv headers=no sep=tab", "json", "ndjson", "yaml", "xml", "text"] {
+        let mask = FileMask::parse(&format!("/x format={format}"));
+        let Ok(mask) = mask else { unreachable!("the mask is good") };
+        let _ = document::parse(mask.format_of(std::path::Path::new("/x")), text, &mask);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

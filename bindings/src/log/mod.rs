@@ -165,3 +165,30 @@ fn multiline(configured: &BTreeMap<String, MultilineSettings>, name: &str) -> Re
     };
     Ok(Multiline { rule, wait: WAIT })
 }
+
+/// Any bytes as a log, for the fuzzer: whole or in pieces the lines are the same, and each is understood or not.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8], cut: usize) {
+    let multi = multiline(&BTreeMap::new(), "java").ok();
+    for multi in [None, multi.as_ref()] {
+        let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+        let mut lines = lines::Lines::new(0, 200);
+        lines.feed(bytes, multi, &mut whole);
+        lines.flush(multi, &mut whole);
+        let mut lines = lines::Lines::new(0, 200);
+        let (one, two) = bytes.split_at(cut.min(bytes.len()));
+        lines.feed(one, multi, &mut pieces);
+        lines.feed(two, multi, &mut pieces);
+        lines.flush(multi, &mut pieces);
+        if bytes.split(|byte| *byte == b'\n').all(|line| line.len() <= 200) {
+            assert_eq!(whole, pieces);
+        }
+        for line in whole {
+            for name in parse::NAMES {
+                if let Some(parser) = parse::Parser::named(name) {
+                    let _ = parse::inbound(line.clone(), &parser);
+                }
+            }
+        }
+    }
+}

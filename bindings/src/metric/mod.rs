@@ -68,3 +68,12 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
     };
     Ok(Box::new(Polled::new(Rules::new(rule, ask, meter))))
 }
+
+/// Any text as a packet and as a selector, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    for sample in text.lines().flat_map(statsd::parse) {
+        assert!(sample.rate > 0.0 && sample.rate <= 1.0);
+    }
+    let _ = statsd::Selector::parse(text);
+}

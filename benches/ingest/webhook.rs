@@ -1,0 +1,107 @@
+//! Posts to the gateway.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Buf;
+use futures_util::{StreamExt, TryStreamExt};
+use masterchief::bot::Bot;
+use masterchief::contract::Secret;
+use masterchief::gateway;
+use masterchief_bindings::webhook::RouteSettings;
+use ring::hmac;
+use warp::Filter;
+
+use crate::Fallible;
+
+const SECRET: &str = "bench";
+
+fn signature(body: &[u8]) -> String {
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body);
+    format!("sha256={}", mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Posts of 8 KB with an HMAC: the gateway, and a bare warp server that verifies and throws away.
+pub(crate) async fn posts() -> Fallible<()> {
+    // It is there already where another part of this run was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let data = tempfile::tempdir()?;
+    let body = format!("{{\"ref\": \"refs/heads/main\", \"text\": \"{}\"}}", "x".repeat(8 << 10));
+    let route = RouteSettings { secrets: vec![Secret::new(SECRET)], dedupe: false, ..RouteSettings::default() };
+    let settings = gateway::Settings {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        routes: [("github".to_owned(), route)].into(),
+        ..gateway::Settings::default()
+    };
+    let started = Bot::builder().data(data.path()).gateway(settings).start().await?;
+    let at = started.gateway_at().ok_or("the gateway does not listen")?;
+    let bare = warp::post().and(warp::header::<String>("x-hub-signature-256")).and(warp::body::stream()).then(
+        |given: String, stream| async move {
+            let parts: Result<Vec<_>, warp::Error> = TryStreamExt::try_collect(stream).await;
+            let mut bytes = Vec::new();
+            for mut part in parts.unwrap_or_default() {
+                let part: &mut dyn Buf = &mut part;
+                bytes.extend_from_slice(&part.copy_to_bytes(part.remaining()));
+            }
+            if signature(&bytes) == given {
+                warp::http::StatusCode::ACCEPTED
+            } else {
+                warp::http::StatusCode::FORBIDDEN
+            }
+        },
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let floor_at = listener.local_addr()?;
+    tokio::spawn(warp::serve(bare).incoming(listener).run());
+    // One to warm up, and then turn by turn, so that what else runs on the machine meets both.
+    load(floor_at, &body, 500).await?;
+    load(at, &body, 500).await?;
+    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        floor.push(load(floor_at, &body, 10_000).await?);
+        ours.push(load(at, &body, 10_000).await?);
+    }
+    let best = |of: &[(f64, f64)]| {
+        of.iter().copied().fold((0.0, 0.0), |best: (f64, f64), one| if one.0 > best.0 { one } else { best })
+    };
+    let (ours, floor) = (best(&ours), best(&floor));
+    println!("webhook: {:.0} posts/s of 8 KB, verified and durable, p99 {:.1} ms", ours.0, ours.1);
+    println!(
+        "webhook: {:.2} of a bare warp that verifies and throws away: {:.0} posts/s, p99 {:.1} ms",
+        ours.0 / floor.0,
+        floor.0,
+        floor.1
+    );
+    started.stop("").await;
+    Ok(())
+}
+
+/// Posts over 64 connections; posts a second, and the 99th percentile in milliseconds.
+async fn load(at: SocketAddr, body: &str, count: usize) -> Fallible<(f64, f64)> {
+    let client = reqwest::Client::new();
+    let (url, signature) = (format!("http://{at}/hooks/github"), signature(body.as_bytes()));
+    let began = Instant::now();
+    let times: Vec<Duration> = futures_util::stream::iter(0..count)
+        .map(|_| {
+            let request = client
+                .post(&url)
+                .header("X-Hub-Signature-256", &signature)
+                .header("X-GitHub-Event", "push")
+                .body(body.to_owned());
+            async move {
+                let began = Instant::now();
+                let answer = request.send().await?;
+                assert_eq!(answer.status().as_u16(), 202);
+                answer.bytes().await?;
+                Ok::<_, reqwest::Error>(began.elapsed())
+            }
+        })
+        .buffer_unordered(64)
+        .try_collect()
+        .await?;
+    let rate = count as f64 / began.elapsed().as_secs_f64();
+    let mut times = times;
+    times.sort();
+    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
+    Ok((rate, p99.as_secs_f64() * 1000.0))
+}
