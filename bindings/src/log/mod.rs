@@ -184,7 +184,7 @@ pub fn fuzz(bytes: &[u8], cut: usize) {
             assert_eq!(whole, pieces);
         }
         for line in whole {
-            for name in parse::NAMES {
+            for name in parse::NAMES.split(", ") {
                 if let Some(parser) = parse::Parser::named(name) {
                     let _ = parse::inbound(line.clone(), &parser);
                 }

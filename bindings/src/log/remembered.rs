@@ -15,7 +15,7 @@ use super::rotation::beside;
 pub(super) const BEGUN: &str = "begun";
 /// How long a file that is gone is remembered, in seconds, and how many at most.
 const REMEMBER: u64 = 24 * 3600;
-const REMEMBER_MAX: usize = 1000;
+const REMEMBER_MAX: usize = 10_000;
 /// Files that are looked at for a copy of what was cut.
 const COPIES: usize = 20;
 

@@ -108,7 +108,8 @@ fn line(parts: &[&str]) -> String {
     let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
     let text = parts.join(" ");
     let first = text.lines().next().unwrap_or("");
-    first.chars().take(300).collect()
+    // Somebody did it, and there is no more to say.
+    first.strip_suffix(':').unwrap_or(first).chars().take(300).collect()
 }
 
 /// GitHub, Gitea and Forgejo: the same payloads under other headers.
@@ -135,12 +136,14 @@ fn forge(preset: Preset, headers: &dyn Headers, json: &Value) -> Hook {
     let what = first(
         json,
         &[
+            "/comment/body",
             "/pull_request/title",
             "/issue/title",
             "/head_commit/message",
             "/release/name",
             "/workflow_run/name",
             "/check_run/name",
+            "/deployment/environment",
             "/zen",
         ],
     );
@@ -190,15 +193,17 @@ fn gitlab(headers: &dyn Headers, json: &Value) -> Hook {
     let delivery = ["Idempotency-Key", "webhook-id", "X-Gitlab-Event-UUID"].map(|name| headers.header(name));
     let delivery = delivery.into_iter().find(|id| !id.is_empty()).unwrap_or("");
     let who = first(json, &["/user_username", "/user/username", "/user_name", "/user/name"]);
+    let newest = json.pointer("/commits").and_then(Value::as_array).and_then(|commits| commits.last());
+    let newest = newest.filter(|_| event == "push").map_or("", |commit| first(commit, &["/title", "/message"]));
     let what = first(
         json,
         &[
+            "/object_attributes/note",
             "/object_attributes/title",
             "/name",
-            "/commits/0/title",
-            "/object_attributes/note",
             "/build_name",
             "/environment",
+            "/commit/message",
         ],
     );
     Hook {
@@ -206,7 +211,7 @@ fn gitlab(headers: &dyn Headers, json: &Value) -> Hook {
         action: action.to_owned(),
         repo: repo.to_owned(),
         delivery: delivery.to_owned(),
-        text: line(&[repo, &reference, event, action, &by(who), what]),
+        text: line(&[repo, &reference, event, action, &by(who), newest, what]),
         reference,
         challenge: None,
     }
@@ -216,8 +221,8 @@ fn gitlab(headers: &dyn Headers, json: &Value) -> Hook {
 fn bitbucket(headers: &dyn Headers, json: &Value) -> Hook {
     let key = headers.header("X-Event-Key");
     let (event, action) = key.split_once(':').unwrap_or((key, ""));
-    let project = str_at(json, "/repository/project/key");
-    let slug = str_at(json, "/repository/slug");
+    let project = first(json, &["/repository/project/key", "/pullRequest/toRef/repository/project/key"]);
+    let slug = first(json, &["/repository/slug", "/pullRequest/toRef/repository/slug"]);
     let full = first(json, &["/repository/full_name"]);
     let full = if full.is_empty() && !project.is_empty() { format!("{project}/{slug}") } else { full.to_owned() };
     let reference = branch(first(
@@ -231,12 +236,23 @@ fn bitbucket(headers: &dyn Headers, json: &Value) -> Hook {
     ));
     let delivery = ["X-Request-UUID", "X-Request-Id"].map(|name| headers.header(name));
     let who = first(json, &["/actor/nickname", "/actor/display_name", "/actor/name"]);
-    let what = first(json, &["/pullrequest/title", "/pullRequest/title", "/push/changes/0/new/target/message"]);
+    let what = first(
+        json,
+        &[
+            "/comment/content/raw",
+            "/comment/text",
+            "/pullrequest/title",
+            "/pullRequest/title",
+            "/push/changes/0/new/target/message",
+            "/commit_status/name",
+        ],
+    );
+    let state = str_at(json, "/commit_status/state");
     Hook {
         event: event.to_owned(),
         action: action.to_owned(),
         delivery: delivery.into_iter().find(|id| !id.is_empty()).unwrap_or("").to_owned(),
-        text: line(&[&full, &reference, event, action, &by(who), what]),
+        text: line(&[&full, &reference, event, action, state, &by(who), what]),
         repo: full,
         reference,
         challenge: None,
