@@ -49,7 +49,7 @@ pub(crate) enum Broker {
 /// What a bot binds.
 pub(crate) fn mask(source: &str, folder: &Path) -> (Kind, String) {
     match source {
-        "log" => (Kind::Log, folder.join("in/app.log").display().to_string()),
+        "log" | "abort" => (Kind::Log, folder.join("in/app.log").display().to_string()),
         "file" => (Kind::File, format!("{}/in/*.csv rows settle=10ms", folder.display())),
         "webhook" => (Kind::Webhook, "hook/*".to_owned()),
         "redis" => (Kind::Stream, "redis-stream:jobs".to_owned()),

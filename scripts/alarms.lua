@@ -1,0 +1,31 @@
+-- Alarms of metrics: what fires, what is over, and !alarms for what fires now. In config/scripts/alarms.yaml:
+--
+--   place: "#ops"
+--   rules: ["prometheus:'1 - avg(up)'>0.1 for 2m", "statsd:api.latency.p99>250", "influxdb:'SELECT last(free) FROM disk'<10"]
+
+local function name(ev)
+  local labels = {}
+  for label, value in ev.labels or {} do table.insert(labels, `{label}={value}`) end
+  table.sort(labels)
+  return `alarm/{ev.mask} {table.concat(labels, " ")}`
+end
+
+for _, rule in (bot.config or {}).rules or {} do
+  bot.bind("metric", "-|-", rule, function(ev)
+    if ev.state == "resolved" then
+      kv.delete(name(ev))
+      return `{fmt.color("OK", "green")} {ev.text}`
+    end
+    kv.set(name(ev), { text = ev.text, at = time.now() })
+    return `{fmt.color(string.upper(ev.state), "red")} {ev.text}`
+  end, { to = bot.config.place })
+end
+
+bot.bind("pub", "-|-", "!alarms", function()
+  local lines = {}
+  for _, key in kv.keys("alarm/") do
+    local one = kv.get(key)
+    if one then table.insert(lines, `{one.text}, for {fmt.duration(time.now() - one.at)}`) end
+  end
+  return if #lines > 0 then lines else "nothing fires"
+end, { help = "What fires now", cooldown = { channel = "5s" } })
