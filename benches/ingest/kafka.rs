@@ -1,4 +1,4 @@
-//! Messages of Kafka, by librdkafka's own cluster in this process: to a handler, and to a bare consumer.
+//! Messages of Kafka, from a broker with everything in memory: to a handler, and to a bare consumer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,20 +9,17 @@ use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
-use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::Fallible;
-use crate::servers::kafka_settings;
+use crate::servers::{Tansu, kafka_settings};
 
-const MESSAGES: u64 = 200_000;
-const TOPIC: &str = "bench";
+const MESSAGES: u64 = 100_000;
 
-/// Messages of 1 KB from the beginning of a topic with four partitions.
+/// Messages of 1 KB from the beginning of a topic.
 pub(crate) async fn messages() -> Fallible<()> {
-    let cluster = MockCluster::new(1)?;
-    cluster.create_topic(TOPIC, 4, 1)?;
-    let brokers = cluster.bootstrap_servers();
+    let tansu = Tansu::start().await;
+    let (brokers, topic) = (tansu.address.clone(), tansu.topic().await);
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &brokers)
         .set("queue.buffering.max.messages", "1000000")
@@ -34,9 +31,9 @@ pub(crate) async fn messages() -> Fallible<()> {
             (0..10_000).map(|number| {
                 let key = format!("{part} {number}");
                 let producer = producer.clone();
-                let payload = &payload;
+                let (payload, topic) = (&payload, &topic);
                 async move {
-                    producer.send(FutureRecord::to(TOPIC).key(&key).payload(payload), Duration::from_secs(60)).await
+                    producer.send(FutureRecord::to(topic).key(&key).payload(payload), Duration::from_secs(60)).await
                 }
             });
         for sent in join_all(sent).await {
@@ -46,8 +43,8 @@ pub(crate) async fn messages() -> Fallible<()> {
     // Turn by turn, and the best of each: what else runs on the machine meets both.
     let (mut ours, mut floor) = (0.0_f64, 0.0_f64);
     for turn in 0..3 {
-        floor = floor.max(bare(&brokers, turn).await?);
-        ours = ours.max(to_a_handler(&brokers, turn).await?);
+        floor = floor.max(bare(&brokers, &topic, turn).await?);
+        ours = ours.max(to_a_handler(&brokers, &topic, turn).await?);
     }
     println!("kafka: {ours:.0} messages/s of 1 KB, durable and handled");
     println!("kafka: {:.2} of a bare consumer that throws them away: {floor:.0}/s", ours / floor);
@@ -55,14 +52,14 @@ pub(crate) async fn messages() -> Fallible<()> {
 }
 
 /// From the first message to the last.
-async fn bare(brokers: &str, turn: usize) -> Fallible<f64> {
+async fn bare(brokers: &str, topic: &str, turn: usize) -> Fallible<f64> {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", format!("bare{turn}"))
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .create()?;
-    consumer.subscribe(&[TOPIC])?;
+    consumer.subscribe(&[topic])?;
     let (mut began, mut bytes) = (None, 0);
     for number in 0..MESSAGES {
         let message = consumer.recv().await?;
@@ -76,7 +73,7 @@ async fn bare(brokers: &str, turn: usize) -> Fallible<f64> {
     Ok(MESSAGES as f64 / began.ok_or("nothing came")?.elapsed().as_secs_f64())
 }
 
-async fn to_a_handler(brokers: &str, turn: usize) -> Fallible<f64> {
+async fn to_a_handler(brokers: &str, topic: &str, turn: usize) -> Fallible<f64> {
     let data = tempfile::tempdir()?;
     let heard = Arc::<AtomicU64>::default();
     let handler = {
@@ -87,7 +84,7 @@ async fn to_a_handler(brokers: &str, turn: usize) -> Fallible<f64> {
         }
     };
     let bot = Bot::builder().data(data.path()).sources(kafka_settings(brokers, &format!("ours{turn}")));
-    let started = bot.bind(Kind::Stream, "-|-", &format!("kafka:{TOPIC}"), handler)?.start().await?;
+    let started = bot.bind(Kind::Stream, "-|-", &format!("kafka:{topic}"), handler)?.start().await?;
     // The group takes its time; what is measured begins with the first message.
     while heard.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_micros(200)).await;

@@ -189,8 +189,9 @@ where
 fn shown(headers: &HeaderMap, route: &RouteSettings) -> Value {
     let secret = |name: &str| {
         HIDDEN.contains(&name)
-            || name.contains("signature")
-            || name.contains("token")
+            || ["signature", "token", "secret", "api-key", "apikey", "password", "authorization", "credential"]
+                .iter()
+                .any(|word| name.contains(word))
             || route.signature.header.eq_ignore_ascii_case(name)
     };
     let mut out: BTreeMap<&str, Value> = BTreeMap::new();

@@ -40,10 +40,16 @@ pub(super) struct Files {
     /// Files that are read and are to be moved or deleted once that is durable.
     finished: Vec<PathBuf>,
     looked: Option<Instant>,
+    /// Whether this stream was never read before.
     fresh: bool,
+    /// Whether that it was is noted.
+    begun: bool,
     /// Files that could not be read, since when.
     unreadable: BTreeMap<PathBuf, Instant>,
 }
+
+/// The lane that says that the stream was read before; no path is called that.
+const BEGUN: &str = "begun";
 
 /// A file that is read row by row.
 struct Reading {
@@ -68,6 +74,7 @@ impl Files {
             finished: Vec::new(),
             looked: None,
             fresh: true,
+            begun: false,
             unreadable: BTreeMap::new(),
         }
     }
@@ -122,6 +129,12 @@ impl Files {
             }
         }
         self.fresh = false;
+        if !self.begun {
+            // So that what is dropped while we are down is new, also if nothing was there at first.
+            self.begun = true;
+            let position = Some("yes".to_owned());
+            batch.parts.push(Part { lane: Arc::from(BEGUN), shared: None, events: Vec::new(), position });
+        }
     }
 
     /// Reads a file that has settled.
@@ -393,13 +406,14 @@ impl Source for Files {
 
     fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
-            self.fresh = positions.is_empty();
+            (self.fresh, self.begun) = (positions.is_empty(), positions.contains_key(BEGUN));
             (self.reading, self.looked) = (None, None);
             self.ready.clear();
             self.settling.clear();
             self.finished.clear();
             self.seen = positions
                 .iter()
+                .filter(|(path, _)| *path != BEGUN)
                 .filter_map(|(path, text)| Some((PathBuf::from(path), serde_json::from_str(text).ok()?)))
                 .collect();
             if self.mask.then != Then::Keep {

@@ -24,7 +24,7 @@ pub(super) fn client(timeout: std::time::Duration) -> Result<Client, String> {
 /// An address of the configuration with a path of the API behind it.
 pub(super) fn address(base: &str, path: &str, pairs: &[(&str, &str)]) -> Result<Url, String> {
     let text = format!("{}{path}", base.trim_end_matches('/'));
-    Url::parse_with_params(&text, pairs).map_err(|fault| format!("{base:?} is no address: {fault}"))
+    Url::parse_with_params(&text, pairs).map_err(|fault| format!("the url is no address: {fault}"))
 }
 
 /// An answer as JSON, not bigger than we can bear.
@@ -77,10 +77,16 @@ fn series(answer: &Value) -> Result<Vec<(Labels, f64)>, SourceError> {
         Some("scalar") => Ok(vec![(Labels::new(), sample(result.unwrap_or(&Value::Null)))]),
         Some("vector") => {
             let rows = result.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            Ok(rows
-                .iter()
-                .map(|row| (labels(row.get("metric")), sample(row.get("value").unwrap_or(&Value::Null))))
-                .collect())
+            let named = |row: &Value| row.pointer("/metric/__name__").and_then(Value::as_str).map(str::to_owned);
+            let first = rows.iter().find_map(named);
+            // Where several metrics are asked for at once, the name is what tells their series apart.
+            let several = rows.iter().filter_map(named).any(|name| Some(name) != first);
+            let labels = |row: &Value| {
+                let mut labels = labels(row.get("metric"));
+                labels.extend(named(row).filter(|_| several).map(|name| ("__name__".to_owned(), name)));
+                labels
+            };
+            Ok(rows.iter().map(|row| (labels(row), sample(row.get("value").unwrap_or(&Value::Null)))).collect())
         }
         Some(other) => Err(wrong(&format!("a {other}"))),
         None => Err(wrong("something else")),

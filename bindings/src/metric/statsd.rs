@@ -28,6 +28,10 @@ const GAUGE_KEPT: u32 = 1000;
 const COUNTER_KEPT: u32 = 10;
 /// Connections at once.
 const CONNECTIONS: usize = 256;
+/// A connection that says nothing is let go of after this.
+const IDLE: Duration = Duration::from_secs(3600);
+/// Packets that are taken at once.
+const BURST: usize = 256;
 
 /// One metric as it is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -358,7 +362,14 @@ async fn udp(socket: UdpSocket, windows: Arc<Mutex<Windows>>, dropped: Arc<Atomi
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((length, _)) => {
-                let lost = lock(&windows).take(&String::from_utf8_lossy(&buffer[..length]));
+                let mut windows = lock(&windows);
+                let mut lost = windows.take(&String::from_utf8_lossy(&buffer[..length]));
+                // Whatever has come meanwhile, too, before anybody is waited for.
+                for _ in 0..BURST {
+                    let Ok(length) = socket.try_recv(&mut buffer) else { break };
+                    lost += windows.take(&String::from_utf8_lossy(&buffer[..length]));
+                }
+                drop(windows);
                 dropped.fetch_add(lost, Ordering::Relaxed);
             }
             Err(fault) => {
@@ -382,9 +393,10 @@ async fn tcp(listener: TcpListener, windows: Arc<Mutex<Windows>>, dropped: Arc<A
                     let mut line = Vec::new();
                     loop {
                         line.clear();
-                        match (&mut from).take(PACKET as u64).read_until(b'\n', &mut line).await {
-                            Ok(0) | Err(_) => return,
-                            Ok(_) => {
+                        let read = async { (&mut from).take(PACKET as u64).read_until(b'\n', &mut line).await };
+                        match tokio::time::timeout(IDLE, read).await {
+                            Err(_) | Ok(Ok(0) | Err(_)) => return,
+                            Ok(Ok(_)) => {
                                 let lost = lock(&windows).take(&String::from_utf8_lossy(&line));
                                 dropped.fetch_add(lost, Ordering::Relaxed);
                             }

@@ -243,12 +243,19 @@ fn remaining(headers: &HeaderMap) -> Option<u64> {
 
 /// `Link: <https://…>; rel="next"`
 fn linked(headers: &HeaderMap) -> Option<String> {
-    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    links.filter(|link| link.contains("rel=\"next\"") || link.contains("rel=next")).find_map(|link| {
-        let start = link.find('<')? + 1;
-        let end = link[start..].find('>')? + start;
-        Some(link[start..end].to_owned())
-    })
+    for value in headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()) {
+        // An address may hold commas; what follows it goes up to the next one.
+        let mut rest = value;
+        while let Some((_, behind)) = rest.split_once('<') {
+            let Some((address, parameters)) = behind.split_once('>') else { break };
+            let own = parameters.split_once('<').map_or(parameters, |(own, _)| own);
+            if own.contains("rel=\"next\"") || own.contains("rel=next") {
+                return Some(address.to_owned());
+            }
+            rest = parameters;
+        }
+    }
+    None
 }
 
 impl Look for Rest {
@@ -297,6 +304,8 @@ mod tests {
     fn the_next_page_is_found_in_the_header() {
         let link = "<https://a/b?page=1>; rel=\"prev\", <https://a/b?page=3>; rel=\"next\"";
         assert_eq!(linked(&headers(&[("link", link)])).as_deref(), Some("https://a/b?page=3"));
+        let commas = "<https://a/b?ids=1,2&page=1>; rel=\"prev\", <https://a/b?ids=1,2&page=3>; rel=\"next\"";
+        assert_eq!(linked(&headers(&[("link", commas)])).as_deref(), Some("https://a/b?ids=1,2&page=3"));
         assert_eq!(linked(&headers(&[])), None);
     }
 }

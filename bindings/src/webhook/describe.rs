@@ -67,7 +67,7 @@ pub fn describe(
     };
     let mut hook = match preset {
         Preset::Github | Preset::Gitea | Preset::Forgejo => forge(preset, headers, &json),
-        Preset::Gitlab => gitlab(headers, &json),
+        Preset::Gitlab => gitlab(headers, body, &json),
         Preset::Bitbucket => bitbucket(headers, &json),
         Preset::Jenkins => jenkins(&json),
         Preset::Alertmanager | Preset::Grafana => alerts(&json),
@@ -172,7 +172,7 @@ fn first_number(json: &Value, pointers: &[&str]) -> Option<u64> {
     pointers.iter().find_map(|pointer| json.pointer(pointer)?.as_u64())
 }
 
-fn gitlab(headers: &dyn Headers, json: &Value) -> Hook {
+fn gitlab(headers: &dyn Headers, body: &[u8], json: &Value) -> Hook {
     let header = headers.header("X-Gitlab-Event").trim_end_matches(" Hook").to_lowercase().replace(' ', "_");
     let kind = first(json, &["/object_kind", "/event_name", "/event_type"]);
     let event = match if kind.is_empty() { header.as_str() } else { kind } {
@@ -190,8 +190,16 @@ fn gitlab(headers: &dyn Headers, json: &Value) -> Hook {
     let repo = first(json, &["/project/path_with_namespace", "/project_name", "/repository/name"]);
     let reference =
         branch(first(json, &["/ref", "/object_attributes/target_branch", "/object_attributes/ref", "/tag"]));
-    let delivery = ["Idempotency-Key", "webhook-id", "X-Gitlab-Event-UUID"].map(|name| headers.header(name));
-    let delivery = delivery.into_iter().find(|id| !id.is_empty()).unwrap_or("");
+    let delivery = ["Idempotency-Key", "webhook-id"].map(|name| headers.header(name));
+    let delivery = match delivery.into_iter().find(|id| !id.is_empty()) {
+        Some(id) => id.to_owned(),
+        // Older ones: an id that whatever follows from an event has too, so that alone it would not do.
+        None if !headers.header("X-Gitlab-Event-UUID").is_empty() => {
+            let digest: String = Sha256::digest(body).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            format!("{} {digest}", headers.header("X-Gitlab-Event-UUID"))
+        }
+        None => String::new(),
+    };
     let who = first(json, &["/user_username", "/user/username", "/user_name", "/user/name"]);
     let newest = json.pointer("/commits").and_then(Value::as_array).and_then(|commits| commits.last());
     let newest = newest.filter(|_| event == "push").map_or("", |commit| first(commit, &["/title", "/message"]));
@@ -210,7 +218,7 @@ fn gitlab(headers: &dyn Headers, json: &Value) -> Hook {
         event: event.to_owned(),
         action: action.to_owned(),
         repo: repo.to_owned(),
-        delivery: delivery.to_owned(),
+        delivery,
         text: line(&[repo, &reference, event, action, &by(who), newest, what]),
         reference,
         challenge: None,
