@@ -58,6 +58,20 @@ pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>)
     factory.ok_or_else(|| format!("nothing reads {kind} streams"))?(settings, stream, meter)
 }
 
+/// Why two binds of a kind would take away from each other what they read, if they would; a sentence that says what to do.
+pub fn collision(kind: Kind, one: &str, other: &str) -> Option<&'static str> {
+    match kind {
+        Kind::File if file::collide(one, other) => Some(
+            "they read the same files, and one of them puts them away; bind once, and call both handlers from there",
+        ),
+        Kind::Stream if stream::collide(one, other) => Some(
+            "both read a topic with one group, so that each message goes to one of them; name a second connection with \
+             a group of its own",
+        ),
+        _ => None,
+    }
+}
+
 fn no_gateway(_: &Settings, _: &str, _: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     Err("nobody can post: say where to listen, as in gateway: {listen: \"127.0.0.1:8686\"}".to_owned())
 }

@@ -156,7 +156,7 @@ mod tests {
                 }
                 let text = format!("look {}", self.looks);
                 let event = Inbound { key: None, at: chrono::Utc::now(), text, fields: Vec::new(), body: Vec::new() };
-                let events = if self.looks % 3 == 0 { vec![event] } else { Vec::new() };
+                let events = if self.looks.is_multiple_of(3) { vec![event] } else { Vec::new() };
                 let again = (self.looks == 3).then_some(Duration::from_secs(600));
                 Ok(Found { memory: memory + u32::try_from(events.len()).unwrap(), events, again })
             })

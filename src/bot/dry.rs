@@ -55,7 +55,7 @@ async fn start(config: &Config) -> Result<Started, StartError> {
 /// What is bound outside and cannot be read, and files that two binds want to put away.
 fn outside(started: &Started, config: &Config) -> (Vec<String>, Vec<String>) {
     let (mut unread, mut doubts) = (Vec::new(), Vec::new());
-    let mut files: Vec<Arc<Bind>> = Vec::new();
+    let mut read: Vec<Arc<Bind>> = Vec::new();
     for (_, bind, wanted) in started.table().wanted() {
         let origin = bind.origin();
         let gateway = bind.kind() == Kind::Webhook && config.gateway.listen.is_some();
@@ -65,16 +65,12 @@ fn outside(started: &Started, config: &Config) -> (Vec<String>, Vec<String>) {
         {
             unread.push(format!("{origin}: {} {}: {fault}", bind.kind(), bind.mask));
         }
-        if bind.kind() == Kind::File {
-            if let Some(other) = files.iter().find(|other| masterchief_bindings::file::collide(&other.mask, &bind.mask))
-            {
-                doubts.push(format!(
-                    "{origin}: file {} and {} read the same files, and one of them puts them away",
-                    bind.mask, other.mask
-                ));
-            }
-            files.push(bind);
-        }
+        let others = read.iter().filter(|other| other.kind() == bind.kind());
+        doubts.extend(others.filter_map(|other| {
+            let doubt = masterchief_bindings::collision(bind.kind(), &bind.mask, &other.mask)?;
+            Some(format!("{origin}: {} {} and {}: {doubt}", bind.kind(), bind.mask, other.mask))
+        }));
+        read.push(bind);
     }
     (unread, doubts)
 }

@@ -98,7 +98,8 @@ pub(crate) struct Ingest {
 
 pub(crate) struct Running {
     stop: Stopper,
-    task: JoinHandle<()>,
+    /// Nothing, once it has ended by itself.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Ingest {
@@ -132,9 +133,31 @@ impl Ingest {
                         self.stop_all().await;
                         break;
                     }
-                    _ = tell.tick(), if self.data.is_some() => self.tell(),
+                    _ = tell.tick() => {
+                        self.tell();
+                        self.look_after().await;
+                    }
                 }
             }
+        }
+    }
+
+    /// Begins again what a fault of ours has ended: it must not be silent for ever.
+    async fn look_after(&mut self) {
+        let streams: Vec<WantedStream> = self.running.keys().cloned().collect();
+        for stream in streams {
+            let Some(running) = self.running.get_mut(&stream) else { continue };
+            let Some(task) = running.task.take_if(|task| task.is_finished()) else { continue };
+            if let Err(fault) = task.await {
+                tracing::error!(source = %stream.stream, %fault, "A source fell over; it is begun again");
+                self.running.remove(&stream);
+                if let Some(running) = self.start(&stream) {
+                    self.running.insert(stream, running);
+                }
+            }
+        }
+        if self.deliveries.have_fallen().await {
+            self.take().await;
         }
     }
 
@@ -193,7 +216,7 @@ impl Ingest {
         } else {
             tokio::spawn(run)
         };
-        Some(Running { stop, task })
+        Some(Running { stop, task: Some(task) })
     }
 
     async fn stop_all(&mut self) {
@@ -227,7 +250,8 @@ impl Ingest {
 impl Running {
     async fn end(self, stream: &str) {
         self.stop.stop();
-        if tokio::time::timeout(END, self.task).await.is_err() {
+        let Some(task) = self.task else { return };
+        if tokio::time::timeout(END, task).await.is_err() {
             tracing::warn!(source = %stream, "A source does not let go; it is left to itself");
         }
     }

@@ -141,11 +141,7 @@ impl Engine {
             active: HashSet::new(),
             open: None,
         };
-        engine.streams = {
-            let mut rows = engine.db.prepare("SELECT name, id FROM streams")?;
-            let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
-            known.collect::<Result<_, _>>()?
-        };
+        engine.streams = streams(&engine.db)?;
         Ok(engine)
     }
 
@@ -153,9 +149,7 @@ impl Engine {
     pub(super) fn forget(&mut self, next: u64, bytes: u64) -> Done<()> {
         (self.next, self.bytes, self.open) = (next, bytes, None);
         self.keys = meta(&self.db, "keys")?.unwrap_or(0);
-        let mut rows = self.db.prepare("SELECT name, id FROM streams")?;
-        let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
-        self.streams = known.collect::<Result<_, _>>()?;
+        self.streams = streams(&self.db)?;
         Ok(())
     }
 
@@ -424,6 +418,12 @@ impl Engine {
         let event = chunk?.events.into_iter().find(|event| event.id == number);
         Ok(event.map(|event| (name, event)))
     }
+}
+
+fn streams(db: &Connection) -> Done<HashMap<Arc<str>, i64>> {
+    let mut rows = db.prepare("SELECT name, id FROM streams")?;
+    let known = rows.query_map([], |row| Ok((Arc::from(row.get::<_, String>(0)?), row.get(1)?)))?;
+    Ok(known.collect::<Result<_, _>>()?)
 }
 
 /// The rows of a stream from a number on, on any connection.

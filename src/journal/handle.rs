@@ -103,16 +103,6 @@ impl Journal {
     /// Writes what a source read, and gives what became of each event once it is durable. Whoever reads waits first
     /// while the journal is [`Journal::full`]; what was read already is taken all the same.
     pub async fn append(&self, kind: Kind, stream: &Arc<str>, batch: Batch) -> Result<Vec<Fate>, JournalError> {
-        self.append_later(kind, stream, batch).await?.await.unwrap_or(Err(JournalError::Closed))
-    }
-
-    /// The same in two steps: it has its place once this is ready, and is durable once the receiver is.
-    pub async fn append_later(
-        &self,
-        kind: Kind,
-        stream: &Arc<str>,
-        batch: Batch,
-    ) -> Result<oneshot::Receiver<Result<Vec<Fate>, JournalError>>, JournalError> {
         let parts = batch.parts.iter().map(|part| Encoded::of(&part.events, part.shared.as_ref()));
         let encoded = parts.collect::<Result<Vec<_>, _>>().map_err(|fault| JournalError::Failed(fault.to_string()))?;
         let bytes: usize = encoded.iter().map(Encoded::len).sum();
@@ -126,7 +116,7 @@ impl Journal {
         let clock = self.inner.clock.clone();
         let work = Box::new(Appending { append, clock, done: Appended::default(), answer });
         self.inner.writer.put(work, &self.inner.shared).await?;
-        Ok(answered)
+        answered.await.unwrap_or_else(|_| Err(self.unanswered()))
     }
 
     /// Where a source is to go on.
@@ -361,7 +351,15 @@ impl Journal {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Job { work, value: None, answer: Some(answer) });
         self.inner.writer.put(job, &self.inner.shared).await?;
-        answered.await.unwrap_or(Err(JournalError::Closed))
+        answered.await.unwrap_or_else(|_| Err(self.unanswered()))
+    }
+
+    /// Why the writer did not answer.
+    fn unanswered(&self) -> JournalError {
+        if self.inner.writer.is_closed() {
+            return JournalError::Closed;
+        }
+        JournalError::Failed("its writer stumbled over this, and the log says how".to_owned())
     }
 }
 

@@ -14,6 +14,9 @@ use super::settings::Settings;
 /// Rows that are deleted at once at most, so that nobody waits long for the writer.
 const SWEEP: usize = 256;
 
+/// Dead letters that are kept at most: they are for people to look at, and nobody reads more.
+const DEAD_MAX: i64 = 100_000;
+
 impl Engine {
     /// Lets go of what is not needed any more; whether there may be more to let go of.
     pub(super) fn sweep(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<bool> {
@@ -27,6 +30,10 @@ impl Engine {
         }
         self.db.execute("DELETE FROM cursors WHERE at < ?1", [before(settings.remember_binds)])?;
         self.db.execute("DELETE FROM dead WHERE at < ?1", [before(settings.keep_dead)])?;
+        let over = self.db.execute("DELETE FROM dead WHERE id <= (SELECT max(id) FROM dead) - ?1", [DEAD_MAX])?;
+        if over > 0 {
+            tracing::error!(over, "There are more than {DEAD_MAX} dead letters; the oldest are gone");
+        }
         let mut done_with = self.done_with()?;
         done_with.sort_unstable();
         let mut bytes = self.bytes;

@@ -83,8 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_parts_share_a_row_and_each_event_is_read_back_as_it_was() {
-        let kinds = crate::bot::kinds();
-        let specs = kinds.all().filter(|spec| spec.matching == Matching::Journal);
+        let specs = masterchief_bindings::log::KINDS.iter().filter(|spec| spec.matching == Matching::Journal);
         let journal = journal::open(None, Settings::default(), specs, Clock::system()).unwrap();
         let stream: Arc<str> = Arc::from("log:app");
         let (small, big) = (|text: &str| vec![text.to_owned()], vec!["x".repeat(40 << 10)]);

@@ -29,8 +29,7 @@ pub use settings::Settings;
 /// Any bytes as a row of the journal, for the fuzzer: a file that is damaged is refused, and nothing panics.
 #[cfg(fuzzing)]
 pub fn fuzz(bytes: &[u8], count: u64) {
-    let kinds = crate::bot::kinds();
-    let names = record::Names::new(kinds.all());
+    let names = record::Names::new(masterchief_bindings::log::KINDS.iter());
     for lane in [None, Some("lane")] {
         let row = record::Row { kind: "log", lane, first: 1, count, shared: None, records: bytes };
         let _ = record::read_row(&names, &row);

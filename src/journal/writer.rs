@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes all that waits, commits once, and then answers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,12 +92,25 @@ impl Writer {
                         Err(_) => break,
                     }
                 }
-                commit(&mut engine, group, &shared);
+                // One fault of ours must not end everything that goes through here.
+                let done = catch_unwind(AssertUnwindSafe(|| commit(&mut engine, group, &shared)));
+                if done.is_err() {
+                    tracing::error!("The journal's writer panicked; what it had in hand is given up");
+                    give_up(&mut engine, (shared.next.load(Ordering::Acquire), shared.bytes.load(Ordering::Relaxed)));
+                }
             }
             // Nobody waits for the end of a journal that is dropped without closing.
             let _ = end.send(());
         })?;
         Ok((Writer::Thread(to), ended))
+    }
+
+    /// Whether nobody takes work any more.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Writer::Thread(to) => to.is_closed(),
+            Writer::Here(_) => false,
+        }
     }
 
     pub(super) async fn put(&self, work: Box<dyn Work>, shared: &Shared) -> Result<(), JournalError> {
@@ -147,16 +161,21 @@ fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), J
         Ok(())
     })();
     done.map_err(|fault| {
-        if !engine.db.is_autocommit()
-            && let Err(fault) = engine.db.execute_batch("ROLLBACK")
-        {
-            tracing::error!(%fault, "A transaction of the journal could not be given up");
-        }
-        if let Err(fault) = engine.forget(next, bytes) {
-            tracing::error!(%fault, "The journal's streams cannot be read");
-        }
+        give_up(engine, (next, bytes));
         JournalError::Failed(fault.to_string())
     })
+}
+
+/// Ends a transaction as if it had never begun.
+fn give_up(engine: &mut Engine, (next, bytes): (u64, u64)) {
+    if !engine.db.is_autocommit()
+        && let Err(fault) = engine.db.execute_batch("ROLLBACK")
+    {
+        tracing::error!(%fault, "A transaction of the journal could not be given up");
+    }
+    if let Err(fault) = engine.forget(next, bytes) {
+        tracing::error!(%fault, "The journal's streams cannot be read");
+    }
 }
 
 /// An append and whoever waits for it.

@@ -114,6 +114,8 @@ pub(crate) enum Fail {
     BeforeAppend,
     /// What is written is not acknowledged, as if the process had died before it could be.
     BeforeSettle,
+    /// It panics, once.
+    Panic,
 }
 
 /// A source with faults, at the second, the fifth and the eighth batch: the waits between grow.
@@ -150,6 +152,10 @@ impl Source for Faulty {
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async {
             let batch = self.inner.next().await?;
+            assert!(
+                self.fail != Fail::Panic || self.count.fetch_add(1, Ordering::Relaxed) != 1,
+                "the test lets it fall over here"
+            );
             if self.fail == Fail::BeforeAppend && self.is_due() { Err(died()) } else { Ok(batch) }
         })
     }
@@ -239,7 +245,7 @@ async fn in_order(world: &mut impl World) {
     started.stop("").await;
 }
 
-async fn failing(world: &mut impl World, fail: Fail) {
+pub(crate) async fn failing(world: &mut impl World, fail: Fail) {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = bot(world, dir.path(), &heard, fail, journal::Settings::default()).await;
     reading(&started).await;

@@ -106,6 +106,11 @@ async fn a_log_passes_the_suite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_falls_over_is_begun_again_and_nothing_is_lost() {
+    conformance::failing(&mut LogWorld::new().await, conformance::Fail::Panic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_files_passes_the_suite() {
     conformance::passes(DropWorld::new).await;
     some_fail(&mut DropWorld::new().await).await;

@@ -1,7 +1,7 @@
 //! Real servers on free ports of the loopback, each with its own data, stopped with the test that started them. The load
 //! programs in `benches` use them too.
 
-#![allow(dead_code, reason = "a load program needs some of them only")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "for tests; a load program needs some of them only")]
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;

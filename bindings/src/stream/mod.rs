@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Meter, Returns, Source, Wanted};
+use regex::Regex;
 
 use crate::Settings;
 use mask::StreamMask;
@@ -53,6 +54,27 @@ fn message(event: &EventData) -> Cow<'_, str> {
     Cow::Borrowed(&event.text)
 }
 
+/// Whether two masks read a topic of Kafka with one group: a pattern, and what it matches or another pattern.
+pub fn collide(one: &str, other: &str) -> bool {
+    let (Ok(one), Ok(other)) = (StreamMask::parse(one), StreamMask::parse(other)) else { return false };
+    match (&one, &other) {
+        (
+            StreamMask::Kafka { conn, topic, regex },
+            StreamMask::Kafka { conn: other_conn, topic: other_topic, regex: other_regex },
+        ) if conn == other_conn && topic != other_topic => {
+            let matches = |pattern: &str, topic: &str| Regex::new(pattern).is_ok_and(|regex| regex.is_match(topic));
+            match (regex, other_regex) {
+                (false, false) => false,
+                (true, false) => matches(topic, other_topic),
+                (false, true) => matches(other_topic, topic),
+                // What both match is not known before there are topics.
+                (true, true) => true,
+            }
+        }
+        _ => false,
+    }
+}
+
 /// The source of a stream, or why there is none.
 pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     let mask = StreamMask::parse(stream).map_err(|fault| fault.to_string())?;
@@ -90,5 +112,22 @@ fn words(bytes: Vec<u8>) -> (String, Vec<u8>) {
     match String::from_utf8(bytes) {
         Ok(text) => (text, Vec::new()),
         Err(fault) => (String::from_utf8_lossy(fault.as_bytes()).into_owned(), fault.into_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_and_what_it_matches_would_share_a_group() {
+        assert!(collide("kafka:~deploy-.*", "kafka:deploy-shop"));
+        assert!(collide("kafka:deploy-shop", "kafka:~^deploy"));
+        assert!(collide("kafka:~^a", "kafka:~^b"));
+        assert!(!collide("kafka:~^deploy", "kafka@two:deploy-shop"));
+        assert!(!collide("kafka:a", "kafka:b"));
+        // One stream, which both binds read.
+        assert!(!collide("kafka:a", "kafka:a"));
+        assert!(!collide("kafka:~^deploy", "rabbitmq:deploy"));
     }
 }

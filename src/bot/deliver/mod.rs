@@ -86,6 +86,20 @@ impl Deliveries {
         streams
     }
 
+    /// Whether some have fallen over; those are begun again with the next [`Deliveries::take`].
+    pub(crate) async fn have_fallen(&mut self) -> bool {
+        let ended: Vec<Arc<str>> =
+            self.running.iter().filter(|(_, one)| one.task.is_finished()).map(|(key, _)| Arc::clone(key)).collect();
+        for key in &ended {
+            if let Some(running) = self.running.remove(key)
+                && let Err(fault) = running.task.await
+            {
+                tracing::error!(bind = %key, %fault, "What delivers to a bind fell over; it is begun again");
+            }
+        }
+        !ended.is_empty()
+    }
+
     async fn start(&mut self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> Running {
         let (stop, shutdown) = Shutdown::new();
         let id = bind.id;
