@@ -7,7 +7,11 @@ local function name(ev)
   local labels = {}
   for label, value in ev.labels or {} do table.insert(labels, `{label}={value}`) end
   table.sort(labels)
-  return `alarm/{ev.mask} {table.concat(labels, " ")}`
+  local all = `{ev.mask} {table.concat(labels, " ")}`
+  -- A name has at most 512 bytes; what is longer is told apart by a sum of it.
+  local sum = 5381
+  for at = 1, #all do sum = (sum * 33 + string.byte(all, at)) % 4294967296 end
+  return `alarm/{string.sub(all, 1, 300)} {sum}`
 end
 
 for _, rule in (bot.config or {}).rules or {} do
@@ -16,7 +20,7 @@ for _, rule in (bot.config or {}).rules or {} do
       kv.delete(name(ev))
       return `{fmt.color("OK", "green")} {ev.text}`
     end
-    kv.set(name(ev), { text = ev.text, at = time.now() })
+    kv.set(name(ev), { text = ev.text, at = time.now() }, { ttl = "30d" })
     return `{fmt.color(string.upper(ev.state), "red")} {ev.text}`
   end, { to = bot.config.place })
 end

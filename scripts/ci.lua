@@ -19,15 +19,15 @@ local function built(ev)
   local name = `broken/{what}`
   local since = kv.get(name)
   if BAD[now] and not since then
+    -- Said first: twice is better than never.
+    bot.say(bot.config.place, `{what} is broken: {if run then run.html_url else ev.text}`)
     kv.set(name, time.now(), { ttl = "30d" })
-    return `{what} is broken: {if run then run.html_url else ev.text}`
   elseif GOOD[now] and since then
+    bot.say(bot.config.place, `{what} is well again after {fmt.duration(time.now() - since)}`)
     kv.delete(name)
-    return `{what} is well again after {fmt.duration(time.now() - since)}`
   end
-  return
 end
 
 for _, mask in (bot.config or {}).masks or {} do
-  bot.bind("webhook", "-|-", mask, built, { to = bot.config.place })
+  bot.bind("webhook", "-|-", mask, built)
 end

@@ -9,14 +9,13 @@ if config.mask then
     local name = `report/{ev.path}/{ev.sha256 or ""}`
     local sum = kv.get(name) or { rows = 0, total = 0 }
     -- A row may come twice (at least once is what is promised); it counts once.
-    if ev.row <= sum.rows then return end
-    sum.rows = ev.row
-    sum.total += tonumber(ev.data[config.sum]) or 0
-    if not ev.last then
+    if ev.row > sum.rows then
+      sum.rows = ev.row
+      sum.total += tonumber(ev.data[config.sum]) or 0
       kv.set(name, sum, { ttl = "1d" })
-      return
     end
-    kv.delete(name)
+    -- Said twice is better than never.
+    if not ev.last then return end
     return `{ev.name}: {fmt.plural(sum.rows, "row")}, {config.sum} {string.format("%.2f", sum.total)}`
   end, { to = config.place })
 end

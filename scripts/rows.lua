@@ -6,9 +6,8 @@
 local EACH = 5
 
 for query, place in bot.config or {} do
-  local count, since = 0, 0
+  local count = 0
   bot.bind("database", "-|-", `db:query/{query}`, function(ev)
-    if time.now() - since >= 60 then count, since = 0, time.now() end
     count += 1
     if count > EACH then return end
     return `{query} {ev.event}: {fmt.truncate(ev.text, 300)}`

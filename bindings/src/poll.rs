@@ -1,9 +1,11 @@
 //! Something that is looked at again and again. What it was stands in the journal beside what was told, so that a restart
 //! neither forgets a change nor tells it twice.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Part, Positions, Promise, Source, SourceError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,15 +67,45 @@ pub(crate) struct Polled<L: Look> {
     memory: L::Memory,
     /// What stands in the journal.
     noted: L::Memory,
-    /// What was found and is not settled.
-    next: Option<L::Memory>,
+    /// What was found and is not all written yet, with what is to be remembered then.
+    next: Option<(VecDeque<Inbound>, L::Memory)>,
     due: Instant,
 }
+
+/// Bytes of one batch, about.
+const BATCH: usize = 4 << 20;
+/// What wakes us comes in bursts: so long is waited for more.
+const BURST: Duration = Duration::from_millis(100);
 
 impl<L: Look> Polled<L> {
     pub(crate) fn new(look: L) -> Polled<L> {
         let (memory, noted) = (L::Memory::default(), L::Memory::default());
         Polled { look, memory, noted, next: None, due: Instant::now() }
+    }
+}
+
+impl<L: Look> Polled<L> {
+    /// As much of what was found as is written at once. What is to be remembered is written with the last of it: whoever
+    /// dies before finds it all again.
+    fn batch(&mut self) -> Result<Batch, SourceError> {
+        let Some((waiting, memory)) = &mut self.next else { return Ok(Batch::default()) };
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while let Some(event) = waiting.pop_front() {
+            // The same once more as a value.
+            bytes += event.text.len() * 2 + event.body.len();
+            events.push(event);
+            if bytes >= BATCH {
+                break;
+            }
+        }
+        let position = if waiting.is_empty() {
+            let text = serde_json::to_string(memory);
+            Some(text.map_err(|fault| SourceError::Wrong(format!("what it is cannot be remembered: {fault}")))?)
+        } else {
+            None
+        };
+        let part = Part { lane: Arc::from(L::LANE), shared: None, events, position };
+        Ok(Batch { parts: vec![part], ..Batch::default() })
     }
 }
 
@@ -85,7 +117,12 @@ impl<L: Look> Source for Polled<L> {
     fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let noted = positions.get(L::LANE).map(|text| serde_json::from_str(text)).transpose();
-            self.noted = noted.unwrap_or_default().unwrap_or_default();
+            self.noted = noted
+                .unwrap_or_else(|fault| {
+                    tracing::error!(%fault, "What is remembered of a source cannot be read; it begins anew");
+                    None
+                })
+                .unwrap_or_default();
             self.memory = self.noted.clone();
             self.next = None;
             self.due = Instant::now();
@@ -95,10 +132,16 @@ impl<L: Look> Source for Polled<L> {
 
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async move {
-            loop {
+            while self.next.is_none() {
                 tokio::select! {
                     () = tokio::time::sleep_until(self.due) => {}
-                    woken = self.look.woken() => woken?,
+                    woken = self.look.woken() => {
+                        woken?;
+                        tokio::time::sleep(BURST).await;
+                        while let Some(woken) = tokio::task::unconstrained(self.look.woken()).now_or_never() {
+                            woken?;
+                        }
+                    }
                 }
                 self.due = Instant::now() + self.look.every();
                 let Found { events, memory, again } = self.look.look(self.memory.clone()).await?;
@@ -109,17 +152,14 @@ impl<L: Look> Source for Polled<L> {
                     self.memory = memory;
                     continue;
                 }
-                let position = serde_json::to_string(&memory)
-                    .map_err(|fault| SourceError::Wrong(format!("what it is cannot be remembered: {fault}")))?;
-                self.next = Some(memory);
-                let part = Part { lane: Arc::from(L::LANE), shared: None, events, position: Some(position) };
-                return Ok(Batch { parts: vec![part], ..Batch::default() });
+                self.next = Some((events.into(), memory));
             }
+            self.batch()
         })
     }
 
     fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
-        if let Some(memory) = self.next.take() {
+        if let Some((_, memory)) = self.next.take_if(|(events, _)| events.is_empty()) {
             self.noted = memory.clone();
             self.memory = memory;
         }
@@ -185,6 +225,46 @@ mod tests {
         polled.open(&Positions::from([(String::new(), "8".to_owned())])).await.unwrap();
         let batch = polled.next().await.unwrap();
         assert_eq!(position(&batch), Some("9"));
+    }
+
+    /// Finds as much at once as no batch holds.
+    struct Heap;
+
+    impl Look for Heap {
+        type Memory = bool;
+
+        fn every(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+
+        fn look(&mut self, memory: bool) -> Borrowed<'_, Result<Found<bool>, SourceError>> {
+            let text = |number: usize| format!("{number} {}", "x".repeat(1 << 20));
+            let event = |number| Inbound {
+                key: None,
+                at: chrono::Utc::now(),
+                text: text(number),
+                fields: Vec::new(),
+                body: Vec::new(),
+            };
+            let events = if memory { Vec::new() } else { (0..10).map(event).collect() };
+            Box::pin(async { Ok(Found { events, memory: true, again: None }) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_much_comes_in_several_batches_and_is_remembered_with_the_last() {
+        let mut polled = Polled::new(Heap);
+        polled.open(&Positions::new()).await.unwrap();
+        let (mut count, mut batches) = (0, 0);
+        while count < 10 {
+            let batch = polled.next().await.unwrap();
+            polled.settle(0, &[]).await.unwrap();
+            (count, batches) = (count + batch.count(), batches + 1);
+            assert_eq!(position(&batch).is_some(), count == 10, "{count}");
+        }
+        assert_eq!(batches, 5);
+        let more = tokio::time::timeout(Duration::from_secs(3600), polled.next()).await;
+        assert!(more.is_err(), "there is nothing more");
     }
 
     #[tokio::test(start_paused = true)]

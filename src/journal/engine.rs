@@ -22,6 +22,8 @@ pub(super) enum EngineError {
     Record(#[from] BadRecord),
     #[error("there is no kind {0}")]
     Kind(String),
+    #[error("the writer panicked; the log says where")]
+    Panicked,
 }
 
 pub(super) type Done<T> = Result<T, EngineError>;

@@ -83,6 +83,17 @@ impl Tails {
         }
     }
 
+    /// Forgets what is in memory: whatever is before `next` is on disk.
+    pub(super) fn clear(&self, next: u64) {
+        let mut inner = self.lock();
+        inner.bytes = 0;
+        for tail in inner.streams.values_mut() {
+            tail.chunks.clear();
+            (tail.events, tail.from) = (0, next);
+            tail.end.send_replace(next);
+        }
+    }
+
     /// The chunks from this number on, if they are all in memory.
     pub(super) fn since(&self, stream: &str, from: u64) -> Option<Vec<Arc<Chunk>>> {
         let inner = self.lock();

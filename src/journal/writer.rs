@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use masterchief_contract::{Clock, Fate};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::engine::{Append, Appended, Done, Engine, put_meta};
+use super::engine::{Append, Appended, Done, Engine, EngineError, put_meta};
 use super::handle::JournalError;
 use super::settings::Settings;
 use super::tail::Tails;
@@ -92,12 +92,7 @@ impl Writer {
                         Err(_) => break,
                     }
                 }
-                // One fault of ours must not end everything that goes through here.
-                let done = catch_unwind(AssertUnwindSafe(|| commit(&mut engine, group, &shared)));
-                if done.is_err() {
-                    tracing::error!("The journal's writer panicked; what it had in hand is given up");
-                    give_up(&mut engine, (shared.next.load(Ordering::Acquire), shared.bytes.load(Ordering::Relaxed)));
-                }
+                commit(&mut engine, group, &shared);
             }
             // Nobody waits for the end of a journal that is dropped without closing.
             let _ = end.send(());
@@ -142,13 +137,20 @@ fn commit(engine: &mut Engine, mut group: Vec<Box<dyn Work>>, shared: &Shared) {
 fn finish(group: Vec<Box<dyn Work>>, done: Result<(), JournalError>, engine: &Engine, shared: &Shared) {
     shared.note(engine);
     for work in group {
-        work.finish(done.clone(), engine, shared);
+        let told = catch_unwind(AssertUnwindSafe(|| work.finish(done.clone(), engine, shared)));
+        if told.is_err() {
+            tracing::error!(
+                "The journal's writer panicked after a commit; what is in memory is read from the disk again"
+            );
+            shared.tails.clear(engine.next);
+        }
     }
 }
 
 fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), JournalError> {
     let (next, bytes) = (engine.next, engine.bytes);
-    let done = (|| -> Done<()> {
+    // One fault of ours must not end everything that goes through here.
+    let done = catch_unwind(AssertUnwindSafe(|| -> Done<()> {
         engine.db.execute_batch("BEGIN IMMEDIATE")?;
         for work in group {
             work.run(engine)?;
@@ -159,7 +161,8 @@ fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), J
         }
         engine.db.execute_batch("COMMIT")?;
         Ok(())
-    })();
+    }))
+    .unwrap_or(Err(EngineError::Panicked));
     done.map_err(|fault| {
         give_up(engine, (next, bytes));
         JournalError::Failed(fault.to_string())

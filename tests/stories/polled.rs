@@ -383,3 +383,34 @@ async fn documents_of_mongodb_wake_a_query_and_are_compared() {
     assert_eq!(heard.all().len(), 3);
     started.stop("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_with_one_and_the_same_value_are_not_cut_apart() {
+    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
+    let url = format!("sqlite://{}/shop.db", dir.path().display());
+    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
+    let mut db = options.create_if_missing(true).connect().await.unwrap();
+    sqlx::query("CREATE TABLE sales(id INTEGER PRIMARY KEY, at INTEGER)").execute(&mut db).await.unwrap();
+    sqlx::query("INSERT INTO sales(at) VALUES (1), (2), (2), (3), (3), (3), (4)").execute(&mut db).await.unwrap();
+    let sales = QuerySettings {
+        cursor: Some("at".to_owned()),
+        rows: 3,
+        ..query("SELECT id, at FROM sales WHERE at > :cursor ORDER BY at, id", database::On::Cursor)
+    };
+    let started =
+        start(databases(&url, &[("sales", sales.clone())]), Kind::Database, "db:query/sales", &heard, &data).await;
+    heard.until(7).await;
+    let ids: Vec<Value> =
+        heard.all().iter().map(|text| serde_json::from_str::<Value>(text).unwrap()["id"].clone()).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 6, 7]);
+    sqlx::query("INSERT INTO sales(at) VALUES (5), (5), (5), (5)").execute(&mut db).await.unwrap();
+    for _ in 0..200 {
+        if started.sources()[0].error.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let fault = started.sources()[0].error.clone().unwrap_or_default();
+    assert!(fault.contains("more than 3 rows have one and the same at"), "{fault}");
+    started.stop("").await;
+}

@@ -71,7 +71,8 @@ impl Rows {
 
     /// The rows; those behind the cursor, if there is one, in its order.
     async fn ask(&mut self, cursor: Option<&Value>) -> Result<Vec<Value>, SourceError> {
-        let (query, most) = (&self.query, self.query.rows);
+        // One more than is taken: whether there are more.
+        let (query, most) = (&self.query, self.query.rows.saturating_add(1));
         let base = &mut self.base;
         let asked = async move {
             match base {
@@ -92,13 +93,13 @@ impl Rows {
     async fn behind_cursor(&mut self, mut memory: Memory) -> Result<(Vec<Difference>, Memory, bool), SourceError> {
         let cursor = memory.cursor.clone().or_else(|| self.query.start.clone()).unwrap_or(Value::Null);
         let mut rows = self.ask(Some(&cursor)).await?;
-        let more = rows.len() >= self.query.rows;
+        let more = rows.len() > self.query.rows;
         let column = self.query.cursor.as_deref().unwrap_or("");
         if more {
             let whole = settled(&rows, column).ok_or_else(|| {
                 SourceError::Wrong(format!(
-                    "{} rows or more have one and the same {column}; raise `rows`, or use a column that tells them apart",
-                    rows.len()
+                    "more than {} rows have one and the same {column}; raise `rows`, or use a column that tells them apart",
+                    self.query.rows
                 ))
             })?;
             rows.truncate(whole);
@@ -118,10 +119,10 @@ impl Rows {
             On::Cursor => self.behind_cursor(memory).await,
             On::Rows => {
                 let rows = self.ask(None).await?;
-                if rows.len() >= self.query.rows {
+                if rows.len() > self.query.rows {
                     let most = self.query.rows;
                     return Err(SourceError::Wrong(format!(
-                        "there are {most} rows or more, too many to compare; raise `rows`, or use a cursor"
+                        "there are more than {most} rows, too many to compare; raise `rows`, or use a cursor"
                     )));
                 }
                 let found = memory.known.list(&rows, &self.query.key, self.query.first).map_err(SourceError::Wrong)?;

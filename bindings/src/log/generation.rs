@@ -42,6 +42,15 @@ pub(super) struct Mark {
     /// Whether the file was cut after that. What it held may stand in a copy (logrotate's `copytruncate`).
     #[serde(default)]
     pub(super) cut: bool,
+    /// When the file was made, in microseconds, where the file system tells: inodes are given again.
+    #[serde(default)]
+    pub(super) born: Option<u64>,
+}
+
+/// When a file was made, in microseconds since 1970.
+pub(super) fn born(meta: &Metadata) -> Option<u64> {
+    let since = meta.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_micros()).ok()
 }
 
 impl Mark {
@@ -51,6 +60,12 @@ impl Mark {
             && size >= self.head_len
             && hash(file, 0, self.head_len).is_ok_and(|head| head == self.head)
             && tail_hash(file, self.offset).is_ok_and(|tail| tail == self.tail)
+    }
+
+    /// Whether the file has the device, the inode and the birth that are remembered.
+    pub(super) fn is_of(&self, meta: &Metadata) -> bool {
+        let same_birth = self.born.zip(born(meta)).is_none_or(|(one, other)| one == other);
+        (self.dev, self.ino) == (meta.dev(), meta.ino()) && same_birth
     }
 
     /// Whether there is enough to know a file by that has moved to another place on disk.
@@ -91,6 +106,9 @@ pub(super) struct Generation {
     pub(super) path: PathBuf,
     pub(super) dev: u64,
     pub(super) ino: u64,
+    born: Option<u64>,
+    /// Copies of it that were seen, by device and inode: what is copied may be cut in a moment.
+    pub(super) copies: Vec<(u64, u64)>,
     /// Everything below was read.
     pub(super) read: u64,
     /// The first bytes, and the last that were read, to notice when the file is written anew. The last ones alone would
@@ -114,6 +132,8 @@ impl Generation {
             path: path.to_owned(),
             dev: meta.dev(),
             ino: meta.ino(),
+            born: born(meta),
+            copies: Vec::new(),
             read: offset,
             first: Vec::new(),
             last: Vec::new(),
@@ -145,8 +165,11 @@ impl Generation {
     pub(super) fn is_whole(&self) -> bool {
         let mut first = [0; FIRST];
         let first = &mut first[..self.first.len()];
-        self.before(self.read).is_ok_and(|bytes| bytes == self.last)
-            && self.file.read_exact_at(first, 0).is_ok_and(|()| *first == *self.first)
+        // A disk that fails for a moment is no sign of a cut; a file that is shorter is.
+        let failed = |fault: &io::Error| fault.kind() != io::ErrorKind::UnexpectedEof;
+        let last = self.before(self.read).map(|bytes| bytes == self.last);
+        let head = self.file.read_exact_at(first, 0).map(|()| *first == *self.first);
+        last.unwrap_or_else(|fault| failed(&fault)) && head.unwrap_or_else(|fault| failed(&fault))
     }
 
     /// Looks whether there is more.
@@ -219,6 +242,7 @@ impl Generation {
             seen: now,
             skipping: false,
             cut: false,
+            born: self.born,
         })
     }
 
@@ -236,6 +260,7 @@ impl Generation {
             seen: now,
             skipping: false,
             cut: true,
+            born: self.born,
         }
     }
 

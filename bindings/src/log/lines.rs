@@ -63,7 +63,8 @@ impl Lines {
 
     /// Whether the rest of the line we are in is thrown away.
     pub(super) fn is_skipping(&self) -> bool {
-        self.skipping
+        // It belongs to where the line goes on, not to where a group begins.
+        self.skipping && self.group.is_none()
     }
 
     /// Where to go on after a restart if everything so far is in the journal.

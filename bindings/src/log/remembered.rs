@@ -1,6 +1,6 @@
 //! What is remembered of files that are not open: where each was, and how far it is in the journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use masterchief_contract::Positions;
 
-use super::generation::Mark;
-use super::rotation::beside;
+use super::generation::{Generation, Mark};
+use super::lines::Lines;
+use super::rotation::{beside, is_beside};
 
 /// The lane that says that the stream was read before.
 pub(super) const BEGUN: &str = "begun";
@@ -25,6 +26,8 @@ pub(super) struct Remembered {
     marks: BTreeMap<String, Mark>,
     /// Lanes to be forgotten in the journal too.
     forget: Vec<String>,
+    /// When any file was seen last before we began.
+    seen: Option<u64>,
 }
 
 /// Unix seconds.
@@ -35,10 +38,14 @@ pub(super) fn now() -> u64 {
 impl Remembered {
     /// What stands in the journal.
     pub(super) fn of(positions: &Positions) -> Remembered {
-        let mut out = Remembered::default();
+        let seen = positions.get(BEGUN).and_then(|text| text.parse().ok());
+        let mut out = Remembered { seen, ..Remembered::default() };
         for (lane, text) in positions.iter().filter(|(lane, _)| *lane != BEGUN) {
             match serde_json::from_str::<Mark>(text) {
-                Ok(mark) => {
+                Ok(mut mark) => {
+                    out.seen = out.seen.max(Some(mark.seen));
+                    // What is not there for a while is not forgotten because it was quiet before.
+                    mark.seen = now();
                     out.marks.insert(lane.clone(), mark);
                 }
                 Err(fault) => {
@@ -49,23 +56,26 @@ impl Remembered {
         out
     }
 
-    /// Takes what is remembered of a file, with its lane. What its device and inode were before, if that is not this file,
-    /// was cut or deleted.
-    pub(super) fn take(&mut self, file: &File, path: &Path, meta: &Metadata) -> Option<(String, Mark)> {
-        let id = |mark: &Mark| !mark.cut && (mark.dev, mark.ino) == (meta.dev(), meta.ino());
+    /// What is remembered of a file, with its lane if it goes on with that; a copy of another begins where that one is, in a
+    /// lane of its own. What its device and inode were before, if that is not this file, was cut or deleted.
+    pub(super) fn take(&mut self, file: &File, path: &Path, meta: &Metadata) -> Option<(Option<String>, Mark)> {
+        let id = |mark: &Mark| !mark.cut && mark.is_of(meta);
         let known = self.marks.iter().find(|(_, mark)| id(mark) && mark.is(file, meta.len()));
         let known = known.or_else(|| {
             // The same path on another device (after a reboot, a restore), or moved there.
             let gone = |mark: &Mark| Path::new(&mark.path) == path || !Path::new(&mark.path).exists();
             let moved =
-                |mark: &Mark| !id(mark) && (mark.cut || mark.is_telling() && gone(mark)) && mark.is(file, meta.len());
+                |mark: &Mark| !mark.cut && !id(mark) && mark.is_telling() && gone(mark) && mark.is(file, meta.len());
             self.marks.iter().find(|(_, mark)| moved(mark))
         });
         if let Some(lane) = known.map(|(lane, _)| lane.clone()) {
-            return self.marks.remove_entry(&lane);
+            return self.marks.remove_entry(&lane).map(|(lane, mark)| (Some(lane), mark));
         }
         self.marks.values_mut().filter(|mark| id(mark)).for_each(|mark| mark.cut = true);
-        None
+        // By its name it is what rotation made of another, and by its content too.
+        let copied =
+            |mark: &&Mark| mark.offset > 0 && is_beside(Path::new(&mark.path), path) && mark.is(file, meta.len());
+        self.marks.values().filter(copied).max_by_key(|mark| mark.offset).map(|mark| (None, mark.clone()))
     }
 
     /// The copy that holds what a file held before it was cut. `followed` tells what is open.
@@ -85,6 +95,21 @@ impl Remembered {
             let is_it = mark.offset > 0 && !followed((meta.dev(), meta.ino())) && mark.is(&file, meta.len());
             is_it.then_some((path, file, meta))
         })
+    }
+
+    /// A copy that was seen before the cut, and holds no more than what was read.
+    pub(super) fn known_copy(
+        &self,
+        mark: &Mark,
+        copies: &[(u64, u64)],
+        followed: impl Fn((u64, u64)) -> bool,
+    ) -> Option<(PathBuf, File, Metadata)> {
+        let found = beside(Path::new(&mark.path), UNIX_EPOCH).into_iter().rev();
+        let mut copied = found.filter(|(_, meta)| {
+            let id = (meta.dev(), meta.ino());
+            copies.contains(&id) && !followed(id) && meta.len() <= mark.offset
+        });
+        copied.find_map(|(path, meta)| Some((path.clone(), File::open(path).ok()?, meta)))
     }
 
     /// Remembers a file that is let go of. The oldest are forgotten where there are too many.
@@ -111,28 +136,58 @@ impl Remembered {
         std::mem::take(&mut self.forget)
     }
 
-    /// When any file was seen last.
+    /// When any file was seen last before we began, as far as the clock can be believed.
     pub(super) fn last_seen(&self) -> Option<SystemTime> {
-        self.marks.values().map(|mark| mark.seen).max().map(|seen| UNIX_EPOCH + Duration::from_secs(seen))
+        self.seen.map(|seen| (UNIX_EPOCH + Duration::from_secs(seen)).min(SystemTime::now()))
+    }
+
+    /// The paths that files had.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.marks.values().map(|mark| PathBuf::from(&mark.path)).collect();
+        paths.sort();
+        paths.dedup();
+        paths
     }
 
     /// Files with something unread that are called something else now, beside where they were.
     pub(super) fn renamed(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<&Path> = self.marks.values().filter_map(|mark| Path::new(&mark.path).parent()).collect();
+        let mut marks: HashMap<(u64, u64), Vec<&Mark>> = HashMap::new();
+        let mut folders = Vec::new();
+        for mark in self.marks.values().filter(|mark| !mark.cut) {
+            marks.entry((mark.dev, mark.ino)).or_default().push(mark);
+            let path = std::fs::canonicalize(&mark.path).unwrap_or_else(|_| PathBuf::from(&mark.path));
+            folders.extend(path.parent().map(Path::to_owned));
+        }
         folders.sort();
         folders.dedup();
         let mut out = Vec::new();
         for entry in folders.into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten() {
             let Ok(meta) = entry.metadata() else { continue };
             // The number of a file that is gone is given to another at once: what it holds must be known too.
-            let unread = |mark: &Mark| {
-                let same = (mark.dev, mark.ino) == (meta.dev(), meta.ino()) && meta.len() > mark.offset;
-                same && !mark.cut && File::open(entry.path()).is_ok_and(|file| mark.is(&file, meta.len()))
+            let unread = |mark: &&Mark| {
+                meta.len() > mark.offset
+                    && mark.is_of(&meta)
+                    && File::open(entry.path()).is_ok_and(|file| mark.is(&file, meta.len()))
             };
-            if meta.is_file() && self.marks.values().any(unread) {
+            let known = marks.get(&(meta.dev(), meta.ino()));
+            if meta.is_file() && known.is_some_and(|marks| marks.iter().any(unread)) {
                 out.push(entry.path());
             }
         }
         out
     }
+}
+
+/// What is to be remembered of a file. It may be cut while that is read from it: then what is known of it counts.
+pub(super) fn mark_of(generation: &Generation, lines: &Lines) -> Mark {
+    match generation.mark(lines.delivered(), now()) {
+        Ok(mark) if generation.is_whole() => Mark { skipping: lines.is_skipping(), ..mark },
+        _ => generation.cut_mark(now()),
+    }
+}
+
+/// As it stands in the journal.
+pub(super) fn text_of(mark: &Mark) -> String {
+    // Numbers, texts and truth values are JSON.
+    serde_json::to_string(mark).unwrap_or_default()
 }

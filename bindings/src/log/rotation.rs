@@ -25,13 +25,24 @@ fn is_rotation(name: &str, other: &str) -> bool {
     let behind = other.strip_prefix(name).is_some_and(sign);
     let within = name.rsplit_once('.').is_some_and(|(stem, end)| {
         let middle = other.strip_prefix(stem).and_then(|rest| rest.strip_suffix(end)?.strip_suffix('.'));
-        middle.is_some_and(sign)
+        // `worker-1.log` is another worker's; `worker-20260102.log` is older.
+        let digits = |middle: &str| middle.chars().filter(char::is_ascii_digit).count();
+        middle.is_some_and(|middle| sign(middle) && (middle.starts_with('.') || digits(middle) >= 6))
     });
     behind || within
 }
 
+/// Whether one path is what rotation makes of another.
+pub(super) fn is_beside(path: &Path, other: &Path) -> bool {
+    let names = path.file_name().zip(other.file_name());
+    path.parent() == other.parent()
+        && names.is_some_and(|(name, other)| is_rotation(&name.to_string_lossy(), &other.to_string_lossy()))
+}
+
 /// The files beside a path that had its name once, made not before `since`, oldest first.
 pub(super) fn beside(path: &Path, since: SystemTime) -> Vec<(PathBuf, Metadata)> {
+    // A link is rotated where it leads to.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Vec::new() };
     let name = name.to_string_lossy();
     let mut found = Vec::new();
@@ -72,9 +83,16 @@ mod tests {
         ] {
             assert!(is_rotation("app.log", other), "{other}");
         }
-        for other in
-            ["app.log", "app.log-audit", "app.logger.1", "app.log.1.gz", "app.log.", "application.1.log", "app.log2"]
-        {
+        for other in [
+            "app.log",
+            "app.log-audit",
+            "app.logger.1",
+            "app.log.1.gz",
+            "app.log.",
+            "application.1.log",
+            "app.log2",
+            "app-1.log",
+        ] {
             assert!(!is_rotation("app.log", other), "{other}");
         }
         assert!(is_rotation("syslog", "syslog.1") && !is_rotation("syslog", "syslog-ng.1"));

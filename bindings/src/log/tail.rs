@@ -13,11 +13,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use masterchief_contract::{Batch, Borrowed, Fate, Meter, Part, Positions, Source, SourceError, Value};
 
-use super::generation::{Generation, Look, Mark};
+use super::generation::{Generation, Look};
 use super::lines::{Line, Lines, Multiline};
 use super::parse::{Parser, inbound};
-use super::remembered::{BEGUN, Remembered, now};
-use super::rotation::beside;
+use super::remembered::{BEGUN, Remembered, mark_of, now, text_of};
+use super::rotation::{beside, is_beside};
 use crate::paths::{Pattern, Wake};
 
 /// How often files are looked at when no wake-up comes.
@@ -62,6 +62,8 @@ pub(crate) struct Tail {
     /// When it was looked beside the paths, also by the clock of the file system; whether there is a reason to look again.
     looked_beside: Option<(Instant, SystemTime)>,
     owes_look: bool,
+    /// When files that were closed were looked at last.
+    renamed: Option<Instant>,
     /// When the stream began to be read: what was there before is not looked for.
     began: SystemTime,
     /// The next file to read, so that a busy one does not keep the others from being read.
@@ -90,6 +92,7 @@ impl Tail {
             scanned: None,
             looked_beside: None,
             owes_look: false,
+            renamed: None,
             began: UNIX_EPOCH,
             turn: 0,
             numbered: 0,
@@ -117,7 +120,10 @@ impl Tail {
                 followed.generation.rotated = false;
                 continue;
             }
-            if let Some((file, meta)) = opened {
+            let Some((file, meta)) = opened else { continue };
+            // A pattern may name what rotation makes, too.
+            let beside = self.files.values().any(|followed| is_beside(&followed.generation.path, &path));
+            if !(beside && self.is_copy(&file, &meta)) {
                 self.remember(file, &path, &meta);
             }
         }
@@ -147,7 +153,17 @@ impl Tail {
         let now = SystemTime::now();
         let before = self.looked_beside.replace((Instant::now(), now));
         let since = before.map_or(now, |(_, before)| before - UNSEEN).max(self.began);
-        for path in self.options.pattern.named() {
+        let mut paths = self.options.pattern.named();
+        if self.renamed.is_none_or(|at| at.elapsed() >= DRAIN) {
+            // Now and then also what was closed: whoever writes may go on with a file that was renamed long ago.
+            self.renamed = Some(Instant::now());
+            let known = self.remembered.paths().into_iter();
+            paths.extend(known.filter(|path| self.options.pattern.is_match(path) && !path.exists()));
+            for path in self.remembered.renamed() {
+                self.open_rotated(&path);
+            }
+        }
+        for path in paths {
             for (other, meta) in beside(&path, since) {
                 if self.by_id((meta.dev(), meta.ino())).is_none() {
                     self.open_rotated(&other);
@@ -166,11 +182,21 @@ impl Tail {
         }
     }
 
+    /// Whether it is a copy of what is followed, which may be cut in a moment; until then it is read where it is.
+    fn is_copy(&mut self, file: &File, meta: &Metadata) -> bool {
+        let id = (meta.dev(), meta.ino());
+        let original = self.files.values_mut().find(|followed| followed.generation.is_copied_in(file, meta.len()));
+        let Some(original) = original else { return false };
+        if !original.generation.copies.contains(&id) {
+            original.generation.copies.push(id);
+        }
+        true
+    }
+
     /// Follows what a path names now, if that is not followed yet, to its end.
     fn open_rotated(&mut self, path: &Path) {
         let Some((file, meta)) = self.open_file(path) else { return };
-        // What is copied is cut in a moment; until then it is read where it is.
-        if self.files.values().any(|followed| followed.generation.is_copied_in(&file, meta.len())) {
+        if self.is_copy(&file, &meta) {
             return;
         }
         // The name may have gone to another file since it was looked at.
@@ -186,7 +212,9 @@ impl Tail {
     /// first time.
     fn remember(&mut self, file: File, path: &Path, meta: &Metadata) -> Option<Arc<str>> {
         let (lane, offset, skipping) = match self.remembered.take(&file, path, meta) {
-            Some((lane, mark)) => (lane, mark.offset, mark.skipping),
+            Some((lane, mark)) => {
+                (lane.unwrap_or_else(|| self.new_lane(meta.dev(), meta.ino())), mark.offset, mark.skipping)
+            }
             None => {
                 let offset = if self.fresh && !self.options.from_start { meta.len() } else { 0 };
                 (self.new_lane(meta.dev(), meta.ino()), offset, false)
@@ -272,7 +300,7 @@ impl Tail {
         if !self.begun {
             // So that a log that comes later is read from its beginning, also after a restart.
             self.begun = true;
-            let position = Some("yes".to_owned());
+            let position = Some(now().to_string());
             batch.parts.push(Part { lane: Arc::from(BEGUN), shared: None, events: Vec::new(), position });
         }
         for lane in self.remembered.forgotten() {
@@ -312,7 +340,15 @@ impl Tail {
         if cut {
             let mark = followed.generation.cut_mark(now());
             let from = (followed.lines.delivered(), followed.lines.is_skipping());
-            let copy = self.remembered.copy_of(&mark, |id| self.files.values().any(|one| one.generation.id() == id));
+            let copies = std::mem::take(&mut followed.generation.copies);
+            let is_open = |id| self.files.values().any(|one| one.generation.id() == id);
+            let mut from = from;
+            let copy = self.remembered.copy_of(&mark, is_open).or_else(|| {
+                // It was copied before we read the last of it: nothing is left to read there.
+                let (path, file, meta) = self.remembered.known_copy(&mark, &copies, is_open)?;
+                from = (meta.len(), false);
+                Some((path, file, meta))
+            });
             let Some(followed) = self.files.get_mut(lane) else { return Ok(false) };
             if copy.is_none() {
                 followed.lines.flush(multiline, &mut out);
@@ -322,7 +358,7 @@ impl Tail {
                 self.remembered.put(lane, mark);
             }
             if let Some((path, file, meta)) = copy {
-                self.follow_rotated(file, &path, &meta, from);
+                self.follow_rotated(file, &path, &meta, from, batch);
             }
             return Ok(true);
         }
@@ -350,12 +386,23 @@ impl Tail {
     }
 
     /// Follows a file that is what another was, to its end.
-    fn follow_rotated(&mut self, file: File, path: &Path, meta: &Metadata, (offset, skipping): (u64, bool)) {
+    fn follow_rotated(
+        &mut self,
+        file: File,
+        path: &Path,
+        meta: &Metadata,
+        (offset, skipping): (u64, bool),
+        batch: &mut Batch,
+    ) {
         let lane = Arc::from(self.new_lane(meta.dev(), meta.ino()));
         if let Some(lane) = self.follow(file, path, meta, (lane, offset, skipping))
             && let Some(followed) = self.files.get_mut(&lane)
         {
             followed.generation.rotated = true;
+            followed.noted = Some(offset);
+            // With what says that the other was cut: whoever dies now goes on here.
+            let position = text_of(&mark_of(&followed.generation, &followed.lines));
+            self.put_part(&lane, Vec::new(), position, batch);
         }
     }
 
@@ -386,19 +433,6 @@ impl Tail {
     }
 }
 
-/// What is to be remembered of a file. It may be cut while that is read from it: then what is known of it counts.
-fn mark_of(generation: &Generation, lines: &Lines) -> Mark {
-    match generation.mark(lines.delivered(), now()) {
-        Ok(mark) if generation.is_whole() => Mark { skipping: lines.is_skipping(), ..mark },
-        _ => generation.cut_mark(now()),
-    }
-}
-
-fn text_of(mark: &Mark) -> String {
-    // Numbers, texts and truth values are JSON.
-    serde_json::to_string(mark).unwrap_or_default()
-}
-
 fn lost(fault: &io::Error) -> SourceError {
     SourceError::Lost(fault.to_string())
 }
@@ -416,6 +450,7 @@ impl Source for Tail {
             self.wake = Some(Wake::new(&self.options.pattern.folders()));
             // Files that came and went by another name while we were down are looked for from then on.
             self.began = if self.fresh { SystemTime::now() } else { UNIX_EPOCH };
+            self.renamed = None;
             self.looked_beside = self.remembered.last_seen().map(|seen| (Instant::now() - POLL, seen));
             for path in self.remembered.renamed() {
                 self.open_rotated(&path);

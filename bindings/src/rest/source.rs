@@ -120,14 +120,7 @@ impl Rest {
                     self.meter.note(format!("{status}: asked again in {} s", wait.as_secs()));
                     return Ok(Page::Same);
                 }
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    return Err(SourceError::Wrong(format!("{status}: look at auth")));
-                }
-                status if status.is_client_error() => {
-                    return Err(SourceError::Wrong(format!("{status}: look at url and method")));
-                }
-                status if !status.is_success() => return Err(SourceError::Lost(status.to_string())),
-                _ => {}
+                status => refusal(status)?,
             }
             if remaining(&headers) == Some(0) {
                 let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
@@ -216,6 +209,18 @@ impl Rest {
             }
         };
         Ok((differences, memory))
+    }
+}
+
+/// What an answer that is none says.
+fn refusal(status: StatusCode) -> Result<(), SourceError> {
+    let wrong = |what: &str| Err(SourceError::Wrong(format!("{status}: {what}")));
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => wrong("look at auth"),
+        status if status.is_redirection() => wrong("it leads to another server; write that one's url"),
+        status if status.is_client_error() => wrong("look at url and method"),
+        status if !status.is_success() => Err(SourceError::Lost(status.to_string())),
+        _ => Ok(()),
     }
 }
 

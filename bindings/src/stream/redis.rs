@@ -329,8 +329,8 @@ impl Source for RedisChannel {
     fn idle(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
         Box::pin(async move {
             // Nobody keeps what is said now; nor do we, for as long as there is no room.
-            while let Some(Some(message)) = self.messages.as_mut().and_then(|messages| messages.next().now_or_never()) {
-                drop(message);
+            let Some(messages) = &mut self.messages else { return Ok(()) };
+            while let Some(Some(_)) = tokio::task::unconstrained(messages.next()).now_or_never() {
                 self.meter.drop_count(1);
             }
             Ok(())

@@ -59,6 +59,7 @@ impl Deliveries {
         let mut streams = Vec::new();
         let mut old = std::mem::take(&mut self.running);
         let mut seen: HashMap<Arc<str>, u32> = HashMap::new();
+        let mut finding = Vec::new();
         for (bound, bind, wanted) in self.table.wanted() {
             streams.push(WantedStream { kind: bind.kind(), stream: Arc::clone(&wanted.stream) });
             let nth = seen.entry(Arc::clone(&bound.key)).or_default();
@@ -72,10 +73,16 @@ impl Deliveries {
                     }
                     running
                 }
-                None => self.start(&key, bind, wanted).await,
+                None => {
+                    let (running, placed) = self.start(&key, bind, wanted);
+                    finding.push(placed);
+                    running
+                }
             };
             self.running.insert(key, running);
         }
+        // An error means that it has ended already: the journal is closed. A journal that fails keeps nobody waiting.
+        let _ = tokio::time::timeout(PLACE, futures_util::future::join_all(finding)).await;
         for (key, gone) in old {
             gone.stop.stop();
             self.ending.insert(key, gone.task);
@@ -100,7 +107,8 @@ impl Deliveries {
         !ended.is_empty()
     }
 
-    async fn start(&mut self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> Running {
+    /// Starts a consumer; the receiver is ready when it has its place.
+    fn start(&mut self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> (Running, oneshot::Receiver<()>) {
         let (stop, shutdown) = Shutdown::new();
         let id = bind.id;
         let (bind, follow) = watch::channel(bind);
@@ -115,9 +123,7 @@ impl Deliveries {
             shutdown,
         };
         let task = tokio::spawn(consumer.run(ready, self.ending.remove(key)));
-        // An error means that it has ended already: the journal is closed. A journal that fails keeps nobody waiting.
-        let _ = tokio::time::timeout(PLACE, placed).await;
-        Running { id, bind, stop, task }
+        (Running { id, bind, stop, task }, placed)
     }
 
     /// Ends all of them; each finishes the round it is in.
