@@ -14,7 +14,8 @@ local function name(ev)
   return `alarm/{string.sub(all, 1, 300)} {sum}`
 end
 
-for _, rule in (bot.config or {}).rules or {} do
+local rules = (bot.config or {}).rules or {}
+for _, rule in rules do
   bot.bind("metric", "-|-", rule, function(ev)
     if ev.state == "resolved" then
       kv.delete(name(ev))
@@ -25,11 +26,15 @@ for _, rule in (bot.config or {}).rules or {} do
   end, { to = bot.config.place })
 end
 
-bot.bind("pub", "-|-", "!alarms", function()
+local function firing()
   local lines = {}
   for _, key in kv.keys("alarm/") do
     local one = kv.get(key)
     if one then table.insert(lines, `{one.text}, for {fmt.duration(time.now() - one.at)}`) end
   end
   return if #lines > 0 then lines else "nothing fires"
-end, { help = "What fires now", cooldown = { channel = "5s" } })
+end
+
+if #rules > 0 then
+  bot.bind("pub", "-|-", "!alarms", firing, { help = "What fires now", cooldown = { channel = "5s" } })
+end

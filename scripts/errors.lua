@@ -17,7 +17,8 @@ local known = {}
 bot.on_load(function() known = bot.carried or {} end)
 bot.on_unload(function() return known end)
 
-for _, mask in (bot.config or {}).logs or {} do
+local logs = (bot.config or {}).logs or {}
+for _, mask in logs do
   bot.bind("log", "-|-", mask, function(ev)
     local error = signature(ev.text)
     local one = known[error]
@@ -33,7 +34,7 @@ for _, mask in (bot.config or {}).logs or {} do
   end, { to = bot.config.place })
 end
 
-bot.bind("cron", "-|-", "*/5 * * * *", function()
+local function tell()
   for error, one in known do
     if one.more > 0 then
       bot.say(bot.config.place, `{one.more} more: {one.text}`)
@@ -44,4 +45,8 @@ bot.bind("cron", "-|-", "*/5 * * * *", function()
       if one.quiet >= 12 then known[error] = nil end
     end
   end
-end)
+end
+
+if #logs > 0 then
+  bot.bind("cron", "-|-", "*/5 * * * *", tell)
+end

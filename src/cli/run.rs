@@ -17,7 +17,14 @@ use crate::partyline::Console;
 
 /// The scripts that ship with the bot, for a project that has none.
 const SHIPPED: &[(&str, &str)] = &[
+    ("alarms.lua", include_str!("../../scripts/alarms.lua")),
     ("announce.lua", include_str!("../../scripts/announce.lua")),
+    ("ci.lua", include_str!("../../scripts/ci.lua")),
+    ("deploys.lua", include_str!("../../scripts/deploys.lua")),
+    ("errors.lua", include_str!("../../scripts/errors.lua")),
+    ("reports.lua", include_str!("../../scripts/reports.lua")),
+    ("rows.lua", include_str!("../../scripts/rows.lua")),
+    ("statuspage.lua", include_str!("../../scripts/statuspage.lua")),
     ("hello.lua", include_str!("../../scripts/hello.lua")),
     ("ops.lua", include_str!("../../scripts/ops.lua")),
     ("remind.lua", include_str!("../../scripts/remind.lua")),
