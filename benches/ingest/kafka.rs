@@ -25,15 +25,14 @@ pub(crate) async fn messages() -> Fallible<()> {
         .set("queue.buffering.max.messages", "1000000")
         .set("linger.ms", "5")
         .create()?;
-    let payload = "x".repeat(1024);
     for part in 0..MESSAGES / 10_000 {
         let sent =
             (0..10_000).map(|number| {
                 let key = format!("{part} {number}");
                 let producer = producer.clone();
-                let (payload, topic) = (&payload, &topic);
+                let (payload, topic) = (payload(part * 10_000 + number), &topic);
                 async move {
-                    producer.send(FutureRecord::to(topic).key(&key).payload(payload), Duration::from_secs(60)).await
+                    producer.send(FutureRecord::to(topic).key(&key).payload(&payload), Duration::from_secs(60)).await
                 }
             });
         for sent in join_all(sent).await {
@@ -49,6 +48,26 @@ pub(crate) async fn messages() -> Fallible<()> {
     println!("kafka: {ours:.0} messages/s of 1 KB, durable and handled");
     println!("kafka: {:.2} of a bare consumer that throws them away: {floor:.0}/s", ours / floor);
     Ok(())
+}
+
+/// A message of 1,024 bytes: JSON with words that differ from one to the next.
+fn payload(number: u64) -> String {
+    const WORDS: [&str; 16] = [
+        "deploy", "shop", "prod", "staging", "done", "failed", "canary", "rollback", "api", "worker", "till", "alice",
+        "bob", "restart", "queue", "timeout",
+    ];
+    let mut text = format!("{{\"id\":{number},\"words\":\"");
+    let mut dice = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    while text.len() < 1000 {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        text.push_str(WORDS[(dice % 16) as usize]);
+        text.push_str(&format!(" {} ", dice % 997));
+    }
+    text.truncate(1022);
+    text.push_str(&"x".repeat(1022 - text.len()));
+    text + "\"}"
 }
 
 /// From the first message to the last.

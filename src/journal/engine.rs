@@ -9,6 +9,7 @@ use masterchief_contract::{Batch, Event, Fate, Fields, Inbound, Kind, Positions}
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::merge::{Open, Place, Section};
+use super::pack;
 use super::record::{self, BadRecord, Chunk, Names, Row};
 use super::rows::{Advance, Cursor, DeliveryRow, Replay, RowState};
 use super::schema;
@@ -223,12 +224,15 @@ impl Engine {
 
     fn put_row(&mut self, place: &Place, lane: Option<&str>, shared: Option<&[u8]>, records: &[u8]) -> Done<()> {
         let Place { stream, first, count, at } = place;
+        let packed = pack::packed(records);
+        let (records, length) = packed.as_ref().map_or((records, 0), |packed| (packed.as_slice(), records.len()));
         let bytes = records.len() + shared.map_or(0, <[u8]>::len) + ROW;
         self.db
             .prepare_cached(
-                "INSERT INTO events(first, count, stream, lane, at, bytes, shared, records) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO events(first, count, stream, lane, at, bytes, shared, records, packed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
-            .execute(params![first, count, stream, lane, at.timestamp_millis(), bytes, shared, records])?;
+            .execute(params![first, count, stream, lane, at.timestamp_millis(), bytes, shared, records, length])?;
         self.bytes += bytes as u64;
         Ok(())
     }
@@ -408,7 +412,7 @@ impl Engine {
         let found = self
             .db
             .prepare_cached(
-                "SELECT streams.name, kind, first, count, lane, shared, records FROM events JOIN streams ON streams.id = stream
+                "SELECT streams.name, kind, first, count, lane, shared, records, packed FROM events JOIN streams ON streams.id = stream
                  WHERE first <= ?1 AND first + count > ?1 ORDER BY first DESC LIMIT 1",
             )?
             .query_row([number], |row| {
@@ -436,7 +440,7 @@ pub(super) fn read(db: &Connection, names: &Names, stream: &str, from: u64, most
         .optional()?;
     let Some(id) = id else { return Ok(Vec::new()) };
     let mut rows = db.prepare_cached(
-        "SELECT ?3, kind, first, count, lane, shared, records, events.bytes FROM events JOIN streams ON streams.id = stream
+        "SELECT ?3, kind, first, count, lane, shared, records, packed, events.bytes FROM events JOIN streams ON streams.id = stream
          WHERE stream = ?1
            AND first >= coalesce((SELECT max(first) FROM events WHERE stream = ?1 AND first <= ?2), 0)
          ORDER BY first LIMIT 256",
@@ -449,7 +453,7 @@ pub(super) fn read(db: &Connection, names: &Names, stream: &str, from: u64, most
             continue;
         }
         out.push(Arc::new(chunk));
-        bytes += row.get::<_, u64>(7)?;
+        bytes += row.get::<_, u64>(8)?;
         if bytes >= most {
             break;
         }
@@ -457,10 +461,11 @@ pub(super) fn read(db: &Connection, names: &Names, stream: &str, from: u64, most
     Ok(out)
 }
 
-/// `_, kind, first, count, lane, shared, records`
+/// `_, kind, first, count, lane, shared, records, packed`
 pub(super) fn chunk(names: &Names, row: &rusqlite::Row<'_>) -> Done<Chunk> {
     let (kind, lane): (String, Option<String>) = (row.get(1)?, row.get(4)?);
     let (shared, records): (Option<Vec<u8>>, Vec<u8>) = (row.get(5)?, row.get(6)?);
+    let records = pack::unpacked(records, row.get(7)?)?;
     let row = Row {
         kind: &kind,
         lane: lane.as_deref(),

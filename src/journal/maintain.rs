@@ -97,7 +97,7 @@ impl Engine {
 /// The newest events, newest first, of the streams whose kind or name is `of` (all where it is empty).
 pub(super) fn newest(db: &Connection, names: &Names, of: &str, count: usize) -> Done<Vec<EventRow>> {
     let mut rows = db.prepare(
-        "SELECT streams.name, kind, first, count, lane, shared, records FROM events JOIN streams ON streams.id = stream
+        "SELECT streams.name, kind, first, count, lane, shared, records, packed FROM events JOIN streams ON streams.id = stream
          WHERE ?1 = '' OR streams.name = ?1 OR streams.kind = ?1 ORDER BY first DESC",
     )?;
     let mut rows = rows.query([of])?;

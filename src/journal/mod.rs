@@ -9,6 +9,7 @@ mod fixture;
 mod handle;
 mod maintain;
 mod merge;
+mod pack;
 mod record;
 mod rows;
 mod runner;

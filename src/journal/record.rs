@@ -66,7 +66,7 @@ struct ReadAlone {
 /// Why bytes are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of the journal cannot be read: {0}")]
-pub(super) struct BadRecord(String);
+pub(super) struct BadRecord(pub(super) String);
 
 /// The kinds whose events are in the journal; their field names are static.
 #[derive(Clone, Debug, Default)]

@@ -11,13 +11,13 @@ const VERSION: i64 = 2;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// `first` is the number of the first event of a row, which holds `count` events in a row of numbers. A row without a lane
-/// holds several parts, each with its own.
+/// holds several parts, each with its own. Records that are `packed` are compressed, and have so many bytes when they are not.
 const TABLES: &str = "
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE streams(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL UNIQUE);
 CREATE TABLE events(
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, stream INTEGER NOT NULL, lane TEXT,
-    at INTEGER NOT NULL, bytes INTEGER NOT NULL, shared BLOB, records BLOB NOT NULL);
+    at INTEGER NOT NULL, bytes INTEGER NOT NULL, shared BLOB, records BLOB NOT NULL, packed INTEGER NOT NULL);
 CREATE INDEX events_of_stream ON events(stream, first);
 CREATE TABLE positions(
     stream INTEGER NOT NULL, lane TEXT NOT NULL, position TEXT NOT NULL, PRIMARY KEY(stream, lane)) WITHOUT ROWID;

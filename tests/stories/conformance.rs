@@ -291,6 +291,20 @@ async fn poisoned(world: &mut impl World) {
     started.stop("").await;
 }
 
+/// Letters that cannot be compressed much.
+fn noise(seed: &str, length: usize) -> String {
+    let mut dice = seed
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let mut letter = || {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        char::from(b'!' + (dice % 90) as u8)
+    };
+    (0..length).map(|_| letter()).collect()
+}
+
 async fn full(world: &mut impl World) {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     heard.stuck.store(true, Ordering::Relaxed);
@@ -298,7 +312,7 @@ async fn full(world: &mut impl World) {
     let started = bot(world, dir.path(), &heard, Fail::Never, small).await;
     reading(&started).await;
     let texts: Vec<String> =
-        numbered("full", 0..400).iter().map(|text| format!("{text} {}", "x".repeat(1000))).collect();
+        numbered("full", 0..400).iter().map(|text| format!("{text} {}", noise(text, 1000))).collect();
     let (first, rest) = texts.split_at(200);
     for some in first.chunks(20) {
         world.publish(some).await;

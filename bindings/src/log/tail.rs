@@ -30,6 +30,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const READ: usize = 256 << 10;
 /// Bytes of one batch.
 const BATCH: usize = 2 << 20;
+/// How far the file system's clock may be behind ours: it counts in ticks.
+const TICK: Duration = Duration::from_millis(50);
 /// How long before the last look a file may have been made that nobody has seen: it may have had its name between two looks.
 const UNSEEN: Duration = Duration::from_secs(60);
 
@@ -449,7 +451,7 @@ impl Source for Tail {
             (self.fresh, self.begun) = (positions.is_empty(), positions.contains_key(BEGUN));
             self.wake = Some(Wake::new(&self.options.pattern.folders()));
             // Files that came and went by another name while we were down are looked for from then on.
-            self.began = if self.fresh { SystemTime::now() } else { UNIX_EPOCH };
+            self.began = if self.fresh { SystemTime::now() - TICK } else { UNIX_EPOCH };
             self.renamed = None;
             self.looked_beside = self.remembered.last_seen().map(|seen| (Instant::now() - POLL, seen));
             for path in self.remembered.renamed() {
