@@ -156,7 +156,7 @@ impl Ingest {
                 }
             }
         }
-        if self.deliveries.have_fallen().await {
+        if self.deliveries.clear_fallen().await {
             self.take().await;
         }
     }

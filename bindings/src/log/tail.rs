@@ -454,9 +454,6 @@ impl Source for Tail {
             self.began = if self.fresh { SystemTime::now() - TICK } else { UNIX_EPOCH };
             self.renamed = None;
             self.looked_beside = self.remembered.last_seen().map(|seen| (Instant::now() - POLL, seen));
-            for path in self.remembered.renamed() {
-                self.open_rotated(&path);
-            }
             self.scan();
             Ok(())
         })

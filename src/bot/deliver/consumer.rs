@@ -1,7 +1,7 @@
 //! One bind and its cursor. What it is about to handle is noted before, what it has handled after.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +131,7 @@ impl Consumer {
     async fn place(&mut self) -> Result<State, JournalError> {
         let bind = self.bind.borrow().clone();
         let (cursor, rows) = self.journal.cursor(bind.kind(), &self.wanted.stream, &self.key).await?;
-        let known: Vec<u64> = rows.iter().map(|row| row.event.id).collect();
+        let known: HashSet<u64> = rows.iter().map(|row| row.event.id).collect();
         let mut rows = rows;
         let mut at = cursor.done;
         while at < cursor.claimed {

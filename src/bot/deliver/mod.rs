@@ -93,8 +93,8 @@ impl Deliveries {
         streams
     }
 
-    /// Whether some have fallen over; those are begun again with the next [`Deliveries::take`].
-    pub(crate) async fn have_fallen(&mut self) -> bool {
+    /// Lets go of those that fell over, to be begun again with the next [`Deliveries::take`]; whether there were any.
+    pub(crate) async fn clear_fallen(&mut self) -> bool {
         let ended: Vec<Arc<str>> =
             self.running.iter().filter(|(_, one)| one.task.is_finished()).map(|(key, _)| Arc::clone(key)).collect();
         for key in &ended {

@@ -1,5 +1,6 @@
 //! One round: events that were claimed are handled, in tracks beside each other.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +37,10 @@ pub(super) fn tracks(tries: Vec<Try>, order: Order) -> Vec<Vec<Try>> {
         return tries.into_iter().map(|one| vec![one]).collect();
     }
     let mut tracks: Vec<Vec<Try>> = Vec::new();
+    let mut places: HashMap<Arc<str>, usize> = HashMap::new();
     for one in tries {
-        // Mostly the lane of the one before; there are few lanes in a round.
-        let same = |track: &&mut Vec<Try>| track.first().is_some_and(|first| first.event.lane == one.event.lane);
-        match tracks.iter_mut().rev().find(same) {
+        let place = *places.entry(Arc::clone(&one.event.lane)).or_insert(tracks.len());
+        match tracks.get_mut(place) {
             Some(track) => track.push(one),
             None => tracks.push(vec![one]),
         }
