@@ -12,7 +12,9 @@ pub mod irc;
 pub mod journal;
 pub mod lua;
 pub mod partyline;
+pub mod pipelines;
 pub mod store;
 pub mod users;
+pub mod yaml;
 
 pub use masterchief_contract as contract;

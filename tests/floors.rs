@@ -12,8 +12,8 @@ const FLOORS: &[&[&str]] = &[
     &["bot"],
     &["config"],
     &["lua", "gateway", "partyline"],
-    &["dispatch"],
-    &["users", "irc", "executors", "journal", "store"],
+    &["dispatch", "pipelines"],
+    &["users", "irc", "executors", "journal", "store", "yaml"],
 ];
 /// What each crate under `bindings/` may import of ours.
 const CRATES: &[(&str, &[&str])] = &[("bindings/src", &["masterchief_contract"]), ("bindings/contract/src", &[])];

@@ -14,12 +14,13 @@ use super::ingest::{Makers, SourceMaker, SourceWrap};
 use super::{StartError, Started};
 use crate::config;
 use crate::dispatch::{BindFault, Kinds, NewBind, Policy};
+use crate::executors::{self, Executor, Executors, Supervisor};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
 use crate::partyline::Console;
 use crate::users;
-use crate::{gateway, journal};
+use crate::{gateway, journal, pipelines};
 
 /// The owner of binds made in Rust.
 pub(crate) const RUST: &str = "rust";
@@ -48,6 +49,13 @@ pub struct Builder {
     pub(crate) sources: masterchief_bindings::Settings,
     pub(crate) makers: Makers,
     pub(crate) gateway: gateway::Settings,
+    pub(crate) pipelines: pipelines::Settings,
+    pub(crate) executors: executors::Settings,
+    /// Beside those of the bot, or instead of them.
+    pub(crate) own_executors: Executors,
+    pub(crate) supervisor: Supervisor,
+    /// Where relative paths begin.
+    pub(crate) project: PathBuf,
 }
 
 /// How the street treats people and calls.
@@ -98,6 +106,11 @@ impl Builder {
             sources: masterchief_bindings::Settings::default(),
             makers: Makers { shipped: true, ..Makers::default() },
             gateway: gateway::Settings::default(),
+            pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
+            executors: executors::Settings::default(),
+            own_executors: Executors::new(),
+            supervisor: Supervisor::found(),
+            project: PathBuf::from("."),
         }
     }
 
@@ -132,12 +145,33 @@ impl Builder {
         self.journal = config.journal.clone();
         self.sources = config.sources.clone();
         self.gateway = config.gateway.clone();
+        self.pipelines = config.pipelines.clone();
+        self.executors = config.executors.clone();
+        self.project = config.source.project.clone();
         self
     }
 
     /// Opens the gateway, where services post webhooks.
     pub fn gateway(mut self, settings: gateway::Settings) -> Builder {
         self.gateway = settings;
+        self
+    }
+
+    /// Reads pipelines from a folder, with what their stages share.
+    pub fn pipelines(mut self, settings: pipelines::Settings) -> Builder {
+        self.pipelines = settings;
+        self
+    }
+
+    /// Adds a way to do the work of stages, or replaces one of the bot's.
+    pub fn executor(mut self, name: &str, executor: impl Executor) -> Builder {
+        self.own_executors.insert(name.to_owned(), Arc::new(executor));
+        self
+    }
+
+    /// Where the program is that looks after the commands of stages: `masterchief` itself.
+    pub fn supervisor(mut self, program: &Path) -> Builder {
+        self.supervisor = Supervisor::at(program);
         self
     }
 
@@ -169,6 +203,12 @@ impl Builder {
     pub fn kinds(mut self, more: &'static [KindSpec]) -> Builder {
         self.kinds = Arc::new(self.kinds.with(more));
         self
+    }
+
+    /// Loads no scripts and reads nothing from outside: for a command that needs the pipelines alone.
+    pub(crate) fn without_scripts(mut self) -> Builder {
+        self.scripts = None;
+        self.without_sources()
     }
 
     /// Reads nothing from outside: what is bound is only bound.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use masterchief_contract::{
-    Action, BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome, user_error,
+    Action, BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome, closest, user_error,
 };
 use tokio::time::Instant;
 
@@ -170,7 +170,7 @@ impl Help {
         match found {
             Some((word, (usage, help))) => vec![words::help_line(word, usage.as_deref(), help.as_deref())],
             None => {
-                let close = crate::dispatch::closest(asked, allowed.keys().map(String::as_str));
+                let close = closest(asked, allowed.keys().map(String::as_str));
                 vec![words::no_such_command(asked, close)]
             }
         }

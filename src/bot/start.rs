@@ -26,12 +26,15 @@ use super::schedules::Schedules;
 use super::scripts::Scripts;
 use super::started::Started;
 use super::street::Street;
-use super::{JOURNAL, builtin, letters};
+use super::{JOURNAL, RUNS, builtin, control, deploys, letters};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
+use crate::executors::executors;
 use crate::gateway::{Door, GatewayError};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
 use crate::partyline::{self, Console};
+use crate::pipelines::{Opening, Pipelines};
+use crate::store::runs::{Runs, RunsError};
 use crate::store::{Store, StoreError};
 use crate::users::{Book, FlagFault};
 
@@ -69,6 +72,9 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The records of runs cannot be opened.
+    #[error(transparent)]
+    Runs(#[from] RunsError),
     /// The gateway's port cannot be opened.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -182,6 +188,38 @@ impl Ground {
         (ingest, feeds, door)
     }
 
+    /// The pipelines, with what ran before taken up again.
+    async fn pipelines(
+        &self,
+        builder: &Builder,
+        shutdown: Shutdown,
+    ) -> Result<(Pipelines, JoinHandle<()>), StartError> {
+        let mut all = executors(&builder.executors);
+        all.extend(builder.own_executors.clone());
+        let folder = match &builder.data {
+            Some(data) => data.join(RUNS),
+            None => std::env::temp_dir().join(format!("masterchief-{}", std::process::id())).join(RUNS),
+        };
+        // Commands have another folder than we to begin in.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        let opening = Opening {
+            runs: Runs::open(builder.data.as_ref().map(|data| data.join(format!("{RUNS}.db"))).as_deref())?,
+            settings: builder.pipelines.clone(),
+            executors: all,
+            folder,
+            project: builder.project.clone(),
+            outlet: Arc::new(self.outbox.clone()),
+            clock: builder.clock.clone(),
+            supervisor: builder.supervisor.clone(),
+            present: deploys::present(&self.outbox),
+        };
+        let (pipelines, task, faults) = Pipelines::open(opening, shutdown).await?;
+        for fault in faults {
+            tracing::error!(%fault, "A pipeline cannot be read; the others are there");
+        }
+        Ok((pipelines, task))
+    }
+
     /// The scripts, not loaded yet.
     fn scripts(
         &self,
@@ -227,8 +265,13 @@ impl Started {
         let blocks = builder.blocks.clone();
         let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits: builder.limits, blocks }));
         let scripts = ground.scripts(&builder, &publishers, &script_settings);
+        // They end after everything that may ask for a run.
+        let (runs_end, runs_shutdown) = Shutdown::new();
+        let (pipelines, pipelines_task) = ground.pipelines(&builder, runs_shutdown).await?;
         let Builder { kinds, binds, networks, dial, clock, data, only_script, .. } = builder;
+        let data_folder = data.clone();
         let reloadable = ground.bind(&kinds, binds)?;
+        deploys::bind(&kinds, &ground.table, &pipelines, &ground.book)?;
         let (inlet, street, street_task) = ground.open_street();
         let (sources, shutdown) = Shutdown::new();
         let listens = builder.gateway.listen.is_some();
@@ -254,6 +297,9 @@ impl Started {
             ingest: Some(ingest),
             ingest_task: None,
             gateway: None,
+            pipelines,
+            kinds,
+            runs_end,
             publishers,
             inlet,
             clock,
@@ -266,11 +312,22 @@ impl Started {
             console: Mutex::new(None),
             _lock: ground.lock,
             records: ground.records,
-            writers: vec![ground.audit_writer],
+            writers: vec![ground.audit_writer, pipelines_task],
         };
         started.follow(data.map(|_| ground.revision), &shutdown).await?;
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
+        let watching = deploys::watch_networks(started.outbox.clone(), started.pipelines.clone(), shutdown.clone());
+        started.source_tasks.push(tokio::spawn(watching));
+        if let Some(listener) = data_folder.as_deref().and_then(control::open) {
+            let serving = control::serve(listener, started.pipelines.clone(), shutdown.clone());
+            started.source_tasks.push(tokio::spawn(serving));
+        }
+        if !started.pipelines.settings().folder.as_os_str().is_empty() {
+            let (kinds, table, book) = (Arc::clone(&started.kinds), started.table.clone(), started.book.clone());
+            let following = deploys::follow(kinds, table, started.pipelines.clone(), book, shutdown.clone());
+            started.source_tasks.push(tokio::spawn(following));
+        }
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }

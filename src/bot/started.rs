@@ -19,18 +19,22 @@ use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
 use super::people::row_of;
 use super::scripts::{Reloaded, Scripts};
-use super::{StartError, words};
-use crate::config;
-use crate::dispatch::BindTable;
+use super::{StartError, deploys, words};
+use crate::config::{self, ConfigFault};
+use crate::dispatch::{BindTable, Kinds};
 use crate::gateway::Gateway;
 use crate::irc::{self, Dial, Network};
 use crate::journal::Journal;
 use crate::lua::{ScriptSettings, ScriptStatus};
+use crate::pipelines::Pipelines;
 use crate::store::{AuditRow, Store, StoreError};
 use crate::users::{Book, User, UserFault};
 
 /// The journal under the data folder.
 pub(crate) const JOURNAL: &str = "journal.db";
+
+/// The folder of runs under the data folder, and with an end the name of their records.
+pub(crate) const RUNS: &str = "runs";
 
 /// A running bot.
 pub struct Started {
@@ -49,6 +53,10 @@ pub struct Started {
     pub(super) ingest: Option<Ingest>,
     pub(super) ingest_task: Option<JoinHandle<()>>,
     pub(super) gateway: Option<Gateway>,
+    pub(super) pipelines: Pipelines,
+    pub(super) kinds: Arc<Kinds>,
+    /// Ends the engine of pipelines; steps that are under way outlive it.
+    pub(super) runs_end: Stopper,
     pub(super) publishers: Publishers,
     pub(super) inlet: Inlet,
     pub(super) clock: Clock,
@@ -91,6 +99,24 @@ impl Started {
     /// The binds.
     pub fn table(&self) -> &BindTable {
         &self.table
+    }
+
+    /// The pipelines.
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
+
+    /// Adds a pipeline that is in no file, and the words for it.
+    pub async fn put_pipeline(&self, name: &str, text: &str) -> Result<(), Vec<ConfigFault>> {
+        self.pipelines.put(name, text).await?;
+        self.bind_pipelines();
+        Ok(())
+    }
+
+    fn bind_pipelines(&self) {
+        if let Err(fault) = deploys::bind(&self.kinds, &self.table, &self.pipelines, &self.book) {
+            tracing::error!(%fault, "The words for pipelines cannot be bound");
+        }
     }
 
     /// The records.
@@ -180,6 +206,10 @@ impl Started {
             *now = sources;
             changed
         });
+        for fault in self.pipelines.reload(Some(config.pipelines.clone())).await {
+            tracing::error!(%fault, "A pipeline cannot be read; the others are there");
+        }
+        self.bind_pipelines();
         let settings = ScriptSettings { limits: config.scripts.limits, blocks: config.scripts.settings.clone() };
         if **self.script_settings.load() != settings {
             self.script_settings.store(Arc::new(settings));
@@ -218,6 +248,7 @@ impl Started {
         }
         self.street.stop();
         ended(self.street_task).await;
+        self.runs_end.stop();
         let grace = self.rules.load().grace;
         // No call is left, so nobody needs the binds; the scripts end when they are gone.
         self.table.clear();

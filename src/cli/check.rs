@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use masterchief_contract::closest;
 use serde::Serialize;
 
 use super::run::bring_scripts;
 use super::{Common, Done, WRONG_INPUT, output, runtime};
 use crate::bot;
 use crate::config::{self, Secrets};
-use crate::dispatch::closest;
 
 /// Checks everything.
 #[derive(Debug, clap::Args)]

@@ -5,11 +5,13 @@
 mod binds;
 mod check;
 mod completions;
+mod deploy;
 mod dlq;
 mod events;
 mod logging;
 mod new;
 mod output;
+mod pipelines;
 mod repl;
 mod run;
 mod scripts;
@@ -27,6 +29,7 @@ use masterchief_contract::{Clock, Matching};
 
 use crate::bot;
 use crate::config::{self, Config, Secrets};
+use crate::executors;
 use crate::journal::{self, Journal};
 
 /// What went wrong with the command line or the configuration.
@@ -80,6 +83,20 @@ enum Command {
     Events(events::Args),
     /// Looks after events that were given up
     Dlq(dlq::Args),
+    /// Starts a deployment and shows how it goes
+    Deploy(deploy::Args),
+    /// Looks at runs, and acts on them
+    Runs(deploy::RunsArgs),
+    /// Checks and shows pipelines
+    Pipelines(pipelines::Args),
+    /// Looks at the incident log
+    Audit(pipelines::AuditArgs),
+    /// Looks after one command of a stage; the bot starts it by itself
+    #[command(name = "__step", hide = true)]
+    Step {
+        /// The folder of the step
+        folder: PathBuf,
+    },
     /// Tells the version
     Version(version::Args),
     /// Prints a completion script for a shell
@@ -104,6 +121,11 @@ pub fn main() -> ExitCode {
         Command::Sources(args) => sources::run(&common, args),
         Command::Events(args) => events::run(&common, args),
         Command::Dlq(args) => dlq::run(&common, args),
+        Command::Deploy(args) => deploy::run(&common, &args),
+        Command::Runs(args) => deploy::runs(&common, args),
+        Command::Pipelines(args) => pipelines::run(&common, &args),
+        Command::Audit(args) => pipelines::audit(&common, &args),
+        Command::Step { folder } => Ok(executors::supervise(&folder)),
         Command::Version(args) => version::run(&common, &args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -4,21 +4,18 @@
 //! 2. `config/environments/ENV.yaml`, chosen by `--env` or `MASTERCHIEF_ENV`
 //! 3. `config/scripts/NAME.yaml`, a script's own block, which it sees as `bot.config`
 
-mod read;
-mod tree;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use masterchief_contract::closest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::dispatch::closest;
-use crate::{gateway, irc, journal, lua, users};
-use tree::Node;
+use crate::yaml::{self, Node};
+use crate::{executors, gateway, irc, journal, lua, pipelines, users};
 
-pub use tree::{ConfigFault, Secrets, Spot};
+pub use crate::yaml::{ConfigFault, Secrets, Spot};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,6 +35,10 @@ pub struct Config {
     pub journal: journal::Settings,
     /// How sources are read.
     pub sources: masterchief_bindings::Settings,
+    /// Pipelines and what their stages share.
+    pub pipelines: pipelines::Settings,
+    /// Where Jenkins, registries and clusters are.
+    pub executors: executors::Settings,
     /// How people and calls are treated.
     pub replies: Replies,
     /// What is logged.
@@ -119,6 +120,8 @@ impl Default for Config {
             gateway: gateway::Settings::default(),
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
+            pipelines: pipelines::Settings::default(),
+            executors: executors::Settings::default(),
             replies: Replies::default(),
             log: Log::default(),
             source: Source::default(),
@@ -181,7 +184,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<ConfigFault>> {
 /// A merged tree as a configuration.
 fn understand(tree: Node, project: &Path, secrets: Secrets) -> Result<Config, Vec<ConfigFault>> {
     let tree = tree.filled(project, secrets).map_err(|fault| vec![fault])?;
-    let mut config: Config = read::read(&tree).map_err(|fault| vec![fault])?;
+    let mut config: Config = yaml::read(&tree).map_err(|fault| vec![fault])?;
     let mut faults = check(&config, &tree);
     let named = config.scripts.folder != Scripts::default().folder;
     if named && !project.join(&config.scripts.folder).is_dir() {
@@ -289,6 +292,9 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     for (key, message) in config.journal.faults() {
         faults.push(ConfigFault::at(&tree.spot_of(&["journal", key]), format!("journal.{key}: {message}")));
     }
+    for (key, message) in config.pipelines.faults() {
+        faults.push(ConfigFault::at(&tree.spot_of(&["pipelines", key]), format!("pipelines.{key}: {message}")));
+    }
     if config.replies.timeout.is_zero() {
         faults.push(ConfigFault::at(
             &tree.spot_of(&["replies", "timeout"]),
@@ -339,6 +345,12 @@ fn level_fault(text: &str) -> Option<String> {
 fn place(config: &mut Config, project: &Path) {
     config.data = project.join(&config.data);
     config.scripts.folder = project.join(&config.scripts.folder);
+    config.pipelines.folder = project.join(&config.pipelines.folder);
+    for cluster in config.executors.kubernetes.values_mut() {
+        if let Some(path) = &mut cluster.kubeconfig {
+            *path = project.join(&*path);
+        }
+    }
     for settings in config.networks.values_mut() {
         let tls = &mut settings.tls;
         for path in [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten() {

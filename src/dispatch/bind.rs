@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use masterchief_contract::{
     BindId, BindOptions, Cooldown, DeliveryOptions, FlagScope, Handler, Kind, KindSpec, MaskFault, Matching, Missed,
+    closest,
 };
 
-use super::kinds::{Kinds, closest};
+use super::kinds::Kinds;
 use super::usage::{Usage, UsageFault};
 use crate::users::{FlagFault, FlagMask};
 

@@ -10,6 +10,6 @@ mod usage;
 pub use bind::{Bind, BindFault, NewBind, Turn};
 pub use cooldown::Cooldowns;
 pub use decide::{Decision, Denied, Policy, Step, decide};
-pub use kinds::{Kinds, closest};
+pub use kinds::Kinds;
 pub use table::{BindRow, BindTable, Index};
 pub use usage::{Usage, UsageError, UsageFault};

@@ -13,9 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use masterchief_contract::{Args, Value};
-
-use super::kinds::closest;
+use masterchief_contract::{Args, Value, closest};
 
 /// Arguments a command may have.
 const ARGS_MAX: usize = 32;

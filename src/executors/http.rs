@@ -128,7 +128,7 @@ fn headers(list: &[(String, String)]) -> Result<HeaderMap, ExecFault> {
 }
 
 /// The whole chain of reasons, without the URL, which may hold a secret.
-fn said(fault: reqwest::Error) -> ExecFault {
+pub(super) fn said(fault: reqwest::Error) -> ExecFault {
     let fault = fault.without_url();
     let mut text = fault.to_string();
     let mut source = std::error::Error::source(&fault);

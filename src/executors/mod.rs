@@ -1,12 +1,88 @@
-//! What reaches outside on a handler's behalf: HTTP and commands. Each asks who declared what before it does anything.
+//! What reaches outside: HTTP and commands for handlers, and the executors, which do the work of a pipeline's stages.
+//!
+//! A new executor is a file here and a row in [`EXECUTORS`].
 
+mod ansible;
+mod ansible_recap;
+mod cgroup;
+mod class;
+mod classify;
+mod collect;
+mod coverage;
+mod docker;
+mod git;
+mod health;
 mod http;
+mod image;
+mod jenkins;
+mod junit;
+mod kept;
+mod kubernetes;
+mod local;
+mod log;
+mod mask;
+mod probe;
+mod process;
+mod promql;
+mod registry;
+mod report;
+mod repository;
+mod settings;
 mod shell;
+mod step;
+mod supervise;
+mod terraform;
+mod terraform_files;
+mod terraform_settings;
+mod terraform_ui;
+mod verify;
+mod workbench;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use masterchief_contract::Future;
 
+pub use cgroup::Cgroup;
+pub use class::{Class, Failure};
+pub use classify::{classify, suggest};
+pub use collect::{Artifact, artifacts, matching};
+pub use coverage::coverage;
 pub use http::{NetHttp, Request, Response};
-pub use shell::{Command, LocalShell, Output};
+pub use junit::{Tests, junit};
+pub use local::{Command, LocalShell, Output};
+pub use log::{LOG, StepLog, ends, tail};
+pub use mask::{MaskStream, Masker};
+pub use process::{Ask, Job, JobEnd, Out, Supervisor};
+pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve};
+pub use settings::{Cluster, Jenkins, Registry, Settings};
+pub use step::{End, Executor, Hands, Keeper, Limits, Step};
+pub use supervise::main as supervise;
+
+/// Makes an executor.
+type Make = fn(&Settings) -> Arc<dyn Executor>;
+
+/// The executors, by the key a stage has for them.
+const EXECUTORS: &[(&str, Make)] = &[
+    ("ansible", ansible::make),
+    ("docker", docker::make),
+    ("git", git::make),
+    ("health", health::make_health),
+    ("http", health::make_call),
+    ("jenkins", jenkins::make),
+    ("kubernetes", kubernetes::make),
+    ("shell", shell::make),
+    ("terraform", terraform::make),
+    ("verify", verify::make),
+];
+
+/// The executors by name.
+pub type Executors = BTreeMap<String, Arc<dyn Executor>>;
+
+/// All of them.
+pub fn executors(settings: &Settings) -> Executors {
+    EXECUTORS.iter().map(|(name, make)| ((*name).to_owned(), make(settings))).collect()
+}
 
 /// Why something outside was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,137 +1,197 @@
-//! Commands on this machine, started without a shell.
+//! `shell`: a command on this machine, started without a shell.
+//!
+//! `shell: ["make", "test"]`, or `shell: {run: [...], cwd: sub/folder, stdin: text, interrupt: true, grace: 10s}`.
+//!
+//! The command finds, beside the variables of its stage, `MC_RUN`, `MC_STAGE`, `MC_ATTEMPT`, `MC_WORKSPACE`; a file
+//! `MC_OUTPUT` for lines `name=value` that later stages see as `{stage.name}` (a line `summary=...` is said in the channel); and a
+//! file `MC_CHECKPOINT`, whose JSON the next attempt finds there again.
 
-use std::process::Stdio;
+use std::path::{Component, Path};
+use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::Future;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use masterchief_contract::{Future, Secret};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{ExecFault, Shell};
+use super::class::{Class, Failure};
+use super::classify::classify;
+use super::log::ends;
+use super::process::{Ask, Job, JobEnd};
+use super::settings::Settings;
+use super::step::{End, Executor, Hands, Step};
 
-/// The longest output that is kept of each stream; the rest is read and dropped.
-const OUTPUT_MAX: usize = 1 << 20;
-/// What a command gets of our own environment. Secrets live there too, so the list is short.
-const ENVIRONMENT: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
+/// The file for outputs in a step's folder.
+const OUTPUT: &str = "output";
+/// The file for a checkpoint in a step's folder.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+/// Longer files of outputs are a mistake.
+const OUTPUT_MAX: u64 = 1 << 20;
 
-/// A command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// The program and its arguments.
-    pub argv: Vec<String>,
-    /// What it reads.
-    pub stdin: Option<Vec<u8>>,
-    /// Variables beside the few that are passed on.
-    pub env: Vec<(String, String)>,
-    /// The folder it runs in; ours where none is given.
-    pub cwd: Option<String>,
-    /// How long it may take before it is killed.
-    pub timeout: Duration,
+/// The executor.
+pub(super) fn make(_: &Settings) -> Arc<dyn Executor> {
+    Arc::new(Shell)
 }
 
-/// What became of a command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Output {
-    /// Its exit code; none if a signal ended it.
-    pub code: Option<i32>,
-    /// What it wrote.
-    pub stdout: Vec<u8>,
-    /// What it complained.
-    pub stderr: Vec<u8>,
+struct Shell;
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Argv(Vec<String>),
+    Whole(Whole),
 }
 
-/// This machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LocalShell;
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    run: Vec<String>,
+    #[serde(default)]
+    cwd: Option<String>,
+    #[serde(default)]
+    stdin: Option<String>,
+    #[serde(default)]
+    interrupt: bool,
+    #[serde(default, with = "humantime_serde")]
+    grace: Option<Duration>,
+}
 
-impl Shell for LocalShell {
-    fn run(&self, command: Command) -> Future<Result<Output, ExecFault>> {
+fn read(settings: &Value) -> Result<Whole, String> {
+    let whole = match serde_json::from_value(settings.clone()) {
+        Ok(Written::Argv(run)) => Whole { run, cwd: None, stdin: None, interrupt: false, grace: None },
+        Ok(Written::Whole(whole)) => whole,
+        Err(_) => {
+            return Err(
+                "write a list, [\"make\", \"test\"], or a map with run, cwd, stdin, interrupt, grace".to_owned()
+            );
+        }
+    };
+    if whole.run.first().is_none_or(String::is_empty) {
+        return Err("no program is named; write it as a list, [\"make\", \"test\"]".to_owned());
+    }
+    if let Some(cwd) = whole.cwd.as_deref().filter(|cwd| !is_below(cwd)) {
+        return Err(format!("cwd: {cwd:?} leaves the workspace; name a folder in it, without .."));
+    }
+    Ok(whole)
+}
+
+/// Whether a path stays below where it is joined.
+pub(super) fn is_below(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+impl Executor for Shell {
+    fn check(&self, settings: &Value) -> Vec<(String, String)> {
+        read(settings).err().map(|fault| (String::new(), fault)).into_iter().collect()
+    }
+
+    fn run(&self, step: Step, hands: Hands) -> Future<End> {
         Box::pin(async move {
-            let timeout = command.timeout;
-            match tokio::time::timeout(timeout, run(command)).await {
-                Ok(result) => result,
-                Err(_elapsed) => Err(ExecFault(format!("killed: it ran longer than {timeout:?}"))),
-            }
+            let whole = match read(&step.settings) {
+                Ok(whole) => whole,
+                Err(fault) => return End::failed(Class::Config, format!("shell: {fault}")),
+            };
+            let job = Job {
+                env: variables(&step),
+                cwd: whole.cwd.as_ref().map(|cwd| step.workspace.join(cwd)),
+                stdin: whole.stdin.map(Secret::new),
+                ask: if whole.interrupt { Ask::Interrupt } else { Ask::Term },
+                grace: whole.grace.unwrap_or(Duration::from_secs(10)),
+                ..Job::new("main", whole.run)
+            };
+            let end = job.run(&step, &hands, |_| ()).await;
+            finish(end, &step, |step| outputs(step, &hands))
         })
     }
 }
 
-async fn run(command: Command) -> Result<Output, ExecFault> {
-    let Some((program, args)) = command.argv.split_first() else {
-        return Err(ExecFault("no program is named".to_owned()));
-    };
-    let fault = |what: std::io::Error| ExecFault(format!("{program}: {what}"));
-    let mut starting = tokio::process::Command::new(program);
-    starting.args(args).env_clear().kill_on_drop(true);
-    starting.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-    starting.envs(command.env.iter().map(|(name, value)| (name, value)));
-    if let Some(cwd) = &command.cwd {
-        starting.current_dir(cwd);
+/// Variables that every command of a step finds. Writes the last checkpoint where the command looks for it.
+pub(super) fn variables(step: &Step) -> Vec<(String, Secret)> {
+    let checkpoint = step.folder.join(CHECKPOINT);
+    if let Some(value) = step.checkpoint.as_ref().filter(|_| !checkpoint.exists()) {
+        // Without it the command begins from the start, as it must be able to anyway.
+        let _ = std::fs::write(&checkpoint, value.to_string());
     }
-    let stdin = if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = starting.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(fault)?;
-    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let feed = async {
-        if let (Some(mut input), Some(bytes)) = (input, &command.stdin) {
-            // A command that does not read all of it is no fault.
-            let _ = input.write_all(bytes).await;
-        }
-    };
-    let ((), stdout, stderr, status) = tokio::join!(feed, read(out), read(err), child.wait());
-    let status = status.map_err(fault)?;
-    Ok(Output { code: status.code(), stdout: stdout.map_err(fault)?, stderr: stderr.map_err(fault)? })
+    let path = |path: &Path| path.display().to_string();
+    let named = [
+        ("MC_RUN", step.run.to_string()),
+        ("MC_STAGE", step.stage.clone()),
+        ("MC_ATTEMPT", step.attempt.to_string()),
+        ("MC_WORKSPACE", path(&step.workspace)),
+        ("MC_OUTPUT", path(&step.folder.join(OUTPUT))),
+        ("MC_CHECKPOINT", path(&checkpoint)),
+    ];
+    named.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect()
 }
 
-async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return Ok(kept) };
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let bytes = stream.read(&mut buffer).await?;
-        if bytes == 0 {
-            return Ok(kept);
+/// What the end of a command means for its step; `done` tells the rest of a good end.
+pub(super) fn finish(end: JobEnd, step: &Step, done: impl FnOnce(&Step) -> End) -> End {
+    match end {
+        JobEnd::Exited(0) => done(step),
+        JobEnd::Exited(code) => End::Failed(classify(&ends(&step.folder), Some(code))),
+        JobEnd::Signalled(signal) => {
+            let line = format!("it was ended by signal {signal}, and not by us");
+            End::Failed(Failure { class: Class::InfraLost, line, exit: Some(128 + signal), world: Vec::new() })
         }
-        let room = OUTPUT_MAX - kept.len();
-        kept.extend_from_slice(&buffer[..bytes.min(room)]);
+        JobEnd::OutOfMemory => {
+            let line = match step.limits.memory {
+                Some(bytes) => format!("killed: it used more than its {} MiB; give the stage more `mem`", bytes >> 20),
+                None => "killed for want of memory".to_owned(),
+            };
+            End::Failed(Failure { class: Class::Oom, line, exit: Some(137), world: Vec::new() })
+        }
+        JobEnd::Stopped => End::Stopped,
+        JobEnd::Lost => End::failed(Class::InfraLost, "it was lost with its supervisor; how far it came is not known"),
+        JobEnd::Unstarted(failure) => End::Failed(failure),
     }
+}
+
+/// The outputs that a command wrote.
+pub(super) fn outputs(step: &Step, hands: &Hands) -> End {
+    let path = step.folder.join(OUTPUT);
+    let mut outputs = Map::new();
+    let mut summary = String::new();
+    match std::fs::metadata(&path) {
+        Ok(meta) if meta.len() > OUTPUT_MAX => {
+            return End::failed(
+                Class::Config,
+                format!("MC_OUTPUT holds more than {OUTPUT_MAX} bytes; write outputs there, not logs"),
+            );
+        }
+        Ok(_) => {}
+        Err(_) => return End::Done { outputs, summary },
+    }
+    let text = std::fs::read(&path).unwrap_or_default();
+    for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.trim().is_empty()) {
+        let Some((name, value)) = line.split_once('=') else {
+            return End::failed(Class::Config, format!("MC_OUTPUT has the line {line:?}; write name=value"));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        if name == "summary" {
+            summary = hands.mask.hide(value);
+        } else {
+            // A number, a truth or a list as itself, anything else as text.
+            let read = serde_json::from_str(value).ok().filter(|value: &Value| !value.is_string());
+            outputs.insert(name.to_owned(), read.unwrap_or_else(|| Value::from(value)));
+        }
+    }
+    End::Done { outputs, summary }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn command(argv: &[&str]) -> Command {
-        Command {
-            argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
-            stdin: None,
-            env: Vec::new(),
-            cwd: None,
-            timeout: Duration::from_secs(10),
-        }
-    }
-
-    #[tokio::test]
-    async fn arguments_are_passed_as_they_are() {
-        let output = LocalShell.run(command(&["printf", "%s|", "a b", "$(id); `id`", "*"])).await.unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "a b|$(id); `id`|*|");
-        assert_eq!(output.code, Some(0));
-    }
-
-    #[tokio::test]
-    async fn it_reads_its_input_and_sees_no_secrets_of_ours() {
-        let with_input = Command { stdin: Some(b"hello".to_vec()), ..command(&["cat"]) };
-        assert_eq!(LocalShell.run(with_input).await.unwrap().stdout, b"hello");
-        let names = String::from_utf8(LocalShell.run(command(&["env"])).await.unwrap().stdout).unwrap();
-        assert!(
-            names.lines().all(|line| ENVIRONMENT.iter().any(|name| line.starts_with(&format!("{name}=")))),
-            "{names}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_long_one_is_killed_and_an_unknown_one_told() {
-        let slow = Command { timeout: Duration::from_millis(100), ..command(&["sleep", "60"]) };
-        assert!(LocalShell.run(slow).await.unwrap_err().0.contains("killed"));
-        assert!(LocalShell.run(command(&["no-such-program-here"])).await.is_err());
-        assert!(LocalShell.run(command(&[])).await.is_err());
+    #[test]
+    fn what_can_never_run_is_refused_when_the_pipeline_is_read() {
+        let fault = |settings: Value| Shell.check(&settings).into_iter().next().map(|(_, fault)| fault);
+        assert_eq!(fault(json!(["make", "test"])), None);
+        assert_eq!(fault(json!({"run": ["make"], "cwd": "sub/folder", "grace": "3s"})), None);
+        assert!(fault(json!("make test")).unwrap().contains("write a list"));
+        assert!(fault(json!([])).unwrap().contains("no program"));
+        assert!(fault(json!({"run": ["make"], "cwd": "../.."})).unwrap().contains("leaves the workspace"));
+        assert!(fault(json!({"run": ["make"], "user": "root"})).is_some());
     }
 }

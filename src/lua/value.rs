@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use masterchief_contract::{Outcome, Value};
+use masterchief_contract::{Outcome, Value, closest};
 use mlua::{FromLua, Lua, LuaSerdeExt, Table, UserData};
-
-use crate::dispatch::closest;
 
 /// Lines that a handler may return at once.
 const LINES_MAX: usize = 1000;

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use masterchief_contract::{BindId, Event, Outlet};
+use masterchief_contract::{BindId, Event, Outlet, closest};
 use mlua::{Function, Lua, LuaOptions, StdLib, Table};
 use tokio::sync::mpsc::WeakSender;
 
@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::script::Job;
 use super::services::Services;
 use super::settings::Settings;
-use crate::dispatch::{NewBind, closest};
+use crate::dispatch::NewBind;
 
 /// Makes waiting work in coroutines of a script's own.
 const COROUTINES: &str = include_str!("coroutines.luau");

@@ -1,6 +1,7 @@
 //! What must outlive the process: people, the audit trail, what scripts keep, when schedules ran. All SQL stands here.
 
 mod memory;
+pub mod runs;
 mod sqlite;
 
 use std::path::Path;

@@ -250,6 +250,12 @@ impl Standing {
         mask.allows(self.global, channel)
     }
 
+    /// The roles of the record, if somebody who can know vouches for the person.
+    pub fn roles(&self) -> Vec<String> {
+        let user = self.user.as_ref().filter(|_| self.who.vouched && self.unknown_role.is_none());
+        user.map(|user| user.roles.clone()).unwrap_or_default()
+    }
+
     /// The flags that count now: everywhere, and on this channel.
     pub fn flags(&self, network: &str, chan: Option<&str>, casemap: CaseMap) -> (FlagSet, FlagSet) {
         if self.everything {

@@ -3,11 +3,17 @@
 // A story that cannot go on has failed, in its helping functions too.
 #![allow(clippy::unwrap_used)]
 
+mod ansible;
 mod brokers;
+mod checkout;
 mod commands;
 mod conformance;
+mod deploys;
 mod fake;
 mod files;
+mod images;
+mod jenkins;
+mod kubernetes;
 mod lab;
 mod letters;
 mod limits;
@@ -15,9 +21,13 @@ mod logs;
 mod metrics;
 mod person;
 mod polled;
+mod probes;
 mod real;
 mod scripts;
 mod servers;
 mod services;
+mod steps;
+mod terraform;
 mod trouble;
+mod verify;
 mod webhooks;

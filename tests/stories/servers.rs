@@ -4,7 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "for tests; a load program needs some of them only")]
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -33,6 +33,14 @@ pub(crate) fn tool(path: &str) -> String {
     let folder =
         std::env::var("MASTERCHIEF_TOOLS").unwrap_or_else(|_| format!("{}/target/tools", env!("CARGO_MANIFEST_DIR")));
     format!("{folder}/{path}")
+}
+
+/// A program that `./test` brought, else the one in the path.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let mut all = std::iter::once(PathBuf::from(tool(&format!("bin/{name}")))).chain(folders);
+    all.find(|path| path.is_file()).unwrap_or_else(|| panic!("{name} is not here; ./test installs it"))
 }
 
 /// A server that is killed with the test.

@@ -1,6 +1,6 @@
 //! A configuration file as a tree in which every part knows where it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,22 +41,31 @@ pub struct ConfigFault {
 
 /// A part of a configuration.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) spot: Spot,
-    pub(super) what: What,
+pub struct Node {
+    /// Where it stands.
+    pub spot: Spot,
+    /// What it is.
+    pub what: What,
 }
 
 /// What a part is.
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub enum What {
+    /// Nothing.
     Null,
+    /// True or false.
     Bool(bool),
+    /// A whole number.
     Int(i64),
+    /// A number.
     Number(f64),
+    /// A text.
     Text(String),
     /// A text that came from outside the file and may be a secret: no message shows it.
     Secret(String),
+    /// Several in order.
     List(Vec<Node>),
+    /// Several by name, with the place of each name.
     Map(BTreeMap<String, (Spot, Node)>),
 }
 
@@ -67,14 +76,15 @@ impl fmt::Display for Spot {
 }
 
 impl ConfigFault {
-    pub(super) fn at(spot: &Spot, message: impl Into<String>) -> ConfigFault {
+    /// A fault with its place.
+    pub fn at(spot: &Spot, message: impl Into<String>) -> ConfigFault {
         ConfigFault { spot: Some(spot.clone()), message: message.into() }
     }
 }
 
 impl Node {
     /// Reads a file's text. An empty one is an empty map.
-    pub(super) fn parse(file: &Path, text: &str) -> Result<Node, ConfigFault> {
+    pub fn parse(file: &Path, text: &str) -> Result<Node, ConfigFault> {
         let file: Arc<Path> = Arc::from(file);
         let start = Spot { file: Arc::clone(&file), line: 1, column: 1 };
         let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
@@ -93,13 +103,13 @@ impl Node {
     }
 
     /// An empty map of no file.
-    pub(super) fn empty(name: &Path) -> Node {
+    pub fn empty(name: &Path) -> Node {
         let spot = Spot { file: Arc::from(name), line: 1, column: 1 };
         Node { spot, what: What::Map(BTreeMap::new()) }
     }
 
     /// This under another: maps are merged, everything else is replaced.
-    pub(super) fn merged(self, over: Node) -> Node {
+    pub fn merged(self, over: Node) -> Node {
         match (self.what, over.what) {
             (What::Map(mut below), What::Map(above)) => {
                 for (key, (spot, value)) in above {
@@ -116,7 +126,7 @@ impl Node {
     }
 
     /// Puts a value under a path of keys, merging it with what is there.
-    pub(super) fn put(self, path: &[&str], value: Node) -> Node {
+    pub fn put(self, path: &[&str], value: Node) -> Node {
         let wrapped = path.iter().rev().fold(value, |inner, key| {
             let spot = inner.spot.clone();
             Node { spot: spot.clone(), what: What::Map(BTreeMap::from([((*key).to_owned(), (spot, inner))])) }
@@ -125,7 +135,7 @@ impl Node {
     }
 
     /// Where the value of a path stands; of the nearest part above it where it is missing.
-    pub(super) fn spot_of(&self, path: &[&str]) -> Spot {
+    pub fn spot_of(&self, path: &[&str]) -> Spot {
         let Some((key, rest)) = path.split_first() else {
             return self.spot.clone();
         };
@@ -141,7 +151,7 @@ impl Node {
 
     /// Replaces `${env:NAME}` and `${file:PATH}` in all texts. Paths are relative to `folder`. What is missing is a
     /// fault where secrets are needed, else something in its place.
-    pub(super) fn filled(self, folder: &Path, secrets: Secrets) -> Result<Node, ConfigFault> {
+    pub fn filled(self, folder: &Path, secrets: Secrets) -> Result<Node, ConfigFault> {
         let spot = self.spot;
         let what = match self.what {
             What::Text(text) if text.contains("${") => match (fill(&text, folder), secrets) {
@@ -166,6 +176,11 @@ impl Node {
 }
 
 fn fill(text: &str, folder: &Path) -> Result<String, String> {
+    fill_with(text, folder, |_| ())
+}
+
+/// Replaces `${env:NAME}` and `${file:PATH}` in a text; each value is shown to `secret`. Paths are relative to `folder`.
+pub fn fill_with(text: &str, folder: &Path, mut secret: impl FnMut(&str)) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -175,20 +190,20 @@ fn fill(text: &str, folder: &Path) -> Result<String, String> {
         let (scheme, name) = inner[..end]
             .split_once(':')
             .ok_or_else(|| format!("${{{}}} is not ${{env:NAME}} or ${{file:PATH}}", &inner[..end]))?;
-        match scheme {
-            "env" => out.push_str(
-                &std::env::var(name)
-                    .map_err(|_| format!("the environment has no variable {name}; set it, or use ${{file:PATH}}"))?,
-            ),
+        let value = match scheme {
+            "env" => std::env::var(name)
+                .map_err(|_| format!("the environment has no variable {name}; set it, or use ${{file:PATH}}"))?,
             "file" => {
                 let path = folder.join(PathBuf::from(name));
                 let read = std::fs::read_to_string(&path).map_err(|fault| format!("{}: {fault}", path.display()))?;
-                out.push_str(read.trim_end_matches(['\r', '\n']));
+                read.trim_end_matches(['\r', '\n']).to_owned()
             }
             other => {
                 return Err(format!("there is no ${{{other}:...}}; there are ${{env:NAME}} and ${{file:PATH}}"));
             }
-        }
+        };
+        secret(&value);
+        out.push_str(&value);
         rest = &inner[end + 1..];
     }
     out.push_str(rest);
@@ -275,8 +290,9 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
         let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
+        let mut known = HashSet::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
-            if entries.iter().any(|(known, _)| known.value == key.value) {
+            if !known.insert(key.value.clone()) {
                 return Err(A::Error::custom(format!("the key {} stands here twice", key.value)));
             }
             entries.push((key, map.next_value()?));

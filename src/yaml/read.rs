@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use masterchief_contract::closest;
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, EnumAccess, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
@@ -10,10 +11,9 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::tree::{ConfigFault, Node, Spot, What};
-use crate::dispatch::closest;
 
 /// Reads a value of this type.
-pub(super) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, ConfigFault> {
+pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, ConfigFault> {
     T::deserialize(From(node)).map_err(|fault| fault.0)
 }
 

@@ -1,0 +1,549 @@
+//! The words for pipelines: `!deploy` and all that belongs to it, in channels and in private. What they do is the engine's.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, NaiveTime, TimeZone, Utc};
+use masterchief_contract::{
+    Action, Actor, BindId, BindOptions, Call, Event, EventData, FlagScope, Future, Handler, HandlerError,
+    HandlerResult, How, Kind, Outcome, Outlet, Shutdown, Who, closest, split_place, user_error,
+};
+use serde_json::Map;
+use tokio::time::Instant;
+
+use super::outbox::Outbox;
+use super::triggers;
+use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
+use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Present, Reply, words};
+use crate::store::runs::Which;
+use crate::users::Book;
+
+/// The owner of these binds.
+pub(crate) const OWNER: &str = "pipelines";
+/// How long a word may take: a repository may have to be asked.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Who somebody at this machine is.
+const MACHINE: &str = "console";
+/// How often networks are looked at.
+const NETWORKS: Duration = Duration::from_secs(1);
+/// How often the folder of pipelines is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// Lines of a log in private, at most.
+const TAIL: usize = 20;
+/// The time between two of them.
+const TAIL_PACE: Duration = Duration::from_secs(1);
+/// Rows of a list in a channel, at most.
+const ROWS: u32 = 10;
+
+/// Every word: how it is written after it, what it does, and its meaning here.
+const WORDS: &[(&str, &str, &str, Verb)] = &[
+    ("!deploy", "APP[/REF] [to ENV] [name=value] [--skip STAGE]", "Starts a deployment", Verb::Deploy),
+    ("!deploy!", "APP[/REF] to ENV WHY", "Starts a deployment although something forbids it now", Verb::Override),
+    ("!yes", "RUN", "Says yes to what was understood", Verb::Yes),
+    ("!abort", "RUN", "Stops a run", Verb::Abort),
+    ("!drop", "RUN", "Takes a run out of the queue", Verb::Abort),
+    ("!retry", "RUN [STAGE]", "Goes on with a run where it failed", Verb::Retry),
+    ("!rollback", "RUN | APP ENV", "Undoes what a run did", Verb::Rollback),
+    ("!approve", "RUN CODE", "Agrees to what was shown with this code", Verb::Approve),
+    ("!reject", "RUN WHY", "Does not agree", Verb::Reject),
+    ("!promote", "RUN", "Goes on although a stage is held", Verb::Promote),
+    ("!lock", "APP/ENV [2h|+1h] WHY", "Locks a place", Verb::Lock),
+    ("!unlock", "APP/ENV", "Takes one's lock away", Verb::Unlock),
+    ("!unlock!", "APP/ENV WHY", "Takes somebody else's lock away", Verb::Break),
+    ("!queue", "RUN | APP", "Waits behind a lock, or shows who waits", Verb::Queue),
+    ("!again", "RUN", "Asks for the same once more", Verb::Again),
+    ("!freeze", "ENV|APP/ENV|* [2d] WHY", "Forbids deployments", Verb::Freeze),
+    ("!thaw", "ENV|APP/ENV|*", "Ends a freeze", Verb::Thaw),
+    ("!at", "08:00 deploy APP to ENV", "Books a deployment", Verb::At),
+    ("!who", "APP", "Shows what is where", Verb::Who),
+    ("!deploys", "APP [ENV] [N]", "Lists the newest runs", Verb::Deploys),
+    ("!run", "RUN", "Shows a run", Verb::Run),
+    ("!diff", "RUN", "Shows the commits of a run", Verb::Diff),
+    ("!tail", "RUN [STAGE]", "Sends you the end of a log in private", Verb::Tail),
+    ("!log", "APP TEXT | amend L-N TEXT", "Writes into the incident log", Verb::Log),
+    ("!sal", "APP [today|7d]", "Reads the incident log", Verb::Sal),
+    ("!dora", "APP [30d]", "Tells how often and how well an app is deployed", Verb::Dora),
+    ("!flaky", "APP [30d]", "Tells what fails most", Verb::Flaky),
+    ("!slots", "", "Shows what stages share, and who holds it", Verb::Slots),
+    ("!apps", "", "Lists what can be deployed, and where to", Verb::Apps),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Deploy,
+    Override,
+    Yes,
+    Abort,
+    Retry,
+    Rollback,
+    Approve,
+    Reject,
+    Promote,
+    Lock,
+    Unlock,
+    Break,
+    Queue,
+    Again,
+    Freeze,
+    Thaw,
+    At,
+    Who,
+    Deploys,
+    Run,
+    Diff,
+    Tail,
+    Log,
+    Sal,
+    Dora,
+    Flaky,
+    Slots,
+    Apps,
+}
+
+/// Binds the words if there are pipelines, and takes them away if there are none.
+pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book: &Book) -> Result<(), BindFault> {
+    let mut binds = Vec::new();
+    if !pipelines.catalog().is_empty() {
+        for (word, usage, help, verb) in WORDS {
+            let handler: Arc<dyn Handler> =
+                Arc::new(Word { pipelines: pipelines.clone(), book: book.clone(), verb: *verb, usage });
+            let help = if usage.is_empty() { (*help).to_owned() } else { format!("{usage}: {help}") };
+            let options = BindOptions { help: Some(help), timeout: Some(TIMEOUT), ..BindOptions::default() };
+            for kind in [Kind::Pub, Kind::Msg] {
+                binds.push(NewBind::parse(kinds, kind.name(), "-|-", word, options.clone(), Arc::clone(&handler))?);
+            }
+        }
+    }
+    let (more, faults) = triggers::binds(kinds, pipelines);
+    binds.extend(more);
+    for (app, fault) in faults {
+        tracing::error!(%app, %fault, "A trigger of a pipeline cannot be bound; the others are there");
+    }
+    table.replace(OWNER, binds);
+    Ok(())
+}
+
+/// Reads the folder anew whenever a file in it changes, until it is time.
+pub(crate) async fn follow(
+    kinds: Arc<Kinds>,
+    table: BindTable,
+    pipelines: Pipelines,
+    book: Book,
+    mut shutdown: Shutdown,
+) {
+    let mut before = fingerprint(&pipelines.settings().folder);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = shutdown.recv() => return,
+        }
+        let now = fingerprint(&pipelines.settings().folder);
+        if now == before {
+            continue;
+        }
+        before = now;
+        for fault in pipelines.reload(None).await {
+            tracing::error!(%fault, "A pipeline cannot be read; the others are there");
+        }
+        if let Err(fault) = bind(&kinds, &table, &pipelines, &book) {
+            tracing::error!(%fault, "The words for pipelines cannot be bound");
+        }
+        tracing::info!(pipelines = pipelines.catalog().all().count(), "Pipelines were read anew");
+    }
+}
+
+/// Whether the network of a place is there now; what is no network of IRC always is.
+pub(crate) fn present(outbox: &Outbox) -> Present {
+    let outbox = outbox.clone();
+    Arc::new(move |place| outbox.network(split_place(place).0).is_none_or(|network| network.status().connected))
+}
+
+/// Tells the pipelines when a network is back.
+pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shutdown: Shutdown) {
+    let mut away: BTreeMap<String, Instant> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(NETWORKS) => {}
+            () = shutdown.recv() => return,
+        }
+        for network in outbox.networks() {
+            let name = network.name().to_owned();
+            if !network.status().connected {
+                away.entry(name).or_insert_with(Instant::now);
+            } else if let Some(since) = away.remove(&name) {
+                pipelines.back(since.elapsed()).await;
+            }
+        }
+    }
+}
+
+/// The files of a folder, with when they were changed and how long they are.
+fn fingerprint(folder: &Path) -> Vec<(OsString, Option<SystemTime>, u64)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            Some((entry.file_name(), meta.modified().ok(), meta.len()))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+struct Word {
+    pipelines: Pipelines,
+    book: Book,
+    verb: Verb,
+    usage: &'static str,
+}
+
+impl Handler for Word {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let said = Said {
+            pipelines: self.pipelines.clone(),
+            may: may(&self.book, &event),
+            who: asker(&event),
+            usage: self.usage,
+            event,
+        };
+        let verb = self.verb;
+        Box::pin(async move { said.answer(verb).await })
+    }
+
+    fn origin(&self) -> String {
+        OWNER.to_owned()
+    }
+}
+
+/// Does what a word does for somebody at this machine, who may do everything; the answer is told to `outlet`, and given.
+pub(crate) async fn at_this_machine(
+    pipelines: &Pipelines,
+    word: &str,
+    text: &str,
+    outlet: Arc<dyn Outlet>,
+) -> HandlerResult {
+    let Some((_, usage, _, verb)) = WORDS.iter().find(|(known, ..)| known.trim_start_matches('!') == word) else {
+        let names: Vec<&str> = WORDS.iter().map(|(known, ..)| known.trim_start_matches('!')).collect();
+        let close = closest(word, names.iter().copied()).map(|close| format!("; did you mean {close}?"));
+        return Err(user_error(format!("there is no {word:?}{}", close.unwrap_or_default())));
+    };
+    let actor = Actor { nick: MACHINE.to_owned(), login: Some(MACHINE.to_owned()), ..Actor::default() };
+    let data = EventData {
+        actor: Some(actor),
+        text: text.to_owned(),
+        network: Arc::from(MACHINE),
+        ..EventData::new(&[Kind::Msg], Utc::now())
+    };
+    let call = Call {
+        bind: BindId(0),
+        kind: Kind::Msg,
+        mask: Arc::from(word),
+        who: Who { handle: Some(Arc::from(MACHINE)), vouched: true },
+        text_at: 0,
+        args: Default::default(),
+        trace: Arc::from(""),
+        outlet,
+        to: None,
+        delivery: None,
+    };
+    let event = Event::new(data).for_call(call);
+    let who =
+        Asker { handle: MACHINE.to_owned(), nick: MACHINE.to_owned(), origin: "cli".to_owned(), ..Asker::default() };
+    Said { pipelines: pipelines.clone(), may: May::all(), who, usage, event }.answer(*verb).await
+}
+
+/// Who asks, as the engine knows people.
+pub(crate) fn asker(event: &Event) -> Asker {
+    let target = event.chan().unwrap_or_else(|| event.nick());
+    Asker {
+        handle: event.handle().to_owned(),
+        nick: event.nick().to_owned(),
+        account: event.actor.as_ref().and_then(|actor| actor.account.clone()),
+        place: format!("{}/{target}", event.network),
+        origin: "irc".to_owned(),
+    }
+}
+
+/// What they may, here and now.
+pub(crate) fn may(book: &Book, event: &Event) -> May {
+    let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+    let (vouched, roles) = (standing.who.vouched, standing.roles());
+    let (network, chan, casemap) = (Arc::clone(&event.network), event.chan.clone(), event.casemap);
+    May {
+        allows: Arc::new(move |flags| standing.allows(flags, FlagScope::Channel, &network, chan.as_deref(), casemap)),
+        roles,
+        vouched,
+    }
+}
+
+/// One word that somebody said.
+struct Said {
+    pipelines: Pipelines,
+    may: May,
+    who: Asker,
+    usage: &'static str,
+    event: Event,
+}
+
+impl Said {
+    async fn answer(self, verb: Verb) -> HandlerResult {
+        let text = self.event.text().trim().to_owned();
+        let (first, rest) = split(&text);
+        match verb {
+            Verb::Deploy | Verb::Override => self.deploy(&text, verb == Verb::Override).await,
+            Verb::Yes => self.ask(Ask::Yes(self.number(first)?)).await,
+            Verb::Abort => self.ask(Ask::Abort(self.number(first)?)).await,
+            Verb::Retry => {
+                let stage = Some(rest).filter(|rest| !rest.is_empty()).map(str::to_owned);
+                self.ask(Ask::Retry(self.number(first)?, stage)).await
+            }
+            Verb::Rollback => match self.number(first) {
+                Ok(number) => self.ask(Ask::Rollback(number)).await,
+                Err(fault) => {
+                    let (env, to) = split(rest);
+                    if first.is_empty() || env.is_empty() {
+                        return Err(fault);
+                    }
+                    let to = to.strip_prefix("to ").map(|to| to.trim().to_owned());
+                    self.ask(Ask::RollbackPlace(first.to_owned(), env.to_owned(), to)).await
+                }
+            },
+            Verb::Approve => self.ask(Ask::Approve(self.number(first)?, rest.to_owned())).await,
+            Verb::Reject => self.ask(Ask::Reject(self.number(first)?, rest.to_owned())).await,
+            Verb::Promote => self.ask(Ask::Promote(self.number(first)?)).await,
+            Verb::Lock => self.lock(first, rest).await,
+            Verb::Unlock => self.ask(Ask::Unlock(first.to_owned(), None)).await,
+            Verb::Break => self.ask(Ask::Unlock(first.to_owned(), Some(rest.to_owned()))).await,
+            Verb::Queue => match self.number(first) {
+                Ok(number) => self.ask(Ask::Queue(number)).await,
+                Err(fault) if first.is_empty() => Err(fault),
+                Err(_) => lines(self.pipelines.queue(first).await),
+            },
+            Verb::Again => self.ask(Ask::Again(self.number(first)?)).await,
+            Verb::Freeze => {
+                let (time, why) = timed(rest);
+                let until = time.map(|time| self.pipelines.now() + time);
+                self.ask(Ask::Freeze(first.to_owned(), until, why.to_owned())).await
+            }
+            Verb::Thaw => self.ask(Ask::Thaw(first.to_owned())).await,
+            Verb::At => self.book(first, rest).await,
+            Verb::Log => self.log(first, rest).await,
+            _ => self.look(verb, first, rest).await,
+        }
+    }
+
+    /// What only looks.
+    async fn look(self, verb: Verb, first: &str, rest: &str) -> HandlerResult {
+        let now = self.pipelines.now();
+        match verb {
+            Verb::Who => {
+                let places = self.pipelines.places(first).await.map_err(user_error)?;
+                Ok(Outcome::Reply(vec![words::who(first, &places, now)]))
+            }
+            Verb::Deploys => self.deploys(first, rest).await,
+            Verb::Run => {
+                let number = self.number(first)?;
+                let Some((run, stages)) = self.pipelines.run(number).await.map_err(HandlerError::internal)? else {
+                    return Err(user_error(format!("there is no run {number}")));
+                };
+                let left = self.pipelines.left(&run, &stages).await;
+                Ok(Outcome::Reply(words::run(&run, &stages, left, now)))
+            }
+            Verb::Diff => {
+                let number = self.number(first)?;
+                let found = self.pipelines.run(number).await.map_err(HandlerError::internal)?;
+                let (run, _) = found.ok_or_else(|| user_error(format!("there is no run {number}")))?;
+                self.whisper(words::diff(&run)).await
+            }
+            Verb::Tail => self.tail(first, rest).await,
+            Verb::Sal => {
+                let since = now - since(rest, Duration::from_secs(86_400));
+                let rows = self
+                    .pipelines
+                    .records()
+                    .incidents(Some(first), since, ROWS)
+                    .await
+                    .map_err(HandlerError::internal)?;
+                let lines: Vec<String> = rows.iter().map(words::incident).collect();
+                Ok(Outcome::Reply(vec![if lines.is_empty() {
+                    format!("{first}: nothing was logged")
+                } else {
+                    lines.join(" | ")
+                }]))
+            }
+            Verb::Dora => {
+                let since = now - since(rest, Duration::from_secs(30 * 86_400));
+                lines(self.pipelines.dora(first, since).await.map(|line| vec![line]))
+            }
+            Verb::Flaky => {
+                let since = now - since(rest, Duration::from_secs(30 * 86_400));
+                lines(self.pipelines.flaky(first, since).await)
+            }
+            Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
+            _ => {
+                let catalog = self.pipelines.catalog();
+                let one = |pipeline: &Arc<crate::pipelines::Pipeline>| {
+                    let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
+                    format!("{} ({})", pipeline.app, envs.join(", "))
+                };
+                Ok(Outcome::Reply(vec![catalog.all().map(one).collect::<Vec<_>>().join(" | ")]))
+            }
+        }
+    }
+
+    /// Asks the engine, and tells what it answers.
+    async fn ask(&self, ask: Ask) -> HandlerResult {
+        let asked = Asked { ask, who: self.who.clone(), may: self.may.clone() };
+        let reply = self.pipelines.ask(asked).await.map_err(user_error)?;
+        Ok(Outcome::Reply(self.told(reply)))
+    }
+
+    /// The lines of an answer: for everybody, and for who asked with their name in front.
+    fn told(&self, reply: Reply) -> Vec<String> {
+        let mut out = reply.public;
+        let named = !self.event.private();
+        out.extend(reply.lines.into_iter().enumerate().map(|(at, line)| match (at, named) {
+            (0, true) => format!("{}: {line}", self.event.nick()),
+            _ => line,
+        }));
+        out
+    }
+
+    fn number(&self, text: &str) -> Result<i64, HandlerError> {
+        let plain = text.trim_start_matches(['#', '[']).trim_end_matches(']');
+        plain.parse().map_err(|_| user_error(format!("write it with {}", self.usage)))
+    }
+
+    async fn deploy(&self, text: &str, reason: bool) -> HandlerResult {
+        let typed = DeployWords::parse(text, reason).map_err(user_error)?;
+        if reason && typed.rest.is_empty() {
+            return Err(user_error("say why: !deploy! APP to ENV <why>"));
+        }
+        let why = reason.then(|| typed.rest.clone());
+        let mut prepared = self.pipelines.prepare(typed, Map::new()).await.map_err(user_error)?;
+        prepared.reason = why;
+        self.ask(Ask::Deploy(Box::new(prepared))).await
+    }
+
+    async fn book(&self, time: &str, rest: &str) -> HandlerResult {
+        let Ok(time) = NaiveTime::parse_from_str(time, "%H:%M") else {
+            return Err(user_error(format!("write it with {}", self.usage)));
+        };
+        let typed = rest.strip_prefix("deploy ").unwrap_or(rest);
+        let typed = DeployWords::parse(typed, false).map_err(user_error)?;
+        let prepared = self.pipelines.prepare(typed, Map::new()).await.map_err(user_error)?;
+        let now = DateTime::from_timestamp_millis(self.pipelines.now()).unwrap_or_default();
+        self.ask(Ask::Book(next(now, time), Box::new(prepared))).await
+    }
+
+    async fn lock(&self, place: &str, rest: &str) -> HandlerResult {
+        if let Some(more) = split(rest).0.strip_prefix('+') {
+            let time = duration(more).ok_or_else(|| user_error(format!("{more:?} is no time; write +1h")))?;
+            return self.ask(Ask::Extend(place.to_owned(), time)).await;
+        }
+        let (time, why) = timed(rest);
+        self.ask(Ask::Lock(place.to_owned(), time, why.to_owned())).await
+    }
+
+    async fn log(&self, first: &str, rest: &str) -> HandlerResult {
+        if first == "amend" {
+            let (id, text) = split(rest);
+            let id = id.trim_start_matches("L-").parse().map_err(|_| user_error("write !log amend L-12 <text>"))?;
+            return self.ask(Ask::Amend(id, text.to_owned())).await;
+        }
+        let (app, env) = first.split_once('/').unwrap_or((first, ""));
+        self.ask(Ask::Log(app.to_owned(), env.to_owned(), rest.to_owned())).await
+    }
+
+    async fn deploys(&self, app: &str, rest: &str) -> HandlerResult {
+        let pipeline = self.pipelines.catalog().get(app).map_err(user_error)?;
+        let (env, count) = match split(rest) {
+            (word, "") if word.parse::<u32>().is_ok() => ("", word),
+            (env, count) => (env, count),
+        };
+        let env = Some(env).filter(|env| !env.is_empty());
+        if let Some(env) = env.filter(|env| pipeline.rules(env).is_none()) {
+            return Err(user_error(format!("{app} has no environment {env:?}")));
+        }
+        let limit = count.parse().unwrap_or(3).clamp(1, ROWS);
+        let which = Which { app: Some(app.to_owned()), env: env.map(str::to_owned), limit, ..Which::default() };
+        let rows = self.pipelines.list(which).await.map_err(HandlerError::internal)?;
+        let now = self.pipelines.now();
+        let mut parts: Vec<String> = rows.iter().map(|(row, run)| words::run_row(row, run, now)).collect();
+        if let Some(link) = &self.pipelines.settings().link {
+            parts.push(format!("more: {link}/a/{app}"));
+        }
+        Ok(Outcome::Reply(vec![if rows.is_empty() { format!("{app}: no run yet") } else { parts.join(" | ") }]))
+    }
+
+    /// The end of a log, in private, slowly: for the one who asked for the run, and for those who may deploy there.
+    async fn tail(&self, first: &str, rest: &str) -> HandlerResult {
+        let number = self.number(first)?;
+        let found = self.pipelines.run(number).await.map_err(HandlerError::internal)?;
+        let (run, _) = found.ok_or_else(|| user_error(format!("there is no run {number}")))?;
+        let pipeline = self.pipelines.catalog().get(&run.app).map_err(user_error)?;
+        let flags = pipeline.rules(&run.env).map(|rules| rules.flags);
+        let may = flags.is_some_and(|flags| self.may.has(flags.as_ref()));
+        let own = self.may.vouched && self.who.handle == run.asker.handle;
+        if !may && !own {
+            return Err(user_error(format!("the log of run {number} is for those who may deploy {}", run.place())));
+        }
+        let stage = Some(rest).filter(|rest| !rest.is_empty());
+        let (stage, lines) = self.pipelines.tail(number, stage, TAIL).await.map_err(user_error)?;
+        let mut out = vec![format!("[{number}] {stage}, the last {} lines:", lines.len())];
+        out.extend(lines.iter().map(|line| words::cut(line, 380)));
+        self.whisper(out).await
+    }
+
+    /// Lines for who asked alone, one a second.
+    async fn whisper(&self, lines: Vec<String>) -> HandlerResult {
+        let network = self.event.network.to_string();
+        for (at, text) in lines.into_iter().enumerate() {
+            if at > 0 {
+                tokio::time::sleep(TAIL_PACE).await;
+            }
+            let target = self.event.nick().to_owned();
+            let say = Action::Say { network: network.clone(), target, text, how: How::Notice, reply: true };
+            self.event.perform(say).await?;
+        }
+        Ok(Outcome::Nothing)
+    }
+}
+
+fn lines(answer: Result<Vec<String>, String>) -> HandlerResult {
+    answer.map(Outcome::Reply).map_err(user_error)
+}
+
+/// The first word and the rest.
+fn split(text: &str) -> (&str, &str) {
+    text.split_once(char::is_whitespace).map_or((text, ""), |(first, rest)| (first, rest.trim()))
+}
+
+fn duration(text: &str) -> Option<Millis> {
+    let time = humantime_serde::re::humantime::parse_duration(text).ok()?;
+    Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4))
+}
+
+/// A time at the beginning of a text, if there is one.
+fn timed(text: &str) -> (Option<Millis>, &str) {
+    let (first, rest) = split(text);
+    match duration(first) {
+        Some(time) => (Some(time), rest),
+        None => (None, text),
+    }
+}
+
+fn since(text: &str, default: Duration) -> Millis {
+    let default = default.as_millis() as Millis;
+    if text == "today" { 86_400_000 } else { duration(text).unwrap_or(default) }
+}
+
+/// The next moment at which a clock in UTC shows this time.
+fn next(now: DateTime<Utc>, time: NaiveTime) -> Millis {
+    let today = Utc.from_utc_datetime(&now.date_naive().and_time(time));
+    let at = if today > now { today } else { today + chrono::Duration::days(1) };
+    at.timestamp_millis()
+}

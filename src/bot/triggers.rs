@@ -1,0 +1,89 @@
+//! What starts pipelines beside people: the triggers of their files, bound like any handler.
+
+use std::sync::Arc;
+
+use masterchief_contract::{BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Outcome};
+use serde_json::{Map, Value};
+
+use crate::dispatch::{BindFault, Kinds, NewBind};
+use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipeline, Pipelines, Trigger, fill_all};
+
+/// The binds of all triggers of all pipelines. One that cannot be bound is told, and the others are there.
+pub(super) fn binds(kinds: &Kinds, pipelines: &Pipelines) -> (Vec<NewBind>, Vec<(String, BindFault)>) {
+    let (mut binds, mut faults) = (Vec::new(), Vec::new());
+    for pipeline in pipelines.catalog().all() {
+        for trigger in pipeline.triggers.iter().filter(|trigger| trigger.kind != "pub") {
+            match bind(kinds, pipelines, pipeline, trigger) {
+                Ok(bind) => binds.push(bind),
+                Err(fault) => faults.push((pipeline.app.clone(), fault)),
+            }
+        }
+    }
+    (binds, faults)
+}
+
+fn bind(kinds: &Kinds, pipelines: &Pipelines, pipeline: &Pipeline, trigger: &Trigger) -> Result<NewBind, BindFault> {
+    let handler = Triggered { pipelines: pipelines.clone(), app: pipeline.app.clone(), trigger: trigger.clone() };
+    let options = BindOptions {
+        tz: trigger.tz.clone(),
+        help: Some(format!("starts {}", pipeline.app)),
+        ..BindOptions::default()
+    };
+    NewBind::parse(kinds, &trigger.kind, "-|-", &trigger.mask, options, Arc::new(handler))
+}
+
+struct Triggered {
+    pipelines: Pipelines,
+    app: String,
+    trigger: Trigger,
+}
+
+impl Handler for Triggered {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let facts = facts(&event);
+        let holds = self.trigger.when.as_ref().map_or(Ok(true), |when| when.holds(&facts));
+        let params = fill_all(&Value::Object(self.trigger.params.clone()), &facts);
+        let (pipelines, app, kind) = (self.pipelines.clone(), self.app.clone(), self.trigger.kind.clone());
+        let key = event.key.as_ref().map(|key| format!("{kind}:{key}"));
+        let told = facts.get("event").cloned().unwrap_or_default();
+        Box::pin(async move {
+            // A condition that cannot be told will not be told better by trying again.
+            if !holds.map_err(HandlerError::Dead)? {
+                return Ok(Outcome::Nothing);
+            }
+            let params = params.map_err(HandlerError::Dead)?.as_object().cloned().unwrap_or_default();
+            let words = DeployWords { app, ..DeployWords::default() };
+            // The repository may be away for a while.
+            let again = |reason: String| HandlerError::Retry { after: None, reason };
+            let mut prepared = pipelines.prepare(words, params).await.map_err(again)?;
+            prepared.unattended = true;
+            prepared.key = key;
+            prepared.event = told;
+            let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program(&kind), may: May::all() };
+            match pipelines.ask(asked).await {
+                Ok(_) => Ok(Outcome::Nothing),
+                Err(fault) => {
+                    tracing::warn!(%kind, %fault, "A trigger asked for a run that is refused");
+                    Err(HandlerError::Dead(fault))
+                }
+            }
+        })
+    }
+
+    fn origin(&self) -> String {
+        format!("{}.yaml", self.app)
+    }
+}
+
+/// What conditions and texts of a trigger can ask about: `event` with the fields of its kind, and its body if that is JSON.
+fn facts(event: &Event) -> Map<String, Value> {
+    let mut told = Map::new();
+    if let Some(Value::Object(body)) = event.json() {
+        told.extend(body);
+    }
+    for (name, value) in event.own_fields() {
+        told.entry((*name).to_owned()).or_insert_with(|| value.clone());
+    }
+    told.insert("text".to_owned(), Value::from(event.text.clone()));
+    Map::from_iter([("event".to_owned(), Value::Object(told))])
+}

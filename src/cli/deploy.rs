@@ -1,0 +1,290 @@
+//! `masterchief deploy` and `masterchief runs`: the words of the channel from a shell. The bot that runs on the data folder does it;
+//! if none runs, one begins for as long as it takes.
+//!
+//! Exit codes: 0 it went well, 1 it failed or was refused, 3 it waits for somebody, 4 detached.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Common, Done, logging, output, runtime};
+use crate::bot::Bot;
+use crate::bot::control::{Request, ask};
+use crate::config::{Config, Secrets};
+use crate::pipelines::{RunState, words};
+use crate::store::runs::{Runs, Which};
+
+/// It waits for somebody: a yes, an approval, its turn.
+const WAITS: u8 = 3;
+/// It goes on without us.
+const DETACHED: u8 = 4;
+
+/// Starts a deployment and shows how it goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// As in the channel: APP[/REF] [to ENV] [name=value] [--skip STAGE]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+    /// Says yes to what is understood
+    #[arg(long, short)]
+    yes: bool,
+    /// Does not wait for its end
+    #[arg(long, short)]
+    detach: bool,
+}
+
+/// Looks at runs, and acts on them.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunsArgs {
+    #[command(subcommand)]
+    command: RunsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// Lists the newest
+    List {
+        /// Only of this app
+        app: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        last: u32,
+    },
+    /// Shows one
+    Show {
+        /// Its number
+        run: i64,
+    },
+    /// Shows what happened in one, in order
+    Events {
+        /// Its number
+        run: i64,
+    },
+    /// Shows how one goes until it ends
+    Follow {
+        /// Its number
+        run: i64,
+    },
+    /// The end of a stage's log
+    Logs {
+        /// Its number
+        run: i64,
+        /// The stage; the one that failed, runs or ran last if none is named
+        stage: Option<String>,
+    },
+    /// Any word of the channel: yes, abort, retry, rollback, approve, lock, unlock, freeze, who, dora…
+    #[command(external_subcommand)]
+    Word(Vec<String>),
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Done {
+    let config = match common.config(Secrets::Needed) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let mut given = args.words.clone();
+    // Options may stand after the words too.
+    let mut flag = |names: [&str; 2]| {
+        let before = given.len();
+        given.retain(|word| !names.contains(&word.as_str()));
+        given.len() < before
+    };
+    let (yes, detach) = (flag(["--yes", "-y"]) || args.yes, flag(["--detach", "-d"]) || args.detach);
+    let request = Request { word: "deploy".to_owned(), text: given.join(" "), follow: !detach, run: None };
+    runtime()?.block_on(with_bot(common, &config, request, yes))
+}
+
+pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
+    let config = match common.config(Secrets::Spare) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let word = |word: &str, text: String, run: Option<i64>| Request {
+        word: word.to_owned(),
+        text,
+        follow: run.is_some(),
+        run,
+    };
+    match args.command {
+        RunsCommand::List { app, last } => records(common, &config, async |runs| list(common, runs, app, last).await),
+        RunsCommand::Show { run } => records(common, &config, async |runs| show(common, runs, run).await),
+        RunsCommand::Events { run } => records(common, &config, async |runs| events(runs, run).await),
+        RunsCommand::Follow { run } => {
+            let request = word("run", run.to_string(), Some(run));
+            runtime()?.block_on(with_bot(common, &config, request, false))
+        }
+        RunsCommand::Logs { run, stage } => {
+            let request = word("tail", format!("{run} {}", stage.unwrap_or_default()), None);
+            runtime()?.block_on(with_bot(common, &config, request, false))
+        }
+        RunsCommand::Word(words) => {
+            let (first, rest) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+            runtime()?.block_on(with_bot(common, &config, word(first, rest.join(" "), None), false))
+        }
+    }
+}
+
+/// Asks the bot that runs; if none does, begins one without networks and sources, and asks that.
+async fn with_bot(common: &Common, config: &Config, request: Request, yes: bool) -> Done {
+    if let Some(code) = converse(common, &config.data, request.clone(), yes).await? {
+        return Ok(code);
+    }
+    logging::start(&config.log, "warn");
+    let alone = Config { networks: Default::default(), gateway: Default::default(), ..config.clone() };
+    let started = Bot::builder().configured(&alone).without_scripts().start().await?;
+    let code = converse(common, &config.data, request, yes).await;
+    started.stop("").await;
+    match code? {
+        Some(code) => Ok(code),
+        None => {
+            bail!("{}: the bot that was begun there does not answer; look at the data folder", config.data.display())
+        }
+    }
+}
+
+/// One request and all that follows from it. `None` if no bot runs there.
+async fn converse(common: &Common, data: &Path, mut request: Request, yes: bool) -> anyhow::Result<Option<ExitCode>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        let mut run = request.run;
+        let mut show = |value: Value| {
+            if let Some(number) = value.pointer("/news/run").and_then(Value::as_i64) {
+                run = Some(number);
+            }
+            told(common, &value)
+        };
+        let mut fault = None;
+        let answer = tokio::select! {
+            answer = ask(data, &request, |value| if let Err(broken) = show(value) { fault = Some(broken) }) => answer?,
+            _ = interrupt.recv() => return leave(data, run).await.map(Some),
+        };
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
+        let Some(answer) = answer else { return Ok(None) };
+        let (end, number) = (answer["end"].as_str().unwrap_or(""), answer["run"].as_i64());
+        if let Some(line) = answer["line"].as_str() {
+            output::fault(line);
+        }
+        let state = serde_json::from_value::<RunState>(Value::from(end)).ok();
+        let Some(number) = number.filter(|_| state.is_some()) else {
+            return Ok(Some(if end == "done" { ExitCode::SUCCESS } else { ExitCode::FAILURE }));
+        };
+        match state {
+            Some(RunState::AwaitingConfirm) if request.word == "deploy" && (yes || agrees(number)?) => {
+                request = Request { word: "yes".to_owned(), text: number.to_string(), follow: true, run: Some(number) };
+            }
+            Some(RunState::Succeeded | RunState::RolledBack) => return Ok(Some(ExitCode::SUCCESS)),
+            Some(state) if state.ended() => return Ok(Some(ExitCode::FAILURE)),
+            _ => return Ok(Some(ExitCode::from(WAITS))),
+        }
+    }
+}
+
+/// Prints one line of an answer.
+fn told(common: &Common, value: &Value) -> std::io::Result<()> {
+    if common.json {
+        return output::line(&value.to_string());
+    }
+    if let Some(line) = value["line"].as_str() {
+        return output::line(line);
+    }
+    let news = &value["news"];
+    let text = news["text"].as_str().unwrap_or("");
+    let state = news["state"].as_str().unwrap_or("").replace('_', " ");
+    match news["kind"].as_str() {
+        Some("run") => output::line(&format!(
+            "[{}] {} {} {state}",
+            news["run"],
+            news["app"].as_str().unwrap_or(""),
+            news["env"].as_str().unwrap_or("")
+        )),
+        _ if !text.is_empty() => output::line(&format!("[{}] {text}", news["run"])),
+        _ => Ok(()),
+    }
+}
+
+/// Asks at the terminal; nobody there is no.
+fn agrees(number: i64) -> std::io::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print!("Start run {number}? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+/// Ctrl-C: the run is stopped, or goes on without us.
+async fn leave(data: &Path, run: Option<i64>) -> anyhow::Result<ExitCode> {
+    let Some(run) = run else { return Ok(ExitCode::from(DETACHED)) };
+    let stop = std::io::stdin().is_terminal() && {
+        print!("\nRun {run}: a aborts it, anything else leaves it running: ");
+        std::io::stdout().flush()?;
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+        line.trim() == "a"
+    };
+    if stop {
+        let request = Request { word: "abort".to_owned(), text: run.to_string(), follow: true, run: Some(run) };
+        ask(data, &request, |value| drop(output::line(value["line"].as_str().unwrap_or("")))).await?;
+        return Ok(ExitCode::FAILURE);
+    }
+    output::line(&format!("run {run} goes on; masterchief runs follow {run}, masterchief runs abort {run}"))?;
+    Ok(ExitCode::from(DETACHED))
+}
+
+/// Does something with the records of runs, whether or not a bot runs.
+fn records(_: &Common, config: &Config, work: impl AsyncFnOnce(&Runs) -> Done) -> Done {
+    let path = config.data.join(format!("{}.db", crate::bot::RUNS));
+    if !path.is_file() {
+        bail!("{} is not there: nothing was run here yet; name the project, as in --config PATH", path.display());
+    }
+    runtime()?.block_on(async {
+        let runs = Runs::open(Some(&path))?;
+        work(&runs).await
+    })
+}
+
+async fn list(common: &Common, runs: &Runs, app: Option<String>, last: u32) -> Done {
+    let rows = runs.runs(Which { app, limit: last, ..Which::default() }).await?;
+    let now = chrono::Utc::now().timestamp_millis();
+    for row in rows {
+        if common.json {
+            output::line(&row.detail)?;
+        } else if let Ok(run) = serde_json::from_str(&row.detail) {
+            output::line(&format!("{}/{} {}", row.app, row.env, words::run_row(&row, &run, now)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(common: &Common, runs: &Runs, number: i64) -> Done {
+    let Some((row, stages)) = runs.run(number).await? else { bail!("there is no run {number}; masterchief runs list") };
+    if common.json {
+        let run: Value = serde_json::from_str(&row.detail)?;
+        let stages: Vec<Value> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
+        output::line(&serde_json::json!({"run": run, "stages": stages}).to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run = serde_json::from_str(&row.detail)?;
+    let stages: Vec<_> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
+    for line in words::run(&run, &stages, None, chrono::Utc::now().timestamp_millis()) {
+        output::line(&line)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn events(runs: &Runs, number: i64) -> Done {
+    for row in runs.events(number).await? {
+        let event = serde_json::json!({"seq": row.seq, "at": row.at, "kind": row.kind, "actor": row.actor, "data": serde_json::from_str::<Value>(&row.data)?});
+        output::line(&event.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

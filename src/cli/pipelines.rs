@@ -1,0 +1,161 @@
+//! `masterchief pipelines`: what the files say, checked and drawn; and `masterchief audit`: whether the incident log is whole.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Common, Done, WRONG_INPUT, output, runtime};
+use crate::config::Secrets;
+use crate::executors::executors;
+use crate::pipelines::{Catalog, Pipeline, verify_incidents};
+use crate::store::runs::Runs;
+
+/// Checks and shows pipelines.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reads all files and says everything that is wrong, with line and column
+    Check,
+    /// Lists them
+    List,
+    /// Shows one: its stages in order, or as a graph
+    Show {
+        /// What it ships
+        app: String,
+        /// For graphviz
+        #[arg(long)]
+        dot: bool,
+    },
+    /// Says what would make one faster, by how long its stages took
+    Advise {
+        /// What it ships
+        app: String,
+    },
+}
+
+/// Looks at the incident log.
+#[derive(Debug, clap::Args)]
+pub(super) struct AuditArgs {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Whether every line is as it was written
+    Verify,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Done {
+    let config = match common.config(Secrets::Spare) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let (catalog, faults) = Catalog::read(&config.pipelines.folder, &executors(&config.executors));
+    faults.iter().for_each(|fault| output::fault(&fault.to_string()));
+    match &args.command {
+        Command::Check => {
+            let count = catalog.all().count();
+            if !faults.is_empty() {
+                return Ok(ExitCode::from(WRONG_INPUT));
+            }
+            output::line(&format!("{count} pipelines are good"))?;
+        }
+        Command::List => {
+            for pipeline in catalog.all() {
+                let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
+                output::line(&format!("{} ({}): {}", pipeline.app, envs.join(", "), pipeline.description))?;
+            }
+        }
+        Command::Show { app, dot } => {
+            let pipeline = catalog.get(app).map_err(anyhow::Error::msg)?;
+            match (dot, common.json) {
+                (true, _) => output::line(&graphviz(&pipeline))?,
+                (false, true) => output::line(&as_json(&pipeline))?,
+                (false, false) => tree(&pipeline)?,
+            }
+        }
+        Command::Advise { app } => {
+            let pipeline = catalog.get(app).map_err(anyhow::Error::msg)?;
+            let path = config.data.join(format!("{}.db", crate::bot::RUNS));
+            if !path.is_file() {
+                bail!("{} is not there: nothing was run here yet, so there is nothing to go by", path.display());
+            }
+            let times = runtime()?.block_on(async { Runs::open(Some(&path))?.times(app).await })?;
+            for line in crate::pipelines::advice(&pipeline, times) {
+                output::line(&line)?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
+    let AuditCommand::Verify = args.command;
+    let config = match common.config(Secrets::Spare) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let path = config.data.join(format!("{}.db", crate::bot::RUNS));
+    if !path.is_file() {
+        bail!("{} is not there: nothing was logged here yet", path.display());
+    }
+    match runtime()?.block_on(async { verify_incidents(&Runs::open(Some(&path))?).await })? {
+        Ok(count) => {
+            output::line(&format!("{count} lines, each as it was written"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(row) => {
+            output::fault(&format!("L-{} is not as it was written, or a line before it is gone", row.id));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn needs(pipeline: &Pipeline, at: usize) -> Vec<&str> {
+    pipeline.stages[at].needs.iter().map(|need| pipeline.stages[need.stage].name.as_str()).collect()
+}
+
+fn tree(pipeline: &Pipeline) -> std::io::Result<()> {
+    output::line(&format!("{}: {}", pipeline.app, pipeline.description))?;
+    for at in pipeline.graph.order() {
+        let stage = &pipeline.stages[at];
+        let does = stage.actions.iter().map(|action| action.executor.as_str()).collect::<Vec<_>>().join(", ");
+        let needs = needs(pipeline, at);
+        let after = if needs.is_empty() { String::new() } else { format!(" after {}", needs.join(", ")) };
+        let last = if stage.finally { " (in any case)" } else { "" };
+        output::line(&format!("  {}: {}{after}{last}", stage.name, if does.is_empty() { "waits" } else { &does }))?;
+    }
+    Ok(())
+}
+
+fn graphviz(pipeline: &Pipeline) -> String {
+    let mut out = format!("digraph {:?} {{\n", pipeline.app);
+    for (at, stage) in pipeline.stages.iter().enumerate() {
+        out.push_str(&format!("  {:?};\n", stage.name));
+        for need in needs(pipeline, at) {
+            out.push_str(&format!("  {need:?} -> {:?};\n", stage.name));
+        }
+    }
+    out.push('}');
+    out
+}
+
+fn as_json(pipeline: &Pipeline) -> String {
+    let stage = |at: usize| {
+        let stage = &pipeline.stages[at];
+        let does: Vec<&str> = stage.actions.iter().map(|action| action.executor.as_str()).collect();
+        json!({"name": stage.name, "line": stage.line, "needs": needs(pipeline, at), "does": does, "finally": stage.finally,
+            "when": stage.when.as_ref().map(|when| when.text().to_owned())})
+    };
+    let stages: Vec<_> = (0..pipeline.stages.len()).map(stage).collect();
+    let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
+    json!({"app": pipeline.app, "hash": pipeline.hash, "description": pipeline.description, "environments": envs, "stages": stages}).to_string()
+}

@@ -1,0 +1,88 @@
+//! What a step keeps for itself: its end in a note, so that it is known though its files are gone, and files that nobody else
+//! may read.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::class::Failure;
+use super::step::End;
+
+/// An end as a note. `None` for one that need not be known again: whoever was stopped is not asked twice.
+pub(super) fn note_of(end: &End) -> Option<Value> {
+    match end {
+        End::Done { outputs, summary } => Some(json!({"done": {"outputs": outputs, "summary": summary}})),
+        End::Failed(failure) => Some(json!({"failed": failure})),
+        End::Unsure(words) => Some(json!({"unsure": words})),
+        End::Stopped => None,
+    }
+}
+
+/// The end that stands in a note, if it is one of [`note_of`].
+pub(super) fn end_of(note: &Value) -> Option<End> {
+    if let Some(done) = note.get("done") {
+        let outputs = done["outputs"].as_object().cloned().unwrap_or_else(Map::new);
+        return Some(End::Done { outputs, summary: done["summary"].as_str().unwrap_or("").to_owned() });
+    }
+    if let Some(failure) = note.get("failed") {
+        return serde_json::from_value::<Failure>(failure.clone()).ok().map(End::Failed);
+    }
+    note.get("unsure").and_then(Value::as_str).map(|words| End::Unsure(words.to_owned()))
+}
+
+/// Writes a file that only we may read; `mode` is 0o600, or 0o700 for a script.
+pub(super) fn write_private(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    // One that is there already would keep its rights.
+    let _ = std::fs::remove_file(path);
+    OpenOptions::new().create_new(true).write(true).mode(mode).open(path)?.write_all(bytes)
+}
+
+/// At most so many characters of a text, on one line.
+pub(super) fn short(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= most {
+        return line;
+    }
+    line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::class::Class;
+    use super::*;
+
+    #[test]
+    fn an_end_is_the_same_after_it_was_a_note_and_a_strange_note_is_none() {
+        let outputs = json!({"add": 3}).as_object().cloned().unwrap();
+        let done = End::Done { outputs, summary: "3 add".to_owned() };
+        let failed = End::Failed(Failure::new(Class::Network, "no route").exit(2));
+        for end in [done, failed, End::Unsure("look".to_owned())] {
+            assert_eq!(end_of(&note_of(&end).unwrap()), Some(end));
+        }
+        assert_eq!(note_of(&End::Stopped), None);
+        for strange in [json!(null), json!({"failed": 1}), json!({"unsure": []}), json!([1])] {
+            assert_eq!(end_of(&strange), None, "{strange}");
+        }
+    }
+
+    #[test]
+    fn a_private_file_is_private_though_it_was_there_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vars.json");
+        std::fs::write(&path, "old").unwrap();
+        write_private(&path, b"new", 0o600).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_letters_and_stands_on_one_line() {
+        assert_eq!(short("ä b\n  c", 10), "ä b c");
+        assert_eq!(short("ääääää", 4), "äää…");
+    }
+}

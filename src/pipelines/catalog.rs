@@ -1,0 +1,92 @@
+//! The pipelines there are: the files of a folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use masterchief_contract::closest;
+
+use super::file;
+use super::model::Pipeline;
+use crate::executors::Executors;
+use crate::yaml::ConfigFault;
+
+/// Pipelines, by what they ship.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    by_app: BTreeMap<String, Arc<Pipeline>>,
+}
+
+impl Catalog {
+    /// Reads all `.yaml` files of a folder, which need not be there. Good ones are in the catalog whatever is wrong with others.
+    pub fn read(folder: &Path, executors: &Executors) -> (Catalog, Vec<ConfigFault>) {
+        let mut files: Vec<_> =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml"));
+        files.sort();
+        let (mut catalog, mut faults) = (Catalog::default(), Vec::new());
+        for path in files {
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(fault) => {
+                    faults.push(ConfigFault { spot: None, message: format!("{}: {fault}", path.display()) });
+                    continue;
+                }
+            };
+            match file::parse(&path, &text, executors) {
+                Ok(pipeline) => faults.extend(catalog.put(pipeline)),
+                Err(more) => faults.extend(more),
+            }
+        }
+        (catalog, faults)
+    }
+
+    /// Adds a pipeline, unless another ships the same.
+    pub fn put(&mut self, pipeline: Pipeline) -> Option<ConfigFault> {
+        if let Some(other) = self.by_app.get(&pipeline.app) {
+            let message = format!(
+                "{}: {} ships {} already; give this one an `app` of its own",
+                pipeline.file.display(),
+                other.file.display(),
+                pipeline.app
+            );
+            return Some(ConfigFault { spot: None, message });
+        }
+        self.by_app.insert(pipeline.app.clone(), Arc::new(pipeline));
+        None
+    }
+
+    /// The pipeline that ships this; else what to say.
+    pub fn get(&self, app: &str) -> Result<Arc<Pipeline>, String> {
+        self.by_app.get(app).cloned().ok_or_else(|| {
+            let close: Vec<&str> = self.by_app.keys().map(String::as_str).filter(|name| near(app, name)).collect();
+            match close.as_slice() {
+                [] if self.by_app.is_empty() => {
+                    format!("no app {app:?}: there are no pipelines yet; put one into config/pipelines")
+                }
+                [] => {
+                    format!("no app {app:?}. There are {}", self.by_app.keys().cloned().collect::<Vec<_>>().join(", "))
+                }
+                close => format!("no app {app:?}. Did you mean {}?", close.join(" or ")),
+            }
+        })
+    }
+
+    /// All of them, by app.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Pipeline>> {
+        self.by_app.values()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_app.is_empty()
+    }
+}
+
+/// Whether somebody who typed `asked` may have meant `name`: a slip, or a part of it.
+fn near(asked: &str, name: &str) -> bool {
+    let first = asked.chars().next();
+    closest(asked, std::iter::once(name)).is_some()
+        || asked.len() >= 2 && name.starts_with(asked)
+        || first.is_some() && name.split('-').next().is_some_and(|part| closest(asked, std::iter::once(part)).is_some())
+}

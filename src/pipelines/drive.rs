@@ -1,0 +1,167 @@
+//! Drives the engine: takes what is told, lets it decide, writes, and then lets things happen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use masterchief_contract::{Action, Clock, How, Outlet, Shutdown, split_place};
+use tokio::sync::{broadcast, mpsc};
+
+use super::engine::{Effect, Engine, Msg, News};
+use super::handle::Present;
+use super::steps::Steps;
+use crate::store::runs::{Put, Runs};
+
+/// So much is taken in at once before it is written.
+const GROUP: usize = 4096;
+/// The longest wait between two looks at the clock.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// What it takes to drive an engine.
+pub(super) struct Drive {
+    pub(super) engine: Engine,
+    pub(super) runs: Runs,
+    pub(super) steps: Steps,
+    pub(super) from: mpsc::Receiver<Msg>,
+    pub(super) news: broadcast::Sender<Arc<News>>,
+    pub(super) outlet: Arc<dyn Outlet>,
+    pub(super) clock: Clock,
+    /// Whether the network of a place is there now.
+    pub(super) present: Present,
+}
+
+impl Drive {
+    /// Runs until it is time. Steps that are under way go on without us.
+    pub(super) async fn run(mut self, mut shutdown: Shutdown) {
+        self.engine.now = self.now();
+        self.engine.resume();
+        loop {
+            if !self.settle(&mut shutdown).await {
+                return;
+            }
+            let wait = self
+                .engine
+                .next_due()
+                .map_or(LOOK, |due| Duration::from_millis((due - self.now()).max(0).unsigned_abs()));
+            let first = tokio::select! {
+                msg = self.from.recv() => match msg {
+                    Some(msg) => Some(msg),
+                    None => return,
+                },
+                () = tokio::time::sleep(wait.min(LOOK)) => None,
+                () = shutdown.recv() => return,
+            };
+            self.engine.now = self.now();
+            let mut next = first;
+            for _ in 0..GROUP {
+                let Some(msg) = next else { break };
+                self.engine.take(msg);
+                next = self.from.try_recv().ok();
+            }
+            if let Some(msg) = next {
+                self.engine.take(msg);
+            }
+            self.engine.tick();
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().timestamp_millis()
+    }
+
+    /// Writes what was decided, and lets it happen; whether to go on.
+    async fn settle(&mut self, shutdown: &mut Shutdown) -> bool {
+        loop {
+            let (puts, effects) = self.engine.drain();
+            if puts.is_empty() && effects.is_empty() {
+                return true;
+            }
+            if !puts.is_empty() && !self.write(puts, shutdown).await {
+                return false;
+            }
+            let mut said: Vec<Put> = Vec::new();
+            for effect in effects {
+                self.happen(effect, &mut said).await;
+            }
+            if !said.is_empty() && !self.write(said, shutdown).await {
+                return false;
+            }
+        }
+    }
+
+    /// Writes until it is written: runs wait for their records, they do not fail for want of them.
+    async fn write(&self, puts: Vec<Put>, shutdown: &mut Shutdown) -> bool {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match self.runs.write(puts.clone()).await {
+                Ok(()) => return true,
+                Err(fault) => tracing::error!(%fault, "Runs wait: their records cannot be written"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(10)),
+                () = shutdown.recv() => return false,
+            }
+        }
+    }
+
+    async fn happen(&mut self, effect: Effect, said: &mut Vec<Put>) {
+        match effect {
+            Effect::Start(order) => self.steps.start(*order),
+            Effect::Stop(run, stage) => self.steps.stop(run, stage),
+            Effect::Say { dedupe, target, text, passing } => {
+                // Written down as said before it is: twice would be worse than not at all, and the newest state is told anew.
+                said.push(Put::Said(dedupe, self.engine.now));
+                if !passing || (self.present)(&target) {
+                    self.say(&target, text, How::Say);
+                }
+            }
+            Effect::Tell { place, nick, text } => {
+                let (network, _) = split_place(&place);
+                let target = if network.is_empty() { nick } else { format!("{network}/{nick}") };
+                self.say(&target, text, How::Notice);
+            }
+            Effect::News(news) => {
+                // Nobody may be listening.
+                let _ = self.news.send(Arc::new(news));
+            }
+            Effect::Answer(to, answer) => {
+                // Whoever asked may have gone.
+                let _ = to.send(answer);
+            }
+            Effect::Noted(to) => {
+                let _ = to.send(Ok(()));
+            }
+            Effect::Tidy(run) => self.steps.tidy(run),
+        }
+    }
+
+    /// Hands a line to its network, in a task: a network that takes nothing must not hold up the runs. Lines to one place keep
+    /// their order, since tasks begin in order and a network's queue does the rest.
+    fn say(&self, target: &str, text: String, how: How) {
+        let (network, target) = split_place(target);
+        let action = Action::Say { network: network.to_owned(), target: target.to_owned(), text, how, reply: false };
+        let saying = self.outlet.perform(action);
+        let target = target.to_owned();
+        tokio::spawn(async move {
+            if let Err(refused) = saying.await {
+                tracing::warn!(%target, %refused, "A line about a run was refused");
+            }
+        });
+    }
+}
+
+/// How long stages took before, as medians.
+pub(super) fn medians(rows: Vec<(String, i64)>) -> HashMap<String, f64> {
+    let mut by_name: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for (name, time) in rows {
+        let times = by_name.entry(name).or_default();
+        if times.len() < 20 {
+            times.push(time);
+        }
+    }
+    let median = |mut times: Vec<i64>| {
+        times.sort_unstable();
+        times[times.len() / 2] as f64
+    };
+    by_name.into_iter().map(|(name, times)| (name, median(times))).collect()
+}

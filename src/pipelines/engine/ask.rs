@@ -1,0 +1,179 @@
+//! What people and programs ask for.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Engine;
+use crate::pipelines::run::{Asker, Commit, Millis};
+use crate::users::FlagMask;
+
+/// What was found out before a run is asked for: it takes time, so it is done outside of the engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prepared {
+    /// The app.
+    pub app: String,
+    /// The environment; the pipeline's default if `None`.
+    pub environment: Option<String>,
+    /// The branch, tag or commit.
+    pub reference: Option<String>,
+    /// Its commit; empty where there is no repository.
+    pub sha: String,
+    /// What people call it; the reference where it is empty.
+    pub version: String,
+    /// Commits since what is live.
+    pub commits: Vec<Commit>,
+    /// How many there are.
+    pub commit_count: u64,
+    /// Files they change.
+    pub files: Vec<String>,
+    /// Parameters.
+    pub params: Map<String, Value>,
+    /// Stages to leave out.
+    pub skip: Vec<String>,
+    /// Only these stages.
+    pub only: Vec<String>,
+    /// Why rules are overridden, if they are.
+    pub reason: Option<String>,
+    /// The event that starts it.
+    pub event: Value,
+    /// A key that makes equal requests one, beside the pipeline's own.
+    pub key: Option<String>,
+    /// Whether nobody is there to say yes, so that none is asked.
+    pub unattended: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// A run.
+    Deploy(Box<Prepared>),
+    /// It begins.
+    Yes(i64),
+    /// It ends.
+    Abort(i64),
+    /// A failed run goes on, from this stage or from wherever it failed.
+    Retry(i64, Option<String>),
+    /// What a run did is undone.
+    Rollback(i64),
+    /// What is live somewhere is undone: app, environment, to which version.
+    RollbackPlace(String, String, Option<String>),
+    /// Somebody agrees to what has this code.
+    Approve(i64, String),
+    /// Somebody does not.
+    Reject(i64, String),
+    /// A stage that is held counts as done.
+    Promote(i64),
+    /// A place is locked: place, for how long, why.
+    Lock(String, Option<Millis>, String),
+    /// A lock lasts longer.
+    Extend(String, Millis),
+    /// A lock ends; with a reason also somebody else's.
+    Unlock(String, Option<String>),
+    /// A run waits behind a lock.
+    Queue(i64),
+    /// A run asks again.
+    Again(i64),
+    /// Everything, an environment or a place is frozen: scope, until when, why.
+    Freeze(String, Option<Millis>, String),
+    /// A freeze ends.
+    Thaw(String),
+    /// A line for the incident log: app, environment, run, words.
+    Log(String, String, String),
+    /// A line is amended.
+    Amend(i64, String),
+    /// A run is asked for at that time.
+    Book(Millis, Box<Prepared>),
+}
+
+/// Somebody asks.
+pub struct Asked {
+    /// For what.
+    pub ask: Ask,
+    /// Who.
+    pub who: Asker,
+    /// What they may.
+    pub may: May,
+}
+
+/// What somebody may, judged at the moment they ask.
+#[derive(Clone)]
+pub struct May {
+    /// Whether these flags are theirs, here and now.
+    pub allows: Arc<dyn Fn(&FlagMask) -> bool + Send + Sync>,
+    /// Their roles.
+    pub roles: Vec<String>,
+    /// Whether services, a certificate or a login vouch for them.
+    pub vouched: bool,
+}
+
+/// What is answered: lines for who asked, or why not.
+pub type Answer = Result<Reply, String>;
+
+/// A good answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The run it is about.
+    pub run: Option<i64>,
+    /// Lines for who asked; the first is told with their name.
+    pub lines: Vec<String>,
+    /// A line for everybody where it was asked, before those.
+    pub public: Vec<String>,
+}
+
+impl Reply {
+    /// Lines about a run.
+    pub fn about(run: i64, lines: Vec<String>) -> Reply {
+        Reply { run: Some(run), lines, public: Vec::new() }
+    }
+
+    /// Lines about nothing in particular.
+    pub fn lines(lines: Vec<String>) -> Reply {
+        Reply { run: None, lines, public: Vec::new() }
+    }
+}
+
+impl May {
+    /// Everything: for a program that the pipeline itself names, and for the terminal.
+    pub fn all() -> May {
+        May { allows: Arc::new(|_| true), roles: Vec::new(), vouched: true }
+    }
+
+    /// Nothing.
+    pub fn nothing() -> May {
+        May { allows: Arc::new(|_| false), roles: Vec::new(), vouched: false }
+    }
+
+    /// Whether flags that a rule needs are theirs; `None` is everybody.
+    pub fn has(&self, flags: Option<&FlagMask>) -> bool {
+        flags.is_none_or(|flags| (self.allows)(flags))
+    }
+}
+
+impl Engine {
+    /// Decides about what is asked, and answers.
+    pub(in crate::pipelines) fn ask(&mut self, asked: Asked) -> Answer {
+        let Asked { ask, who, may } = asked;
+        match ask {
+            Ask::Deploy(prepared) => self.deploy(*prepared, who, &may),
+            Ask::Yes(number) => self.yes(number, &who, &may),
+            Ask::Abort(number) => self.abort(number, &who, &may),
+            Ask::Retry(number, stage) => self.retry(number, stage.as_deref(), &who, &may),
+            Ask::Rollback(number) => self.rollback(number, &who, &may),
+            Ask::RollbackPlace(app, env, to) => self.rollback_place(&app, &env, to.as_deref(), &who, &may),
+            Ask::Approve(number, code) => self.approve(number, &code, &who, &may),
+            Ask::Reject(number, why) => self.reject(number, &why, &who, &may),
+            Ask::Promote(number) => self.promote(number, &who, &may),
+            Ask::Lock(place, time, why) => self.lock(&place, time, &why, &who, &may),
+            Ask::Extend(place, time) => self.extend(&place, time, &who, &may),
+            Ask::Unlock(place, why) => self.unlock(&place, why.as_deref(), &who, &may),
+            Ask::Queue(number) => self.queue(number, &who, &may),
+            Ask::Again(number) => self.again(number, who, &may),
+            Ask::Freeze(scope, until, why) => self.freeze(&scope, until, &why, &who, &may),
+            Ask::Thaw(scope) => self.thaw(&scope, &who, &may),
+            Ask::Log(app, env, text) => self.log(&app, &env, &text, &who, &may),
+            Ask::Amend(id, text) => self.amend(id, &text, &who, &may),
+            Ask::Book(at, prepared) => self.book(at, &prepared, &who, &may),
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! A run is asked for: who may, what is understood, what has to be said before it begins.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::ask::{Answer, May, Prepared, Reply};
+use super::{Effect, Engine, Live, code, run_facts};
+use crate::pipelines::announce::{COALESCE, Progress};
+use crate::pipelines::model::{Axis, Matrix, OnBusy, Pipeline, Rules, Stage};
+use crate::pipelines::request;
+use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun};
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::{template, words};
+use crate::store::runs::{DeploymentRow, PipelineRow, Put};
+
+/// How long a run that met a lock can be queued behind it.
+const DRAFT: Millis = 10 * 60_000;
+
+impl Engine {
+    /// A new run.
+    pub(super) fn deploy(&mut self, prepared: Prepared, who: Asker, may: &May) -> Answer {
+        let pipeline = self.catalog.get(&prepared.app)?;
+        let (params, env) = settle(&pipeline, &prepared, may)?;
+        let rules = rules(&pipeline, &env)?.clone();
+        self.may_deploy(&pipeline, &env, &who, may)?;
+        for name in prepared.skip.iter().chain(&prepared.only) {
+            if pipeline.stage(name).is_none() {
+                let close =
+                    masterchief_contract::closest(name, pipeline.stages.iter().map(|stage| stage.name.as_str()));
+                return Err(format!(
+                    "{} has no stage {name:?}{}",
+                    pipeline.app,
+                    close.map(|close| format!("; did you mean {close}?")).unwrap_or_default()
+                ));
+            }
+        }
+        let mut run = self.new_run(&pipeline, &env, &prepared, params, who);
+        let facts = run_facts(&run);
+        for check in &rules.checks {
+            if !check.holds(&facts).map_err(|fault| format!("a check of {env} cannot be told: {fault}"))?
+                && run.reason.is_none()
+            {
+                return Err(format!(
+                    "{}: the check `{}` does not hold; override with !deploy! and a reason",
+                    run.place(),
+                    check.text()
+                ));
+            }
+        }
+        if run.reason.is_none()
+            && let Some((why, until)) = self.closed(&run, &rules, &pipeline)
+        {
+            return Err(words::closed(&env, &why, until, &asked_words(&run), self.now));
+        }
+        if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
+            return Ok(Reply::about(
+                same,
+                vec![format!("that is run {same} already (the same key within its time); !run {same}")],
+            ));
+        }
+        self.busy(&pipeline, &run)?;
+        self.last_run += 1;
+        run.number = self.last_run;
+        let number = run.number;
+        let stages = instances(&pipeline);
+        run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env]));
+        let approvals = rules.approvals.clone().filter(|approvals| {
+            run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
+        });
+        let eta = self.eta(&run.app, &pipeline);
+        let names: Vec<String> =
+            pipeline.stages.iter().filter(|stage| !stage.finally).map(|stage| stage.name.clone()).collect();
+        let plan = words::plan(&run, &names, eta, &rules);
+        let lock = self.locks.get(&run.place()).cloned().filter(|_| run.reason.is_none());
+        let has_commits = !run.commits.is_empty();
+        let confirm = rules.confirm && !prepared.unattended;
+        self.open(run, pipeline, stages, &prepared);
+        if let Some(lock) = lock {
+            self.due_in(number, DRAFT);
+            let line = words::locked(&lock, self.now, Some(number));
+            // What nobody waits for waits by itself.
+            if prepared.unattended {
+                self.enqueue(number);
+            }
+            return Ok(Reply::about(number, vec![line]));
+        }
+        if confirm {
+            self.to(number, RunState::AwaitingConfirm, "bot");
+            let within = self.settings.confirm.as_millis() as Millis;
+            self.due_in(number, within);
+            let ask = words::confirm(number, within, has_commits);
+            return Ok(Reply { run: Some(number), lines: vec![ask], public: vec![plan] });
+        }
+        if let Some(approvals) = approvals {
+            self.await_approval(number, &approvals, &plan);
+            return Ok(Reply::about(number, Vec::new()));
+        }
+        self.enqueue(number);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    fn new_run(
+        &mut self,
+        pipeline: &Pipeline,
+        env: &str,
+        prepared: &Prepared,
+        params: Map<String, Value>,
+        who: Asker,
+    ) -> Run {
+        let live = self.live.get(&(pipeline.app.clone(), env.to_owned()));
+        let reference =
+            prepared.reference.clone().or_else(|| Some(params.get("ref")?.as_str()?.to_owned())).unwrap_or_default();
+        let version = if prepared.version.is_empty() { reference.clone() } else { prepared.version.clone() };
+        let mut run = Run {
+            pipeline: pipeline.hash.clone(),
+            app: pipeline.app.clone(),
+            env: env.to_owned(),
+            kind: RunKind::Deploy,
+            version,
+            reference,
+            sha: prepared.sha.clone(),
+            before: live.map(before),
+            commits: prepared.commits.clone(),
+            commit_count: prepared.commit_count,
+            files: prepared.files.clone(),
+            params,
+            event: prepared.event.clone(),
+            reason: prepared.reason.clone(),
+            asker: who,
+            created: self.now,
+            ..Run::default()
+        };
+        run.places = places(pipeline, &run);
+        run.group =
+            template::fill(&pipeline.policy.concurrency.group, &run_facts(&run)).unwrap_or_else(|_| run.place());
+        run
+    }
+
+    /// Whether somebody may deploy there; else what they may, and whom to ask.
+    pub(super) fn may_deploy(&self, pipeline: &Pipeline, env: &str, who: &Asker, may: &May) -> Result<(), String> {
+        let rules = rules(pipeline, env)?;
+        if may.has(rules.flags.as_ref()) {
+            return Ok(());
+        }
+        let others =
+            pipeline.policy.environments.iter().filter(|(name, other)| name != env && may.has(other.flags.as_ref()));
+        let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+        let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
+        let flags = flags.split('|').next().unwrap_or("").to_owned();
+        Err(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &[]))
+    }
+
+    /// A run that was asked for with the same key, if there is one.
+    fn same(&mut self, pipeline: &Pipeline, run: &mut Run, prepared: &Prepared) -> Option<i64> {
+        let own = pipeline.policy.idempotency.as_ref();
+        let filled = own
+            .and_then(|(key, window)| Some((template::fill(key, &run_facts(run)).ok()?, window.as_millis() as Millis)));
+        // A retry by hand is meant; only programs repeat themselves.
+        let by_program = prepared.unattended;
+        let keys: Vec<(String, Millis)> = prepared
+            .key
+            .clone()
+            .map(|key| (key, 86_400_000))
+            .into_iter()
+            .chain(filled.filter(|_| by_program))
+            .collect();
+        run.idem_key = keys.first().map(|(key, _)| format!("{}:{key}", pipeline.app));
+        for (key, window) in keys {
+            let key = format!("{}:{key}", pipeline.app);
+            let known = self.runs.values().find(|live| {
+                live.run.idem_key.as_deref() == Some(&key)
+                    && live.run.created + window > self.now
+                    && live.run.state != RunState::Failed
+            });
+            if let Some(live) = known {
+                return Some(live.run.number);
+            }
+        }
+        None
+    }
+
+    /// Whether its group takes one more.
+    fn busy(&self, pipeline: &Pipeline, run: &Run) -> Result<(), String> {
+        let rules = &pipeline.policy.concurrency;
+        let same =
+            |live: &&Live| live.run.group == run.group && !live.run.state.ended() && live.run.state != RunState::Draft;
+        let holder = self.runs.values().filter(same).find(|live| live.run.state.active());
+        let waiting = self.runs.values().filter(same).filter(|live| !live.run.state.active()).count();
+        if let (OnBusy::Reject, Some(holder)) = (rules.on_busy, holder) {
+            return Err(format!(
+                "{} is busy with run {} by {}; wait for it, or !abort {}",
+                run.place(),
+                holder.run.number,
+                holder.run.asker.handle,
+                holder.run.number
+            ));
+        }
+        if waiting >= rules.max_queued && rules.on_busy == OnBusy::Queue {
+            return Err(format!("{} runs wait for {} already; !queue {} shows them", waiting, run.place(), run.app));
+        }
+        Ok(())
+    }
+
+    /// Takes a run into the books.
+    pub(super) fn open(&mut self, run: Run, pipeline: Arc<Pipeline>, stages: Vec<StageRun>, prepared: &Prepared) {
+        let number = run.number;
+        self.puts.push(Put::Place { app: run.app.clone(), repo: pipeline.repo.clone(), env: run.env.clone() });
+        self.puts.push(Put::Pipeline(PipelineRow {
+            hash: pipeline.hash.clone(),
+            name: pipeline.name.clone(),
+            app: pipeline.app.clone(),
+            source: pipeline.source.to_string(),
+            created: self.now,
+        }));
+        let mut live = Live::new(run, pipeline, stages);
+        for at in 0..live.stages.len() {
+            let name = live.pipeline.stages[live.stages[at].spec].name.clone();
+            let out = prepared.skip.contains(&name) || !prepared.only.is_empty() && !prepared.only.contains(&name);
+            if out && !live.pipeline.stages[live.stages[at].spec].finally {
+                // Left out by somebody who may: what needs it goes on as if it were done.
+                live.stages[at].forgiven = true;
+                live.stages[at].summary = "left out".to_owned();
+            }
+        }
+        self.dirty_runs.insert(number);
+        self.dirty_stages.extend((0..live.stages.len()).map(|stage| (number, stage)));
+        self.runs.insert(number, live);
+        self.event(number, "run", "bot", None, json!({"from": "", "to": "draft"}));
+    }
+
+    /// People have to agree before it goes on.
+    pub(super) fn await_approval(&mut self, number: i64, approvals: &crate::pipelines::model::Approvals, plan: &str) {
+        self.to(number, RunState::AwaitingApproval, "bot");
+        let until = self.now + approvals.expires.as_millis() as Millis;
+        self.due_at(number, until);
+        let Some(live) = self.runs.get(&number) else { return };
+        let plan = plan.split_once("Plan: ").map_or("", |(_, plan)| plan);
+        let plan = format!("Plan: {}", plan.split(". ~").next().unwrap_or(""));
+        let line = words::needs_approval(&live.run, approvals, &plan, &live.run.code, until, self.now);
+        self.say(number, "start", &line);
+    }
+
+    pub(super) fn due_in(&mut self, number: i64, time: Millis) {
+        self.due_at(number, self.now + time);
+    }
+
+    pub(super) fn due_at(&mut self, number: i64, at: Millis) {
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.run.due = Some(at);
+            self.dirty_runs.insert(number);
+        }
+    }
+
+    /// How long a pipeline takes, by how long its stages took.
+    pub(super) fn eta(&self, app: &str, pipeline: &Pipeline) -> Option<Millis> {
+        let times = self.times.get(app)?;
+        let of = |stage: &Stage| {
+            let prefix = format!("{}[", stage.name);
+            let own = times
+                .iter()
+                .filter(|(name, _)| **name == stage.name || name.starts_with(&prefix))
+                .map(|(_, time)| *time);
+            own.fold(0.0, f64::max)
+        };
+        let all: Vec<f64> = pipeline.stages.iter().map(of).collect();
+        let total = pipeline.graph.critical(&all).1;
+        (total > 0.0).then_some(total as Millis)
+    }
+
+    /// A line for one person, where they are.
+    pub(super) fn tell(&mut self, who: &Asker, text: String) {
+        if !who.place.is_empty() {
+            self.effects.push(Effect::Tell { place: who.place.clone(), nick: who.nick.clone(), text });
+        }
+    }
+}
+
+/// All parameters and the environment; flags that parameters need are checked.
+fn settle(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<(Map<String, Value>, String), String> {
+    let mut given = prepared.params.clone();
+    if let Some(env) = &prepared.environment {
+        given.insert("environment".to_owned(), Value::from(env.clone()));
+    }
+    if let Some(reference) = &prepared.reference {
+        given.insert("ref".to_owned(), Value::from(reference.clone()));
+    }
+    for param in &pipeline.params {
+        let changed = given.get(&param.name).is_some_and(|value| Some(value) != param.default.as_ref());
+        if changed && !may.has(param.needs_flag.as_ref()) {
+            let flags = param.needs_flag.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Err(format!("you may not set {} (needs the flags {flags})", param.name));
+        }
+    }
+    let mut params = request::settle(&pipeline.params, &given)?;
+    let named = params.get("environment").and_then(Value::as_str).map(str::to_owned);
+    let env = match named {
+        Some(env) => env,
+        None => match pipeline.policy.environments.as_slice() {
+            [(only, _)] => only.clone(),
+            several => {
+                let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+                return Err(format!("say where to: !deploy {} to {}", pipeline.app, names.join("|")));
+            }
+        },
+    };
+    params.insert("environment".to_owned(), Value::from(env.clone()));
+    Ok((params, env))
+}
+
+/// The rules of an environment; an environment without rules is nobody's.
+pub(super) fn rules<'p>(pipeline: &'p Pipeline, env: &str) -> Result<&'p Rules, String> {
+    pipeline.rules(env).ok_or_else(|| {
+        let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
+        let close = masterchief_contract::closest(env, names.iter().copied());
+        let hint =
+            close.map_or_else(|| format!("There are {}", names.join(", ")), |close| format!("Did you mean {close}?"));
+        format!("{} has no environment {env:?}. {hint}", pipeline.app)
+    })
+}
+
+/// How it would be asked for again.
+fn asked_words(run: &Run) -> String {
+    let reference = if run.reference.is_empty()
+        || run.params.get("ref").and_then(Value::as_str) == Some("main") && run.reference == "main"
+    {
+        String::new()
+    } else {
+        format!("/{}", run.reference)
+    };
+    format!("{}{reference} to {}", run.app, run.env)
+}
+
+pub(super) fn before(row: &DeploymentRow) -> Before {
+    Before { run: row.run, version: row.version.clone(), sha: row.sha.clone() }
+}
+
+/// Where a run is talked about: where the pipeline says, and where it was asked for.
+pub(super) fn places(pipeline: &Pipeline, run: &Run) -> Vec<String> {
+    let mut places: Vec<String> = pipeline.announce.places.iter().map(|place| place.target.clone()).collect();
+    if let Some(asked) = run.asker.channel() {
+        match places.iter_mut().find(|place| super::same_place(place, asked)) {
+            // The one with the network is the better name.
+            Some(place) => *place = asked.to_owned(),
+            None => places.push(asked.to_owned()),
+        }
+    } else if !run.asker.place.is_empty() {
+        places.push(run.asker.place.clone());
+    }
+    places
+}
+
+/// The instances of all stages: one each, or one for each combination of its matrix. Those that depend on a list that is not
+/// there yet are one for now.
+pub(super) fn instances(pipeline: &Pipeline) -> Vec<StageRun> {
+    let mut out = Vec::new();
+    for (spec, stage) in pipeline.stages.iter().enumerate() {
+        match &stage.matrix {
+            Some(matrix) if matrix.axes.iter().all(|(_, axis)| matches!(axis, Axis::Values(_))) => {
+                out.extend(
+                    combinations(matrix, &|_| None).into_iter().map(|combination| instance(stage, spec, combination)),
+                );
+            }
+            _ => out.push(StageRun { name: stage.name.clone(), spec, ..StageRun::default() }),
+        }
+    }
+    out
+}
+
+pub(super) fn instance(stage: &Stage, spec: usize, combination: Map<String, Value>) -> StageRun {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let key: Vec<String> = combination.values().map(text).collect();
+    StageRun { name: format!("{}[{}]", stage.name, key.join(",")), spec, matrix: combination, ..StageRun::default() }
+}
+
+/// Every combination of a matrix but those that are left out. `list` gives the values of names that come from outputs.
+pub(super) fn combinations(matrix: &Matrix, list: &dyn Fn(&str) -> Option<Vec<Value>>) -> Vec<Map<String, Value>> {
+    let mut out = vec![Map::new()];
+    for (name, axis) in &matrix.axes {
+        let values = match axis {
+            Axis::Values(values) => values.clone(),
+            Axis::From(path) => list(path).unwrap_or_default(),
+        };
+        let with = |before: &Map<String, Value>, value: &Value| {
+            let mut combination = before.clone();
+            combination.insert(name.clone(), value.clone());
+            combination
+        };
+        out =
+            out.iter().flat_map(|before| values.iter().map(|value| with(before, value)).collect::<Vec<_>>()).collect();
+    }
+    out.retain(|combination| {
+        !matrix.exclude.iter().any(|exclude| exclude.iter().all(|(name, value)| combination.get(name) == Some(value)))
+    });
+    out
+}
+
+impl Live {
+    /// A run with its stages, none of which has begun.
+    pub(super) fn new(run: Run, pipeline: Arc<Pipeline>, stages: Vec<StageRun>) -> Live {
+        let specs = pipeline.stages.len();
+        let reverse = stages.first().is_some_and(|stage| stage.undo);
+        let mut of = vec![Vec::new(); specs];
+        for (at, stage) in stages.iter().enumerate() {
+            of[stage.spec].push(at);
+        }
+        let (needs, feeds) = if reverse {
+            (&pipeline.graph.feeds, &pipeline.graph.needs)
+        } else {
+            (&pipeline.graph.needs, &pipeline.graph.feeds)
+        };
+        // Stages that have no instance here do not hold anybody up.
+        let there = |spec: &&usize| !of[**spec].is_empty();
+        let unmet = needs.iter().map(|needs| needs.iter().filter(there).count()).collect();
+        let feeds: Vec<Vec<usize>> = feeds.clone();
+        let left =
+            of.iter().map(|all: &Vec<usize>| all.iter().filter(|at| !stages[**at].state.ended()).count()).collect();
+        let finally = |at: &StageRun| pipeline.stages[at.spec].finally;
+        let open = stages.iter().filter(|stage| !finally(stage) && !stage.state.ended()).count();
+        let last = stages.iter().filter(|stage| finally(stage) && !stage.state.ended()).count();
+        let coalesce = pipeline.announce.coalesce.map_or(COALESCE, |time| time.as_millis() as Millis);
+        let progress = Progress::new(stages.len(), coalesce);
+        Live {
+            run,
+            pipeline,
+            stages,
+            of,
+            unmet,
+            left,
+            feeds,
+            fresh: VecDeque::new(),
+            open,
+            last,
+            finally_begun: false,
+            progress,
+            notes: HashMap::new(),
+            begun: HashMap::new(),
+        }
+    }
+
+    /// Counts anew what has ended, after stages were reset or added; gives every stage whose turn may have come.
+    pub(super) fn recount(&mut self) {
+        let fresh =
+            Live::new(std::mem::take(&mut self.run), Arc::clone(&self.pipeline), std::mem::take(&mut self.stages));
+        let (progress, notes, begun) =
+            (std::mem::take(&mut self.progress), std::mem::take(&mut self.notes), std::mem::take(&mut self.begun));
+        let finally_begun = self.finally_begun;
+        *self = Live { progress, notes, begun, finally_begun, ..fresh };
+        for spec in 0..self.of.len() {
+            if self.left[spec] == 0 && !self.of[spec].is_empty() {
+                for next in self.feeds[spec].clone() {
+                    self.unmet[next] = self.unmet[next].saturating_sub(1);
+                }
+            }
+        }
+        let pending = |at: &usize| self.stages[*at].state == StageState::Pending;
+        let turn = |spec: &usize| {
+            self.unmet[*spec] == 0 && !self.pipeline.stages[*spec].finally && self.of[*spec].iter().any(pending)
+        };
+        self.fresh = (0..self.of.len()).filter(turn).collect();
+    }
+}

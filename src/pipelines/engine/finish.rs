@@ -1,0 +1,385 @@
+//! How runs end: what went live, what failed, what is undone.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::ask::{Answer, May, Prepared, Reply};
+use super::begin::before;
+use super::{Effect, Engine};
+use crate::executors::suggest;
+use crate::pipelines::model::{OnFailure, RollbackMode};
+use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun, shown};
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::words;
+use crate::store::runs::{DeploymentRow, LockRow, Put};
+
+impl Engine {
+    /// Ends a run whose stages have all ended; before that what is done in any case.
+    pub(super) fn finish(&mut self, number: i64) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        if !live.run.state.active() || live.run.state == RunState::Paused || live.open > 0 {
+            return;
+        }
+        if !live.finally_begun {
+            live.finally_begun = true;
+            let specs: Vec<usize> = (0..live.of.len())
+                .filter(|spec| live.pipeline.stages[*spec].finally && !live.of[*spec].is_empty())
+                .collect();
+            if !specs.is_empty() {
+                live.fresh.extend(specs);
+                return self.advance(number);
+            }
+        }
+        if live.last > 0 {
+            return;
+        }
+        let failed = live.stages.iter().any(|one| one.state.bad() && !one.forgiven);
+        let state = match live.run.ending {
+            Some(state) => state,
+            None if failed => RunState::Failed,
+            None => RunState::Succeeded,
+        };
+        match live.run.kind {
+            RunKind::Rollback => self.rolled_back(number, state),
+            RunKind::Deploy => self.deployed(number, state),
+        }
+        self.effects.push(Effect::Tidy(number));
+        self.next_turn(number);
+    }
+
+    fn deployed(&mut self, number: i64, state: RunState) {
+        self.to(number, state, "bot");
+        self.remember_times(number);
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let rest = live.progress.drain(number);
+        let run = live.run.clone();
+        let path = self.slowest(number);
+        match state {
+            RunState::Succeeded => {
+                if self.went_live(number) {
+                    let done = words::live(&run, &path);
+                    self.say_end(number, rest, "finished", vec![done.clone()]);
+                    self.incident(
+                        "bot",
+                        (&run.app, &run.env),
+                        Some(number),
+                        &format!("deploy {number} {} ok", run.shown()),
+                        None,
+                    );
+                } else {
+                    let line = format!(
+                        "[{number}] {} {} -> {}: nothing went out, every stage that would do so was skipped.",
+                        run.app,
+                        run.shown(),
+                        run.env
+                    );
+                    self.say_end(number, None, "finished", vec![line]);
+                }
+            }
+            RunState::Failed | RunState::TimedOut => self.failed(number, rest),
+            _ => {
+                let by = run.asker.handle.clone();
+                let line = words::ended(&run, &by);
+                self.say_end(number, rest, "finished", vec![line]);
+            }
+        }
+    }
+
+    /// A failure is told at once, with what one may do; what happens by itself is begun or set.
+    fn failed(&mut self, number: i64, rest: Option<String>) {
+        let target = self.target(number);
+        let Some(live) = self.runs.get(&number) else { return };
+        let run = live.run.clone();
+        let stage = run.failed.as_ref().and_then(|name| live.stages.iter().find(|one| one.name == *name)).cloned();
+        let spec = stage.as_ref().map(|stage| &live.pipeline.stages[stage.spec]);
+        let at_once = spec.is_some_and(|spec| spec.on_failure == OnFailure::Rollback);
+        let rules = self.pipeline_rules(number).cloned();
+        let class =
+            stage.as_ref().and_then(|stage| stage.failure.as_ref()).map(|failure| failure.class).unwrap_or_default();
+        let shown_target = target.as_ref().map(|target| shown(&target.version, &target.sha));
+        let lines = words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), suggest(class));
+        self.say_end(number, rest, "failed", lines);
+        let text = format!("deploy {number} {} failed in {}", run.shown(), run.failed.as_deref().unwrap_or("nothing"));
+        self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
+        let Some(rollback) = rules.map(|rules| rules.rollback) else { return };
+        if target.is_none() {
+            return;
+        }
+        if at_once || rollback.mode == RollbackMode::Auto {
+            // It is told as a run of its own; if it cannot begin, that was a fault of ours.
+            if let Err(fault) =
+                self.roll_back(number, Asker { handle: "bot".to_owned(), nick: "bot".to_owned(), ..run.asker.clone() })
+            {
+                tracing::warn!(run = number, %fault, "A rollback could not begin by itself");
+            }
+        } else if let (RollbackMode::Offer, Some(after)) = (rollback.mode, rollback.auto_after) {
+            let at = self.now + after.as_millis() as Millis;
+            if let Some(live) = self.runs.get_mut(&number) {
+                live.run.undo_at = Some(at);
+                self.dirty_runs.insert(number);
+            }
+        }
+    }
+
+    fn rolled_back(&mut self, number: i64, state: RunState) {
+        let good = state == RunState::Succeeded;
+        self.to(number, state, "bot");
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let rest = live.progress.drain(number);
+        let run = live.run.clone();
+        let parent = run.parent.filter(|parent| self.runs.contains_key(parent));
+        if let Some(parent) = parent {
+            self.to(parent, if good { RunState::RolledBack } else { RunState::RollbackFailed }, "bot");
+        }
+        if !good {
+            let stage = self
+                .runs
+                .get(&number)
+                .and_then(|live| live.stages.iter().find(|one| Some(&one.name) == run.failed.as_ref()).cloned());
+            let lines = words::failed(&run, stage.as_ref(), None, None, "");
+            self.say_end(number, rest, "failed", lines);
+            self.incident("bot", (&run.app, &run.env), Some(number), &format!("rollback {number} failed"), None);
+            return;
+        }
+        self.went_live(number);
+        let mut line = words::live(&run, &[]);
+        let locks = self.pipeline_rules(number).is_some_and(|rules| rules.rollback.lock);
+        if locks {
+            let place = run.place();
+            let lock = LockRow {
+                place: place.clone(),
+                handle: run.asker.handle.clone(),
+                reason: format!("rolled back by {}", run.asker.handle),
+                since: self.now,
+                until: None,
+                rollback: true,
+            };
+            self.puts.push(Put::Lock(lock.clone()));
+            self.locks.insert(place, lock);
+            line.push_str(&words::rolled_back_lock(&run));
+        }
+        self.say_end(number, None, "rollback", vec![line]);
+        self.incident(
+            "bot",
+            (&run.app, &run.env),
+            Some(number),
+            &format!("rollback {number} to {} ok", run.shown()),
+            None,
+        );
+    }
+
+    /// The last lines of a run, with what waited to be said in front; together they fit what a run may say.
+    fn say_end(&mut self, number: i64, rest: Option<String>, class: &str, lines: Vec<String>) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let most = (live.stages.len() + 2).max(3);
+        let left = most.saturating_sub(live.run.lines as usize);
+        // What went well on the way is left out before what decides.
+        if let Some(rest) = rest.filter(|_| left > lines.len() && live.stages.len() > 1) {
+            self.say(number, "progress", &rest);
+        }
+        for line in lines {
+            self.say(number, class, &line);
+        }
+    }
+
+    /// What is live now; whether anything is.
+    fn went_live(&mut self, number: i64) -> bool {
+        let Some(live) = self.runs.get(&number) else { return false };
+        let ends = |one: &StageRun| live.feeds[one.spec].is_empty() && !live.pipeline.stages[one.spec].finally;
+        let undone = live.run.kind == RunKind::Rollback;
+        if !undone && !live.stages.iter().any(|one| ends(one) && one.good() && one.state != StageState::Skipped) {
+            return false;
+        }
+        let mut outputs = Map::new();
+        for one in live.stages.iter().filter(|one| !one.outputs.is_empty()) {
+            let name = &live.pipeline.stages[one.spec].name;
+            outputs.insert(name.clone(), Value::Object(one.outputs.clone()));
+        }
+        let place = (live.run.app.clone(), live.run.env.clone());
+        if let Some(target) = self.target_row(number).filter(|_| undone) {
+            outputs = serde_json::from_str(&target).unwrap_or_default();
+        }
+        let run = &self.runs[&number].run;
+        let row = DeploymentRow {
+            app: run.app.clone(),
+            env: run.env.clone(),
+            run: number,
+            version: run.version.clone(),
+            sha: run.sha.clone(),
+            at: self.now,
+            validated: true,
+            outputs: Value::Object(outputs).to_string(),
+        };
+        self.puts.push(Put::Deployment(row.clone()));
+        self.live.insert(place, row);
+        true
+    }
+
+    /// The outputs of what a rollback goes back to, if that is still what the records call live.
+    fn target_row(&self, number: i64) -> Option<String> {
+        let run = &self.runs.get(&number)?.run;
+        let row = self.live.get(&(run.app.clone(), run.env.clone()))?;
+        (row.version == run.version && row.sha == run.sha).then(|| row.outputs.clone())
+    }
+
+    /// What a rollback of a run would go back to: what was live and validated before it.
+    pub(super) fn target(&self, number: i64) -> Option<Before> {
+        let run = &self.runs.get(&number)?.run;
+        let live = self.live.get(&(run.app.clone(), run.env.clone()));
+        match live {
+            // It never went live: what is live is what was there before.
+            Some(row) if row.run != number => Some(before(row)),
+            _ => run.before.clone(),
+        }
+    }
+
+    /// `!rollback 131`.
+    pub(super) fn rollback(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let (pipeline, env) = (Arc::clone(&live.pipeline), live.run.env.clone());
+        self.may_deploy(&pipeline, &env, who, may)?;
+        if live.run.state.active() {
+            return Err(format!("run {number} is under way: !abort {number} first"));
+        }
+        let newer = self.live.get(&(live.run.app.clone(), env)).filter(|row| row.run > number);
+        if let Some(row) = newer {
+            return Err(format!("run {} came after it and is live; undo that one: !rollback {}", row.run, row.run));
+        }
+        self.roll_back(number, who.clone())
+    }
+
+    /// Begins a run that undoes another.
+    pub(super) fn roll_back(&mut self, parent: i64, who: Asker) -> Answer {
+        let Some(target) = self.target(parent) else {
+            return Err(format!("nothing was live before run {parent}, so there is nothing to go back to"));
+        };
+        let Some(live) = self.runs.get_mut(&parent) else { return Err(no_run(parent)) };
+        if live.run.kind == RunKind::Rollback {
+            return Err(format!(
+                "run {parent} is a rollback itself; deploy what you want: !deploy {}/VERSION to {}",
+                live.run.app, live.run.env
+            ));
+        }
+        if !live.run.state.may(RunState::RollingBack) {
+            return Err(format!(
+                "run {parent} is {}, so there is nothing to undo",
+                live.run.state.name().replace('_', " ")
+            ));
+        }
+        let began = |one: &&StageRun| one.attempt > 0 && live.pipeline.stages[one.spec].rollback.is_some();
+        let mut stages: Vec<StageRun> = live
+            .stages
+            .iter()
+            .filter(began)
+            .map(|one| StageRun {
+                name: format!("undo-{}", one.name),
+                spec: one.spec,
+                matrix: one.matrix.clone(),
+                undo: true,
+                // What the stage gave is what its undoing goes by.
+                outputs: one.outputs.clone(),
+                checkpoint: Some(Value::Object(one.outputs.clone())),
+                ..StageRun::default()
+            })
+            .collect();
+        stages.reverse();
+        if stages.is_empty() {
+            return Err(format!(
+                "no stage of run {parent} says how it is undone; deploy the old version: !deploy {}/{} to {}",
+                live.run.app,
+                shown(&target.version, &target.sha),
+                live.run.env
+            ));
+        }
+        live.run.undo_at = None;
+        let pipeline = Arc::clone(&live.pipeline);
+        let failed = live.run.clone();
+        self.to(parent, RunState::RollingBack, &who.handle);
+        self.last_run += 1;
+        let number = self.last_run;
+        let run = Run {
+            number,
+            kind: RunKind::Rollback,
+            state: RunState::Draft,
+            seq: 0,
+            version: target.version.clone(),
+            reference: target.version.clone(),
+            sha: target.sha.clone(),
+            before: Some(Before { run: parent, version: failed.version.clone(), sha: failed.sha.clone() }),
+            parent: Some(parent),
+            idem_key: None,
+            lines: 0,
+            failed: None,
+            ending: None,
+            started: None,
+            finished: None,
+            queued: None,
+            not_before: None,
+            due: None,
+            undo_at: None,
+            reason: None,
+            created: self.now,
+            approvals: Vec::new(),
+            asker: who,
+            ..failed
+        };
+        self.open(run, pipeline, stages, &Prepared::default());
+        self.to(number, RunState::Queued, "bot");
+        // A rollback waits for nobody: what it undoes has ended.
+        self.launch(number);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!rollback shop prod`.
+    pub(super) fn rollback_place(&mut self, app: &str, env: &str, to: Option<&str>, who: &Asker, may: &May) -> Answer {
+        let pipeline = self.catalog.get(app)?;
+        self.may_deploy(&pipeline, env, who, may)?;
+        if let Some(version) = to {
+            return Err(format!("to go to a version of your choice deploy it: !deploy {app}/{version} to {env}"));
+        }
+        let Some(row) = self.live.get(&(app.to_owned(), env.to_owned())) else {
+            return Err(format!("nothing is live on {app}/{env}"));
+        };
+        let number = row.run;
+        if !self.runs.contains_key(&number) {
+            return Err(format!(
+                "run {number} is too long ago to be undone stage by stage; deploy the old version: !deploy {app}/VERSION to {env}, !deploys {app} {env} lists them"
+            ));
+        }
+        self.roll_back(number, who.clone())
+    }
+
+    /// The stages that made a run take as long as it did.
+    fn slowest(&self, number: i64) -> Vec<String> {
+        let Some(live) = self.runs.get(&number) else { return Vec::new() };
+        let took = |one: &StageRun| one.started.zip(one.ended).map_or(0.0, |(from, to)| (to - from) as f64);
+        let time = |spec: usize| live.of[spec].iter().map(|at| took(&live.stages[*at])).fold(0.0, f64::max);
+        let times: Vec<f64> = (0..live.of.len()).map(time).collect();
+        let ran = |spec: &usize| times[*spec] > 0.0 && !live.pipeline.stages[*spec].finally;
+        live.pipeline
+            .graph
+            .critical(&times)
+            .0
+            .into_iter()
+            .filter(ran)
+            .map(|spec| live.pipeline.stages[spec].name.clone())
+            .collect()
+    }
+
+    /// How long stages took counts for the next run.
+    fn remember_times(&mut self, number: i64) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let times = self.times.entry(live.run.app.clone()).or_default();
+        for one in live.stages.iter().filter(|one| one.state == StageState::Succeeded) {
+            if let Some((from, to)) = one.started.zip(one.ended) {
+                let took = (to - from) as f64;
+                times.entry(one.name.clone()).and_modify(|time| *time = *time * 0.7 + took * 0.3).or_insert(took);
+            }
+        }
+    }
+}
+
+pub(super) fn no_run(number: i64) -> String {
+    format!("there is no run {number} that this could be done to; !deploys APP ENV lists them")
+}

@@ -1,0 +1,109 @@
+//! After a restart: what the records say is what there is, and what ran is taken up again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Effect, Engine, Live};
+use crate::pipelines::model::Pipeline;
+use crate::pipelines::run::{Run, StageRun};
+use crate::pipelines::state::StageState;
+use crate::store::runs::{Loaded, Put};
+
+impl Engine {
+    /// Takes over what was written. `pipelines` are the versions that open runs were begun with. `times` are how long stages took.
+    pub(in crate::pipelines) fn load(&mut self, loaded: Loaded, pipelines: &HashMap<String, Arc<Pipeline>>) {
+        self.last_run = loaded.last_run;
+        self.last_incident = loaded.last_incident.unwrap_or_default();
+        self.locks = loaded.locks.into_iter().map(|row| (row.place.clone(), row)).collect();
+        self.freezes = loaded.freezes.into_iter().map(|row| (row.scope.clone(), row)).collect();
+        self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
+        self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
+        // What was to be said and was not is out of date now; what counts is said anew.
+        for row in loaded.unsaid {
+            self.puts.push(Put::Said(row.dedupe, self.now));
+        }
+        let mut stages: HashMap<i64, Vec<StageRun>> = HashMap::new();
+        for row in loaded.stages {
+            match serde_json::from_str::<StageRun>(&row.detail) {
+                Ok(stage) => stages.entry(row.run).or_default().push(stage),
+                Err(fault) => {
+                    tracing::error!(run = row.run, stage = %row.name, %fault, "A stage in the records cannot be read")
+                }
+            }
+        }
+        for row in loaded.runs {
+            let Ok(run) = serde_json::from_str::<Run>(&row.detail) else {
+                tracing::error!(run = row.number, "A run in the records cannot be read");
+                continue;
+            };
+            let Some(pipeline) = pipelines.get(&row.pipeline) else {
+                tracing::error!(
+                    run = row.number,
+                    "The pipeline of a run cannot be read any more; the run stays as it is"
+                );
+                continue;
+            };
+            let mut own = stages.remove(&row.number).unwrap_or_default();
+            own.sort_by_key(|one| (if one.undo { usize::MAX - one.spec } else { one.spec }, one.name.clone()));
+            let mut live = Live::new(run, Arc::clone(pipeline), own);
+            for attempt in loaded.attempts.iter().filter(|attempt| attempt.run == row.number) {
+                let Some(at) = live.stages.iter().position(|one| one.name == attempt.stage) else { continue };
+                live.begun.insert(at, attempt.begun);
+                if let Some(note) = attempt.note.as_deref().and_then(|note| serde_json::from_str(note).ok()) {
+                    live.notes.insert(at, note);
+                }
+            }
+            live.run.seq = loaded.events.get(&row.number).copied().unwrap_or(live.run.seq);
+            self.runs.insert(row.number, live);
+        }
+    }
+
+    /// Takes up again what ran: each step finds out by itself how far it came.
+    pub(in crate::pipelines) fn resume(&mut self) {
+        let open: Vec<i64> =
+            self.runs.iter().filter(|(_, live)| live.run.state.active()).map(|(number, _)| *number).collect();
+        for number in open {
+            let Some(live) = self.runs.get_mut(&number) else { continue };
+            live.finally_begun = live
+                .stages
+                .iter()
+                .any(|one| live.pipeline.stages[one.spec].finally && one.state != StageState::Pending);
+            live.recount();
+            let states: Vec<(usize, StageState)> = live.stages.iter().map(|one| one.state).enumerate().collect();
+            for (at, state) in states {
+                let Some(live) = self.runs.get(&number) else { continue };
+                let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
+                match state {
+                    StageState::Running => {
+                        self.pools.hold((number, at), resources);
+                        let order = self.order(number, at, true);
+                        self.effects.extend(order.map(|order| Effect::Start(Box::new(order))));
+                        if live_ending(self, number) {
+                            self.effects.push(Effect::Stop(number, at));
+                        }
+                    }
+                    StageState::Ready | StageState::WaitingResources => self.begin_again(number, at, state),
+                    _ => {}
+                }
+            }
+            self.advance(number);
+        }
+        let waiting: Vec<String> =
+            self.runs.values().filter(|live| !live.run.state.ended()).map(|live| live.run.group.clone()).collect();
+        waiting.iter().for_each(|group| self.next_in(group));
+    }
+
+    fn begin_again(&mut self, number: i64, at: usize, state: StageState) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
+        if self.pools.ask((number, at), resources) {
+            self.start(number, at);
+        } else if state == StageState::Ready {
+            self.stage_to(number, at, StageState::WaitingResources, "bot");
+        }
+    }
+}
+
+fn live_ending(engine: &Engine, number: i64) -> bool {
+    engine.runs.get(&number).is_some_and(|live| live.run.ending.is_some())
+}

@@ -1,0 +1,520 @@
+//! The engine: what becomes of runs. It is asked, it decides, it writes down, and only then anything happens.
+//!
+//! Everything here is pure but for the clock it is told: what is to be written gathers in `puts` and rows that changed, what is to
+//! happen in `effects`. Whoever drives it writes the one durably before doing the other (`drive.rs`).
+
+mod ask;
+mod begin;
+mod finish;
+mod load;
+mod people;
+mod progress;
+mod stages;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::announce::Progress;
+use super::catalog::Catalog;
+use super::expr::Facts;
+use super::model::{Pipeline, Rules};
+use super::pools::Pools;
+use super::run::{Millis, Run, RunKind, StageRun};
+use super::settings::Settings;
+use super::state::{RunState, StageState};
+use super::words;
+use crate::executors::{Class, End, Failure};
+use crate::store::runs::{
+    ArtifactRow, AttemptRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
+    RunRow, StageRow,
+};
+
+pub use ask::{Answer, Ask, Asked, May, Prepared, Reply};
+
+/// What is told to the engine.
+pub(super) enum Msg {
+    /// Somebody asks for something.
+    Ask(Box<Asked>, oneshot::Sender<Answer>),
+    /// A step ended.
+    Ended(Box<Ended>),
+    /// An executor keeps a note: run, stage, attempt.
+    Note(i64, usize, u32, Value, oneshot::Sender<Result<(), String>>),
+    /// An executor says how it goes.
+    Doing(i64, usize, String),
+    /// A network is back after so long.
+    Back(Millis),
+    /// What stages share, and who holds it.
+    Slots(oneshot::Sender<Vec<String>>),
+    /// Other pipelines and settings.
+    Configure(Arc<Catalog>, Box<Settings>),
+}
+
+/// How a step ended.
+pub(super) struct Ended {
+    pub(super) run: i64,
+    pub(super) stage: usize,
+    pub(super) attempt: u32,
+    pub(super) end: End,
+    /// Whether it was begun before the bot was.
+    pub(super) resumed: bool,
+    pub(super) checkpoint: Option<Value>,
+    pub(super) artifacts: Vec<ArtifactRow>,
+    /// Bytes of its log.
+    pub(super) bytes: i64,
+}
+
+/// What is to happen once all is written.
+pub(super) enum Effect {
+    /// A step begins, or goes on.
+    Start(Box<Order>),
+    /// A step is to end.
+    Stop(i64, usize),
+    /// A line is said to a place, and noted as said under this key.
+    /// How it goes is not worth saying any more once the network is back; the rest is.
+    Say { dedupe: String, target: String, text: String, passing: bool },
+    /// Words for one person, kept nowhere.
+    Tell { place: String, nick: String, text: String },
+    /// Something changed.
+    News(News),
+    /// Somebody is answered.
+    Answer(oneshot::Sender<Answer>, Answer),
+    /// A note is kept.
+    Noted(oneshot::Sender<Result<(), String>>),
+    /// The workspace of a run is not needed any more.
+    Tidy(i64),
+}
+
+/// What a step is told.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) run: i64,
+    pub(super) stage: usize,
+    pub(super) attempt: u32,
+    pub(super) name: String,
+    pub(super) spec: usize,
+    pub(super) undo: bool,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) facts: Facts,
+    pub(super) requester: String,
+    pub(super) noted: Option<Value>,
+    pub(super) checkpoint: Option<Value>,
+    /// Whether it was begun before the bot was.
+    pub(super) resumed: bool,
+    pub(super) begun: Millis,
+    /// The plan that people agreed to.
+    pub(super) apply: Option<Value>,
+}
+
+/// A run or a stage changed; for whoever follows.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct News {
+    /// The run.
+    pub run: i64,
+    /// Which event of it.
+    pub seq: i64,
+    /// The app.
+    pub app: String,
+    /// The environment.
+    pub env: String,
+    /// How far the run is.
+    pub state: RunState,
+    /// The stage it is about, if it is about one.
+    pub stage: Option<String>,
+    /// How far that is.
+    pub stage_state: Option<StageState>,
+    /// What happened: `run`, `stage` or `doing`.
+    pub kind: &'static str,
+    /// Words for people.
+    pub text: String,
+    /// Who asked for the run.
+    pub requester: String,
+    /// What goes out.
+    pub version: String,
+    /// Stages that ended, and all there are.
+    pub done: (usize, usize),
+}
+
+/// A run in memory.
+pub(super) struct Live {
+    pub(super) run: Run,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) stages: Vec<StageRun>,
+    /// The instances of each stage of the pipeline.
+    pub(super) of: Vec<Vec<usize>>,
+    /// For each stage of the pipeline: how many of those it needs have not ended.
+    unmet: Vec<usize>,
+    /// For each: how many instances have not ended.
+    left: Vec<usize>,
+    /// What needs what here: in a rollback the other way round.
+    feeds: Vec<Vec<usize>>,
+    /// Stages whose turn it is to be looked at.
+    fresh: VecDeque<usize>,
+    /// Instances that have not ended, without those of `finally`.
+    open: usize,
+    /// Instances of `finally` that have not ended.
+    last: usize,
+    finally_begun: bool,
+    progress: Progress,
+    /// The newest notes of attempts that run.
+    notes: HashMap<usize, Value>,
+    /// When the attempt that runs began.
+    begun: HashMap<usize, Millis>,
+}
+
+/// All runs that are open, and all that decides about them.
+pub(super) struct Engine {
+    pub(super) settings: Settings,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) runs: BTreeMap<i64, Live>,
+    pub(super) locks: BTreeMap<String, LockRow>,
+    pub(super) freezes: BTreeMap<String, FreezeRow>,
+    pub(super) bookings: BTreeMap<i64, BookingRow>,
+    /// What is live, by app and environment.
+    pub(super) live: HashMap<(String, String), DeploymentRow>,
+    /// Medians of how long stages take, in milliseconds, by app and name.
+    pub(super) times: HashMap<String, HashMap<String, f64>>,
+    pools: Pools<(i64, usize)>,
+    last_run: i64,
+    last_incident: IncidentRow,
+    warned: BTreeSet<String>,
+    pub(super) now: Millis,
+    puts: Vec<Put>,
+    dirty_runs: BTreeSet<i64>,
+    dirty_stages: BTreeSet<(i64, usize)>,
+    effects: Vec<Effect>,
+    chance: fn() -> f64,
+}
+
+impl Engine {
+    pub(super) fn new(settings: Settings, catalog: Arc<Catalog>, chance: fn() -> f64) -> Engine {
+        Engine {
+            pools: Pools::new(settings.sizes()),
+            settings,
+            catalog,
+            runs: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            freezes: BTreeMap::new(),
+            bookings: BTreeMap::new(),
+            live: HashMap::new(),
+            times: HashMap::new(),
+            last_run: 0,
+            last_incident: IncidentRow::default(),
+            warned: BTreeSet::new(),
+            now: 0,
+            puts: Vec::new(),
+            dirty_runs: BTreeSet::new(),
+            dirty_stages: BTreeSet::new(),
+            effects: Vec::new(),
+            chance,
+        }
+    }
+
+    /// Takes in what is told.
+    pub(super) fn take(&mut self, msg: Msg) {
+        match msg {
+            Msg::Ask(asked, to) => {
+                let answer = self.ask(*asked);
+                self.effects.push(Effect::Answer(to, answer));
+            }
+            Msg::Ended(ended) => self.step_ended(*ended),
+            Msg::Note(run, stage, attempt, note, to) => {
+                if let Some(live) = self.runs.get_mut(&run) {
+                    let name = live.stages.get(stage).map(|stage| stage.name.clone()).unwrap_or_default();
+                    self.puts.push(Put::Note(run, name, i64::from(attempt), note.to_string()));
+                    live.notes.insert(stage, note);
+                }
+                self.effects.push(Effect::Noted(to));
+            }
+            Msg::Doing(run, stage, text) => self.doing(run, stage, &text),
+            Msg::Back(away) => self.back(away),
+            Msg::Slots(to) => {
+                // Whoever asked may have gone.
+                let _ = to.send(self.slots());
+            }
+            Msg::Configure(catalog, settings) => {
+                self.pools.resize(settings.sizes());
+                self.catalog = catalog;
+                self.settings = *settings;
+                self.grant();
+            }
+        }
+    }
+
+    /// What is to be written, and what is to happen after that.
+    pub(super) fn drain(&mut self) -> (Vec<Put>, Vec<Effect>) {
+        let mut puts = Vec::new();
+        let late = std::mem::take(&mut self.puts);
+        let (first, late): (Vec<Put>, Vec<Put>) =
+            late.into_iter().partition(|put| matches!(put, Put::Place { .. } | Put::Pipeline(_)));
+        puts.extend(first);
+        for number in std::mem::take(&mut self.dirty_runs) {
+            puts.extend(self.runs.get(&number).map(|live| Put::Run(run_row(&live.run))));
+        }
+        for (number, stage) in std::mem::take(&mut self.dirty_stages) {
+            let found = self.runs.get(&number).and_then(|live| live.stages.get(stage));
+            puts.extend(found.map(|stage| Put::Stage(stage_row(number, stage))));
+        }
+        puts.extend(late);
+        let effects = std::mem::take(&mut self.effects);
+        self.forget();
+        (puts, effects)
+    }
+
+    /// Lets go of runs that ended and of which nothing is due any more.
+    fn forget(&mut self) {
+        let over = |live: &Live| {
+            live.run.state.ended()
+                && live.run.undo_at.is_none()
+                && live.run.finished.is_some_and(|at| at + KEEP < self.now)
+        };
+        let gone: Vec<i64> = self.runs.iter().filter(|(_, live)| over(live)).map(|(number, _)| *number).collect();
+        for number in gone {
+            self.runs.remove(&number);
+        }
+    }
+
+    fn pipeline_rules(&self, number: i64) -> Option<&Rules> {
+        let live = self.runs.get(&number)?;
+        live.pipeline.rules(&live.run.env)
+    }
+
+    /// Brings a run into another state: the state, the event and the news are written together.
+    fn to(&mut self, number: i64, next: RunState, actor: &str) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let from = live.run.state;
+        if !from.may(next) {
+            tracing::error!(
+                run = number,
+                from = from.name(),
+                to = next.name(),
+                "A run cannot go that way; it stays as it is"
+            );
+            return;
+        }
+        live.run.state = next;
+        live.run.due = None;
+        if next.ended() && live.run.finished.is_none() {
+            live.run.finished = Some(self.now);
+        }
+        self.dirty_runs.insert(number);
+        self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name()}));
+    }
+
+    /// Brings a stage into another state.
+    fn stage_to(&mut self, number: i64, stage: usize, next: StageState, actor: &str) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let Some(one) = live.stages.get_mut(stage) else { return };
+        let from = one.state;
+        if !from.may(next) {
+            tracing::error!(run = number, stage = %one.name, from = from.name(), to = next.name(), "A stage cannot go that way; it stays as it is");
+            return;
+        }
+        one.state = next;
+        one.due = None;
+        if next.ended() {
+            one.ended = Some(self.now);
+        }
+        let name = one.name.clone();
+        let spec = one.spec;
+        self.dirty_stages.insert((number, stage));
+        // What never began is told by its row alone.
+        if !(from == StageState::Pending && next == StageState::Ready) {
+            let data =
+                json!({"stage": name, "from": from.name(), "to": next.name(), "attempt": live.stages[stage].attempt});
+            self.event(number, "stage", actor, Some(stage), data);
+        }
+        if next.ended() {
+            self.stage_over(number, spec);
+        }
+    }
+
+    fn event(&mut self, number: i64, kind: &'static str, actor: &str, stage: Option<usize>, data: Value) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.seq += 1;
+        let row = EventRow {
+            run: number,
+            seq: live.run.seq,
+            at: self.now,
+            kind: kind.to_owned(),
+            actor: actor.to_owned(),
+            data: data.to_string(),
+        };
+        self.puts.push(Put::Event(row));
+        let one = stage.and_then(|stage| live.stages.get(stage));
+        let total = live.stages.len();
+        let news = News {
+            run: number,
+            seq: live.run.seq,
+            app: live.run.app.clone(),
+            env: live.run.env.clone(),
+            state: live.run.state,
+            stage: one.map(|stage| stage.name.clone()),
+            stage_state: one.map(|stage| stage.state),
+            kind,
+            text: one.filter(|stage| stage.state.ended()).map(words::stage).unwrap_or_default(),
+            requester: live.run.asker.handle.clone(),
+            version: live.run.shown(),
+            done: (total - live.open.min(total), total),
+        };
+        self.effects.push(Effect::News(news));
+    }
+
+    /// A line in the incident log, chained to the one before.
+    fn incident(
+        &mut self,
+        handle: &str,
+        place: (&str, &str),
+        run: Option<i64>,
+        text: &str,
+        amends: Option<i64>,
+    ) -> i64 {
+        let mut row = IncidentRow {
+            id: self.last_incident.id + 1,
+            at: self.now,
+            handle: handle.to_owned(),
+            app: place.0.to_owned(),
+            env: place.1.to_owned(),
+            run,
+            amends,
+            text: text.to_owned(),
+            prev: self.last_incident.hash.clone(),
+            hash: String::new(),
+        };
+        row.hash = incident_hash(&row);
+        self.puts.push(Put::Incident(row.clone()));
+        self.last_incident = row;
+        self.last_incident.id
+    }
+
+    /// A line about a run, to all places where it is talked about.
+    fn say(&mut self, number: i64, class: &str, text: &str) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.lines += 1;
+        let places = live.run.places.clone();
+        let facts = run_facts(&live.run);
+        let announce = &live.pipeline.announce.places;
+        let wanted: Vec<String> = places
+            .into_iter()
+            .filter(|place| {
+                let rule = announce.iter().find(|rule| same_place(&rule.target, place));
+                let asked_here = same_place(&live.run.asker.place, place);
+                rule.is_none_or(|rule| {
+                    let news = rule.only.is_empty() || rule.only.iter().any(|only| only == class) || asked_here;
+                    news && rule.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false))
+                })
+            })
+            .collect();
+        self.dirty_runs.insert(number);
+        let line = live.run.lines;
+        for target in wanted {
+            let dedupe = format!("{number}:{line}:{target}");
+            self.outbox(number, dedupe, target, text, class == "progress");
+        }
+    }
+
+    /// A line to places that belong to no run.
+    fn say_all(&mut self, key: &str, text: &str) {
+        for target in self.settings.channels.clone() {
+            self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
+        }
+    }
+
+    fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
+        let row = OutboxRow {
+            dedupe: dedupe.clone(),
+            run,
+            target: target.clone(),
+            text: text.to_owned(),
+            at: self.now,
+            sent: None,
+        };
+        self.puts.push(Put::Outbox(row));
+        self.effects.push(Effect::Say { dedupe, target, text: text.to_owned(), passing });
+    }
+}
+
+/// Runs that ended are kept in memory so long, for whoever asks about them at once.
+const KEEP: Millis = 10 * 60_000;
+
+/// Whether two names mean the same place; one may leave out the network.
+pub(super) fn same_place(a: &str, b: &str) -> bool {
+    let (a, b) = (masterchief_contract::split_place(a), masterchief_contract::split_place(b));
+    a.1.eq_ignore_ascii_case(b.1) && (a.0 == b.0 || a.0.is_empty() || b.0.is_empty())
+}
+
+/// The hash of a line of the incident log: over the one before and all its fields.
+pub(super) fn incident_hash(row: &IncidentRow) -> String {
+    let fields = json!([row.prev, row.id, row.at, row.handle, row.app, row.env, row.run, row.amends, row.text]);
+    hex(&Sha256::digest(fields.to_string().as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Four characters that stand for what was shown: if that changes, so do they.
+fn code(shown: &Value) -> String {
+    hex(&Sha256::digest(shown.to_string().as_bytes()))[..4].to_owned()
+}
+
+/// What conditions can ask about a run.
+pub(super) fn run_facts(run: &Run) -> Facts {
+    let mut facts = Map::new();
+    facts.insert("params".to_owned(), Value::Object(run.params.clone()));
+    facts.insert("environment".to_owned(), run.env.clone().into());
+    facts.insert("app".to_owned(), run.app.clone().into());
+    facts.insert("ref".to_owned(), run.reference.clone().into());
+    facts.insert("sha".to_owned(), run.sha.clone().into());
+    facts.insert("version".to_owned(), run.shown().into());
+    facts.insert("requester".to_owned(), run.asker.handle.clone().into());
+    facts.insert("event".to_owned(), run.event.clone());
+    facts.insert("files".to_owned(), run.files.clone().into());
+    facts.insert("risk".to_owned(), Value::from(0.0));
+    let kind = if run.kind == RunKind::Rollback { "rollback" } else { "deploy" };
+    facts.insert("run".to_owned(), json!({"number": run.number, "kind": kind, "requester": run.asker.handle}));
+    facts
+}
+
+fn run_row(run: &Run) -> RunRow {
+    RunRow {
+        number: run.number,
+        pipeline: run.pipeline.clone(),
+        app: run.app.clone(),
+        env: run.env.clone(),
+        kind: if run.kind == RunKind::Rollback { "rollback" } else { "deploy" }.to_owned(),
+        state: run.state.name().to_owned(),
+        ended: run.state.ended(),
+        requester: run.asker.handle.clone(),
+        idem_key: run.idem_key.clone(),
+        created: run.created,
+        started: run.started,
+        finished: run.finished,
+        detail: serde_json::to_string(run).unwrap_or_default(),
+    }
+}
+
+fn stage_row(run: i64, stage: &StageRun) -> StageRow {
+    StageRow {
+        run,
+        name: stage.name.clone(),
+        state: stage.state.name().to_owned(),
+        attempt: i64::from(stage.attempt),
+        class: stage.failure.as_ref().map(|failure| failure.class.name().to_owned()),
+        started: stage.started,
+        ended: stage.ended,
+        detail: serde_json::to_string(stage).unwrap_or_default(),
+    }
+}
+
+fn attempt_row(run: i64, stage: &StageRun, begun: Millis) -> AttemptRow {
+    AttemptRow { run, stage: stage.name.clone(), n: i64::from(stage.attempt), begun, ..AttemptRow::default() }
+}
+
+fn failure(class: Class, line: impl Into<String>) -> Failure {
+    Failure::new(class, line)
+}

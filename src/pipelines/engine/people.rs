@@ -1,0 +1,598 @@
+//! What people say to runs and places.
+
+use serde_json::json;
+
+use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
+use super::finish::no_run;
+use super::{Engine, Live};
+use crate::pipelines::model::{Approvals, Wait};
+use crate::pipelines::run::{Asker, Millis};
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::words;
+use crate::store::runs::{ApprovalRow, BookingRow, FreezeRow, LockRow, Put};
+
+impl Engine {
+    fn run_of(&self, number: i64) -> Result<&Live, String> {
+        self.runs.get(&number).ok_or_else(|| no_run(number))
+    }
+
+    /// Whether somebody may act on a run: by its environment's flags.
+    fn may_act(&self, number: i64, who: &Asker, may: &May) -> Result<(), String> {
+        let live = self.run_of(number)?;
+        self.may_deploy(&live.pipeline, &live.run.env, who, may)
+    }
+
+    /// `!yes 118`: only the one who asked, as the same account, with the flags still theirs.
+    pub(super) fn yes(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        let live = self.run_of(number)?;
+        if live.run.state != RunState::AwaitingConfirm {
+            return Err(format!("run {number} waits for no yes; it is {}", live.run.state.name().replace('_', " ")));
+        }
+        if who.handle != live.run.asker.handle || !may.vouched {
+            return Err(format!("only {} can say yes to run {number}, logged in as then", live.run.asker.handle));
+        }
+        self.may_act(number, who, may)?;
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        if live.run.queued.is_some() {
+            // It was its turn already.
+            self.to(number, RunState::Queued, &who.handle);
+            self.launch(number);
+            return Ok(Reply::about(number, Vec::new()));
+        }
+        let facts = super::run_facts(&live.run);
+        let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
+        let reason = live.run.reason.is_some();
+        let needed = approvals.filter(|approvals| {
+            reason || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
+        });
+        match needed {
+            Some(approvals) => {
+                let names: Vec<String> = live
+                    .pipeline
+                    .stages
+                    .iter()
+                    .filter(|stage| !stage.finally)
+                    .map(|stage| stage.name.clone())
+                    .collect();
+                let plan = format!("Plan: {}", names.join(", "));
+                self.await_approval(number, &approvals, &plan);
+            }
+            None => self.enqueue(number),
+        }
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!abort 118`.
+    pub(super) fn abort(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        let live = self.run_of(number)?;
+        if who.handle != live.run.asker.handle || !may.vouched {
+            self.may_act(number, who, may)?;
+        }
+        let state = live_state(live);
+        if state.ended() {
+            // What would happen by itself is called off.
+            let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+            if live.run.undo_at.take().is_some() {
+                self.dirty_runs.insert(number);
+                return Ok(Reply::about(
+                    number,
+                    vec![format!("run {number} is left as it is; I will not roll it back by myself")],
+                ));
+            }
+            return Err(format!("run {number} is over: {}", state.name().replace('_', " ")));
+        }
+        if state.active() {
+            self.stop_run(number, RunState::Cancelled, &who.handle);
+            return Ok(Reply::about(number, vec![format!("stopping run {number}")]));
+        }
+        self.end_waiting(number, RunState::Cancelled, &who.handle);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!retry 131 [stage]`: goes on where it failed; what went well stays.
+    pub(super) fn retry(&mut self, number: i64, stage: Option<&str>, who: &Asker, may: &May) -> Answer {
+        self.may_act(number, who, may)?;
+        let live = self.run_of(number)?;
+        let held = |state: StageState| {
+            matches!(
+                state,
+                StageState::NeedsOperator | StageState::Failed | StageState::TimedOut | StageState::Cancelled
+            )
+        };
+        if let Some(name) = stage
+            && !live.stages.iter().any(|one| one.name == name && held(one.state))
+        {
+            let names: Vec<&str> =
+                live.stages.iter().filter(|one| held(one.state)).map(|one| one.name.as_str()).collect();
+            return Err(format!(
+                "{name} did not fail in run {number}; {}",
+                if names.is_empty() { "nothing did".to_owned() } else { format!("these did: {}", names.join(", ")) }
+            ));
+        }
+        let state = live.run.state;
+        let again = matches!(state, RunState::Failed | RunState::TimedOut | RunState::Cancelled | RunState::Paused);
+        if !again {
+            return Err(format!(
+                "run {number} is {}, so there is nothing to try again",
+                state.name().replace('_', " ")
+            ));
+        }
+        if state.ended()
+            && self.runs.values().any(|other| other.run.group == live.run.group && other.run.state.active())
+        {
+            return Err(format!("another run is under way there; !queue {}", live.run.app));
+        }
+        if state.ended() && self.locks.contains_key(&live.run.place()) {
+            return Err(words::locked(&self.locks[&live.run.place()], self.now, None));
+        }
+        let reset: Vec<usize> = (0..live.stages.len())
+            .filter(|at| {
+                let one = &live.stages[*at];
+                held(one.state) && stage.is_none_or(|name| one.name == name || state.ended())
+                    || one.state == StageState::Skipped && !one.forgiven && state.ended()
+            })
+            .collect();
+        let resumed = state == RunState::Paused;
+        self.to(number, RunState::Running, &who.handle);
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        live.run.finished = None;
+        live.run.ending = None;
+        live.run.failed = None;
+        live.run.undo_at = None;
+        live.finally_begun = false;
+        for at in &reset {
+            let one = &mut live.stages[*at];
+            one.state = if resumed && one.state == StageState::NeedsOperator {
+                StageState::NeedsOperator
+            } else {
+                StageState::Pending
+            };
+            one.ended = None;
+            one.due = None;
+            one.retries = 0;
+            one.failure = None;
+            if one.state == StageState::Pending {
+                one.code.clear();
+            }
+        }
+        for one in live.stages.iter_mut().filter(|one| live.pipeline.stages[one.spec].finally) {
+            one.state = StageState::Pending;
+            one.ended = None;
+        }
+        live.recount();
+        self.dirty_stages.extend(reset.iter().map(|at| (number, *at)));
+        self.event(number, "run", &who.handle, None, json!({"retry": stage}));
+        let again: Vec<usize> = reset
+            .into_iter()
+            .filter(|at| self.runs.get(&number).is_some_and(|live| live.stages[*at].state == StageState::NeedsOperator))
+            .collect();
+        for at in again {
+            self.stage_to(number, at, StageState::Ready, &who.handle);
+            self.again_stage(number, at);
+        }
+        let _ = now;
+        self.advance(number);
+        Ok(Reply::about(number, vec![format!("run {number} goes on")]))
+    }
+
+    /// A stage that is ready once more begins.
+    pub(super) fn again_stage(&mut self, number: i64, at: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
+        if self.pools.ask((number, at), resources) {
+            self.start(number, at);
+        } else {
+            self.stage_to(number, at, StageState::WaitingResources, "bot");
+        }
+    }
+
+    /// `!promote 140`: what is held counts as done.
+    pub(super) fn promote(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        self.may_act(number, who, may)?;
+        let live = self.run_of(number)?;
+        if live.run.state != RunState::Paused {
+            return Err(format!("nothing of run {number} is held"));
+        }
+        let unsure: Vec<usize> =
+            (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::NeedsOperator).collect();
+        let failed: Vec<usize> =
+            (0..live.stages.len()).filter(|at| live.stages[*at].state.bad() && !live.stages[*at].forgiven).collect();
+        self.to(number, RunState::Running, &who.handle);
+        for at in &unsure {
+            self.stage_to(number, *at, StageState::Succeeded, &who.handle);
+        }
+        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        for at in &failed {
+            live.stages[*at].forgiven = true;
+        }
+        live.run.failed = None;
+        // What was passed over because of it is looked at again.
+        let skipped: Vec<usize> = (0..live.stages.len())
+            .filter(|at| live.stages[*at].state == StageState::Skipped && !live.stages[*at].forgiven)
+            .collect();
+        for at in &skipped {
+            live.stages[*at].state = StageState::Pending;
+            live.stages[*at].ended = None;
+        }
+        live.recount();
+        self.dirty_stages.extend(failed.iter().chain(&skipped).map(|at| (number, *at)));
+        let stages: Vec<String> = failed
+            .iter()
+            .chain(&unsure)
+            .filter_map(|at| self.runs.get(&number).map(|live| live.stages[*at].name.clone()))
+            .collect();
+        self.say(number, "start", &format!("[{number}] {} promoted by {}, going on.", stages.join(", "), who.handle));
+        self.advance(number);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!approve 130 5d1f`.
+    pub(super) fn approve(&mut self, number: i64, code: &str, who: &Asker, may: &May) -> Answer {
+        let (at, approvals, wanted) = self.asked_for(number)?;
+        let requester = self.run_of(number)?.run.asker.handle.clone();
+        if !may.vouched || who.handle == "*" {
+            return Err("log in to services first: only somebody I know can approve".to_owned());
+        }
+        if approvals.not_requester && who.handle == requester {
+            return Err(format!("the one who asked cannot approve {number}."));
+        }
+        self.may_approve(number, &approvals, who, may)?;
+        if !code.eq_ignore_ascii_case(&wanted) {
+            let hint = if code.is_empty() {
+                "name the code of what you agree to"
+            } else {
+                "that is not the code of what is shown now; look again"
+            };
+            return Err(format!("{hint}: !approve {number} {wanted}"));
+        }
+        let row = ApprovalRow {
+            run: number,
+            code: wanted.clone(),
+            handle: who.handle.clone(),
+            yes: true,
+            reason: String::new(),
+            at: self.now,
+        };
+        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        let list = at.map_or(&mut live.run.approvals, |at| &mut live.stages[at].approvals);
+        if list.contains(&who.handle) {
+            return Err(format!("you approved {number} already"));
+        }
+        list.push(who.handle.clone());
+        let left = approvals.count.saturating_sub(list.len());
+        self.puts.push(Put::Approval(row));
+        self.dirty_runs.insert(number);
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let (app, env) = (live.run.app.clone(), live.run.env.clone());
+        let line = words::approved(&live.run, &who.handle, who.account.as_deref(), left);
+        self.say(number, "start", &line);
+        self.incident(&who.handle, (&app, &env), Some(number), &format!("run {number} approved ({wanted})"), None);
+        if let Some(at) = at {
+            self.dirty_stages.insert((number, at));
+        }
+        if left == 0 {
+            match at {
+                None => self.enqueue(number),
+                Some(at) => self.agreed(number, at, &who.handle),
+            }
+        }
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// All who have to agree to a stage have: it is done, or what was planned is.
+    fn agreed(&mut self, number: i64, at: usize, by: &str) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let planned = live.stages[at].outputs.contains_key("plan_file");
+        if planned {
+            self.stage_to(number, at, StageState::Ready, by);
+            self.again_stage(number, at);
+        } else {
+            self.stage_to(number, at, StageState::Succeeded, by);
+        }
+        self.advance(number);
+    }
+
+    /// What people have to agree to now: the stage, if it is one, who may, and the code.
+    fn asked_for(&self, number: i64) -> Result<(Option<usize>, Approvals, String), String> {
+        let live = self.run_of(number)?;
+        let rules = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
+        if live.run.state == RunState::AwaitingApproval {
+            let approvals = rules.ok_or_else(|| format!("run {number} needs no approval"))?;
+            return Ok((None, approvals, live.run.code.clone()));
+        }
+        let waits = |at: &usize| live.stages[*at].state == StageState::Waiting && !live.stages[*at].code.is_empty();
+        let Some(at) = (0..live.stages.len()).find(waits) else {
+            return Err(format!(
+                "run {number} waits for no approval; it is {}",
+                live.run.state.name().replace('_', " ")
+            ));
+        };
+        let approvals = match &live.pipeline.stages[live.stages[at].spec].wait {
+            Some(Wait::Approve(approvals)) => approvals.clone(),
+            _ => rules.unwrap_or(Approvals {
+                count: 1,
+                from: Vec::new(),
+                not_requester: true,
+                expires: std::time::Duration::from_secs(1800),
+                when: None,
+            }),
+        };
+        Ok((Some(at), approvals, live.stages[at].code.clone()))
+    }
+
+    fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), String> {
+        if approvals.from.is_empty() {
+            return self.may_act(number, who, may);
+        }
+        let named = |name: &String| match name.strip_prefix('@') {
+            Some(group) => {
+                let members = self.settings.groups.get(group);
+                members.is_some_and(|members| members.contains(&who.handle))
+                    || may.roles.iter().any(|role| role == group)
+            }
+            None => *name == who.handle,
+        };
+        if approvals.from.iter().any(named) {
+            return Ok(());
+        }
+        Err(format!("{number} needs somebody of {}", approvals.from.join(" or ")))
+    }
+
+    /// `!reject 130 why`.
+    pub(super) fn reject(&mut self, number: i64, why: &str, who: &Asker, may: &May) -> Answer {
+        let (at, approvals, code) = self.asked_for(number)?;
+        if !may.vouched {
+            return Err("log in to services first".to_owned());
+        }
+        self.may_approve(number, &approvals, who, may)?;
+        if why.trim().is_empty() {
+            return Err(format!("say why: !reject {number} <why>"));
+        }
+        let row = ApprovalRow {
+            run: number,
+            code,
+            handle: who.handle.clone(),
+            yes: false,
+            reason: why.to_owned(),
+            at: self.now,
+        };
+        self.puts.push(Put::Approval(row));
+        let by = format!("{}: {}", who.handle, words::cut(why, 150));
+        match at {
+            None => self.end_waiting(number, RunState::Rejected, &by),
+            Some(at) => {
+                self.fail(number, at, super::failure(crate::executors::Class::Cancelled, format!("rejected by {by}")));
+                self.advance(number);
+            }
+        }
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!lock shop/prod 2h why`.
+    pub(super) fn lock(&mut self, place: &str, time: Option<Millis>, why: &str, who: &Asker, may: &May) -> Answer {
+        let (app, env) = self.known_place(place)?;
+        let pipeline = self.catalog.get(&app)?;
+        self.may_deploy(&pipeline, &env, who, may)?;
+        if why.trim().is_empty() {
+            return Err(format!("say why: !lock {place} 2h <why>"));
+        }
+        if let Some(lock) = self.locks.get(place) {
+            return Err(words::locked(lock, self.now, None));
+        }
+        let lock = LockRow {
+            place: place.to_owned(),
+            handle: who.handle.clone(),
+            reason: words::cut(why, 400),
+            since: self.now,
+            until: time.map(|time| self.now + time),
+            rollback: false,
+        };
+        self.puts.push(Put::Lock(lock.clone()));
+        self.locks.insert(place.to_owned(), lock.clone());
+        self.incident(&who.handle, (&app, &env), None, &format!("locked: {why}"), None);
+        let waiting =
+            self.runs.values().filter(|live| live.run.place() == place && live.run.state == RunState::Queued).count();
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, waiting)] })
+    }
+
+    /// `!lock shop/prod +1h`.
+    pub(super) fn extend(&mut self, place: &str, time: Millis, who: &Asker, may: &May) -> Answer {
+        let (app, env) = self.known_place(place)?;
+        let pipeline = self.catalog.get(&app)?;
+        self.may_deploy(&pipeline, &env, who, may)?;
+        let now = self.now;
+        let Some(lock) = self.locks.get_mut(place) else { return Err(format!("{place} is not locked")) };
+        if lock.handle != who.handle {
+            return Err(words::not_your_lock(lock));
+        }
+        lock.until = lock.until.map(|until| until + time).or(Some(now + time));
+        let lock = lock.clone();
+        self.warned.remove(place);
+        self.puts.push(Put::Lock(lock.clone()));
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, 0)] })
+    }
+
+    /// `!unlock shop/prod`, `!unlock! shop/prod why`.
+    pub(super) fn unlock(&mut self, place: &str, why: Option<&str>, who: &Asker, may: &May) -> Answer {
+        let (app, env) = self.known_place(place)?;
+        let pipeline = self.catalog.get(&app)?;
+        self.may_deploy(&pipeline, &env, who, may)?;
+        let Some(lock) = self.locks.get(place).cloned() else { return Err(format!("{place} is not locked")) };
+        let own = lock.handle == who.handle || lock.handle == "bot";
+        match why.map(str::trim) {
+            None if !own => return Err(words::not_your_lock(&lock)),
+            Some("") => return Err(format!("say why: !unlock! {place} <why>")),
+            _ => {}
+        }
+        self.locks.remove(place);
+        self.warned.remove(place);
+        self.puts.push(Put::Unlock(place.to_owned()));
+        let why = why.unwrap_or("").trim();
+        self.incident(&who.handle, (&app, &env), None, &format!("unlocked ({}'s): {why}", lock.handle), None);
+        let next = self.after_lock(place);
+        if !own {
+            let other = Asker { nick: lock.handle.clone(), place: who.place.clone(), ..Asker::default() };
+            self.tell(&other, words::lock_broken(&lock, &who.handle, why));
+        }
+        let next = next.as_ref().map(|(number, who)| (*number, who.as_str()));
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::unlocked(&lock, &who.handle, why, next)] })
+    }
+
+    /// `!queue 121`: behind a lock.
+    pub(super) fn queue(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        let live = self.run_of(number)?;
+        if live.run.asker.handle != who.handle {
+            return Err(format!("run {number} is {}'s", live.run.asker.handle));
+        }
+        self.may_act(number, who, may)?;
+        if self.run_of(number)?.run.state != RunState::Draft {
+            let (ahead, place) = self.ahead(&self.run_of(number)?.run);
+            return Ok(Reply::about(
+                number,
+                vec![format!(
+                    "run {number} has place {place}{}",
+                    if ahead.is_empty() { String::new() } else { format!(" ({})", ahead.join(", ")) }
+                )],
+            ));
+        }
+        self.enqueue(number);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!again 122`: the same once more, as it is asked for now.
+    pub(super) fn again(&mut self, number: i64, who: Asker, may: &May) -> Answer {
+        let run = self.run_of(number)?.run.clone();
+        if !run.state.ended() {
+            return Err(format!("run {number} is {}", run.state.name().replace('_', " ")));
+        }
+        let prepared = Prepared {
+            app: run.app,
+            environment: Some(run.env),
+            reference: Some(run.reference).filter(|reference| !reference.is_empty()),
+            sha: run.sha,
+            version: run.version,
+            commits: run.commits,
+            commit_count: run.commit_count,
+            files: run.files,
+            params: run.params,
+            ..Prepared::default()
+        };
+        self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may: may.clone() })
+    }
+
+    /// `!freeze prod until why`.
+    pub(super) fn freeze(&mut self, scope: &str, until: Option<Millis>, why: &str, who: &Asker, may: &May) -> Answer {
+        self.may_scope(scope, who, may)?;
+        if why.trim().is_empty() {
+            return Err(format!("say why: !freeze {scope} 2d <why>"));
+        }
+        let row = FreezeRow {
+            scope: scope.to_owned(),
+            handle: who.handle.clone(),
+            reason: words::cut(why, 400),
+            since: self.now,
+            until,
+        };
+        self.puts.push(Put::Freeze(row.clone()));
+        self.freezes.insert(scope.to_owned(), row.clone());
+        let (app, env) = scope.split_once('/').unwrap_or(("", scope));
+        self.incident(&who.handle, (app, env), None, &format!("frozen: {why}"), None);
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::frozen(&row, self.now)] })
+    }
+
+    /// `!thaw prod`.
+    pub(super) fn thaw(&mut self, scope: &str, who: &Asker, may: &May) -> Answer {
+        self.may_scope(scope, who, may)?;
+        if self.freezes.remove(scope).is_none() {
+            return Err(format!("{scope} is not frozen"));
+        }
+        self.puts.push(Put::Thaw(scope.to_owned()));
+        let (app, env) = scope.split_once('/').unwrap_or(("", scope));
+        self.incident(&who.handle, (app, env), None, "thawed", None);
+        self.next_everywhere();
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![format!("{scope} is open again, says {}.", who.handle)] })
+    }
+
+    /// Whether somebody may freeze a scope: they must be able to deploy to all of it.
+    fn may_scope(&self, scope: &str, who: &Asker, may: &May) -> Result<(), String> {
+        let meets = |app: &str, env: &str| scope == "*" || scope == env || scope == format!("{app}/{env}");
+        let mut any = false;
+        for pipeline in self.catalog.all() {
+            for (env, _) in pipeline.policy.environments.iter().filter(|(env, _)| meets(&pipeline.app, env)) {
+                any = true;
+                self.may_deploy(pipeline, env, who, may)?;
+            }
+        }
+        if any { Ok(()) } else { Err(format!("{scope:?} is neither an environment nor APP/ENVIRONMENT nor *")) }
+    }
+
+    /// `!log shop words`.
+    pub(super) fn log(&mut self, app: &str, env: &str, text: &str, who: &Asker, may: &May) -> Answer {
+        self.catalog.get(app)?;
+        if !may.vouched {
+            return Err("log in to services first: the log says who wrote".to_owned());
+        }
+        if text.trim().is_empty() {
+            return Err(format!("say what happened: !log {app} <text>"));
+        }
+        let id = self.incident(&who.handle, (app, env), None, &words::cut(text, 1000), None);
+        let link = self.settings.link.as_ref().map(|link| format!(" {link}/log/L-{id}")).unwrap_or_default();
+        Ok(Reply::lines(vec![format!("logged L-{id}{link}")]))
+    }
+
+    /// `!log amend L-902 words`: the old text is kept.
+    pub(super) fn amend(&mut self, id: i64, text: &str, who: &Asker, may: &May) -> Answer {
+        if !may.vouched {
+            return Err("log in to services first: the log says who wrote".to_owned());
+        }
+        if id < 1 || id > self.last_incident.id {
+            return Err(format!("there is no L-{id}"));
+        }
+        self.incident(&who.handle, ("", ""), None, &words::cut(text, 1000), Some(id));
+        Ok(Reply::lines(vec![format!("L-{id} amended (old text kept).")]))
+    }
+
+    /// `!at 08:00 deploy shop to prod`.
+    pub(super) fn book(&mut self, at: Millis, prepared: &Prepared, who: &Asker, may: &May) -> Answer {
+        let pipeline = self.catalog.get(&prepared.app)?;
+        let env = prepared.environment.clone().unwrap_or_default();
+        self.may_deploy(&pipeline, &env, who, may)?;
+        let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
+        let detail = json!({
+            "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
+            "params": prepared.params, "who": who,
+        });
+        let row = BookingRow { id, at, handle: who.handle.clone(), detail: detail.to_string() };
+        self.puts.push(Put::Booking(row.clone()));
+        self.bookings.insert(id, row);
+        Ok(Reply::lines(vec![format!("booked: {} to {env} at {}", prepared.app, words::moment(at, self.now))]))
+    }
+
+    /// A run that was booked is asked for by the one who booked it, whose flags were good then.
+    pub(super) fn booked(&mut self, id: i64) {
+        let Some(row) = self.bookings.remove(&id) else { return };
+        self.puts.push(Put::Unbook(id));
+        let detail: serde_json::Value = serde_json::from_str(&row.detail).unwrap_or_default();
+        let text = |key: &str| detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let who: Asker = detail.get("who").and_then(|who| serde_json::from_value(who.clone()).ok()).unwrap_or_default();
+        let prepared = Prepared {
+            app: text("app").unwrap_or_default(),
+            environment: text("env"),
+            reference: text("ref"),
+            sha: text("sha").unwrap_or_default(),
+            version: text("version").unwrap_or_default(),
+            params: detail.get("params").and_then(|params| params.as_object().cloned()).unwrap_or_default(),
+            unattended: true,
+            ..Prepared::default()
+        };
+        let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may: May::all() });
+        if let Err(fault) = answer {
+            self.tell(&who, format!("what you booked did not begin: {fault}"));
+        }
+    }
+}
+
+fn live_state(live: &Live) -> RunState {
+    live.run.state
+}

@@ -1,0 +1,580 @@
+//! Stages of a run: which may begin, what they are told, what their end means.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::begin::{combinations, instance};
+use super::{Effect, Ended, Engine, Order, attempt_row, code, failure, run_facts};
+use crate::executors::{Class, End, Failure};
+use crate::pipelines::expr::Facts;
+use crate::pipelines::file::stages::INSTANCES_MAX;
+use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage, Undo, Wait};
+use crate::pipelines::run::{Millis, StageRun};
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::{template, window, words};
+use crate::store::runs::{AttemptRow, Put};
+
+/// What a stage that is not tried shows as its end.
+enum Turn {
+    /// It may begin.
+    Begin,
+    /// What it needs did not come.
+    Skip,
+    /// Its condition cannot be told.
+    Fault(String),
+}
+
+impl Engine {
+    /// Goes on with a run as far as it goes now.
+    pub(super) fn advance(&mut self, number: i64) {
+        loop {
+            let Some(live) = self.runs.get_mut(&number) else { return };
+            if !live.run.state.active() || live.run.state == RunState::Paused {
+                return;
+            }
+            let Some(spec) = live.fresh.pop_front() else { break };
+            self.consider(number, spec);
+        }
+        self.finish(number);
+    }
+
+    /// A stage of the pipeline whose needs have ended.
+    fn consider(&mut self, number: i64, spec: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let finally = live.pipeline.stages[spec].finally;
+        if live.run.ending.is_some() && !finally {
+            self.all(number, spec, StageState::Cancelled);
+            return;
+        }
+        match self.turn_of(number, spec) {
+            Turn::Begin => {}
+            Turn::Skip => return self.all(number, spec, StageState::Skipped),
+            Turn::Fault(fault) => {
+                let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else {
+                    return;
+                };
+                self.stage_to(number, first, StageState::Ready, "bot");
+                self.fail(number, first, failure(Class::Config, fault));
+                return self.all(number, spec, StageState::Cancelled);
+            }
+        }
+        if let Err(fault) = self.fan_out(number, spec) {
+            let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else { return };
+            self.stage_to(number, first, StageState::Ready, "bot");
+            self.fail(number, first, failure(Class::Config, fault));
+            return;
+        }
+        self.begin_more(number, spec);
+    }
+
+    /// Begins pending instances of a stage, as many as may run at once.
+    fn begin_more(&mut self, number: i64, spec: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let stage = &live.pipeline.stages[spec];
+        let most = stage.matrix.as_ref().and_then(|matrix| matrix.max_parallel).unwrap_or(usize::MAX);
+        let of = &live.of[spec];
+        let state = |at: &usize| live.stages[*at].state;
+        let busy = of.iter().filter(|at| !state(at).ended() && state(at) != StageState::Pending).count();
+        let next: Vec<usize> =
+            of.iter().copied().filter(|at| state(at) == StageState::Pending).take(most.saturating_sub(busy)).collect();
+        for at in next {
+            // One that failed meanwhile may have ended the others.
+            let pending = self.runs.get(&number).is_some_and(|live| live.stages[at].state == StageState::Pending);
+            if !pending {
+                continue;
+            }
+            if self.runs.get(&number).is_some_and(|live| live.stages[at].forgiven) {
+                self.stage_to(number, at, StageState::Skipped, "bot");
+                continue;
+            }
+            self.stage_to(number, at, StageState::Ready, "bot");
+            self.begin(number, at);
+        }
+    }
+
+    /// Whether what a stage needs ended as it must, and its condition holds.
+    fn turn_of(&self, number: i64, spec: usize) -> Turn {
+        let Some(live) = self.runs.get(&number) else { return Turn::Skip };
+        let stage = &live.pipeline.stages[spec];
+        // What is undone, and what is done in any case, asks for nothing.
+        if stage.finally || live.stages.first().is_some_and(|one| one.undo) {
+            return Turn::Begin;
+        }
+        for need in &stage.needs {
+            let all: Vec<&StageRun> = live.of[need.stage].iter().map(|at| &live.stages[*at]).collect();
+            let good = all.iter().all(|one| one.good());
+            let failed = all.iter().any(|one| one.state.bad() && !one.forgiven);
+            let fits = match need.form {
+                Form::Succeeded => good,
+                Form::Optional => !failed,
+                Form::Failed => failed,
+                Form::Done => true,
+            };
+            if !fits {
+                return Turn::Skip;
+            }
+        }
+        match &stage.when {
+            None => Turn::Begin,
+            Some(when) => match when.holds(&self.facts(number, None, when.names().iter().map(String::as_str))) {
+                Ok(true) => Turn::Begin,
+                Ok(false) => Turn::Skip,
+                Err(fault) => Turn::Fault(fault),
+            },
+        }
+    }
+
+    /// Makes an instance for each value of a list that a stage before gave.
+    fn fan_out(&mut self, number: i64, spec: usize) -> Result<(), String> {
+        let Some(live) = self.runs.get(&number) else { return Ok(()) };
+        let stage = &live.pipeline.stages[spec];
+        let Some(matrix) = &stage.matrix else { return Ok(()) };
+        let late = live.of[spec].len() == 1 && live.stages[live.of[spec][0]].matrix.is_empty();
+        if !late || matrix.axes.iter().all(|(_, axis)| matches!(axis, Axis::Values(_))) {
+            return Ok(());
+        }
+        let mut roots: Vec<&str> = Vec::new();
+        for (_, axis) in &matrix.axes {
+            if let Axis::From(path) = axis {
+                roots.extend(path.split('.').next());
+            }
+        }
+        let facts = self.facts(number, None, roots.into_iter());
+        for (name, axis) in &matrix.axes {
+            if let Axis::From(path) = axis
+                && !template::look_up(path, &facts).is_some_and(Value::is_array)
+            {
+                return Err(format!(
+                    "matrix.{name}: {{{path}}} is no list; let its stage write {}=[\"a\", \"b\"]",
+                    path.rsplit('.').next().unwrap_or("")
+                ));
+            }
+        }
+        let list = |path: &str| template::look_up(path, &facts).and_then(Value::as_array).cloned();
+        let all = combinations(matrix, &list);
+        if all.len() > INSTANCES_MAX {
+            return Err(format!("this makes {} instances; at most {INSTANCES_MAX} are run", all.len()));
+        }
+        let stage = stage.clone();
+        let Some(live) = self.runs.get_mut(&number) else { return Ok(()) };
+        let at = live.of[spec][0];
+        let mut more = all.into_iter().map(|combination| instance(&stage, spec, combination));
+        let Some(first) = more.next() else {
+            // An empty list: there is nothing to do for it.
+            live.stages[at].summary = "nothing to do".to_owned();
+            live.stages[at].forgiven = true;
+            return Ok(());
+        };
+        // The first instance takes the place of what stood for all of them.
+        let before = std::mem::replace(&mut live.stages[at].name, first.name);
+        live.stages[at].matrix = first.matrix;
+        self.puts.push(Put::Unstage(number, before));
+        for one in more {
+            live.stages.push(one);
+            let new = live.stages.len() - 1;
+            live.of[spec].push(new);
+            live.left[spec] += 1;
+            live.open += 1;
+            self.dirty_stages.insert((number, new));
+        }
+        self.dirty_stages.insert((number, at));
+        Ok(())
+    }
+
+    /// Ends all instances of a stage that have not begun.
+    fn all(&mut self, number: i64, spec: usize, state: StageState) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let pending: Vec<usize> =
+            live.of[spec].iter().copied().filter(|at| live.stages[*at].state == StageState::Pending).collect();
+        for at in pending {
+            self.stage_to(number, at, state, "bot");
+        }
+    }
+
+    /// A stage that is ready: it asks for what it uses, or waits for people and clocks.
+    fn begin(&mut self, number: i64, at: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let stage = Arc::clone(&live.pipeline);
+        let stage = &stage.stages[live.stages[at].spec];
+        if let Some(wait) = stage.wait.as_ref().filter(|_| !live.stages[at].undo) {
+            return self.wait(number, at, wait);
+        }
+        if let Err(fault) = self.pools.possible(&stage.resources) {
+            return self.fail(number, at, failure(Class::Config, fault));
+        }
+        if self.pools.ask((number, at), stage.resources.clone()) {
+            self.start(number, at);
+        } else {
+            self.stage_to(number, at, StageState::WaitingResources, "bot");
+        }
+    }
+
+    /// A stage that people or the clock have to do.
+    fn wait(&mut self, number: i64, at: usize, wait: &Wait) {
+        match wait {
+            Wait::Nothing => return self.stage_to(number, at, StageState::Succeeded, "bot"),
+            Wait::Pause(time) => {
+                self.stage_to(number, at, StageState::Waiting, "bot");
+                self.stage_due(number, at, self.now + time.as_millis() as Millis);
+            }
+            Wait::Window(windows) => {
+                let now = chrono::DateTime::from_timestamp_millis(self.now).unwrap_or_default();
+                if window::open(windows, now).is_some() {
+                    return self.stage_to(number, at, StageState::Succeeded, "bot");
+                }
+                self.stage_to(number, at, StageState::Waiting, "bot");
+                let next = window::next(windows, now).map_or(self.now + 86_400_000, |next| next.timestamp_millis());
+                self.stage_due(number, at, next);
+            }
+            Wait::Approve(approvals) => {
+                self.stage_to(number, at, StageState::Waiting, "bot");
+                self.stage_approval(number, at, approvals, "");
+            }
+        }
+        let began = self.now;
+        if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
+            one.started.get_or_insert(began);
+        }
+    }
+
+    /// People have to agree to a stage: to its plan, if it has one.
+    pub(super) fn stage_approval(&mut self, number: i64, at: usize, approvals: &Approvals, plan: &str) {
+        let until = self.now + approvals.expires.as_millis() as Millis;
+        self.stage_due(number, at, until);
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let (one, run) = (&mut live.stages[at], &live.run);
+        let planned = one.outputs.get("plan").and_then(Value::as_str).map(str::to_owned);
+        one.code = planned.unwrap_or_else(|| code(&json!([run.number, one.name, run.sha, run.params, one.outputs])));
+        one.approvals.clear();
+        let plan = if plan.is_empty() { format!("Stage: {}", one.name) } else { format!("Plan: {plan}") };
+        let line = words::needs_approval(&live.run, approvals, &plan, &live.stages[at].code.clone(), until, self.now);
+        self.dirty_stages.insert((number, at));
+        self.say(number, "start", &line);
+    }
+
+    fn stage_due(&mut self, number: i64, at: usize, due: Millis) {
+        if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
+            one.due = Some(due);
+            self.dirty_stages.insert((number, at));
+        }
+    }
+
+    /// An attempt begins: it is written down first.
+    pub(super) fn start(&mut self, number: i64, at: usize) {
+        self.stage_to(number, at, StageState::Running, "bot");
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let one = &mut live.stages[at];
+        one.attempt += 1;
+        one.failure = None;
+        one.started.get_or_insert(now);
+        live.notes.remove(&at);
+        live.begun.insert(at, now);
+        let row = attempt_row(number, one, now);
+        self.puts.push(Put::Attempt(row));
+        let order = self.order(number, at, false);
+        self.effects.extend(order.map(|order| Effect::Start(Box::new(order))));
+    }
+
+    /// What the step of a stage is told.
+    pub(super) fn order(&self, number: i64, at: usize, resumed: bool) -> Option<Order> {
+        let live = self.runs.get(&number)?;
+        let one = live.stages.get(at)?;
+        let stage = &live.pipeline.stages[one.spec];
+        let mut roots: Vec<String> = stage.gate.iter().flat_map(|gate| gate.names().iter().cloned()).collect();
+        roots.extend(roots_of(stage, one.undo));
+        let mut facts = self.facts(number, Some(one), roots.iter().map(String::as_str));
+        facts.insert("repo".to_owned(), live.pipeline.repo.clone().map_or(Value::Null, Value::from));
+        let planned = !one.code.is_empty() && one.outputs.contains_key("plan_file");
+        let apply =
+            planned.then(|| json!({"file": one.outputs.get("plan_file"), "sha256": one.outputs.get("plan_sha256")}));
+        Some(Order {
+            run: number,
+            stage: at,
+            attempt: one.attempt,
+            name: one.name.clone(),
+            spec: one.spec,
+            undo: one.undo,
+            pipeline: Arc::clone(&live.pipeline),
+            facts,
+            requester: live.run.asker.handle.clone(),
+            noted: live.notes.get(&at).cloned(),
+            checkpoint: one.checkpoint.clone(),
+            resumed,
+            begun: live.begun.get(&at).copied().unwrap_or(self.now),
+            apply,
+        })
+    }
+
+    /// What conditions and texts can ask about: the run, and those of its stages that are named.
+    pub(super) fn facts<'n>(&self, number: i64, own: Option<&StageRun>, names: impl Iterator<Item = &'n str>) -> Facts {
+        let Some(live) = self.runs.get(&number) else { return Facts::new() };
+        let mut facts = run_facts(&live.run);
+        if let Some(own) = own {
+            facts.insert("matrix".to_owned(), Value::Object(own.matrix.clone()));
+        }
+        facts.insert("state".to_owned(), live.run.ending.unwrap_or(live.run.state).name().into());
+        let place = (live.run.app.clone(), live.run.env.clone());
+        if let Some(row) = self.live.get(&place).filter(|_| live.run.before.is_some()) {
+            let mut previous = serde_json::from_str::<Map<String, Value>>(&row.outputs).unwrap_or_default();
+            previous.insert("version".to_owned(), row.version.clone().into());
+            previous.insert("sha".to_owned(), row.sha.clone().into());
+            facts.insert("previous".to_owned(), Value::Object(previous));
+        }
+        for name in names {
+            if name == "plan" {
+                let planned = live.stages.iter().rev().find(|one| one.outputs.contains_key("destroy"));
+                facts.insert("plan".to_owned(), planned.map_or(Value::Null, |one| Value::Object(one.outputs.clone())));
+            } else if let Some(spec) = live.pipeline.stages.iter().position(|stage| stage.name == name) {
+                facts.insert(name.to_owned(), stage_facts(live.of[spec].iter().map(|at| &live.stages[*at])));
+            }
+        }
+        facts
+    }
+
+    /// A step ended.
+    pub(super) fn step_ended(&mut self, ended: Ended) {
+        let (number, at) = (ended.run, ended.stage);
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let Some(one) = live.stages.get_mut(at) else { return };
+        if one.state != StageState::Running || one.attempt != ended.attempt {
+            return;
+        }
+        let begun = live.begun.remove(&at).unwrap_or(self.now);
+        live.notes.remove(&at);
+        one.checkpoint = ended.checkpoint.or(one.checkpoint.take());
+        let mut row = AttemptRow { ended: Some(self.now), bytes: Some(ended.bytes), ..attempt_row(number, one, begun) };
+        if let End::Failed(failure) = &ended.end {
+            row.class = Some(failure.class.name().to_owned());
+            row.exit = failure.exit.map(i64::from);
+            row.line = Some(failure.line.clone());
+        }
+        self.puts.push(Put::Attempt(row));
+        self.puts.extend(ended.artifacts.into_iter().map(Put::Artifact));
+        self.pools.release(&(number, at));
+        match ended.end {
+            End::Done { outputs, summary } => self.done(number, at, outputs, summary),
+            End::Failed(failure) => self.tried(number, at, failure, ended.resumed),
+            End::Stopped => self.stage_to(number, at, StageState::Cancelled, "bot"),
+            End::Unsure(why) => self.unsure(number, at, &why),
+        }
+        self.grant();
+        self.advance(number);
+    }
+
+    fn done(&mut self, number: i64, at: usize, outputs: Map<String, Value>, summary: String) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let one = &mut live.stages[at];
+        let applied = !one.code.is_empty();
+        one.outputs.extend(outputs);
+        one.summary = summary;
+        let changes = ["add", "change", "destroy"]
+            .iter()
+            .any(|key| one.outputs.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0);
+        let stage = &live.pipeline.stages[one.spec];
+        let after_approval = stage.actions.iter().any(|action| {
+            action.executor == "terraform"
+                && action.settings.get("apply").and_then(Value::as_str).is_none_or(|apply| apply == "after_approval")
+        });
+        if after_approval && changes && !applied && one.outputs.contains_key("plan_file") {
+            let plan = one.summary.clone();
+            let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
+            let approvals = approvals.unwrap_or(Approvals {
+                count: 1,
+                from: Vec::new(),
+                not_requester: true,
+                expires: std::time::Duration::from_secs(30 * 60),
+                when: None,
+            });
+            self.stage_to(number, at, StageState::Waiting, "bot");
+            return self.stage_approval(number, at, &approvals, &plan);
+        }
+        self.stage_to(number, at, StageState::Succeeded, "bot");
+    }
+
+    /// An attempt failed: again, or for good.
+    fn tried(&mut self, number: i64, at: usize, failure: Failure, resumed: bool) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let (one, stage) = (&live.stages[at], &live.pipeline.stages[live.stages[at].spec]);
+        let lost = resumed && failure.class == Class::InfraLost;
+        if lost && !stage.idempotent {
+            return self.unsure(number, at, &format!("the bot was restarted while it ran, and {}", failure.line));
+        }
+        let more = one.retries < stage.retry.times && stage.retry.allows(failure.class)
+            || lost && one.retries < stage.retry.times.max(1);
+        if !more || live.run.ending.is_some() {
+            return self.fail(number, at, failure);
+        }
+        let wait = stage.retry.wait(one.retries + 1, (self.chance)()).as_millis() as Millis;
+        let text = words::retrying(one, stage.retry.times + 1, wait, &failure);
+        self.stage_to(number, at, StageState::RetryWait, "bot");
+        let (now, Some(live)) = (self.now, self.runs.get_mut(&number)) else { return };
+        let one = &mut live.stages[at];
+        one.retries += 1;
+        one.failure = Some(failure);
+        one.due = Some(now + wait);
+        let name = one.name.clone();
+        live.progress.going(&name, text, now);
+    }
+
+    /// A stage failed for good.
+    pub(super) fn fail(&mut self, number: i64, at: usize, failure: Failure) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let spec = live.stages[at].spec;
+        let stage: Stage = live.pipeline.stages[spec].clone();
+        let timed_out = failure.class == Class::Timeout;
+        live.stages[at].failure = Some(failure);
+        live.stages[at].forgiven = stage.on_failure == OnFailure::Continue;
+        let name = live.stages[at].name.clone();
+        let state = if timed_out && live.stages[at].state != StageState::Ready {
+            StageState::TimedOut
+        } else {
+            StageState::Failed
+        };
+        if stage.on_failure != OnFailure::Continue {
+            live.run.failed.get_or_insert(name);
+            self.dirty_runs.insert(number);
+        }
+        self.stage_to(number, at, state, "bot");
+        if stage.matrix.as_ref().is_some_and(|matrix| matrix.fail_fast) && stage.on_failure != OnFailure::Continue {
+            self.all(number, spec, StageState::Cancelled);
+            let Some(live) = self.runs.get(&number) else { return };
+            let running: Vec<usize> =
+                live.of[spec].iter().copied().filter(|one| *one != at && !live.stages[*one].state.ended()).collect();
+            running.into_iter().for_each(|one| self.stop_stage(number, one));
+        }
+        if stage.on_failure == OnFailure::Ask && self.runs.get(&number).is_some_and(|live| live.run.ending.is_none()) {
+            self.hold(number, at);
+        }
+    }
+
+    /// Ends a stage that has not ended, whatever it does.
+    pub(super) fn stop_stage(&mut self, number: i64, at: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        match live.stages[at].state {
+            StageState::Running => self.effects.push(Effect::Stop(number, at)),
+            state if state.ended() => {}
+            _ => {
+                self.pools.release(&(number, at));
+                self.stage_to(number, at, StageState::Cancelled, "bot");
+            }
+        }
+    }
+
+    /// Only a person can tell how far it came.
+    pub(super) fn unsure(&mut self, number: i64, at: usize, why: &str) {
+        self.stage_to(number, at, StageState::NeedsOperator, "bot");
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.stages[at].failure = Some(failure(Class::Unknown, why));
+        let line = words::unsure(&live.run, &live.stages[at], why);
+        if live.run.state == RunState::Running {
+            self.to(number, RunState::Paused, "bot");
+        }
+        self.say(number, "failed", &line);
+    }
+
+    /// A stage failed and somebody decides whether it counts.
+    fn hold(&mut self, number: i64, at: usize) {
+        let time = self.settings.decide.as_millis() as Millis;
+        let Some(live) = self.runs.get(&number) else { return };
+        let line = words::held(&live.run, &live.stages[at], time);
+        if live.run.state == RunState::Running {
+            self.to(number, RunState::Paused, "bot");
+            self.due_in(number, time);
+        }
+        self.say(number, "failed", &line);
+    }
+
+    /// All instances of a stage may have ended now.
+    pub(super) fn stage_over(&mut self, number: i64, spec: usize) {
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        if live.pipeline.stages[spec].finally {
+            live.last = live.last.saturating_sub(1);
+        } else {
+            live.open = live.open.saturating_sub(1);
+        }
+        live.left[spec] = live.left[spec].saturating_sub(1);
+        let newest = live.of[spec].iter().map(|at| &live.stages[*at]).max_by_key(|one| one.ended);
+        if let Some(one) = newest.filter(|one| one.ended == Some(now) && one.started.is_some()) {
+            let (name, text) = (one.name.clone(), words::stage(one));
+            live.progress.ended(&name, text, now);
+        }
+        if live.left[spec] > 0 {
+            return self.begin_more(number, spec);
+        }
+        for next in live.feeds[spec].clone() {
+            live.unmet[next] = live.unmet[next].saturating_sub(1);
+            if live.unmet[next] == 0 && !live.of[next].is_empty() && !live.pipeline.stages[next].finally {
+                live.fresh.push_back(next);
+            }
+        }
+    }
+
+    /// Stages that waited for what others gave back.
+    pub(super) fn grant(&mut self) {
+        for (number, at) in self.pools.granted() {
+            let waits =
+                self.runs.get(&number).is_some_and(|live| live.stages[at].state == StageState::WaitingResources);
+            if waits {
+                self.start(number, at);
+            } else {
+                self.pools.release(&(number, at));
+            }
+        }
+    }
+}
+
+/// What is known of the instances of a stage: the outputs of one, or of several by what they are for.
+fn stage_facts<'s>(all: impl Iterator<Item = &'s StageRun>) -> Value {
+    let all: Vec<&StageRun> = all.collect();
+    let result = match all.as_slice() {
+        all if all.iter().any(|one| one.state.bad() && !one.forgiven) => "failed",
+        all if all.iter().all(|one| one.state == StageState::Skipped) => "skipped",
+        all if all.iter().all(|one| one.good()) => "succeeded",
+        _ => "running",
+    };
+    let mut facts = Map::new();
+    for one in &all {
+        facts.extend(one.outputs.clone());
+    }
+    if let [one] = all.as_slice()
+        && let Some(failure) = &one.failure
+    {
+        facts.insert("class".to_owned(), failure.class.name().into());
+        facts.insert("line".to_owned(), failure.line.clone().into());
+    }
+    if all.len() > 1 {
+        let each = all.iter().map(|one| (one.name.clone(), Value::Object(one.outputs.clone())));
+        facts.insert("each".to_owned(), Value::Object(each.collect()));
+    }
+    facts.insert("result".to_owned(), result.into());
+    Value::Object(facts)
+}
+
+/// The names that the texts of a stage ask about.
+fn roots_of(stage: &Stage, undo: bool) -> Vec<String> {
+    fn add(value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::String(text) => {
+                let names = template::names(text).unwrap_or_default();
+                out.extend(names.into_iter().filter_map(|name| Some(name.split('.').next()?.to_owned())));
+            }
+            Value::Array(list) => list.iter().for_each(|item| add(item, out)),
+            Value::Object(map) => map.values().for_each(|item| add(item, out)),
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    stage.actions.iter().for_each(|action| add(&action.settings, &mut out));
+    if let Some(Undo::Action(action)) = stage.rollback.as_ref().filter(|_| undo) {
+        add(&action.settings, &mut out);
+    }
+    for (_, text) in stage.env.iter().chain(&stage.outputs) {
+        add(&Value::from(text.clone()), &mut out);
+    }
+    out.sort();
+    out.dedup();
+    out
+}

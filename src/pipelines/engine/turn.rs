@@ -1,0 +1,501 @@
+//! Whose turn it is: groups, locks, freezes, windows, and everything that is due at a time.
+
+use chrono::DateTime;
+
+use super::Engine;
+use super::begin::{before, rules};
+use crate::pipelines::model::{OnBusy, Pipeline, Rules, Wait};
+use crate::pipelines::run::{Millis, Run, RunKind, shown};
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::{calendar, window, words};
+use crate::store::runs::Put;
+
+/// How long somebody has to say yes again when their turn comes.
+const TURN: Millis = 5 * 60_000;
+/// How long after the end of a lock a run that waited begins.
+pub(super) const AFTER_LOCK: Millis = 30_000;
+/// How long before its end a lock is warned of.
+const WARN: Millis = 10 * 60_000;
+
+impl Engine {
+    /// Puts a run into the queue of its group; it begins at once if nothing is in its way.
+    pub(super) fn enqueue(&mut self, number: i64) {
+        self.to(number, RunState::Queued, "bot");
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.queued = Some(now);
+        let (group, busy) = (live.run.group.clone(), live.pipeline.policy.concurrency.on_busy);
+        if let Some(time) = live.pipeline.policy.queue_timeout {
+            live.run.due = Some(now + time.as_millis() as Millis);
+        }
+        match busy {
+            OnBusy::CancelOlder => {
+                let older: Vec<i64> = self
+                    .runs
+                    .values()
+                    .filter(|live| live.run.group == group && live.run.number != number && live.run.state.active())
+                    .map(|live| live.run.number)
+                    .collect();
+                for older in older {
+                    self.stop_run(older, RunState::Cancelled, &format!("run {number}"));
+                }
+            }
+            OnBusy::LatestOnly => {
+                let older: Vec<i64> = self
+                    .runs
+                    .values()
+                    .filter(|live| {
+                        live.run.group == group && live.run.number < number && live.run.state == RunState::Queued
+                    })
+                    .map(|live| live.run.number)
+                    .collect();
+                for older in older {
+                    self.end_waiting(older, RunState::Cancelled, &format!("run {number}"));
+                }
+            }
+            OnBusy::Queue | OnBusy::Reject => {}
+        }
+        self.next_in(&group);
+        let Some(live) = self.runs.get(&number).filter(|live| live.run.state == RunState::Queued) else { return };
+        let (ahead, place) = self.ahead(&live.run);
+        if place > 1 || !ahead.is_empty() {
+            let line = words::queued(&live.run, place, &ahead);
+            self.say(number, "start", &line);
+        }
+    }
+
+    /// Who is before a run: words for each, and its place.
+    pub(super) fn ahead(&self, run: &Run) -> (Vec<String>, usize) {
+        let mut words = Vec::new();
+        let same = |other: &&Run| other.group == run.group && other.number != run.number;
+        for live in self.runs.values().filter(|live| same(&&live.run) && live.run.state.active()) {
+            let doing = live
+                .stages
+                .iter()
+                .find(|one| one.state == StageState::Running)
+                .map_or_else(String::new, |one| format!(" in {}", one.name));
+            let left = self
+                .left(live.run.number)
+                .map(|left| format!(" {}", crate::pipelines::words::about(left)))
+                .unwrap_or_default();
+            words.push(format!("{} by {}{doing}{left}", live.run.number, live.run.asker.handle));
+        }
+        let waiting = self.queue_of(&run.group);
+        let mine = waiting.iter().position(|number| *number == run.number).unwrap_or(waiting.len());
+        for number in &waiting[..mine] {
+            if let Some(live) = self.runs.get(number) {
+                words.push(format!("{number} by {} next", live.run.asker.handle));
+            }
+        }
+        if let Some(lock) = self.locks.get(&run.place()) {
+            words.push(format!("locked by {}", lock.handle));
+        }
+        (words, mine + 1)
+    }
+
+    /// The runs that wait for a group, those that undo something first, then in order.
+    fn queue_of(&self, group: &str) -> Vec<i64> {
+        let waits = |run: &&Run| run.group == group && matches!(run.state, RunState::Queued | RunState::AwaitingWindow);
+        let mut all: Vec<&Run> = self.runs.values().map(|live| &live.run).filter(waits).collect();
+        all.sort_by_key(|run| (run.kind != RunKind::Rollback, run.queued, run.number));
+        all.into_iter().map(|run| run.number).collect()
+    }
+
+    /// How long a run still takes, by how long its stages took before.
+    pub(super) fn left(&self, number: i64) -> Option<Millis> {
+        let live = self.runs.get(&number)?;
+        let times = self.times.get(&live.run.app)?;
+        let left = |spec: usize| {
+            let one = |at: &usize| {
+                let one = &live.stages[*at];
+                let all = times.get(&one.name).copied().unwrap_or(0.0);
+                let ran = one.started.map_or(0.0, |from| (self.now - from) as f64);
+                if one.state.ended() { 0.0 } else { (all - ran).max(0.0) }
+            };
+            live.of[spec].iter().map(one).fold(0.0, f64::max)
+        };
+        let times: Vec<f64> = (0..live.of.len()).map(left).collect();
+        let total = live.pipeline.graph.critical(&times).1;
+        (total > 0.0).then_some(total as Millis)
+    }
+
+    /// A run ended or went away: it is the next one's turn.
+    pub(super) fn next_turn(&mut self, number: i64) {
+        let Some(group) = self.runs.get(&number).map(|live| live.run.group.clone()) else { return };
+        self.next_in(&group);
+    }
+
+    /// Gives the turn in a group to the first that may have it.
+    pub(super) fn next_in(&mut self, group: &str) {
+        let taken = |run: &Run| {
+            run.group == group && (run.state.active() || run.state == RunState::AwaitingConfirm && run.queued.is_some())
+        };
+        if self.runs.values().any(|live| taken(&live.run)) {
+            return;
+        }
+        let Some(number) = self.queue_of(group).first().copied() else { return };
+        let Some(live) = self.runs.get(&number) else { return };
+        let run = live.run.clone();
+        if run.not_before.is_some_and(|at| at > self.now)
+            || run.reason.is_none() && self.locks.contains_key(&run.place())
+        {
+            return;
+        }
+        let pipeline = std::sync::Arc::clone(&live.pipeline);
+        let closed = match pipeline.rules(&run.env) {
+            Some(rules) if run.reason.is_none() => self.closed(&run, rules, &pipeline),
+            _ => None,
+        };
+        if let Some((_, until)) = closed {
+            if run.state == RunState::Queued {
+                self.to(number, RunState::AwaitingWindow, "bot");
+            }
+            return self.due_at(number, until.unwrap_or(self.now + 3_600_000).max(self.now + 1000));
+        }
+        let waited = run.queued.is_some_and(|at| at < self.now);
+        let now_live = self.live.get(&(run.app.clone(), run.env.clone())).map(before);
+        let moved = waited && now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
+        if moved && run.reason.is_none() {
+            return self.ask_again(number, now_live);
+        }
+        self.launch(number);
+    }
+
+    /// What a run was asked for on is not there any more: the one who asked has to say yes to what it is now.
+    fn ask_again(&mut self, number: i64, now_live: Option<crate::pipelines::run::Before>) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let was = live.run.before.as_ref().map_or("nothing".to_owned(), |before| shown(&before.version, &before.sha));
+        let between = now_live.as_ref().map_or(0, |before| before.run);
+        live.run.before = now_live;
+        let confirm =
+            live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && live.run.asker.channel().is_some();
+        if !confirm {
+            return self.launch(number);
+        }
+        let queued = live.run.queued;
+        if live.run.state == RunState::AwaitingWindow {
+            self.to(number, RunState::Queued, "bot");
+        }
+        self.to(number, RunState::AwaitingConfirm, "bot");
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.queued = queued;
+        let line = words::your_turn(&live.run, &was, between, live.run.commit_count);
+        self.due_in(number, TURN);
+        self.say(number, "start", &line);
+    }
+
+    /// A run begins.
+    pub(super) fn launch(&mut self, number: i64) {
+        self.to(number, RunState::Running, "bot");
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.started.get_or_insert(now);
+        if let Some(time) = live.pipeline.policy.timeout {
+            live.run.due = Some(now + time.as_millis() as Millis);
+        }
+        live.recount();
+        let run = live.run.clone();
+        let line = words::started(&run, self.settings.link.as_deref());
+        let class = if run.kind == RunKind::Rollback { "rollback" } else { "start" };
+        self.say(number, class, &line);
+        self.incident(
+            &run.asker.handle,
+            (&run.app, &run.env),
+            Some(number),
+            &format!("run {number} {} started", run.shown()),
+            None,
+        );
+        self.advance(number);
+    }
+
+    /// Why nothing may begin there now, and until when.
+    pub(super) fn closed(&mut self, run: &Run, rules: &Rules, pipeline: &Pipeline) -> Option<(String, Option<Millis>)> {
+        let scopes = ["*".to_owned(), run.env.clone(), run.place()];
+        if let Some(freeze) = scopes.iter().find_map(|scope| self.freezes.get(scope)) {
+            return Some((freeze.reason.clone(), freeze.until));
+        }
+        let now = DateTime::from_timestamp_millis(self.now).unwrap_or_default();
+        for file in &rules.freeze {
+            let base = pipeline.file.parent().and_then(|folder| folder.parent()).unwrap_or(std::path::Path::new("."));
+            let path = base.join(file);
+            let read = std::fs::read_to_string(&path)
+                .map_err(|fault| fault.to_string())
+                .and_then(|text| calendar::parse(&text).map_err(|fault| fault.to_string()));
+            match read {
+                // A calendar that cannot be read may freeze everything: whoever knows better says so with an override.
+                Err(fault) => return Some((format!("{}: {fault}", path.display()), None)),
+                Ok(frozen) => {
+                    let named = |one: &calendar::Frozen| match one.name.as_str() {
+                        "" => format!("{} line {}", file.display(), one.line),
+                        name => name.to_owned(),
+                    };
+                    let active = frozen.iter().find_map(|one| Some((named(one), one.active(now)?)));
+                    if let Some((summary, until)) = active {
+                        return Some((summary, Some(until.timestamp_millis())));
+                    }
+                }
+            }
+        }
+        if window::open(&rules.windows, now).is_none() {
+            let next = window::next(&rules.windows, now).map(|next| next.timestamp_millis());
+            return Some(("outside its window".to_owned(), next));
+        }
+        None
+    }
+
+    /// The next moment at which something is due.
+    pub(in crate::pipelines) fn next_due(&self) -> Option<Millis> {
+        let runs = self.runs.values().flat_map(|live| {
+            let ended = live.run.state.ended();
+            let stages = live.stages.iter().filter(move |_| !ended).filter_map(|one| one.due);
+            let progress = live.progress.due().filter(|_| !ended);
+            let due = live.run.due.filter(|_| !ended);
+            due.into_iter()
+                .chain(live.run.undo_at)
+                .chain(live.run.not_before.filter(|_| live.run.state == RunState::Queued))
+                .chain(progress)
+                .chain(stages)
+        });
+        let locks = self.locks.values().flat_map(|lock| {
+            let warning = lock.until.map(|until| until - WARN).filter(|_| !self.warned.contains(&lock.place));
+            lock.until.into_iter().chain(warning)
+        });
+        let freezes = self.freezes.values().filter_map(|freeze| freeze.until);
+        let bookings = self.bookings.values().map(|booking| booking.at);
+        runs.chain(locks).chain(freezes).chain(bookings).min()
+    }
+
+    /// Does what is due.
+    pub(in crate::pipelines) fn tick(&mut self) {
+        let due: Vec<i64> = self
+            .runs
+            .values()
+            .filter(|live| live.run.due.is_some_and(|due| due <= self.now) && !live.run.state.ended())
+            .map(|live| live.run.number)
+            .collect();
+        for number in due {
+            self.run_due(number);
+        }
+        let undo: Vec<i64> = self
+            .runs
+            .values()
+            .filter(|live| live.run.undo_at.is_some_and(|at| at <= self.now))
+            .map(|live| live.run.number)
+            .collect();
+        for number in undo {
+            let Some(live) = self.runs.get_mut(&number) else { continue };
+            live.run.undo_at = None;
+            let who = crate::pipelines::run::Asker {
+                handle: "bot".to_owned(),
+                nick: "bot".to_owned(),
+                ..live.run.asker.clone()
+            };
+            self.dirty_runs.insert(number);
+            if let Err(fault) = self.roll_back(number, who) {
+                tracing::warn!(run = number, %fault, "A rollback could not begin by itself");
+            }
+        }
+        self.stages_due();
+        self.places_due();
+        let waiting: Vec<String> = self
+            .runs
+            .values()
+            .filter(|live| live.run.state == RunState::Queued && live.run.not_before.is_some_and(|at| at <= self.now))
+            .map(|live| live.run.group.clone())
+            .collect();
+        waiting.iter().for_each(|group| self.next_in(group));
+        let lines: Vec<(i64, String)> = self
+            .runs
+            .iter_mut()
+            .filter(|(_, live)| !live.run.state.ended())
+            .filter_map(|(number, live)| Some((*number, live.progress.take(*number, self.now)?)))
+            .collect();
+        for (number, line) in lines {
+            self.say(number, "progress", &line);
+        }
+    }
+
+    fn run_due(&mut self, number: i64) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.due = None;
+        self.dirty_runs.insert(number);
+        match live.run.state {
+            RunState::AwaitingConfirm if live.run.queued.is_some() => {
+                let line = words::passed(&live.run);
+                self.end_quietly(number, RunState::Expired, "bot");
+                self.say(number, "finished", &line);
+                self.next_turn(number);
+            }
+            RunState::Draft | RunState::AwaitingConfirm => self.end_quietly(number, RunState::Expired, "bot"),
+            RunState::AwaitingApproval | RunState::Queued => self.end_waiting(number, RunState::Expired, "bot"),
+            RunState::AwaitingWindow => {
+                let group = live.run.group.clone();
+                self.next_in(&group);
+            }
+            RunState::Running => self.stop_run(number, RunState::TimedOut, "bot"),
+            RunState::Paused => self.stop_run(number, RunState::Failed, "bot"),
+            _ => {}
+        }
+    }
+
+    fn stages_due(&mut self) {
+        let due = |live: &super::Live| -> Vec<usize> {
+            (0..live.stages.len()).filter(|at| live.stages[*at].due.is_some_and(|due| due <= self.now)).collect()
+        };
+        let all: Vec<(i64, Vec<usize>)> = self
+            .runs
+            .iter()
+            .filter(|(_, live)| live.run.state.active())
+            .map(|(number, live)| (*number, due(live)))
+            .filter(|(_, due)| !due.is_empty())
+            .collect();
+        for (number, stages) in all {
+            for at in stages {
+                let Some(live) = self.runs.get(&number) else { continue };
+                match live.stages[at].state {
+                    StageState::RetryWait => {
+                        self.stage_to(number, at, StageState::Ready, "bot");
+                        self.again_stage(number, at);
+                    }
+                    StageState::Waiting => match live.pipeline.stages[live.stages[at].spec].wait {
+                        Some(Wait::Pause(_) | Wait::Window(_)) => {
+                            self.stage_to(number, at, StageState::Succeeded, "bot")
+                        }
+                        _ => {
+                            let line = "nobody agreed in time; ask again with !retry";
+                            self.fail(number, at, super::failure(crate::executors::Class::Timeout, line));
+                        }
+                    },
+                    _ => {}
+                }
+            }
+            self.advance(number);
+        }
+    }
+
+    fn places_due(&mut self) {
+        for lock in self.locks.values().cloned().collect::<Vec<_>>() {
+            let Some(until) = lock.until else { continue };
+            if until <= self.now {
+                self.locks.remove(&lock.place);
+                self.warned.remove(&lock.place);
+                self.puts.push(Put::Unlock(lock.place.clone()));
+                self.say_all("lock", &words::lock_over(&lock));
+                self.after_lock(&lock.place);
+            } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
+                self.say_all("lock", &words::lock_ends(&lock));
+            }
+        }
+        for freeze in self.freezes.values().cloned().collect::<Vec<_>>() {
+            if freeze.until.is_some_and(|until| until <= self.now) {
+                self.freezes.remove(&freeze.scope);
+                self.puts.push(Put::Thaw(freeze.scope.clone()));
+                self.say_all("freeze", &format!("The freeze of {} is over ({}).", freeze.scope, freeze.reason));
+                self.next_everywhere();
+            }
+        }
+        let booked: Vec<i64> =
+            self.bookings.values().filter(|booking| booking.at <= self.now).map(|booking| booking.id).collect();
+        for id in booked {
+            self.booked(id);
+        }
+    }
+
+    pub(super) fn next_everywhere(&mut self) {
+        let mut groups: Vec<String> = self
+            .runs
+            .values()
+            .filter(|live| matches!(live.run.state, RunState::Queued | RunState::AwaitingWindow))
+            .map(|live| live.run.group.clone())
+            .collect();
+        groups.sort();
+        groups.dedup();
+        groups.iter().for_each(|group| self.next_in(group));
+    }
+
+    /// A lock is gone: the first run that waits for the place begins in a while. Gives its number and who asked.
+    pub(super) fn after_lock(&mut self, place: &str) -> Option<(i64, String)> {
+        let waits = |run: &&mut Run| run.place() == place && run.state == RunState::Queued;
+        let now = self.now;
+        let mut all: Vec<&mut Run> = self.runs.values_mut().map(|live| &mut live.run).filter(waits).collect();
+        all.sort_by_key(|run| (run.queued, run.number));
+        for run in &mut all {
+            run.not_before = Some(now + AFTER_LOCK);
+        }
+        let numbers: Vec<i64> = all.iter().map(|run| run.number).collect();
+        let first = all.first().map(|run| (run.number, run.asker.handle.clone()));
+        self.dirty_runs.extend(numbers);
+        first
+    }
+
+    /// Ends a run that has not begun, and says so.
+    pub(super) fn end_waiting(&mut self, number: i64, state: RunState, by: &str) {
+        self.end_quietly(number, state, by);
+        let Some(live) = self.runs.get(&number).filter(|live| live.run.state == state) else { return };
+        let line = words::ended(&live.run, by);
+        self.say(number, "finished", &line);
+        self.next_turn(number);
+    }
+
+    fn end_quietly(&mut self, number: i64, state: RunState, by: &str) {
+        self.to(number, state, by);
+    }
+
+    /// Stops a run that is under way. What is done in any case is still done.
+    pub(super) fn stop_run(&mut self, number: i64, state: RunState, by: &str) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        if !live.run.state.active() || live.run.ending.is_some() {
+            return;
+        }
+        live.run.ending = Some(state);
+        self.to(number, RunState::Cancelling, by);
+        let Some(live) = self.runs.get(&number) else { return };
+        let finally = |at: &usize| live.pipeline.stages[live.stages[*at].spec].finally;
+        let open: Vec<usize> =
+            (0..live.stages.len()).filter(|at| !live.stages[*at].state.ended() && !finally(at)).collect();
+        open.into_iter().for_each(|at| self.stop_stage(number, at));
+        self.advance(number);
+    }
+
+    /// Whether an environment of an app is known.
+    pub(super) fn known_place(&self, place: &str) -> Result<(String, String), String> {
+        let (app, env) = place
+            .split_once('/')
+            .ok_or_else(|| format!("{place:?} is no place; write APP/ENVIRONMENT, as in shop/prod"))?;
+        let pipeline = self.catalog.get(app)?;
+        rules(&pipeline, env)?;
+        Ok((app.to_owned(), env.to_owned()))
+    }
+
+    /// Words that were said while the network was away are not worth saying any more; the newest state is.
+    pub(in crate::pipelines) fn back(&mut self, away: Millis) {
+        let open: Vec<i64> =
+            self.runs.values().filter(|live| live.run.state.active()).map(|live| live.run.number).collect();
+        for number in open {
+            let Some(live) = self.runs.get(&number) else { continue };
+            let running: Vec<&str> = live
+                .stages
+                .iter()
+                .filter(|one| !one.state.ended() && one.state != StageState::Pending)
+                .map(|one| one.name.as_str())
+                .collect();
+            let doing = if running.is_empty() { "its last stages".to_owned() } else { running.join(", ") };
+            let line = words::away(&live.run, &doing, away);
+            self.say(number, "progress", &line);
+        }
+    }
+
+    /// What stages share: each pool, what is taken of it and by whom, and how many wait.
+    pub(super) fn slots(&self) -> Vec<String> {
+        let line = |row: crate::pipelines::pools::PoolRow| {
+            let name = |(number, at): &(i64, usize)| {
+                let live = self.runs.get(number)?;
+                Some(format!("{number} {}", live.stages.get(*at)?.name))
+            };
+            let held: Vec<String> = self.pools.holders(&row.pool).into_iter().filter_map(name).take(8).collect();
+            let held = if held.is_empty() { String::new() } else { format!(" ({})", held.join(", ")) };
+            format!("{} {}/{} taken{held}, {} wait", row.pool, row.used, row.size, row.waiting)
+        };
+        self.pools.rows().into_iter().map(line).collect()
+    }
+}

@@ -1,0 +1,489 @@
+//! The stages of a pipeline file, and what depends on what.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use masterchief_contract::closest;
+use serde_json::{Map, Value};
+
+use super::super::expr::Expr;
+use super::super::graph::Graph;
+use super::super::model::{
+    Action, Axis, Collect, Form, Matrix, Need, OnFailure, Param, Resources, Retry, Stage, Undo, Wait,
+};
+use super::super::template;
+use super::policy;
+use super::reader::{Fields, Reader, is_name};
+use crate::executors::{Class, Limits};
+use crate::yaml::{Node, Spot};
+
+/// How long an attempt may take where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How often a stage may be tried again.
+const RETRIES_MAX: u64 = 100;
+/// How many instances a matrix may have.
+pub(in super::super) const INSTANCES_MAX: usize = 1000;
+/// What conditions and texts can ask about beside stages.
+const NAMES: &[&str] = &[
+    "params",
+    "environment",
+    "app",
+    "ref",
+    "sha",
+    "version",
+    "repo",
+    "run",
+    "requester",
+    "risk",
+    "plan",
+    "event",
+    "matrix",
+    "workspace",
+    "files",
+    "state",
+    "previous",
+];
+/// What a gate can ask about its own stage.
+const GATE: &[&str] = &["coverage", "total", "passed", "failed", "skipped", "outputs", "seconds"];
+
+/// What is the same for stages that do not say otherwise.
+#[derive(Clone, Debug)]
+pub(super) struct Defaults {
+    retry: Retry,
+    timeout: Duration,
+    idle_timeout: Option<Duration>,
+    resources: Resources,
+    env: Vec<(String, String)>,
+}
+
+impl Default for Defaults {
+    fn default() -> Defaults {
+        let (retry, resources) = (Retry::default(), Resources::default());
+        Defaults { retry, timeout: TIMEOUT, idle_timeout: None, resources, env: Vec::new() }
+    }
+}
+
+/// What texts of stages may name beside other stages.
+pub(super) struct Known<'a> {
+    pub(super) params: &'a [Param],
+    pub(super) app: &'a str,
+}
+
+pub(super) fn defaults(reader: &mut Reader, node: &Node) -> Defaults {
+    let mut out = Defaults::default();
+    let Some(mut fields) = Fields::of(reader, node, "defaults") else { return out };
+    common(reader, &mut fields, &mut out);
+    fields.done(reader);
+    out
+}
+
+/// The keys that stages and their defaults share.
+fn common(reader: &mut Reader, fields: &mut Fields<'_>, out: &mut Defaults) {
+    if let Some(node) = fields.take("retry") {
+        out.retry = retry(reader, node, &out.retry);
+    }
+    if let Some(time) = fields.take("timeout").and_then(|node| reader.duration(node)) {
+        out.timeout = time;
+    }
+    if let Some(time) = fields.take("idle_timeout").and_then(|node| reader.duration(node)) {
+        out.idle_timeout = Some(time);
+    }
+    if let Some(node) = fields.take("resources") {
+        out.resources = resources(reader, node, &out.resources);
+    }
+    if let Some(node) = fields.take("env") {
+        for (name, spot, node) in reader.entries(node, "env") {
+            if name == "PATH" || name.starts_with("LD_") || !is_name(name.trim_start_matches('_')) {
+                reader.fault_at(spot, format!("{name:?} cannot be set: it is no name, or it decides what is run"));
+            }
+            let text = reader.text(node).unwrap_or_default();
+            out.env.retain(|(known, _)| known != name);
+            out.env.push((name.clone(), text));
+        }
+    }
+}
+
+/// A stage that was read, with what it needs still by name.
+struct Draft<'n> {
+    stage: Stage,
+    needs: Vec<(String, Form, &'n Node)>,
+    node: &'n Node,
+}
+
+/// Reads all stages; those of `finally` come last.
+pub(super) fn stages(
+    reader: &mut Reader,
+    node: &Node,
+    finally: Option<&Node>,
+    defaults: &Defaults,
+    known: &Known<'_>,
+) -> Option<(Vec<Stage>, Graph)> {
+    let mut drafts: Vec<Draft<'_>> = Vec::new();
+    let mut places: HashMap<String, (usize, u64)> = HashMap::new();
+    for (node, last) in [(Some(node), false), (finally, true)] {
+        let Some(node) = node else { continue };
+        for (name, spot, node) in reader.entries(node, "stages") {
+            let fault = if NAMES.contains(&name.as_str()) || GATE.contains(&name.as_str()) {
+                Some(format!("a stage cannot be called {name:?}, which has a meaning in conditions"))
+            } else if !is_name(name) {
+                Some(format!("{name:?} is no name: letters, digits, - and _, a letter first"))
+            } else {
+                let first = places.get(name).map(|(_, line)| line);
+                first.map(|line| format!("there is a stage {name} in line {line} already"))
+            };
+            if let Some(fault) = fault {
+                reader.fault_at(spot, fault);
+            }
+            places.insert(name.clone(), (drafts.len(), spot.line));
+            drafts.extend(stage(reader, name, spot, node, defaults, last));
+        }
+    }
+    if drafts.is_empty() {
+        reader.fault(node, "there are no stages; write `stages: {test: {shell: [\"make\", \"test\"]}}`");
+        return None;
+    }
+    link(reader, &mut drafts, &places);
+    let graph =
+        Graph::new(drafts.iter().map(|draft| draft.stage.needs.iter().map(|need| need.stage).collect()).collect());
+    for cycle in graph.cycles() {
+        let name = |place: &usize| format!("{} (line {})", drafts[*place].stage.name, drafts[*place].stage.line);
+        let path: Vec<String> = cycle.iter().chain(cycle.first()).map(name).collect();
+        reader.fault(drafts[cycle[0]].node, format!("these stages wait for each other: {}", path.join(" -> ")));
+    }
+    for draft in &drafts {
+        check_names(reader, draft, &places, known);
+    }
+    Some((drafts.into_iter().map(|draft| draft.stage).collect(), graph))
+}
+
+/// Finds the stages that are needed by name.
+fn link(reader: &mut Reader, drafts: &mut [Draft<'_>], places: &HashMap<String, (usize, u64)>) {
+    for at in 0..drafts.len() {
+        let mut needs: Vec<Need> = Vec::new();
+        for (name, form, node) in std::mem::take(&mut drafts[at].needs) {
+            match places.get(&name) {
+                Some((place, _)) if drafts[*place].stage.finally && !drafts[at].stage.finally => {
+                    reader.fault(
+                        node,
+                        format!("{name} stands under finally and runs after all others, so nothing can need it"),
+                    );
+                }
+                Some((place, _)) if needs.iter().any(|need| need.stage == *place) => {
+                    reader.fault(node, format!("{name} is needed twice"));
+                }
+                Some((place, _)) => needs.push(Need { stage: *place, form }),
+                None => {
+                    let hint = closest(&name, places.keys().map(String::as_str))
+                        .map(|close| format!("; did you mean {close}?"));
+                    reader.fault(node, format!("there is no stage {name:?}{}", hint.unwrap_or_default()));
+                }
+            }
+        }
+        drafts[at].stage.needs = needs;
+    }
+}
+
+fn stage<'n>(
+    reader: &mut Reader,
+    name: &str,
+    spot: &Spot,
+    node: &'n Node,
+    defaults: &Defaults,
+    finally: bool,
+) -> Option<Draft<'n>> {
+    let mut fields = Fields::of(reader, node, name)?;
+    let mut needs = Vec::new();
+    for node in fields.take("needs").map(|node| reader.list(node)).unwrap_or_default() {
+        let Some(text) = reader.text(node) else { continue };
+        let (name, form) = match text.rsplit_once('.') {
+            Some((name, "failed")) => (name, Form::Failed),
+            Some((name, "done")) => (name, Form::Done),
+            Some((name, "succeeded")) => (name, Form::Succeeded),
+            _ => text.strip_suffix('?').map_or((text.as_str(), Form::Succeeded), |name| (name, Form::Optional)),
+        };
+        needs.push((name.to_owned(), form, node));
+    }
+    let when = fields.take("when").and_then(|node| reader.expr(node));
+    let matrix = fields.take("matrix").and_then(|node| matrix(reader, node));
+    let mut own = defaults.clone();
+    common(reader, &mut fields, &mut own);
+    let on_failure = fields.take("on_failure");
+    let on_failure = match on_failure.and_then(|node| reader.choice(node, &["fail", "continue", "ask", "rollback"])) {
+        Some("continue") => OnFailure::Continue,
+        Some("ask") => OnFailure::Ask,
+        Some("rollback") => OnFailure::Rollback,
+        _ => OnFailure::Fail,
+    };
+    let idempotent = fields.take("idempotent").and_then(|node| reader.bool(node)).unwrap_or(false);
+    let collect = fields.take("collect").map(|node| collect(reader, node)).unwrap_or_default();
+    let gate = fields.take("gate").and_then(|node| reader.expr(node));
+    let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
+    let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
+    let rollback = fields.take("rollback").and_then(|node| undo(reader, node));
+    let wait = wait(reader, &mut fields, name);
+    let actions = actions(reader, &mut fields);
+    if actions.is_empty() == wait.is_none() {
+        let names: Vec<&str> = reader.executors.keys().map(String::as_str).collect();
+        let names = names.join(", ");
+        let message = format!("{name}: say what it does with exactly one of {names}, approve, wait, window, nothing");
+        reader.fault_at(spot, message);
+    }
+    let stage = Stage {
+        name: name.to_owned(),
+        line: spot.line,
+        needs: Vec::new(),
+        when,
+        matrix,
+        actions,
+        wait,
+        rollback,
+        env: own.env,
+        retry: own.retry,
+        timeout: own.timeout,
+        idle_timeout: own.idle_timeout,
+        resources: own.resources,
+        on_failure,
+        idempotent,
+        collect,
+        gate,
+        outputs,
+        finally,
+    };
+    Some(Draft { stage, needs, node })
+}
+
+/// What a stage does: one executor, and after it `verify` and `health`. Whatever is left is a key that nobody knows.
+fn actions(reader: &mut Reader, fields: &mut Fields<'_>) -> Vec<Action> {
+    const AFTER: [&str; 2] = ["verify", "health"];
+    let rest: Vec<(&String, &Spot, &Node)> = fields.rest();
+    let mut found: Vec<(&String, &Node)> = Vec::new();
+    for (key, spot, node) in rest {
+        if reader.executors.contains_key(key.as_str()) {
+            found.push((key, node));
+            continue;
+        }
+        let names: Vec<&str> = reader.executors.keys().map(String::as_str).collect();
+        let keys = [
+            "needs",
+            "when",
+            "matrix",
+            "retry",
+            "timeout",
+            "idle_timeout",
+            "resources",
+            "env",
+            "on_failure",
+            "idempotent",
+            "collect",
+            "gate",
+            "outputs",
+            "rollback",
+            "approve",
+            "wait",
+            "window",
+            "nothing",
+        ];
+        let hint = match closest(key, names.iter().copied().chain(keys)) {
+            Some(close) => format!("did you mean {close:?}?"),
+            None => format!("a stage does one of {}", names.join(", ")),
+        };
+        reader.fault_at(spot, format!("there is no key {key:?} here; {hint}"));
+    }
+    found.sort_by_key(|(key, node)| (AFTER.iter().position(|after| after == key), node.spot.line));
+    let main = found.iter().filter(|(key, _)| !AFTER.contains(&key.as_str())).count();
+    if main > 1 {
+        let names: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+        reader.fault(
+            found[1].1,
+            format!("a stage does one thing; these are {}: make a stage of each", names.join(" and ")),
+        );
+    }
+    found.into_iter().map(|(key, node)| action(reader, key, node)).collect()
+}
+
+fn action(reader: &mut Reader, executor: &str, node: &Node) -> Action {
+    let settings = reader.value(node);
+    let executors = reader.executors;
+    for (path, fault) in executors.get(executor).map(|one| one.check(&settings)).unwrap_or_default() {
+        let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
+        let spot = node.spot_of(&parts);
+        reader.fault_at(&spot, format!("{executor}: {fault}"));
+    }
+    Action { executor: executor.to_owned(), settings }
+}
+
+fn undo(reader: &mut Reader, node: &Node) -> Option<Undo> {
+    if reader.is_text(node) {
+        return reader.choice(node, &["undo"]).map(|_| Undo::Own);
+    }
+    let entries = reader.entries(node, "rollback");
+    match entries.as_slice() {
+        [(_, _, value)] if reader.is_text(value) => reader.choice(value, &["undo"]).map(|_| Undo::Own),
+        [(executor, _, value)] if reader.executors.contains_key(executor.as_str()) => {
+            Some(Undo::Action(action(reader, executor, value)))
+        }
+        _ => {
+            reader.fault(node, "write `rollback: undo`, or an executor with what it is told");
+            None
+        }
+    }
+}
+
+fn wait(reader: &mut Reader, fields: &mut Fields<'_>, name: &str) -> Option<Wait> {
+    let approve = fields.take("approve").and_then(|node| policy::approvals(reader, node, name)).map(Wait::Approve);
+    let pause = fields.take("wait").and_then(|node| reader.duration(node)).map(Wait::Pause);
+    let window = fields.take("window").map(|node| Wait::Window(policy::windows(reader, node)));
+    let nothing = fields.take("nothing").and_then(|node| reader.bool(node)).filter(|yes| *yes).map(|_| Wait::Nothing);
+    approve.or(pause).or(window).or(nothing)
+}
+
+fn retry(reader: &mut Reader, node: &Node, before: &Retry) -> Retry {
+    let mut out = before.clone();
+    let Some(mut fields) = Fields::of(reader, node, "retry") else { return out };
+    if let Some(node) = fields.take("times") {
+        let times = reader.count(node).unwrap_or(0);
+        if times > RETRIES_MAX {
+            reader.fault(node, format!("a stage is tried again {RETRIES_MAX} times at most"));
+        }
+        out.times = times.min(RETRIES_MAX) as u32;
+    }
+    if let Some(time) = fields.take("first").and_then(|node| reader.duration(node)) {
+        out.first = time;
+    }
+    if let Some(factor) = fields.take("factor").and_then(|node| reader.number(node)) {
+        out.factor = factor.clamp(1.0, 100.0);
+    }
+    if let Some(time) = fields.take("max").and_then(|node| reader.duration(node)) {
+        out.max = time;
+    }
+    if let Some(jitter) = fields.take("jitter").and_then(|node| reader.number(node)) {
+        out.jitter = jitter.clamp(0.0, 1.0);
+    }
+    let classes = |reader: &mut Reader, node: &Node| -> Vec<Class> {
+        reader.choices(node, Class::NAMES).into_iter().filter_map(Class::named).collect()
+    };
+    if let Some(node) = fields.take("on") {
+        out.on = classes(reader, node);
+    }
+    if let Some(node) = fields.take("unless") {
+        out.unless = classes(reader, node);
+    }
+    fields.done(reader);
+    out
+}
+
+fn resources(reader: &mut Reader, node: &Node, before: &Resources) -> Resources {
+    let mut out = before.clone();
+    let Some(mut fields) = Fields::of(reader, node, "resources") else { return out };
+    if let Some(pool) = fields.take("pool").and_then(|node| reader.word(node, "pool")) {
+        out.pool = pool;
+    }
+    if let Some(slots) = fields.take("slots").and_then(|node| reader.count(node)) {
+        out.slots = slots;
+    }
+    let cpu = fields.take("cpu").and_then(|node| reader.number(node));
+    let limits = Limits {
+        cpu: cpu.map(|cpu| (cpu.clamp(0.0, 1e6) * 1000.0) as u64).or(before.limits.cpu),
+        memory: fields.take("mem").and_then(|node| reader.bytes(node)).or(before.limits.memory),
+        disk: fields.take("disk").and_then(|node| reader.bytes(node)).or(before.limits.disk),
+    };
+    fields.done(reader);
+    Resources { limits, ..out }
+}
+
+fn collect(reader: &mut Reader, node: &Node) -> Collect {
+    let mut out = Collect::default();
+    let Some(mut fields) = Fields::of(reader, node, "collect") else { return out };
+    out.junit = fields.take("junit").and_then(|node| reader.text(node));
+    out.coverage = fields.take("coverage").and_then(|node| reader.text(node));
+    out.artifacts = fields.take("artifacts").map(|node| reader.texts(node)).unwrap_or_default();
+    fields.done(reader);
+    out
+}
+
+fn matrix(reader: &mut Reader, node: &Node) -> Option<Matrix> {
+    let mut fields = Fields::of(reader, node, "matrix")?;
+    let exclude = fields.take("exclude").map(|node| reader.list(node)).unwrap_or_default();
+    let exclude: Vec<Map<String, Value>> = exclude.into_iter().map(|node| reader.object(node)).collect();
+    let max_parallel = fields.take("max_parallel").and_then(|node| reader.count(node)).map(|most| most.max(1) as usize);
+    let fail_fast = fields.take("fail_fast").and_then(|node| reader.bool(node)).unwrap_or(true);
+    let mut axes = Vec::new();
+    let mut instances: usize = 1;
+    for (name, spot, node) in fields.rest() {
+        if !is_name(name) {
+            reader.fault_at(spot, format!("{name:?} is no name: letters, digits, - and _, a letter first"));
+        }
+        let value = reader.value(node);
+        let axis = match value {
+            Value::String(text) => match template::names(&text).ok().as_deref() {
+                Some([path]) if text.len() == path.len() + 2 => Axis::From((*path).to_owned()),
+                _ => Axis::Values(vec![Value::String(text)]),
+            },
+            Value::Array(values) => Axis::Values(values),
+            other => Axis::Values(vec![other]),
+        };
+        if let Axis::Values(values) = &axis {
+            if values.is_empty() || values.iter().any(|value| value.is_object() || value.is_array()) {
+                reader.fault(node, format!("matrix.{name} is a list of texts or numbers, or {{stage.output}}"));
+            }
+            instances = instances.saturating_mul(values.len().max(1));
+        }
+        axes.push((name.clone(), axis));
+    }
+    if axes.is_empty() {
+        reader.fault(node, "a matrix has names with lists of values, as in {suite: [unit, api]}");
+    }
+    if instances > INSTANCES_MAX {
+        reader.fault(node, format!("this matrix has {instances} combinations; at most {INSTANCES_MAX} are run"));
+    }
+    Some(Matrix { axes, exclude, max_parallel, fail_fast })
+}
+
+/// Refuses names in conditions and texts that will never be known when the stage begins.
+fn check_names(reader: &mut Reader, draft: &Draft<'_>, places: &HashMap<String, (usize, u64)>, known: &Known<'_>) {
+    let stage = &draft.stage;
+    let mut check = |names: &mut dyn Iterator<Item = &str>, more: &[&str], what: &str| {
+        for path in names {
+            let root = path.split('.').next().unwrap_or("");
+            let found = NAMES.contains(&root) || places.contains_key(root) || more.contains(&root);
+            let param = path.strip_prefix("params.");
+            let known_param = |name: &str| name == "environment" || known.params.iter().any(|param| param.name == name);
+            let lost = param.filter(|name| !known_param(name));
+            if !found || lost.is_some() {
+                let params = known.params.iter().map(|param| param.name.as_str());
+                let all = places.keys().map(String::as_str).chain(NAMES.iter().copied());
+                let close = lost.map_or_else(|| closest(root, all), |name| closest(name, params));
+                let hint = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+                let message =
+                    format!("{}: {what} asks for {path:?}, which nothing in {} gives{hint}", stage.name, known.app);
+                reader.fault(draft.node, message);
+            }
+        }
+    };
+    let expr = |expr: &Option<Expr>| -> Vec<String> {
+        let params = |expr: &Expr| expr.params().into_iter().map(|name| format!("params.{name}")).collect::<Vec<_>>();
+        expr.iter().flat_map(|expr| expr.names().iter().cloned().chain(params(expr))).collect()
+    };
+    check(&mut expr(&stage.when).iter().map(String::as_str), &[], "when");
+    check(&mut expr(&stage.gate).iter().map(String::as_str), GATE, "gate");
+    let mut texts: Vec<&str> = stage.env.iter().map(|(_, text)| text.as_str()).collect();
+    for action in &stage.actions {
+        texts_of(&action.settings, &mut texts);
+    }
+    if let Some(Undo::Action(action)) = &stage.rollback {
+        texts_of(&action.settings, &mut texts);
+    }
+    for text in texts {
+        // A text that cannot be read was told already.
+        check(&mut template::names(text).unwrap_or_default().into_iter(), &["repo"], "its text");
+    }
+}
+
+fn texts_of<'v>(value: &'v Value, out: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => out.push(text),
+        Value::Array(list) => list.iter().for_each(|item| texts_of(item, out)),
+        Value::Object(map) => map.values().for_each(|item| texts_of(item, out)),
+        _ => {}
+    }
+}

@@ -1,0 +1,585 @@
+//! The handle: what the rest of the bot knows of pipelines.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use masterchief_contract::{Clock, Outlet, Shutdown};
+use serde_json::{Map, Value};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::catalog::Catalog;
+use super::drive::{Drive, medians};
+use super::engine::{Answer, Asked, Engine, Msg, News, Prepared};
+use super::file;
+use super::model::{Pipeline, Takes};
+use super::request::{self, DeployWords};
+use super::run::{Commit, Millis, Run, StageRun};
+use super::settings::Settings;
+use super::state::RunState;
+use super::steps::Steps;
+use super::words;
+use crate::executors::{self, Executors, Supervisor, changes, mirror, resolve, tail};
+use crate::store::runs::{DeploymentRow, IncidentRow, RunRow, Runs, RunsError, Which};
+use crate::yaml::ConfigFault;
+
+/// Messages that wait for the engine.
+const DEPTH: usize = 4096;
+/// News that wait for a slow listener; it misses older ones.
+const NEWS: usize = 4096;
+/// How long a repository may take to tell a commit.
+const RESOLVE: Duration = Duration::from_secs(20);
+
+/// What pipelines are opened with.
+pub struct Opening {
+    /// Their records.
+    pub runs: Runs,
+    /// Their settings.
+    pub settings: Settings,
+    /// What stages may do.
+    pub executors: Executors,
+    /// Where runs work and log.
+    pub folder: PathBuf,
+    /// Where the paths of secrets begin.
+    pub project: PathBuf,
+    /// Where words go.
+    pub outlet: Arc<dyn Outlet>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Where the supervisor of commands is.
+    pub supervisor: Supervisor,
+    /// Whether the network of a place is there now.
+    pub present: Present,
+}
+
+/// Whether the network of a place such as `libera/#ops` is there now.
+pub type Present = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The pipelines of a bot. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Pipelines {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalog: ArcSwap<Catalog>,
+    settings: ArcSwap<Settings>,
+    executors: Executors,
+    runs: Runs,
+    steps: Steps,
+    folder: PathBuf,
+    to: mpsc::Sender<Msg>,
+    news: broadcast::Sender<Arc<News>>,
+    clock: Clock,
+}
+
+/// What is where of an app, by environment.
+pub type Places = Vec<(String, Option<(DeploymentRow, RunRow)>, bool, Option<(i64, String)>)>;
+
+impl Pipelines {
+    /// Opens them: what ran before is taken up again. The task ends at shutdown; steps that are under way outlive it.
+    pub async fn open(
+        opening: Opening,
+        shutdown: Shutdown,
+    ) -> Result<(Pipelines, JoinHandle<()>, Vec<ConfigFault>), RunsError> {
+        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, present } = opening;
+        let (catalog, faults) = Catalog::read(&settings.folder, &executors);
+        let catalog = Arc::new(catalog);
+        let (to, from) = mpsc::channel(DEPTH);
+        let (news, _) = broadcast::channel(NEWS);
+        let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
+        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance);
+        let since = clock.now().timestamp_millis() - 3_600_000;
+        let loaded = runs.load(since).await?;
+        let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
+        for row in &loaded.runs {
+            if versions.contains_key(&row.pipeline) {
+                continue;
+            }
+            if let Some(version) = version(&runs, &row.pipeline, &settings.folder, &executors).await? {
+                versions.insert(row.pipeline.clone(), version);
+            }
+        }
+        for pipeline in catalog.all() {
+            engine.times.insert(pipeline.app.clone(), medians(runs.times(&pipeline.app).await?));
+        }
+        engine.load(loaded, &versions);
+        let drive = Drive {
+            engine,
+            runs: runs.clone(),
+            steps: steps.clone(),
+            from,
+            news: news.clone(),
+            outlet,
+            clock: clock.clone(),
+            present,
+        };
+        let task = tokio::spawn(drive.run(shutdown));
+        let inner = Inner {
+            catalog: ArcSwap::new(catalog),
+            settings: ArcSwap::from_pointee(settings),
+            executors,
+            runs,
+            steps,
+            folder,
+            to,
+            news,
+            clock,
+        };
+        Ok((Pipelines { inner: Arc::new(inner) }, task, faults))
+    }
+
+    /// The pipelines there are now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner.catalog.load_full()
+    }
+
+    /// Reads the folder anew. Runs that are under way keep the version they began with. Gives what is wrong with files; of
+    /// those that are wrong the version before is not kept, so that what runs is always what stands there.
+    pub async fn reload(&self, settings: Option<Settings>) -> Vec<ConfigFault> {
+        if let Some(settings) = settings {
+            self.inner.settings.store(Arc::new(settings));
+        }
+        let settings = self.inner.settings.load_full();
+        let (catalog, faults) = Catalog::read(&settings.folder, &self.inner.executors);
+        let catalog = Arc::new(catalog);
+        self.inner.catalog.store(Arc::clone(&catalog));
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Configure(catalog, Box::new(Settings::clone(&settings)))).await;
+        faults
+    }
+
+    /// Adds a pipeline that is in no file: for tests and for programs that embed the bot.
+    pub async fn put(&self, name: &str, text: &str) -> Result<(), Vec<ConfigFault>> {
+        let path = self.inner.settings.load().folder.join(format!("{name}.yaml"));
+        let pipeline = file::parse(&path, text, &self.inner.executors)?;
+        let mut catalog = Catalog::clone(&self.inner.catalog.load());
+        if let Some(fault) = catalog.put(pipeline) {
+            return Err(vec![fault]);
+        }
+        let catalog = Arc::new(catalog);
+        self.inner.catalog.store(Arc::clone(&catalog));
+        let settings = Settings::clone(&self.inner.settings.load());
+        let _ = self.inner.to.send(Msg::Configure(catalog, Box::new(settings))).await;
+        Ok(())
+    }
+
+    /// Asks for something; ready once what came of it is durable.
+    pub async fn ask(&self, asked: Asked) -> Answer {
+        let (to, answered) = oneshot::channel();
+        let gone = || "the bot is going down; ask again in a minute".to_owned();
+        self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// A network is back after so long: what goes on is told as it is now.
+    pub async fn back(&self, away: Duration) {
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Back(away.as_millis() as Millis)).await;
+    }
+
+    /// What stages share, a line a pool.
+    pub async fn slots(&self) -> Vec<String> {
+        let (to, told) = oneshot::channel();
+        let _ = self.inner.to.send(Msg::Slots(to)).await;
+        told.await.unwrap_or_default()
+    }
+
+    /// What happens from now on.
+    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.inner.news.subscribe()
+    }
+
+    /// Waits until a run has ended, and gives it.
+    pub async fn ended(&self, number: i64) -> Result<Option<(Run, Vec<StageRun>)>, RunsError> {
+        let mut news = self.news();
+        loop {
+            let found = self.run(number).await?;
+            if found.as_ref().is_none_or(|(run, _)| run.state.ended()) {
+                return Ok(found);
+            }
+            loop {
+                match news.recv().await {
+                    Ok(news) if news.run == number && news.state.ended() => break,
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => return self.run(number).await,
+                }
+            }
+        }
+    }
+
+    /// A run and its stages, as they were written down.
+    pub async fn run(&self, number: i64) -> Result<Option<(Run, Vec<StageRun>)>, RunsError> {
+        let Some((row, rows)) = self.inner.runs.run(number).await? else { return Ok(None) };
+        let Ok(run) = serde_json::from_str::<Run>(&row.detail) else { return Ok(None) };
+        let mut stages: Vec<StageRun> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
+        stages.sort_by_key(|one| (if one.undo { usize::MAX - one.spec } else { one.spec }, one.name.clone()));
+        Ok(Some((run, stages)))
+    }
+
+    /// The records, for questions of all kinds.
+    pub fn records(&self) -> &Runs {
+        &self.inner.runs
+    }
+
+    /// Where a run worked and logged.
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Millis {
+        self.inner.clock.now().timestamp_millis()
+    }
+
+    /// How long a run still takes, by how long stages took before.
+    pub async fn left(&self, run: &Run, stages: &[StageRun]) -> Option<Millis> {
+        let times = medians(self.inner.runs.times(&run.app).await.ok()?);
+        let left = |one: &StageRun| {
+            let ran = one.started.map_or(0, |from| self.now() - from);
+            let all = times.get(&one.name).copied().unwrap_or(0.0) as Millis;
+            if one.state.ended() { 0 } else { (all - ran).max(0) }
+        };
+        let total: Millis = stages.iter().map(left).sum();
+        (total > 0).then_some(total)
+    }
+
+    /// The last lines of a stage's log; of the stage that failed, runs, or ran last, if none is named.
+    pub async fn tail(&self, number: i64, stage: Option<&str>, count: usize) -> Result<(String, Vec<String>), String> {
+        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
+        let Some((run, stages)) = found else { return Err(format!("there is no run {number}")) };
+        let began = |one: &&StageRun| one.attempt > 0;
+        let chosen = match stage {
+            Some(name) => stages.iter().filter(began).find(|one| one.name == name),
+            None => stages
+                .iter()
+                .filter(began)
+                .find(|one| run.failed.as_ref() == Some(&one.name))
+                .or_else(|| stages.iter().filter(began).find(|one| !one.state.ended()))
+                .or_else(|| stages.iter().filter(began).max_by_key(|one| one.ended)),
+        };
+        let Some(one) = chosen else {
+            let names: Vec<&str> = stages.iter().filter(began).map(|one| one.name.as_str()).collect();
+            return Err(if names.is_empty() {
+                format!("no stage of run {number} has begun")
+            } else {
+                format!("run {number} has logs of {}", names.join(", "))
+            });
+        };
+        let folder = self.inner.steps.folder(number, &one.name, one.attempt);
+        let (name, count) = (one.name.clone(), count.min(1000));
+        let lines = tokio::task::spawn_blocking(move || tail(&folder, count)).await.unwrap_or_default();
+        Ok((name, lines))
+    }
+
+    /// The folder of the newest attempt of a stage.
+    pub fn step_folder(&self, number: i64, stage: &StageRun) -> PathBuf {
+        self.inner.steps.folder(number, &stage.name, stage.attempt)
+    }
+
+    /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live.
+    pub async fn prepare(&self, words: DeployWords, given: Map<String, Value>) -> Result<Prepared, String> {
+        let pipeline = self.catalog().get(&words.app)?;
+        let mut params = given;
+        for (name, text) in &words.params {
+            let param = pipeline.params.iter().find(|param| param.name == *name);
+            params.insert(
+                name.clone(),
+                param.map_or_else(|| Value::from(text.clone()), |param| request::typed(param, text)),
+            );
+        }
+        let default = |name: &str| {
+            let param = pipeline.params.iter().find(|param| param.name == name)?;
+            param.default.as_ref()?.as_str().map(str::to_owned)
+        };
+        let given = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
+        let reference = words.reference.clone().or_else(|| given("ref")).or_else(|| default("ref"));
+        let mut prepared = Prepared {
+            app: words.app.clone(),
+            environment: words.environment.clone().or_else(|| given("environment")),
+            reference: reference.clone(),
+            params,
+            skip: words.skip,
+            only: words.only,
+            ..Prepared::default()
+        };
+        if let Some(reference) = &reference {
+            let param = super::model::Param {
+                name: "ref".to_owned(),
+                takes: Takes::Ref,
+                default: None,
+                optional: true,
+                needs_flag: None,
+            };
+            request::fits(&param, &Value::from(reference.clone()))?;
+        }
+        if let Some(repo) = &pipeline.repo {
+            self.look_into(
+                &pipeline,
+                repo,
+                reference.as_deref().unwrap_or("HEAD"),
+                default("environment"),
+                &mut prepared,
+            )
+            .await?;
+        }
+        Ok(prepared)
+    }
+
+    async fn look_into(
+        &self,
+        pipeline: &Pipeline,
+        repo: &str,
+        reference: &str,
+        env: Option<String>,
+        prepared: &mut Prepared,
+    ) -> Result<(), String> {
+        let found = resolve(repo, reference, &[], RESOLVE).await.map_err(|failure| failure.line)?;
+        prepared.sha = found.sha;
+        let env = prepared.environment.clone().or(env).unwrap_or_default();
+        let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await.map_err(|fault| fault.to_string())?;
+        let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty() && live.sha != prepared.sha) else {
+            return Ok(());
+        };
+        let copy = self.inner.folder.join("mirrors").join(&pipeline.app);
+        let known = match mirror(repo, &copy, &[]).await {
+            Ok(()) => changes(&copy, &live.sha, &prepared.sha).await,
+            Err(failure) => Err(failure),
+        };
+        match known {
+            Ok(changes) => {
+                prepared.commit_count = changes.commits.len() as u64;
+                let commit = |commit: executors::Commit| Commit {
+                    sha: commit.sha,
+                    author: commit.author,
+                    subject: commit.subject,
+                };
+                prepared.commits = changes.commits.into_iter().take(100).map(commit).collect();
+                prepared.files = changes.files;
+            }
+            // The commits are for people to look at; a deployment goes without.
+            Err(failure) => tracing::warn!(app = %pipeline.app, fault = %failure.line, "Commits cannot be told"),
+        }
+        Ok(())
+    }
+
+    /// What is where of an app.
+    pub async fn places(&self, app: &str) -> Result<Places, String> {
+        let pipeline = self.catalog().get(app)?;
+        let told = |fault: RunsError| fault.to_string();
+        let loaded = self.inner.runs.load(i64::MAX).await.map_err(told)?;
+        let mut out = Vec::new();
+        for (env, _) in &pipeline.policy.environments {
+            let row = loaded.live.iter().find(|row| row.app == app && row.env == *env).cloned();
+            let live = match row {
+                Some(row) => self.inner.runs.run(row.run).await.map_err(told)?.map(|(run, _)| (row, run)),
+                None => None,
+            };
+            let locked = loaded.locks.iter().any(|lock| lock.place == format!("{app}/{env}"));
+            let open = loaded.runs.iter().filter(|run| run.app == app && run.env == *env);
+            let running =
+                open.filter_map(|row| serde_json::from_str::<Run>(&row.detail).ok()).find(|run| run.state.active());
+            out.push((env.clone(), live, locked, running.map(|run| (run.number, run.shown()))));
+        }
+        Ok(out)
+    }
+
+    /// Runs, the newest first, as rows and whole.
+    pub async fn list(&self, which: Which) -> Result<Vec<(RunRow, Run)>, RunsError> {
+        let rows = self.inner.runs.runs(which).await?;
+        Ok(rows.into_iter().filter_map(|row| serde_json::from_str(&row.detail).ok().map(|run| (row, run))).collect())
+    }
+
+    /// Lines about who waits for an app.
+    pub async fn queue(&self, app: &str) -> Result<Vec<String>, String> {
+        self.catalog().get(app)?;
+        let loaded = self.inner.runs.load(i64::MAX).await.map_err(|fault| fault.to_string())?;
+        let runs = loaded.runs.iter().filter(|row| row.app == app);
+        let runs: Vec<Run> = runs.filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
+        let line = |run: &Run| {
+            format!(
+                "{} {} {} -> {} {}",
+                run.number,
+                words::quiet(&run.asker.handle),
+                run.shown(),
+                run.env,
+                run.state.name().replace('_', " ")
+            )
+        };
+        let lines: Vec<String> = runs.iter().map(line).collect();
+        Ok(if lines.is_empty() { vec![format!("nobody waits for {app}")] } else { vec![lines.join(" | ")] })
+    }
+
+    /// Whether the incident log is as it was written: how many lines there are, or the first that is not.
+    pub async fn audit(&self) -> Result<Result<u64, IncidentRow>, RunsError> {
+        verify_incidents(&self.inner.runs).await
+    }
+
+    /// The four figures of DORA for an app since then.
+    pub async fn dora(&self, app: &str, since: Millis) -> Result<String, String> {
+        self.catalog().get(app)?;
+        let which = Which { app: Some(app.to_owned()), since: Some(since), limit: 100_000, ..Which::default() };
+        let runs = self.list(which).await.map_err(|fault| fault.to_string())?;
+        Ok(dora(app, &runs, since, self.now()))
+    }
+
+    /// What stages share, and who holds it.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.settings.load_full()
+    }
+
+    /// The news of each kind of failure in an app since then.
+    pub async fn flaky(&self, app: &str, since: Millis) -> Result<Vec<String>, String> {
+        self.catalog().get(app)?;
+        let rows = self.inner.runs.failures(app, since).await.map_err(|fault| fault.to_string())?;
+        let mut by_class: BTreeMap<String, i64> = BTreeMap::new();
+        rows.iter().for_each(|(_, class, count)| *by_class.entry(class.clone()).or_default() += count);
+        if rows.is_empty() {
+            return Ok(vec![format!("{app}: no attempt failed")]);
+        }
+        let stages: Vec<String> =
+            rows.iter().take(6).map(|(stage, class, count)| format!("{stage} {class} x{count}")).collect();
+        let classes: Vec<String> = by_class.iter().map(|(class, count)| format!("{class} {count}")).collect();
+        Ok(vec![format!("{app}: {} | in all {}", stages.join(", "), classes.join(", "))])
+    }
+}
+
+/// Whether an incident log is as it was written: how many lines there are, or the first that is not.
+pub async fn verify_incidents(runs: &Runs) -> Result<Result<u64, IncidentRow>, RunsError> {
+    let (mut last, mut next) = (String::new(), 1);
+    loop {
+        let rows = runs.incidents_from(next, 1000).await?;
+        if rows.is_empty() {
+            return Ok(Ok(next.unsigned_abs() - 1));
+        }
+        for row in rows {
+            if row.id != next || row.prev != last || super::engine::incident_hash(&row) != row.hash {
+                return Ok(Err(row));
+            }
+            last = row.hash;
+            next += 1;
+        }
+    }
+}
+
+/// What would make a pipeline faster, by how long its stages took.
+pub fn advice(pipeline: &Pipeline, times: Vec<(String, i64)>) -> Vec<String> {
+    let times = medians(times);
+    let of = |name: &str| {
+        let prefix = format!("{name}[");
+        times
+            .iter()
+            .filter(|(known, _)| *known == name || known.starts_with(&prefix))
+            .map(|(_, time)| *time)
+            .fold(0.0, f64::max)
+    };
+    let all: Vec<f64> = pipeline.stages.iter().map(|stage| of(&stage.name)).collect();
+    let (path, total) = pipeline.graph.critical(&all);
+    if total == 0.0 {
+        return vec![format!("{} has not run yet, so there is nothing to go by", pipeline.app)];
+    }
+    let names: Vec<&str> = path.iter().map(|at| pipeline.stages[*at].name.as_str()).collect();
+    let mut out = vec![format!("the critical path is {} ({})", names.join(" > "), words::span(total as Millis))];
+    if let Some(longest) = path.iter().max_by(|a, b| all[**a].total_cmp(&all[**b])) {
+        let stage = &pipeline.stages[*longest];
+        out.push(format!(
+            "{} takes the most of it: {} of {}",
+            stage.name,
+            words::span(all[*longest] as Millis),
+            words::span(total as Millis)
+        ));
+    }
+    for pair in path.windows(2) {
+        let (before, after) = (&pipeline.stages[pair[0]], &pipeline.stages[pair[1]]);
+        let asks =
+            after.actions.iter().any(|action| action.settings.to_string().contains(&format!("{{{}.", before.name)));
+        if !asks && after.when.is_none() && before.gate.is_none() {
+            out.push(format!(
+                "{} uses nothing that {} gives; if it may run beside it, take it out of its `needs`",
+                after.name, before.name
+            ));
+        }
+    }
+    out
+}
+
+/// A version of a pipeline that is in no file any more.
+async fn version(
+    runs: &Runs,
+    hash: &str,
+    folder: &Path,
+    executors: &Executors,
+) -> Result<Option<Arc<Pipeline>>, RunsError> {
+    let Some(row) = runs.pipeline(hash).await? else { return Ok(None) };
+    let path = folder.join(format!("{}.yaml", row.name));
+    match file::parse(&path, &row.source, executors) {
+        Ok(pipeline) => Ok(Some(Arc::new(pipeline))),
+        Err(faults) => {
+            tracing::error!(%hash, fault = %faults[0], "A pipeline that runs began with cannot be read any more");
+            Ok(None)
+        }
+    }
+}
+
+/// A number from 0 to 1.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    // Without it every wait has the middle of its range.
+    if getrandom::fill(&mut bytes).is_err() {
+        return 0.5;
+    }
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// Deployment frequency, lead time, change failure rate, time to restore; bands of 2021.
+fn dora(app: &str, runs: &[(RunRow, Run)], since: Millis, now: Millis) -> String {
+    let days = ((now - since) as f64 / 86_400_000.0).max(1.0);
+    let deploys: Vec<&Run> = runs
+        .iter()
+        .map(|(_, run)| run)
+        .filter(|run| run.kind == super::run::RunKind::Deploy && run.started.is_some() && run.state.ended())
+        .collect();
+    let good = deploys.iter().filter(|run| run.state == RunState::Succeeded).count();
+    let bad = deploys
+        .iter()
+        .filter(|run| {
+            matches!(run.state, RunState::Failed | RunState::TimedOut | RunState::RolledBack | RunState::RollbackFailed)
+        })
+        .count();
+    if deploys.is_empty() {
+        return format!("{app}: no deployment in {}", words::span(now - since));
+    }
+    let mut leads: Vec<Millis> = deploys
+        .iter()
+        .filter(|run| run.state == RunState::Succeeded)
+        .filter_map(|run| Some(run.finished? - run.created))
+        .collect();
+    leads.sort_unstable();
+    let lead = leads.get(leads.len() / 2).map_or("-".to_owned(), |lead| words::span(*lead));
+    let mut restores: Vec<Millis> = Vec::new();
+    // Newest first: each failure is over with the next good run of the same place after it.
+    for (at, (_, run)) in runs.iter().enumerate() {
+        let failed = matches!(run.state, RunState::Failed | RunState::TimedOut | RunState::RolledBack);
+        let place = run.place();
+        let next = runs[..at]
+            .iter()
+            .rev()
+            .map(|(_, run)| run)
+            .find(|run| run.place() == place && run.state == RunState::Succeeded);
+        if let (true, Some(from), Some(to)) = (failed, run.finished, next.and_then(|next| next.finished)) {
+            restores.push(to - from);
+        }
+    }
+    restores.sort_unstable();
+    let restore = restores.get(restores.len() / 2).map_or("-".to_owned(), |restore| words::span(*restore));
+    let rate = 100.0 * bad as f64 / (good + bad).max(1) as f64;
+    format!(
+        "{app}, {} days: {:.1} deployments a day ({good} ok, {bad} failed), lead time {lead}, change failure rate {rate:.0}%, time to restore {restore}",
+        days.round(),
+        good as f64 / days
+    )
+}

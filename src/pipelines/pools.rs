@@ -1,0 +1,225 @@
+//! What stages share: slots of named pools, processors, memory and disk of the machine.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::model::Resources;
+
+/// How much there is of something, and of what is counted for the whole machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Slots of each pool; one that is not named has [`Sizes::other`].
+    pub pools: BTreeMap<String, u64>,
+    /// Slots of pools that are not named.
+    pub other: u64,
+    /// Thousandths of processors; not counted if `None`.
+    pub cpu: Option<u64>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of disk.
+    pub disk: Option<u64>,
+}
+
+/// Who holds what, and who waits. Nobody overtakes another who waits for the same pool, so nobody waits for ever.
+#[derive(Debug, Default)]
+pub(super) struct Pools<K> {
+    sizes: Sizes,
+    held: BTreeMap<K, Resources>,
+    waiting: VecDeque<(K, Resources)>,
+}
+
+/// One row of `!slots`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PoolRow {
+    /// The pool.
+    pub pool: String,
+    /// Slots there are.
+    pub size: u64,
+    /// Slots that are held.
+    pub used: u64,
+    /// How many stages wait.
+    pub waiting: usize,
+}
+
+impl<K: Ord + Clone> Pools<K> {
+    /// Pools of these sizes.
+    pub(super) fn new(sizes: Sizes) -> Pools<K> {
+        Pools { sizes, held: BTreeMap::new(), waiting: VecDeque::new() }
+    }
+
+    /// Takes other sizes. Who holds more than there is now keeps it.
+    pub(super) fn resize(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
+    }
+
+    fn size(&self, pool: &str) -> u64 {
+        self.sizes.pools.get(pool).copied().unwrap_or(self.sizes.other)
+    }
+
+    /// Whether so much can ever be had; what is too much otherwise.
+    pub(super) fn possible(&self, wanted: &Resources) -> Result<(), String> {
+        let size = self.size(&wanted.pool);
+        if wanted.slots > size {
+            return Err(format!(
+                "it asks for {} slots of {}, which has {size}; lower `slots`, or raise pipelines.pools",
+                wanted.slots, wanted.pool
+            ));
+        }
+        let limits = [
+            ("cpu", wanted.limits.cpu, self.sizes.cpu),
+            ("mem", wanted.limits.memory, self.sizes.memory),
+            ("disk", wanted.limits.disk, self.sizes.disk),
+        ];
+        for (name, wanted, size) in limits {
+            if let (Some(wanted), Some(size)) = (wanted, size)
+                && wanted > size
+            {
+                return Err(format!(
+                    "it asks for more {name} than pipelines.{name} allows in all ({wanted} of {size})"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for something; whether it is held now. If not, it waits, and [`Pools::granted`] gives it later.
+    pub(super) fn ask(&mut self, key: K, wanted: Resources) -> bool {
+        let behind = self.waiting.iter().any(|(_, other)| other.pool == wanted.pool);
+        if !behind && self.fits(&wanted) {
+            self.held.insert(key, wanted);
+            return true;
+        }
+        self.waiting.push_back((key, wanted));
+        false
+    }
+
+    /// Holds something that was held before a restart, whether or not it fits.
+    pub(super) fn hold(&mut self, key: K, wanted: Resources) {
+        self.held.insert(key, wanted);
+    }
+
+    /// Gives back what is held, and stops waiting.
+    pub(super) fn release(&mut self, key: &K) {
+        self.held.remove(key);
+        self.waiting.retain(|(waiting, _)| waiting != key);
+    }
+
+    /// Those who waited and hold something now.
+    pub(super) fn granted(&mut self) -> Vec<K> {
+        let mut out = Vec::new();
+        let mut blocked: Vec<String> = Vec::new();
+        let mut left = VecDeque::new();
+        while let Some((key, wanted)) = self.waiting.pop_front() {
+            if !blocked.contains(&wanted.pool) && self.fits(&wanted) {
+                self.held.insert(key.clone(), wanted);
+                out.push(key);
+            } else {
+                blocked.push(wanted.pool.clone());
+                left.push_back((key, wanted));
+            }
+        }
+        self.waiting = left;
+        out
+    }
+
+    /// Who holds slots of a pool.
+    pub(super) fn holders(&self, pool: &str) -> Vec<&K> {
+        self.held.iter().filter(|(_, held)| held.pool == pool).map(|(key, _)| key).collect()
+    }
+
+    /// The pools that are in use or have a size of their own.
+    pub(super) fn rows(&self) -> Vec<PoolRow> {
+        let waiting = self.waiting.iter().map(|(_, wanted)| &wanted.pool);
+        let mut names: Vec<&String> =
+            self.sizes.pools.keys().chain(self.held.values().map(|held| &held.pool)).chain(waiting).collect();
+        names.sort();
+        names.dedup();
+        let row = |pool: &String| PoolRow {
+            pool: pool.clone(),
+            size: self.size(pool),
+            used: self.used(|held| if held.pool == *pool { held.slots } else { 0 }),
+            waiting: self.waiting.iter().filter(|(_, wanted)| wanted.pool == *pool).count(),
+        };
+        names.into_iter().map(row).collect()
+    }
+
+    fn used(&self, of: impl Fn(&Resources) -> u64) -> u64 {
+        self.held.values().map(of).sum()
+    }
+
+    fn fits(&self, wanted: &Resources) -> bool {
+        if self.used(|held| if held.pool == wanted.pool { held.slots } else { 0 }) + wanted.slots
+            > self.size(&wanted.pool)
+        {
+            return false;
+        }
+        let room = |size: Option<u64>, wanted: Option<u64>, of: &dyn Fn(&Resources) -> Option<u64>| match (size, wanted)
+        {
+            (Some(size), Some(wanted)) => self.used(|held| of(held).unwrap_or(0)) + wanted <= size,
+            _ => true,
+        };
+        room(self.sizes.cpu, wanted.limits.cpu, &|held| held.limits.cpu)
+            && room(self.sizes.memory, wanted.limits.memory, &|held| held.limits.memory)
+            && room(self.sizes.disk, wanted.limits.disk, &|held| held.limits.disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slots(pool: &str, slots: u64) -> Resources {
+        Resources { pool: pool.to_owned(), slots, ..Resources::default() }
+    }
+
+    fn pools(default: u64) -> Pools<u32> {
+        Pools::new(Sizes { pools: BTreeMap::from([("default".to_owned(), default)]), other: 1, ..Sizes::default() })
+    }
+
+    #[test]
+    fn who_asks_for_much_is_not_overtaken_for_ever() {
+        let mut pools = pools(4);
+        assert!(pools.ask(1, slots("default", 3)));
+        assert!(!pools.ask(2, slots("default", 4)));
+        assert!(!pools.ask(3, slots("default", 1)), "there is one slot, and it is not this one's turn");
+        assert!(pools.ask(4, slots("hosts", 1)), "another pool has a queue of its own");
+        pools.release(&1);
+        assert_eq!(pools.granted(), [2]);
+        pools.release(&2);
+        assert_eq!(pools.granted(), [3]);
+        assert!(pools.possible(&slots("default", 5)).is_err() && pools.possible(&slots("hosts", 1)).is_ok());
+        assert_eq!(pools.rows()[0], PoolRow { pool: "default".to_owned(), size: 4, used: 1, waiting: 0 });
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_given_twice_and_in_the_end_everybody_had_a_turn(asks in proptest::collection::vec((1u64..4, 0u64..3), 1..64)) {
+            let mut pools: Pools<usize> = Pools::new(Sizes {
+                pools: BTreeMap::from([("default".to_owned(), 4)]), other: 1, cpu: Some(2000), ..Sizes::default()
+            });
+            let wanted: Vec<Resources> = asks.iter().map(|(count, cpu)| {
+                let mut wanted = slots("default", *count);
+                wanted.limits.cpu = Some(cpu * 1000);
+                wanted
+            }).collect();
+            let mut running: VecDeque<usize> = VecDeque::new();
+            for (key, wanted) in wanted.iter().enumerate() {
+                if pools.ask(key, wanted.clone()) {
+                    running.push_back(key);
+                }
+            }
+            let mut done = 0;
+            loop {
+                let slots: u64 = running.iter().map(|key| wanted[*key].slots).sum();
+                let cpu: u64 = running.iter().filter_map(|key| wanted[*key].limits.cpu).sum();
+                prop_assert!(slots <= 4 && cpu <= 2000);
+                let Some(key) = running.pop_front() else { break };
+                done += 1;
+                pools.release(&key);
+                running.extend(pools.granted());
+            }
+            prop_assert_eq!(done, wanted.len());
+        }
+    }
+}

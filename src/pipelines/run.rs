@@ -1,0 +1,218 @@
+//! A run and its stages, as they are kept in memory and, as JSON, in the records.
+
+use masterchief_contract::split_place;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::state::{RunState, StageState};
+use crate::executors::Failure;
+
+/// A moment, in Unix milliseconds.
+pub type Millis = i64;
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    /// Something new goes somewhere.
+    #[default]
+    Deploy,
+    /// What was there before comes back.
+    Rollback,
+}
+
+/// Who asks for something, where, and what they may: judged at that moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asker {
+    /// The handle; `*` is a stranger. A program has a name of its own, such as `webhook`.
+    pub handle: String,
+    /// What to call them where they asked.
+    pub nick: String,
+    /// The services account that vouches for them, if one does.
+    pub account: Option<String>,
+    /// Where they asked: `network/#channel`, `network/nick`, or nothing.
+    pub place: String,
+    /// How they asked: `irc`, `cli`, `http`, `webhook`, `time`…
+    pub origin: String,
+}
+
+impl Asker {
+    /// A program that asks: `webhook`, `time`.
+    pub fn program(name: &str) -> Asker {
+        Asker { handle: name.to_owned(), nick: name.to_owned(), origin: name.to_owned(), ..Asker::default() }
+    }
+
+    /// The channel they asked in, if it is one.
+    pub fn channel(&self) -> Option<&str> {
+        let target = split_place(&self.place).1;
+        target.starts_with(['#', '&', '+', '!']).then_some(self.place.as_str())
+    }
+}
+
+/// What was live before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Before {
+    /// The run that brought it.
+    pub run: i64,
+    /// What people call it.
+    pub version: String,
+    /// The commit.
+    pub sha: String,
+}
+
+/// A commit that goes out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Commit {
+    /// The hash.
+    pub sha: String,
+    /// Who wrote it.
+    pub author: String,
+    /// Its first line.
+    pub subject: String,
+}
+
+/// A run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// Its number.
+    pub number: i64,
+    /// The version of the pipeline.
+    pub pipeline: String,
+    /// The app.
+    pub app: String,
+    /// The environment.
+    pub env: String,
+    /// What it is for.
+    pub kind: RunKind,
+    /// How far it is.
+    pub state: RunState,
+    /// How many events it has.
+    pub seq: i64,
+    /// What people call what goes out.
+    pub version: String,
+    /// The branch, tag or commit that was asked for.
+    pub reference: String,
+    /// The commit; empty where there is no repository.
+    pub sha: String,
+    /// What was live when it was asked for.
+    pub before: Option<Before>,
+    /// Commits since then, the newest first, a hundred at most.
+    pub commits: Vec<Commit>,
+    /// How many there are.
+    pub commit_count: u64,
+    /// Files they change, a thousand at most.
+    pub files: Vec<String>,
+    /// All parameters.
+    pub params: Map<String, Value>,
+    /// The event that started it.
+    pub event: Value,
+    /// Who asked.
+    pub asker: Asker,
+    /// Why rules were overridden, if they were.
+    pub reason: Option<String>,
+    /// The run it undoes.
+    pub parent: Option<i64>,
+    /// The key that makes equal requests one.
+    pub idem_key: Option<String>,
+    /// What must not run beside it.
+    pub group: String,
+    /// Where it is talked about.
+    pub places: Vec<String>,
+    /// The code of what was shown to those who have to agree.
+    pub code: String,
+    /// Whether people have to agree, and have not.
+    pub approvals: Vec<String>,
+    /// When it was asked for.
+    pub created: Millis,
+    /// When it began to wait for its turn.
+    pub queued: Option<Millis>,
+    /// Not before this moment.
+    pub not_before: Option<Millis>,
+    /// When its first stage began.
+    pub started: Option<Millis>,
+    /// When it ended.
+    pub finished: Option<Millis>,
+    /// When the present state ends by itself.
+    pub due: Option<Millis>,
+    /// When it is undone by itself.
+    pub undo_at: Option<Millis>,
+    /// Why it stops: the state it will have then.
+    pub ending: Option<RunState>,
+    /// The stage that made it fail.
+    pub failed: Option<String>,
+    /// How many lines were said about it.
+    pub lines: u32,
+}
+
+/// A stage of a run; of a matrix each combination is one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StageRun {
+    /// Its name, with its place in the matrix: `test[unit]`.
+    pub name: String,
+    /// Which stage of the pipeline.
+    pub spec: usize,
+    /// Its place in the matrix.
+    pub matrix: Map<String, Value>,
+    /// How far it is.
+    pub state: StageState,
+    /// The newest attempt; 0 before the first.
+    pub attempt: u32,
+    /// How many retries are used up.
+    pub retries: u32,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// When its first attempt began.
+    pub started: Option<Millis>,
+    /// When it ended.
+    pub ended: Option<Millis>,
+    /// What it gave.
+    pub outputs: Map<String, Value>,
+    /// A few words about how it went.
+    pub summary: String,
+    /// When something is due: the next attempt, the end of a wait.
+    pub due: Option<Millis>,
+    /// What the last attempt left for the next.
+    pub checkpoint: Option<Value>,
+    /// Whether it undoes the stage of the pipeline instead of doing it.
+    pub undo: bool,
+    /// Whether it failed and the run goes on nevertheless.
+    pub forgiven: bool,
+    /// The code of the plan that has to be agreed to, and who has.
+    pub code: String,
+    /// Who agreed.
+    pub approvals: Vec<String>,
+}
+
+impl Run {
+    /// `shop/prod`.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.app, self.env)
+    }
+
+    /// What people call what goes out: the version, else the first letters of the commit.
+    pub fn shown(&self) -> String {
+        shown(&self.version, &self.sha)
+    }
+}
+
+/// A version and a commit as people read them.
+pub(super) fn shown(version: &str, sha: &str) -> String {
+    let short: String = sha.chars().take(7).collect();
+    match (version.is_empty(), short.is_empty()) {
+        (true, true) => "the newest".to_owned(),
+        (true, false) => short,
+        (false, _) => version.to_owned(),
+    }
+}
+
+impl StageRun {
+    /// Whether it counts as done well for what needs it.
+    pub fn good(&self) -> bool {
+        self.state == StageState::Succeeded || self.forgiven
+    }
+}

@@ -1,0 +1,88 @@
+//! What can be configured about pipelines.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::pools::Sizes;
+
+/// The `pipelines` block.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The folder with the files; `config/pipelines` where nothing is said.
+    pub folder: PathBuf,
+    /// Slots of pools, by name. A stage that names none takes one of `default`.
+    pub pools: BTreeMap<String, u64>,
+    /// Processors that stages may take in all.
+    pub cpu: Option<f64>,
+    /// Mebibytes of memory that stages may take in all.
+    pub memory_mib: Option<u64>,
+    /// Where people find runs on the web: `https://mc.example`. Lines then end with a link.
+    pub link: Option<String>,
+    /// How long a requester has to say yes.
+    #[serde(with = "humantime_serde")]
+    pub confirm: Duration,
+    /// How long somebody has to decide about a stage that is held.
+    #[serde(with = "humantime_serde")]
+    pub decide: Duration,
+    /// Where what belongs to no run is said: the end of a lock, a window that opens. `libera/#ops`.
+    pub channels: Vec<String>,
+    /// Runs and their logs are kept so long.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// Groups of people for approvals: `payments: [ana, lee]` is `@payments`. A name that is not here is a role.
+    pub groups: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            folder: PathBuf::from("config/pipelines"),
+            pools: BTreeMap::new(),
+            cpu: None,
+            memory_mib: None,
+            link: None,
+            confirm: Duration::from_secs(120),
+            decide: Duration::from_secs(600),
+            channels: Vec::new(),
+            keep: Duration::from_secs(90 * 86400),
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+/// Slots of `default` where nothing is said.
+const DEFAULT_SLOTS: u64 = 8;
+
+impl Settings {
+    /// What stages share.
+    pub(super) fn sizes(&self) -> Sizes {
+        let mut pools = self.pools.clone();
+        pools.entry("default".to_owned()).or_insert(DEFAULT_SLOTS);
+        Sizes {
+            pools,
+            other: 1,
+            cpu: self.cpu.map(|cpu| (cpu * 1000.0) as u64),
+            memory: self.memory_mib.map(|mib| mib << 20),
+            disk: None,
+        }
+    }
+
+    /// What is wrong beyond the grammar: the key and a sentence.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.pools.values().any(|slots| *slots == 0) {
+            faults.push(("pools", "a pool without slots would never let anybody begin".to_owned()));
+        }
+        if self.cpu.is_some_and(|cpu| !cpu.is_finite() || cpu <= 0.0) {
+            faults.push(("cpu", "must be more than nothing".to_owned()));
+        }
+        if self.link.as_ref().is_some_and(|link| !link.starts_with("http")) {
+            faults.push(("link", "is the address of a web page: https://…".to_owned()));
+        }
+        faults
+    }
+}

@@ -1,0 +1,249 @@
+//! The states of runs and stages, and which may follow which: one table each. Every other step is a fault in the engine.
+
+use serde::{Deserialize, Serialize};
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Asked for; nothing is decided.
+    #[default]
+    Draft,
+    /// The one who asked has to say yes.
+    AwaitingConfirm,
+    /// It waits for its turn.
+    Queued,
+    /// It waits for a window, or for a freeze or a lock to end.
+    AwaitingWindow,
+    /// People have to agree.
+    AwaitingApproval,
+    /// Stages run.
+    Running,
+    /// Somebody has to decide how to go on.
+    Paused,
+    /// It is being stopped.
+    Cancelling,
+    /// What it did is being undone.
+    RollingBack,
+    /// All went well.
+    Succeeded,
+    /// A stage failed.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+    /// It took longer than it may.
+    TimedOut,
+    /// It failed, and what it did was undone.
+    RolledBack,
+    /// It failed, and so did undoing it.
+    RollbackFailed,
+    /// Somebody said no.
+    Rejected,
+    /// Nobody answered, or its turn never came.
+    Expired,
+}
+
+/// How far a stage is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// What it needs has not ended.
+    #[default]
+    Pending,
+    /// It may begin.
+    Ready,
+    /// It waits for a slot or for what it uses.
+    WaitingResources,
+    /// It is begun: this is durable before anything happens.
+    Running,
+    /// People, a window or the clock have to do something.
+    Waiting,
+    /// It failed and will be tried again.
+    RetryWait,
+    /// The bot died while it ran, and only a person can tell how far it came.
+    NeedsOperator,
+    /// Well.
+    Succeeded,
+    /// Badly.
+    Failed,
+    /// It was left out.
+    Skipped,
+    /// Stopped.
+    Cancelled,
+    /// It took longer than it may.
+    TimedOut,
+}
+
+use RunState as R;
+use StageState as S;
+
+/// Which state of a run may follow which.
+const RUNS: &[(RunState, &[RunState])] = &[
+    (R::Draft, &[R::AwaitingConfirm, R::AwaitingApproval, R::Queued, R::Cancelled, R::Expired]),
+    (R::AwaitingConfirm, &[R::AwaitingApproval, R::Queued, R::Cancelled, R::Expired]),
+    (R::AwaitingApproval, &[R::Queued, R::Rejected, R::Cancelled, R::Expired]),
+    (R::Queued, &[R::AwaitingConfirm, R::AwaitingWindow, R::Running, R::Cancelled, R::Expired]),
+    (R::AwaitingWindow, &[R::Queued, R::Running, R::Cancelled, R::Expired]),
+    (R::Running, &[R::Paused, R::Cancelling, R::Succeeded, R::Failed, R::TimedOut]),
+    (R::Paused, &[R::Running, R::Cancelling, R::Failed, R::TimedOut]),
+    (R::Cancelling, &[R::Cancelled, R::TimedOut, R::Failed]),
+    (R::RollingBack, &[R::RolledBack, R::RollbackFailed]),
+    // A failed run may be tried again from where it failed.
+    (R::Failed, &[R::Running, R::RollingBack]),
+    (R::TimedOut, &[R::Running, R::RollingBack]),
+    (R::Cancelled, &[R::Running]),
+    // A deployment that went well may be undone later.
+    (R::Succeeded, &[R::RollingBack]),
+    (R::RollbackFailed, &[R::RollingBack]),
+];
+
+/// Which state of a stage may follow which.
+const STAGES: &[(StageState, &[StageState])] = &[
+    (S::Pending, &[S::Ready, S::Skipped, S::Cancelled]),
+    (S::Ready, &[S::WaitingResources, S::Running, S::Waiting, S::Succeeded, S::Skipped, S::Failed, S::Cancelled]),
+    (S::WaitingResources, &[S::Running, S::Cancelled, S::Failed]),
+    (S::Waiting, &[S::Ready, S::Running, S::Succeeded, S::Failed, S::Cancelled, S::TimedOut]),
+    (S::Running, &[S::Succeeded, S::Failed, S::TimedOut, S::Cancelled, S::RetryWait, S::NeedsOperator, S::Waiting]),
+    (S::RetryWait, &[S::Ready, S::Cancelled]),
+    (S::NeedsOperator, &[S::Ready, S::Succeeded, S::Failed, S::Cancelled]),
+    // Tried again by somebody.
+    (S::Failed, &[S::Pending, S::Ready]),
+    (S::TimedOut, &[S::Pending, S::Ready]),
+    (S::Cancelled, &[S::Pending]),
+    (S::Skipped, &[S::Pending]),
+];
+
+impl RunState {
+    /// Whether `next` may follow.
+    pub fn may(self, next: RunState) -> bool {
+        RUNS.iter().any(|(from, to)| *from == self && to.contains(&next))
+    }
+
+    /// Whether nothing more happens by itself.
+    pub fn ended(self) -> bool {
+        self >= R::Succeeded
+    }
+
+    /// Whether stages may be under way.
+    pub fn active(self) -> bool {
+        matches!(self, R::Running | R::Paused | R::Cancelling | R::RollingBack)
+    }
+
+    /// One of the five names that other programs know: pending, running, success, failed, aborted.
+    pub fn plain(self) -> &'static str {
+        match self {
+            R::Draft | R::AwaitingConfirm | R::Queued | R::AwaitingWindow | R::AwaitingApproval => "pending",
+            R::Running | R::Paused | R::Cancelling | R::RollingBack => "running",
+            R::Succeeded => "success",
+            R::Failed | R::TimedOut | R::RolledBack | R::RollbackFailed => "failed",
+            R::Cancelled | R::Rejected | R::Expired => "aborted",
+        }
+    }
+
+    /// The name as it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            R::Draft => "draft",
+            R::AwaitingConfirm => "awaiting_confirm",
+            R::Queued => "queued",
+            R::AwaitingWindow => "awaiting_window",
+            R::AwaitingApproval => "awaiting_approval",
+            R::Running => "running",
+            R::Paused => "paused",
+            R::Cancelling => "cancelling",
+            R::RollingBack => "rolling_back",
+            R::Succeeded => "succeeded",
+            R::Failed => "failed",
+            R::Cancelled => "cancelled",
+            R::TimedOut => "timed_out",
+            R::RolledBack => "rolled_back",
+            R::RollbackFailed => "rollback_failed",
+            R::Rejected => "rejected",
+            R::Expired => "expired",
+        }
+    }
+}
+
+impl StageState {
+    /// Whether `next` may follow.
+    pub fn may(self, next: StageState) -> bool {
+        STAGES.iter().any(|(from, to)| *from == self && to.contains(&next))
+    }
+
+    /// Whether nothing more happens by itself.
+    pub fn ended(self) -> bool {
+        self >= S::Succeeded
+    }
+
+    /// Whether it ended badly.
+    pub fn bad(self) -> bool {
+        matches!(self, S::Failed | S::TimedOut | S::Cancelled)
+    }
+
+    /// One of the names that other programs know: pending, running, success, failed, aborted, skipped.
+    pub fn plain(self) -> &'static str {
+        match self {
+            S::Pending | S::Ready | S::WaitingResources => "pending",
+            S::Running | S::Waiting | S::RetryWait | S::NeedsOperator => "running",
+            S::Succeeded => "success",
+            S::Failed | S::TimedOut => "failed",
+            S::Skipped => "skipped",
+            S::Cancelled => "aborted",
+        }
+    }
+
+    /// The name as it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            S::Pending => "pending",
+            S::Ready => "ready",
+            S::WaitingResources => "waiting_resources",
+            S::Running => "running",
+            S::Waiting => "waiting",
+            S::RetryWait => "retry_wait",
+            S::NeedsOperator => "needs_operator",
+            S::Succeeded => "succeeded",
+            S::Failed => "failed",
+            S::Skipped => "skipped",
+            S::Cancelled => "cancelled",
+            S::TimedOut => "timed_out",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_of_a_run_can_be_reached_and_left_or_is_an_end() {
+        let all: Vec<RunState> =
+            RUNS.iter().flat_map(|(from, to)| std::iter::once(*from).chain(to.iter().copied())).collect();
+        for state in all {
+            assert!(state == R::Draft || RUNS.iter().any(|(_, to)| to.contains(&state)), "{state:?} is never reached");
+            assert!(state.ended() || RUNS.iter().any(|(from, _)| *from == state), "{state:?} is never left");
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        assert!(
+            !R::Succeeded.may(R::Running)
+                && !R::Expired.may(R::Queued)
+                && !R::Rejected.may(R::Running)
+                && R::Failed.may(R::RollingBack)
+        );
+    }
+
+    #[test]
+    fn every_state_of_a_stage_can_be_reached_and_left_or_is_an_end() {
+        let all: Vec<StageState> =
+            STAGES.iter().flat_map(|(from, to)| std::iter::once(*from).chain(to.iter().copied())).collect();
+        for state in all {
+            assert!(
+                state == S::Pending || STAGES.iter().any(|(_, to)| to.contains(&state)),
+                "{state:?} is never reached"
+            );
+            assert!(state.ended() || STAGES.iter().any(|(from, _)| *from == state), "{state:?} is never left");
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        assert!(!S::Succeeded.may(S::Running) && S::Running.may(S::RetryWait));
+    }
+}

@@ -1,0 +1,153 @@
+//! Texts with things to fill in: `{checkout.sha}`, `{environment}`, `{matrix.suite}`. `{{` and `}}` are braces.
+
+use serde_json::{Map, Value};
+
+use super::expr::Facts;
+
+/// What is wrong with a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TemplateFault {
+    /// Characters from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A part of a text.
+enum Piece<'a> {
+    Text(&'a str),
+    Name(&'a str),
+}
+
+/// The paths that a text asks for.
+pub(super) fn names(text: &str) -> Result<Vec<&str>, TemplateFault> {
+    let pieces = pieces(text)?;
+    Ok(pieces.into_iter().filter_map(|piece| if let Piece::Name(name) = piece { Some(name) } else { None }).collect())
+}
+
+/// Fills in a text. What is not known is a fault with the path.
+pub(super) fn fill(text: &str, facts: &Facts) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    for piece in pieces(text).map_err(|fault| fault.message)? {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Name(path) => match look_up(path, facts) {
+                Some(Value::String(text)) => out.push_str(text),
+                Some(Value::Null) | None => return Err(format!("there is no {{{path}}} here")),
+                Some(value) => out.push_str(&value.to_string()),
+            },
+        }
+    }
+    Ok(out)
+}
+
+/// Fills in every text of a value. A text that is one path and nothing else becomes the value itself, with its type.
+pub fn fill_all(value: &Value, facts: &Facts) -> Result<Value, String> {
+    Ok(match value {
+        Value::String(text) => match pieces(text).map_err(|fault| fault.message)?.as_slice() {
+            [Piece::Name(path)] => {
+                let found = look_up(path, facts).filter(|value| !value.is_null());
+                found.cloned().ok_or_else(|| format!("there is no {{{path}}} here"))?
+            }
+            _ => Value::String(fill(text, facts)?),
+        },
+        Value::Array(list) => list.iter().map(|item| fill_all(item, facts)).collect::<Result<Vec<_>, _>>()?.into(),
+        Value::Object(map) => {
+            let mut out = Map::new();
+            for (key, value) in map {
+                out.insert(key.clone(), fill_all(value, facts)?);
+            }
+            Value::Object(out)
+        }
+        other => other.clone(),
+    })
+}
+
+/// What stands at a path with dots.
+pub(super) fn look_up<'a>(path: &str, facts: &'a Facts) -> Option<&'a Value> {
+    let mut parts = path.split('.');
+    let mut value = facts.get(parts.next()?)?;
+    for part in parts {
+        value = match value {
+            Value::Array(list) => list.get(part.parse::<usize>().ok()?)?,
+            other => other.get(part)?,
+        };
+    }
+    Some(value)
+}
+
+fn pieces(text: &str) -> Result<Vec<Piece<'_>>, TemplateFault> {
+    let mut out = Vec::new();
+    let (mut at, mut from) = (0, 0);
+    let bytes = text.as_bytes();
+    let fault = |byte: usize, message: String| TemplateFault { column: text[..byte].chars().count() + 1, message };
+    while at < bytes.len() {
+        match bytes[at] {
+            // What `${...}` stands for is filled in elsewhere.
+            b'$' if bytes.get(at + 1) == Some(&b'{') => at += text[at..].find('}').map_or(2, |end| end + 1),
+            brace @ (b'{' | b'}') if bytes.get(at + 1) == Some(&brace) => {
+                out.push(Piece::Text(&text[from..=at]));
+                at += 2;
+                from = at;
+            }
+            b'{' => {
+                let end = text[at..].find('}').map(|end| at + end);
+                let Some(end) = end else {
+                    return Err(fault(at, "this { is not closed; for the brace itself write {{".to_owned()));
+                };
+                let name = &text[at + 1..end];
+                let good = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+                if name.is_empty() || !name.chars().all(good) || name.starts_with('.') {
+                    return Err(fault(
+                        at,
+                        format!(
+                            "{{{name}}} is no name such as {{stage.output}}; for the braces themselves write {{{{ and }}}}"
+                        ),
+                    ));
+                }
+                out.push(Piece::Text(&text[from..at]));
+                out.push(Piece::Name(name));
+                at = end + 1;
+                from = at;
+            }
+            b'}' => return Err(fault(at, "this } closes nothing; for the brace itself write }}".to_owned())),
+            _ => at += 1,
+        }
+    }
+    out.push(Piece::Text(&text[from..]));
+    out.retain(|piece| !matches!(piece, Piece::Text("")));
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts() -> Facts {
+        json!({"checkout": {"sha": "9f3c1e2"}, "run": {"number": 118}, "list": ["a", "b"]})
+            .as_object()
+            .cloned()
+            .unwrap()
+    }
+
+    #[test]
+    fn names_are_filled_in_and_doubled_braces_are_braces() {
+        assert_eq!(fill("shop:{run.number}@{checkout.sha}", &facts()).unwrap(), "shop:118@9f3c1e2");
+        assert_eq!(fill("{{x}} {list.1} ${env:HOME}", &facts()).unwrap(), "{x} b ${env:HOME}");
+        assert_eq!(
+            fill_all(&json!({"a": ["{list}", "{run.number}", 3]}), &facts()).unwrap(),
+            json!({"a": [["a", "b"], 118, 3]})
+        );
+        assert!(fill("{checkout.tag}", &facts()).unwrap_err().contains("{checkout.tag}"));
+    }
+
+    #[test]
+    fn a_slip_is_told_with_its_column() {
+        assert_eq!(names("é {a b}").unwrap_err().column, 3);
+        assert!(names("{x").unwrap_err().message.contains("not closed"));
+        assert!(names("x}").is_err() && names("{}").is_err());
+        assert_eq!(names("{a}-{b.c}").unwrap(), ["a", "b.c"]);
+    }
+}

@@ -1,0 +1,7 @@
+//! YAML, read strictly: every part knows where it stands, and every fault says so.
+
+mod read;
+mod tree;
+
+pub use read::read;
+pub use tree::{ConfigFault, Node, Secrets, Spot, What, fill_with};

@@ -1,0 +1,214 @@
+//! Commands of steps under their supervisor: real processes, on a clock that is real.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use masterchief::contract::{Future, Secret};
+use masterchief::executors::{
+    Class, End, Executors, Hands, Keeper, Limits, Masker, Settings, Step, StepLog, Supervisor, executors, tail,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// Keeps notes in memory.
+#[derive(Clone, Default)]
+pub(crate) struct Notes {
+    pub(crate) noted: Arc<Mutex<Vec<Value>>>,
+    pub(crate) told: Arc<Mutex<Vec<String>>>,
+}
+
+impl Keeper for Notes {
+    fn note(&self, note: Value) -> Future<Result<(), String>> {
+        self.noted.lock().unwrap().push(note);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn tell(&self, words: String) {
+        self.told.lock().unwrap().push(words);
+    }
+}
+
+/// A step in a folder, with all it needs to run.
+pub(crate) struct Bench {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) notes: Notes,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) executors: Executors,
+}
+
+impl Bench {
+    pub(crate) fn new(settings: &Settings) -> Bench {
+        Bench {
+            folder: tempfile::tempdir().unwrap(),
+            notes: Notes::default(),
+            stop: watch::Sender::new(false),
+            secrets: Vec::new(),
+            executors: executors(settings),
+        }
+    }
+
+    /// A step that has not begun.
+    pub(crate) fn step(&self, settings: Value) -> Step {
+        let (workspace, folder) = (self.folder.path().join("workspace"), self.folder.path().join("step"));
+        std::fs::create_dir_all(&workspace).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
+        Step {
+            run: 118,
+            stage: "test".to_owned(),
+            attempt: 1,
+            settings,
+            workspace,
+            folder,
+            env: Vec::new(),
+            limits: Limits::default(),
+            requester: "ana".to_owned(),
+            noted: self.notes.noted.lock().unwrap().last().cloned(),
+            checkpoint: None,
+        }
+    }
+
+    pub(crate) fn hands(&self) -> Hands {
+        let mask = Masker::new(&self.secrets);
+        let log = StepLog::open(&self.folder.path().join("step"), mask.clone());
+        let supervisor = Supervisor::at(env!("CARGO_BIN_EXE_masterchief"));
+        Hands::new(log, mask, supervisor, self.stop.subscribe(), Arc::new(self.notes.clone()))
+    }
+
+    pub(crate) async fn run(&self, executor: &str, step: Step) -> End {
+        self.executors[executor].run(step, self.hands()).await
+    }
+
+    pub(crate) fn log(&self) -> String {
+        tail(&self.folder.path().join("step"), 1000).join("\n")
+    }
+}
+
+fn alive(pid_file: &Path) -> bool {
+    let Ok(pid) = std::fs::read_to_string(pid_file) else { return false };
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    for _ in 0..400 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{what} did not happen within ten seconds");
+}
+
+fn sh(script: &str) -> Value {
+    json!(["sh", "-c", script])
+}
+
+#[tokio::test]
+async fn a_command_writes_its_log_and_its_outputs_and_no_secret_is_in_them() {
+    let mut bench = Bench::new(&Settings::default());
+    bench.secrets.push(Secret::new("hunter2-of-prod"));
+    let mut step = bench.step(sh("printf 'it is hunter2'; sleep 0.2; echo '-of-prod'; echo $TOKEN >&2; \
+        echo image=shop:7 >> $MC_OUTPUT; echo failed=0 >> $MC_OUTPUT; echo 'summary=412 passed' >> $MC_OUTPUT"));
+    step.env.push(("TOKEN".to_owned(), Secret::new("hunter2-of-prod")));
+    let End::Done { outputs, summary } = bench.run("shell", step).await else { panic!("{}", bench.log()) };
+    assert_eq!((json!(outputs), summary.as_str()), (json!({"image": "shop:7", "failed": 0}), "412 passed"));
+    let log = bench.log();
+    assert!(log.contains("it is ***\n") && !log.contains("hunter2"), "{log}");
+    for entry in std::fs::read_dir(bench.folder.path().join("step")).unwrap().flatten() {
+        let text = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).into_owned();
+        assert!(!text.contains("hunter2"), "{} holds the secret", entry.path().display());
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_fails_or_is_not_there_says_so_in_one_line() {
+    let bench = Bench::new(&Settings::default());
+    let End::Failed(failure) = bench.run("shell", bench.step(sh("echo it is broken; exit 3"))).await else { panic!() };
+    assert_eq!((failure.exit, failure.line.as_str()), (Some(3), "it is broken"));
+    let bench = Bench::new(&Settings::default());
+    let End::Failed(failure) = bench.run("shell", bench.step(json!(["no-such-program"]))).await else { panic!() };
+    assert_eq!(failure.class, Class::Config);
+    assert!(failure.line.starts_with("no-such-program is not installed here"), "{}", failure.line);
+}
+
+#[tokio::test]
+async fn stopping_leaves_no_process_behind_wherever_it_hides_and_whatever_it_ignores() {
+    let bench = Bench::new(&Settings::default());
+    let pids = bench.folder.path().to_owned();
+    let script = format!(
+        "trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo $$ > {0}/hidden; sleep 300' &) ; echo $$ > {0}/shown; while :; do sleep 1; done",
+        pids.display()
+    );
+    let mut settings = json!({"run": ["sh", "-c", script], "grace": "300ms"});
+    settings["cwd"] = json!(".");
+    let (step, hands) = (bench.step(settings), bench.hands());
+    let running = tokio::spawn(bench.executors["shell"].run(step, hands));
+    until("the start of both", || alive(&pids.join("hidden")) && alive(&pids.join("shown"))).await;
+    bench.stop.send_replace(true);
+    assert_eq!(running.await.unwrap(), End::Stopped);
+    assert!(!alive(&pids.join("hidden")) && !alive(&pids.join("shown")));
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_in_the_background_ends_with_it() {
+    let bench = Bench::new(&Settings::default());
+    let pid = bench.folder.path().join("pid");
+    let script = format!("(setsid sleep 300 & echo $! > {}) ; echo done", pid.display());
+    assert!(matches!(bench.run("shell", bench.step(sh(&script))).await, End::Done { .. }));
+    assert!(!alive(&pid));
+}
+
+#[tokio::test]
+async fn a_bot_that_starts_again_finds_the_command_or_how_it_ended() {
+    let bench = Bench::new(&Settings::default());
+    let script = sh("echo once >> log-of-it; sleep 0.7; echo n=1 >> $MC_OUTPUT");
+    let first = tokio::spawn(bench.executors["shell"].run(bench.step(script.clone()), bench.hands()));
+    let begun = bench.folder.path().join("workspace/log-of-it");
+    until("the start", || begun.exists()).await;
+    // As if the bot had died: nobody waits for it any more.
+    first.abort();
+    let End::Done { outputs, .. } = bench.run("shell", bench.step(script.clone())).await else { panic!() };
+    assert_eq!(json!(outputs), json!({"n": 1}));
+    // And once more after its end.
+    assert!(matches!(bench.run("shell", bench.step(script)).await, End::Done { .. }));
+    assert_eq!(std::fs::read_to_string(begun).unwrap(), "once\n");
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_loses_the_command_and_nothing_runs_on() {
+    let bench = Bench::new(&Settings::default());
+    let pid = bench.folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 300", pid.display());
+    let running = tokio::spawn(bench.executors["shell"].run(bench.step(sh(&script)), bench.hands()));
+    until("the start", || alive(&pid)).await;
+    let note: Value =
+        serde_json::from_slice(&std::fs::read(bench.folder.path().join("step/main.pid")).unwrap()).unwrap();
+    std::process::Command::new("kill").args(["-9", &note["supervisor"].to_string()]).status().unwrap();
+    let End::Failed(failure) = running.await.unwrap() else { panic!() };
+    assert_eq!(failure.class, Class::InfraLost);
+    assert!(!alive(&pid));
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_much_memory_is_killed_and_called_so() {
+    let bench = Bench::new(&Settings::default());
+    let mut step = bench.step(json!(["python3", "-c", "x = bytearray(400_000_000)\nimport time\ntime.sleep(60)"]));
+    step.limits.memory = Some(100 << 20);
+    let End::Failed(failure) = bench.run("shell", step).await else { panic!() };
+    assert_eq!(failure.class, Class::Oom);
+    assert!(failure.line.contains("100 MiB"), "{}", failure.line);
+}
+
+#[tokio::test]
+async fn of_a_log_without_end_the_head_and_the_tail_are_kept() {
+    let bench = Bench::new(&Settings::default());
+    let script = sh("echo first line; head -c 60000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo last line");
+    assert!(matches!(bench.run("shell", bench.step(script)).await, End::Done { .. }));
+    let folder = bench.folder.path().join("step");
+    let kept: u64 = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).sum();
+    assert!(kept < 20 << 20, "{kept} bytes are kept");
+    let text = masterchief::executors::ends(&folder);
+    assert!(text.starts_with("first line\n") && text.trim_end().ends_with("last line"));
+}
