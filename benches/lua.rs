@@ -91,6 +91,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         book: Book::new(),
         http: Arc::new(NetHttp),
         shell: Arc::new(LocalShell),
+        pipelines: None,
         streams: Arc::new(Publishers::new(Arc::default())),
         settings: Arc::default(),
         folder: folder.to_owned(),

@@ -62,7 +62,7 @@ impl Bot {
 
 /// The kinds that this bot knows: of IRC, and of each source.
 pub fn kinds() -> Kinds {
-    let mut lists = vec![crate::irc::KINDS];
+    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS];
     lists.extend(masterchief_bindings::KINDS);
     Kinds::new(&lists)
 }

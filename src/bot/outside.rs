@@ -43,6 +43,7 @@ impl Started {
             answers: self.outbox.answers.clone(),
             full: self.journal.full(),
             vitals: Arc::new(vitals),
+            pipelines: Some(self.pipelines.clone()),
             clock: self.clock.clone(),
         };
         self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);

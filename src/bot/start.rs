@@ -1,7 +1,7 @@
 //! Starting a bot: its records are opened, then the street, then what comes in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -136,15 +136,26 @@ impl Ground {
         Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit_writer })
     }
 
-    /// Binds what is the bot's own, and what was bound in Rust. Gives where the scripts are put once there are some.
-    fn bind(&self, kinds: &Kinds, binds: Vec<NewBind>) -> Result<Arc<OnceLock<Scripts>>, StartError> {
+    /// Binds what is the bot's own, and what was bound in Rust.
+    fn bind(
+        &self,
+        kinds: &Kinds,
+        binds: Vec<NewBind>,
+        pipelines: &Pipelines,
+        scripts: Option<&Scripts>,
+    ) -> Result<(), StartError> {
         let reloadable = Arc::new(OnceLock::new());
+        if let Some(scripts) = scripts {
+            // The first and only time.
+            let _ = reloadable.set(scripts.clone());
+        }
         let desk = Desk { journal: self.journal.clone(), table: self.table.clone(), calls: Arc::clone(&self.calls) };
         let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable)?;
         own.extend(letters::binds(kinds, &desk)?);
         self.table.replace(builtin::OWNER, own);
         self.table.replace(RUST, binds);
-        Ok(reloadable)
+        deploys::bind(kinds, &self.table, pipelines, &self.book)?;
+        Ok(())
     }
 
     /// Opens the street: what is put into the inlet is decided and called.
@@ -225,6 +236,7 @@ impl Ground {
         &self,
         builder: &Builder,
         publishers: &Publishers,
+        pipelines: &Pipelines,
         settings: &Arc<ArcSwap<ScriptSettings>>,
     ) -> Option<Scripts> {
         let folder = builder.scripts.clone()?;
@@ -238,6 +250,7 @@ impl Ground {
             book: self.book.clone(),
             http: Arc::clone(&builder.http),
             shell: Arc::clone(&builder.shell),
+            pipelines: Some(pipelines.clone()),
             streams: builder.streams.clone().unwrap_or_else(|| Arc::new(publishers.clone())),
             settings: Arc::clone(settings),
             folder: folder.clone(),
@@ -264,23 +277,18 @@ impl Started {
         let publishers = Publishers::new(source_settings.borrow().clone());
         let blocks = builder.blocks.clone();
         let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits: builder.limits, blocks }));
-        let scripts = ground.scripts(&builder, &publishers, &script_settings);
         // They end after everything that may ask for a run.
         let (runs_end, runs_shutdown) = Shutdown::new();
         let (pipelines, pipelines_task) = ground.pipelines(&builder, runs_shutdown).await?;
+        let scripts = ground.scripts(&builder, &publishers, &pipelines, &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, .. } = builder;
         let data_folder = data.clone();
-        let reloadable = ground.bind(&kinds, binds)?;
-        deploys::bind(&kinds, &ground.table, &pipelines, &ground.book)?;
+        ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;
         let (inlet, street, street_task) = ground.open_street();
         let (sources, shutdown) = Shutdown::new();
         let listens = builder.gateway.listen.is_some();
         let (ingest, feeds, door) =
             ground.ingest(Reading { makers: builder.makers, settings, data: data.clone(), listens });
-        if let Some(scripts) = &scripts {
-            // The first and only time.
-            let _ = reloadable.set(scripts.clone());
-        }
         let mut started = Started {
             table: ground.table,
             book: ground.book,
@@ -317,17 +325,7 @@ impl Started {
         started.follow(data.map(|_| ground.revision), &shutdown).await?;
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
-        let watching = deploys::watch_networks(started.outbox.clone(), started.pipelines.clone(), shutdown.clone());
-        started.source_tasks.push(tokio::spawn(watching));
-        if let Some(listener) = data_folder.as_deref().and_then(control::open) {
-            let serving = control::serve(listener, started.pipelines.clone(), shutdown.clone());
-            started.source_tasks.push(tokio::spawn(serving));
-        }
-        if !started.pipelines.settings().folder.as_os_str().is_empty() {
-            let (kinds, table, book) = (Arc::clone(&started.kinds), started.table.clone(), started.book.clone());
-            let following = deploys::follow(kinds, table, started.pipelines.clone(), book, shutdown.clone());
-            started.source_tasks.push(tokio::spawn(following));
-        }
+        started.follow_pipelines(data_folder.as_deref(), &shutdown);
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
@@ -356,6 +354,23 @@ impl Started {
             self.source_tasks.push(tokio::spawn(following));
         }
         Ok(())
+    }
+
+    /// What looks after pipelines: their files, networks that come back, the control socket.
+    fn follow_pipelines(&mut self, data: Option<&Path>, shutdown: &Shutdown) {
+        let telling = deploys::tell_binds(self.pipelines.clone(), self.inlet.clone(), shutdown.clone());
+        self.source_tasks.push(tokio::spawn(telling));
+        let watching = deploys::watch_networks(self.outbox.clone(), self.pipelines.clone(), shutdown.clone());
+        self.source_tasks.push(tokio::spawn(watching));
+        if let Some(listener) = data.and_then(control::open) {
+            let serving = control::serve(listener, self.pipelines.clone(), shutdown.clone());
+            self.source_tasks.push(tokio::spawn(serving));
+        }
+        if !self.pipelines.settings().folder.as_os_str().is_empty() {
+            let (kinds, table, book) = (Arc::clone(&self.kinds), self.table.clone(), self.book.clone());
+            let following = deploys::follow(kinds, table, self.pipelines.clone(), book, shutdown.clone());
+            self.source_tasks.push(tokio::spawn(following));
+        }
     }
 
     fn read_console(&self, console: Console, shutdown: &Shutdown) {

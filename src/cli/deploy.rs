@@ -1,5 +1,5 @@
 //! `masterchief deploy` and `masterchief runs`: the words of the channel from a shell. The bot that runs on the data folder does it;
-//! if none runs, one begins for as long as it takes.
+//! if none runs, `deploy` begins one for as long as it takes.
 //!
 //! Exit codes: 0 it went well, 1 it failed or was refused, 3 it waits for somebody, 4 detached.
 
@@ -16,11 +16,14 @@ use super::{Common, Done, logging, output, runtime};
 use crate::bot::Bot;
 use crate::bot::control::{Request, ask};
 use crate::config::{Config, Secrets};
-use crate::pipelines::{RunState, words};
+use crate::executors::tail;
+use crate::pipelines::{Run, RunState, StageRun, chosen, step_folder, words};
 use crate::store::runs::{Runs, Which};
 
 /// It waits for somebody: a yes, an approval, its turn.
 const WAITS: u8 = 3;
+/// Lines of a log.
+const LINES: usize = 1000;
 /// It goes on without us.
 const DETACHED: u8 = 4;
 
@@ -116,16 +119,23 @@ pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
         RunsCommand::Events { run } => records(common, &config, async |runs| events(runs, run).await),
         RunsCommand::Follow { run } => {
             let request = word("run", run.to_string(), Some(run));
-            runtime()?.block_on(with_bot(common, &config, request, false))
+            runtime()?.block_on(with_running(common, &config, request))
         }
         RunsCommand::Logs { run, stage } => {
-            let request = word("tail", format!("{run} {}", stage.unwrap_or_default()), None);
-            runtime()?.block_on(with_bot(common, &config, request, false))
+            records(common, &config, async |runs| logs(&config, runs, run, stage.as_deref()).await)
         }
         RunsCommand::Word(words) => {
             let (first, rest) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-            runtime()?.block_on(with_bot(common, &config, word(first, rest.join(" "), None), false))
+            runtime()?.block_on(with_running(common, &config, word(first, rest.join(" "), None)))
         }
+    }
+}
+
+/// Asks the bot that runs.
+async fn with_running(common: &Common, config: &Config, request: Request) -> Done {
+    match converse(common, &config.data, request, false).await? {
+        Some(code) => Ok(code),
+        None => bail!("no bot runs on {}; start it with masterchief run", config.data.display()),
     }
 }
 
@@ -276,6 +286,19 @@ async fn show(common: &Common, runs: &Runs, number: i64) -> Done {
     let run = serde_json::from_str(&row.detail)?;
     let stages: Vec<_> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
     for line in words::run(&run, &stages, None, chrono::Utc::now().timestamp_millis()) {
+        output::line(&line)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The end of a stage's log, from the files.
+async fn logs(config: &Config, runs: &Runs, number: i64, stage: Option<&str>) -> Done {
+    let Some((row, stages)) = runs.run(number).await? else { bail!("there is no run {number}; masterchief runs list") };
+    let run: Run = serde_json::from_str(&row.detail)?;
+    let stages: Vec<StageRun> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
+    let one = chosen(&run, &stages, stage).map_err(anyhow::Error::msg)?;
+    let folder = step_folder(&config.data.join(crate::bot::RUNS), number, one);
+    for line in tail(&folder, LINES) {
         output::line(&line)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -110,8 +110,7 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
     if !pumped {
         let _ = tokio::time::timeout(DRAIN, pumps).await;
     }
-    let oom = too_large || group.as_ref().is_some_and(Cgroup::out_of_memory);
-    drop(group);
+    let oom = too_large || group.is_some_and(|group| group.out_of_memory());
     Ok(Ended {
         code: status.code(),
         signal: status.signal(),

@@ -5,12 +5,14 @@
 
 mod answers;
 mod hooks;
+mod runs;
 mod server;
 mod settings;
 mod source;
 mod vitals;
 
 pub use answers::{Answer, Answers};
+pub use runs::TokenSettings;
 pub use server::{Gateway, GatewayError, Opening};
 pub use settings::Settings;
 pub use source::{Door, Knock};

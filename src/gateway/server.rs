@@ -8,21 +8,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
 use masterchief_contract::{Clock, Shutdown};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use warp::Filter;
-use warp::http::{HeaderMap, Response, StatusCode, header};
+use warp::http::{HeaderMap, Method, Response, StatusCode, header};
 use warp::path::FullPath;
 
 use super::answers::Answers;
 use super::hooks::{Reply, post, reply};
+use super::runs;
 use super::settings::Settings;
 use super::source::Door;
 use super::vitals::Vitals;
+use crate::pipelines::Pipelines;
 
+/// The longest body of a request about runs.
+const BODY_MAX: usize = 64 * 1024;
 /// How long posts that are worked on may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -45,6 +51,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) counts: Counts,
     pub(super) lanes: Lanes,
+    pub(super) pipelines: Option<Pipelines>,
     vitals: Arc<dyn Vitals>,
 }
 
@@ -85,6 +92,8 @@ pub struct Opening {
     pub full: watch::Receiver<bool>,
     /// Who knows how the bot is.
     pub vitals: Arc<dyn Vitals>,
+    /// Pipelines, for programs with a token.
+    pub pipelines: Option<Pipelines>,
     /// The time of day, for signatures.
     pub clock: Clock,
 }
@@ -104,7 +113,7 @@ impl Gateway {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<Gateway, GatewayError> {
-        let Opening { door, answers, full, vitals, clock } = opening;
+        let Opening { door, answers, full, vitals, pipelines, clock } = opening;
         let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
         let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
         let turns = Semaphore::new(settings.concurrency);
@@ -118,6 +127,7 @@ impl Gateway {
             clock,
             counts: Counts::default(),
             lanes: Lanes::default(),
+            pipelines,
             vitals,
         };
         let shared = Arc::new(shared);
@@ -169,6 +179,26 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| {
             post(shared, name, peer, headers, body)
         });
+    let runs = warp::path!("pipelines" / ..)
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(with.clone())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(
+            |method: Method, path: FullPath, query: String, shared: Arc<Shared>, headers: HeaderMap, body| async move {
+                let post = match method {
+                    Method::POST => true,
+                    Method::GET => false,
+                    _ => return reply(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "GET or POST"})),
+                };
+                match small(body).await {
+                    Some(body) => runs::answer(&shared, post, path.as_str(), &query, &headers, &body).await,
+                    None => reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({"error": "a request is at most 64 KiB"})),
+                }
+            },
+        );
     let asked = warp::get().and(warp::path::full()).and(with).then(|path: FullPath, shared: Arc<Shared>| async move {
         match path.as_str() {
             "/health" | "/health/ready" => ready(&shared).await,
@@ -177,8 +207,31 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
             _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),
         }
     });
-    let routes = hooks.or(asked).unify().recover(rejected).unify();
+    let routes = hooks.or(runs).unify().or(asked).unify().recover(rejected).unify();
     warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
+}
+
+/// A body of at most 64 KiB.
+async fn small<S, B, E>(body: S) -> Option<Vec<u8>>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    let mut body = std::pin::pin!(body);
+    let mut out = Vec::new();
+    while let Some(part) = body.next().await {
+        let mut part = part.ok()?;
+        while part.has_remaining() {
+            let chunk = part.chunk();
+            out.extend_from_slice(chunk);
+            let read = chunk.len();
+            part.advance(read);
+        }
+        if out.len() > BODY_MAX {
+            return None;
+        }
+    }
+    Some(out)
 }
 
 async fn rejected(rejection: warp::Rejection) -> Result<Reply, Infallible> {

@@ -7,6 +7,12 @@ use std::time::Duration;
 use masterchief_bindings::webhook::RouteSettings;
 use serde::Deserialize;
 
+use super::runs::TokenSettings;
+use crate::users::FlagSet;
+
+/// Shorter tokens are guessed.
+const TOKEN_MIN: usize = 16;
+
 /// The `gateway` block.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +21,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// The routes, by the name under `/hooks/`.
     pub routes: BTreeMap<String, RouteSettings>,
+    /// Programs that may ask for runs of pipelines, by a name that the records show.
+    pub tokens: BTreeMap<String, TokenSettings>,
     /// Posts that are worked on at once; more are told to come again.
     pub concurrency: usize,
     /// How long a sender may take for a body.
@@ -24,7 +32,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { listen: None, routes: BTreeMap::new(), concurrency: 1024, body_timeout: Duration::from_secs(10) }
+        Settings {
+            listen: None,
+            routes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            concurrency: 1024,
+            body_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -39,6 +53,18 @@ impl Settings {
                 faults.push((path(""), format!("{name:?} cannot name a route: letters, digits, - _ and . only")));
             }
             faults.extend(route.faults(name).into_iter().map(|(key, message)| (path(key), message)));
+        }
+        for (name, token) in &self.tokens {
+            let path = |key: &str| vec!["tokens".to_owned(), name.clone(), key.to_owned()];
+            if token.token.reveal().len() < TOKEN_MIN {
+                faults.push((
+                    path("token"),
+                    format!("a token has at least {TOKEN_MIN} characters; make one with openssl rand -hex 32"),
+                ));
+            }
+            if let Err(fault) = FlagSet::parse(&token.flags) {
+                faults.push((path("flags"), fault.to_string()));
+            }
         }
         if self.concurrency == 0 {
             faults.push((vec!["concurrency".to_owned()], "must be at least 1".to_owned()));

@@ -58,6 +58,8 @@ pub(super) struct Current {
     pub(super) outlet: Option<Arc<dyn Outlet>>,
     /// Whether nothing may be done.
     pub(super) dry: bool,
+    /// The event itself.
+    pub(super) event: Option<Event>,
 }
 
 impl Current {
@@ -67,6 +69,7 @@ impl Current {
             network: Some(Arc::clone(&event.network)),
             outlet: replayed.map(|call| Arc::clone(&call.outlet)),
             dry: event.delivery().dry,
+            event: Some(event.clone()),
         }
     }
 }
@@ -81,6 +84,7 @@ pub(super) struct Declared {
     pub(super) on_unload: Vec<Function>,
     pub(super) hosts: Vec<String>,
     pub(super) commands: Vec<String>,
+    pub(super) pipelines: Vec<String>,
 }
 
 impl Vm {

@@ -7,22 +7,21 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use masterchief_contract::{Clock, Outlet, Shutdown};
-use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
-use super::engine::{Answer, Asked, Engine, Msg, News, Prepared};
+use super::engine::{Answer, Asked, Engine, May, Msg, News};
+use super::figures::dora;
 use super::file;
-use super::model::{Pipeline, Takes};
-use super::request::{self, DeployWords};
-use super::run::{Commit, Millis, Run, StageRun};
+use super::model::Pipeline;
+use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
-use super::state::RunState;
+use super::state::StageState;
 use super::steps::Steps;
 use super::words;
-use crate::executors::{self, Executors, Supervisor, changes, mirror, resolve, tail};
+use crate::executors::{Executors, Masker, StepLog, Supervisor, tail};
 use crate::store::runs::{DeploymentRow, IncidentRow, RunRow, Runs, RunsError, Which};
 use crate::yaml::ConfigFault;
 
@@ -30,8 +29,6 @@ use crate::yaml::ConfigFault;
 const DEPTH: usize = 4096;
 /// News that wait for a slow listener; it misses older ones.
 const NEWS: usize = 4096;
-/// How long a repository may take to tell a commit.
-const RESOLVE: Duration = Duration::from_secs(20);
 
 /// What pipelines are opened with.
 pub struct Opening {
@@ -61,16 +58,16 @@ pub type Present = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// The pipelines of a bot. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub struct Pipelines {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     catalog: ArcSwap<Catalog>,
     settings: ArcSwap<Settings>,
     executors: Executors,
-    runs: Runs,
+    pub(super) runs: Runs,
     steps: Steps,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     to: mpsc::Sender<Msg>,
     news: broadcast::Sender<Arc<News>>,
     clock: Clock,
@@ -175,6 +172,24 @@ impl Pipelines {
         answered.await.map_err(|_| gone())?
     }
 
+    /// What a remote build tells of a run that is under way: for those who may deploy there.
+    pub async fn remote(&self, number: i64, may: &May, text: &str) -> Result<(), String> {
+        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
+        let Some((run, stages)) = found else { return Err(format!("there is no run {number}")) };
+        let pipeline = self.catalog().get(&run.app)?;
+        if !pipeline.rules(&run.env).is_some_and(|rules| may.has(rules.flags.as_ref())) {
+            return Err(format!("this token may not speak for {}", run.place()));
+        }
+        let Some(at) = stages.iter().position(|one| one.state == StageState::Running) else {
+            return Err(format!("no stage of run {number} runs now"));
+        };
+        let text = words::cut(text, 1000);
+        let name = stages[at].name.clone();
+        StepLog::open(&self.step_folder(number, &stages[at]), Masker::default()).line(&text);
+        let _ = self.inner.to.send(Msg::Told(number, name, text)).await;
+        Ok(())
+    }
+
     /// A network is back after so long: what goes on is told as it is now.
     pub async fn back(&self, away: Duration) {
         // At shutdown nobody needs it any more.
@@ -252,24 +267,7 @@ impl Pipelines {
     pub async fn tail(&self, number: i64, stage: Option<&str>, count: usize) -> Result<(String, Vec<String>), String> {
         let found = self.run(number).await.map_err(|fault| fault.to_string())?;
         let Some((run, stages)) = found else { return Err(format!("there is no run {number}")) };
-        let began = |one: &&StageRun| one.attempt > 0;
-        let chosen = match stage {
-            Some(name) => stages.iter().filter(began).find(|one| one.name == name),
-            None => stages
-                .iter()
-                .filter(began)
-                .find(|one| run.failed.as_ref() == Some(&one.name))
-                .or_else(|| stages.iter().filter(began).find(|one| !one.state.ended()))
-                .or_else(|| stages.iter().filter(began).max_by_key(|one| one.ended)),
-        };
-        let Some(one) = chosen else {
-            let names: Vec<&str> = stages.iter().filter(began).map(|one| one.name.as_str()).collect();
-            return Err(if names.is_empty() {
-                format!("no stage of run {number} has begun")
-            } else {
-                format!("run {number} has logs of {}", names.join(", "))
-            });
-        };
+        let one = chosen(&run, &stages, stage)?;
         let folder = self.inner.steps.folder(number, &one.name, one.attempt);
         let (name, count) = (one.name.clone(), count.min(1000));
         let lines = tokio::task::spawn_blocking(move || tail(&folder, count)).await.unwrap_or_default();
@@ -279,92 +277,6 @@ impl Pipelines {
     /// The folder of the newest attempt of a stage.
     pub fn step_folder(&self, number: i64, stage: &StageRun) -> PathBuf {
         self.inner.steps.folder(number, &stage.name, stage.attempt)
-    }
-
-    /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live.
-    pub async fn prepare(&self, words: DeployWords, given: Map<String, Value>) -> Result<Prepared, String> {
-        let pipeline = self.catalog().get(&words.app)?;
-        let mut params = given;
-        for (name, text) in &words.params {
-            let param = pipeline.params.iter().find(|param| param.name == *name);
-            params.insert(
-                name.clone(),
-                param.map_or_else(|| Value::from(text.clone()), |param| request::typed(param, text)),
-            );
-        }
-        let default = |name: &str| {
-            let param = pipeline.params.iter().find(|param| param.name == name)?;
-            param.default.as_ref()?.as_str().map(str::to_owned)
-        };
-        let given = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
-        let reference = words.reference.clone().or_else(|| given("ref")).or_else(|| default("ref"));
-        let mut prepared = Prepared {
-            app: words.app.clone(),
-            environment: words.environment.clone().or_else(|| given("environment")),
-            reference: reference.clone(),
-            params,
-            skip: words.skip,
-            only: words.only,
-            ..Prepared::default()
-        };
-        if let Some(reference) = &reference {
-            let param = super::model::Param {
-                name: "ref".to_owned(),
-                takes: Takes::Ref,
-                default: None,
-                optional: true,
-                needs_flag: None,
-            };
-            request::fits(&param, &Value::from(reference.clone()))?;
-        }
-        if let Some(repo) = &pipeline.repo {
-            self.look_into(
-                &pipeline,
-                repo,
-                reference.as_deref().unwrap_or("HEAD"),
-                default("environment"),
-                &mut prepared,
-            )
-            .await?;
-        }
-        Ok(prepared)
-    }
-
-    async fn look_into(
-        &self,
-        pipeline: &Pipeline,
-        repo: &str,
-        reference: &str,
-        env: Option<String>,
-        prepared: &mut Prepared,
-    ) -> Result<(), String> {
-        let found = resolve(repo, reference, &[], RESOLVE).await.map_err(|failure| failure.line)?;
-        prepared.sha = found.sha;
-        let env = prepared.environment.clone().or(env).unwrap_or_default();
-        let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await.map_err(|fault| fault.to_string())?;
-        let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty() && live.sha != prepared.sha) else {
-            return Ok(());
-        };
-        let copy = self.inner.folder.join("mirrors").join(&pipeline.app);
-        let known = match mirror(repo, &copy, &[]).await {
-            Ok(()) => changes(&copy, &live.sha, &prepared.sha).await,
-            Err(failure) => Err(failure),
-        };
-        match known {
-            Ok(changes) => {
-                prepared.commit_count = changes.commits.len() as u64;
-                let commit = |commit: executors::Commit| Commit {
-                    sha: commit.sha,
-                    author: commit.author,
-                    subject: commit.subject,
-                };
-                prepared.commits = changes.commits.into_iter().take(100).map(commit).collect();
-                prepared.files = changes.files;
-            }
-            // The commits are for people to look at; a deployment goes without.
-            Err(failure) => tracing::warn!(app = %pipeline.app, fault = %failure.line, "Commits cannot be told"),
-        }
-        Ok(())
     }
 
     /// What is where of an app.
@@ -466,45 +378,23 @@ pub async fn verify_incidents(runs: &Runs) -> Result<Result<u64, IncidentRow>, R
     }
 }
 
-/// What would make a pipeline faster, by how long its stages took.
-pub fn advice(pipeline: &Pipeline, times: Vec<(String, i64)>) -> Vec<String> {
-    let times = medians(times);
-    let of = |name: &str| {
-        let prefix = format!("{name}[");
-        times
-            .iter()
-            .filter(|(known, _)| *known == name || known.starts_with(&prefix))
-            .map(|(_, time)| *time)
-            .fold(0.0, f64::max)
+/// The stage whose log is meant: the one that is named, else the one that failed, runs, or ran last.
+pub fn chosen<'s>(run: &Run, stages: &'s [StageRun], name: Option<&str>) -> Result<&'s StageRun, String> {
+    let began = || stages.iter().filter(|one| one.attempt > 0);
+    let found = match name {
+        Some(name) => began().find(|one| one.name == name),
+        None => began()
+            .find(|one| run.failed.as_ref() == Some(&one.name))
+            .or_else(|| began().find(|one| !one.state.ended()))
+            .or_else(|| began().max_by_key(|one| one.ended)),
     };
-    let all: Vec<f64> = pipeline.stages.iter().map(|stage| of(&stage.name)).collect();
-    let (path, total) = pipeline.graph.critical(&all);
-    if total == 0.0 {
-        return vec![format!("{} has not run yet, so there is nothing to go by", pipeline.app)];
-    }
-    let names: Vec<&str> = path.iter().map(|at| pipeline.stages[*at].name.as_str()).collect();
-    let mut out = vec![format!("the critical path is {} ({})", names.join(" > "), words::span(total as Millis))];
-    if let Some(longest) = path.iter().max_by(|a, b| all[**a].total_cmp(&all[**b])) {
-        let stage = &pipeline.stages[*longest];
-        out.push(format!(
-            "{} takes the most of it: {} of {}",
-            stage.name,
-            words::span(all[*longest] as Millis),
-            words::span(total as Millis)
-        ));
-    }
-    for pair in path.windows(2) {
-        let (before, after) = (&pipeline.stages[pair[0]], &pipeline.stages[pair[1]]);
-        let asks =
-            after.actions.iter().any(|action| action.settings.to_string().contains(&format!("{{{}.", before.name)));
-        if !asks && after.when.is_none() && before.gate.is_none() {
-            out.push(format!(
-                "{} uses nothing that {} gives; if it may run beside it, take it out of its `needs`",
-                after.name, before.name
-            ));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = began().map(|one| one.name.as_str()).collect();
+        match names.as_slice() {
+            [] => format!("no stage of run {} has begun", run.number),
+            names => format!("run {} has logs of {}", run.number, names.join(", ")),
         }
-    }
-    out
+    })
 }
 
 /// A version of a pipeline that is in no file any more.
@@ -533,53 +423,4 @@ fn chance() -> f64 {
         return 0.5;
     }
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
-}
-
-/// Deployment frequency, lead time, change failure rate, time to restore; bands of 2021.
-fn dora(app: &str, runs: &[(RunRow, Run)], since: Millis, now: Millis) -> String {
-    let days = ((now - since) as f64 / 86_400_000.0).max(1.0);
-    let deploys: Vec<&Run> = runs
-        .iter()
-        .map(|(_, run)| run)
-        .filter(|run| run.kind == super::run::RunKind::Deploy && run.started.is_some() && run.state.ended())
-        .collect();
-    let good = deploys.iter().filter(|run| run.state == RunState::Succeeded).count();
-    let bad = deploys
-        .iter()
-        .filter(|run| {
-            matches!(run.state, RunState::Failed | RunState::TimedOut | RunState::RolledBack | RunState::RollbackFailed)
-        })
-        .count();
-    if deploys.is_empty() {
-        return format!("{app}: no deployment in {}", words::span(now - since));
-    }
-    let mut leads: Vec<Millis> = deploys
-        .iter()
-        .filter(|run| run.state == RunState::Succeeded)
-        .filter_map(|run| Some(run.finished? - run.created))
-        .collect();
-    leads.sort_unstable();
-    let lead = leads.get(leads.len() / 2).map_or("-".to_owned(), |lead| words::span(*lead));
-    let mut restores: Vec<Millis> = Vec::new();
-    // Newest first: each failure is over with the next good run of the same place after it.
-    for (at, (_, run)) in runs.iter().enumerate() {
-        let failed = matches!(run.state, RunState::Failed | RunState::TimedOut | RunState::RolledBack);
-        let place = run.place();
-        let next = runs[..at]
-            .iter()
-            .rev()
-            .map(|(_, run)| run)
-            .find(|run| run.place() == place && run.state == RunState::Succeeded);
-        if let (true, Some(from), Some(to)) = (failed, run.finished, next.and_then(|next| next.finished)) {
-            restores.push(to - from);
-        }
-    }
-    restores.sort_unstable();
-    let restore = restores.get(restores.len() / 2).map_or("-".to_owned(), |restore| words::span(*restore));
-    let rate = 100.0 * bad as f64 / (good + bad).max(1) as f64;
-    format!(
-        "{app}, {} days: {:.1} deployments a day ({good} ok, {bad} failed), lead time {lead}, change failure rate {rate:.0}%, time to restore {restore}",
-        days.round(),
-        good as f64 / days
-    )
 }

@@ -1,6 +1,6 @@
 //! A run and its stages, as they are kept in memory and, as JSON, in the records.
 
-use masterchief_contract::split_place;
+use masterchief_contract::{Event, split_place};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -38,6 +38,18 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// The person behind an event.
+    pub fn of(event: &Event) -> Asker {
+        let target = event.chan().unwrap_or_else(|| event.nick());
+        Asker {
+            handle: event.handle().to_owned(),
+            nick: event.nick().to_owned(),
+            account: event.actor.as_ref().and_then(|actor| actor.account.clone()),
+            place: format!("{}/{target}", event.network),
+            origin: "irc".to_owned(),
+        }
+    }
+
     /// A program that asks: `webhook`, `time`.
     pub fn program(name: &str) -> Asker {
         Asker { handle: name.to_owned(), nick: name.to_owned(), origin: name.to_owned(), ..Asker::default() }

@@ -1,8 +1,8 @@
 //! Everything the bot says about runs, one named function a message. Each line stands alone: it has the run, the app and the
 //! environment, and where it waits for somebody it ends with what to type and by when.
 
-use chrono::{DateTime, TimeZone, Utc};
-
+pub use super::format::{about, cut, moment, quiet, span};
+use super::format::{commits, list, minutes, utc, with_commit};
 use super::handle::Places;
 use super::model::{Approvals, RollbackMode, Rules};
 use super::run::{Commit, Millis, Run, RunKind, StageRun, shown};
@@ -12,84 +12,6 @@ use crate::store::runs::{FreezeRow, IncidentRow, LockRow, RunRow};
 
 /// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
 const LINE: usize = 380;
-
-/// A time span as people say it: `8s`, `2m10s`, `1h20m`, `3d`.
-pub fn span(millis: Millis) -> String {
-    let seconds = (millis.max(0) + 500) / 1000;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86400 if (seconds % 3600) / 60 == 0 => format!("{}h", seconds / 3600),
-        3600..86400 => format!("{}h{:02}m", seconds / 3600, (seconds % 3600) / 60),
-        _ => format!("{}d", seconds / 86400),
-    }
-}
-
-/// A rough time span: `~4 min`.
-pub fn about(millis: Millis) -> String {
-    match millis {
-        i64::MIN..90_000 => format!("~{}s", (millis / 1000).max(1)),
-        _ => format!("~{} min", (millis + 30_000) / 60_000),
-    }
-}
-
-/// A moment as people say it: `14:05 UTC` today, `Mon 08:00 UTC` this week, else the date.
-pub fn moment(at: Millis, now: Millis) -> String {
-    let (at, now) = (utc(at), utc(now));
-    let days = (at.date_naive() - now.date_naive()).num_days();
-    match days {
-        0 => at.format("%H:%M UTC").to_string(),
-        1..7 => at.format("%a %H:%M UTC").to_string(),
-        _ => at.format("%F %H:%M UTC").to_string(),
-    }
-}
-
-fn utc(at: Millis) -> DateTime<Utc> {
-    Utc.timestamp_millis_opt(at).single().unwrap_or_default()
-}
-
-/// The first characters of a text, on one line.
-pub fn cut(text: &str, most: usize) -> String {
-    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if flat.chars().count() <= most {
-        return flat;
-    }
-    flat.chars().take(most.saturating_sub(2)).chain("..".chars()).collect()
-}
-
-fn list(names: &[String], most: usize) -> String {
-    let first: Vec<&str> = names.iter().take(most).map(String::as_str).collect();
-    match names.len().saturating_sub(most) {
-        0 => first.join(", "),
-        more => format!("{}, +{more}", first.join(", ")),
-    }
-}
-
-/// `6 commits by ana, raj, +1`; who is named is not highlighted.
-fn commits(run: &Run) -> String {
-    if run.commit_count == 0 {
-        return String::new();
-    }
-    let mut authors: Vec<String> = Vec::new();
-    for commit in &run.commits {
-        let author = quiet(commit.author.split_whitespace().next().unwrap_or(""));
-        if !authors.contains(&author) {
-            authors.push(author);
-        }
-    }
-    let count = if run.commit_count == 1 { "1 commit".to_owned() } else { format!("{} commits", run.commit_count) };
-    if authors.is_empty() { format!(", {count}") } else { format!(", {count} by {}", list(&authors, 2)) }
-}
-
-/// A name that clients do not take for a call: a zero-width space after its first letter.
-pub fn quiet(name: &str) -> String {
-    let mut letters = name.chars();
-    match letters.next() {
-        Some(first) if name.chars().count() > 1 => format!("{first}\u{200b}{}", letters.as_str()),
-        _ => name.to_owned(),
-    }
-}
 
 /// What is about to happen: `shop -> prod: v2 (9f3c1e2) replaces v1 (b77a010), 6 commits by ana. Plan: test, build. ~11 min.`
 pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) -> String {
@@ -111,22 +33,10 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
     text
 }
 
-fn with_commit(version: &str, sha: &str) -> String {
-    let short: String = sha.chars().take(7).collect();
-    match (version.is_empty(), short.is_empty()) {
-        (false, false) if version != short => format!("{version} ({short})"),
-        _ => shown(version, sha),
-    }
-}
-
 /// The requester has to say yes.
 pub fn confirm(number: i64, within: Millis, commits: bool) -> String {
     let diff = if commits { format!(", \"!diff {number}\" for the commits") } else { String::new() };
     format!("say \"!yes {number}\" within {} to start{diff}.", minutes(within))
-}
-
-fn minutes(millis: Millis) -> String {
-    if millis % 60_000 == 0 { format!("{} min", millis / 60_000) } else { span(millis) }
 }
 
 /// A run begins.

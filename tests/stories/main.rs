@@ -3,9 +3,11 @@
 // A story that cannot go on has failed, in its helping functions too.
 #![allow(clippy::unwrap_used)]
 
+mod acted;
 mod ansible;
 mod brokers;
 mod checkout;
+mod cluster;
 mod commands;
 mod conformance;
 mod deploys;
@@ -23,6 +25,7 @@ mod person;
 mod polled;
 mod probes;
 mod real;
+mod runs;
 mod scripts;
 mod servers;
 mod services;

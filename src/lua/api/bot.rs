@@ -231,10 +231,10 @@ fn declare(lua: &Lua, what: &str, add: impl FnOnce(&mut Declared)) -> mlua::Resu
     Ok(())
 }
 
-/// `bot.caps{ http = {"api.example.net"}, sh = {"git"} }`.
+/// `bot.caps{ http = {"api.example.net"}, sh = {"git"}, pipelines = {"shop"} }`.
 fn caps(lua: &Lua, table: Table) -> mlua::Result<()> {
     let mut options = Options::new("bot.caps", Some(table));
-    let (http, sh) = (options.list("http")?, options.list("sh")?);
+    let (http, sh, pipelines) = (options.list("http")?, options.list("sh")?, options.list("pipelines")?);
     options.done()?;
     if let Some(url) = http.iter().find(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
         return Err(mlua::Error::runtime(format!(
@@ -244,6 +244,7 @@ fn caps(lua: &Lua, table: Table) -> mlua::Result<()> {
     declare(lua, "bot.caps", |declared| {
         declared.hosts.extend(http);
         declared.commands.extend(sh);
+        declared.pipelines.extend(pipelines);
     })
 }
 

@@ -6,6 +6,7 @@ mod http;
 mod json;
 mod kv;
 mod log;
+mod pipeline;
 mod sh;
 mod stream;
 mod time;
@@ -28,6 +29,7 @@ pub(super) const MODULES: &[Module] = &[
     ("json", json::module),
     ("kv", kv::module),
     ("log", log::module),
+    ("pipeline", pipeline::module),
     ("sh", sh::module),
     ("stream", stream::module),
     ("time", time::module),

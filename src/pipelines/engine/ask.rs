@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use masterchief_contract::{Event, FlagScope};
 use serde_json::{Map, Value};
 
 use super::Engine;
 use crate::pipelines::run::{Asker, Commit, Millis};
-use crate::users::FlagMask;
+use crate::users::{Book, FlagMask};
 
 /// What was found out before a run is asked for: it takes time, so it is done outside of the engine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -134,6 +135,17 @@ impl Reply {
 }
 
 impl May {
+    /// What the person behind an event may, here and now.
+    pub fn of(book: &Book, event: &Event) -> May {
+        let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+        let (vouched, roles) = (standing.who.vouched, standing.roles());
+        let (network, chan, casemap) = (Arc::clone(&event.network), event.chan.clone(), event.casemap);
+        let scope = FlagScope::Channel;
+        let allows =
+            Arc::new(move |flags: &FlagMask| standing.allows(flags, scope, &network, chan.as_deref(), casemap));
+        May { allows, roles, vouched }
+    }
+
     /// Everything: for a program that the pipeline itself names, and for the terminal.
     pub fn all() -> May {
         May { allows: Arc::new(|_| true), roles: Vec::new(), vouched: true }

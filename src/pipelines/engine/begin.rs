@@ -61,9 +61,15 @@ impl Engine {
             ));
         }
         self.busy(&pipeline, &run)?;
+        self.admit(run, pipeline, &prepared, &rules)
+    }
+
+    /// A run that may be: it gets its number, and begins or says what it waits for.
+    fn admit(&mut self, mut run: Run, pipeline: Arc<Pipeline>, prepared: &Prepared, rules: &Rules) -> Answer {
         self.last_run += 1;
         run.number = self.last_run;
         let number = run.number;
+        let facts = run_facts(&run);
         let stages = instances(&pipeline);
         run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env]));
         let approvals = rules.approvals.clone().filter(|approvals| {
@@ -72,11 +78,11 @@ impl Engine {
         let eta = self.eta(&run.app, &pipeline);
         let names: Vec<String> =
             pipeline.stages.iter().filter(|stage| !stage.finally).map(|stage| stage.name.clone()).collect();
-        let plan = words::plan(&run, &names, eta, &rules);
+        let plan = words::plan(&run, &names, eta, rules);
         let lock = self.locks.get(&run.place()).cloned().filter(|_| run.reason.is_none());
         let has_commits = !run.commits.is_empty();
         let confirm = rules.confirm && !prepared.unattended;
-        self.open(run, pipeline, stages, &prepared);
+        self.open(run, pipeline, stages, prepared);
         if let Some(lock) = lock {
             self.due_in(number, DRAFT);
             let line = words::locked(&lock, self.now, Some(number));
@@ -114,6 +120,8 @@ impl Engine {
             prepared.reference.clone().or_else(|| Some(params.get("ref")?.as_str()?.to_owned())).unwrap_or_default();
         let version = if prepared.version.is_empty() { reference.clone() } else { prepared.version.clone() };
         let mut run = Run {
+            // The one it will have, if it is admitted.
+            number: self.last_run + 1,
             pipeline: pipeline.hash.clone(),
             app: pipeline.app.clone(),
             env: env.to_owned(),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ask::{Answer, May, Prepared, Reply};
 use super::begin::before;
-use super::{Effect, Engine};
+use super::{Effect, Engine, Live};
 use crate::executors::suggest;
 use crate::pipelines::model::{OnFailure, RollbackMode};
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun, shown};
@@ -267,23 +267,7 @@ impl Engine {
                 live.run.state.name().replace('_', " ")
             ));
         }
-        let began = |one: &&StageRun| one.attempt > 0 && live.pipeline.stages[one.spec].rollback.is_some();
-        let mut stages: Vec<StageRun> = live
-            .stages
-            .iter()
-            .filter(began)
-            .map(|one| StageRun {
-                name: format!("undo-{}", one.name),
-                spec: one.spec,
-                matrix: one.matrix.clone(),
-                undo: true,
-                // What the stage gave is what its undoing goes by.
-                outputs: one.outputs.clone(),
-                checkpoint: Some(Value::Object(one.outputs.clone())),
-                ..StageRun::default()
-            })
-            .collect();
-        stages.reverse();
+        let stages = undoing(live);
         if stages.is_empty() {
             return Err(format!(
                 "no stage of run {parent} says how it is undone; deploy the old version: !deploy {}/{} to {}",
@@ -378,6 +362,28 @@ impl Engine {
             }
         }
     }
+}
+
+/// The stages of a run that undoes another: for each that began and says how it is undone, the last first.
+fn undoing(live: &Live) -> Vec<StageRun> {
+    let began = |one: &&StageRun| one.attempt > 0 && live.pipeline.stages[one.spec].rollback.is_some();
+    let mut stages: Vec<StageRun> = live
+        .stages
+        .iter()
+        .filter(began)
+        .map(|one| StageRun {
+            name: format!("undo-{}", one.name),
+            spec: one.spec,
+            matrix: one.matrix.clone(),
+            undo: true,
+            // What the stage gave is what its undoing goes by.
+            outputs: one.outputs.clone(),
+            checkpoint: Some(Value::Object(one.outputs.clone())),
+            ..StageRun::default()
+        })
+        .collect();
+    stages.reverse();
+    stages
 }
 
 pub(super) fn no_run(number: i64) -> String {

@@ -5,18 +5,21 @@
 
 mod ask;
 mod begin;
+mod due;
+mod facts;
 mod finish;
 mod load;
 mod people;
+mod places;
 mod progress;
+mod rows;
 mod stages;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::announce::Progress;
@@ -24,17 +27,19 @@ use super::catalog::Catalog;
 use super::expr::Facts;
 use super::model::{Pipeline, Rules};
 use super::pools::Pools;
-use super::run::{Millis, Run, RunKind, StageRun};
+use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
 use super::words;
 use crate::executors::{Class, End, Failure};
 use crate::store::runs::{
-    ArtifactRow, AttemptRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
-    RunRow, StageRow,
+    ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
 };
 
+use rows::{attempt_row, code, run_facts, run_row, stage_row};
+
 pub use ask::{Answer, Ask, Asked, May, Prepared, Reply};
+pub(super) use rows::incident_hash;
 
 /// What is told to the engine.
 pub(super) enum Msg {
@@ -46,6 +51,8 @@ pub(super) enum Msg {
     Note(i64, usize, u32, Value, oneshot::Sender<Result<(), String>>),
     /// An executor says how it goes.
     Doing(i64, usize, String),
+    /// A remote build says how the stage of this name goes.
+    Told(i64, String, String),
     /// A network is back after so long.
     Back(Millis),
     /// What stages share, and who holds it.
@@ -231,6 +238,12 @@ impl Engine {
                 self.effects.push(Effect::Noted(to));
             }
             Msg::Doing(run, stage, text) => self.doing(run, stage, &text),
+            Msg::Told(run, stage, text) => {
+                let at = self.runs.get(&run).and_then(|live| live.stages.iter().position(|one| one.name == stage));
+                if let Some(at) = at {
+                    self.doing(run, at, &text);
+                }
+            }
             Msg::Back(away) => self.back(away),
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
@@ -445,74 +458,6 @@ const KEEP: Millis = 10 * 60_000;
 pub(super) fn same_place(a: &str, b: &str) -> bool {
     let (a, b) = (masterchief_contract::split_place(a), masterchief_contract::split_place(b));
     a.1.eq_ignore_ascii_case(b.1) && (a.0 == b.0 || a.0.is_empty() || b.0.is_empty())
-}
-
-/// The hash of a line of the incident log: over the one before and all its fields.
-pub(super) fn incident_hash(row: &IncidentRow) -> String {
-    let fields = json!([row.prev, row.id, row.at, row.handle, row.app, row.env, row.run, row.amends, row.text]);
-    hex(&Sha256::digest(fields.to_string().as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Four characters that stand for what was shown: if that changes, so do they.
-fn code(shown: &Value) -> String {
-    hex(&Sha256::digest(shown.to_string().as_bytes()))[..4].to_owned()
-}
-
-/// What conditions can ask about a run.
-pub(super) fn run_facts(run: &Run) -> Facts {
-    let mut facts = Map::new();
-    facts.insert("params".to_owned(), Value::Object(run.params.clone()));
-    facts.insert("environment".to_owned(), run.env.clone().into());
-    facts.insert("app".to_owned(), run.app.clone().into());
-    facts.insert("ref".to_owned(), run.reference.clone().into());
-    facts.insert("sha".to_owned(), run.sha.clone().into());
-    facts.insert("version".to_owned(), run.shown().into());
-    facts.insert("requester".to_owned(), run.asker.handle.clone().into());
-    facts.insert("event".to_owned(), run.event.clone());
-    facts.insert("files".to_owned(), run.files.clone().into());
-    facts.insert("risk".to_owned(), Value::from(0.0));
-    let kind = if run.kind == RunKind::Rollback { "rollback" } else { "deploy" };
-    facts.insert("run".to_owned(), json!({"number": run.number, "kind": kind, "requester": run.asker.handle}));
-    facts
-}
-
-fn run_row(run: &Run) -> RunRow {
-    RunRow {
-        number: run.number,
-        pipeline: run.pipeline.clone(),
-        app: run.app.clone(),
-        env: run.env.clone(),
-        kind: if run.kind == RunKind::Rollback { "rollback" } else { "deploy" }.to_owned(),
-        state: run.state.name().to_owned(),
-        ended: run.state.ended(),
-        requester: run.asker.handle.clone(),
-        idem_key: run.idem_key.clone(),
-        created: run.created,
-        started: run.started,
-        finished: run.finished,
-        detail: serde_json::to_string(run).unwrap_or_default(),
-    }
-}
-
-fn stage_row(run: i64, stage: &StageRun) -> StageRow {
-    StageRow {
-        run,
-        name: stage.name.clone(),
-        state: stage.state.name().to_owned(),
-        attempt: i64::from(stage.attempt),
-        class: stage.failure.as_ref().map(|failure| failure.class.name().to_owned()),
-        started: stage.started,
-        ended: stage.ended,
-        detail: serde_json::to_string(stage).unwrap_or_default(),
-    }
-}
-
-fn attempt_row(run: i64, stage: &StageRun, begun: Millis) -> AttemptRow {
-    AttemptRow { run, stage: stage.name.clone(), n: i64::from(stage.attempt), begun, ..AttemptRow::default() }
 }
 
 fn failure(class: Class, line: impl Into<String>) -> Failure {

@@ -6,10 +6,10 @@ use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::finish::no_run;
 use super::{Engine, Live};
 use crate::pipelines::model::{Approvals, Wait};
-use crate::pipelines::run::{Asker, Millis};
+use crate::pipelines::run::Asker;
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
-use crate::store::runs::{ApprovalRow, BookingRow, FreezeRow, LockRow, Put};
+use crate::store::runs::{ApprovalRow, Put};
 
 impl Engine {
     fn run_of(&self, number: i64) -> Result<&Live, String> {
@@ -132,16 +132,32 @@ impl Engine {
                     || one.state == StageState::Skipped && !one.forgiven && state.ended()
             })
             .collect();
-        let resumed = state == RunState::Paused;
-        self.to(number, RunState::Running, &who.handle);
-        let now = self.now;
-        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        self.reset(number, &reset, &who.handle);
+        self.dirty_stages.extend(reset.iter().map(|at| (number, *at)));
+        self.event(number, "run", &who.handle, None, json!({"retry": stage}));
+        let again: Vec<usize> = reset
+            .into_iter()
+            .filter(|at| self.runs.get(&number).is_some_and(|live| live.stages[*at].state == StageState::NeedsOperator))
+            .collect();
+        for at in again {
+            self.stage_to(number, at, StageState::Ready, &who.handle);
+            self.again_stage(number, at);
+        }
+        self.advance(number);
+        Ok(Reply::about(number, vec![format!("run {number} goes on")]))
+    }
+
+    /// A run goes on; these stages are as if they had not begun, but for those of which nobody knows how far they came.
+    fn reset(&mut self, number: i64, reset: &[usize], by: &str) {
+        let resumed = self.runs.get(&number).is_some_and(|live| live.run.state == RunState::Paused);
+        self.to(number, RunState::Running, by);
+        let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.finished = None;
         live.run.ending = None;
         live.run.failed = None;
         live.run.undo_at = None;
         live.finally_begun = false;
-        for at in &reset {
+        for at in reset {
             let one = &mut live.stages[*at];
             one.state = if resumed && one.state == StageState::NeedsOperator {
                 StageState::NeedsOperator
@@ -161,19 +177,6 @@ impl Engine {
             one.ended = None;
         }
         live.recount();
-        self.dirty_stages.extend(reset.iter().map(|at| (number, *at)));
-        self.event(number, "run", &who.handle, None, json!({"retry": stage}));
-        let again: Vec<usize> = reset
-            .into_iter()
-            .filter(|at| self.runs.get(&number).is_some_and(|live| live.stages[*at].state == StageState::NeedsOperator))
-            .collect();
-        for at in again {
-            self.stage_to(number, at, StageState::Ready, &who.handle);
-            self.again_stage(number, at);
-        }
-        let _ = now;
-        self.advance(number);
-        Ok(Reply::about(number, vec![format!("run {number} goes on")]))
     }
 
     /// A stage that is ready once more begins.
@@ -369,76 +372,6 @@ impl Engine {
         Ok(Reply::about(number, Vec::new()))
     }
 
-    /// `!lock shop/prod 2h why`.
-    pub(super) fn lock(&mut self, place: &str, time: Option<Millis>, why: &str, who: &Asker, may: &May) -> Answer {
-        let (app, env) = self.known_place(place)?;
-        let pipeline = self.catalog.get(&app)?;
-        self.may_deploy(&pipeline, &env, who, may)?;
-        if why.trim().is_empty() {
-            return Err(format!("say why: !lock {place} 2h <why>"));
-        }
-        if let Some(lock) = self.locks.get(place) {
-            return Err(words::locked(lock, self.now, None));
-        }
-        let lock = LockRow {
-            place: place.to_owned(),
-            handle: who.handle.clone(),
-            reason: words::cut(why, 400),
-            since: self.now,
-            until: time.map(|time| self.now + time),
-            rollback: false,
-        };
-        self.puts.push(Put::Lock(lock.clone()));
-        self.locks.insert(place.to_owned(), lock.clone());
-        self.incident(&who.handle, (&app, &env), None, &format!("locked: {why}"), None);
-        let waiting =
-            self.runs.values().filter(|live| live.run.place() == place && live.run.state == RunState::Queued).count();
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, waiting)] })
-    }
-
-    /// `!lock shop/prod +1h`.
-    pub(super) fn extend(&mut self, place: &str, time: Millis, who: &Asker, may: &May) -> Answer {
-        let (app, env) = self.known_place(place)?;
-        let pipeline = self.catalog.get(&app)?;
-        self.may_deploy(&pipeline, &env, who, may)?;
-        let now = self.now;
-        let Some(lock) = self.locks.get_mut(place) else { return Err(format!("{place} is not locked")) };
-        if lock.handle != who.handle {
-            return Err(words::not_your_lock(lock));
-        }
-        lock.until = lock.until.map(|until| until + time).or(Some(now + time));
-        let lock = lock.clone();
-        self.warned.remove(place);
-        self.puts.push(Put::Lock(lock.clone()));
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, 0)] })
-    }
-
-    /// `!unlock shop/prod`, `!unlock! shop/prod why`.
-    pub(super) fn unlock(&mut self, place: &str, why: Option<&str>, who: &Asker, may: &May) -> Answer {
-        let (app, env) = self.known_place(place)?;
-        let pipeline = self.catalog.get(&app)?;
-        self.may_deploy(&pipeline, &env, who, may)?;
-        let Some(lock) = self.locks.get(place).cloned() else { return Err(format!("{place} is not locked")) };
-        let own = lock.handle == who.handle || lock.handle == "bot";
-        match why.map(str::trim) {
-            None if !own => return Err(words::not_your_lock(&lock)),
-            Some("") => return Err(format!("say why: !unlock! {place} <why>")),
-            _ => {}
-        }
-        self.locks.remove(place);
-        self.warned.remove(place);
-        self.puts.push(Put::Unlock(place.to_owned()));
-        let why = why.unwrap_or("").trim();
-        self.incident(&who.handle, (&app, &env), None, &format!("unlocked ({}'s): {why}", lock.handle), None);
-        let next = self.after_lock(place);
-        if !own {
-            let other = Asker { nick: lock.handle.clone(), place: who.place.clone(), ..Asker::default() };
-            self.tell(&other, words::lock_broken(&lock, &who.handle, why));
-        }
-        let next = next.as_ref().map(|(number, who)| (*number, who.as_str()));
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::unlocked(&lock, &who.handle, why, next)] })
-    }
-
     /// `!queue 121`: behind a lock.
     pub(super) fn queue(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
         let live = self.run_of(number)?;
@@ -479,117 +412,6 @@ impl Engine {
             ..Prepared::default()
         };
         self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may: may.clone() })
-    }
-
-    /// `!freeze prod until why`.
-    pub(super) fn freeze(&mut self, scope: &str, until: Option<Millis>, why: &str, who: &Asker, may: &May) -> Answer {
-        self.may_scope(scope, who, may)?;
-        if why.trim().is_empty() {
-            return Err(format!("say why: !freeze {scope} 2d <why>"));
-        }
-        let row = FreezeRow {
-            scope: scope.to_owned(),
-            handle: who.handle.clone(),
-            reason: words::cut(why, 400),
-            since: self.now,
-            until,
-        };
-        self.puts.push(Put::Freeze(row.clone()));
-        self.freezes.insert(scope.to_owned(), row.clone());
-        let (app, env) = scope.split_once('/').unwrap_or(("", scope));
-        self.incident(&who.handle, (app, env), None, &format!("frozen: {why}"), None);
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::frozen(&row, self.now)] })
-    }
-
-    /// `!thaw prod`.
-    pub(super) fn thaw(&mut self, scope: &str, who: &Asker, may: &May) -> Answer {
-        self.may_scope(scope, who, may)?;
-        if self.freezes.remove(scope).is_none() {
-            return Err(format!("{scope} is not frozen"));
-        }
-        self.puts.push(Put::Thaw(scope.to_owned()));
-        let (app, env) = scope.split_once('/').unwrap_or(("", scope));
-        self.incident(&who.handle, (app, env), None, "thawed", None);
-        self.next_everywhere();
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![format!("{scope} is open again, says {}.", who.handle)] })
-    }
-
-    /// Whether somebody may freeze a scope: they must be able to deploy to all of it.
-    fn may_scope(&self, scope: &str, who: &Asker, may: &May) -> Result<(), String> {
-        let meets = |app: &str, env: &str| scope == "*" || scope == env || scope == format!("{app}/{env}");
-        let mut any = false;
-        for pipeline in self.catalog.all() {
-            for (env, _) in pipeline.policy.environments.iter().filter(|(env, _)| meets(&pipeline.app, env)) {
-                any = true;
-                self.may_deploy(pipeline, env, who, may)?;
-            }
-        }
-        if any { Ok(()) } else { Err(format!("{scope:?} is neither an environment nor APP/ENVIRONMENT nor *")) }
-    }
-
-    /// `!log shop words`.
-    pub(super) fn log(&mut self, app: &str, env: &str, text: &str, who: &Asker, may: &May) -> Answer {
-        self.catalog.get(app)?;
-        if !may.vouched {
-            return Err("log in to services first: the log says who wrote".to_owned());
-        }
-        if text.trim().is_empty() {
-            return Err(format!("say what happened: !log {app} <text>"));
-        }
-        let id = self.incident(&who.handle, (app, env), None, &words::cut(text, 1000), None);
-        let link = self.settings.link.as_ref().map(|link| format!(" {link}/log/L-{id}")).unwrap_or_default();
-        Ok(Reply::lines(vec![format!("logged L-{id}{link}")]))
-    }
-
-    /// `!log amend L-902 words`: the old text is kept.
-    pub(super) fn amend(&mut self, id: i64, text: &str, who: &Asker, may: &May) -> Answer {
-        if !may.vouched {
-            return Err("log in to services first: the log says who wrote".to_owned());
-        }
-        if id < 1 || id > self.last_incident.id {
-            return Err(format!("there is no L-{id}"));
-        }
-        self.incident(&who.handle, ("", ""), None, &words::cut(text, 1000), Some(id));
-        Ok(Reply::lines(vec![format!("L-{id} amended (old text kept).")]))
-    }
-
-    /// `!at 08:00 deploy shop to prod`.
-    pub(super) fn book(&mut self, at: Millis, prepared: &Prepared, who: &Asker, may: &May) -> Answer {
-        let pipeline = self.catalog.get(&prepared.app)?;
-        let env = prepared.environment.clone().unwrap_or_default();
-        self.may_deploy(&pipeline, &env, who, may)?;
-        let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
-        let detail = json!({
-            "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
-            "params": prepared.params, "who": who,
-        });
-        let row = BookingRow { id, at, handle: who.handle.clone(), detail: detail.to_string() };
-        self.puts.push(Put::Booking(row.clone()));
-        self.bookings.insert(id, row);
-        Ok(Reply::lines(vec![format!("booked: {} to {env} at {}", prepared.app, words::moment(at, self.now))]))
-    }
-
-    /// A run that was booked is asked for by the one who booked it, whose flags were good then.
-    pub(super) fn booked(&mut self, id: i64) {
-        let Some(row) = self.bookings.remove(&id) else { return };
-        self.puts.push(Put::Unbook(id));
-        let detail: serde_json::Value = serde_json::from_str(&row.detail).unwrap_or_default();
-        let text = |key: &str| detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-        let who: Asker = detail.get("who").and_then(|who| serde_json::from_value(who.clone()).ok()).unwrap_or_default();
-        let prepared = Prepared {
-            app: text("app").unwrap_or_default(),
-            environment: text("env"),
-            reference: text("ref"),
-            sha: text("sha").unwrap_or_default(),
-            version: text("version").unwrap_or_default(),
-            params: detail.get("params").and_then(|params| params.as_object().cloned()).unwrap_or_default(),
-            unattended: true,
-            ..Prepared::default()
-        };
-        let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may: May::all() });
-        if let Err(fault) = answer {
-            self.tell(&who, format!("what you booked did not begin: {fault}"));
-        }
     }
 }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::begin::{combinations, instance};
-use super::{Effect, Ended, Engine, Order, attempt_row, code, failure, run_facts};
+use super::{Effect, Ended, Engine, attempt_row, code, failure};
 use crate::executors::{Class, End, Failure};
-use crate::pipelines::expr::Facts;
 use crate::pipelines::file::stages::INSTANCES_MAX;
-use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage, Undo, Wait};
+use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage, Wait};
 use crate::pipelines::run::{Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, window, words};
@@ -277,62 +276,6 @@ impl Engine {
         self.effects.extend(order.map(|order| Effect::Start(Box::new(order))));
     }
 
-    /// What the step of a stage is told.
-    pub(super) fn order(&self, number: i64, at: usize, resumed: bool) -> Option<Order> {
-        let live = self.runs.get(&number)?;
-        let one = live.stages.get(at)?;
-        let stage = &live.pipeline.stages[one.spec];
-        let mut roots: Vec<String> = stage.gate.iter().flat_map(|gate| gate.names().iter().cloned()).collect();
-        roots.extend(roots_of(stage, one.undo));
-        let mut facts = self.facts(number, Some(one), roots.iter().map(String::as_str));
-        facts.insert("repo".to_owned(), live.pipeline.repo.clone().map_or(Value::Null, Value::from));
-        let planned = !one.code.is_empty() && one.outputs.contains_key("plan_file");
-        let apply =
-            planned.then(|| json!({"file": one.outputs.get("plan_file"), "sha256": one.outputs.get("plan_sha256")}));
-        Some(Order {
-            run: number,
-            stage: at,
-            attempt: one.attempt,
-            name: one.name.clone(),
-            spec: one.spec,
-            undo: one.undo,
-            pipeline: Arc::clone(&live.pipeline),
-            facts,
-            requester: live.run.asker.handle.clone(),
-            noted: live.notes.get(&at).cloned(),
-            checkpoint: one.checkpoint.clone(),
-            resumed,
-            begun: live.begun.get(&at).copied().unwrap_or(self.now),
-            apply,
-        })
-    }
-
-    /// What conditions and texts can ask about: the run, and those of its stages that are named.
-    pub(super) fn facts<'n>(&self, number: i64, own: Option<&StageRun>, names: impl Iterator<Item = &'n str>) -> Facts {
-        let Some(live) = self.runs.get(&number) else { return Facts::new() };
-        let mut facts = run_facts(&live.run);
-        if let Some(own) = own {
-            facts.insert("matrix".to_owned(), Value::Object(own.matrix.clone()));
-        }
-        facts.insert("state".to_owned(), live.run.ending.unwrap_or(live.run.state).name().into());
-        let place = (live.run.app.clone(), live.run.env.clone());
-        if let Some(row) = self.live.get(&place).filter(|_| live.run.before.is_some()) {
-            let mut previous = serde_json::from_str::<Map<String, Value>>(&row.outputs).unwrap_or_default();
-            previous.insert("version".to_owned(), row.version.clone().into());
-            previous.insert("sha".to_owned(), row.sha.clone().into());
-            facts.insert("previous".to_owned(), Value::Object(previous));
-        }
-        for name in names {
-            if name == "plan" {
-                let planned = live.stages.iter().rev().find(|one| one.outputs.contains_key("destroy"));
-                facts.insert("plan".to_owned(), planned.map_or(Value::Null, |one| Value::Object(one.outputs.clone())));
-            } else if let Some(spec) = live.pipeline.stages.iter().position(|stage| stage.name == name) {
-                facts.insert(name.to_owned(), stage_facts(live.of[spec].iter().map(|at| &live.stages[*at])));
-            }
-        }
-        facts
-    }
-
     /// A step ended.
     pub(super) fn step_ended(&mut self, ended: Ended) {
         let (number, at) = (ended.run, ended.stage);
@@ -524,57 +467,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// What is known of the instances of a stage: the outputs of one, or of several by what they are for.
-fn stage_facts<'s>(all: impl Iterator<Item = &'s StageRun>) -> Value {
-    let all: Vec<&StageRun> = all.collect();
-    let result = match all.as_slice() {
-        all if all.iter().any(|one| one.state.bad() && !one.forgiven) => "failed",
-        all if all.iter().all(|one| one.state == StageState::Skipped) => "skipped",
-        all if all.iter().all(|one| one.good()) => "succeeded",
-        _ => "running",
-    };
-    let mut facts = Map::new();
-    for one in &all {
-        facts.extend(one.outputs.clone());
-    }
-    if let [one] = all.as_slice()
-        && let Some(failure) = &one.failure
-    {
-        facts.insert("class".to_owned(), failure.class.name().into());
-        facts.insert("line".to_owned(), failure.line.clone().into());
-    }
-    if all.len() > 1 {
-        let each = all.iter().map(|one| (one.name.clone(), Value::Object(one.outputs.clone())));
-        facts.insert("each".to_owned(), Value::Object(each.collect()));
-    }
-    facts.insert("result".to_owned(), result.into());
-    Value::Object(facts)
-}
-
-/// The names that the texts of a stage ask about.
-fn roots_of(stage: &Stage, undo: bool) -> Vec<String> {
-    fn add(value: &Value, out: &mut Vec<String>) {
-        match value {
-            Value::String(text) => {
-                let names = template::names(text).unwrap_or_default();
-                out.extend(names.into_iter().filter_map(|name| Some(name.split('.').next()?.to_owned())));
-            }
-            Value::Array(list) => list.iter().for_each(|item| add(item, out)),
-            Value::Object(map) => map.values().for_each(|item| add(item, out)),
-            _ => {}
-        }
-    }
-    let mut out = Vec::new();
-    stage.actions.iter().for_each(|action| add(&action.settings, &mut out));
-    if let Some(Undo::Action(action)) = stage.rollback.as_ref().filter(|_| undo) {
-        add(&action.settings, &mut out);
-    }
-    for (_, text) in stage.env.iter().chain(&stage.outputs) {
-        add(&Value::from(text.clone()), &mut out);
-    }
-    out.sort();
-    out.dedup();
-    out
 }

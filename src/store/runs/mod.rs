@@ -3,6 +3,8 @@
 //! A transition of a run writes several rows at once, and a thousand stages may move together; through the pool of the other
 //! records each statement costs tens of microseconds, here a few.
 
+mod places;
+mod put;
 mod rows;
 mod schema;
 mod writer;
@@ -11,10 +13,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-pub use rows::{
-    ApprovalRow, ArtifactRow, AttemptRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow,
-    OutboxRow, PipelineRow, Put, RunRow, StageRow,
-};
+pub use places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
+pub use put::Put;
+pub use rows::{AttemptRow, EventRow, OutboxRow, PipelineRow, RunRow, StageRow};
 pub use writer::Runs;
 
 /// Why records of runs were not read or written.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunsError;
-use super::rows::Put;
+use super::put::Put;
 
 /// Requests that wait for the thread.
 const DEPTH: usize = 1024;

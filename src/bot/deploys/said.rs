@@ -1,36 +1,14 @@
-//! The words for pipelines: `!deploy` and all that belongs to it, in channels and in private. What they do is the engine's.
+//! One word that somebody said, and what comes of it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use chrono::{DateTime, NaiveTime, TimeZone, Utc};
-use masterchief_contract::{
-    Action, Actor, BindId, BindOptions, Call, Event, EventData, FlagScope, Future, Handler, HandlerError,
-    HandlerResult, How, Kind, Outcome, Outlet, Shutdown, Who, closest, split_place, user_error,
-};
-use serde_json::Map;
-use tokio::time::Instant;
-
-use super::outbox::Outbox;
-use super::triggers;
-use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
-use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Present, Reply, words};
+use super::Verb;
+use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Reply, words};
 use crate::store::runs::Which;
-use crate::users::Book;
+use chrono::{DateTime, NaiveTime, TimeZone, Utc};
+use masterchief_contract::{Action, Event, HandlerError, HandlerResult, How, Outcome, user_error};
+use serde_json::Map;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The owner of these binds.
-pub(crate) const OWNER: &str = "pipelines";
-/// How long a word may take: a repository may have to be asked.
-const TIMEOUT: Duration = Duration::from_secs(120);
-/// Who somebody at this machine is.
-const MACHINE: &str = "console";
-/// How often networks are looked at.
-const NETWORKS: Duration = Duration::from_secs(1);
-/// How often the folder of pipelines is looked at.
-const LOOK: Duration = Duration::from_secs(2);
 /// Lines of a log in private, at most.
 const TAIL: usize = 20;
 /// The time between two of them.
@@ -38,258 +16,17 @@ const TAIL_PACE: Duration = Duration::from_secs(1);
 /// Rows of a list in a channel, at most.
 const ROWS: u32 = 10;
 
-/// Every word: how it is written after it, what it does, and its meaning here.
-const WORDS: &[(&str, &str, &str, Verb)] = &[
-    ("!deploy", "APP[/REF] [to ENV] [name=value] [--skip STAGE]", "Starts a deployment", Verb::Deploy),
-    ("!deploy!", "APP[/REF] to ENV WHY", "Starts a deployment although something forbids it now", Verb::Override),
-    ("!yes", "RUN", "Says yes to what was understood", Verb::Yes),
-    ("!abort", "RUN", "Stops a run", Verb::Abort),
-    ("!drop", "RUN", "Takes a run out of the queue", Verb::Abort),
-    ("!retry", "RUN [STAGE]", "Goes on with a run where it failed", Verb::Retry),
-    ("!rollback", "RUN | APP ENV", "Undoes what a run did", Verb::Rollback),
-    ("!approve", "RUN CODE", "Agrees to what was shown with this code", Verb::Approve),
-    ("!reject", "RUN WHY", "Does not agree", Verb::Reject),
-    ("!promote", "RUN", "Goes on although a stage is held", Verb::Promote),
-    ("!lock", "APP/ENV [2h|+1h] WHY", "Locks a place", Verb::Lock),
-    ("!unlock", "APP/ENV", "Takes one's lock away", Verb::Unlock),
-    ("!unlock!", "APP/ENV WHY", "Takes somebody else's lock away", Verb::Break),
-    ("!queue", "RUN | APP", "Waits behind a lock, or shows who waits", Verb::Queue),
-    ("!again", "RUN", "Asks for the same once more", Verb::Again),
-    ("!freeze", "ENV|APP/ENV|* [2d] WHY", "Forbids deployments", Verb::Freeze),
-    ("!thaw", "ENV|APP/ENV|*", "Ends a freeze", Verb::Thaw),
-    ("!at", "08:00 deploy APP to ENV", "Books a deployment", Verb::At),
-    ("!who", "APP", "Shows what is where", Verb::Who),
-    ("!deploys", "APP [ENV] [N]", "Lists the newest runs", Verb::Deploys),
-    ("!run", "RUN", "Shows a run", Verb::Run),
-    ("!diff", "RUN", "Shows the commits of a run", Verb::Diff),
-    ("!tail", "RUN [STAGE]", "Sends you the end of a log in private", Verb::Tail),
-    ("!log", "APP TEXT | amend L-N TEXT", "Writes into the incident log", Verb::Log),
-    ("!sal", "APP [today|7d]", "Reads the incident log", Verb::Sal),
-    ("!dora", "APP [30d]", "Tells how often and how well an app is deployed", Verb::Dora),
-    ("!flaky", "APP [30d]", "Tells what fails most", Verb::Flaky),
-    ("!slots", "", "Shows what stages share, and who holds it", Verb::Slots),
-    ("!apps", "", "Lists what can be deployed, and where to", Verb::Apps),
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
-    Deploy,
-    Override,
-    Yes,
-    Abort,
-    Retry,
-    Rollback,
-    Approve,
-    Reject,
-    Promote,
-    Lock,
-    Unlock,
-    Break,
-    Queue,
-    Again,
-    Freeze,
-    Thaw,
-    At,
-    Who,
-    Deploys,
-    Run,
-    Diff,
-    Tail,
-    Log,
-    Sal,
-    Dora,
-    Flaky,
-    Slots,
-    Apps,
-}
-
-/// Binds the words if there are pipelines, and takes them away if there are none.
-pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book: &Book) -> Result<(), BindFault> {
-    let mut binds = Vec::new();
-    if !pipelines.catalog().is_empty() {
-        for (word, usage, help, verb) in WORDS {
-            let handler: Arc<dyn Handler> =
-                Arc::new(Word { pipelines: pipelines.clone(), book: book.clone(), verb: *verb, usage });
-            let help = if usage.is_empty() { (*help).to_owned() } else { format!("{usage}: {help}") };
-            let options = BindOptions { help: Some(help), timeout: Some(TIMEOUT), ..BindOptions::default() };
-            for kind in [Kind::Pub, Kind::Msg] {
-                binds.push(NewBind::parse(kinds, kind.name(), "-|-", word, options.clone(), Arc::clone(&handler))?);
-            }
-        }
-    }
-    let (more, faults) = triggers::binds(kinds, pipelines);
-    binds.extend(more);
-    for (app, fault) in faults {
-        tracing::error!(%app, %fault, "A trigger of a pipeline cannot be bound; the others are there");
-    }
-    table.replace(OWNER, binds);
-    Ok(())
-}
-
-/// Reads the folder anew whenever a file in it changes, until it is time.
-pub(crate) async fn follow(
-    kinds: Arc<Kinds>,
-    table: BindTable,
-    pipelines: Pipelines,
-    book: Book,
-    mut shutdown: Shutdown,
-) {
-    let mut before = fingerprint(&pipelines.settings().folder);
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = shutdown.recv() => return,
-        }
-        let now = fingerprint(&pipelines.settings().folder);
-        if now == before {
-            continue;
-        }
-        before = now;
-        for fault in pipelines.reload(None).await {
-            tracing::error!(%fault, "A pipeline cannot be read; the others are there");
-        }
-        if let Err(fault) = bind(&kinds, &table, &pipelines, &book) {
-            tracing::error!(%fault, "The words for pipelines cannot be bound");
-        }
-        tracing::info!(pipelines = pipelines.catalog().all().count(), "Pipelines were read anew");
-    }
-}
-
-/// Whether the network of a place is there now; what is no network of IRC always is.
-pub(crate) fn present(outbox: &Outbox) -> Present {
-    let outbox = outbox.clone();
-    Arc::new(move |place| outbox.network(split_place(place).0).is_none_or(|network| network.status().connected))
-}
-
-/// Tells the pipelines when a network is back.
-pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shutdown: Shutdown) {
-    let mut away: BTreeMap<String, Instant> = BTreeMap::new();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(NETWORKS) => {}
-            () = shutdown.recv() => return,
-        }
-        for network in outbox.networks() {
-            let name = network.name().to_owned();
-            if !network.status().connected {
-                away.entry(name).or_insert_with(Instant::now);
-            } else if let Some(since) = away.remove(&name) {
-                pipelines.back(since.elapsed()).await;
-            }
-        }
-    }
-}
-
-/// The files of a folder, with when they were changed and how long they are.
-fn fingerprint(folder: &Path) -> Vec<(OsString, Option<SystemTime>, u64)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| {
-            let meta = entry.metadata().ok()?;
-            Some((entry.file_name(), meta.modified().ok(), meta.len()))
-        })
-        .collect();
-    files.sort();
-    files
-}
-
-struct Word {
-    pipelines: Pipelines,
-    book: Book,
-    verb: Verb,
-    usage: &'static str,
-}
-
-impl Handler for Word {
-    fn call(&self, event: Event) -> Future<HandlerResult> {
-        let said = Said {
-            pipelines: self.pipelines.clone(),
-            may: may(&self.book, &event),
-            who: asker(&event),
-            usage: self.usage,
-            event,
-        };
-        let verb = self.verb;
-        Box::pin(async move { said.answer(verb).await })
-    }
-
-    fn origin(&self) -> String {
-        OWNER.to_owned()
-    }
-}
-
-/// Does what a word does for somebody at this machine, who may do everything; the answer is told to `outlet`, and given.
-pub(crate) async fn at_this_machine(
-    pipelines: &Pipelines,
-    word: &str,
-    text: &str,
-    outlet: Arc<dyn Outlet>,
-) -> HandlerResult {
-    let Some((_, usage, _, verb)) = WORDS.iter().find(|(known, ..)| known.trim_start_matches('!') == word) else {
-        let names: Vec<&str> = WORDS.iter().map(|(known, ..)| known.trim_start_matches('!')).collect();
-        let close = closest(word, names.iter().copied()).map(|close| format!("; did you mean {close}?"));
-        return Err(user_error(format!("there is no {word:?}{}", close.unwrap_or_default())));
-    };
-    let actor = Actor { nick: MACHINE.to_owned(), login: Some(MACHINE.to_owned()), ..Actor::default() };
-    let data = EventData {
-        actor: Some(actor),
-        text: text.to_owned(),
-        network: Arc::from(MACHINE),
-        ..EventData::new(&[Kind::Msg], Utc::now())
-    };
-    let call = Call {
-        bind: BindId(0),
-        kind: Kind::Msg,
-        mask: Arc::from(word),
-        who: Who { handle: Some(Arc::from(MACHINE)), vouched: true },
-        text_at: 0,
-        args: Default::default(),
-        trace: Arc::from(""),
-        outlet,
-        to: None,
-        delivery: None,
-    };
-    let event = Event::new(data).for_call(call);
-    let who =
-        Asker { handle: MACHINE.to_owned(), nick: MACHINE.to_owned(), origin: "cli".to_owned(), ..Asker::default() };
-    Said { pipelines: pipelines.clone(), may: May::all(), who, usage, event }.answer(*verb).await
-}
-
-/// Who asks, as the engine knows people.
-pub(crate) fn asker(event: &Event) -> Asker {
-    let target = event.chan().unwrap_or_else(|| event.nick());
-    Asker {
-        handle: event.handle().to_owned(),
-        nick: event.nick().to_owned(),
-        account: event.actor.as_ref().and_then(|actor| actor.account.clone()),
-        place: format!("{}/{target}", event.network),
-        origin: "irc".to_owned(),
-    }
-}
-
-/// What they may, here and now.
-pub(crate) fn may(book: &Book, event: &Event) -> May {
-    let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
-    let (vouched, roles) = (standing.who.vouched, standing.roles());
-    let (network, chan, casemap) = (Arc::clone(&event.network), event.chan.clone(), event.casemap);
-    May {
-        allows: Arc::new(move |flags| standing.allows(flags, FlagScope::Channel, &network, chan.as_deref(), casemap)),
-        roles,
-        vouched,
-    }
-}
-
 /// One word that somebody said.
-struct Said {
-    pipelines: Pipelines,
-    may: May,
-    who: Asker,
-    usage: &'static str,
-    event: Event,
+pub(super) struct Said {
+    pub(super) pipelines: Pipelines,
+    pub(super) may: May,
+    pub(super) who: Asker,
+    pub(super) usage: &'static str,
+    pub(super) event: Event,
 }
 
 impl Said {
-    async fn answer(self, verb: Verb) -> HandlerResult {
+    pub(super) async fn answer(self, verb: Verb) -> HandlerResult {
         let text = self.event.text().trim().to_owned();
         let (first, rest) = split(&text);
         match verb {

@@ -1,0 +1,178 @@
+//! The words for pipelines: `!deploy` and all that belongs to it, in channels and in private. What they do is the engine's.
+
+mod follow;
+mod said;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use masterchief_contract::{
+    Actor, BindId, BindOptions, Call, Event, EventData, Future, Handler, HandlerResult, Kind, Outlet, Who, closest,
+    user_error,
+};
+
+use super::triggers;
+use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
+use crate::pipelines::{Asker, May, Pipelines};
+use crate::users::Book;
+use said::Said;
+
+pub(crate) use follow::{follow, present, tell_binds, watch_networks};
+
+/// The owner of these binds.
+pub(crate) const OWNER: &str = "pipelines";
+/// How long a word may take: a repository may have to be asked.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Who somebody at this machine is.
+const MACHINE: &str = "console";
+
+/// Every word: how it is written after it, what it does, and its meaning here.
+const WORDS: &[(&str, &str, &str, Verb)] = &[
+    ("!deploy", "APP[/REF] [to ENV] [name=value] [--skip STAGE]", "Starts a deployment", Verb::Deploy),
+    ("!deploy!", "APP[/REF] to ENV WHY", "Starts a deployment although something forbids it now", Verb::Override),
+    ("!yes", "RUN", "Says yes to what was understood", Verb::Yes),
+    ("!abort", "RUN", "Stops a run", Verb::Abort),
+    ("!drop", "RUN", "Takes a run out of the queue", Verb::Abort),
+    ("!retry", "RUN [STAGE]", "Goes on with a run where it failed", Verb::Retry),
+    ("!rollback", "RUN | APP ENV", "Undoes what a run did", Verb::Rollback),
+    ("!approve", "RUN CODE", "Agrees to what was shown with this code", Verb::Approve),
+    ("!reject", "RUN WHY", "Does not agree", Verb::Reject),
+    ("!promote", "RUN", "Goes on although a stage is held", Verb::Promote),
+    ("!lock", "APP/ENV [2h|+1h] WHY", "Locks a place", Verb::Lock),
+    ("!unlock", "APP/ENV", "Takes one's lock away", Verb::Unlock),
+    ("!unlock!", "APP/ENV WHY", "Takes somebody else's lock away", Verb::Break),
+    ("!queue", "RUN | APP", "Waits behind a lock, or shows who waits", Verb::Queue),
+    ("!again", "RUN", "Asks for the same once more", Verb::Again),
+    ("!freeze", "ENV|APP/ENV|* [2d] WHY", "Forbids deployments", Verb::Freeze),
+    ("!thaw", "ENV|APP/ENV|*", "Ends a freeze", Verb::Thaw),
+    ("!at", "08:00 deploy APP to ENV", "Books a deployment", Verb::At),
+    ("!who", "APP", "Shows what is where", Verb::Who),
+    ("!deploys", "APP [ENV] [N]", "Lists the newest runs", Verb::Deploys),
+    ("!run", "RUN", "Shows a run", Verb::Run),
+    ("!diff", "RUN", "Shows the commits of a run", Verb::Diff),
+    ("!tail", "RUN [STAGE]", "Sends you the end of a log in private", Verb::Tail),
+    ("!log", "APP TEXT | amend L-N TEXT", "Writes into the incident log", Verb::Log),
+    ("!sal", "APP [today|7d]", "Reads the incident log", Verb::Sal),
+    ("!dora", "APP [30d]", "Tells how often and how well an app is deployed", Verb::Dora),
+    ("!flaky", "APP [30d]", "Tells what fails most", Verb::Flaky),
+    ("!slots", "", "Shows what stages share, and who holds it", Verb::Slots),
+    ("!apps", "", "Lists what can be deployed, and where to", Verb::Apps),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Deploy,
+    Override,
+    Yes,
+    Abort,
+    Retry,
+    Rollback,
+    Approve,
+    Reject,
+    Promote,
+    Lock,
+    Unlock,
+    Break,
+    Queue,
+    Again,
+    Freeze,
+    Thaw,
+    At,
+    Who,
+    Deploys,
+    Run,
+    Diff,
+    Tail,
+    Log,
+    Sal,
+    Dora,
+    Flaky,
+    Slots,
+    Apps,
+}
+
+/// Binds the words if there are pipelines, and takes them away if there are none.
+pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book: &Book) -> Result<(), BindFault> {
+    let mut binds = Vec::new();
+    if !pipelines.catalog().is_empty() {
+        for (word, usage, help, verb) in WORDS {
+            let handler: Arc<dyn Handler> =
+                Arc::new(Word { pipelines: pipelines.clone(), book: book.clone(), verb: *verb, usage });
+            let help = if usage.is_empty() { (*help).to_owned() } else { format!("{usage}: {help}") };
+            let options = BindOptions { help: Some(help), timeout: Some(TIMEOUT), ..BindOptions::default() };
+            for kind in [Kind::Pub, Kind::Msg] {
+                binds.push(NewBind::parse(kinds, kind.name(), "-|-", word, options.clone(), Arc::clone(&handler))?);
+            }
+        }
+    }
+    let (more, faults) = triggers::binds(kinds, pipelines);
+    binds.extend(more);
+    for (app, fault) in faults {
+        tracing::error!(%app, %fault, "A trigger of a pipeline cannot be bound; the others are there");
+    }
+    table.replace(OWNER, binds);
+    Ok(())
+}
+
+struct Word {
+    pipelines: Pipelines,
+    book: Book,
+    verb: Verb,
+    usage: &'static str,
+}
+
+impl Handler for Word {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let said = Said {
+            pipelines: self.pipelines.clone(),
+            may: May::of(&self.book, &event),
+            who: Asker::of(&event),
+            usage: self.usage,
+            event,
+        };
+        let verb = self.verb;
+        Box::pin(async move { said.answer(verb).await })
+    }
+
+    fn origin(&self) -> String {
+        OWNER.to_owned()
+    }
+}
+
+/// Does what a word does for somebody at this machine, who may do everything; the answer is told to `outlet`, and given.
+pub(crate) async fn at_this_machine(
+    pipelines: &Pipelines,
+    word: &str,
+    text: &str,
+    outlet: Arc<dyn Outlet>,
+) -> HandlerResult {
+    let Some((_, usage, _, verb)) = WORDS.iter().find(|(known, ..)| known.trim_start_matches('!') == word) else {
+        let names: Vec<&str> = WORDS.iter().map(|(known, ..)| known.trim_start_matches('!')).collect();
+        let close = closest(word, names.iter().copied()).map(|close| format!("; did you mean {close}?"));
+        return Err(user_error(format!("there is no {word:?}{}", close.unwrap_or_default())));
+    };
+    let actor = Actor { nick: MACHINE.to_owned(), login: Some(MACHINE.to_owned()), ..Actor::default() };
+    let data = EventData {
+        actor: Some(actor),
+        text: text.to_owned(),
+        network: Arc::from(MACHINE),
+        ..EventData::new(&[Kind::Msg], Utc::now())
+    };
+    let call = Call {
+        bind: BindId(0),
+        kind: Kind::Msg,
+        mask: Arc::from(word),
+        who: Who { handle: Some(Arc::from(MACHINE)), vouched: true },
+        text_at: 0,
+        args: Default::default(),
+        trace: Arc::from(""),
+        outlet,
+        to: None,
+        delivery: None,
+    };
+    let event = Event::new(data).for_call(call);
+    let who =
+        Asker { handle: MACHINE.to_owned(), nick: MACHINE.to_owned(), origin: "cli".to_owned(), ..Asker::default() };
+    Said { pipelines: pipelines.clone(), may: May::all(), who, usage, event }.answer(*verb).await
+}

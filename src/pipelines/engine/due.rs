@@ -1,0 +1,171 @@
+//! Everything that is due at a time.
+
+use super::Engine;
+use crate::pipelines::model::Wait;
+use crate::pipelines::run::Millis;
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::words;
+use crate::store::runs::Put;
+
+/// How long before its end a lock is warned of.
+const WARN: Millis = 10 * 60_000;
+
+impl Engine {
+    /// The next moment at which something is due.
+    pub(in crate::pipelines) fn next_due(&self) -> Option<Millis> {
+        let runs = self.runs.values().flat_map(|live| {
+            let ended = live.run.state.ended();
+            let stages = live.stages.iter().filter(move |_| !ended).filter_map(|one| one.due);
+            let progress = live.progress.due().filter(|_| !ended);
+            let due = live.run.due.filter(|_| !ended);
+            due.into_iter()
+                .chain(live.run.undo_at)
+                .chain(live.run.not_before.filter(|_| live.run.state == RunState::Queued))
+                .chain(progress)
+                .chain(stages)
+        });
+        let locks = self.locks.values().flat_map(|lock| {
+            let warning = lock.until.map(|until| until - WARN).filter(|_| !self.warned.contains(&lock.place));
+            lock.until.into_iter().chain(warning)
+        });
+        let freezes = self.freezes.values().filter_map(|freeze| freeze.until);
+        let bookings = self.bookings.values().map(|booking| booking.at);
+        runs.chain(locks).chain(freezes).chain(bookings).min()
+    }
+
+    /// Does what is due.
+    pub(in crate::pipelines) fn tick(&mut self) {
+        let due: Vec<i64> = self
+            .runs
+            .values()
+            .filter(|live| live.run.due.is_some_and(|due| due <= self.now) && !live.run.state.ended())
+            .map(|live| live.run.number)
+            .collect();
+        for number in due {
+            self.run_due(number);
+        }
+        let undo: Vec<i64> = self
+            .runs
+            .values()
+            .filter(|live| live.run.undo_at.is_some_and(|at| at <= self.now))
+            .map(|live| live.run.number)
+            .collect();
+        for number in undo {
+            let Some(live) = self.runs.get_mut(&number) else { continue };
+            live.run.undo_at = None;
+            let who = crate::pipelines::run::Asker {
+                handle: "bot".to_owned(),
+                nick: "bot".to_owned(),
+                ..live.run.asker.clone()
+            };
+            self.dirty_runs.insert(number);
+            if let Err(fault) = self.roll_back(number, who) {
+                tracing::warn!(run = number, %fault, "A rollback could not begin by itself");
+            }
+        }
+        self.stages_due();
+        self.places_due();
+        let waiting: Vec<String> = self
+            .runs
+            .values()
+            .filter(|live| live.run.state == RunState::Queued && live.run.not_before.is_some_and(|at| at <= self.now))
+            .map(|live| live.run.group.clone())
+            .collect();
+        waiting.iter().for_each(|group| self.next_in(group));
+        let lines: Vec<(i64, String)> = self
+            .runs
+            .iter_mut()
+            .filter(|(_, live)| !live.run.state.ended())
+            .filter_map(|(number, live)| Some((*number, live.progress.take(*number, self.now)?)))
+            .collect();
+        for (number, line) in lines {
+            self.say(number, "progress", &line);
+        }
+    }
+
+    pub(super) fn run_due(&mut self, number: i64) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.due = None;
+        self.dirty_runs.insert(number);
+        match live.run.state {
+            RunState::AwaitingConfirm if live.run.queued.is_some() => {
+                let line = words::passed(&live.run);
+                self.to(number, RunState::Expired, "bot");
+                self.say(number, "finished", &line);
+                self.next_turn(number);
+            }
+            RunState::Draft | RunState::AwaitingConfirm => self.to(number, RunState::Expired, "bot"),
+            RunState::AwaitingApproval | RunState::Queued => self.end_waiting(number, RunState::Expired, "bot"),
+            RunState::AwaitingWindow => {
+                let group = live.run.group.clone();
+                self.next_in(&group);
+            }
+            RunState::Running => self.stop_run(number, RunState::TimedOut, "bot"),
+            RunState::Paused => self.stop_run(number, RunState::Failed, "bot"),
+            _ => {}
+        }
+    }
+
+    pub(super) fn stages_due(&mut self) {
+        let due = |live: &super::Live| -> Vec<usize> {
+            (0..live.stages.len()).filter(|at| live.stages[*at].due.is_some_and(|due| due <= self.now)).collect()
+        };
+        let all: Vec<(i64, Vec<usize>)> = self
+            .runs
+            .iter()
+            .filter(|(_, live)| live.run.state.active())
+            .map(|(number, live)| (*number, due(live)))
+            .filter(|(_, due)| !due.is_empty())
+            .collect();
+        for (number, stages) in all {
+            for at in stages {
+                let Some(live) = self.runs.get(&number) else { continue };
+                match live.stages[at].state {
+                    StageState::RetryWait => {
+                        self.stage_to(number, at, StageState::Ready, "bot");
+                        self.again_stage(number, at);
+                    }
+                    StageState::Waiting => match live.pipeline.stages[live.stages[at].spec].wait {
+                        Some(Wait::Pause(_) | Wait::Window(_)) => {
+                            self.stage_to(number, at, StageState::Succeeded, "bot")
+                        }
+                        _ => {
+                            let line = "nobody agreed in time; ask again with !retry";
+                            self.fail(number, at, super::failure(crate::executors::Class::Timeout, line));
+                        }
+                    },
+                    _ => {}
+                }
+            }
+            self.advance(number);
+        }
+    }
+
+    pub(super) fn places_due(&mut self) {
+        for lock in self.locks.values().cloned().collect::<Vec<_>>() {
+            let Some(until) = lock.until else { continue };
+            if until <= self.now {
+                self.locks.remove(&lock.place);
+                self.warned.remove(&lock.place);
+                self.puts.push(Put::Unlock(lock.place.clone()));
+                self.say_all("lock", &words::lock_over(&lock));
+                self.after_lock(&lock.place);
+            } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
+                self.say_all("lock", &words::lock_ends(&lock));
+            }
+        }
+        for freeze in self.freezes.values().cloned().collect::<Vec<_>>() {
+            if freeze.until.is_some_and(|until| until <= self.now) {
+                self.freezes.remove(&freeze.scope);
+                self.puts.push(Put::Thaw(freeze.scope.clone()));
+                self.say_all("freeze", &format!("The freeze of {} is over ({}).", freeze.scope, freeze.reason));
+                self.next_everywhere();
+            }
+        }
+        let booked: Vec<i64> =
+            self.bookings.values().filter(|booking| booking.at <= self.now).map(|booking| booking.id).collect();
+        for id in booked {
+            self.booked(id);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a request needs to know of its repository.
+
+use super::engine::Prepared;
+use super::model::{Pipeline, Takes};
+use super::request::{self, DeployWords};
+use super::run::Commit;
+use crate::executors::{self, changes, mirror, resolve};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+use super::handle::Pipelines;
+
+/// How long a repository may take to tell a commit.
+const RESOLVE: Duration = Duration::from_secs(20);
+
+impl Pipelines {
+    /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live.
+    pub async fn prepare(&self, words: DeployWords, given: Map<String, Value>) -> Result<Prepared, String> {
+        let pipeline = self.catalog().get(&words.app)?;
+        let mut params = given;
+        for (name, text) in &words.params {
+            let param = pipeline.params.iter().find(|param| param.name == *name);
+            params.insert(
+                name.clone(),
+                param.map_or_else(|| Value::from(text.clone()), |param| request::typed(param, text)),
+            );
+        }
+        let default = |name: &str| {
+            let param = pipeline.params.iter().find(|param| param.name == name)?;
+            param.default.as_ref()?.as_str().map(str::to_owned)
+        };
+        let given = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
+        let reference = words.reference.clone().or_else(|| given("ref")).or_else(|| default("ref"));
+        let mut prepared = Prepared {
+            app: words.app.clone(),
+            environment: words.environment.clone().or_else(|| given("environment")),
+            reference: reference.clone(),
+            params,
+            skip: words.skip,
+            only: words.only,
+            ..Prepared::default()
+        };
+        if let Some(reference) = &reference {
+            let param = super::model::Param {
+                name: "ref".to_owned(),
+                takes: Takes::Ref,
+                default: None,
+                optional: true,
+                needs_flag: None,
+            };
+            request::fits(&param, &Value::from(reference.clone()))?;
+        }
+        if let Some(repo) = &pipeline.repo {
+            self.look_into(
+                &pipeline,
+                repo,
+                reference.as_deref().unwrap_or("HEAD"),
+                default("environment"),
+                &mut prepared,
+            )
+            .await?;
+        }
+        Ok(prepared)
+    }
+
+    pub(super) async fn look_into(
+        &self,
+        pipeline: &Pipeline,
+        repo: &str,
+        reference: &str,
+        env: Option<String>,
+        prepared: &mut Prepared,
+    ) -> Result<(), String> {
+        let found = resolve(repo, reference, &[], RESOLVE).await.map_err(|failure| failure.line)?;
+        prepared.sha = found.sha;
+        let env = prepared.environment.clone().or(env).unwrap_or_default();
+        let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await.map_err(|fault| fault.to_string())?;
+        let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty() && live.sha != prepared.sha) else {
+            return Ok(());
+        };
+        let copy = self.inner.folder.join("mirrors").join(&pipeline.app);
+        let known = match mirror(repo, &copy, &[]).await {
+            Ok(()) => changes(&copy, &live.sha, &prepared.sha).await,
+            Err(failure) => Err(failure),
+        };
+        match known {
+            Ok(changes) => {
+                prepared.commit_count = changes.commits.len() as u64;
+                let commit = |commit: executors::Commit| Commit {
+                    sha: commit.sha,
+                    author: commit.author,
+                    subject: commit.subject,
+                };
+                prepared.commits = changes.commits.into_iter().take(100).map(commit).collect();
+                prepared.files = changes.files;
+            }
+            // The commits are for people to look at; a deployment goes without.
+            Err(failure) => tracing::warn!(app = %pipeline.app, fault = %failure.line, "Commits cannot be told"),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! What is written, and how.
+
+use rusqlite::{Connection, params};
+
+use super::places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
+use super::rows::{AttemptRow, EventRow, OutboxRow, PipelineRow, RunRow, StageRow};
+
+/// Something to be written. A row that is there already is replaced, unless its kind never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// An app and one of its environments are known.
+    Place {
+        /// The app.
+        app: String,
+        /// Where its source is.
+        repo: Option<String>,
+        /// The environment.
+        env: String,
+    },
+    /// A version of a pipeline file.
+    Pipeline(PipelineRow),
+    /// A run.
+    Run(RunRow),
+    /// A stage of a run.
+    Stage(StageRow),
+    /// An attempt of a stage.
+    Attempt(AttemptRow),
+    /// Something that happened in a run.
+    Event(EventRow),
+    /// A line that is to be said.
+    Outbox(OutboxRow),
+    /// What went live somewhere.
+    Deployment(DeploymentRow),
+    /// What somebody said to a run.
+    Approval(ApprovalRow),
+    /// A lock on an environment.
+    Lock(LockRow),
+    /// A freeze.
+    Freeze(FreezeRow),
+    /// A line of the incident log.
+    Incident(IncidentRow),
+    /// A file that was kept.
+    Artifact(ArtifactRow),
+    /// A run that is booked.
+    Booking(BookingRow),
+    /// A line was said at this time.
+    Said(String, i64),
+    /// An executor's note about an attempt: run, stage, attempt, note.
+    Note(i64, String, i64, String),
+    /// A stage that stood for several is gone: run and name.
+    Unstage(i64, String),
+    /// A lock is gone.
+    Unlock(String),
+    /// A freeze is gone.
+    Thaw(String),
+    /// A booking is gone.
+    Unbook(i64),
+}
+
+impl Put {
+    pub(super) fn run(&self, db: &Connection) -> rusqlite::Result<()> {
+        match self {
+            Put::Place { app, repo, env } => {
+                let sql = "INSERT INTO app (name, repo) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET repo = excluded.repo";
+                db.prepare_cached(sql)?.execute(params![app, repo])?;
+                let sql = "INSERT INTO environment (app, name) VALUES (?1, ?2) ON CONFLICT (app, name) DO NOTHING";
+                db.prepare_cached(sql)?.execute(params![app, env])
+            }
+            Put::Pipeline(row) => row.put(db),
+            Put::Run(row) => row.put(db),
+            Put::Stage(row) => row.put(db),
+            Put::Attempt(row) => row.put(db),
+            Put::Event(row) => row.put(db),
+            Put::Outbox(row) => row.put(db),
+            Put::Deployment(row) => row.put(db),
+            Put::Approval(row) => row.put(db),
+            Put::Lock(row) => row.put(db),
+            Put::Freeze(row) => row.put(db),
+            Put::Incident(row) => row.put(db),
+            Put::Artifact(row) => row.put(db),
+            Put::Booking(row) => row.put(db),
+            Put::Said(dedupe, at) => {
+                db.prepare_cached("UPDATE outbox SET sent = ?2 WHERE dedupe = ?1")?.execute(params![dedupe, at])
+            }
+            Put::Note(run, stage, attempt, note) => {
+                let sql = "UPDATE attempt SET note = ?4 WHERE run = ?1 AND stage = ?2 AND n = ?3";
+                db.prepare_cached(sql)?.execute(params![run, stage, attempt, note])
+            }
+            Put::Unstage(run, name) => {
+                db.prepare_cached("DELETE FROM stage WHERE run = ?1 AND name = ?2")?.execute(params![run, name])
+            }
+            Put::Unlock(place) => db.prepare_cached("DELETE FROM env_lock WHERE place = ?1")?.execute([place]),
+            Put::Thaw(scope) => db.prepare_cached("DELETE FROM freeze WHERE scope = ?1")?.execute([scope]),
+            Put::Unbook(id) => db.prepare_cached("DELETE FROM booking WHERE id = ?1")?.execute([id]),
+        }?;
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! Runs from everywhere but a channel: webhooks, scripts, programs with a token, a shell; and what is left of them after kill -9.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use masterchief::bot::{Bot, CHANNEL, TestBot};
+use masterchief::gateway;
+use masterchief::journal::Fixture;
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings, StageState};
+use serde_json::{Value, json};
+
+use super::acted::Acted;
+
+const DEV: &str = "app: shop\ntriggers:\n  - webhook: {bind: github/push, when: \"event.ref == 'refs/heads/main'\", params: {environment: dev}}\npolicy: {environments: {dev: {confirm: never}, prod: {}}}\nstages: {test: {acted: {outputs: {image: \"shop:7\"}}}, rollout: {needs: [test], acted: {}}}\n";
+
+async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    for _ in 0..400 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what} did not happen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_starts_what_its_file_says_once_and_a_bind_hears_of_it() {
+    let acted = Acted::default();
+    let bot = Bot::builder()
+        .executor("acted", acted.clone())
+        .pipelines(Settings::default())
+        .bind(
+            masterchief::pipelines::KIND,
+            "-|-",
+            "shop/dev/succeeded",
+            |ev: masterchief::contract::Event| async move {
+                let _ = ev
+                    .perform(masterchief::contract::Action::Say {
+                        network: String::new(),
+                        target: CHANNEL.to_owned(),
+                        text: format!("heard of {} {}", ev.field_str("app"), ev.field("run").unwrap()),
+                        how: masterchief::contract::How::Say,
+                        reply: false,
+                    })
+                    .await;
+            },
+        )
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    test.started().put_pipeline("shop", DEV).await.unwrap();
+    // The bind takes its place in the journal.
+    test.advance(Duration::from_secs(1)).await;
+    let push = |branch: &str, delivery: &str| -> Fixture {
+        let body = json!({"ref": format!("refs/heads/{branch}"), "repository": {"full_name": "acme/shop"}});
+        serde_json::from_value(json!({
+            "kind": "webhook", "lane": "github", "key": delivery, "text": body.to_string(),
+            "fields": {"provider": "github", "event": "push", "route": "github", "repo": "acme/shop", "ref": branch},
+        }))
+        .unwrap()
+    };
+    for (branch, delivery) in [("feature", "1"), ("main", "2"), ("main", "2")] {
+        test.started().happens(push(branch, delivery)).await.unwrap();
+    }
+    test.expect(CHANNEL, "heard of shop 1").await;
+    test.advance(Duration::from_secs(60)).await;
+    assert_eq!(
+        acted.done(),
+        ["test#1", "rollout#1"],
+        "a branch that is not meant and a delivery that came twice start nothing"
+    );
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_starts_a_run_follows_it_and_may_what_the_person_may() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("ship.lua"),
+        "bot.caps{ pipelines = {\"shop\"} }\nbot.bind(\"pub\", \"-|-\", \"!ship\", function(ev)\n  local steps = 0\n  local r = pipeline.run(\"shop\", { env = \"dev\", on_step = function(n) if n.stage then steps += 1 end end })\n  return `{r.ok} {r.state} {r.outputs.test.image} {steps > 1} {pipeline.status(r.run).env}`\nend, { timeout = \"10m\" })\n",
+    )
+    .unwrap();
+    let acted = Acted::default();
+    let bot = Bot::builder().executor("acted", acted.clone()).pipelines(Settings::default()).scripts(dir.path());
+    let test = TestBot::start(bot).await.unwrap();
+    test.started().put_pipeline("shop", DEV).await.unwrap();
+    test.user("mallory").says(CHANNEL, "!ship").await;
+    test.expect(
+        CHANNEL,
+        "mallory: I do not know you: log in to services. you may not deploy shop to dev (needs flag D",
+    )
+    .await;
+    test.user("ana").with_flags("+D").says(CHANNEL, "!ship").await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev started by ana.").await;
+    test.advance(Duration::from_secs(10)).await;
+    test.expect(CHANNEL, "true succeeded shop:7 true dev").await;
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_with_a_token_starts_a_run_and_sees_how_it_goes_and_one_without_does_not() {
+    let settings: gateway::Settings = serde_json::from_value(json!({
+        "listen": "127.0.0.1:0",
+        "tokens": {"ci": {"token": "a-token-of-the-ci-server", "flags": "D"}, "eye": {"token": "a-token-that-only-looks"}},
+    }))
+    .unwrap();
+    let acted = Acted::default();
+    let bot = Bot::builder()
+        .executor("acted", acted.clone())
+        .pipelines(Settings::default())
+        .gateway(settings)
+        .start()
+        .await
+        .unwrap();
+    bot.put_pipeline("shop", DEV).await.unwrap();
+    let base = format!("http://{}/pipelines", bot.gateway_at().unwrap());
+    let client = reqwest::Client::new();
+    let post = async |path: &str, token: &str, body: Value| {
+        let sent =
+            client.post(format!("{base}/{path}")).bearer_auth(token).body(body.to_string()).send().await.unwrap();
+        (sent.status().as_u16(), sent.json::<Value>().await.unwrap())
+    };
+    let get = async |path: &str| {
+        let sent = client.get(format!("{base}/{path}")).bearer_auth("a-token-that-only-looks").send().await.unwrap();
+        (sent.status().as_u16(), sent.json::<Value>().await.unwrap())
+    };
+    let asked = json!({"app": "shop", "environment": "dev"});
+    assert_eq!(post("trigger", "wrong", asked.clone()).await.0, 401);
+    assert_eq!(client.get(format!("{base}/1")).send().await.unwrap().status().as_u16(), 401);
+    assert_eq!(post("trigger", "a-token-that-only-looks", asked.clone()).await.0, 403);
+    assert_eq!(post("trigger", "a-token-of-the-ci-server", json!({"app": "shop", "colour": 1})).await.0, 422);
+    let (status, told) = post("trigger", "a-token-of-the-ci-server", asked).await;
+    assert_eq!((status, &told["id"]), (202, &json!(1)));
+    let (status, _) =
+        post("stage", "a-token-of-the-ci-server", json!({"run": 1, "stage": "compile", "status": "running"})).await;
+    assert!(status == 202 || status == 422, "{status}");
+    until("the end", async || get("1").await.1["status"] == "success").await;
+    let (_, told) = get("1").await;
+    assert_eq!((&told["requester"], &told["stages"][0]["status"]), (&json!("ci"), &json!("success")));
+    assert_eq!(get("?limit=1").await.1.as_array().unwrap().len(), 1);
+    assert_eq!((get("?limit=101").await.0, get("7").await.0), (422, 404));
+    bot.stop("").await;
+}
+
+/// A project with one pipeline of real commands.
+fn project(text: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("config/pipelines")).unwrap();
+    std::fs::create_dir_all(dir.path().join("config/global")).unwrap();
+    std::fs::write(dir.path().join("config/global/config.yaml"), "data: data\n").unwrap();
+    std::fs::write(dir.path().join("config/pipelines/shop.yaml"), text).unwrap();
+    dir
+}
+
+fn masterchief(project: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
+    command.arg("--config").arg(project).args(args).stdin(Stdio::null()).env("THE_TOKEN", "hunter2-of-prod");
+    let output = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
+}
+
+const SHELL: &str = "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  test: {shell: [sh, -c, \"echo 412 tests; echo token $TOKEN; echo summary=412 passed >> $MC_OUTPUT\"], env: {TOKEN: \"${env:THE_TOKEN}\"}}\n  build: {needs: [test], when: \"params.good == true\", shell: [sh, -c, \"echo building; echo image=shop:7 >> $MC_OUTPUT\"]}\n  rollout: {needs: [build], shell: [sh, -c, \"test {build.image} = shop:7\"]}\nparams: {good: {type: bool, default: true}, fail: {type: bool, default: false}}\n";
+
+#[test]
+fn a_shell_deploys_looks_and_hears_how_it_ended() {
+    let dir = project(SHELL);
+    let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
+    assert_eq!((code, said.trim()), (Some(0), "1 pipelines are good"));
+    let (code, said) = masterchief(dir.path(), &["deploy", "shop/v2", "to", "dev"]);
+    assert_eq!(code, Some(3), "nobody is there to say yes: {said}");
+    assert!(said.contains("shop -> dev: v2 is the first there. Plan: test, build, rollout."), "{said}");
+    let (code, said) = masterchief(dir.path(), &["deploy", "--yes", "shop/v2", "to", "dev"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("test ok") && said.contains("(412 passed)") && said.contains("shop dev succeeded"), "{said}");
+    let (_, said) = masterchief(dir.path(), &["runs", "list"]);
+    assert!(said.starts_with("shop/dev 2 v2 c"), "{said}");
+    let (_, said) = masterchief(dir.path(), &["runs", "logs", "2", "test"]);
+    assert!(said.contains("412 tests") && said.contains("token ***") && !said.contains("hunter2"), "{said}");
+    let (_, said) = masterchief(dir.path(), &["runs", "show", "2"]);
+    assert!(said.contains("rollout ok"), "{said}");
+    let (code, said) = masterchief(dir.path(), &["audit", "verify"]);
+    assert!(code == Some(0) && said.contains("each as it was written"), "{said}");
+    let (code, said) = masterchief(dir.path(), &["deploy", "--yes", "shop/v3", "to", "dev", "good=no"]);
+    assert_eq!(code, Some(0), "what is skipped is no failure, and it is told: {said}");
+    let (code, said) = masterchief(dir.path(), &["deploy", "shp"]);
+    assert!(code == Some(1) && said.contains("Did you mean shop?"), "{said}");
+    let (_, said) = masterchief(dir.path(), &["pipelines", "show", "shop", "--dot"]);
+    assert!(said.contains("\"test\" -> \"build\""), "{said}");
+    let (code, said) = masterchief(dir.path(), &["runs", "who", "shop"]);
+    assert!(code == Some(1) && said.contains("no bot runs on"), "{said}");
+}
+
+/// Ten stages, each of which writes down that it ran, and takes a moment.
+fn ten(folder: &Path) -> String {
+    let mut text = "app: shop\npolicy: {environments: {dev: {confirm: never}}}\nstages:\n".to_owned();
+    for n in 0..10 {
+        let needs = if n == 0 { String::new() } else { format!("needs: [s{}], ", n - 1) };
+        text.push_str(&format!(
+            "  s{n}: {{{needs}shell: [sh, -c, \"echo s{n} >> {}/ran; sleep 0.05; echo n={n} >> $MC_OUTPUT\"]}}\n",
+            folder.display()
+        ));
+    }
+    text
+}
+
+/// Kills the bot at any moment while ten stages run, starts it again, and looks what became of them. `MASTERCHIEF_KILLS` sets how often.
+#[tokio::test]
+async fn a_bot_that_is_killed_at_any_moment_goes_on_and_no_stage_that_finished_runs_again() {
+    let kills: u32 = std::env::var("MASTERCHIEF_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6);
+    let dir = project("app: none\npolicy: {environments: {dev: {}}}\nstages: {a: {nothing: true}}\n");
+    std::fs::write(dir.path().join("config/pipelines/shop.yaml"), ten(dir.path())).unwrap();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
+        command
+            .arg("--config")
+            .arg(dir.path())
+            .args(["run", "--no-console"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let mut bot = start();
+    let mut killed = 0;
+    let mut number = 0;
+    let mut seed = 7_u64;
+    while killed < kills {
+        let _ = std::fs::remove_file(dir.path().join("ran"));
+        until("the bot", async || {
+            std::os::unix::net::UnixStream::connect(dir.path().join("data/control.sock")).is_ok()
+        })
+        .await;
+        let (code, said) = masterchief(dir.path(), &["deploy", "--detach", "shop", "to", "dev"]);
+        assert_eq!(code, Some(0), "{said}");
+        number += 1;
+        // Some kills within each run, each at another moment.
+        for _ in 0..3 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            tokio::time::sleep(Duration::from_millis(20 + (seed >> 33) % 400)).await;
+            bot.kill().unwrap();
+            bot.wait().unwrap();
+            killed += 1;
+            bot = start();
+            until("the bot", async || {
+                std::os::unix::net::UnixStream::connect(dir.path().join("data/control.sock")).is_ok()
+            })
+            .await;
+        }
+        let shown = async || {
+            serde_json::from_str::<Value>(&masterchief(dir.path(), &["--json", "runs", "show", &number.to_string()]).1)
+                .unwrap_or_default()
+        };
+        until("the end of the run", async || {
+            let state = shown().await["run"]["state"].clone();
+            state == "succeeded" || state == "paused" || state == "failed"
+        })
+        .await;
+        let told = shown().await;
+        assert_eq!(told["run"]["state"], "succeeded", "{told:#}");
+        let ran = std::fs::read_to_string(dir.path().join("ran")).unwrap();
+        let wanted: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+        assert_eq!(ran.lines().collect::<Vec<_>>(), wanted, "each stage ran once, in order, after {killed} kills");
+        for (n, stage) in told["stages"].as_array().unwrap().iter().enumerate() {
+            assert_eq!((&stage["outputs"]["n"], &stage["attempt"]), (&json!(n), &json!(1)));
+        }
+    }
+    bot.kill().unwrap();
+    bot.wait().unwrap();
+}
+
+/// A thousand aborts leave nothing behind. `MASTERCHIEF_CANCELS` sets how many.
+#[tokio::test]
+async fn an_abort_leaves_no_process_behind() {
+    let cancels: usize = std::env::var("MASTERCHIEF_CANCELS").ok().and_then(|count| count.parse().ok()).unwrap_or(20);
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Path::new(env!("CARGO_BIN_EXE_masterchief"));
+    let settings = Settings { pools: [("default".to_owned(), 16)].into(), ..Settings::default() };
+    let bot = Bot::builder()
+        .data(dir.path())
+        .supervisor(supervisor)
+        .pipelines(Settings { folder: "".into(), ..settings })
+        .start()
+        .await
+        .unwrap();
+    let mark = format!("mark-{}", std::process::id());
+    let script = format!("(setsid sh -c 'trap \\\"\\\" TERM; exec -a {mark} sleep 300' &); exec -a {mark} sleep 300");
+    let text = format!(
+        "app: shop\npolicy:\n  concurrency: {{group: \"{{run.number}}\"}}\n  environments: {{dev: {{confirm: never}}}}\nstages: {{a: {{shell: {{run: [bash, -c, \"{script}\"], grace: 200ms}}}}}}\n"
+    );
+    bot.put_pipeline("shop", &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let ask = async |ask: Ask| {
+        bot.pipelines().ask(Asked { ask, who: Asker::program("test"), may: May::all() }).await.unwrap()
+    };
+    let mut left = cancels;
+    while left > 0 {
+        let batch = left.min(8);
+        let mut numbers = Vec::new();
+        for _ in 0..batch {
+            let prepared = Prepared { app: "shop".to_owned(), unattended: true, ..Prepared::default() };
+            numbers.push(ask(Ask::Deploy(Box::new(prepared))).await.run.unwrap());
+        }
+        for number in &numbers {
+            until("the start", async || {
+                let (_, stages) = bot.pipelines().run(*number).await.unwrap().unwrap();
+                stages[0].state == StageState::Running
+            })
+            .await;
+        }
+        for number in &numbers {
+            ask(Ask::Abort(*number)).await;
+        }
+        for number in numbers {
+            let (run, _) = bot.pipelines().ended(number).await.unwrap().unwrap();
+            assert_eq!(run.state, RunState::Cancelled);
+        }
+        left -= batch;
+    }
+    let alive = Command::new("pgrep").args(["-f", &mark]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&alive.stdout), "", "processes of cancelled stages run on");
+    bot.stop("").await;
+}
