@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
-use super::engine::{Answer, Asked, Engine, May, Msg, News};
+use super::engine::{Answer, Asked, Engine, KEEP_KEYED, May, Msg, News};
 use super::figures::dora;
 use super::file;
 use super::model::Pipeline;
@@ -89,7 +89,7 @@ impl Pipelines {
         let (news, _) = broadcast::channel(NEWS);
         let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
         let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance);
-        let since = clock.now().timestamp_millis() - 3_600_000;
+        let since = clock.now().timestamp_millis() - KEEP_KEYED;
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
         for row in &loaded.runs {

@@ -28,6 +28,7 @@ pub mod words;
 pub use catalog::Catalog;
 pub use engine::{Answer, Ask, Asked, May, News, Prepared, Reply};
 pub use figures::advice;
+pub use file::parse;
 pub use handle::{Opening, Pipelines, Places, Present, chosen, verify_incidents};
 pub use kinds::{KIND, KINDS};
 pub use model::{Pipeline, Stage, Trigger};

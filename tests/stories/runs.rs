@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::acted::Acted;
 
-const DEV: &str = "app: shop\ntriggers:\n  - webhook: {bind: github/push, when: \"event.ref == 'refs/heads/main'\", params: {environment: dev}}\npolicy: {environments: {dev: {confirm: never}, prod: {}}}\nstages: {test: {acted: {outputs: {image: \"shop:7\"}}}, rollout: {needs: [test], acted: {}}}\n";
+const DEV: &str = "app: shop\ntriggers:\n  - webhook: {bind: github/push, when: \"event.ref == 'refs/heads/main'\", params: {environment: dev}}\npolicy: {idempotency: {key: \"{event.delivery}\", window: 1h}, environments: {dev: {confirm: never}, prod: {}}}\nstages: {test: {acted: {outputs: {image: \"shop:7\"}}}, rollout: {needs: [test], acted: {}}}\n";
 
 async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     for _ in 0..400 {
@@ -55,7 +55,7 @@ async fn a_push_starts_what_its_file_says_once_and_a_bind_hears_of_it() {
         let body = json!({"ref": format!("refs/heads/{branch}"), "repository": {"full_name": "acme/shop"}});
         serde_json::from_value(json!({
             "kind": "webhook", "lane": "github", "key": delivery, "text": body.to_string(),
-            "fields": {"provider": "github", "event": "push", "route": "github", "repo": "acme/shop", "ref": branch},
+            "fields": {"provider": "github", "event": "push", "route": "github", "repo": "acme/shop", "ref": branch, "delivery": delivery},
         }))
         .unwrap()
     };

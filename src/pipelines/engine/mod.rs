@@ -281,9 +281,9 @@ impl Engine {
     /// Lets go of runs that ended and of which nothing is due any more.
     fn forget(&mut self) {
         let over = |live: &Live| {
-            live.run.state.ended()
-                && live.run.undo_at.is_none()
-                && live.run.finished.is_some_and(|at| at + KEEP < self.now)
+            let keep = if live.run.idem_key.is_some() { KEEP_KEYED } else { KEEP };
+            let ended = live.run.state.ended() && live.run.undo_at.is_none();
+            ended && live.run.finished.is_some_and(|at| at + keep < self.now)
         };
         let gone: Vec<i64> = self.runs.iter().filter(|(_, live)| over(live)).map(|(number, _)| *number).collect();
         for number in gone {
@@ -453,6 +453,8 @@ impl Engine {
 
 /// Runs that ended are kept in memory so long, for whoever asks about them at once.
 const KEEP: Millis = 10 * 60_000;
+/// Those with a key are kept as long as a key may count.
+pub(super) const KEEP_KEYED: Millis = 86_400_000;
 
 /// Whether two names mean the same place; one may leave out the network.
 pub(super) fn same_place(a: &str, b: &str) -> bool {

@@ -15,7 +15,7 @@ use crate::yaml::{ConfigFault, Node};
 use reader::{Fields, Reader};
 
 /// Reads one pipeline. `executors` are those that stages may use.
-pub(super) fn parse(file: &Path, text: &str, executors: &Executors) -> Result<Pipeline, Vec<ConfigFault>> {
+pub fn parse(file: &Path, text: &str, executors: &Executors) -> Result<Pipeline, Vec<ConfigFault>> {
     let tree = Node::parse(file, text).map_err(|fault| vec![fault])?;
     let mut reader = Reader::new(executors);
     let pipeline = read(&mut reader, file, text, &tree);

@@ -105,6 +105,9 @@ pub(super) fn policy(reader: &mut Reader, node: &Node, params: &[Param]) -> Poli
         let key = fields.need(reader, "key").map(|node| reader.value(node));
         let window = fields.take("window").and_then(|node| reader.duration(node)).unwrap_or(Duration::from_secs(600));
         fields.done(reader);
+        if window > Duration::from_secs(86_400) {
+            reader.fault(node, "policy.idempotency.window: a key counts for a day at most");
+        }
         policy.idempotency = key.and_then(|key| Some((key.as_str()?.to_owned(), window)));
     }
     policy.timeout = fields.take("timeout").and_then(|node| reader.duration(node));
