@@ -14,6 +14,8 @@ use crate::store::runs::{Put, Runs};
 
 /// So much is taken in at once before it is written.
 const GROUP: usize = 4096;
+/// Lines that wait for a network.
+const SPEECH: usize = 4096;
 /// The longest wait between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -28,6 +30,8 @@ pub(super) struct Drive {
     pub(super) clock: Clock,
     /// Whether the network of a place is there now.
     pub(super) present: Present,
+    /// Where lines for each network go.
+    pub(super) speaking: BTreeMap<String, mpsc::Sender<Action>>,
 }
 
 impl Drive {
@@ -135,19 +139,30 @@ impl Drive {
         }
     }
 
-    /// Hands a line to its network, in a task: a network that takes nothing must not hold up the runs. Lines to one place keep
-    /// their order, since tasks begin in order and a network's queue does the rest.
-    fn say(&self, target: &str, text: String, how: How) {
+    /// Hands a line to its network, through a task of that network: one that takes nothing must not hold up the runs, and lines
+    /// to one place keep their order.
+    fn say(&mut self, target: &str, text: String, how: How) {
         let (network, target) = split_place(target);
         let action = Action::Say { network: network.to_owned(), target: target.to_owned(), text, how, reply: false };
-        let saying = self.outlet.perform(action);
-        let target = target.to_owned();
-        tokio::spawn(async move {
-            if let Err(refused) = saying.await {
-                tracing::warn!(%target, %refused, "A line about a run was refused");
-            }
-        });
+        let outlet = &self.outlet;
+        let speaking = self.speaking.entry(network.to_owned()).or_insert_with(|| speak(Arc::clone(outlet)));
+        if speaking.try_send(action).is_err() {
+            tracing::warn!(%target, "A line about a run was given up: its network takes none");
+        }
     }
+}
+
+/// A task that hands lines on, one after the other.
+fn speak(outlet: Arc<dyn Outlet>) -> mpsc::Sender<Action> {
+    let (to, mut from) = mpsc::channel(SPEECH);
+    tokio::spawn(async move {
+        while let Some(action) = from.recv().await {
+            if let Err(refused) = outlet.perform(action).await {
+                tracing::warn!(%refused, "A line about a run was refused");
+            }
+        }
+    });
+    to
 }
 
 /// How long stages took before, as medians.

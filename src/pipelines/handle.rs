@@ -113,6 +113,7 @@ impl Pipelines {
             outlet,
             clock: clock.clone(),
             present,
+            speaking: BTreeMap::new(),
         };
         let task = tokio::spawn(drive.run(shutdown));
         let inner = Inner {

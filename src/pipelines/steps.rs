@@ -116,6 +116,8 @@ impl Steps {
         }
         let stage = &order.pipeline.stages[order.spec];
         let mut facts = order.facts.clone();
+        let project = std::path::absolute(&self.inner.project).unwrap_or_else(|_| self.inner.project.clone());
+        facts.insert("project".to_owned(), Value::from(project.display().to_string()));
         facts.insert("workspace".to_owned(), Value::from(workspace.display().to_string()));
         ended.end = match variables(stage, &facts, &self.inner.project) {
             Ok((env, secrets)) => {

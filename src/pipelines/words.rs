@@ -171,7 +171,7 @@ pub fn failed(
     let hint = if suggestion.is_empty() { String::new() } else { format!("; {suggestion}") };
     let first = if failure.world.is_empty() { String::new() } else { format!(": {}", cut(&failure.line, 160)) };
     let mut lines =
-        vec![format!("[{n}] {what} FAILED in {} after {took}{first} (class {class}; {retried}{hint}).", stage.name)];
+        vec![format!("[{n}] {what} FAILED in {} after {took}{first} (class: {class}; {retried}{hint}).", stage.name)];
     let decisive = failure.world.first().unwrap_or(&failure.line);
     if !decisive.is_empty() {
         lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));

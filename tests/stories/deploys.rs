@@ -252,7 +252,7 @@ async fn a_failure_says_what_is_wrong_how_things_stand_and_what_one_may_do_and_a
     test.expect(CHANNEL, "ana: say \"!yes 2\"").await;
     test.user("ana").says(CHANNEL, "!yes 2").await;
     test.advance(11 * MINUTE).await;
-    let line = test.expect(CHANNEL, "[2] shop v2.41.1 -> prod FAILED in rollout after 10m03s: progress deadline exceeded (class app-not-ready; not retried").await;
+    let line = test.expect(CHANNEL, "[2] shop v2.41.1 -> prod FAILED in rollout after 10m03s: progress deadline exceeded (class: app-not-ready; not retried").await;
     assert!(line.len() < 400, "{line}");
     test.expect(CHANNEL, "[2] | web-7f9c4 CrashLoopBackOff x4: panic: missing env STRIPE_KEY (main.rs:88)").await;
     test.expect(CHANNEL, "[2] 4 of 12 pods are new and failing, 8 old ones serve. ana: !rollback 2 (to v2.41.0) | !retry 2 rollout | !tail 2 | leave. I roll back by myself in 5 min.").await;

@@ -39,6 +39,7 @@ const NAMES: &[&str] = &[
     "event",
     "matrix",
     "workspace",
+    "project",
     "files",
     "state",
     "previous",

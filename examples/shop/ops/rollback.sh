@@ -1,0 +1,4 @@
+# Puts back what was there before.
+set -eu
+mv "$PLACE/before" "$PLACE/image"
+echo "back to $(cat "$PLACE/image")"
