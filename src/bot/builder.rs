@@ -169,6 +169,12 @@ impl Builder {
         self
     }
 
+    /// Where Jenkins, registries and clusters are.
+    pub fn executor_settings(mut self, settings: executors::Settings) -> Builder {
+        self.executors = settings;
+        self
+    }
+
     /// Where the program is that looks after the commands of stages: `masterchief` itself.
     pub fn supervisor(mut self, program: &Path) -> Builder {
         self.supervisor = Supervisor::at(program);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::servers::program as tool;
 use super::steps::Bench;
 
-const PASSWORD: &str = "hunter2-of-hub";
+pub(crate) const PASSWORD: &str = "hunter2-of-hub";
 /// bcrypt of [`PASSWORD`], the only kind that the registry takes.
 const HASH: &str = "$2b$04$V6Jz0qzgtIRVrUPI1RS1WOT4xO1VIGxJYIWLwZXxB6/x4nkDg2cT.";
 
@@ -22,14 +22,14 @@ fn free_port() -> u16 {
 }
 
 /// A registry that only ana may use.
-struct Hub {
+pub(crate) struct Hub {
     folder: tempfile::TempDir,
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Hub {
-    async fn start() -> Hub {
+    pub(crate) async fn start() -> Hub {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let at = folder.path().display();
         std::fs::write(folder.path().join("htpasswd"), format!("ana:{HASH}\n")).unwrap();
@@ -51,11 +51,11 @@ impl Hub {
         panic!("docker-registry did not start within ten seconds");
     }
 
-    fn settings(&self, password: &str) -> Settings {
+    pub(crate) fn settings(&self, password: &str) -> Settings {
         settings(&format!("127.0.0.1:{}/team", self.port), password)
     }
 
-    fn skopeo(&self, args: &[&str]) -> Value {
+    pub(crate) fn skopeo(&self, args: &[&str]) -> Value {
         let mut command = Command::new(tool("skopeo"));
         command.args(args).arg("--tls-verify=false").arg("--creds").arg(format!("ana:{PASSWORD}"));
         let output = command.env("TMPDIR", self.folder.path()).output().unwrap();

@@ -12,19 +12,19 @@ use serde_json::{Map, Value, json};
 use super::servers::program as tool;
 use super::steps::Bench;
 
-const TOKEN: &str = "11aabbccddeeff";
+pub(crate) const TOKEN: &str = "11aabbccddeeff";
 const PASSWORD: &str = "correct-horse";
 
 /// The double, ended when dropped.
-struct Double {
+pub(crate) struct Double {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     prefix: String,
 }
 
 impl Double {
     /// One with these jobs; `more` goes over the other settings.
-    fn start(jobs: Value, more: Value) -> Double {
+    pub(crate) fn start(jobs: Value, more: Value) -> Double {
         let mut config = json!({"users": {
             "bot": {"password": PASSWORD, "token": TOKEN}, "guest": {"token": TOKEN, "may_build": false}}});
         config["jobs"] = jobs;
@@ -43,7 +43,7 @@ impl Double {
         Double { child, port, prefix }
     }
 
-    fn settings(&self, who: Value) -> Settings {
+    pub(crate) fn settings(&self, who: Value) -> Settings {
         let mut main = json!({"url": format!("http://127.0.0.1:{}{}/", self.port, self.prefix), "user": "bot"});
         for (key, value) in who.as_object().unwrap() {
             main[key] = value.clone();

@@ -5,6 +5,7 @@
 
 mod acted;
 mod ansible;
+mod autodeploy;
 mod brokers;
 mod checkout;
 mod cluster;
