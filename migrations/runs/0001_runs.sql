@@ -120,7 +120,8 @@ CREATE TABLE env_lock (
     reason   TEXT NOT NULL,
     since    BIGINT NOT NULL,
     until    BIGINT,
-    rollback BIGINT NOT NULL
+    rollback BIGINT NOT NULL,
+    said_in  TEXT NOT NULL
 );
 
 CREATE TABLE freeze (

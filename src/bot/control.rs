@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::deploys;
@@ -60,7 +60,12 @@ pub(super) fn open(folder: &Path) -> Option<UnixListener> {
 }
 
 /// Serves until it is time.
-pub(super) async fn serve(listener: UnixListener, pipelines: Pipelines, mut shutdown: Shutdown) {
+pub(super) async fn serve(
+    listener: UnixListener,
+    pipelines: Pipelines,
+    asking: watch::Sender<usize>,
+    mut shutdown: Shutdown,
+) {
     let mut clients = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -78,10 +83,12 @@ pub(super) async fn serve(listener: UnixListener, pipelines: Pipelines, mut shut
             tracing::warn!("Somebody else than the bot's own user tried the control socket");
             continue;
         }
-        let pipelines = pipelines.clone();
+        let (pipelines, asking) = (pipelines.clone(), asking.clone());
+        asking.send_modify(|asking| *asking += 1);
         clients.spawn(async move {
             // Whoever asks may go at any time.
             let _ = client(stream, pipelines).await;
+            asking.send_modify(|asking| *asking -= 1);
         });
     }
 }
@@ -137,7 +144,10 @@ fn newest(news: &mut tokio::sync::broadcast::Receiver<Arc<crate::pipelines::News
     let mut look = news.resubscribe();
     std::mem::swap(news, &mut look);
     while let Ok(one) = look.try_recv() {
-        found = Some(found.unwrap_or(0).max(one.run));
+        // What others ask for meanwhile is theirs.
+        if one.requester == deploys::MACHINE {
+            found = Some(found.unwrap_or(0).max(one.run));
+        }
     }
     found
 }

@@ -20,6 +20,7 @@ use super::follow::{follow_raw, follow_scripts, follow_users, tell_of};
 use super::ingest::{Feeds, Ingest, Makers};
 use super::letters::Desk;
 use super::lock::FolderLock;
+use super::luastep::stage_executors;
 use super::outbox::{Outbox, Place};
 use super::people::{PeopleError, read_users};
 use super::schedules::Schedules;
@@ -28,7 +29,6 @@ use super::started::Started;
 use super::street::Street;
 use super::{JOURNAL, RUNS, builtin, control, deploys, letters};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
-use crate::executors::executors;
 use crate::gateway::{Door, GatewayError};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
@@ -205,7 +205,8 @@ impl Ground {
         builder: &Builder,
         shutdown: Shutdown,
     ) -> Result<(Pipelines, JoinHandle<()>), StartError> {
-        let mut all = executors(&builder.executors);
+        let outlet: Arc<dyn Outlet> = Arc::new(self.outbox.clone());
+        let mut all = stage_executors(&builder.executors, Some((self.table.clone(), outlet)));
         all.extend(builder.own_executors.clone());
         let folder = match &builder.data {
             Some(data) => data.join(RUNS),
@@ -223,6 +224,7 @@ impl Ground {
             clock: builder.clock.clone(),
             supervisor: builder.supervisor.clone(),
             present: deploys::present(&self.outbox),
+            judge: deploys::judge(&self.book),
         };
         let (pipelines, task, faults) = Pipelines::open(opening, shutdown).await?;
         for fault in faults {
@@ -308,6 +310,7 @@ impl Started {
             pipelines,
             kinds,
             runs_end,
+            asking: watch::Sender::new(0),
             publishers,
             inlet,
             clock,
@@ -360,10 +363,11 @@ impl Started {
     fn follow_pipelines(&mut self, data: Option<&Path>, shutdown: &Shutdown) {
         let telling = deploys::tell_binds(self.pipelines.clone(), self.inlet.clone(), shutdown.clone());
         self.source_tasks.push(tokio::spawn(telling));
+        self.source_tasks.push(tokio::spawn(deploys::purge(self.pipelines.clone(), shutdown.clone())));
         let watching = deploys::watch_networks(self.outbox.clone(), self.pipelines.clone(), shutdown.clone());
         self.source_tasks.push(tokio::spawn(watching));
         if let Some(listener) = data.and_then(control::open) {
-            let serving = control::serve(listener, self.pipelines.clone(), shutdown.clone());
+            let serving = control::serve(listener, self.pipelines.clone(), self.asking.clone(), shutdown.clone());
             self.source_tasks.push(tokio::spawn(serving));
         }
         if !self.pipelines.settings().folder.as_os_str().is_empty() {

@@ -57,6 +57,8 @@ pub struct Started {
     pub(super) kinds: Arc<Kinds>,
     /// Ends the engine of pipelines; steps that are under way outlive it.
     pub(super) runs_end: Stopper,
+    /// How many speak through the control socket.
+    pub(super) asking: watch::Sender<usize>,
     pub(super) publishers: Publishers,
     pub(super) inlet: Inlet,
     pub(super) clock: Clock,
@@ -104,6 +106,12 @@ impl Started {
     /// The pipelines.
     pub fn pipelines(&self) -> &Pipelines {
         &self.pipelines
+    }
+
+    /// Ready when nobody speaks through the control socket.
+    pub async fn nobody_asks(&self) {
+        // The sender is ours, so it does not fail.
+        let _ = self.asking.subscribe().wait_for(|asking| *asking == 0).await;
     }
 
     /// Adds a pipeline that is in no file, and the words for it.

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::run::bring_scripts;
 use super::{Common, Done, WRONG_INPUT, output, runtime};
 use crate::bot;
+use crate::bot::stage_executors;
 use crate::config::{self, Secrets};
+use crate::pipelines::Catalog;
 
 /// Checks everything.
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             report.warnings.extend(dry.doubts.iter().cloned());
             report.scripts = dry.loaded;
             report.faults.extend(dry.failed.iter().map(ToString::to_string));
+            let executors = stage_executors(&config.executors, None);
+            let (_, unread) = Catalog::read(&config.pipelines.folder, &executors);
+            report.faults.extend(unread.iter().map(ToString::to_string));
         }
     }
     report.ok = report.faults.is_empty();

@@ -117,10 +117,7 @@ pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
         RunsCommand::List { app, last } => records(common, &config, async |runs| list(common, runs, app, last).await),
         RunsCommand::Show { run } => records(common, &config, async |runs| show(common, runs, run).await),
         RunsCommand::Events { run } => records(common, &config, async |runs| events(runs, run).await),
-        RunsCommand::Follow { run } => {
-            let request = word("run", run.to_string(), Some(run));
-            runtime()?.block_on(with_running(common, &config, request))
-        }
+        RunsCommand::Follow { run } => follow(common, &config, run),
         RunsCommand::Logs { run, stage } => {
             records(common, &config, async |runs| logs(&config, runs, run, stage.as_deref()).await)
         }
@@ -131,11 +128,27 @@ pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
     }
 }
 
+/// Shows how a run goes; one that is over is shown as it is.
+fn follow(common: &Common, config: &Config, run: i64) -> Done {
+    let over = records(common, config, async |runs| {
+        let over = runs.run(run).await?.is_some_and(|(row, _)| row.ended);
+        if over { show(common, runs, run).await } else { Ok(ExitCode::from(WAITS)) }
+    })?;
+    if over == ExitCode::SUCCESS {
+        return Ok(over);
+    }
+    let request = Request { word: "run".to_owned(), text: run.to_string(), follow: true, run: Some(run) };
+    runtime()?.block_on(with_running(common, config, request))
+}
+
 /// Asks the bot that runs.
 async fn with_running(common: &Common, config: &Config, request: Request) -> Done {
     match converse(common, &config.data, request, false).await? {
         Some(code) => Ok(code),
-        None => bail!("no bot runs on {}; start it with masterchief run", config.data.display()),
+        None => bail!(
+            "no bot runs on {}; start it with masterchief run, and it goes on with what was begun",
+            config.data.display()
+        ),
     }
 }
 
@@ -148,6 +161,8 @@ async fn with_bot(common: &Common, config: &Config, request: Request, yes: bool)
     let alone = Config { networks: Default::default(), gateway: Default::default(), ..config.clone() };
     let started = Bot::builder().configured(&alone).without_scripts().start().await?;
     let code = converse(common, &config.data, request, yes).await;
+    // Others may have asked the bot that we began.
+    started.nobody_asks().await;
     started.stop("").await;
     match code? {
         Some(code) => Ok(code),
@@ -182,12 +197,21 @@ async fn converse(common: &Common, data: &Path, mut request: Request, yes: bool)
             output::fault(line);
         }
         let state = serde_json::from_value::<RunState>(Value::from(end)).ok();
+        if let Some(number) = number.filter(|_| !request.follow && request.word == "deploy" && end == "done") {
+            output::line(&format!("run {number} is begun; masterchief runs follow {number} shows how it goes"))?;
+        }
         let Some(number) = number.filter(|_| state.is_some()) else {
             return Ok(Some(if end == "done" { ExitCode::SUCCESS } else { ExitCode::FAILURE }));
         };
         match state {
             Some(RunState::AwaitingConfirm) if request.word == "deploy" && (yes || agrees(number)?) => {
                 request = Request { word: "yes".to_owned(), text: number.to_string(), follow: true, run: Some(number) };
+            }
+            Some(RunState::AwaitingConfirm) if request.word == "deploy" => {
+                let drop = Request { word: "drop".to_owned(), text: number.to_string(), ..Request::default() };
+                ask(data, &drop, |_| ()).await?;
+                output::fault("not started: nobody is there to say yes; add --yes");
+                return Ok(Some(ExitCode::from(WAITS)));
             }
             Some(RunState::Succeeded | RunState::RolledBack) => return Ok(Some(ExitCode::SUCCESS)),
             Some(state) if state.ended() => return Ok(Some(ExitCode::FAILURE)),
@@ -214,7 +238,14 @@ fn told(common: &Common, value: &Value) -> std::io::Result<()> {
             news["app"].as_str().unwrap_or(""),
             news["env"].as_str().unwrap_or("")
         )),
-        _ if !text.is_empty() => output::line(&format!("[{}] {text}", news["run"])),
+        _ if !text.is_empty() => match news["line"].as_str() {
+            Some(why) if !why.is_empty() => output::line(&format!(
+                "[{0}] {text}: {why}\n[{0}] its log: masterchief runs logs {0} {1}",
+                news["run"],
+                news["stage"].as_str().unwrap_or("")
+            )),
+            _ => output::line(&format!("[{}] {text}", news["run"])),
+        },
         _ => Ok(()),
     }
 }
@@ -284,9 +315,14 @@ async fn show(common: &Common, runs: &Runs, number: i64) -> Done {
         return Ok(ExitCode::SUCCESS);
     }
     let run = serde_json::from_str(&row.detail)?;
-    let stages: Vec<_> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
+    let stages: Vec<StageRun> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
     for line in words::run(&run, &stages, None, chrono::Utc::now().timestamp_millis()) {
         output::line(&line)?;
+    }
+    for stage in &stages {
+        if let Some(failure) = stage.failure.as_ref().filter(|_| stage.state.bad()) {
+            output::line(&format!("{}: {} ({})", stage.name, failure.line, failure.class.name()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -298,7 +334,12 @@ async fn logs(config: &Config, runs: &Runs, number: i64, stage: Option<&str>) ->
     let stages: Vec<StageRun> = stages.iter().filter_map(|stage| serde_json::from_str(&stage.detail).ok()).collect();
     let one = chosen(&run, &stages, stage).map_err(anyhow::Error::msg)?;
     let folder = step_folder(&config.data.join(crate::bot::RUNS), number, one);
-    for line in tail(&folder, LINES) {
+    let lines = tail(&folder, LINES);
+    if lines.is_empty() {
+        let why = one.failure.as_ref().map_or("nothing was written", |failure| failure.line.as_str());
+        output::fault(&format!("{} has no log: {why}", one.name));
+    }
+    for line in lines {
         output::line(&line)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -23,7 +23,8 @@ pub(super) fn count(number: usize, one: &str) -> String {
 
 /// A line on standard output.
 pub(super) fn line(text: &str) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{text}")
+    // What keeps clients of IRC from calling somebody would only hide a name from grep.
+    writeln!(std::io::stdout(), "{}", text.replace('\u{200b}', ""))
 }
 
 /// A value as JSON on standard output.

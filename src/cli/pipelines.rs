@@ -7,8 +7,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Common, Done, WRONG_INPUT, output, runtime};
+use crate::bot::stage_executors;
 use crate::config::Secrets;
-use crate::executors::executors;
 use crate::pipelines::{Catalog, Pipeline, verify_incidents};
 use crate::store::runs::Runs;
 
@@ -58,7 +58,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let (catalog, faults) = Catalog::read(&config.pipelines.folder, &executors(&config.executors));
+    let (catalog, faults) = Catalog::read(&config.pipelines.folder, &stage_executors(&config.executors, None));
     faults.iter().for_each(|fault| output::fault(&fault.to_string()));
     match &args.command {
         Command::Check => {
@@ -66,7 +66,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             if !faults.is_empty() {
                 return Ok(ExitCode::from(WRONG_INPUT));
             }
-            output::line(&format!("{count} pipelines are good"))?;
+            output::line(&format!("all good: {}", output::count(count, "pipeline")))?;
         }
         Command::List => {
             for pipeline in catalog.all() {

@@ -152,6 +152,12 @@ impl BindTable {
         self.index().named.get(&id).cloned()
     }
 
+    /// The bind of a kind that serves this mask, for kinds that are asked for by name.
+    pub fn serving(&self, kind: Kind, mask: &str) -> Option<Arc<Bind>> {
+        let rows = self.lock();
+        rows.newest_first().find(|bind| bind.kind() == kind && *bind.mask == *mask).cloned()
+    }
+
     /// The binds that are served from the journal, each with what it wants read.
     pub fn wanted(&self) -> Vec<(Bound, Arc<Bind>, Wanted)> {
         let bound = self.inner.bound.borrow().clone();

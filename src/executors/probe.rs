@@ -67,7 +67,7 @@ impl Probe {
     async fn exchange(&self) -> Result<Answer, Silence> {
         // A provider may be installed already; whichever was first serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let policy = if self.follow { Policy::limited(REDIRECTS_MAX) } else { Policy::none() };
+        let policy = if self.follow { same_host() } else { Policy::none() };
         let client = Client::builder().redirect(policy).user_agent("masterchief").build();
         let client = client.map_err(|fault| Silence::Unreached(said(fault).0))?;
         let mut sending = client.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
@@ -147,5 +147,16 @@ pub(super) fn at<'a>(json: &'a Value, path: &str) -> Option<&'a Value> {
         Value::Array(list) => list.get(part.parse::<usize>().ok()?),
         Value::Object(map) => map.get(part),
         _ => None,
+    })
+}
+/// Follows redirects on the same host only: headers that prove who asks are not for others.
+fn same_host() -> Policy {
+    Policy::custom(|attempt| {
+        let first = attempt.previous().first().and_then(|url| url.host_str().map(str::to_owned));
+        if attempt.previous().len() > REDIRECTS_MAX || first.as_deref() != attempt.url().host_str() {
+            attempt.stop()
+        } else {
+            attempt.follow()
+        }
     })
 }

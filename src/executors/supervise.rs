@@ -27,6 +27,8 @@ const OWN_MAX: u64 = 256 << 20;
 const LEFTOVER: Duration = Duration::from_secs(2);
 /// How long output may take to end when nobody is left who could write any.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long after a KILL it is waited for what does not go.
+const GIVE_UP: Duration = Duration::from_secs(10);
 /// How often memory is looked at where no control group limits it.
 const WEIGH: Duration = Duration::from_millis(100);
 /// How often it is looked whether all are gone.
@@ -169,6 +171,10 @@ async fn end_all(grace: Duration, first: Signal) {
             return;
         }
         let over = begun.elapsed() >= grace;
+        if begun.elapsed() >= grace + GIVE_UP {
+            // What may not be signalled, or hangs in the kernel, must not hold up the rest.
+            return;
+        }
         for pid in left {
             if over {
                 send(pid, Signal::KILL);

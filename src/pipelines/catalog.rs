@@ -15,6 +15,8 @@ use crate::yaml::ConfigFault;
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     by_app: BTreeMap<String, Arc<Pipeline>>,
+    /// Files that cannot be read, by name, with the first fault.
+    broken: BTreeMap<String, String>,
 }
 
 impl Catalog {
@@ -35,7 +37,11 @@ impl Catalog {
             };
             match file::parse(&path, &text, executors) {
                 Ok(pipeline) => faults.extend(catalog.put(pipeline)),
-                Err(more) => faults.extend(more),
+                Err(more) => {
+                    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    catalog.broken.insert(name, more[0].to_string());
+                    faults.extend(more);
+                }
             }
         }
         (catalog, faults)
@@ -59,6 +65,9 @@ impl Catalog {
     /// The pipeline that ships this; else what to say.
     pub fn get(&self, app: &str) -> Result<Arc<Pipeline>, String> {
         self.by_app.get(app).cloned().ok_or_else(|| {
+            if let Some(fault) = self.broken.get(app) {
+                return format!("{app} cannot be read: {fault}");
+            }
             let close: Vec<&str> = self.by_app.keys().map(String::as_str).filter(|name| near(app, name)).collect();
             match close.as_slice() {
                 [] if self.by_app.is_empty() => {
@@ -79,7 +88,7 @@ impl Catalog {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_app.is_empty()
+        self.by_app.is_empty() && self.broken.is_empty()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::expr::Facts;
 use super::model::Stage;
 use super::template;
-use crate::executors::{Class, Failure, LOG, artifacts, coverage, junit, matching};
+use crate::executors::{Class, End, Failure, LOG, Masker, artifacts, coverage, junit, matching};
 use crate::store::runs::ArtifactRow;
 use crate::yaml::fill_with;
 use masterchief_contract::Secret;
@@ -19,33 +19,26 @@ const ARTIFACTS_MAX: u64 = 1 << 30;
 pub(super) fn variables(stage: &Stage, facts: &Facts, project: &Path) -> Result<Variables, String> {
     let (mut env, mut secrets) = (Vec::new(), Vec::new());
     for (name, text) in &stage.env {
-        let filled = template::fill(text, facts).map_err(|fault| format!("env.{name}: {fault}"))?;
-        let value = revealed(&filled, project, &mut secrets).map_err(|fault| format!("env.{name}: {fault}"))?;
+        let value = template::fill_with(text, facts, &mut |own| reveal(own, project, &mut secrets));
+        let value = value.map_err(|fault| format!("env.{name}: {fault}"))?;
         env.push((name.clone(), Secret::new(value)));
     }
     Ok((env, secrets))
 }
 
-/// Replaces `${env:NAME}` and `${file:PATH}` in all texts; what they stand for is a secret.
-pub(super) fn reveal(value: Value, project: &Path, secrets: &mut Vec<Secret>) -> Result<Value, String> {
-    Ok(match value {
-        Value::String(text) => Value::String(revealed(&text, project, secrets)?),
-        Value::Array(list) => {
-            list.into_iter().map(|item| reveal(item, project, secrets)).collect::<Result<Vec<_>, _>>()?.into()
-        }
-        Value::Object(map) => {
-            let mut out = Map::new();
-            for (key, value) in map {
-                out.insert(key, reveal(value, project, secrets)?);
-            }
-            Value::Object(out)
-        }
-        other => other,
-    })
+/// Fills in what a stage is told. `${env:NAME}` and `${file:PATH}` in what the pipeline's author wrote are secrets; in what is filled in
+/// they are text like any other.
+pub(super) fn told(
+    settings: &Value,
+    facts: &Facts,
+    project: &Path,
+    secrets: &mut Vec<Secret>,
+) -> Result<Value, String> {
+    template::fill_all_with(settings, facts, &mut |own| reveal(own, project, secrets))
 }
 
-pub(super) fn revealed(text: &str, project: &Path, secrets: &mut Vec<Secret>) -> Result<String, String> {
-    fill_with(text, project, |secret| secrets.push(Secret::new(secret)))
+fn reveal(own: &str, project: &Path, secrets: &mut Vec<Secret>) -> Result<String, String> {
+    fill_with(own, project, |secret| secrets.push(Secret::new(secret)))
 }
 
 /// Reads the reports of a stage and decides about its gate.
@@ -121,11 +114,11 @@ pub(super) fn collect(
 }
 
 /// What a step left for its next attempt.
-pub(super) fn checkpoint(folder: &Path) -> Option<Value> {
+pub(super) fn checkpoint(folder: &Path, mask: &Masker) -> Option<Value> {
     const MOST: u64 = 1 << 20;
     let path = folder.join("checkpoint");
     std::fs::metadata(&path).ok().filter(|meta| meta.len() <= MOST)?;
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok().map(|value| hide_all(value, mask))
 }
 
 /// Bytes of a step's log and of what its commands wrote.
@@ -135,4 +128,31 @@ pub(super) fn bytes(folder: &Path) -> i64 {
     let sizes =
         entries.filter(|entry| written(&entry.file_name().to_string_lossy())).filter_map(|entry| entry.metadata().ok());
     sizes.map(|meta| meta.len() as i64).sum()
+}
+
+/// The same end without secrets.
+pub(super) fn hidden(end: End, mask: &Masker) -> End {
+    match end {
+        End::Done { outputs, summary } => {
+            let outputs = outputs.into_iter().map(|(name, value)| (name, hide_all(value, mask))).collect();
+            End::Done { outputs, summary: mask.hide(&summary) }
+        }
+        End::Failed(failure) => {
+            let world = failure.world.iter().map(|line| mask.hide(line)).collect();
+            End::Failed(Failure { line: mask.hide(&failure.line), world, ..failure })
+        }
+        End::Unsure(why) => End::Unsure(mask.hide(&why)),
+        End::Stopped => End::Stopped,
+    }
+}
+
+fn hide_all(value: Value, mask: &Masker) -> Value {
+    match value {
+        Value::String(text) => Value::String(mask.hide(&text)),
+        Value::Array(list) => list.into_iter().map(|item| hide_all(item, mask)).collect(),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(name, value)| (name, hide_all(value, mask))).collect())
+        }
+        other => other,
+    }
 }

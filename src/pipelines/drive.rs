@@ -83,12 +83,19 @@ impl Drive {
             if !puts.is_empty() && !self.write(puts, shutdown).await {
                 return false;
             }
-            let mut said: Vec<Put> = Vec::new();
-            for effect in effects {
-                self.happen(effect, &mut said).await;
-            }
+            // Written down as said before it is: twice would be worse than not at all, and the newest state is told anew.
+            let said: Vec<Put> = effects
+                .iter()
+                .filter_map(|effect| match effect {
+                    Effect::Say { dedupe, .. } => Some(Put::Said(dedupe.clone(), self.engine.now)),
+                    _ => None,
+                })
+                .collect();
             if !said.is_empty() && !self.write(said, shutdown).await {
                 return false;
+            }
+            for effect in effects {
+                self.happen(effect);
             }
         }
     }
@@ -108,13 +115,11 @@ impl Drive {
         }
     }
 
-    async fn happen(&mut self, effect: Effect, said: &mut Vec<Put>) {
+    fn happen(&mut self, effect: Effect) {
         match effect {
             Effect::Start(order) => self.steps.start(*order),
             Effect::Stop(run, stage) => self.steps.stop(run, stage),
-            Effect::Say { dedupe, target, text, passing } => {
-                // Written down as said before it is: twice would be worse than not at all, and the newest state is told anew.
-                said.push(Put::Said(dedupe, self.engine.now));
+            Effect::Say { target, text, passing, .. } => {
                 if !passing || (self.present)(&target) {
                     self.say(&target, text, How::Say);
                 }

@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
-use super::engine::{Answer, Asked, Engine, KEEP_KEYED, May, Msg, News};
+use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
 use super::figures::dora;
 use super::file;
 use super::model::Pipeline;
-use super::run::{Millis, Run, StageRun};
+use super::run::{Asker, Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::StageState;
 use super::steps::Steps;
@@ -50,7 +50,12 @@ pub struct Opening {
     pub supervisor: Supervisor,
     /// Whether the network of a place is there now.
     pub present: Present,
+    /// What somebody may, who is not here to ask: for runs that were booked.
+    pub judge: Judge,
 }
+
+/// What somebody may, by the records.
+pub type Judge = Arc<dyn Fn(&Asker) -> May + Send + Sync>;
 
 /// Whether the network of a place such as `libera/#ops` is there now.
 pub type Present = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -82,14 +87,14 @@ impl Pipelines {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<(Pipelines, JoinHandle<()>, Vec<ConfigFault>), RunsError> {
-        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, present } = opening;
+        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, present, judge } = opening;
         let (catalog, faults) = Catalog::read(&settings.folder, &executors);
         let catalog = Arc::new(catalog);
         let (to, from) = mpsc::channel(DEPTH);
         let (news, _) = broadcast::channel(NEWS);
         let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
-        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance);
-        let since = clock.now().timestamp_millis() - KEEP_KEYED;
+        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, judge);
+        let since = clock.now().timestamp_millis() - KEEP;
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
         for row in &loaded.runs {
@@ -189,6 +194,17 @@ impl Pipelines {
         StepLog::open(&self.step_folder(number, &stages[at]), Masker::default()).line(&text);
         let _ = self.inner.to.send(Msg::Told(number, name, text)).await;
         Ok(())
+    }
+
+    /// Forgets runs that are older than they are kept, with their logs; how many.
+    pub async fn purge(&self) -> Result<usize, RunsError> {
+        let keep = self.inner.settings.load().keep.as_millis() as Millis;
+        let gone = self.inner.runs.purge(self.now() - keep).await?;
+        for number in &gone {
+            // It need not be there.
+            let _ = tokio::fs::remove_dir_all(self.inner.steps.run_folder(*number)).await;
+        }
+        Ok(gone.len())
     }
 
     /// A network is back after so long: what goes on is told as it is now.

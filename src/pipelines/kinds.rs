@@ -11,20 +11,40 @@ use super::engine::News;
 /// A run or a stage changed its state.
 pub const KIND: Kind = Kind::new("pipeline");
 
+/// A stage is done by a handler: `luau: {call: NAME}` calls the bind with that mask.
+pub const STEP: Kind = Kind::new("step");
+
 /// The list of this room.
-pub const KINDS: &[KindSpec] = &[KindSpec {
-    kind: KIND,
-    matching: Matching::Mask,
+pub const KINDS: &[KindSpec] = &[
+    STEPS,
+    KindSpec {
+        kind: KIND,
+        matching: Matching::Mask,
+        flags: FlagScope::Nobody,
+        stackable: true,
+        returns: Returns::Ignored,
+        subject,
+        check: |_| Ok(()),
+        fields: &["run", "app", "env", "state", "stage", "stage_state", "version", "requester"],
+        about: "a run changes its state (app/env/state), or one of its stages (app/env/stage/state)",
+        example: "shop/prod/failed",
+        wants: None,
+    },
+];
+
+const STEPS: KindSpec = KindSpec {
+    kind: STEP,
+    matching: Matching::Word,
     flags: FlagScope::Nobody,
-    stackable: true,
+    stackable: false,
     returns: Returns::Ignored,
-    subject,
+    subject: |_| Cow::Borrowed(""),
     check: |_| Ok(()),
-    fields: &["run", "app", "env", "state", "stage", "stage_state", "version", "requester"],
-    about: "a run changes its state (app/env/state), or one of its stages (app/env/stage/state)",
-    example: "shop/prod/failed",
+    fields: &["run", "stage", "try", "workspace", "data"],
+    about: "a stage of a pipeline calls it: luau: {call: NAME, args: {…}}; lines name=value are outputs, raising is failing",
+    example: "verify_orders",
     wants: None,
-}];
+};
 
 fn subject(event: &EventData) -> Cow<'_, str> {
     let part = |name: &str| event.field_str(name);

@@ -72,6 +72,8 @@ pub struct Before {
     pub version: String,
     /// The commit.
     pub sha: String,
+    /// What its stages gave.
+    pub outputs: Map<String, Value>,
 }
 
 /// A commit that goes out.
@@ -150,6 +152,10 @@ pub struct Run {
     pub finished: Option<Millis>,
     /// When the present state ends by itself.
     pub due: Option<Millis>,
+    /// When it has taken too long.
+    pub deadline: Option<Millis>,
+    /// What a rollback goes back to.
+    pub target: Option<Before>,
     /// When it is undone by itself.
     pub undo_at: Option<Millis>,
     /// Why it stops: the state it will have then.

@@ -94,7 +94,7 @@ const RUNS: &[(RunState, &[RunState])] = &[
     (R::Cancelled, &[R::Running]),
     // A deployment that went well may be undone later.
     (R::Succeeded, &[R::RollingBack]),
-    (R::RollbackFailed, &[R::RollingBack]),
+    (R::RollbackFailed, &[R::RollingBack, R::RolledBack]),
 ];
 
 /// Which state of a stage may follow which.
@@ -126,7 +126,7 @@ impl RunState {
 
     /// Whether stages may be under way.
     pub fn active(self) -> bool {
-        matches!(self, R::Running | R::Paused | R::Cancelling | R::RollingBack)
+        matches!(self, R::Running | R::Paused | R::Cancelling)
     }
 
     /// One of the five names that other programs know: pending, running, success, failed, aborted.

@@ -9,12 +9,11 @@ use masterchief_contract::{Clock, Future, Secret};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::collect::{bytes, checkpoint, collect, reveal, variables};
+use super::collect::{bytes, checkpoint, collect, hidden, told, variables};
 use super::engine::{Ended, Msg, Order};
 use super::expr::Facts;
 use super::model::{Action, Stage, Undo};
 use super::run::StageRun;
-use super::template;
 use crate::executors::{Class, End, Executors, Failure, Hands, Keeper, Masker, Step, StepLog, Supervisor};
 
 /// How often it is looked whether a step still says something.
@@ -119,8 +118,10 @@ impl Steps {
         let project = std::path::absolute(&self.inner.project).unwrap_or_else(|_| self.inner.project.clone());
         facts.insert("project".to_owned(), Value::from(project.display().to_string()));
         facts.insert("workspace".to_owned(), Value::from(workspace.display().to_string()));
+        let mut mask = Masker::default();
         ended.end = match variables(stage, &facts, &self.inner.project) {
             Ok((env, secrets)) => {
+                mask = Masker::new(&secrets);
                 let place = Place { folder: folder.clone(), workspace: workspace.clone(), env, secrets };
                 self.actions(&order, stage, &mut facts, &place, &stop).await
             }
@@ -143,7 +144,7 @@ impl Steps {
                 Err(failure) => ended.end = End::Failed(failure),
             }
         }
-        ended.checkpoint = checkpoint(&folder);
+        ended.checkpoint = checkpoint(&folder, &mask);
         ended.bytes = bytes(&folder);
         ended
     }
@@ -171,6 +172,7 @@ impl Steps {
                 let given = before.get("outputs").and_then(Value::as_object).cloned().unwrap_or_default();
                 outputs.extend(given);
                 summary = before.get("summary").and_then(Value::as_str).unwrap_or("").to_owned();
+                facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
                 continue;
             }
             let noted = order
@@ -212,9 +214,7 @@ impl Steps {
             return End::failed(Class::Config, format!("there is no executor {}", action.executor));
         };
         let mut secrets = place.secrets.clone();
-        let mut settings = match template::fill_all(&action.settings, facts)
-            .and_then(|settings| reveal(settings, &self.inner.project, &mut secrets))
-        {
+        let mut settings = match told(&action.settings, facts, &self.inner.project, &mut secrets) {
             Ok(settings) => settings,
             Err(fault) => return End::failed(Class::Config, fault),
         };
@@ -256,10 +256,12 @@ impl Steps {
             stop.subscribe(),
             Arc::new(keeper),
         );
+        let hide = hands.mask.clone();
         let work = if own_way { executor.undo(step, hands) } else { executor.run(step, hands) };
         // A fault of an executor is the failure of its step, not of the bot.
         let task = tokio::spawn(work);
-        self.watch(order, stage, &folder, stop, &told, task).await
+        // What is kept and said of it holds no secret.
+        hidden(self.watch(order, stage, &folder, stop, &told, task).await, &hide)
     }
 
     /// Waits for a step; ends it when it takes too long or says nothing for too long.

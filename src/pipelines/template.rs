@@ -25,12 +25,21 @@ pub(super) fn names(text: &str) -> Result<Vec<&str>, TemplateFault> {
     Ok(pieces.into_iter().filter_map(|piece| if let Piece::Name(name) = piece { Some(name) } else { None }).collect())
 }
 
+/// What becomes of the parts of a text that its author wrote: `${...}` in them stands for a secret. What is filled in is never read that way, since it
+/// may come from anybody.
+pub(super) type Own<'o> = &'o mut dyn FnMut(&str) -> Result<String, String>;
+
 /// Fills in a text. What is not known is a fault with the path.
 pub(super) fn fill(text: &str, facts: &Facts) -> Result<String, String> {
+    fill_with(text, facts, &mut |own| Ok(own.to_owned()))
+}
+
+/// The same; `own` is given each part that the author wrote.
+pub(super) fn fill_with(text: &str, facts: &Facts, own: Own<'_>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     for piece in pieces(text).map_err(|fault| fault.message)? {
         match piece {
-            Piece::Text(text) => out.push_str(text),
+            Piece::Text(text) => out.push_str(&own(text)?),
             Piece::Name(path) => match look_up(path, facts) {
                 Some(Value::String(text)) => out.push_str(text),
                 Some(Value::Null) | None => return Err(format!("there is no {{{path}}} here")),
@@ -43,19 +52,30 @@ pub(super) fn fill(text: &str, facts: &Facts) -> Result<String, String> {
 
 /// Fills in every text of a value. A text that is one path and nothing else becomes the value itself, with its type.
 pub fn fill_all(value: &Value, facts: &Facts) -> Result<Value, String> {
+    fill_all_with(value, facts, &mut |own| Ok(own.to_owned()))
+}
+
+/// The same; `own` is given each part that the author wrote.
+pub(super) fn fill_all_with(value: &Value, facts: &Facts, own: Own<'_>) -> Result<Value, String> {
     Ok(match value {
         Value::String(text) => match pieces(text).map_err(|fault| fault.message)?.as_slice() {
             [Piece::Name(path)] => {
                 let found = look_up(path, facts).filter(|value| !value.is_null());
                 found.cloned().ok_or_else(|| format!("there is no {{{path}}} here"))?
             }
-            _ => Value::String(fill(text, facts)?),
+            _ => Value::String(fill_with(text, facts, own)?),
         },
-        Value::Array(list) => list.iter().map(|item| fill_all(item, facts)).collect::<Result<Vec<_>, _>>()?.into(),
+        Value::Array(list) => {
+            let mut out = Vec::with_capacity(list.len());
+            for item in list {
+                out.push(fill_all_with(item, facts, own)?);
+            }
+            Value::Array(out)
+        }
         Value::Object(map) => {
             let mut out = Map::new();
             for (key, value) in map {
-                out.insert(key.clone(), fill_all(value, facts)?);
+                out.insert(key.clone(), fill_all_with(value, facts, own)?);
             }
             Value::Object(out)
         }

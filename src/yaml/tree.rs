@@ -1,13 +1,16 @@
 //! A configuration file as a tree in which every part knows where it stands.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
+
+/// Values in a file: a pipeline of a hundred thousand stages has about a million.
+const NODES_MAX: usize = 4_000_000;
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +94,7 @@ impl Node {
         if nothing {
             return Ok(Node { spot: start, what: What::Map(BTreeMap::new()) });
         }
-        let parsed: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|fault| {
+        let parsed: Spanned<Raw> = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: 4 * NODES_MAX } }).map_err(|fault| {
             let spot =
                 fault.location().map(|at| Spot { file: Arc::clone(&file), line: at.line(), column: at.column() });
             ConfigFault {
@@ -218,6 +221,9 @@ fn without_place(text: &str) -> String {
     let words = placed.map_or(line, |(_, words)| words);
     // What follows is advice to programmers.
     let words = words.split(", set ").next().unwrap_or(words);
+    if let Some(key) = words.strip_prefix("duplicate mapping key: ") {
+        return format!("the key {key} stands here twice");
+    }
     let hint = if words.contains("comment") { "; a name with # is written in quotes, as in \"#ops\"" } else { "" };
     format!("{words}{hint}")
 }
@@ -290,11 +296,7 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
         let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
-        let mut known = HashSet::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
-            if !known.insert(key.value.clone()) {
-                return Err(A::Error::custom(format!("the key {} stands here twice", key.value)));
-            }
             entries.push((key, map.next_value()?));
         }
         Ok(Raw::Map(entries))

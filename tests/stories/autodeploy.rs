@@ -65,26 +65,9 @@ fn well() -> u16 {
     port
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_points_from_a_channel_to_pods_that_run_and_a_gate_that_stops_what_is_bad() {
-    let lab = Lab::start();
-    let (hub, world) = (Hub::start().await, World::new(3));
-    let text = |name: &str| json!({"name": name, "type": "StringParameterDefinition"});
-    let job = json!({"parameters": [text("GIT_SHA"), text("MC_RUN_ID")], "steps": [[50, "compiling ${GIT_SHA}"]]});
-    let jenkins = Double::start(json!({"shop": job}), json!({}));
-    let settings = ExecutorSettings {
-        jenkins: jenkins.settings(json!({"token": TOKEN})).jenkins,
-        registries: hub.settings(PASSWORD).registries,
-        kubernetes: world.settings.kubernetes.clone(),
-    };
-    let data = tempfile::tempdir().unwrap();
-    let repo = data.path().join("shop.git");
-    repository(&repo);
-    let storage = data.path().join("storage.conf");
-    let at = data.path().display();
-    let conf = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/images\"\nrunroot = \"{at}/running\"\n");
-    std::fs::write(&storage, conf).unwrap();
-    let pipeline = format!(
+/// The pipeline: each stage needs the one before.
+fn pipeline(repo: &Path, storage: &Path, at: &Path, well: u16) -> String {
+    format!(
         r##"
 app: shop
 repo: {repo}
@@ -113,8 +96,30 @@ stages:
 "##,
         repo = repo.display(),
         storage = storage.display(),
-        well = well(),
-    );
+        at = at.display(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_points_from_a_channel_to_pods_that_run_and_a_gate_that_stops_what_is_bad() {
+    let lab = Lab::start();
+    let (hub, world) = (Hub::start().await, World::new(3));
+    let text = |name: &str| json!({"name": name, "type": "StringParameterDefinition"});
+    let job = json!({"parameters": [text("GIT_SHA"), text("MC_RUN_ID")], "steps": [[50, "compiling ${GIT_SHA}"]]});
+    let jenkins = Double::start(json!({"shop": job}), json!({}));
+    let settings = ExecutorSettings {
+        jenkins: jenkins.settings(json!({"token": TOKEN})).jenkins,
+        registries: hub.settings(PASSWORD).registries,
+        kubernetes: world.settings.kubernetes.clone(),
+    };
+    let data = tempfile::tempdir().unwrap();
+    let repo = data.path().join("shop.git");
+    repository(&repo);
+    let storage = data.path().join("storage.conf");
+    let at = data.path().display();
+    let conf = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/images\"\nrunroot = \"{at}/running\"\n");
+    std::fs::write(&storage, conf).unwrap();
+    let pipeline = pipeline(&repo, &storage, data.path(), well());
     let mut ana = Person::connect(lab.plain, "ana").await;
     ana.joins("#ops").await;
     let supervisor = Path::new(env!("CARGO_BIN_EXE_masterchief"));

@@ -3,9 +3,10 @@
 use super::super::outbox::Outbox;
 use super::bind;
 use crate::dispatch::{BindTable, Kinds};
-use crate::pipelines::{Pipelines, Present};
+use crate::pipelines::{Judge, May, Pipelines, Present};
 use crate::users::Book;
-use masterchief_contract::{Inlet, Shutdown, split_place};
+use chrono::Utc;
+use masterchief_contract::{Actor, Event, EventData, Inlet, Kind, Shutdown, split_place};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,6 +17,8 @@ use tokio::time::Instant;
 
 /// How often the folder of pipelines is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often old runs are looked for.
+const PURGE: Duration = Duration::from_secs(6 * 3600);
 /// How often networks are looked at.
 const NETWORKS: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,21 @@ pub(crate) async fn follow(
             tracing::error!(%fault, "The words for pipelines cannot be bound");
         }
         tracing::info!(pipelines = pipelines.catalog().all().count(), "Pipelines were read anew");
+    }
+}
+
+/// Forgets old runs, from time to time.
+pub(crate) async fn purge(pipelines: Pipelines, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PURGE) => {}
+            () = shutdown.recv() => return,
+        }
+        match pipelines.purge().await {
+            Ok(0) => {}
+            Ok(runs) => tracing::info!(runs, "Old runs were forgotten"),
+            Err(fault) => tracing::warn!(%fault, "Old runs cannot be forgotten"),
+        }
     }
 }
 
@@ -90,20 +108,39 @@ pub(crate) fn present(outbox: &Outbox) -> Present {
     Arc::new(move |place| outbox.network(split_place(place).0).is_none_or(|network| network.status().connected))
 }
 
+/// What somebody may who is not here to ask, on the channel they asked in then: as if they were logged in.
+pub(crate) fn judge(book: &Book) -> Judge {
+    let book = book.clone();
+    Arc::new(move |who| {
+        let (network, target) = split_place(&who.place);
+        let actor = Actor { nick: who.nick.clone(), login: Some(who.handle.clone()), ..Actor::default() };
+        let mut data = EventData::new(&[Kind::Pub], Utc::now());
+        data.actor = Some(actor);
+        data.network = Arc::from(network);
+        data.chan = who.channel().map(|_| Arc::from(target));
+        May::of(&book, &Event::new(data))
+    })
+}
+
 /// Tells the pipelines when a network is back.
 pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shutdown: Shutdown) {
-    let mut away: BTreeMap<String, Instant> = BTreeMap::new();
+    // How often each was connected, and when it was seen so last.
+    let mut seen: BTreeMap<String, (u64, Instant)> = BTreeMap::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(NETWORKS) => {}
             () = shutdown.recv() => return,
         }
         for network in outbox.networks() {
-            let name = network.name().to_owned();
-            if !network.status().connected {
-                away.entry(name).or_insert_with(Instant::now);
-            } else if let Some(since) = away.remove(&name) {
-                pipelines.back(since.elapsed()).await;
+            let status = network.status();
+            if !status.connected {
+                continue;
+            }
+            let now = (status.connections, Instant::now());
+            if let Some((connections, last)) = seen.insert(network.name().to_owned(), now)
+                && connections < status.connections
+            {
+                pipelines.back(last.elapsed()).await;
             }
         }
     }

@@ -18,14 +18,14 @@ use crate::pipelines::{Asker, May, Pipelines};
 use crate::users::Book;
 use said::Said;
 
-pub(crate) use follow::{follow, present, tell_binds, watch_networks};
+pub(crate) use follow::{follow, judge, present, purge, tell_binds, watch_networks};
 
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "pipelines";
 /// How long a word may take: a repository may have to be asked.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Who somebody at this machine is.
-const MACHINE: &str = "console";
+pub(crate) const MACHINE: &str = "console";
 
 /// Every word: how it is written after it, what it does, and its meaning here.
 const WORDS: &[(&str, &str, &str, Verb)] = &[

@@ -177,15 +177,15 @@ pub(super) fn read_fault(stderr: &str, cluster: &str) -> Fault {
     let fault = |kind, class, line: String| Fault { kind, failure: Failure::new(class, line) };
     if let Some((kind, class, line)) = own_fault(&text, said, cluster) {
         fault(kind, class, line)
+    } else if has("(notfound)") || has(" not found") {
+        let said = said.trim_start_matches("(NotFound): ");
+        fault(Kind::Missing, Class::Config, format!("cluster {cluster} says: {said}"))
     } else if has("x509:") || has("certificate") {
         let why = text.rsplit_once("x509:").map_or(said, |(_, why)| why.trim());
         let line = format!(
             "the certificate of cluster {cluster} is not trusted ({why}); put its authority into the kubeconfig"
         );
         fault(Kind::Other, Class::Network, line)
-    } else if has("(notfound)") || has(" not found") {
-        let said = said.trim_start_matches("(NotFound): ");
-        fault(Kind::Missing, Class::Config, format!("cluster {cluster} says: {said}"))
     } else if PASSING.iter().any(|phrase| has(phrase)) {
         fault(Kind::Passing, Class::Network, format!("the API of cluster {cluster} cannot be reached: {said}"))
     } else if has("(invalid)") || has("(badrequest)") || has("is invalid:") {

@@ -46,13 +46,16 @@ async fn start(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Resul
     begin(&lua, app, Options::new("pipeline.start", options)).await
 }
 
+fn declared(lua: &Lua, app: &str) -> mlua::Result<()> {
+    if vm(lua)?.declared().pipelines.iter().any(|declared| declared == app) {
+        return Ok(());
+    }
+    Err(fault(format!("{app:?} is not declared; add bot.caps{{ pipelines = {{ {app:?} }} }} to the script")))
+}
+
 async fn begin(lua: &Lua, app: String, mut options: Options) -> mlua::Result<i64> {
     effect(lua, "pipeline.run")?;
-    if !vm(lua)?.declared().pipelines.contains(&app) {
-        return Err(fault(format!(
-            "{app:?} is not declared; add bot.caps{{ pipelines = {{ {app:?} }} }} to the script"
-        )));
-    }
+    declared(lua, &app)?;
     let params = match options.take::<Table>("params")? {
         Some(table) => value::json(lua, "params", mlua::Value::Table(table))?.as_object().cloned().unwrap_or_default(),
         None => Map::new(),
@@ -112,6 +115,8 @@ async fn status(lua: Lua, number: i64) -> mlua::Result<Table> {
 /// `pipeline.abort(number)`.
 async fn abort(lua: Lua, number: i64) -> mlua::Result<()> {
     effect(&lua, "pipeline.abort")?;
+    let (run, _) = found(&pipelines(&lua)?, number).await?;
+    declared(&lua, &run.app)?;
     ask(&lua, Ask::Abort(number)).await.map(|_| ())
 }
 

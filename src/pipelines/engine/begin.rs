@@ -6,15 +6,19 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, May, Prepared, Reply};
+use super::matrix::instances;
 use super::{Effect, Engine, Live, code, run_facts};
 use crate::pipelines::announce::{COALESCE, Progress};
-use crate::pipelines::model::{Axis, Matrix, OnBusy, Pipeline, Rules, Stage};
+use crate::pipelines::graph::Graph;
+use crate::pipelines::model::{Approvals, OnBusy, Pipeline, Rules, Stage};
 use crate::pipelines::request;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, words};
 use crate::store::runs::{DeploymentRow, PipelineRow, Put};
 
+/// What is said of a stage that somebody left out.
+pub(super) const LEFT_OUT: &str = "left out";
 /// How long a run that met a lock can be queued behind it.
 const DRAFT: Millis = 10 * 60_000;
 
@@ -69,12 +73,8 @@ impl Engine {
         self.last_run += 1;
         run.number = self.last_run;
         let number = run.number;
-        let facts = run_facts(&run);
         let stages = instances(&pipeline);
         run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env]));
-        let approvals = rules.approvals.clone().filter(|approvals| {
-            run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
-        });
         let eta = self.eta(&run.app, &pipeline);
         let names: Vec<String> =
             pipeline.stages.iter().filter(|stage| !stage.finally).map(|stage| stage.name.clone()).collect();
@@ -88,7 +88,7 @@ impl Engine {
             let line = words::locked(&lock, self.now, Some(number));
             // What nobody waits for waits by itself.
             if prepared.unattended {
-                self.enqueue(number);
+                self.go_on(number);
             }
             return Ok(Reply::about(number, vec![line]));
         }
@@ -99,12 +99,23 @@ impl Engine {
             let ask = words::confirm(number, within, has_commits);
             return Ok(Reply { run: Some(number), lines: vec![ask], public: vec![plan] });
         }
-        if let Some(approvals) = approvals {
-            self.await_approval(number, &approvals, &plan);
-            return Ok(Reply::about(number, Vec::new()));
-        }
-        self.enqueue(number);
+        self.go_on(number);
         Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// What comes after the yes: people agree if they have to, then it waits for its turn.
+    pub(super) fn go_on(&mut self, number: i64) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let facts = run_facts(&live.run);
+        let rules = live.pipeline.rules(&live.run.env);
+        let approvals = rules.and_then(|rules| rules.approvals.clone()).filter(|approvals| {
+            // A condition that cannot be told asks them.
+            live.run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
+        });
+        match approvals {
+            Some(approvals) => self.await_approval(number, &approvals),
+            None => self.enqueue(number),
+        }
     }
 
     fn new_run(
@@ -229,7 +240,7 @@ impl Engine {
             if out && !live.pipeline.stages[live.stages[at].spec].finally {
                 // Left out by somebody who may: what needs it goes on as if it were done.
                 live.stages[at].forgiven = true;
-                live.stages[at].summary = "left out".to_owned();
+                live.stages[at].summary = LEFT_OUT.to_owned();
             }
         }
         self.dirty_runs.insert(number);
@@ -239,13 +250,13 @@ impl Engine {
     }
 
     /// People have to agree before it goes on.
-    pub(super) fn await_approval(&mut self, number: i64, approvals: &crate::pipelines::model::Approvals, plan: &str) {
+    pub(super) fn await_approval(&mut self, number: i64, approvals: &Approvals) {
         self.to(number, RunState::AwaitingApproval, "bot");
         let until = self.now + approvals.expires.as_millis() as Millis;
         self.due_at(number, until);
         let Some(live) = self.runs.get(&number) else { return };
-        let plan = plan.split_once("Plan: ").map_or("", |(_, plan)| plan);
-        let plan = format!("Plan: {}", plan.split(". ~").next().unwrap_or(""));
+        let stages = live.pipeline.stages.iter().filter(|stage| !stage.finally);
+        let plan = format!("Plan: {}", stages.map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", "));
         let line = words::needs_approval(&live.run, approvals, &plan, &live.run.code, until, self.now);
         self.say(number, "start", &line);
     }
@@ -286,7 +297,11 @@ impl Engine {
 }
 
 /// All parameters and the environment; flags that parameters need are checked.
-fn settle(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<(Map<String, Value>, String), String> {
+pub(super) fn settle(
+    pipeline: &Pipeline,
+    prepared: &Prepared,
+    may: &May,
+) -> Result<(Map<String, Value>, String), String> {
     let mut given = prepared.params.clone();
     if let Some(env) = &prepared.environment {
         given.insert("environment".to_owned(), Value::from(env.clone()));
@@ -341,7 +356,12 @@ fn asked_words(run: &Run) -> String {
 }
 
 pub(super) fn before(row: &DeploymentRow) -> Before {
-    Before { run: row.run, version: row.version.clone(), sha: row.sha.clone() }
+    Before {
+        run: row.run,
+        version: row.version.clone(),
+        sha: row.sha.clone(),
+        outputs: serde_json::from_str(&row.outputs).unwrap_or_default(),
+    }
 }
 
 /// Where a run is talked about: where the pipeline says, and where it was asked for.
@@ -359,49 +379,21 @@ pub(super) fn places(pipeline: &Pipeline, run: &Run) -> Vec<String> {
     places
 }
 
-/// The instances of all stages: one each, or one for each combination of its matrix. Those that depend on a list that is not
-/// there yet are one for now.
-pub(super) fn instances(pipeline: &Pipeline) -> Vec<StageRun> {
-    let mut out = Vec::new();
-    for (spec, stage) in pipeline.stages.iter().enumerate() {
-        match &stage.matrix {
-            Some(matrix) if matrix.axes.iter().all(|(_, axis)| matches!(axis, Axis::Values(_))) => {
-                out.extend(
-                    combinations(matrix, &|_| None).into_iter().map(|combination| instance(stage, spec, combination)),
-                );
+/// The stages with instances that one waits for, through those that have none.
+fn nearest(spec: usize, needs: &[Vec<usize>], of: &[Vec<usize>]) -> Vec<usize> {
+    let (mut found, mut seen) = (Vec::new(), vec![spec]);
+    let mut left = needs[spec].clone();
+    while let Some(one) = left.pop() {
+        if !of[one].is_empty() {
+            if !found.contains(&one) {
+                found.push(one);
             }
-            _ => out.push(StageRun { name: stage.name.clone(), spec, ..StageRun::default() }),
+        } else if !seen.contains(&one) {
+            seen.push(one);
+            left.extend(&needs[one]);
         }
     }
-    out
-}
-
-pub(super) fn instance(stage: &Stage, spec: usize, combination: Map<String, Value>) -> StageRun {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let key: Vec<String> = combination.values().map(text).collect();
-    StageRun { name: format!("{}[{}]", stage.name, key.join(",")), spec, matrix: combination, ..StageRun::default() }
-}
-
-/// Every combination of a matrix but those that are left out. `list` gives the values of names that come from outputs.
-pub(super) fn combinations(matrix: &Matrix, list: &dyn Fn(&str) -> Option<Vec<Value>>) -> Vec<Map<String, Value>> {
-    let mut out = vec![Map::new()];
-    for (name, axis) in &matrix.axes {
-        let values = match axis {
-            Axis::Values(values) => values.clone(),
-            Axis::From(path) => list(path).unwrap_or_default(),
-        };
-        let with = |before: &Map<String, Value>, value: &Value| {
-            let mut combination = before.clone();
-            combination.insert(name.clone(), value.clone());
-            combination
-        };
-        out =
-            out.iter().flat_map(|before| values.iter().map(|value| with(before, value)).collect::<Vec<_>>()).collect();
-    }
-    out.retain(|combination| {
-        !matrix.exclude.iter().any(|exclude| exclude.iter().all(|(name, value)| combination.get(name) == Some(value)))
-    });
-    out
+    found
 }
 
 impl Live {
@@ -413,15 +405,11 @@ impl Live {
         for (at, stage) in stages.iter().enumerate() {
             of[stage.spec].push(at);
         }
-        let (needs, feeds) = if reverse {
-            (&pipeline.graph.feeds, &pipeline.graph.needs)
-        } else {
-            (&pipeline.graph.needs, &pipeline.graph.feeds)
-        };
-        // Stages that have no instance here do not hold anybody up.
-        let there = |spec: &&usize| !of[**spec].is_empty();
-        let unmet = needs.iter().map(|needs| needs.iter().filter(there).count()).collect();
-        let feeds: Vec<Vec<usize>> = feeds.clone();
+        let needs = if reverse { &pipeline.graph.feeds } else { &pipeline.graph.needs };
+        // Stages that have no instance here pass on what they wait for.
+        let needs: Vec<Vec<usize>> = (0..specs).map(|spec| nearest(spec, needs, &of)).collect();
+        let unmet = needs.iter().map(Vec::len).collect();
+        let feeds = Graph::new(needs).feeds;
         let left =
             of.iter().map(|all: &Vec<usize>| all.iter().filter(|at| !stages[**at].state.ended()).count()).collect();
         let finally = |at: &StageRun| pipeline.stages[at.spec].finally;
@@ -438,6 +426,7 @@ impl Live {
             left,
             feeds,
             fresh: VecDeque::new(),
+            opened: vec![false; specs],
             open,
             last,
             finally_begun: false,

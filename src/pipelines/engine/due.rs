@@ -20,7 +20,11 @@ impl Engine {
             let due = live.run.due.filter(|_| !ended);
             due.into_iter()
                 .chain(live.run.undo_at)
-                .chain(live.run.not_before.filter(|_| live.run.state == RunState::Queued))
+                .chain(
+                    live.run
+                        .not_before
+                        .filter(|_| matches!(live.run.state, RunState::Queued | RunState::AwaitingWindow)),
+                )
                 .chain(progress)
                 .chain(stages)
         });
@@ -65,12 +69,15 @@ impl Engine {
         }
         self.stages_due();
         self.places_due();
-        let waiting: Vec<String> = self
-            .runs
-            .values()
-            .filter(|live| live.run.state == RunState::Queued && live.run.not_before.is_some_and(|at| at <= self.now))
-            .map(|live| live.run.group.clone())
-            .collect();
+        let mut waiting: Vec<String> = Vec::new();
+        for live in self.runs.values_mut() {
+            let waits = matches!(live.run.state, RunState::Queued | RunState::AwaitingWindow);
+            if waits && live.run.not_before.is_some_and(|at| at <= self.now) {
+                live.run.not_before = None;
+                self.dirty_runs.insert(live.run.number);
+                waiting.push(live.run.group.clone());
+            }
+        }
         waiting.iter().for_each(|group| self.next_in(group));
         let lines: Vec<(i64, String)> = self
             .runs
@@ -94,7 +101,9 @@ impl Engine {
                 self.say(number, "finished", &line);
                 self.next_turn(number);
             }
-            RunState::Draft | RunState::AwaitingConfirm => self.to(number, RunState::Expired, "bot"),
+            RunState::Draft | RunState::AwaitingConfirm => {
+                self.to(number, RunState::Expired, "bot");
+            }
             RunState::AwaitingApproval | RunState::Queued => self.end_waiting(number, RunState::Expired, "bot"),
             RunState::AwaitingWindow => {
                 let group = live.run.group.clone();
@@ -148,17 +157,17 @@ impl Engine {
                 self.locks.remove(&lock.place);
                 self.warned.remove(&lock.place);
                 self.puts.push(Put::Unlock(lock.place.clone()));
-                self.say_all("lock", &words::lock_over(&lock));
+                self.say_all("lock", &words::lock_over(&lock), Some(&lock.said_in));
                 self.after_lock(&lock.place);
             } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
-                self.say_all("lock", &words::lock_ends(&lock));
+                self.say_all("lock", &words::lock_ends(&lock), Some(&lock.said_in));
             }
         }
         for freeze in self.freezes.values().cloned().collect::<Vec<_>>() {
             if freeze.until.is_some_and(|until| until <= self.now) {
                 self.freezes.remove(&freeze.scope);
                 self.puts.push(Put::Thaw(freeze.scope.clone()));
-                self.say_all("freeze", &format!("The freeze of {} is over ({}).", freeze.scope, freeze.reason));
+                self.say_all("freeze", &format!("The freeze of {} is over ({}).", freeze.scope, freeze.reason), None);
                 self.next_everywhere();
             }
         }

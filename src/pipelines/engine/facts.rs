@@ -1,5 +1,6 @@
 //! What conditions and texts can ask about.
 
+use super::begin::before;
 use super::{Engine, Order, run_facts};
 use crate::pipelines::expr::Facts;
 use crate::pipelines::model::{Stage, Undo};
@@ -19,10 +20,12 @@ impl Engine {
         }
         facts.insert("state".to_owned(), live.run.ending.unwrap_or(live.run.state).name().into());
         let place = (live.run.app.clone(), live.run.env.clone());
-        if let Some(row) = self.live.get(&place).filter(|_| live.run.before.is_some()) {
-            let mut previous = serde_json::from_str::<Map<String, Value>>(&row.outputs).unwrap_or_default();
-            previous.insert("version".to_owned(), row.version.clone().into());
-            previous.insert("sha".to_owned(), row.sha.clone().into());
+        let before =
+            live.run.target.clone().or_else(|| self.live.get(&place).filter(|_| live.run.before.is_some()).map(before));
+        if let Some(before) = before {
+            let mut previous = before.outputs;
+            previous.insert("version".to_owned(), before.version.into());
+            previous.insert("sha".to_owned(), before.sha.into());
             facts.insert("previous".to_owned(), Value::Object(previous));
         }
         for name in names {

@@ -49,7 +49,9 @@ impl Engine {
     }
 
     fn deployed(&mut self, number: i64, state: RunState) {
-        self.to(number, state, "bot");
+        if !self.to(number, state, "bot") {
+            return;
+        }
         self.remember_times(number);
         let Some(live) = self.runs.get_mut(&number) else { return };
         let rest = live.progress.drain(number);
@@ -124,7 +126,9 @@ impl Engine {
 
     fn rolled_back(&mut self, number: i64, state: RunState) {
         let good = state == RunState::Succeeded;
-        self.to(number, state, "bot");
+        if !self.to(number, state, "bot") {
+            return;
+        }
         let Some(live) = self.runs.get_mut(&number) else { return };
         let rest = live.progress.drain(number);
         let run = live.run.clone();
@@ -154,6 +158,7 @@ impl Engine {
                 since: self.now,
                 until: None,
                 rollback: true,
+                said_in: run.places.first().cloned().unwrap_or_default(),
             };
             self.puts.push(Put::Lock(lock.clone()));
             self.locks.insert(place, lock);
@@ -197,10 +202,10 @@ impl Engine {
             outputs.insert(name.clone(), Value::Object(one.outputs.clone()));
         }
         let place = (live.run.app.clone(), live.run.env.clone());
-        if let Some(target) = self.target_row(number).filter(|_| undone) {
-            outputs = serde_json::from_str(&target).unwrap_or_default();
+        if let Some(target) = live.run.target.as_ref().filter(|_| undone) {
+            outputs.clone_from(&target.outputs);
         }
-        let run = &self.runs[&number].run;
+        let run = &live.run;
         let row = DeploymentRow {
             app: run.app.clone(),
             env: run.env.clone(),
@@ -211,16 +216,25 @@ impl Engine {
             validated: true,
             outputs: Value::Object(outputs).to_string(),
         };
+        // What failed before it is not undone any more: it would undo this.
+        let older: Vec<i64> = self
+            .runs
+            .values()
+            .filter(|live| {
+                live.run.undo_at.is_some()
+                    && (live.run.app.as_str(), live.run.env.as_str()) == (place.0.as_str(), place.1.as_str())
+            })
+            .map(|live| live.run.number)
+            .collect();
+        for older in older {
+            if let Some(live) = self.runs.get_mut(&older) {
+                live.run.undo_at = None;
+            }
+            self.dirty_runs.insert(older);
+        }
         self.puts.push(Put::Deployment(row.clone()));
         self.live.insert(place, row);
         true
-    }
-
-    /// The outputs of what a rollback goes back to, if that is still what the records call live.
-    fn target_row(&self, number: i64) -> Option<String> {
-        let run = &self.runs.get(&number)?.run;
-        let row = self.live.get(&(run.app.clone(), run.env.clone()))?;
-        (row.version == run.version && row.sha == run.sha).then(|| row.outputs.clone())
     }
 
     /// What a rollback of a run would go back to: what was live and validated before it.
@@ -242,19 +256,25 @@ impl Engine {
         if live.run.state.active() {
             return Err(format!("run {number} is under way: !abort {number} first"));
         }
-        let newer = self.live.get(&(live.run.app.clone(), env)).filter(|row| row.run > number);
-        if let Some(row) = newer {
-            return Err(format!("run {} came after it and is live; undo that one: !rollback {}", row.run, row.run));
-        }
         self.roll_back(number, who.clone())
     }
 
-    /// Begins a run that undoes another.
-    pub(super) fn roll_back(&mut self, parent: i64, who: Asker) -> Answer {
+    /// What a run would go back to, and the stages that undo it; else why it cannot be undone now.
+    fn undoable(&self, parent: i64) -> Result<(Before, Vec<StageRun>), String> {
         let Some(target) = self.target(parent) else {
             return Err(format!("nothing was live before run {parent}, so there is nothing to go back to"));
         };
-        let Some(live) = self.runs.get_mut(&parent) else { return Err(no_run(parent)) };
+        let Some(live) = self.runs.get(&parent) else { return Err(no_run(parent)) };
+        let (group, place) = (live.run.group.clone(), (live.run.app.clone(), live.run.env.clone()));
+        if let Some(row) = self.live.get(&place).filter(|row| row.run > parent) {
+            return Err(format!("run {} came after it and is live; undo that one: !rollback {}", row.run, row.run));
+        }
+        if let Some(other) = self.runs.values().find(|other| other.run.group == group && other.run.state.active()) {
+            return Err(format!(
+                "run {} is under way there; wait for it, or !abort {}",
+                other.run.number, other.run.number
+            ));
+        }
         if live.run.kind == RunKind::Rollback {
             return Err(format!(
                 "run {parent} is a rollback itself; deploy what you want: !deploy {}/VERSION to {}",
@@ -276,6 +296,13 @@ impl Engine {
                 live.run.env
             ));
         }
+        Ok((target, stages))
+    }
+
+    /// Begins a run that undoes another.
+    pub(super) fn roll_back(&mut self, parent: i64, who: Asker) -> Answer {
+        let (target, stages) = self.undoable(parent)?;
+        let Some(live) = self.runs.get_mut(&parent) else { return Err(no_run(parent)) };
         live.run.undo_at = None;
         let pipeline = Arc::clone(&live.pipeline);
         let failed = live.run.clone();
@@ -290,7 +317,14 @@ impl Engine {
             version: target.version.clone(),
             reference: target.version.clone(),
             sha: target.sha.clone(),
-            before: Some(Before { run: parent, version: failed.version.clone(), sha: failed.sha.clone() }),
+            before: Some(Before {
+                run: parent,
+                version: failed.version.clone(),
+                sha: failed.sha.clone(),
+                ..Before::default()
+            }),
+            target: Some(target),
+            deadline: None,
             parent: Some(parent),
             idem_key: None,
             lines: 0,

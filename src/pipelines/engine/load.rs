@@ -7,7 +7,7 @@ use super::{Effect, Engine, Live};
 use crate::pipelines::model::Pipeline;
 use crate::pipelines::run::{Run, StageRun};
 use crate::pipelines::state::StageState;
-use crate::store::runs::{Loaded, Put};
+use crate::store::runs::{Loaded, OutboxRow, Put};
 
 impl Engine {
     /// Takes over what was written. `pipelines` are the versions that open runs were begun with. `times` are how long stages took.
@@ -18,9 +18,16 @@ impl Engine {
         self.freezes = loaded.freezes.into_iter().map(|row| (row.scope.clone(), row)).collect();
         self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
         self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
-        // What was to be said and was not is out of date now; what counts is said anew.
+        // What was to be said and was not: of each run the newest line to each place, the others are out of date.
+        let mut newest: HashMap<(i64, String), OutboxRow> = HashMap::new();
         for row in loaded.unsaid {
-            self.puts.push(Put::Said(row.dedupe, self.now));
+            if let Some(old) = newest.insert((row.run, row.target.clone()), row) {
+                self.puts.push(Put::Said(old.dedupe, self.now));
+            }
+        }
+        for (_, row) in newest {
+            let (dedupe, target, text) = (row.dedupe, row.target, row.text);
+            self.effects.push(Effect::Say { dedupe, target, text, passing: false });
         }
         let mut stages: HashMap<i64, Vec<StageRun>> = HashMap::new();
         for row in loaded.stages {
@@ -62,6 +69,13 @@ impl Engine {
     pub(in crate::pipelines) fn resume(&mut self) {
         let open: Vec<i64> =
             self.runs.iter().filter(|(_, live)| live.run.state.active()).map(|(number, _)| *number).collect();
+        // What runs holds what it uses before anybody else asks.
+        for number in &open {
+            let Some(live) = self.runs.get(number) else { continue };
+            for (at, one) in live.stages.iter().enumerate().filter(|(_, one)| one.state == StageState::Running) {
+                self.pools.hold((*number, at), live.pipeline.stages[one.spec].resources.clone());
+            }
+        }
         for number in open {
             let Some(live) = self.runs.get_mut(&number) else { continue };
             live.finally_begun = live
@@ -72,13 +86,12 @@ impl Engine {
             let states: Vec<(usize, StageState)> = live.stages.iter().map(|one| one.state).enumerate().collect();
             for (at, state) in states {
                 let Some(live) = self.runs.get(&number) else { continue };
-                let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
+                let finally = live.pipeline.stages[live.stages[at].spec].finally;
                 match state {
                     StageState::Running => {
-                        self.pools.hold((number, at), resources);
                         let order = self.order(number, at, true);
                         self.effects.extend(order.map(|order| Effect::Start(Box::new(order))));
-                        if live_ending(self, number) {
+                        if !finally && live_ending(self, number) {
                             self.effects.push(Effect::Stop(number, at));
                         }
                     }

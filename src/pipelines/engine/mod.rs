@@ -9,6 +9,7 @@ mod due;
 mod facts;
 mod finish;
 mod load;
+mod matrix;
 mod people;
 mod places;
 mod progress;
@@ -138,6 +139,8 @@ pub struct News {
     pub kind: &'static str,
     /// Words for people.
     pub text: String,
+    /// Why the stage failed, if it did.
+    pub line: Option<String>,
     /// Who asked for the run.
     pub requester: String,
     /// What goes out.
@@ -161,6 +164,8 @@ pub(super) struct Live {
     feeds: Vec<Vec<usize>>,
     /// Stages whose turn it is to be looked at.
     fresh: VecDeque<usize>,
+    /// Stages whose turn has come: pending instances may begin.
+    opened: Vec<bool>,
     /// Instances that have not ended, without those of `finally`.
     open: usize,
     /// Instances of `finally` that have not ended.
@@ -195,10 +200,16 @@ pub(super) struct Engine {
     dirty_stages: BTreeSet<(i64, usize)>,
     effects: Vec<Effect>,
     chance: fn() -> f64,
+    judge: super::handle::Judge,
 }
 
 impl Engine {
-    pub(super) fn new(settings: Settings, catalog: Arc<Catalog>, chance: fn() -> f64) -> Engine {
+    pub(super) fn new(
+        settings: Settings,
+        catalog: Arc<Catalog>,
+        chance: fn() -> f64,
+        judge: super::handle::Judge,
+    ) -> Engine {
         Engine {
             pools: Pools::new(settings.sizes()),
             settings,
@@ -218,6 +229,7 @@ impl Engine {
             dirty_stages: BTreeSet::new(),
             effects: Vec::new(),
             chance,
+            judge,
         }
     }
 
@@ -280,10 +292,10 @@ impl Engine {
 
     /// Lets go of runs that ended and of which nothing is due any more.
     fn forget(&mut self) {
+        let live_now: BTreeSet<i64> = self.live.values().map(|row| row.run).collect();
         let over = |live: &Live| {
-            let keep = if live.run.idem_key.is_some() { KEEP_KEYED } else { KEEP };
-            let ended = live.run.state.ended() && live.run.undo_at.is_none();
-            ended && live.run.finished.is_some_and(|at| at + keep < self.now)
+            let ended = live.run.state.ended() && live.run.undo_at.is_none() && !live_now.contains(&live.run.number);
+            ended && live.run.finished.is_some_and(|at| at + KEEP < self.now)
         };
         let gone: Vec<i64> = self.runs.iter().filter(|(_, live)| over(live)).map(|(number, _)| *number).collect();
         for number in gone {
@@ -296,9 +308,9 @@ impl Engine {
         live.pipeline.rules(&live.run.env)
     }
 
-    /// Brings a run into another state: the state, the event and the news are written together.
-    fn to(&mut self, number: i64, next: RunState, actor: &str) {
-        let Some(live) = self.runs.get_mut(&number) else { return };
+    /// Brings a run into another state: the state, the event and the news are written together. Whether it may go there.
+    fn to(&mut self, number: i64, next: RunState, actor: &str) -> bool {
+        let Some(live) = self.runs.get_mut(&number) else { return false };
         let from = live.run.state;
         if !from.may(next) {
             tracing::error!(
@@ -307,15 +319,17 @@ impl Engine {
                 to = next.name(),
                 "A run cannot go that way; it stays as it is"
             );
-            return;
+            return false;
         }
         live.run.state = next;
-        live.run.due = None;
+        // The time that a run may take goes on while it waits for somebody.
+        live.run.due = live.run.deadline.filter(|_| next == RunState::Running);
         if next.ended() && live.run.finished.is_none() {
             live.run.finished = Some(self.now);
         }
         self.dirty_runs.insert(number);
         self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name()}));
+        true
     }
 
     /// Brings a stage into another state.
@@ -370,6 +384,7 @@ impl Engine {
             stage_state: one.map(|stage| stage.state),
             kind,
             text: one.filter(|stage| stage.state.ended()).map(words::stage).unwrap_or_default(),
+            line: one.filter(|stage| stage.state.bad()).and_then(|stage| Some(stage.failure.as_ref()?.line.clone())),
             requester: live.run.asker.handle.clone(),
             version: live.run.shown(),
             done: (total - live.open.min(total), total),
@@ -431,8 +446,11 @@ impl Engine {
     }
 
     /// A line to places that belong to no run.
-    fn say_all(&mut self, key: &str, text: &str) {
-        for target in self.settings.channels.clone() {
+    fn say_all(&mut self, key: &str, text: &str, more: Option<&str>) {
+        let mut targets = self.settings.channels.clone();
+        let more = more.filter(|more| !more.is_empty() && !targets.iter().any(|target| same_place(target, more)));
+        targets.extend(more.map(str::to_owned));
+        for target in targets {
             self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
         }
     }
@@ -451,10 +469,8 @@ impl Engine {
     }
 }
 
-/// Runs that ended are kept in memory so long, for whoever asks about them at once.
-const KEEP: Millis = 10 * 60_000;
-/// Those with a key are kept as long as a key may count.
-pub(super) const KEEP_KEYED: Millis = 86_400_000;
+/// Runs that ended are kept in memory so long: they may be undone or tried again, and a key counts so long at most.
+pub(super) const KEEP: Millis = 86_400_000;
 
 /// Whether two names mean the same place; one may leave out the network.
 pub(super) fn same_place(a: &str, b: &str) -> bool {

@@ -1,12 +1,15 @@
 //! What people say to runs and places.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
+use super::begin::LEFT_OUT;
 use super::finish::no_run;
 use super::{Engine, Live};
-use crate::pipelines::model::{Approvals, Wait};
-use crate::pipelines::run::Asker;
+use crate::pipelines::model::{Approvals, OnFailure, Wait};
+use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
 use crate::store::runs::{ApprovalRow, Put};
@@ -34,30 +37,12 @@ impl Engine {
         self.may_act(number, who, may)?;
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
         if live.run.queued.is_some() {
-            // It was its turn already.
+            // It was its turn already; what came in its way meanwhile counts.
+            let group = live.run.group.clone();
             self.to(number, RunState::Queued, &who.handle);
-            self.launch(number);
-            return Ok(Reply::about(number, Vec::new()));
-        }
-        let facts = super::run_facts(&live.run);
-        let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
-        let reason = live.run.reason.is_some();
-        let needed = approvals.filter(|approvals| {
-            reason || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
-        });
-        match needed {
-            Some(approvals) => {
-                let names: Vec<String> = live
-                    .pipeline
-                    .stages
-                    .iter()
-                    .filter(|stage| !stage.finally)
-                    .map(|stage| stage.name.clone())
-                    .collect();
-                let plan = format!("Plan: {}", names.join(", "));
-                self.await_approval(number, &approvals, &plan);
-            }
-            None => self.enqueue(number),
+            self.next_in(&group);
+        } else {
+            self.go_on(number);
         }
         Ok(Reply::about(number, Vec::new()))
     }
@@ -80,6 +65,9 @@ impl Engine {
                 ));
             }
             return Err(format!("run {number} is over: {}", state.name().replace('_', " ")));
+        }
+        if state == RunState::RollingBack {
+            return Err(format!("run {number} is being undone; stop that run instead"));
         }
         if state.active() {
             self.stop_run(number, RunState::Cancelled, &who.handle);
@@ -117,14 +105,10 @@ impl Engine {
                 state.name().replace('_', " ")
             ));
         }
-        if state.ended()
-            && self.runs.values().any(|other| other.run.group == live.run.group && other.run.state.active())
-        {
-            return Err(format!("another run is under way there; !queue {}", live.run.app));
+        if state.ended() {
+            self.may_go_on(number)?;
         }
-        if state.ended() && self.locks.contains_key(&live.run.place()) {
-            return Err(words::locked(&self.locks[&live.run.place()], self.now, None));
-        }
+        let live = self.run_of(number)?;
         let reset: Vec<usize> = (0..live.stages.len())
             .filter(|at| {
                 let one = &live.stages[*at];
@@ -132,6 +116,12 @@ impl Engine {
                     || one.state == StageState::Skipped && !one.forgiven && state.ended()
             })
             .collect();
+        if let Some(live) = self.runs.get_mut(&number)
+            && !who.place.is_empty()
+            && !live.run.places.iter().any(|place| super::same_place(place, &who.place))
+        {
+            live.run.places.push(who.place.clone());
+        }
         self.reset(number, &reset, &who.handle);
         self.dirty_stages.extend(reset.iter().map(|at| (number, *at)));
         self.event(number, "run", &who.handle, None, json!({"retry": stage}));
@@ -143,16 +133,49 @@ impl Engine {
             self.stage_to(number, at, StageState::Ready, &who.handle);
             self.again_stage(number, at);
         }
+        let left = self
+            .runs
+            .get(&number)
+            .is_some_and(|live| live.stages.iter().any(|one| one.state == StageState::NeedsOperator));
+        if left {
+            // Another one still waits to be decided.
+            self.to(number, RunState::Paused, "bot");
+        }
         self.advance(number);
         Ok(Reply::about(number, vec![format!("run {number} goes on")]))
     }
 
+    /// Whether a run that ended may go on: nothing newer is there, nothing runs there, and nothing forbids it.
+    fn may_go_on(&self, number: i64) -> Result<(), String> {
+        let live = self.run_of(number)?;
+        if self.runs.values().any(|other| other.run.group == live.run.group && other.run.state.active()) {
+            return Err(format!("another run is under way there; !queue {}", live.run.app));
+        }
+        if let Some(row) = self.live.get(&(live.run.app.clone(), live.run.env.clone())).filter(|row| row.run > number) {
+            return Err(format!("run {} came after it and is live; deploy again: !again {number}", row.run));
+        }
+        let (run, pipeline) = (live.run.clone(), Arc::clone(&live.pipeline));
+        if let (true, Some(rules)) = (run.reason.is_none(), pipeline.rules(&run.env))
+            && let Some((why, until)) = self.closed(&run, rules, &pipeline)
+        {
+            return Err(words::closed(&run.env, &why, until, &run.app, self.now));
+        }
+        let live = self.run_of(number)?;
+        if self.locks.contains_key(&live.run.place()) {
+            return Err(words::locked(&self.locks[&live.run.place()], self.now, None));
+        }
+        Ok(())
+    }
+
     /// A run goes on; these stages are as if they had not begun, but for those of which nobody knows how far they came.
     fn reset(&mut self, number: i64, reset: &[usize], by: &str) {
+        let now = self.now;
         let resumed = self.runs.get(&number).is_some_and(|live| live.run.state == RunState::Paused);
         self.to(number, RunState::Running, by);
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.finished = None;
+        live.run.deadline = live.pipeline.policy.timeout.map(|time| now + time.as_millis() as Millis);
+        live.run.due = live.run.deadline;
         live.run.ending = None;
         live.run.failed = None;
         live.run.undo_at = None;
@@ -168,15 +191,22 @@ impl Engine {
             one.due = None;
             one.retries = 0;
             one.failure = None;
+            // What somebody left out stays left out.
+            one.forgiven = one.summary == LEFT_OUT;
             if one.state == StageState::Pending {
                 one.code.clear();
             }
         }
-        for one in live.stages.iter_mut().filter(|one| live.pipeline.stages[one.spec].finally) {
-            one.state = StageState::Pending;
-            one.ended = None;
+        let mut last = Vec::new();
+        for (at, one) in live.stages.iter_mut().enumerate() {
+            if live.pipeline.stages[one.spec].finally && one.state.ended() {
+                one.state = StageState::Pending;
+                one.ended = None;
+                last.push((number, at));
+            }
         }
         live.recount();
+        self.dirty_stages.extend(last);
     }
 
     /// A stage that is ready once more begins.
@@ -199,8 +229,10 @@ impl Engine {
         }
         let unsure: Vec<usize> =
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::NeedsOperator).collect();
-        let failed: Vec<usize> =
-            (0..live.stages.len()).filter(|at| live.stages[*at].state.bad() && !live.stages[*at].forgiven).collect();
+        let asks = |at: &usize| live.pipeline.stages[live.stages[*at].spec].on_failure == OnFailure::Ask;
+        let failed: Vec<usize> = (0..live.stages.len())
+            .filter(|at| live.stages[*at].state.bad() && !live.stages[*at].forgiven && asks(at))
+            .collect();
         self.to(number, RunState::Running, &who.handle);
         for at in &unsure {
             self.stage_to(number, *at, StageState::Succeeded, &who.handle);
@@ -389,7 +421,7 @@ impl Engine {
                 )],
             ));
         }
-        self.enqueue(number);
+        self.go_on(number);
         Ok(Reply::about(number, Vec::new()))
     }
 

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
+use super::begin::settle;
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
@@ -25,8 +26,9 @@ impl Engine {
             handle: who.handle.clone(),
             reason: words::cut(why, 400),
             since: self.now,
-            until: time.map(|time| self.now + time),
+            until: time.map(|time| self.now.saturating_add(time)),
             rollback: false,
+            said_in: who.place.clone(),
         };
         self.puts.push(Put::Lock(lock.clone()));
         self.locks.insert(place.to_owned(), lock.clone());
@@ -46,7 +48,7 @@ impl Engine {
         if lock.handle != who.handle {
             return Err(words::not_your_lock(lock));
         }
-        lock.until = lock.until.map(|until| until + time).or(Some(now + time));
+        lock.until = Some(lock.until.unwrap_or(now).saturating_add(time));
         let lock = lock.clone();
         self.warned.remove(place);
         self.puts.push(Put::Lock(lock.clone()));
@@ -156,10 +158,12 @@ impl Engine {
         let pipeline = self.catalog.get(&prepared.app)?;
         let env = prepared.environment.clone().unwrap_or_default();
         self.may_deploy(&pipeline, &env, who, may)?;
+        // What is wrong with it is told now, not at night.
+        settle(&pipeline, prepared, may)?;
         let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
-            "params": prepared.params, "who": who,
+            "params": prepared.params, "skip": prepared.skip, "only": prepared.only, "who": who,
         });
         let row = BookingRow { id, at, handle: who.handle.clone(), detail: detail.to_string() };
         self.puts.push(Put::Booking(row.clone()));
@@ -173,6 +177,10 @@ impl Engine {
         self.puts.push(Put::Unbook(id));
         let detail: serde_json::Value = serde_json::from_str(&row.detail).unwrap_or_default();
         let text = |key: &str| detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let list = |key: &str| -> Vec<String> {
+            let names = detail.get(key).and_then(serde_json::Value::as_array).into_iter().flatten();
+            names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        };
         let who: Asker = detail.get("who").and_then(|who| serde_json::from_value(who.clone()).ok()).unwrap_or_default();
         let prepared = Prepared {
             app: text("app").unwrap_or_default(),
@@ -181,10 +189,14 @@ impl Engine {
             sha: text("sha").unwrap_or_default(),
             version: text("version").unwrap_or_default(),
             params: detail.get("params").and_then(|params| params.as_object().cloned()).unwrap_or_default(),
+            skip: list("skip"),
+            only: list("only"),
             unattended: true,
             ..Prepared::default()
         };
-        let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may: May::all() });
+        // Flags that were taken away meanwhile do not count any more.
+        let may = (self.judge)(&who);
+        let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may });
         if let Err(fault) = answer {
             self.tell(&who, format!("what you booked did not begin: {fault}"));
         }

@@ -21,6 +21,7 @@ impl Engine {
             stage_state: Some(one.state),
             kind: "doing",
             text: words.clone(),
+            line: None,
             requester: live.run.asker.handle.clone(),
             version: live.run.shown(),
             done: (total - live.open.min(total), total),

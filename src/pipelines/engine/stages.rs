@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::begin::{combinations, instance};
-use super::{Effect, Ended, Engine, attempt_row, code, failure};
+use super::matrix::{combinations, instance};
+use super::{Effect, Ended, Engine, Live, attempt_row, code, failure};
 use crate::executors::{Class, End, Failure};
 use crate::pipelines::file::stages::INSTANCES_MAX;
 use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage, Wait};
@@ -64,12 +64,15 @@ impl Engine {
             self.fail(number, first, failure(Class::Config, fault));
             return;
         }
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.opened[spec] = true;
+        }
         self.begin_more(number, spec);
     }
 
     /// Begins pending instances of a stage, as many as may run at once.
     fn begin_more(&mut self, number: i64, spec: usize) {
-        let Some(live) = self.runs.get(&number) else { return };
+        let Some(live) = self.runs.get(&number).filter(|live| live.opened[spec]) else { return };
         let stage = &live.pipeline.stages[spec];
         let most = stage.matrix.as_ref().and_then(|matrix| matrix.max_parallel).unwrap_or(usize::MAX);
         let of = &live.of[spec];
@@ -79,7 +82,8 @@ impl Engine {
             of.iter().copied().filter(|at| state(at) == StageState::Pending).take(most.saturating_sub(busy)).collect();
         for at in next {
             // One that failed meanwhile may have ended the others.
-            let pending = self.runs.get(&number).is_some_and(|live| live.stages[at].state == StageState::Pending);
+            let still = |live: &Live| live.opened[spec] && live.stages[at].state == StageState::Pending;
+            let pending = self.runs.get(&number).is_some_and(still);
             if !pending {
                 continue;
             }
@@ -174,7 +178,11 @@ impl Engine {
             let new = live.stages.len() - 1;
             live.of[spec].push(new);
             live.left[spec] += 1;
-            live.open += 1;
+            if stage.finally {
+                live.last += 1;
+            } else {
+                live.open += 1;
+            }
             self.dirty_stages.insert((number, new));
         }
         self.dirty_stages.insert((number, at));
@@ -183,7 +191,8 @@ impl Engine {
 
     /// Ends all instances of a stage that have not begun.
     fn all(&mut self, number: i64, spec: usize, state: StageState) {
-        let Some(live) = self.runs.get(&number) else { return };
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.opened[spec] = false;
         let pending: Vec<usize> =
             live.of[spec].iter().copied().filter(|at| live.stages[*at].state == StageState::Pending).collect();
         for at in pending {
@@ -379,6 +388,11 @@ impl Engine {
             live.run.failed.get_or_insert(name);
             self.dirty_runs.insert(number);
         }
+        let others =
+            stage.matrix.as_ref().is_some_and(|matrix| matrix.fail_fast) && stage.on_failure != OnFailure::Continue;
+        if let Some(live) = self.runs.get_mut(&number).filter(|_| others) {
+            live.opened[spec] = false;
+        }
         self.stage_to(number, at, state, "bot");
         if stage.matrix.as_ref().is_some_and(|matrix| matrix.fail_fast) && stage.on_failure != OnFailure::Continue {
             self.all(number, spec, StageState::Cancelled);
@@ -407,6 +421,13 @@ impl Engine {
 
     /// Only a person can tell how far it came.
     pub(super) fn unsure(&mut self, number: i64, at: usize, why: &str) {
+        if self.runs.get(&number).is_some_and(|live| live.run.ending.is_some()) {
+            // It is being stopped anyway; that nobody knows how far it came is still said.
+            let Some(live) = self.runs.get(&number) else { return };
+            let line = words::unsure(&live.run, &live.stages[at], why);
+            self.fail(number, at, failure(Class::Unknown, why));
+            return self.say(number, "failed", &line);
+        }
         self.stage_to(number, at, StageState::NeedsOperator, "bot");
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.stages[at].failure = Some(failure(Class::Unknown, why));

@@ -30,7 +30,12 @@ impl Engine {
                 let older: Vec<i64> = self
                     .runs
                     .values()
-                    .filter(|live| live.run.group == group && live.run.number != number && live.run.state.active())
+                    .filter(|live| {
+                        live.run.group == group
+                            && live.run.number != number
+                            && live.run.kind == RunKind::Deploy
+                            && live.run.state.active()
+                    })
                     .map(|live| live.run.number)
                     .collect();
                 for older in older {
@@ -187,9 +192,8 @@ impl Engine {
         let now = self.now;
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.started.get_or_insert(now);
-        if let Some(time) = live.pipeline.policy.timeout {
-            live.run.due = Some(now + time.as_millis() as Millis);
-        }
+        live.run.deadline = live.pipeline.policy.timeout.map(|time| now + time.as_millis() as Millis);
+        live.run.due = live.run.deadline;
         live.recount();
         let run = live.run.clone();
         let line = words::started(&run, self.settings.link.as_deref());
@@ -206,7 +210,7 @@ impl Engine {
     }
 
     /// Why nothing may begin there now, and until when.
-    pub(super) fn closed(&mut self, run: &Run, rules: &Rules, pipeline: &Pipeline) -> Option<(String, Option<Millis>)> {
+    pub(super) fn closed(&self, run: &Run, rules: &Rules, pipeline: &Pipeline) -> Option<(String, Option<Millis>)> {
         let scopes = ["*".to_owned(), run.env.clone(), run.place()];
         if let Some(freeze) = scopes.iter().find_map(|scope| self.freezes.get(scope)) {
             return Some((freeze.reason.clone(), freeze.until));
@@ -254,7 +258,8 @@ impl Engine {
 
     /// A lock is gone: the first run that waits for the place begins in a while. Gives its number and who asked.
     pub(super) fn after_lock(&mut self, place: &str) -> Option<(i64, String)> {
-        let waits = |run: &&mut Run| run.place() == place && run.state == RunState::Queued;
+        let waits =
+            |run: &&mut Run| run.place() == place && matches!(run.state, RunState::Queued | RunState::AwaitingWindow);
         let now = self.now;
         let mut all: Vec<&mut Run> = self.runs.values_mut().map(|live| &mut live.run).filter(waits).collect();
         all.sort_by_key(|run| (run.queued, run.number));
@@ -288,6 +293,9 @@ impl Engine {
         let finally = |at: &usize| live.pipeline.stages[live.stages[*at].spec].finally;
         let open: Vec<usize> =
             (0..live.stages.len()).filter(|at| !live.stages[*at].state.ended() && !finally(at)).collect();
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.opened.fill(false);
+        }
         open.into_iter().for_each(|at| self.stop_stage(number, at));
         self.advance(number);
     }

@@ -104,7 +104,8 @@ impl Runs {
     /// What an engine begins with. Runs that ended after `since` come too.
     pub async fn load(&self, since: i64) -> Result<Loaded, RunsError> {
         self.read(move |db| {
-            const OPEN: &str = "(SELECT number FROM run WHERE ended = 0 OR finished >= ?1)";
+            const OPEN: &str = "(SELECT number FROM run WHERE ended = 0 OR finished >= ?1
+                 UNION SELECT MAX(run) FROM deployment GROUP BY app, env)";
             let runs = all(db, &format!("{} WHERE number IN {OPEN} ORDER BY number", RunRow::SELECT), [since], RunRow::of)?;
             let stages = all(db, &format!("{} WHERE run IN {OPEN} ORDER BY run", StageRow::SELECT), [since], StageRow::of)?;
             let newest = "n = (SELECT attempt FROM stage WHERE stage.run = attempt.run AND stage.name = attempt.stage)";
@@ -243,6 +244,24 @@ impl Runs {
                  WHERE run.app = ?1 AND stage.state = 'succeeded' AND stage.started IS NOT NULL AND stage.ended IS NOT NULL
                  ORDER BY run.number DESC LIMIT 2000";
             all(db, sql, [app], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .await
+    }
+
+    /// Forgets runs that ended before this moment, but for what is live and the fifty deployments before it; their numbers.
+    pub async fn purge(&self, before: i64) -> Result<Vec<i64>, RunsError> {
+        self.read(move |db| {
+            let transaction = db.unchecked_transaction()?;
+            let sql = "DELETE FROM deployment WHERE run NOT IN (
+                 SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env
+                 ORDER BY run DESC LIMIT 50)";
+            transaction.execute(sql, [])?;
+            let old = "ended = 1 AND finished < ?1 AND number NOT IN (SELECT run FROM deployment)";
+            let gone = all(&transaction, &format!("SELECT number FROM run WHERE {old}"), [before], |row| row.get(0))?;
+            transaction.execute(&format!("DELETE FROM run WHERE {old}"), [before])?;
+            transaction.execute("DELETE FROM outbox WHERE sent < ?1", [before])?;
+            transaction.commit()?;
+            Ok(gone)
         })
         .await
     }

@@ -108,10 +108,12 @@ pub struct LockRow {
     pub until: Option<i64>,
     /// Whether a rollback made it.
     pub rollback: bool,
+    /// Where it was made: what becomes of it is told there.
+    pub said_in: String,
 }
 
 impl LockRow {
-    pub(super) const SELECT: &str = "SELECT place, handle, reason, since, until, rollback FROM env_lock";
+    pub(super) const SELECT: &str = "SELECT place, handle, reason, since, until, rollback, said_in FROM env_lock";
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<LockRow> {
         Ok(LockRow {
@@ -121,12 +123,13 @@ impl LockRow {
             since: row.get(3)?,
             until: row.get(4)?,
             rollback: row.get(5)?,
+            said_in: row.get(6)?,
         })
     }
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
-        const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback";
+        const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback, said_in)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback, said_in = excluded.said_in";
         db.prepare_cached(SQL)?.execute(params![
             self.place,
             self.handle,
@@ -134,6 +137,7 @@ impl LockRow {
             self.since,
             self.until,
             self.rollback,
+            self.said_in,
         ])
     }
 }

@@ -63,6 +63,28 @@ async fn a_row_that_belongs_to_nothing_is_refused_with_all_that_was_to_be_writte
     assert!(runs.write(vec![Put::Event(event)]).await.is_err(), "what happened is written once");
 }
 
+#[tokio::test]
+async fn old_runs_are_forgotten_but_what_is_live_stays() {
+    let runs = Runs::open(None).unwrap();
+    for number in 1..=60 {
+        let mut puts = put_run(number, "shop", "prod", "succeeded", true);
+        if let Some(Put::Run(run)) = puts.last_mut() {
+            run.finished = Some(number);
+        }
+        let place = ("shop".to_owned(), "prod".to_owned());
+        puts.push(Put::Deployment(DeploymentRow {
+            app: place.0,
+            env: place.1,
+            run: number,
+            ..DeploymentRow::default()
+        }));
+        puts.push(Put::Stage(StageRow { run: number, name: "test".to_owned(), ..StageRow::default() }));
+        runs.write(puts).await.unwrap();
+    }
+    assert_eq!(runs.purge(40).await.unwrap(), (1..=10).collect::<Vec<_>>());
+    assert!(runs.run(10).await.unwrap().is_none() && runs.run(11).await.unwrap().is_some());
+}
+
 #[test]
 fn a_schema_that_was_changed_or_is_newer_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,62 @@
+//! Stages that are done for many.
+
+use std::time::Duration;
+
+use masterchief::bot::CHANNEL;
+
+use super::deploys::with;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_matrix_runs_every_combination_and_a_list_from_a_stage_makes_one_each() {
+    let (test, acted) = with(
+        "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  test:\n    matrix: {suite: [unit, api], os: [a, b], exclude: [{suite: api, os: b}]}\n    acted: {takes: 5s}\n  find: {needs: [test], acted: {outputs: {hosts: [web1, web2, web3]}}}\n  host: {needs: [find], matrix: {host: \"{find.hosts}\", max_parallel: 1}, acted: {takes: \"2s\"}}\n  end: {needs: [host], acted: {}}\n",
+    )
+    .await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(30 * SECOND).await;
+    test.expect(CHANNEL, "is live on dev").await;
+    let mut done = acted.done();
+    done[..3].sort();
+    assert_eq!(
+        done,
+        [
+            "test[api,a]#1",
+            "test[unit,a]#1",
+            "test[unit,b]#1",
+            "find#1",
+            "host[web1]#1",
+            "host[web2]#1",
+            "host[web3]#1",
+            "end#1"
+        ]
+    );
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_stage_of_many_is_left_out_or_one_fails_none_of_the_others_begins() {
+    const MANY: &str = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nparams: {bad: {type: int, default: 0}}\nstages:\n  test: {acted: {fails: \"{params.bad}\"}}\n  host: {needs: [test], matrix: {host: [a, b, c]}, acted: {takes: 5s}}\n  one: {needs: [test], matrix: {n: [1, 2, 3], max_parallel: 1}, acted: {takes: 5s, fails: 9}}\n";
+    let (test, acted) = with(MANY).await;
+    test.user("kim").says(CHANNEL, "!deploy shop bad=1").await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev FAILED in test").await;
+    test.advance(MINUTE).await;
+    assert_eq!(acted.done(), ["test#1"]);
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(3 * SECOND).await;
+    test.user("ana").says(CHANNEL, "!abort 2").await;
+    test.expect(CHANNEL, "[2] shop the newest -> dev aborted").await;
+    test.advance(MINUTE).await;
+    assert_eq!(acted.done(), ["test#1", "test#1"], "an abort begins nothing");
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(MINUTE).await;
+    test.expect(CHANNEL, "[3] shop the newest -> dev FAILED in one[1]").await;
+    assert_eq!(
+        acted.done().iter().filter(|done| done.starts_with("one")).count(),
+        1,
+        "the first failure ends the others"
+    );
+    test.stop().await;
+}
