@@ -65,7 +65,9 @@ fn plan() {
     for stages in [1_000, 10_000, 100_000] {
         let text = graph(stages);
         let begun = Instant::now();
-        let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let wide =
+            serde_saphyr::options! { budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 16_000_000 } };
+        let read: serde_json::Value = serde_saphyr::from_str_with_options(&text, wide).unwrap();
         let floor = begun.elapsed();
         drop(read);
         let begun = Instant::now();
@@ -121,7 +123,8 @@ async fn schedule() {
 async fn log() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { folder: "".into(), ..Settings::default() };
-    let bot = Bot::builder().data(dir.path()).pipelines(settings).start().await.unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_masterchief"));
+    let bot = Bot::builder().data(dir.path()).supervisor(program).pipelines(settings).start().await.unwrap();
     let text = "app: loud\npolicy: {environments: {dev: {confirm: never}}}\nstages: {a: {shell: [sh, -c, \"yes a line of a build that is not short | head -c 1000000000\"]}}\n";
     bot.put_pipeline("loud", text).await.unwrap_or_else(|faults| panic!("{faults:?}"));
     let before = resident();

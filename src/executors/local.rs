@@ -55,6 +55,18 @@ impl Shell for LocalShell {
     }
 }
 
+/// A command and what it started; killed together if it is given up.
+struct Group(i32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0).filter(|_| self.0 > 1) {
+            // It may be gone already.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 /// What a command gets of our own environment.
 pub(super) fn inherited() -> Vec<(String, String)> {
     ENVIRONMENT.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
@@ -66,7 +78,7 @@ async fn run(command: Command) -> Result<Output, ExecFault> {
     };
     let fault = |what: std::io::Error| ExecFault(format!("{program}: {what}"));
     let mut starting = tokio::process::Command::new(program);
-    starting.args(args).env_clear().kill_on_drop(true);
+    starting.args(args).env_clear().kill_on_drop(true).process_group(0);
     starting.envs(inherited());
     starting.envs(command.env.iter().map(|(name, value)| (name, value)));
     if let Some(cwd) = &command.cwd {
@@ -74,6 +86,7 @@ async fn run(command: Command) -> Result<Output, ExecFault> {
     }
     let stdin = if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = starting.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(fault)?;
+    let mut group = Group(child.id().unwrap_or(0).cast_signed());
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let (Some(mut input), Some(bytes)) = (input, &command.stdin) {
@@ -83,6 +96,8 @@ async fn run(command: Command) -> Result<Output, ExecFault> {
     };
     let ((), stdout, stderr, status) = tokio::join!(feed, read(out), read(err), child.wait());
     let status = status.map_err(fault)?;
+    // It ended by itself; what it left in the background is meant.
+    group.0 = 0;
     Ok(Output { code: status.code(), stdout: stdout.map_err(fault)?, stderr: stderr.map_err(fault)? })
 }
 
@@ -130,6 +145,23 @@ mod tests {
             names.lines().all(|line| ENVIRONMENT.iter().any(|name| line.starts_with(&format!("{name}=")))),
             "{names}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_command_started_ends_with_it_when_it_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!("sleep 300 & echo $! > {}/pid; wait", dir.path().display());
+        let slow = Command { timeout: Duration::from_millis(300), ..command(&["sh", "-c", &script]) };
+        assert!(LocalShell.run(slow).await.is_err());
+        let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
+        for _ in 0..100 {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the sleep runs on");
     }
 
     #[tokio::test]

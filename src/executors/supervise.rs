@@ -55,7 +55,7 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
     let mut stopping = signal(SignalKind::terminate())?;
     let own = std::process::id().cast_signed();
     let since = stat(own).map_or(0, |stat| stat.since);
-    replace(folder, &order.name, "pid", &Running { supervisor: own, since })?;
+    claim(folder, &order.name, &Running { supervisor: own, since })?;
     let group = Cgroup::make(order.memory, order.cpu);
     let mut child = match spawn(order) {
         Ok(child) => child,
@@ -306,6 +306,18 @@ pub(super) fn tail_of(log: &Path, part: u8) -> PathBuf {
 
 fn file(folder: &Path, name: &str, end: &str) -> PathBuf {
     folder.join(format!("{name}.{end}"))
+}
+
+/// Writes down that this is the supervisor of a command, unless there is one already: a bot that died right after it gave the
+/// order may be followed by one that gives it again.
+fn claim(folder: &Path, name: &str, note: &Running) -> std::io::Result<()> {
+    let new = file(folder, name, &format!("pid.{}", note.supervisor));
+    let mut writing = File::create(&new)?;
+    writing.write_all(&serde_json::to_vec(note)?)?;
+    writing.sync_data()?;
+    let claimed = std::fs::hard_link(&new, file(folder, name, "pid"));
+    std::fs::remove_file(&new)?;
+    claimed
 }
 
 /// Writes a note whole or not at all.

@@ -24,7 +24,11 @@ pub(super) struct Sizes {
 pub(super) struct Pools<K> {
     sizes: Sizes,
     held: BTreeMap<K, Resources>,
-    waiting: VecDeque<(K, Resources)>,
+    /// The sums of what is held: slots by pool, and what is counted for the machine.
+    taken: BTreeMap<String, u64>,
+    machine: [u64; 3],
+    /// Who waits, by pool, in order.
+    waiting: BTreeMap<String, VecDeque<(K, Resources)>>,
 }
 
 /// One row of `!slots`.
@@ -43,7 +47,7 @@ pub(super) struct PoolRow {
 impl<K: Ord + Clone> Pools<K> {
     /// Pools of these sizes.
     pub(super) fn new(sizes: Sizes) -> Pools<K> {
-        Pools { sizes, held: BTreeMap::new(), waiting: VecDeque::new() }
+        Pools { sizes, held: BTreeMap::new(), taken: BTreeMap::new(), machine: [0; 3], waiting: BTreeMap::new() }
     }
 
     /// Takes other sizes. Who holds more than there is now keeps it.
@@ -83,41 +87,60 @@ impl<K: Ord + Clone> Pools<K> {
 
     /// Asks for something; whether it is held now. If not, it waits, and [`Pools::granted`] gives it later.
     pub(super) fn ask(&mut self, key: K, wanted: Resources) -> bool {
-        let behind = self.waiting.iter().any(|(_, other)| other.pool == wanted.pool);
+        let behind = self.waiting.get(&wanted.pool).is_some_and(|queue| !queue.is_empty());
         if !behind && self.fits(&wanted) {
-            self.held.insert(key, wanted);
+            self.hold(key, wanted);
             return true;
         }
-        self.waiting.push_back((key, wanted));
+        self.waiting.entry(wanted.pool.clone()).or_default().push_back((key, wanted));
         false
     }
 
     /// Holds something that was held before a restart, whether or not it fits.
     pub(super) fn hold(&mut self, key: K, wanted: Resources) {
+        self.give_back(&key);
+        *self.taken.entry(wanted.pool.clone()).or_default() += wanted.slots;
+        for (sum, more) in self.machine.iter_mut().zip(counted(&wanted)) {
+            *sum += more.unwrap_or(0);
+        }
         self.held.insert(key, wanted);
     }
 
     /// Gives back what is held, and stops waiting.
     pub(super) fn release(&mut self, key: &K) {
-        self.held.remove(key);
-        self.waiting.retain(|(waiting, _)| waiting != key);
+        if !self.give_back(key) {
+            self.waiting.values_mut().for_each(|queue| queue.retain(|(waiting, _)| waiting != key));
+        }
+    }
+
+    /// Whether something was held.
+    fn give_back(&mut self, key: &K) -> bool {
+        let Some(held) = self.held.remove(key) else { return false };
+        if let Some(taken) = self.taken.get_mut(&held.pool) {
+            *taken -= held.slots;
+        }
+        for (sum, less) in self.machine.iter_mut().zip(counted(&held)) {
+            *sum -= less.unwrap_or(0);
+        }
+        true
     }
 
     /// Those who waited and hold something now.
     pub(super) fn granted(&mut self) -> Vec<K> {
         let mut out = Vec::new();
-        let mut blocked: Vec<String> = Vec::new();
-        let mut left = VecDeque::new();
-        while let Some((key, wanted)) = self.waiting.pop_front() {
-            if !blocked.contains(&wanted.pool) && self.fits(&wanted) {
-                self.held.insert(key.clone(), wanted);
+        let pools: Vec<String> = self.waiting.keys().cloned().collect();
+        for pool in pools {
+            // Who stands first in a queue is not overtaken.
+            while let Some((key, wanted)) = self.waiting.get(&pool).and_then(|queue| queue.front()).cloned() {
+                if !self.fits(&wanted) {
+                    break;
+                }
+                self.waiting.entry(pool.clone()).or_default().pop_front();
+                self.hold(key.clone(), wanted);
                 out.push(key);
-            } else {
-                blocked.push(wanted.pool.clone());
-                left.push_back((key, wanted));
             }
         }
-        self.waiting = left;
+        self.waiting.retain(|_, queue| !queue.is_empty());
         out
     }
 
@@ -128,39 +151,34 @@ impl<K: Ord + Clone> Pools<K> {
 
     /// The pools that are in use or have a size of their own.
     pub(super) fn rows(&self) -> Vec<PoolRow> {
-        let waiting = self.waiting.iter().map(|(_, wanted)| &wanted.pool);
-        let mut names: Vec<&String> =
-            self.sizes.pools.keys().chain(self.held.values().map(|held| &held.pool)).chain(waiting).collect();
+        let used = self.taken.iter().filter(|(_, taken)| **taken > 0).map(|(pool, _)| pool);
+        let mut names: Vec<&String> = self.sizes.pools.keys().chain(used).chain(self.waiting.keys()).collect();
         names.sort();
         names.dedup();
         let row = |pool: &String| PoolRow {
             pool: pool.clone(),
             size: self.size(pool),
-            used: self.used(|held| if held.pool == *pool { held.slots } else { 0 }),
-            waiting: self.waiting.iter().filter(|(_, wanted)| wanted.pool == *pool).count(),
+            used: self.taken.get(pool).copied().unwrap_or(0),
+            waiting: self.waiting.get(pool).map_or(0, VecDeque::len),
         };
         names.into_iter().map(row).collect()
     }
 
-    fn used(&self, of: impl Fn(&Resources) -> u64) -> u64 {
-        self.held.values().map(of).sum()
-    }
-
     fn fits(&self, wanted: &Resources) -> bool {
-        if self.used(|held| if held.pool == wanted.pool { held.slots } else { 0 }) + wanted.slots
-            > self.size(&wanted.pool)
-        {
-            return false;
-        }
-        let room = |size: Option<u64>, wanted: Option<u64>, of: &dyn Fn(&Resources) -> Option<u64>| match (size, wanted)
-        {
-            (Some(size), Some(wanted)) => self.used(|held| of(held).unwrap_or(0)) + wanted <= size,
+        let taken = self.taken.get(&wanted.pool).copied().unwrap_or(0);
+        let sizes = [self.sizes.cpu, self.sizes.memory, self.sizes.disk];
+        let room = |((size, taken), wanted): ((Option<u64>, u64), Option<u64>)| match (size, wanted) {
+            (Some(size), Some(wanted)) => taken + wanted <= size,
             _ => true,
         };
-        room(self.sizes.cpu, wanted.limits.cpu, &|held| held.limits.cpu)
-            && room(self.sizes.memory, wanted.limits.memory, &|held| held.limits.memory)
-            && room(self.sizes.disk, wanted.limits.disk, &|held| held.limits.disk)
+        taken + wanted.slots <= self.size(&wanted.pool)
+            && sizes.into_iter().zip(self.machine).zip(counted(wanted)).all(room)
     }
+}
+
+/// What is counted for the whole machine: processors, memory, disk.
+fn counted(wanted: &Resources) -> [Option<u64>; 3] {
+    [wanted.limits.cpu, wanted.limits.memory, wanted.limits.disk]
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ pub struct StageRun {
     /// Which stage of the pipeline.
     pub spec: usize,
     /// Its place in the matrix.
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub matrix: Map<String, Value>,
     /// How far it is.
     pub state: StageState,
@@ -183,26 +184,38 @@ pub struct StageRun {
     /// How many retries are used up.
     pub retries: u32,
     /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// When its first attempt began.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Millis>,
     /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Millis>,
     /// What it gave.
     pub outputs: Map<String, Value>,
     /// A few words about how it went.
     pub summary: String,
     /// When something is due: the next attempt, the end of a wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Millis>,
     /// What the last attempt left for the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Value>,
+    /// What its first action noted last: its undoing goes by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noted: Option<Value>,
     /// Whether it undoes the stage of the pipeline instead of doing it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub undo: bool,
     /// Whether it failed and the run goes on nevertheless.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub forgiven: bool,
     /// The code of the plan that has to be agreed to, and who has.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub code: String,
     /// Who agreed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<String>,
 }
 

@@ -21,6 +21,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a step that was told to end may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What actions of a stage that are done gave.
+type Done = Arc<Mutex<Vec<Value>>>;
+/// What the first action of a stage noted last.
+type First = Arc<Mutex<Option<Value>>>;
 /// Tells a step to end.
 type Stop = Arc<watch::Sender<bool>>;
 
@@ -49,6 +53,8 @@ impl Steps {
         clock: Clock,
         to: mpsc::Sender<Msg>,
     ) -> Steps {
+        // Commands begin in another folder than we.
+        let project = std::path::absolute(&project).unwrap_or(project);
         let inner = Inner { executors, folder, project, supervisor, clock, to, running: Mutex::default() };
         Steps { inner: Arc::new(inner) }
     }
@@ -115,8 +121,7 @@ impl Steps {
         }
         let stage = &order.pipeline.stages[order.spec];
         let mut facts = order.facts.clone();
-        let project = std::path::absolute(&self.inner.project).unwrap_or_else(|_| self.inner.project.clone());
-        facts.insert("project".to_owned(), Value::from(project.display().to_string()));
+        facts.insert("project".to_owned(), Value::from(self.inner.project.display().to_string()));
         facts.insert("workspace".to_owned(), Value::from(workspace.display().to_string()));
         let mut mask = Masker::default();
         ended.end = match variables(stage, &facts, &self.inner.project) {
@@ -166,7 +171,9 @@ impl Steps {
             .and_then(Value::as_array)
             .cloned()
             .unwrap_or_default();
-        let done: Arc<Mutex<Vec<Value>>> = Arc::new(Mutex::new(kept.clone()));
+        let done: Done = Arc::new(Mutex::new(kept.clone()));
+        let first = order.noted.as_ref().and_then(|noted| noted.get("first")).cloned();
+        let first = Arc::new(Mutex::new(first));
         for (at, action) in actions.iter().enumerate() {
             if let Some(before) = kept.get(at) {
                 let given = before.get("outputs").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -180,7 +187,9 @@ impl Steps {
                 .as_ref()
                 .and_then(|noted| noted.get("note"))
                 .filter(|note| !note.is_null() && at == kept.len());
-            let end = self.action(order, stage, action, facts, place, stop, (at, noted.cloned(), own_way, &done)).await;
+            let end = self
+                .action(order, stage, action, facts, place, stop, (at, noted.cloned(), own_way, (&done, &first)))
+                .await;
             match end {
                 End::Done { outputs: more, summary: words } => {
                     if !words.is_empty() {
@@ -208,7 +217,7 @@ impl Steps {
         facts: &Facts,
         place: &Place,
         stop: &Stop,
-        (at, noted, own_way, done): (usize, Option<Value>, bool, &Arc<Mutex<Vec<Value>>>),
+        (at, noted, own_way, (done, first)): (usize, Option<Value>, bool, (&Done, &First)),
     ) -> End {
         let Some(executor) = self.inner.executors.get(&action.executor) else {
             return End::failed(Class::Config, format!("there is no executor {}", action.executor));
@@ -247,6 +256,7 @@ impl Steps {
             to: self.inner.to.clone(),
             key: (order.run, order.stage, order.attempt),
             done: Arc::clone(done),
+            first: (at == 0, Arc::clone(first)),
             told: Arc::clone(&told),
         };
         let hands = Hands::new(
@@ -378,7 +388,9 @@ struct Place {
 struct Kept {
     to: mpsc::Sender<Msg>,
     key: (i64, usize, u32),
-    done: Arc<Mutex<Vec<Value>>>,
+    done: Done,
+    /// What the first action noted last, and whether this is that action.
+    first: (bool, First),
     told: Arc<Mutex<tokio::time::Instant>>,
 }
 
@@ -386,9 +398,14 @@ impl Keeper for Kept {
     fn note(&self, note: Value) -> Future<Result<(), String>> {
         let (to, (run, stage, attempt)) = (self.to.clone(), self.key);
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut first = self.first.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.first.0 {
+            *first = Some(note.clone());
+        }
+        let first = first.clone();
         Box::pin(async move {
             let (answer, kept) = oneshot::channel();
-            let note = json!({"done": done, "note": note});
+            let note = json!({"done": done, "note": note, "first": first});
             to.send(Msg::Note(run, stage, attempt, note, answer))
                 .await
                 .map_err(|_| "the bot is going down".to_owned())?;

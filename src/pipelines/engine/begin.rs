@@ -415,6 +415,7 @@ impl Live {
         let finally = |at: &StageRun| pipeline.stages[at.spec].finally;
         let open = stages.iter().filter(|stage| !finally(stage) && !stage.state.ended()).count();
         let last = stages.iter().filter(|stage| finally(stage) && !stage.state.ended()).count();
+        let timed = (0..stages.len()).filter(|at| stages[*at].due.is_some()).collect();
         let coalesce = pipeline.announce.coalesce.map_or(COALESCE, |time| time.as_millis() as Millis);
         let progress = Progress::new(stages.len(), coalesce);
         Live {
@@ -426,6 +427,7 @@ impl Live {
             left,
             feeds,
             fresh: VecDeque::new(),
+            timed,
             opened: vec![false; specs],
             open,
             last,

@@ -15,7 +15,7 @@ impl Engine {
     pub(in crate::pipelines) fn next_due(&self) -> Option<Millis> {
         let runs = self.runs.values().flat_map(|live| {
             let ended = live.run.state.ended();
-            let stages = live.stages.iter().filter(move |_| !ended).filter_map(|one| one.due);
+            let stages = live.timed.iter().filter(move |_| !ended).filter_map(|at| live.stages[*at].due);
             let progress = live.progress.due().filter(|_| !ended);
             let due = live.run.due.filter(|_| !ended);
             due.into_iter()
@@ -117,7 +117,7 @@ impl Engine {
 
     pub(super) fn stages_due(&mut self) {
         let due = |live: &super::Live| -> Vec<usize> {
-            (0..live.stages.len()).filter(|at| live.stages[*at].due.is_some_and(|due| due <= self.now)).collect()
+            live.timed.iter().copied().filter(|at| live.stages[*at].due.is_some_and(|due| due <= self.now)).collect()
         };
         let all: Vec<(i64, Vec<usize>)> = self
             .runs

@@ -1,5 +1,9 @@
 //! What conditions and texts can ask about.
 
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
 use super::begin::before;
 use super::{Engine, Order, run_facts};
 use crate::pipelines::expr::Facts;
@@ -7,8 +11,6 @@ use crate::pipelines::model::{Stage, Undo};
 use crate::pipelines::run::StageRun;
 use crate::pipelines::state::StageState;
 use crate::pipelines::template;
-use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 impl Engine {
     /// What conditions and texts can ask about: the run, and those of its stages that are named.
@@ -48,6 +50,8 @@ impl Engine {
         roots.extend(roots_of(stage, one.undo));
         let mut facts = self.facts(number, Some(one), roots.iter().map(String::as_str));
         facts.insert("repo".to_owned(), live.pipeline.repo.clone().map_or(Value::Null, Value::from));
+        // An executor that undoes its own work goes by what it noted then.
+        let own_way = one.undo && matches!(stage.rollback, Some(Undo::Own)) && one.noted.is_some();
         let planned = !one.code.is_empty() && one.outputs.contains_key("plan_file");
         let apply =
             planned.then(|| json!({"file": one.outputs.get("plan_file"), "sha256": one.outputs.get("plan_sha256")}));
@@ -61,7 +65,7 @@ impl Engine {
             pipeline: Arc::clone(&live.pipeline),
             facts,
             requester: live.run.asker.handle.clone(),
-            noted: live.notes.get(&at).cloned(),
+            noted: live.notes.get(&at).cloned().or_else(|| own_way.then(|| json!({"done": [], "note": one.noted}))),
             checkpoint: one.checkpoint.clone(),
             resumed,
             begun: live.begun.get(&at).copied().unwrap_or(self.now),

@@ -413,6 +413,7 @@ fn undoing(live: &Live) -> Vec<StageRun> {
             // What the stage gave is what its undoing goes by.
             outputs: one.outputs.clone(),
             checkpoint: Some(Value::Object(one.outputs.clone())),
+            noted: one.noted.clone(),
             ..StageRun::default()
         })
         .collect();

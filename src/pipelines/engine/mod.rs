@@ -164,6 +164,8 @@ pub(super) struct Live {
     feeds: Vec<Vec<usize>>,
     /// Stages whose turn it is to be looked at.
     fresh: VecDeque<usize>,
+    /// Instances at which something is due.
+    timed: BTreeSet<usize>,
     /// Stages whose turn has come: pending instances may begin.
     opened: Vec<bool>,
     /// Instances that have not ended, without those of `finally`.
@@ -343,6 +345,7 @@ impl Engine {
         }
         one.state = next;
         one.due = None;
+        live.timed.remove(&stage);
         if next.ended() {
             one.ended = Some(self.now);
         }

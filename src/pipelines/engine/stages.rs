@@ -262,8 +262,9 @@ impl Engine {
     }
 
     fn stage_due(&mut self, number: i64, at: usize, due: Millis) {
-        if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
-            one.due = Some(due);
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.stages[at].due = Some(due);
+            live.timed.insert(at);
             self.dirty_stages.insert((number, at));
         }
     }
@@ -294,9 +295,15 @@ impl Engine {
             return;
         }
         let begun = live.begun.remove(&at).unwrap_or(self.now);
-        live.notes.remove(&at);
+        let note = live.notes.remove(&at);
+        one.noted = note.as_ref().and_then(|note| note.get("first")).cloned().or(one.noted.take());
         one.checkpoint = ended.checkpoint.or(one.checkpoint.take());
-        let mut row = AttemptRow { ended: Some(self.now), bytes: Some(ended.bytes), ..attempt_row(number, one, begun) };
+        let mut row = AttemptRow {
+            ended: Some(self.now),
+            bytes: Some(ended.bytes),
+            note: note.map(|note| note.to_string()),
+            ..attempt_row(number, one, begun)
+        };
         if let End::Failed(failure) = &ended.end {
             row.class = Some(failure.class.name().to_owned());
             row.exit = failure.exit.map(i64::from);
@@ -366,6 +373,7 @@ impl Engine {
         one.retries += 1;
         one.failure = Some(failure);
         one.due = Some(now + wait);
+        live.timed.insert(at);
         let name = one.name.clone();
         live.progress.going(&name, text, now);
     }
