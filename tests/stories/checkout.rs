@@ -9,7 +9,7 @@ use masterchief::contract::Secret;
 use masterchief::executors::{Class, End, Failure, Settings, Step, changes, mirror, resolve};
 use serde_json::{Map, Value, json};
 
-use super::steps::Bench;
+use super::steps::{Bench, until};
 
 /// A repository to check out of.
 struct Origin {
@@ -70,16 +70,6 @@ fn next(bench: &Bench, settings: Value) -> Step {
 
 fn text(bench: &Bench, file: &str) -> Option<String> {
     std::fs::read_to_string(bench.folder.path().join("workspace").join(file)).ok()
-}
-
-async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..400 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{what} did not happen within ten seconds");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use masterchief::executors::{Class, End, Failure, Registry, Settings, Step};
 use serde_json::{Map, Value, json};
 
 use super::servers::program as tool;
-use super::steps::Bench;
+use super::steps::{Bench, until};
 
 pub(crate) const PASSWORD: &str = "hunter2-of-hub";
 /// bcrypt of [`PASSWORD`], the only kind that the registry takes.
@@ -323,16 +323,6 @@ fn silent() -> (u16, std::sync::Arc<std::sync::atomic::AtomicBool>) {
         }
     });
     (port, asked)
-}
-
-async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..400 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{what} did not happen within ten seconds");
 }
 
 #[tokio::test]

@@ -85,13 +85,13 @@ impl Bench {
     }
 }
 
-fn alive(pid_file: &Path) -> bool {
+pub(crate) fn alive(pid_file: &Path) -> bool {
     let Ok(pid) = std::fs::read_to_string(pid_file) else { return false };
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-async fn until(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut check: impl FnMut() -> bool) {
     for _ in 0..400 {
         if check() {
             return;

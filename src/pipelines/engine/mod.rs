@@ -31,7 +31,6 @@ use super::pools::Pools;
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
-use super::words;
 use crate::executors::{Class, End, Failure};
 use crate::store::runs::{
     ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
@@ -375,23 +374,7 @@ impl Engine {
             data: data.to_string(),
         };
         self.puts.push(Put::Event(row));
-        let one = stage.and_then(|stage| live.stages.get(stage));
-        let total = live.stages.len();
-        let news = News {
-            run: number,
-            seq: live.run.seq,
-            app: live.run.app.clone(),
-            env: live.run.env.clone(),
-            state: live.run.state,
-            stage: one.map(|stage| stage.name.clone()),
-            stage_state: one.map(|stage| stage.state),
-            kind,
-            text: one.filter(|stage| stage.state.ended()).map(words::stage).unwrap_or_default(),
-            line: one.filter(|stage| stage.state.bad()).and_then(|stage| Some(stage.failure.as_ref()?.line.clone())),
-            requester: live.run.asker.handle.clone(),
-            version: live.run.shown(),
-            done: (total - live.open.min(total), total),
-        };
+        let news = live.news(kind, stage);
         self.effects.push(Effect::News(news));
     }
 

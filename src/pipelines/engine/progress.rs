@@ -1,6 +1,6 @@
 //! How steps go on, told to whoever follows.
 
-use super::{Effect, Engine, News};
+use super::{Effect, Engine, Live, News};
 use crate::pipelines::words;
 
 impl Engine {
@@ -10,23 +10,31 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return };
         let Some(one) = live.stages.get(at).filter(|one| !one.state.ended()) else { return };
         let (name, words) = (one.name.clone(), words::doing(&one.name, text));
-        let total = live.stages.len();
-        let news = News {
-            run: number,
-            seq: live.run.seq,
-            app: live.run.app.clone(),
-            env: live.run.env.clone(),
-            state: live.run.state,
-            stage: Some(name.clone()),
-            stage_state: Some(one.state),
-            kind: "doing",
-            text: words.clone(),
-            line: None,
-            requester: live.run.asker.handle.clone(),
-            version: live.run.shown(),
-            done: (total - live.open.min(total), total),
-        };
+        let news = News { text: words.clone(), ..live.news("doing", Some(at)) };
         live.progress.going(&name, words, now);
         self.effects.push(Effect::News(news));
+    }
+}
+
+impl Live {
+    /// What is told of a run, or of one of its stages, as it is now.
+    pub(super) fn news(&self, kind: &'static str, stage: Option<usize>) -> News {
+        let one = stage.and_then(|stage| self.stages.get(stage));
+        let total = self.stages.len();
+        News {
+            run: self.run.number,
+            seq: self.run.seq,
+            app: self.run.app.clone(),
+            env: self.run.env.clone(),
+            state: self.run.state,
+            stage: one.map(|stage| stage.name.clone()),
+            stage_state: one.map(|stage| stage.state),
+            kind,
+            text: one.filter(|stage| stage.state.ended()).map(words::stage).unwrap_or_default(),
+            line: one.filter(|stage| stage.state.bad()).and_then(|stage| Some(stage.failure.as_ref()?.line.clone())),
+            requester: self.run.asker.handle.clone(),
+            version: self.run.shown(),
+            done: (total - self.open.min(total), total),
+        }
     }
 }

@@ -4,6 +4,7 @@ use chrono::DateTime;
 
 use super::Engine;
 use super::begin::{before, rules};
+use crate::executors::Cgroup;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
 use crate::pipelines::run::{Millis, Run, RunKind, shown};
 use crate::pipelines::state::{RunState, StageState};
@@ -339,6 +340,9 @@ impl Engine {
             let held = if held.is_empty() { String::new() } else { format!(" ({})", held.join(", ")) };
             format!("{} {}/{} taken{held}, {} wait", row.pool, row.used, row.size, row.waiting)
         };
-        self.pools.rows().into_iter().map(line).collect()
+        let mut lines: Vec<String> = self.pools.rows().into_iter().map(line).collect();
+        let how = if Cgroup::available() { "limited by control groups" } else { "added up ten times a second" };
+        lines.push(format!("memory of commands is {how}"));
+        lines
     }
 }

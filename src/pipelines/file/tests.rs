@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use masterchief_contract::Future;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::model::{Axis, Form, OnBusy, OnFailure, RollbackMode, Takes, Wait};
@@ -213,4 +214,27 @@ fn an_environment_that_names_no_flag_needs_the_deployers() {
     let dev = shop.rules("dev").unwrap();
     assert_eq!(dev.flags.as_ref().map(ToString::to_string).as_deref(), Some("D|D"));
     assert!(dev.confirm);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_file_has_become_it_is_read_or_refused_with_a_place(
+        cuts in proptest::collection::vec((0..WHOLE.len(), 0usize..12, "[ a-z{}:\\[\\]\",.?$#|-]{0,4}"), 1..5)
+    ) {
+        let mut text: Vec<char> = WHOLE.chars().collect();
+        for (at, less, more) in cuts {
+            let from = at.min(text.len());
+            let to = (from + less).min(text.len());
+            text.splice(from..to, more.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(faults) = parse(Path::new("shop.yaml"), &text, &executors()) {
+            prop_assert!(!faults.is_empty());
+            for fault in faults {
+                prop_assert!(fault.spot.is_some() && !fault.message.is_empty(), "{fault:?}");
+            }
+        }
+    }
 }
