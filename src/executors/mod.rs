@@ -1,6 +1,6 @@
 //! What reaches outside: HTTP and commands for handlers, and the executors, which do the work of a pipeline's stages.
 //!
-//! A new executor is a file here and a row in [`EXECUTORS`].
+//! A new executor is a file here and a row in `EXECUTORS`.
 
 mod ansible;
 mod ansible_recap;

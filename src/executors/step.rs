@@ -13,7 +13,7 @@ use super::log::StepLog;
 use super::mask::Masker;
 use super::process::Supervisor;
 
-/// A way to do the work of a stage: a file in this folder and a row in [`super::EXECUTORS`].
+/// A way to do the work of a stage: a file in this folder and a row in `EXECUTORS`.
 pub trait Executor: Send + Sync + 'static {
     /// Refuses settings that can never work: the path of the key (`params.TAG`, empty for all of it) and a sentence. Called
     /// when a pipeline is read, so texts may still hold `{stage.output}`.

@@ -38,3 +38,12 @@ pub use settings::Settings;
 pub use state::{RunState, StageState};
 pub use steps::step_folder;
 pub use template::fill_all;
+
+/// Any text as a calendar of freezes, for the fuzzer: it is read and can be asked, or it is refused.
+#[cfg(fuzzing)]
+pub fn fuzz_calendar(text: &str) {
+    let now = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000);
+    for frozen in calendar::parse(text).unwrap_or_default() {
+        let _ = frozen.active(now);
+    }
+}

@@ -388,6 +388,9 @@ async fn an_abort_ends_what_runs_and_still_cleans_up() {
     test.user("kim").says(CHANNEL, "!deploy shop to staging").await;
     test.expect(CHANNEL, "[1] shop main -> staging started").await;
     test.advance(3 * MINUTE).await;
+    test.user("kim").says(CHANNEL, "!slots").await;
+    let line = test.expect(CHANNEL, "default 1/").await;
+    assert!(line.contains(" taken (1 build), 0 wait") && line.contains("memory of commands is "), "{line}");
     test.user("mallory").says(CHANNEL, "!abort 1").await;
     test.expect(CHANNEL, "mallory: I do not know you").await;
     test.user("kim").says(CHANNEL, "!abort 1").await;
