@@ -1,5 +1,6 @@
 //! YAML, read strictly: every part knows where it stands, and every fault says so.
 
+mod quick;
 mod read;
 mod tree;
 

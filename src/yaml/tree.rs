@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
+use super::quick;
+
 /// Values in a file: a pipeline of a hundred thousand stages has about a million.
-const NODES_MAX: usize = 4_000_000;
+pub(super) const NODES_MAX: usize = 4_000_000;
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub struct ConfigFault {
 }
 
 /// A part of a configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Where it stands.
     pub spot: Spot,
@@ -52,7 +54,7 @@ pub struct Node {
 }
 
 /// What a part is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// Nothing.
     Null,
@@ -89,18 +91,26 @@ impl Node {
     /// Reads a file's text. An empty one is an empty map.
     pub fn parse(file: &Path, text: &str) -> Result<Node, ConfigFault> {
         let file: Arc<Path> = Arc::from(file);
-        let start = Spot { file: Arc::clone(&file), line: 1, column: 1 };
         let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
         if nothing {
+            let start = Spot { file, line: 1, column: 1 };
             return Ok(Node { spot: start, what: What::Map(BTreeMap::new()) });
         }
-        let parsed: Spanned<Raw> = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: 4 * NODES_MAX } }).map_err(|fault| {
+        match quick::read(&file, text, scalar) {
+            Some(node) => Ok(node),
+            None => Node::parse_all(file, text),
+        }
+    }
+
+    /// Reads whatever YAML allows, or says what is wrong.
+    fn parse_all(file: Arc<Path>, text: &str) -> Result<Node, ConfigFault> {
+        let budget = serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: 4 * NODES_MAX };
+        let options = serde_saphyr::options! { budget: budget };
+        let parsed: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|fault| {
+            let start = Spot { file: Arc::clone(&file), line: 1, column: 1 };
             let spot =
                 fault.location().map(|at| Spot { file: Arc::clone(&file), line: at.line(), column: at.column() });
-            ConfigFault {
-                spot: Some(spot.unwrap_or_else(|| start.clone())),
-                message: without_place(&fault.to_string()),
-            }
+            ConfigFault { spot: Some(spot.unwrap_or(start)), message: without_place(&fault.to_string()) }
         })?;
         Ok(placed(&file, parsed))
     }
@@ -303,6 +313,21 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
+/// What a text without quotes stands for, unless it is more than one value.
+fn scalar(text: &str) -> Option<What> {
+    if text.is_empty() {
+        return Some(What::Null);
+    }
+    match serde_saphyr::from_str(text).ok()? {
+        Raw::Null => Some(What::Null),
+        Raw::Bool(value) => Some(What::Bool(value)),
+        Raw::Int(value) => Some(What::Int(value)),
+        Raw::Number(value) => Some(What::Number(value)),
+        Raw::Text(value) => Some(What::Text(value)),
+        Raw::List(_) | Raw::Map(_) => None,
+    }
+}
+
 fn placed(file: &Arc<Path>, raw: Spanned<Raw>) -> Node {
     let at = |location: serde_saphyr::Location| Spot {
         file: Arc::clone(file),
@@ -322,4 +347,51 @@ fn placed(file: &Arc<Path>, raw: Spanned<Raw>) -> Node {
         ),
     };
     Node { spot, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the quick way reads is what the other reads, with every place.
+    fn same(text: &str) -> Result<bool, TestCaseError> {
+        let file: Arc<Path> = Arc::from(Path::new("x.yaml"));
+        let Some(quick) = quick::read(&file, text, scalar) else { return Ok(false) };
+        prop_assert_eq!(Ok(quick), Node::parse_all(file, text), "{}", text);
+        Ok(true)
+    }
+
+    const USUAL: &str = "# a comment\nserver: irc.example:6697 # more\nlist: [1, -2, 0x1f, 0o17, 010, 1_000, 3.5, .5, 1e3, ~, null, yes, no, on, Off, y, TRUE, nan, inf]\nnested:\n  - a: {b: c, d: \"e\\n\", 'f': ''}\n    g:\n  -\n  - - 2024-01-01\n    - a plain text\n      over lines\n  - |\n    literal\n     text\n  - >-\n    folded\n    text\nempty: {}\nnone: []\ntime: 12:30\nänder: ärger\nmask: \"*!*@*\"\npath: /a/b\nminus: -x\n";
+
+    #[test]
+    fn the_usual_file_is_read_the_quick_way_and_the_same() {
+        for text in [USUAL, include_str!("../../config/example.yaml"), "a: 1", "- a\n- 2", "word", "---\na: b\n...\n"] {
+            assert!(same(text).unwrap(), "{text}");
+        }
+        for other in
+            ["a: 1\na: 2", "a: &x 1\nb: *x", "a: !!str 1", "<<: {a: 1}", "a: [", "a: b: c", "1: a", "a: 1\n---\nb: 2"]
+        {
+            assert!(!same(other).unwrap(), "{other}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_a_file_has_become_both_ways_read_the_same(
+            cuts in proptest::collection::vec((0..USUAL.len(), 0usize..20, "[ a-z0-9{}:\\[\\]\"',.?&*!%@~<|>#\n-]{0,6}"), 0..6),
+            from in 0..USUAL.len(),
+        ) {
+            let mut text: Vec<char> = USUAL.chars().skip(from).collect();
+            for (at, less, more) in cuts {
+                let from = at.min(text.len());
+                let to = (from + less).min(text.len());
+                text.splice(from..to, more.chars());
+            }
+            same(&text.into_iter().collect::<String>())?;
+        }
+    }
 }
