@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::tree::{NODES_MAX, Node, Spot, What};
+use super::tree::{NODES_MAX, Node, Spot, What, scalar};
 
 /// Deeper files are left to the one that counts.
 const DEPTH_MAX: usize = 64;
@@ -22,8 +22,8 @@ enum Open {
     Map(Spot, BTreeMap<String, (Spot, Node)>, Option<(String, Spot)>),
 }
 
-/// Reads a file, if it is of the usual kind. `scalar` knows what a text without quotes stands for.
-pub(super) fn read(file: &Arc<Path>, text: &str, mut scalar: impl FnMut(&str) -> Option<What>) -> Option<Node> {
+/// Reads a file, if it is of the usual kind.
+pub(super) fn read(file: &Arc<Path>, text: &str) -> Option<Node> {
     if text.len() > BYTES_MAX {
         return None;
     }
@@ -34,11 +34,11 @@ pub(super) fn read(file: &Arc<Path>, text: &str, mut scalar: impl FnMut(&str) ->
     };
     let mut open: Vec<Open> = Vec::new();
     let mut root = None;
-    let (mut documents, mut nodes) = (0, 0);
+    let (mut documents, mut events) = (0, 0);
     for next in Parser::new_from_str(text) {
         let (event, span) = next.ok()?;
-        nodes += 1;
-        if nodes > NODES_MAX {
+        events += 1;
+        if events > NODES_MAX {
             return None;
         }
         let node = match event {

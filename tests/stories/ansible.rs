@@ -1,13 +1,11 @@
 //! Playbooks, run by the real `ansible-playbook` on hosts that are this machine.
 
-use std::time::Duration;
-
 use masterchief::contract::Secret;
 use masterchief::executors::{Class, End, Failure, Settings, Step};
 use serde_json::{Value, json};
 
 use super::servers::program as tool;
-use super::steps::Bench;
+use super::steps::{Bench, until};
 
 /// Four hosts that are this machine.
 const INVENTORY: &str = "[web]\nweb[1:4]\n[all:vars]\nansible_connection=local\nansible_python_interpreter='{{ ansible_playbook_python }}'\n";
@@ -47,16 +45,6 @@ async fn done(bench: &Bench, more: Value) -> (Value, String) {
         End::Done { outputs, summary } => (json!(outputs), summary),
         other => panic!("{other:?}\n{}", bench.log()),
     }
-}
-
-async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..800 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{what} did not happen within twenty seconds");
 }
 
 /// All that runs and has this in its arguments.

@@ -6,10 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use masterchief::contract::Secret;
-use masterchief::executors::{Class, End, Failure, Settings, Step, changes, mirror, resolve};
-use serde_json::{Map, Value, json};
+use masterchief::executors::{Class, End, Settings, Step, changes, mirror, resolve};
+use serde_json::{Value, json};
 
-use super::steps::{Bench, until};
+use super::steps::{Bench, done, failed, until};
 
 /// A repository to check out of.
 struct Origin {
@@ -49,16 +49,6 @@ fn git(folder: &Path, args: &[&str]) -> String {
     let output = command.output().expect("git is not installed; install the package git");
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-fn done(end: End, bench: &Bench) -> Map<String, Value> {
-    let End::Done { outputs, .. } = end else { panic!("{end:?}\n{}", bench.log()) };
-    outputs
-}
-
-fn failed(end: End) -> Failure {
-    let End::Failed(failure) = end else { panic!("{end:?}") };
-    failure
 }
 
 /// The next attempt in the same workspace: what belongs to the step is new.

@@ -157,13 +157,3 @@ pub(crate) fn done(end: End) -> (Value, String) {
         end => panic!("{end:?}"),
     }
 }
-
-pub(crate) async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{what} did not happen within half a minute");
-}

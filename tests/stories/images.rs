@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use masterchief::contract::Secret;
-use masterchief::executors::{Class, End, Failure, Registry, Settings, Step};
-use serde_json::{Map, Value, json};
+use masterchief::executors::{Class, End, Registry, Settings, Step};
+use serde_json::{Value, json};
 
 use super::servers::program as tool;
-use super::steps::{Bench, until};
+use super::steps::{Bench, done, failed, until};
 
 pub(crate) const PASSWORD: &str = "hunter2-of-hub";
 /// bcrypt of [`PASSWORD`], the only kind that the registry takes.
@@ -112,16 +112,6 @@ fn write(bench: &Bench, file: &str, text: &str) {
     let path = bench.folder.path().join("workspace").join(file);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
-}
-
-fn done(end: End, bench: &Bench) -> Map<String, Value> {
-    let End::Done { outputs, .. } = end else { panic!("{end:?}\n{}", bench.log()) };
-    outputs
-}
-
-fn failed(end: End) -> Failure {
-    let End::Failed(failure) = end else { panic!("{end:?}") };
-    failure
 }
 
 /// The files below a folder that hold a text.

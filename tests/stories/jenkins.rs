@@ -3,14 +3,13 @@
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use masterchief::contract::Secret;
-use masterchief::executors::{Class, End, Failure, Settings};
+use masterchief::executors::{Class, End, Settings};
 use serde_json::{Map, Value, json};
 
 use super::servers::program as tool;
-use super::steps::Bench;
+use super::steps::{Bench, eventually, failed};
 
 pub(crate) const TOKEN: &str = "11aabbccddeeff";
 const PASSWORD: &str = "correct-horse";
@@ -83,16 +82,6 @@ fn doubles() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/doubles")
 }
 
-async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{what} did not happen");
-}
-
 fn text(name: &str) -> Value {
     json!({"name": name, "type": "StringParameterDefinition"})
 }
@@ -109,13 +98,6 @@ fn marked(more: Value) -> Value {
 fn done(end: End) -> Map<String, Value> {
     match end {
         End::Done { outputs, .. } => outputs,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn failed(end: End) -> Failure {
-    match end {
-        End::Failed(failure) => failure,
         other => panic!("{other:?}"),
     }
 }
@@ -203,10 +185,10 @@ async fn a_build_that_is_merged_into_a_queued_twin_is_followed_and_left_to_the_o
     let settings = json!({"job": "twin", "params": {"TAG": "7"}});
     let (first, second, third) = (double.bench(), double.bench(), double.bench());
     let running = tokio::spawn(first.executors["jenkins"].run(first.step(settings.clone()), first.hands()));
-    until("the first in the queue", async || first.log().contains("is in the queue of")).await;
+    eventually("the first in the queue", async || first.log().contains("is in the queue of")).await;
     let merged = tokio::spawn(second.executors["jenkins"].run(second.step(settings.clone()), second.hands()));
     let stopped = tokio::spawn(third.executors["jenkins"].run(third.step(settings), third.hands()));
-    until("the merge", async || third.log().contains("is merged into an equal build")).await;
+    eventually("the merge", async || third.log().contains("is merged into an equal build")).await;
     third.stop.send_replace(true);
     assert_eq!(stopped.await.unwrap(), End::Stopped);
     assert_eq!(done(running.await.unwrap())["number"], 1);
@@ -257,7 +239,7 @@ async fn a_password_comes_with_a_crumb_and_its_session_and_both_are_fetched_agai
     let double = Double::start(json!({"image": marked(json!({"hold": true}))}), json!({}));
     let bench = Bench::new(&double.settings(json!({"password": PASSWORD})));
     let running = tokio::spawn(bench.executors["jenkins"].run(bench.step(json!({"job": "image"})), bench.hands()));
-    until("the start", async || bench.log().contains("Building in workspace")).await;
+    eventually("the start", async || bench.log().contains("Building in workspace")).await;
     assert_eq!(double.requests("GET /crumbIssuer").await, 1);
     // The session ends on the server: the crumb is worth nothing any more.
     double.control("forget_sessions", json!({})).await;
@@ -313,7 +295,7 @@ async fn an_abort_takes_a_queued_build_out_of_the_queue() {
     let double = Double::start(json!({"image": marked(json!({"quiet_ms": 60000}))}), json!({}));
     let bench = double.bench();
     let running = tokio::spawn(bench.executors["jenkins"].run(bench.step(json!({"job": "image"})), bench.hands()));
-    until("the queue", async || bench.log().contains("In the quiet period")).await;
+    eventually("the queue", async || bench.log().contains("In the quiet period")).await;
     bench.stop.send_replace(true);
     assert_eq!(running.await.unwrap(), End::Stopped);
     let state = double.state().await;
@@ -325,7 +307,7 @@ async fn an_abort_ends_a_running_build_and_waits_until_it_has_ended() {
     let double = Double::start(json!({"image": marked(json!({"hold": true, "abort_ms": 1200}))}), json!({}));
     let bench = double.bench();
     let running = tokio::spawn(bench.executors["jenkins"].run(bench.step(json!({"job": "image"})), bench.hands()));
-    until("the start", async || bench.log().contains("Building in workspace")).await;
+    eventually("the start", async || bench.log().contains("Building in workspace")).await;
     bench.stop.send_replace(true);
     assert_eq!(running.await.unwrap(), End::Stopped);
     assert_eq!(double.state().await["builds"][0]["result"], "ABORTED");
@@ -341,7 +323,7 @@ async fn what_somebody_ends_in_jenkins_is_called_cancelled() {
     {
         let bench = double.bench();
         let running = tokio::spawn(bench.executors["jenkins"].run(bench.step(json!({"job": job})), bench.hands()));
-        until("the start", async || bench.log().contains(begun)).await;
+        eventually("the start", async || bench.log().contains(begun)).await;
         reqwest::Client::new().post(url(path)).basic_auth("bot", Some(TOKEN)).send().await.unwrap();
         let failure = failed(running.await.unwrap());
         assert_eq!(failure.class, Class::Cancelled, "{}", failure.line);
@@ -354,7 +336,7 @@ async fn a_bot_that_starts_again_finds_its_build_in_the_queue() {
     let bench = double.bench();
     let settings = json!({"job": "image", "params": {"TAG": "7"}});
     let first = tokio::spawn(bench.executors["jenkins"].run(bench.step(settings.clone()), bench.hands()));
-    until("the queue", async || bench.log().contains("In the quiet period")).await;
+    eventually("the queue", async || bench.log().contains("In the quiet period")).await;
     first.abort();
     assert_eq!(done(bench.run("jenkins", bench.step(settings)).await)["number"], 1);
     assert_eq!(double.state().await["builds"].as_array().unwrap().len(), 1);
@@ -372,7 +354,7 @@ async fn a_bot_that_starts_again_and_again_writes_every_line_of_a_running_build_
     let settings = json!({"job": "image"});
     for seen in ["line 3", "line 14", "line 26", "line 33"] {
         let run = tokio::spawn(bench.executors["jenkins"].run(bench.step(settings.clone()), bench.hands()));
-        until(seen, async || count(&bench.log(), seen) > 0).await;
+        eventually(seen, async || count(&bench.log(), seen) > 0).await;
         run.abort();
         let _ = run.await;
     }
@@ -392,13 +374,14 @@ async fn a_bot_that_died_between_the_request_and_its_note_finds_the_one_build_by
         let bench = double.bench();
         let settings = json!({"job": "team/image", "params": {"TAG": "7"}});
         let first = tokio::spawn(bench.executors["jenkins"].run(bench.step(settings.clone()), bench.hands()));
-        until("the request", async || bench.log().contains(if quiet { "In the quiet" } else { "Building in" })).await;
+        eventually("the request", async || bench.log().contains(if quiet { "In the quiet" } else { "Building in" }))
+            .await;
         first.abort();
         let _ = first.await;
         bench.notes.noted.lock().unwrap().truncate(1);
         assert_eq!(bench.notes.noted.lock().unwrap()[0], json!({"at": "posting", "marked": true}));
         let again = tokio::spawn(bench.executors["jenkins"].run(bench.step(settings), bench.hands()));
-        until("the find", async || bench.log().contains("is found again")).await;
+        eventually("the find", async || bench.log().contains("is found again")).await;
         double.control("release", json!({})).await;
         assert_eq!(done(again.await.unwrap())["number"], 1);
         let state = double.state().await;

@@ -6,7 +6,8 @@ use masterchief::contract::Secret;
 use masterchief::executors::{Class, End};
 use serde_json::json;
 
-use super::cluster::{World, done, until};
+use super::cluster::{World, done};
+use super::steps::until;
 
 #[test]
 fn kubectl_itself_accepts_the_double() {

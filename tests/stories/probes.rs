@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masterchief::contract::Secret;
-use masterchief::executors::{Class, End, Failure, Settings};
+use masterchief::executors::{Class, End, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::steps::Bench;
+use super::steps::{Bench, failed};
 
 /// A server that gives each connection the next answer, the last one again and again; an empty one is silence.
 struct Server {
@@ -51,11 +51,6 @@ impl Server {
 
 fn answer(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
-}
-
-fn failed(end: End) -> Failure {
-    let End::Failed(failure) = end else { panic!("{end:?}") };
-    failure
 }
 
 fn outputs(end: End) -> Value {

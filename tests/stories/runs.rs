@@ -11,18 +11,9 @@ use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Setting
 use serde_json::{Value, json};
 
 use super::acted::Acted;
+use super::steps::eventually;
 
 const DEV: &str = "app: shop\ntriggers:\n  - webhook: {bind: github/push, when: \"event.ref == 'refs/heads/main'\", params: {environment: dev}}\npolicy: {idempotency: {key: \"{event.delivery}\", window: 1h}, environments: {dev: {confirm: never}, prod: {}}}\nstages: {test: {acted: {outputs: {image: \"shop:7\"}}}, rollout: {needs: [test], acted: {}}}\n";
-
-async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..400 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{what} did not happen");
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_push_starts_what_its_file_says_once_and_a_bind_hears_of_it() {
@@ -155,7 +146,7 @@ async fn a_program_with_a_token_starts_a_run_and_sees_how_it_goes_and_one_withou
     let (status, _) =
         post("stage", "a-token-of-the-ci-server", json!({"run": 1, "stage": "compile", "status": "running"})).await;
     assert!(status == 202 || status == 422, "{status}");
-    until("the end", async || get("1").await.1["status"] == "success").await;
+    eventually("the end", async || get("1").await.1["status"] == "success").await;
     let (_, told) = get("1").await;
     assert_eq!((&told["requester"], &told["stages"][0]["status"]), (&json!("ci"), &json!("success")));
     assert_eq!(get("?limit=1").await.1.as_array().unwrap().len(), 1);
@@ -260,7 +251,7 @@ async fn a_bot_that_is_killed_at_any_moment_goes_on_and_no_stage_that_finished_r
     let mut seed = 7_u64;
     while killed < kills {
         let _ = std::fs::remove_file(dir.path().join("ran"));
-        until("the bot", async || {
+        eventually("the bot", async || {
             std::os::unix::net::UnixStream::connect(dir.path().join("data/control.sock")).is_ok()
         })
         .await;
@@ -275,7 +266,7 @@ async fn a_bot_that_is_killed_at_any_moment_goes_on_and_no_stage_that_finished_r
             bot.wait().unwrap();
             killed += 1;
             bot = start();
-            until("the bot", async || {
+            eventually("the bot", async || {
                 std::os::unix::net::UnixStream::connect(dir.path().join("data/control.sock")).is_ok()
             })
             .await;
@@ -284,7 +275,7 @@ async fn a_bot_that_is_killed_at_any_moment_goes_on_and_no_stage_that_finished_r
             serde_json::from_str::<Value>(&masterchief(dir.path(), &["--json", "runs", "show", &number.to_string()]).1)
                 .unwrap_or_default()
         };
-        until("the end of the run", async || {
+        eventually("the end of the run", async || {
             let state = shown().await["run"]["state"].clone();
             state == "succeeded" || state == "paused" || state == "failed"
         })
@@ -334,7 +325,7 @@ async fn an_abort_leaves_no_process_behind() {
             numbers.push(ask(Ask::Deploy(Box::new(prepared))).await.run.unwrap());
         }
         for number in &numbers {
-            until("the start", async || {
+            eventually("the start", async || {
                 let (_, stages) = bot.pipelines().run(*number).await.unwrap().unwrap();
                 stages[0].state == StageState::Running
             })

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use masterchief::contract::{Future, Secret};
 use masterchief::executors::{
-    Class, End, Executors, Hands, Keeper, Limits, Masker, Settings, Step, StepLog, Supervisor, executors, tail,
+    Class, End, Executors, Failure, Hands, Keeper, Limits, Masker, Settings, Step, StepLog, Supervisor, executors, tail,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 /// Keeps notes in memory.
@@ -91,14 +91,30 @@ pub(crate) fn alive(pid_file: &Path) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
+/// Waits for what comes by itself.
 pub(crate) async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..400 {
-        if check() {
+    eventually(what, async || check()).await;
+}
+
+/// The same, where looking takes its time.
+pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    for _ in 0..1200 {
+        if check().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("{what} did not happen within ten seconds");
+    panic!("{what} did not happen within half a minute");
+}
+
+pub(crate) fn done(end: End, bench: &Bench) -> Map<String, Value> {
+    let End::Done { outputs, .. } = end else { panic!("{end:?}\n{}", bench.log()) };
+    outputs
+}
+
+pub(crate) fn failed(end: End) -> Failure {
+    let End::Failed(failure) = end else { panic!("{end:?}") };
+    failure
 }
 
 fn sh(script: &str) -> Value {

@@ -2,14 +2,13 @@
 //! double of OpenTofu for what needs a provider or a shared backend.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use masterchief::contract::Secret;
 use masterchief::executors::{Class, End, Failure, Settings, Step};
 use serde_json::{Value, json};
 
 use super::servers::program as tool;
-use super::steps::Bench;
+use super::steps::{Bench, until};
 
 /// The real one, if there is one that knows `terraform_data`; without it a story says that it told nothing.
 fn real() -> Option<String> {
@@ -94,16 +93,6 @@ fn approved(bench: &Bench, outputs: &Value) -> Value {
     std::fs::rename(&old, &new).unwrap();
     let name = Path::new(outputs["plan_file"].as_str().unwrap()).file_name().unwrap().to_owned();
     json!({"apply_plan": {"file": new.join(name), "sha256": outputs["plan_sha256"]}})
-}
-
-async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..800 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{what} did not happen within twenty seconds");
 }
 
 fn told(bench: &Bench, words: &str) -> bool {
