@@ -130,8 +130,8 @@ pub struct Run {
     pub reason: Option<String>,
     /// The run it undoes.
     pub parent: Option<i64>,
-    /// The key that makes equal requests one.
-    pub idem_key: Option<String>,
+    /// The keys that make equal requests one: the requester's, and the pipeline's.
+    pub keys: Vec<String>,
     /// What must not run beside it.
     pub group: String,
     /// Where it is talked about.
@@ -144,6 +144,8 @@ pub struct Run {
     pub created: Millis,
     /// When it began to wait for its turn.
     pub queued: Option<Millis>,
+    /// When it has waited too long for it.
+    pub queue_end: Option<Millis>,
     /// Not before this moment.
     pub not_before: Option<Millis>,
     /// When its first stage began.

@@ -185,17 +185,17 @@ impl Engine {
             .into_iter()
             .chain(filled.filter(|_| by_program))
             .collect();
-        run.idem_key = keys.first().map(|(key, _)| format!("{}:{key}", pipeline.app));
         for (key, window) in keys {
             let key = format!("{}:{key}", pipeline.app);
             let known = self.runs.values().find(|live| {
-                live.run.idem_key.as_deref() == Some(&key)
+                live.run.keys.contains(&key)
                     && live.run.created + window > self.now
                     && live.run.state != RunState::Failed
             });
             if let Some(live) = known {
                 return Some(live.run.number);
             }
+            run.keys.push(key);
         }
         None
     }

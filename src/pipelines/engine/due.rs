@@ -105,7 +105,12 @@ impl Engine {
                 self.to(number, RunState::Expired, "bot");
             }
             RunState::AwaitingApproval | RunState::Queued => self.end_waiting(number, RunState::Expired, "bot"),
+            RunState::AwaitingWindow if live.run.queue_end.is_some_and(|end| end <= self.now) => {
+                self.end_waiting(number, RunState::Expired, "bot");
+            }
             RunState::AwaitingWindow => {
+                // If it is another's turn, what is left is how long it may wait.
+                live.run.due = live.run.queue_end;
                 let group = live.run.group.clone();
                 self.next_in(&group);
             }

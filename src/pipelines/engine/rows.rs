@@ -50,7 +50,7 @@ pub(super) fn run_row(run: &Run) -> RunRow {
         state: run.state.name().to_owned(),
         ended: run.state.ended(),
         requester: run.asker.handle.clone(),
-        idem_key: run.idem_key.clone(),
+        idem_key: run.keys.first().cloned(),
         created: run.created,
         started: run.started,
         finished: run.finished,

@@ -23,9 +23,8 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.queued = Some(now);
         let (group, busy) = (live.run.group.clone(), live.pipeline.policy.concurrency.on_busy);
-        if let Some(time) = live.pipeline.policy.queue_timeout {
-            live.run.due = Some(now + time.as_millis() as Millis);
-        }
+        live.run.queue_end = live.pipeline.policy.queue_timeout.map(|time| now + time.as_millis() as Millis);
+        live.run.due = live.run.queue_end;
         match busy {
             OnBusy::CancelOlder => {
                 let older: Vec<i64> = self
@@ -153,7 +152,8 @@ impl Engine {
             if run.state == RunState::Queued {
                 self.to(number, RunState::AwaitingWindow, "bot");
             }
-            return self.due_at(number, until.unwrap_or(self.now + 3_600_000).max(self.now + 1000));
+            let look = until.unwrap_or(self.now + 3_600_000).max(self.now + 1000);
+            return self.due_at(number, run.queue_end.map_or(look, |end| look.min(end)));
         }
         let waited = run.queued.is_some_and(|at| at < self.now);
         let now_live = self.live.get(&(run.app.clone(), run.env.clone())).map(before);

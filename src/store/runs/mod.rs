@@ -171,16 +171,6 @@ impl Runs {
         .await
     }
 
-    /// A run with this key that was created at `since` or later.
-    pub async fn keyed(&self, key: &str, since: i64) -> Result<Option<i64>, RunsError> {
-        let key = key.to_owned();
-        self.read(move |db| {
-            let sql = "SELECT number FROM run WHERE idem_key = ?1 AND created >= ?2 ORDER BY number DESC LIMIT 1";
-            Ok(db.prepare_cached(sql)?.query_row(params![key, since], |row| row.get(0)).optional()?)
-        })
-        .await
-    }
-
     /// What happened in a run, in order.
     pub async fn events(&self, run: i64) -> Result<Vec<EventRow>, RunsError> {
         self.read(move |db| all(db, &format!("{} WHERE run = ?1 ORDER BY seq", EventRow::SELECT), [run], EventRow::of))

@@ -44,8 +44,6 @@ async fn what_is_written_together_is_there_together_also_after_a_restart() {
         loaded.attempts.iter().map(|row| (row.n, row.note.as_deref())).collect::<Vec<_>>(),
         [(2, Some("{\"pid\":7}"))]
     );
-    assert_eq!(runs.keyed("key-0", 2).await.unwrap(), Some(2));
-    assert_eq!(runs.keyed("key-0", 3).await.unwrap(), None);
     let which = Which { app: Some("shop".to_owned()), limit: 10, ..Which::default() };
     assert_eq!(runs.runs(which).await.unwrap().iter().map(|run| run.number).collect::<Vec<_>>(), [2, 1]);
 }
