@@ -7,8 +7,8 @@ use std::time::Duration;
 use masterchief_contract::{Action, Clock, How, Outlet, Shutdown, split_place};
 use tokio::sync::{broadcast, mpsc};
 
+use super::around::Around;
 use super::engine::{Effect, Engine, Msg, News};
-use super::handle::Present;
 use super::steps::Steps;
 use crate::store::runs::{Put, Runs};
 
@@ -28,8 +28,7 @@ pub(super) struct Drive {
     pub(super) news: broadcast::Sender<Arc<News>>,
     pub(super) outlet: Arc<dyn Outlet>,
     pub(super) clock: Clock,
-    /// Whether the network of a place is there now.
-    pub(super) present: Present,
+    pub(super) around: Arc<dyn Around>,
     /// Where lines for each network go.
     pub(super) speaking: BTreeMap<String, mpsc::Sender<Action>>,
 }
@@ -120,7 +119,7 @@ impl Drive {
             Effect::Start(order) => self.steps.start(*order),
             Effect::Stop(run, stage) => self.steps.stop(run, stage),
             Effect::Say { target, text, passing, .. } => {
-                if !passing || (self.present)(&target) {
+                if !passing || self.around.present(&target) {
                     self.say(&target, text, How::Say);
                 }
             }

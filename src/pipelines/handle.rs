@@ -10,13 +10,14 @@ use masterchief_contract::{Clock, Outlet, Shutdown};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::around::Around;
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
 use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
 use super::figures::dora;
 use super::file;
 use super::model::Pipeline;
-use super::run::{Asker, Millis, Run, StageRun};
+use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::StageState;
 use super::steps::Steps;
@@ -48,17 +49,9 @@ pub struct Opening {
     pub clock: Clock,
     /// Where the supervisor of commands is.
     pub supervisor: Supervisor,
-    /// Whether the network of a place is there now.
-    pub present: Present,
-    /// What somebody may, who is not here to ask: for runs that were booked.
-    pub judge: Judge,
+    /// The bot.
+    pub around: Arc<dyn Around>,
 }
-
-/// What somebody may, by the records.
-pub type Judge = Arc<dyn Fn(&Asker) -> May + Send + Sync>;
-
-/// Whether the network of a place such as `libera/#ops` is there now.
-pub type Present = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The pipelines of a bot. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -76,6 +69,7 @@ pub(super) struct Inner {
     to: mpsc::Sender<Msg>,
     news: broadcast::Sender<Arc<News>>,
     clock: Clock,
+    around: Arc<dyn Around>,
 }
 
 /// What is where of an app, by environment.
@@ -87,13 +81,13 @@ impl Pipelines {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<(Pipelines, JoinHandle<()>, Vec<ConfigFault>), RunsError> {
-        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, present, judge } = opening;
+        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, around } = opening;
         let (catalog, faults) = Catalog::read(&settings.folder, &executors);
         let catalog = Arc::new(catalog);
         let (to, from) = mpsc::channel(DEPTH);
         let (news, _) = broadcast::channel(NEWS);
         let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
-        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, judge);
+        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, Arc::clone(&around));
         let since = clock.now().timestamp_millis() - KEEP;
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
@@ -117,7 +111,7 @@ impl Pipelines {
             news: news.clone(),
             outlet,
             clock: clock.clone(),
-            present,
+            around: Arc::clone(&around),
             speaking: BTreeMap::new(),
         };
         let task = tokio::spawn(drive.run(shutdown));
@@ -131,6 +125,7 @@ impl Pipelines {
             to,
             news,
             clock,
+            around,
         };
         Ok((Pipelines { inner: Arc::new(inner) }, task, faults))
     }
@@ -174,8 +169,11 @@ impl Pipelines {
     pub async fn ask(&self, asked: Asked) -> Answer {
         let (to, answered) = oneshot::channel();
         let gone = || "the bot is going down; ask again in a minute".to_owned();
+        let (who, deed) = (asked.who.clone(), asked.ask.deed());
         self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let answer = answered.await.map_err(|_| gone())?;
+        self.inner.around.note(&who, &deed, answer.as_ref().err().map(String::as_str));
+        answer
     }
 
     /// What a remote build tells of a run that is under way: for those who may deploy there.

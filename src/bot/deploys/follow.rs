@@ -3,10 +3,9 @@
 use super::super::outbox::Outbox;
 use super::bind;
 use crate::dispatch::{BindTable, Kinds};
-use crate::pipelines::{Judge, May, Pipelines, Present};
+use crate::pipelines::Pipelines;
 use crate::users::Book;
-use chrono::Utc;
-use masterchief_contract::{Actor, Event, EventData, Inlet, Kind, Shutdown, split_place};
+use masterchief_contract::{Inlet, Shutdown};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -100,26 +99,6 @@ pub(crate) fn fingerprint(folder: &Path) -> Vec<(OsString, Option<SystemTime>, u
         .collect();
     files.sort();
     files
-}
-
-/// Whether the network of a place is there now; what is no network of IRC always is.
-pub(crate) fn present(outbox: &Outbox) -> Present {
-    let outbox = outbox.clone();
-    Arc::new(move |place| outbox.network(split_place(place).0).is_none_or(|network| network.status().connected))
-}
-
-/// What somebody may who is not here to ask, on the channel they asked in then: as if they were logged in.
-pub(crate) fn judge(book: &Book) -> Judge {
-    let book = book.clone();
-    Arc::new(move |who| {
-        let (network, target) = split_place(&who.place);
-        let actor = Actor { nick: who.nick.clone(), login: Some(who.handle.clone()), ..Actor::default() };
-        let mut data = EventData::new(&[Kind::Pub], Utc::now());
-        data.actor = Some(actor);
-        data.network = Arc::from(network);
-        data.chan = who.channel().map(|_| Arc::from(target));
-        May::of(&book, &Event::new(data))
-    })
 }
 
 /// Tells the pipelines when a network is back.

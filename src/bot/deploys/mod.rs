@@ -1,5 +1,6 @@
 //! The words for pipelines: `!deploy` and all that belongs to it, in channels and in private. What they do is the engine's.
 
+mod around;
 mod follow;
 mod said;
 
@@ -18,7 +19,8 @@ use crate::pipelines::{Asker, May, Pipelines};
 use crate::users::Book;
 use said::Said;
 
-pub(crate) use follow::{follow, judge, present, purge, tell_binds, watch_networks};
+pub(crate) use around::Surroundings;
+pub(crate) use follow::{follow, purge, tell_binds, watch_networks};
 
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "pipelines";

@@ -87,6 +87,39 @@ pub enum Ask {
     Book(Millis, Box<Prepared>),
 }
 
+impl Ask {
+    /// What is asked for, in words for the audit trail.
+    pub(in crate::pipelines) fn deed(&self) -> String {
+        let wanted = |prepared: &Prepared| {
+            let reference = prepared.reference.as_ref().map(|reference| format!("/{reference}")).unwrap_or_default();
+            let env = prepared.environment.as_ref().map(|env| format!(" to {env}")).unwrap_or_default();
+            let reason = prepared.reason.as_ref().map(|reason| format!(" (override: {reason})")).unwrap_or_default();
+            format!("{}{reference}{env}{reason}", prepared.app)
+        };
+        match self {
+            Ask::Deploy(prepared) => format!("deploy {}", wanted(prepared)),
+            Ask::Yes(number) => format!("yes {number}"),
+            Ask::Abort(number) => format!("abort {number}"),
+            Ask::Retry(number, stage) => format!("retry {number} {}", stage.as_deref().unwrap_or("")),
+            Ask::Rollback(number) => format!("rollback {number}"),
+            Ask::RollbackPlace(app, env, _) => format!("rollback {app} {env}"),
+            Ask::Approve(number, code) => format!("approve {number} {code}"),
+            Ask::Reject(number, why) => format!("reject {number} {why}"),
+            Ask::Promote(number) => format!("promote {number}"),
+            Ask::Lock(place, _, why) => format!("lock {place} {why}"),
+            Ask::Extend(place, time) => format!("extend the lock of {place} by {} s", time / 1000),
+            Ask::Unlock(place, why) => format!("unlock {place} {}", why.as_deref().unwrap_or("")),
+            Ask::Queue(number) => format!("queue {number}"),
+            Ask::Again(number) => format!("again {number}"),
+            Ask::Freeze(scope, _, why) => format!("freeze {scope} {why}"),
+            Ask::Thaw(scope) => format!("thaw {scope}"),
+            Ask::Log(app, _, text) => format!("log {app} {text}"),
+            Ask::Amend(id, text) => format!("amend L-{id} {text}"),
+            Ask::Book(_, prepared) => format!("book {}", wanted(prepared)),
+        }
+    }
+}
+
 /// Somebody asks.
 pub struct Asked {
     /// For what.

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::announce::Progress;
+use super::around::Around;
 use super::catalog::Catalog;
 use super::expr::Facts;
 use super::model::{Pipeline, Rules};
@@ -201,7 +202,7 @@ pub(super) struct Engine {
     dirty_stages: BTreeSet<(i64, usize)>,
     effects: Vec<Effect>,
     chance: fn() -> f64,
-    judge: super::handle::Judge,
+    around: Arc<dyn Around>,
 }
 
 impl Engine {
@@ -209,7 +210,7 @@ impl Engine {
         settings: Settings,
         catalog: Arc<Catalog>,
         chance: fn() -> f64,
-        judge: super::handle::Judge,
+        around: Arc<dyn Around>,
     ) -> Engine {
         Engine {
             pools: Pools::new(settings.sizes()),
@@ -230,7 +231,7 @@ impl Engine {
             dirty_stages: BTreeSet::new(),
             effects: Vec::new(),
             chance,
-            judge,
+            around,
         }
     }
 

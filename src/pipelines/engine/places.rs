@@ -195,7 +195,7 @@ impl Engine {
             ..Prepared::default()
         };
         // Flags that were taken away meanwhile do not count any more.
-        let may = (self.judge)(&who);
+        let may = self.around.may(&who);
         let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may });
         if let Err(fault) = answer {
             self.tell(&who, format!("what you booked did not begin: {fault}"));
