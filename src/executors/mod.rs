@@ -54,7 +54,7 @@ pub use local::{Command, LocalShell, Output};
 pub use log::{LOG, StepLog, ends, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
-pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve};
+pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve, tag};
 pub use settings::{Cluster, Jenkins, Registry, Settings};
 pub use step::{End, Executor, Hands, Keeper, Limits, Step};
 pub use supervise::main as supervise;

@@ -64,7 +64,7 @@ pub(super) struct Inner {
     settings: ArcSwap<Settings>,
     executors: Executors,
     pub(super) runs: Runs,
-    steps: Steps,
+    pub(super) steps: Steps,
     pub(super) folder: PathBuf,
     to: mpsc::Sender<Msg>,
     news: broadcast::Sender<Arc<News>>,
@@ -206,9 +206,9 @@ impl Pipelines {
     }
 
     /// A network is back after so long: what goes on is told as it is now.
-    pub async fn back(&self, away: Duration) {
+    pub async fn back(&self, network: &str, away: Duration) {
         // At shutdown nobody needs it any more.
-        let _ = self.inner.to.send(Msg::Back(away.as_millis() as Millis)).await;
+        let _ = self.inner.to.send(Msg::Back(network.to_owned(), away.as_millis() as Millis)).await;
     }
 
     /// What stages share, a line a pool.

@@ -118,8 +118,8 @@ pub struct Run {
     pub commits: Vec<Commit>,
     /// How many there are.
     pub commit_count: u64,
-    /// Files they change, a thousand at most.
-    pub files: Vec<String>,
+    /// Files they change, a thousand at most; nothing where that is not known.
+    pub files: Option<Vec<String>>,
     /// All parameters.
     pub params: Map<String, Value>,
     /// The event that started it.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::collect::{bytes, checkpoint, collect, hidden, told, variables};
 use super::engine::{Ended, Msg, Order};
 use super::expr::Facts;
-use super::model::{Action, Stage, Undo};
+use super::model::{Action, Pipeline, Stage, Undo};
 use super::run::StageRun;
 use crate::executors::{Class, End, Executors, Failure, Hands, Keeper, Masker, Step, StepLog, Supervisor};
 
@@ -81,6 +81,14 @@ impl Steps {
             // The engine is gone only when the bot is; then the next one asks again.
             let _ = steps.inner.to.send(Msg::Ended(Box::new(ended))).await;
         });
+    }
+
+    /// What the stage that checks a repository out has to show there, as far as it can be told before a run.
+    pub(super) fn credentials(&self, pipeline: &Pipeline, env: &str) -> Vec<(String, Secret)> {
+        let git = |stage: &&Stage| stage.actions.iter().any(|action| action.executor == "git");
+        let Some(stage) = pipeline.stages.iter().find(git) else { return Vec::new() };
+        let facts = Facts::from_iter([("environment".to_owned(), Value::from(env)), ("params".to_owned(), json!({}))]);
+        variables(stage, &facts, &self.inner.project).map(|(env, _)| env).unwrap_or_default()
     }
 
     /// Tells a step to end.

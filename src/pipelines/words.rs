@@ -1,7 +1,7 @@
 //! Everything the bot says about runs, one named function a message. Each line stands alone: it has the run, the app and the
 //! environment, and where it waits for somebody it ends with what to type and by when.
 
-pub use super::format::{about, cut, moment, quiet, span};
+pub use super::format::{about, cut, fitted, hushed, moment, quiet, span};
 use super::format::{commits, list, minutes, utc, with_commit};
 use super::handle::Places;
 use super::model::{Approvals, RollbackMode, Rules};
@@ -81,19 +81,7 @@ pub fn stage(stage: &StageRun) -> String {
 
 /// Several of them.
 pub fn stages(number: i64, parts: &[String]) -> String {
-    let mut text = format!("[{number}] ");
-    for (at, part) in parts.iter().enumerate() {
-        let more = format!(" | +{} more", parts.len() - at);
-        if at > 0 && text.len() + part.len() + more.len() > LINE {
-            text.push_str(&more);
-            break;
-        }
-        if at > 0 {
-            text.push_str(" | ");
-        }
-        text.push_str(part);
-    }
-    text
+    format!("[{number}] {}", listed(parts))
 }
 
 /// A stage is tried again: `test: attempt 2/4 in 8s (class network: registry timed out)`.
@@ -113,22 +101,15 @@ pub fn doing(stage: &str, words: &str) -> String {
     format!("{stage}: {}", cut(words, 200))
 }
 
-/// A run went well.
-pub fn live(run: &Run, path: &[String]) -> String {
+/// A run went well; `undo` is whether it can be undone.
+pub fn live(run: &Run, path: &[String], undo: bool) -> String {
     let took = span(run.finished.unwrap_or(run.created) - run.started.unwrap_or(run.created));
     if run.kind == RunKind::Rollback {
         return format!("[{}] {} {} is live again on {} after {took}.", run.number, run.app, run.shown(), run.env);
     }
     let path = if path.len() > 1 { format!(", critical path {}", path.join(">")) } else { String::new() };
-    format!(
-        "[{}] {} {} is live on {}. {took}{path}. Undo: !rollback {} {}",
-        run.number,
-        run.app,
-        run.shown(),
-        run.env,
-        run.app,
-        run.env
-    )
+    let undo = if undo { format!(" Undo: !rollback {} {}", run.app, run.env) } else { String::new() };
+    format!("[{}] {} {} is live on {}. {took}{path}.{undo}", run.number, run.app, run.shown(), run.env)
 }
 
 /// After a rollback: the place is locked.
@@ -157,12 +138,16 @@ pub fn failed(
         format!("{} {} -> {}", run.app, run.shown(), run.env)
     };
     let n = run.number;
+    let (offers, by_itself) = (offers(run, stage, target), by_itself(rules, target));
     let Some(stage) = stage else {
         let why = match run.ending {
             Some(RunState::TimedOut) => "it took longer than it may",
             _ => "no stage says why",
         };
-        return vec![format!("[{n}] {what} FAILED after {took}: {why}. {}: !retry {n} | leave.", run.asker.nick)];
+        return vec![
+            format!("[{n}] {what} FAILED after {took}: {why}."),
+            format!("[{n}] {}: {offers}.{by_itself}", run.asker.nick),
+        ];
     };
     let failure = stage.failure.clone().unwrap_or_default();
     let retried =
@@ -174,26 +159,42 @@ pub fn failed(
         vec![format!("[{n}] {what} FAILED in {} after {took}{first} (class: {class}; {retried}{hint}).", stage.name)];
     let decisive = failure.world.first().unwrap_or(&failure.line);
     if !decisive.is_empty() {
-        lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
+        lines.push(format!("{} {}", quote(n), cut(decisive, LINE - 20)));
     }
     let world = failure.world.get(1).map(|world| format!("{} ", cut(world, 150))).unwrap_or_default();
-    let mut choices = Vec::new();
+    lines.push(format!("[{n}] {world}{}: {offers}.{by_itself}", run.asker.nick));
+    lines
+}
+
+/// What stands before a line of a log.
+pub fn quote(number: i64) -> String {
+    format!("[{number}] |")
+}
+
+/// What one may do about a run that failed.
+fn offers(run: &Run, stage: Option<&StageRun>, target: Option<&str>) -> String {
+    let n = run.number;
+    let mut offers = Vec::new();
     if let Some(target) = target {
-        choices.push(format!("!rollback {n} (to {target})"));
+        offers.push(format!("!rollback {n} (to {target})"));
     }
-    choices.push(format!("!retry {n} {}", stage.name));
-    choices.push(format!("!tail {n}"));
-    choices.push("leave".to_owned());
+    let stage = stage.map(|stage| format!(" {}", stage.name)).unwrap_or_default();
+    offers.push(format!("!retry {n}{stage}"));
+    offers.push(format!("!tail {n}"));
+    offers.push("leave".to_owned());
+    offers.join(" | ")
+}
+
+/// What happens to a run that failed if nobody does anything.
+fn by_itself(rules: Option<&Rules>, target: Option<&str>) -> String {
     let rollback = rules.map(|rules| rules.rollback).unwrap_or_default();
-    let by_itself = match (rollback.mode, rollback.auto_after, target) {
+    match (rollback.mode, rollback.auto_after, target) {
         (RollbackMode::Auto, _, Some(_)) => " I roll back now.".to_owned(),
         (RollbackMode::Offer, Some(after), Some(_)) => {
             format!(" I roll back by myself in {}.", minutes(after.as_millis() as Millis))
         }
         _ => String::new(),
-    };
-    lines.push(format!("[{n}] {world}{}: {}.{by_itself}", run.asker.nick, choices.join(" | ")));
-    lines
+    }
 }
 
 /// A run ended without having done its work.
@@ -271,7 +272,7 @@ pub fn locked(lock: &LockRow, now: Millis, queue: Option<i64>) -> String {
     format!(
         "{} is locked by {} since {}{left}: {}.{queue} Owners may: !unlock {}",
         lock.place,
-        lock.handle,
+        quiet(&lock.handle),
         moment(lock.since, now).trim_end_matches(" UTC"),
         lock.reason,
         lock.place
@@ -300,9 +301,14 @@ pub fn lock_over(lock: &LockRow) -> String {
 }
 
 /// A lock was taken away.
-pub fn unlocked(lock: &LockRow, by: &str, reason: &str, next: Option<(i64, &str)>) -> String {
-    let was = if lock.handle == by { String::new() } else { format!(" (was {}'s): {}", lock.handle, cut(reason, 150)) };
-    let told = if lock.handle == by { String::new() } else { format!(". {} has been told", lock.handle) };
+pub fn unlocked(lock: &LockRow, by: &str, reason: &str, told: bool, next: Option<(i64, &str)>) -> String {
+    let holder = quiet(&lock.handle);
+    let was = if lock.handle == by { String::new() } else { format!(" (was {holder}'s): {}", cut(reason, 150)) };
+    let told = match told {
+        _ if lock.handle == by || lock.handle == "bot" => String::new(),
+        true => format!(". {holder} has been told"),
+        false => format!(". {holder} is not here to be told"),
+    };
     let next = next
         .map(|(number, who)| format!(". Starting {number} for {who} in 30 s, \"!abort {number}\" to stop"))
         .unwrap_or_default();
@@ -316,14 +322,15 @@ pub fn lock_broken(lock: &LockRow, by: &str, reason: &str) -> String {
 
 /// A lock is somebody else's.
 pub fn not_your_lock(lock: &LockRow) -> String {
-    format!("that is {}'s lock. Break it with a reason: !unlock! {} <why>", lock.handle, lock.place)
+    format!("that is {}'s lock. Break it with a reason: !unlock! {} <why>", quiet(&lock.handle), lock.place)
 }
 
 /// A place is frozen, or no window is open.
 pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, now: Millis) -> String {
     let until_text = until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let book =
-        until.map(|until| format!(" !at {} deploy {asked} books it;", utc(until).format("%H:%M"))).unwrap_or_default();
+    let book = until
+        .map(|until| format!(" !at {} deploy {asked} books it;", moment(until, now).trim_end_matches(" UTC")))
+        .unwrap_or_default();
     format!("{env} is frozen{until_text} ({why}).{book} emergency: !deploy! {asked} <reason>")
 }
 
@@ -459,7 +466,45 @@ pub fn diff(run: &Run) -> Vec<String> {
 
 /// A line of the incident log.
 pub fn incident(row: &IncidentRow) -> String {
-    format!("L-{} {} {} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+    let amends = row.amends.map(|id| format!(" amends L-{id}:")).unwrap_or_default();
+    format!("L-{} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+}
+
+/// What nobody has to be told twice: parts of a list in one line, as many as fit, and how many are left.
+pub fn listed(parts: &[String]) -> String {
+    let mut text = String::new();
+    for (at, part) in parts.iter().enumerate() {
+        let more = format!(" | +{} more", parts.len() - at);
+        if at > 0 && text.len() + part.len() + more.len() > LINE {
+            return text + &more;
+        }
+        if at > 0 {
+            text.push_str(" | ");
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+/// A freeze is over.
+pub fn thawed(row: &FreezeRow) -> String {
+    format!("The freeze of {} is over ({}).", row.scope, cut(&row.reason, 120))
+}
+
+/// Nothing of a run went out.
+pub fn nothing_went_out(run: &Run) -> String {
+    format!(
+        "[{}] {} {} -> {}: nothing went out, every stage that would do so was skipped.",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env
+    )
+}
+
+/// What was held counts as done.
+pub fn promoted(run: &Run, stages: &[String], by: &str) -> String {
+    format!("[{}] {} {} promoted by {by}, going on.", run.number, run.app, list(stages, 8))
 }
 
 /// A freeze.
@@ -471,7 +516,8 @@ pub fn frozen(row: &FreezeRow, now: Millis) -> String {
 
 /// Somebody may not do something: what they may, what is needed, whom to ask.
 pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], flags: &str, ask: &[String]) -> String {
-    let ask = if ask.is_empty() {
+    // A stranger learns no names.
+    let ask = if ask.is_empty() || handle == "*" {
         "ask an owner".to_owned()
     } else {
         format!("ask {}", list(&ask.iter().map(|name| quiet(name)).collect::<Vec<_>>(), 3))

@@ -369,7 +369,7 @@ async fn a_canary_that_is_held_is_decided_by_people_or_by_the_clock() {
     test.advance(6 * SECOND).await;
     test.expect(CHANNEL, "[1] shop canary held: errors 1.9% vs base 0.2% (2 of 3 checks failed, limit 1). !promote 1 | !abort 1. Auto-abort in 10 min.").await;
     test.user("ana").says(CHANNEL, "!promote 1").await;
-    test.expect(CHANNEL, "[1] canary promoted by ana, going on.").await;
+    test.expect(CHANNEL, "[1] shop canary promoted by ana, going on.").await;
     test.advance(12 * SECOND).await;
     test.expect(CHANNEL, "is live on dev").await;
     assert_eq!(acted.done(), ["canary#1", "rollout#1"]);

@@ -21,6 +21,7 @@ mod lab;
 mod letters;
 mod limits;
 mod logs;
+mod manners;
 mod matrices;
 mod metrics;
 mod person;

@@ -119,7 +119,7 @@ pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shu
             if let Some((connections, last)) = seen.insert(network.name().to_owned(), now)
                 && connections < status.connections
             {
-                pipelines.back(last.elapsed()).await;
+                pipelines.back(network.name(), last.elapsed()).await;
             }
         }
     }

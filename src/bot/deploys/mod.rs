@@ -48,7 +48,7 @@ const WORDS: &[(&str, &str, &str, Verb)] = &[
     ("!again", "RUN", "Asks for the same once more", Verb::Again),
     ("!freeze", "ENV|APP/ENV|* [2d] WHY", "Forbids deployments", Verb::Freeze),
     ("!thaw", "ENV|APP/ENV|*", "Ends a freeze", Verb::Thaw),
-    ("!at", "08:00 deploy APP to ENV", "Books a deployment", Verb::At),
+    ("!at", "[DAY] 08:00 deploy APP to ENV", "Books a deployment", Verb::At),
     ("!who", "APP", "Shows what is where", Verb::Who),
     ("!deploys", "APP [ENV] [N]", "Lists the newest runs", Verb::Deploys),
     ("!run", "RUN", "Shows a run", Verb::Run),

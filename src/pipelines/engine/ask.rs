@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Engine;
 use crate::pipelines::run::{Asker, Commit, Millis};
+use crate::store::runs::IncidentRow;
 use crate::users::{Book, FlagMask};
 
 /// What was found out before a run is asked for: it takes time, so it is done outside of the engine.
@@ -26,8 +27,8 @@ pub struct Prepared {
     pub commits: Vec<Commit>,
     /// How many there are.
     pub commit_count: u64,
-    /// Files they change.
-    pub files: Vec<String>,
+    /// Files they change; nothing where that is not known.
+    pub files: Option<Vec<String>>,
     /// Parameters.
     pub params: Map<String, Value>,
     /// Stages to leave out.
@@ -81,8 +82,8 @@ pub enum Ask {
     Thaw(String),
     /// A line for the incident log: app, environment, run, words.
     Log(String, String, String),
-    /// A line is amended.
-    Amend(i64, String),
+    /// A line of the incident log is amended.
+    Amend(Box<IncidentRow>, String),
     /// A run is asked for at that time.
     Book(Millis, Box<Prepared>),
 }
@@ -114,7 +115,7 @@ impl Ask {
             Ask::Freeze(scope, _, why) => format!("freeze {scope} {why}"),
             Ask::Thaw(scope) => format!("thaw {scope}"),
             Ask::Log(app, _, text) => format!("log {app} {text}"),
-            Ask::Amend(id, text) => format!("amend L-{id} {text}"),
+            Ask::Amend(row, text) => format!("amend L-{} {text}", row.id),
             Ask::Book(_, prepared) => format!("book {}", wanted(prepared)),
         }
     }
@@ -217,7 +218,7 @@ impl Engine {
             Ask::Freeze(scope, until, why) => self.freeze(&scope, until, &why, &who, &may),
             Ask::Thaw(scope) => self.thaw(&scope, &who, &may),
             Ask::Log(app, env, text) => self.log(&app, &env, &text, &who, &may),
-            Ask::Amend(id, text) => self.amend(id, &text, &who, &may),
+            Ask::Amend(row, text) => self.amend(&row, &text, &who, &may),
             Ask::Book(at, prepared) => self.book(at, &prepared, &who, &may),
         }
     }

@@ -166,9 +166,13 @@ impl Engine {
         let others =
             pipeline.policy.environments.iter().filter(|(name, other)| name != env && may.has(other.flags.as_ref()));
         let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+        let mut whom = rules.flags.as_ref().map(|flags| self.around.who_may(flags, &who.place)).unwrap_or_default();
+        // Those who are here are asked first.
+        let nicks = self.around.nicks(&who.place);
+        whom.sort_by_key(|handle| !nicks.iter().any(|nick| nick.eq_ignore_ascii_case(handle)));
         let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
         let flags = flags.split('|').next().unwrap_or("").to_owned();
-        Err(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &[]))
+        Err(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &whom))
     }
 
     /// A run that was asked for with the same key, if there is one.

@@ -162,6 +162,8 @@ impl Engine {
                 self.locks.remove(&lock.place);
                 self.warned.remove(&lock.place);
                 self.puts.push(Put::Unlock(lock.place.clone()));
+                let (app, env) = lock.place.split_once('/').unwrap_or((&lock.place, ""));
+                self.incident("bot", (app, env), None, &format!("{}'s lock is over", lock.handle), None);
                 self.say_all("lock", &words::lock_over(&lock), Some(&lock.said_in));
                 self.after_lock(&lock.place);
             } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
@@ -172,7 +174,9 @@ impl Engine {
             if freeze.until.is_some_and(|until| until <= self.now) {
                 self.freezes.remove(&freeze.scope);
                 self.puts.push(Put::Thaw(freeze.scope.clone()));
-                self.say_all("freeze", &format!("The freeze of {} is over ({}).", freeze.scope, freeze.reason), None);
+                let (app, env) = freeze.scope.split_once('/').unwrap_or(("", &freeze.scope));
+                self.incident("bot", (app, env), None, "the freeze is over", None);
+                self.say_all("freeze", &words::thawed(&freeze), None);
                 self.next_everywhere();
             }
         }

@@ -60,7 +60,9 @@ impl Engine {
         match state {
             RunState::Succeeded => {
                 if self.went_live(number) {
-                    let done = words::live(&run, &path);
+                    let undo =
+                        run.before.is_some() && self.runs.get(&number).is_some_and(|live| !undoing(live).is_empty());
+                    let done = words::live(&run, &path, undo);
                     self.say_end(number, rest, "finished", vec![done.clone()]);
                     self.incident(
                         "bot",
@@ -70,13 +72,9 @@ impl Engine {
                         None,
                     );
                 } else {
-                    let line = format!(
-                        "[{number}] {} {} -> {}: nothing went out, every stage that would do so was skipped.",
-                        run.app,
-                        run.shown(),
-                        run.env
-                    );
-                    self.say_end(number, None, "finished", vec![line]);
+                    self.say_end(number, None, "finished", vec![words::nothing_went_out(&run)]);
+                    let text = format!("deploy {number} {}: nothing went out", run.shown());
+                    self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
                 }
             }
             RunState::Failed | RunState::TimedOut => self.failed(number, rest),
@@ -84,6 +82,8 @@ impl Engine {
                 let by = run.asker.handle.clone();
                 let line = words::ended(&run, &by);
                 self.say_end(number, rest, "finished", vec![line]);
+                let text = format!("deploy {number} {} {}", run.shown(), state.name().replace('_', " "));
+                self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
             }
         }
     }
@@ -99,7 +99,10 @@ impl Engine {
         let rules = self.pipeline_rules(number).cloned();
         let class =
             stage.as_ref().and_then(|stage| stage.failure.as_ref()).map(|failure| failure.class).unwrap_or_default();
-        let shown_target = target.as_ref().map(|target| shown(&target.version, &target.sha));
+        let shown_target = target.as_ref().map(|target| {
+            let takes = self.undo_takes(number).map(|takes| format!(", {}", words::about(takes))).unwrap_or_default();
+            format!("{}{takes}", shown(&target.version, &target.sha))
+        });
         let lines = words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), suggest(class));
         self.say_end(number, rest, "failed", lines);
         let text = format!("deploy {number} {} failed in {}", run.shown(), run.failed.as_deref().unwrap_or("nothing"));
@@ -122,6 +125,14 @@ impl Engine {
                 self.dirty_runs.insert(number);
             }
         }
+    }
+
+    /// How long undoing a run takes, by how long it took before.
+    fn undo_takes(&self, number: i64) -> Option<Millis> {
+        let live = self.runs.get(&number)?;
+        let times = self.times.get(&live.run.app)?;
+        let took: Option<f64> = undoing(live).iter().map(|stage| times.get(&stage.name).copied()).sum();
+        took.filter(|took| *took > 0.0).map(|took| took as Millis)
     }
 
     fn rolled_back(&mut self, number: i64, state: RunState) {
@@ -147,10 +158,13 @@ impl Engine {
             return;
         }
         self.went_live(number);
-        let mut line = words::live(&run, &[]);
+        self.remember_times(number);
+        let mut line = words::live(&run, &[], false);
         let locks = self.pipeline_rules(number).is_some_and(|rules| rules.rollback.lock);
-        if locks {
-            let place = run.place();
+        let place = run.place();
+        // Somebody's own lock stays as it is.
+        if locks && !self.locks.contains_key(&place) {
+            self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), "locked: rolled back", None);
             let lock = LockRow {
                 place: place.clone(),
                 handle: run.asker.handle.clone(),
@@ -253,10 +267,20 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
         let (pipeline, env) = (Arc::clone(&live.pipeline), live.run.env.clone());
         self.may_deploy(&pipeline, &env, who, may)?;
+        let place = live.run.place();
         if live.run.state.active() {
             return Err(format!("run {number} is under way: !abort {number} first"));
         }
+        self.may_undo(&place, who)?;
         self.roll_back(number, who.clone())
+    }
+
+    /// Whether somebody may undo something there: not under another's lock, which has its reason.
+    fn may_undo(&self, place: &str, who: &Asker) -> Result<(), String> {
+        match self.locks.get(place) {
+            Some(lock) if !lock.rollback && lock.handle != who.handle => Err(words::locked(lock, self.now, None)),
+            _ => Ok(()),
+        }
     }
 
     /// What a run would go back to, and the stages that undo it; else why it cannot be undone now.
@@ -366,6 +390,7 @@ impl Engine {
                 "run {number} is too long ago to be undone stage by stage; deploy the old version: !deploy {app}/VERSION to {env}, !deploys {app} {env} lists them"
             ));
         }
+        self.may_undo(&format!("{app}/{env}"), who)?;
         self.roll_back(number, who.clone())
     }
 

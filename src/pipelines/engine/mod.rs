@@ -32,6 +32,7 @@ use super::pools::Pools;
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
+use super::words;
 use crate::executors::{Class, End, Failure};
 use crate::store::runs::{
     ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
@@ -55,7 +56,7 @@ pub(super) enum Msg {
     /// A remote build says how the stage of this name goes.
     Told(i64, String, String),
     /// A network is back after so long.
-    Back(Millis),
+    Back(String, Millis),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
     /// Other pipelines and settings.
@@ -258,7 +259,7 @@ impl Engine {
                     self.doing(run, at, &text);
                 }
             }
-            Msg::Back(away) => self.back(away),
+            Msg::Back(network, away) => self.back(&network, away),
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
@@ -428,7 +429,13 @@ impl Engine {
         let line = live.run.lines;
         for target in wanted {
             let dedupe = format!("{number}:{line}:{target}");
-            self.outbox(number, dedupe, target, text, class == "progress");
+            // Words of a log may be names of people who have nothing to do with it.
+            let own = if class == "failed" && text.starts_with(&words::quote(number)) {
+                words::hushed(text, &self.around.nicks(&target))
+            } else {
+                text.to_owned()
+            };
+            self.outbox(number, dedupe, target, &own, class == "progress");
         }
     }
 
@@ -443,21 +450,25 @@ impl Engine {
     }
 
     fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
+        let text = words::fitted(text, LINE);
         let row = OutboxRow {
             dedupe: dedupe.clone(),
             run,
             target: target.clone(),
-            text: text.to_owned(),
+            text: text.clone(),
             at: self.now,
             sent: None,
         };
         self.puts.push(Put::Outbox(row));
-        self.effects.push(Effect::Say { dedupe, target, text: text.to_owned(), passing });
+        self.effects.push(Effect::Say { dedupe, target, text, passing });
     }
 }
 
 /// Runs that ended are kept in memory so long: they may be undone or tried again, and a key counts so long at most.
 pub(super) const KEEP: Millis = 86_400_000;
+
+/// The most bytes of a line: with its prefix it still fits into one line of IRC.
+const LINE: usize = 400;
 
 /// Whether two names mean the same place; one may leave out the network.
 pub(super) fn same_place(a: &str, b: &str) -> bool {

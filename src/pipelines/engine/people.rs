@@ -257,7 +257,17 @@ impl Engine {
             .chain(&unsure)
             .filter_map(|at| self.runs.get(&number).map(|live| live.stages[*at].name.clone()))
             .collect();
-        self.say(number, "start", &format!("[{number}] {} promoted by {}, going on.", stages.join(", "), who.handle));
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let (line, place) =
+            (words::promoted(&live.run, &stages, &who.handle), (live.run.app.clone(), live.run.env.clone()));
+        self.say(number, "start", &line);
+        self.incident(
+            &who.handle,
+            (&place.0, &place.1),
+            Some(number),
+            &format!("run {number}: {} promoted", stages.join(", ")),
+            None,
+        );
         self.advance(number);
         Ok(Reply::about(number, Vec::new()))
     }
@@ -394,6 +404,9 @@ impl Engine {
         };
         self.puts.push(Put::Approval(row));
         let by = format!("{}: {}", who.handle, words::cut(why, 150));
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let place = (live.run.app.clone(), live.run.env.clone());
+        self.incident(&who.handle, (&place.0, &place.1), Some(number), &format!("run {number} rejected: {why}"), None);
         match at {
             None => self.end_waiting(number, RunState::Rejected, &by),
             Some(at) => {

@@ -1,6 +1,7 @@
 //! Whose turn it is: groups, locks, freezes, windows, and everything that is due at a time.
 
 use chrono::DateTime;
+use masterchief_contract::split_place;
 
 use super::Engine;
 use super::begin::{before, rules};
@@ -169,6 +170,13 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return };
         let was = live.run.before.as_ref().map_or("nothing".to_owned(), |before| shown(&before.version, &before.sha));
         let between = now_live.as_ref().map_or(0, |before| before.run);
+        // Of what was to go out some may have gone; where what is live is none of it, nobody knows how many are left.
+        let left = now_live.as_ref().and_then(|live_now| {
+            let at = live.run.commits.iter().position(|commit| commit.sha == live_now.sha);
+            at.filter(|_| !live_now.sha.is_empty())
+        });
+        live.run.commits.truncate(left.unwrap_or(0));
+        live.run.commit_count = left.map_or(0, |left| left as u64);
         live.run.before = now_live;
         let confirm =
             live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && live.run.asker.channel().is_some();
@@ -277,8 +285,10 @@ impl Engine {
     pub(super) fn end_waiting(&mut self, number: i64, state: RunState, by: &str) {
         self.to(number, state, by);
         let Some(live) = self.runs.get(&number).filter(|live| live.run.state == state) else { return };
-        let line = words::ended(&live.run, by);
+        let (line, run) = (words::ended(&live.run, by), live.run.clone());
         self.say(number, "finished", &line);
+        let text = format!("run {number} {} by {by}", state.name().replace('_', " "));
+        self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
         self.next_turn(number);
     }
 
@@ -312,7 +322,7 @@ impl Engine {
     }
 
     /// Words that were said while the network was away are not worth saying any more; the newest state is.
-    pub(in crate::pipelines) fn back(&mut self, away: Millis) {
+    pub(in crate::pipelines) fn back(&mut self, network: &str, away: Millis) {
         let open: Vec<i64> =
             self.runs.values().filter(|live| live.run.state.active()).map(|live| live.run.number).collect();
         for number in open {
@@ -325,7 +335,11 @@ impl Engine {
                 .collect();
             let doing = if running.is_empty() { "its last stages".to_owned() } else { running.join(", ") };
             let line = words::away(&live.run, &doing, away);
-            self.say(number, "progress", &line);
+            let there: Vec<String> =
+                live.run.places.iter().filter(|place| split_place(place).0 == network).cloned().collect();
+            for target in there {
+                self.outbox(number, format!("{number}:back{}:{target}", self.now), target, &line, true);
+            }
         }
     }
 
