@@ -229,6 +229,7 @@ impl Ground {
                 outbox: self.outbox.clone(),
                 book: self.book.clone(),
                 audit: self.audit.clone(),
+                journal: self.journal.clone(),
                 clock: builder.clock.clone(),
             }),
         };

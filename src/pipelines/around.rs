@@ -1,7 +1,9 @@
 //! What the engine asks of the bot around it: who somebody is now, who is there, and where deeds are written down.
 
+use masterchief_contract::Future;
+
 use super::engine::May;
-use super::run::Asker;
+use super::run::{Asker, Millis};
 use crate::users::FlagMask;
 
 /// The bot around the engine.
@@ -20,6 +22,9 @@ pub trait Around: Send + Sync {
 
     /// The nicks in a channel; none where it is no channel that we are in.
     fn nicks(&self, place: &str) -> Vec<String>;
+
+    /// Alerts that began at this moment or later, the newest first: when, and a few words.
+    fn alerts(&self, since: Millis) -> Future<Vec<(Millis, String)>>;
 
     /// Writes into the audit trail who asked for what, and why it was not done if it was not.
     fn note(&self, who: &Asker, deed: &str, refused: Option<&str>);

@@ -321,6 +321,21 @@ impl Pipelines {
         Ok(rows.into_iter().filter_map(|row| serde_json::from_str(&row.detail).ok().map(|run| (row, run))).collect())
     }
 
+    /// What changed somewhere in the time before now, and the alerts since then; production where none is named.
+    pub async fn whatson(&self, env: Option<&str>, time: Millis) -> Result<String, String> {
+        let known = |wanted: &str| self.catalog().all().any(|pipeline| pipeline.rules(wanted).is_some());
+        let env = match env {
+            Some(env) if !known(env) => return Err(format!("no app has an environment {env:?}; !apps lists them")),
+            Some(env) => Some(env),
+            None => Some("prod").filter(|env| known(env)),
+        };
+        let now = self.now();
+        let rows = self.inner.runs.deployed_since(env, now - time).await.map_err(|fault| fault.to_string())?;
+        let since = rows.last().map_or(now - time, |row| row.at);
+        let alerts = self.inner.around.alerts(since).await;
+        Ok(words::whatson(env, &rows, &alerts, time, now))
+    }
+
     /// Lines about who waits for an app.
     pub async fn queue(&self, app: &str) -> Result<Vec<String>, String> {
         self.catalog().get(app)?;

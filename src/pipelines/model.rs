@@ -145,6 +145,8 @@ pub struct Rules {
     pub flags: Option<FlagMask>,
     /// Who has to agree, if anybody.
     pub approvals: Option<Approvals>,
+    /// Who has to agree where somebody overrides a rule; those of `approvals` where nothing is said.
+    pub emergency: Option<Approvals>,
     /// When it may run; always if there are none.
     pub windows: Vec<Window>,
     /// Calendars of times when it must not, relative to the project.
@@ -155,6 +157,14 @@ pub struct Rules {
     pub rollback: Rollback,
     /// Conditions that must hold before a run may begin.
     pub checks: Vec<Expr>,
+}
+
+impl Rules {
+    /// Who has to agree to a run; `reason` is why rules are overridden, if they are.
+    pub fn asks(&self, reason: Option<&str>) -> Option<&Approvals> {
+        let emergency = reason.and(self.emergency.as_ref());
+        emergency.or(self.approvals.as_ref())
+    }
 }
 
 /// Who has to agree.

@@ -7,8 +7,9 @@ use super::handle::Places;
 use super::model::{Approvals, RollbackMode, Rules};
 use super::run::{Commit, Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};
+use super::window;
 use crate::executors::Failure;
-use crate::store::runs::{FreezeRow, IncidentRow, LockRow, RunRow};
+use crate::store::runs::{DeploymentRow, FreezeRow, IncidentRow, LockRow, RunRow};
 
 /// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
 const LINE: usize = 380;
@@ -211,13 +212,12 @@ pub fn ended(run: &Run, by: &str) -> String {
 
 /// People have to agree.
 pub fn needs_approval(run: &Run, approvals: &Approvals, plan: &str, code: &str, until: Millis, now: Millis) -> String {
-    let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
     let but = if approvals.not_requester { format!(", not {}", run.asker.handle) } else { String::new() };
-    let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
+    let wanted = wanted(approvals);
     let n = run.number;
     let plan = if plan.is_empty() { String::new() } else { format!(" {}.", plan.trim_end_matches('.')) };
     format!(
-        "[{n}] {} {} -> {} by {} needs {count} from {from}{but}.{plan} !approve {n} {code} | !reject {n} <why> | expires {}",
+        "[{n}] {} {} -> {} by {} needs {wanted}{but}.{plan} !approve {n} {code} | !reject {n} <why> | expires {}",
         run.app,
         run.shown(),
         run.env,
@@ -326,12 +326,25 @@ pub fn not_your_lock(lock: &LockRow) -> String {
 }
 
 /// A place is frozen, or no window is open.
-pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, now: Millis) -> String {
+pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, rules: &Rules, now: Millis) -> String {
     let until_text = until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let book = until
-        .map(|until| format!(" !at {} deploy {asked} books it;", moment(until, now).trim_end_matches(" UTC")))
+    let plain = |at: Millis| moment(at, now).trim_end_matches(" UTC").to_owned();
+    let window = until.and_then(|until| window::after(&rules.windows, utc(until)));
+    let next = window
+        .map(|(from, to)| format!(" Next window: {}-{}.", plain(from.timestamp_millis()), to.format("%H:%M")))
         .unwrap_or_default();
-    format!("{env} is frozen{until_text} ({why}).{book} emergency: !deploy! {asked} <reason>")
+    let open = window.map(|(from, _)| from.timestamp_millis()).or(until);
+    let book = open.map(|at| format!(" !at {} deploy {asked} books it;", plain(at))).unwrap_or_default();
+    let approvals =
+        rules.emergency.as_ref().map(|approvals| format!(", then {}", wanted(approvals))).unwrap_or_default();
+    format!("{env} is frozen{until_text} ({why}).{next}{book} emergency: !deploy! {asked} <reason>{approvals}")
+}
+
+/// Who has to agree: `2 approvals from @oncall`.
+fn wanted(approvals: &Approvals) -> String {
+    let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
+    let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
+    format!("{count} from {from}")
 }
 
 /// A window opened for runs that waited.
@@ -389,6 +402,29 @@ pub fn who(app: &str, rows: &Places, now: Millis) -> String {
         parts.push(text);
     }
     format!("{app}: {}", parts.join(" | "))
+}
+
+/// What changed lately, and what went wrong since.
+pub fn whatson(
+    env: Option<&str>,
+    rows: &[DeploymentRow],
+    alerts: &[(Millis, String)],
+    time: Millis,
+    now: Millis,
+) -> String {
+    let place = |row: &DeploymentRow| if env.is_none() { format!(" to {}", row.env) } else { String::new() };
+    let changes: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {}{} ({})", row.app, shown(&row.version, &row.sha), place(row), row.run))
+        .collect();
+    let changed = match changes.as_slice() {
+        [] => format!("nothing changed in the last {}", span(time)),
+        some => format!("changed in the last {}: {}", span(time), list(some, 6)),
+    };
+    let alert = |(at, text): &(Millis, String)| format!("{} {}", cut(text, 60), utc(*at).format("%H:%M"));
+    let told: Vec<String> = alerts.iter().map(alert).collect();
+    let alerts = if told.is_empty() { "none".to_owned() } else { list(&told, 3) };
+    format!("{} at {} {changed}. Alerts since: {alerts}.", env.unwrap_or("everything"), moment(now, now))
 }
 
 /// One run in a list: `118 v2.41.0 ana 07:12 ok 10m48s`.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use masterchief::bot::{CHANNEL, TestBot};
+use masterchief::bot::{Bot, CHANNEL, TestBot};
+use masterchief::pipelines::Settings;
 
 use super::deploys::with;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Two stages, of which the second can be undone, and says a name when it fails.
 const SHOP: &str = r##"
@@ -177,5 +179,82 @@ async fn after_a_network_was_away_only_that_network_hears_of_it() {
     test.expect(CHANNEL, "[1] shop v1 -> prod started").await;
     test.started().pipelines().back("elsewhere", MINUTE).await;
     test.expect_silence(CHANNEL, Duration::from_secs(3)).await;
+    test.stop().await;
+}
+
+/// Prod is open on working days from eight to four; two of the people on call agree to what cannot wait.
+const HOURS: &str = r##"
+app: shop
+policy:
+  environments:
+    prod:
+      confirm: never
+      require_flag: D
+      windows: [{ days: mon-fri, from: "08:00", to: "16:00" }]
+      emergency: { count: 2, from: "@oncall" }
+stages: { rollout: { acted: { takes: 10s } } }
+"##;
+
+#[tokio::test(start_paused = true)]
+async fn outside_of_the_window_the_next_one_is_told_and_what_is_booked_is_announced_when_it_opens() {
+    let acted = super::acted::Acted::default();
+    let groups = [("oncall".to_owned(), ["raj", "lee", "ana"].map(str::to_owned).to_vec())].into();
+    let settings = Settings { groups, channels: vec![CHANNEL.to_owned()], ..Settings::default() };
+    let builder = Bot::builder().executor("acted", acted.clone()).pipelines(settings);
+    // A Sunday.
+    let sunday = "2026-03-01T12:00:00Z".parse().unwrap();
+    let test = TestBot::start_at(builder, sunday).await.unwrap();
+    test.started().put_pipeline("shop", HOURS).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    for nick in ["ana", "raj", "lee"] {
+        test.user(nick).with_flags("+D");
+    }
+    says(&test, "ana", "!deploy shop/v2 to prod").await;
+    test.expect(
+        CHANNEL,
+        "ana: prod is frozen until Mon 08:00 UTC (outside its window). Next window: Mon 08:00-16:00. \
+         !at Mon 08:00 deploy shop/v2 to prod books it; emergency: !deploy! shop/v2 to prod <reason>, \
+         then 2 approvals from @oncall",
+    )
+    .await;
+    says(&test, "ana", "!at 13:00 deploy shop/v2 to prod").await;
+    test.expect(
+        CHANNEL,
+        "ana: prod is closed then (outside its window); it opens Mon 08:00 UTC: book a time after that",
+    )
+    .await;
+    says(&test, "ana", "!at Mon 08:00 deploy shop/v2 to prod").await;
+    test.expect(CHANNEL, "ana: booked: shop to prod at Mon 08:00 UTC").await;
+    // What cannot wait needs two others.
+    says(&test, "ana", "!deploy! shop/hotfix to prod the shop is down").await;
+    let line = test.expect(CHANNEL, "[1] shop hotfix -> prod by ana needs 2 approvals from @oncall, not ana.").await;
+    let code = line.split("!approve 1 ").nth(1).unwrap()[..4].to_owned();
+    says(&test, "raj", &format!("!approve 1 {code}")).await;
+    test.expect(CHANNEL, "[1] approved by raj (identified as raj, via services). 1 more needed.").await;
+    says(&test, "raj", &format!("!approve 1 {code}")).await;
+    test.expect(CHANNEL, "raj: you approved 1 already").await;
+    says(&test, "lee", &format!("!approve 1 {code}")).await;
+    test.expect(CHANNEL, "[1] shop hotfix -> prod started by ana (override: the shop is down).").await;
+    test.advance(20 * HOUR).await;
+    test.expect(CHANNEL, "prod window open until 16:00 UTC. Booked: shop v2 (ana).").await;
+    test.expect(CHANNEL, "[2] shop v2 -> prod started by ana.").await;
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_lately_is_told_with_the_alerts_since() {
+    let (test, _) = with(SHOP).await;
+    says(&test, "kim", "!whatson").await;
+    test.expect(CHANNEL, "prod at 12:00 UTC nothing changed in the last 1h. Alerts since: none.").await;
+    deploys(&test, "shop/v1 to prod").await;
+    deploys(&test, "shop/v2 to dev").await;
+    says(&test, "kim", "!whatson").await;
+    test.expect(CHANNEL, "prod at 12:02 UTC changed in the last 1h: shop v1 (1). Alerts since: none.").await;
+    says(&test, "kim", "!whatson dev 30s").await;
+    test.expect(CHANNEL, "dev at 12:02 UTC changed in the last 30s: shop v2 (2).").await;
+    test.advance(2 * HOUR).await;
+    says(&test, "kim", "!whatson").await;
+    test.expect(CHANNEL, "prod at 14:02 UTC nothing changed in the last 1h.").await;
+    says(&test, "kim", "!whatson nowhere").await;
+    test.expect(CHANNEL, "kim: no app has an environment \"nowhere\"").await;
     test.stop().await;
 }

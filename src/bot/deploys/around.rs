@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 
-use masterchief_contract::{Actor, Clock, Event, EventData, Kind, split_place};
+use masterchief_contract::{Actor, Clock, Event, EventData, Future, Kind, split_place};
 
 use super::super::audit::Audit;
 use super::super::outbox::Outbox;
 use super::OWNER;
 use crate::irc::Network;
-use crate::pipelines::{Around, Asker, May};
+use crate::journal::Journal;
+use crate::pipelines::{Around, Asker, May, Millis};
 use crate::store::AuditRow;
 use crate::users::{Book, FlagMask};
+
+/// So many of the newest events are looked at for alerts.
+const LOOKED_AT: usize = 200;
 
 /// What pipelines see of the bot.
 pub(crate) struct Surroundings {
     pub(crate) outbox: Outbox,
     pub(crate) book: Book,
     pub(crate) audit: Audit,
+    pub(crate) journal: Journal,
     pub(crate) clock: Clock,
 }
 
@@ -58,6 +63,24 @@ impl Around for Surroundings {
         members.into_iter().flatten().map(|member| member.nick).collect()
     }
 
+    fn alerts(&self, since: Millis) -> Future<Vec<(Millis, String)>> {
+        let journal = self.journal.clone();
+        Box::pin(async move {
+            let mut alerts = Vec::new();
+            for kind in [Kind::Metric, Kind::Webhook] {
+                // An alert that cannot be read is not there; the log says why.
+                let rows = journal.newest(kind.name(), LOOKED_AT).await;
+                let rows =
+                    rows.inspect_err(|fault| tracing::warn!(%fault, "Alerts cannot be told")).unwrap_or_default();
+                let events = rows.into_iter().map(|row| row.event).filter(began);
+                alerts.extend(events.map(|event| (event.at.timestamp_millis(), event.text().to_owned())));
+            }
+            alerts.retain(|(at, _)| *at >= since);
+            alerts.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            alerts
+        })
+    }
+
     fn note(&self, who: &Asker, deed: &str, refused: Option<&str>) {
         let (network, target) = split_place(&who.place);
         self.audit.write(AuditRow {
@@ -71,6 +94,12 @@ impl Around for Surroundings {
             detail: [target, deed, refused.unwrap_or("")].map(str::trim).join(" ").trim().to_owned(),
         });
     }
+}
+
+/// Whether an event says that an alert began.
+fn began(event: &Event) -> bool {
+    event.field_str("state") == "firing"
+        || event.field_str("provider") == "alertmanager" && event.field_str("event") == "firing"
 }
 
 /// The nick of somebody on a network, if the services there vouch for them.

@@ -15,6 +15,8 @@ const TAIL: usize = 20;
 const TAIL_PACE: Duration = Duration::from_secs(1);
 /// A day in milliseconds.
 const DAY: Millis = 86_400_000;
+/// An hour in milliseconds.
+const HOUR: Millis = 3_600_000;
 /// Rows of a list in a channel, at most.
 const ROWS: u32 = 10;
 
@@ -81,6 +83,13 @@ impl Said {
             Verb::Who => {
                 let places = self.pipelines.places(first).await.map_err(user_error)?;
                 Ok(Outcome::Reply(vec![words::who(first, &places, now)]))
+            }
+            Verb::Whatson => {
+                let (env, time) = match duration(first) {
+                    Some(time) => (None, Some(time)),
+                    None => (Some(first).filter(|env| !env.is_empty()), duration(rest)),
+                };
+                lines(self.pipelines.whatson(env, time.unwrap_or(HOUR)).await.map(|line| vec![line]))
             }
             Verb::Deploys => self.deploys(first, rest).await,
             Verb::Run => {

@@ -56,7 +56,7 @@ impl Engine {
         if run.reason.is_none()
             && let Some((why, until)) = self.closed(&run, &rules, &pipeline)
         {
-            return Err(words::closed(&env, &why, until, &asked_words(&run), self.now));
+            return Err(words::closed(&env, &why, until, &asked_words(&run), &rules, self.now));
         }
         if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
             return Ok(Reply::about(
@@ -108,7 +108,7 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return };
         let facts = run_facts(&live.run);
         let rules = live.pipeline.rules(&live.run.env);
-        let approvals = rules.and_then(|rules| rules.approvals.clone()).filter(|approvals| {
+        let approvals = rules.and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned()).filter(|approvals| {
             // A condition that cannot be told asks them.
             live.run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
         });

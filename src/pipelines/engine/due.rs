@@ -1,10 +1,15 @@
 //! Everything that is due at a time.
 
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use serde_json::Value;
+
 use super::Engine;
 use crate::pipelines::model::Wait;
 use crate::pipelines::run::Millis;
 use crate::pipelines::state::{RunState, StageState};
-use crate::pipelines::words;
+use crate::pipelines::{window, words};
 use crate::store::runs::Put;
 
 /// How long before its end a lock is warned of.
@@ -39,6 +44,7 @@ impl Engine {
 
     /// Does what is due.
     pub(in crate::pipelines) fn tick(&mut self) {
+        self.windows_open();
         let due: Vec<i64> = self
             .runs
             .values()
@@ -88,6 +94,45 @@ impl Engine {
         for (number, line) in lines {
             self.say(number, "progress", &line);
         }
+    }
+
+    /// A window that opens now is told, with the runs that waited for it.
+    fn windows_open(&mut self) {
+        let mut opened: BTreeMap<String, (Millis, Vec<String>)> = BTreeMap::new();
+        let waiting = self.runs.values().filter(|live| {
+            live.run.state == RunState::AwaitingWindow && live.run.due.is_some_and(|due| due <= self.now)
+        });
+        let waiting = waiting.map(|live| {
+            let words = format!("{} {} ({})", live.run.app, live.run.shown(), words::quiet(&live.run.asker.handle));
+            (live.run.app.clone(), live.run.env.clone(), words)
+        });
+        let booked = self.bookings.values().filter(|booking| booking.at <= self.now).filter_map(|booking| {
+            let detail: Value = serde_json::from_str(&booking.detail).ok()?;
+            let (app, env) = (detail.get("app")?.as_str()?.to_owned(), detail.get("env")?.as_str()?.to_owned());
+            let what = detail.get("ref").and_then(Value::as_str).unwrap_or("the newest");
+            let words = format!("{app} {what} ({})", words::quiet(&booking.handle));
+            Some((app, env, words))
+        });
+        for (app, env, words) in waiting.chain(booked).collect::<Vec<_>>() {
+            if let Some(until) = self.just_opened(&app, &env) {
+                opened.entry(env).or_insert((until, Vec::new())).1.push(words);
+            }
+        }
+        for (env, (until, booked)) in opened {
+            self.say_all(&format!("window-{env}"), &words::window_open(&env, until, self.now, &booked), None);
+        }
+    }
+
+    /// Until when a place is open whose window opened within the last minute.
+    fn just_opened(&self, app: &str, env: &str) -> Option<Millis> {
+        let pipeline = self.catalog.get(app).ok()?;
+        let windows = &pipeline.rules(env)?.windows;
+        let at = |millis: Millis| DateTime::from_timestamp_millis(millis);
+        let before = window::open(windows, at(self.now - 60_000)?);
+        if windows.is_empty() || before.is_some() {
+            return None;
+        }
+        Some(window::open(windows, at(self.now)?)?.timestamp_millis())
     }
 
     pub(super) fn run_due(&mut self, number: i64) {

@@ -158,7 +158,7 @@ impl Engine {
         if let (true, Some(rules)) = (run.reason.is_none(), pipeline.rules(&run.env))
             && let Some((why, until)) = self.closed(&run, rules, &pipeline)
         {
-            return Err(words::closed(&run.env, &why, until, &run.app, self.now));
+            return Err(words::closed(&run.env, &why, until, &run.app, rules, self.now));
         }
         let live = self.run_of(number)?;
         if self.locks.contains_key(&live.run.place()) {
@@ -341,7 +341,8 @@ impl Engine {
     /// What people have to agree to now: the stage, if it is one, who may, and the code.
     fn asked_for(&self, number: i64) -> Result<(Option<usize>, Approvals, String), String> {
         let live = self.run_of(number)?;
-        let rules = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
+        let rules =
+            live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
         if live.run.state == RunState::AwaitingApproval {
             let approvals = rules.ok_or_else(|| format!("run {number} needs no approval"))?;
             return Ok((None, approvals, live.run.code.clone()));

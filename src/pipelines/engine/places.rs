@@ -2,12 +2,15 @@
 
 use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
-use super::begin::settle;
+use super::begin::{rules, settle};
 use crate::pipelines::run::{Asker, Millis, Run};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
 use crate::store::runs::{BookingRow, FreezeRow, IncidentRow, LockRow, Put};
 use serde_json::json;
+
+/// How far ahead somebody may book.
+const BOOK_MOST: Millis = 366 * 86_400_000;
 
 impl Engine {
     /// `!lock shop/prod 2h why`.
@@ -173,6 +176,13 @@ impl Engine {
         self.may_deploy(&pipeline, &env, who, may)?;
         // What is wrong with it is told now, not at night.
         settle(&pipeline, prepared, may)?;
+        if at > self.now.saturating_add(BOOK_MOST) {
+            return Err("that is more than a year ahead; name a time before that".to_owned());
+        }
+        if let Some((why, until)) = self.closed_at(&env, rules(&pipeline, &env)?, &pipeline, at) {
+            let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
+            return Err(format!("{env} is closed then ({why}){open}: book a time after that"));
+        }
         let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,

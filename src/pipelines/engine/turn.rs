@@ -220,11 +220,23 @@ impl Engine {
 
     /// Why nothing may begin there now, and until when.
     pub(super) fn closed(&self, run: &Run, rules: &Rules, pipeline: &Pipeline) -> Option<(String, Option<Millis>)> {
-        let scopes = ["*".to_owned(), run.env.clone(), run.place()];
-        if let Some(freeze) = scopes.iter().find_map(|scope| self.freezes.get(scope)) {
+        self.closed_at(&run.env, rules, pipeline, self.now)
+    }
+
+    /// The same at another moment.
+    pub(super) fn closed_at(
+        &self,
+        env: &str,
+        rules: &Rules,
+        pipeline: &Pipeline,
+        at: Millis,
+    ) -> Option<(String, Option<Millis>)> {
+        let scopes = ["*".to_owned(), env.to_owned(), format!("{}/{env}", pipeline.app)];
+        let mut freezes = scopes.iter().filter_map(|scope| self.freezes.get(scope));
+        if let Some(freeze) = freezes.find(|freeze| freeze.until.is_none_or(|until| until > at)) {
             return Some((freeze.reason.clone(), freeze.until));
         }
-        let now = DateTime::from_timestamp_millis(self.now).unwrap_or_default();
+        let now = DateTime::from_timestamp_millis(at).unwrap_or_default();
         for file in &rules.freeze {
             let base = pipeline.file.parent().and_then(|folder| folder.parent()).unwrap_or(std::path::Path::new("."));
             let path = base.join(file);

@@ -163,6 +163,7 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
         Some(node) => reader.flags(node)?,
         None => FlagMask::parse(DEPLOYER).ok(),
     };
+    let emergency = fields.take("emergency").and_then(|node| self::approvals(reader, node, &path));
     let approvals = fields.take("approvals").and_then(|node| approvals(reader, node, &path));
     let windows = fields.take("windows").map(|node| windows(reader, node)).unwrap_or_default();
     let freeze = fields.take("freeze").map(|node| reader.texts(node)).unwrap_or_default();
@@ -177,6 +178,7 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
         confirm: confirm != Some("never"),
         flags,
         approvals,
+        emergency,
         windows,
         freeze: freeze.into_iter().map(Into::into).collect(),
         max_commits,

@@ -195,6 +195,19 @@ impl Runs {
         .await
     }
 
+    /// What went live at this moment or later, in one environment or in all, the newest first, twenty at most.
+    pub async fn deployed_since(&self, env: Option<&str>, since: i64) -> Result<Vec<DeploymentRow>, RunsError> {
+        let env = env.map(str::to_owned);
+        self.read(move |db| {
+            let sql = format!(
+                "{} WHERE at >= ?1 AND (?2 IS NULL OR env = ?2) ORDER BY at DESC LIMIT 20",
+                DeploymentRow::SELECT
+            );
+            all(db, &sql, params![since, env], DeploymentRow::of)
+        })
+        .await
+    }
+
     /// Lines of the incident log, the newest first.
     pub async fn incidents(&self, app: Option<&str>, since: i64, limit: u32) -> Result<Vec<IncidentRow>, RunsError> {
         let app = app.map(str::to_owned);
