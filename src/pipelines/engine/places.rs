@@ -3,6 +3,7 @@
 use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::begin::settle;
+use super::skip::{asked_where, left_out};
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
@@ -160,6 +161,8 @@ impl Engine {
         self.may_deploy(&pipeline, &env, who, may)?;
         // What is wrong with it is told now, not at night.
         settle(&pipeline, prepared, may)?;
+        asked_where(&pipeline, prepared, who)?;
+        left_out(&pipeline, prepared, may)?;
         let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
