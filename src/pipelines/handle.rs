@@ -266,16 +266,17 @@ impl Pipelines {
         self.inner.clock.now().timestamp_millis()
     }
 
-    /// How long a run still takes, by how long stages took before.
-    pub async fn left(&self, run: &Run, stages: &[StageRun]) -> Option<Millis> {
-        let times = medians(self.inner.runs.times(&run.app).await.ok()?);
-        let left = |one: &StageRun| {
-            let ran = one.started.map_or(0, |from| self.now() - from);
-            let all = times.get(&one.name).copied().unwrap_or(0.0) as Millis;
-            if one.state.ended() { 0 } else { (all - ran).max(0) }
-        };
-        let total: Millis = stages.iter().map(left).sum();
-        (total > 0).then_some(total)
+    /// How long a run that is under way still takes, by how long its stages took before.
+    pub async fn left(&self, number: i64) -> Option<Millis> {
+        let (to, told) = oneshot::channel();
+        self.inner.to.send(Msg::Left(number, to)).await.ok()?;
+        told.await.ok()?
+    }
+
+    /// Somebody of a network left, or has another nick now: what waits for their yes waits no more.
+    pub async fn gone(&self, network: &str, nick: &str) {
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Gone(network.to_owned(), nick.to_owned())).await;
     }
 
     /// The last lines of a stage's log; of the stage that failed, runs, or ran last, if none is named.

@@ -27,11 +27,16 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
     if rules.max_commits.is_some_and(|most| run.commit_count > most) {
         text.push_str(&format!(" More than {} commits.", rules.max_commits.unwrap_or(0)));
     }
-    text.push_str(&format!(" Plan: {}.", list(stages, 8)));
+    text.push_str(&format!(" Plan: {}{}.", list(stages, 8), skipping(run)));
     if let Some(eta) = eta {
         text.push_str(&format!(" {}.", about(eta)));
     }
     text
+}
+
+/// What is left out, behind other words: `, skipping test, scan`.
+pub fn skipping(run: &Run) -> String {
+    if run.skipped.is_empty() { String::new() } else { format!(", skipping {}", list(&run.skipped, 8)) }
 }
 
 /// The requester has to say yes.
@@ -60,7 +65,8 @@ pub fn started(run: &Run, link: Option<&str>) -> String {
         );
     }
     let reason = run.reason.as_ref().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
-    format!("[{}] {} {} -> {} started by {by}{reason}.{link}", run.number, run.app, run.shown(), run.env)
+    let skipping = skipping(run);
+    format!("[{}] {} {} -> {} started by {by}{reason}{skipping}.{link}", run.number, run.app, run.shown(), run.env)
 }
 
 /// How a stage went, within a line of several: `test ok 2m10s (412 passed)`.
@@ -75,8 +81,40 @@ pub fn stage(stage: &StageRun) -> String {
         StageState::Succeeded => format!("{} ok{attempt}{took}{summary}", stage.name),
         StageState::Skipped => format!("{} skipped", stage.name),
         StageState::Cancelled => format!("{} cancelled", stage.name),
-        _ if stage.forgiven => format!("{} FAILED{took}, and the run goes on", stage.name),
-        _ => format!("{} FAILED{took}", stage.name),
+        _ => {
+            let why = stage.failure.as_ref().map(|failure| {
+                format!(" (class {}: {})", failure.class.name().replace('_', "-"), cut(&failure.line, 100))
+            });
+            let on = if stage.forgiven { ", and the run goes on" } else { "" };
+            format!("{} FAILED{took}{}{on}", stage.name, why.unwrap_or_default())
+        }
+    }
+}
+
+/// A line with what found no room of its own before it. The line itself is never cut.
+pub fn folded(number: i64, before: &[String], line: &str) -> String {
+    let mark = format!("[{number}] ");
+    let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
+    let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
+    let room = LINE.saturating_sub(line.chars().count());
+    if before.is_empty() || room < 20 {
+        return line.to_owned();
+    }
+    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
+}
+
+/// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
+pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
+    match lines.as_slice() {
+        lines if lines.len() <= most.max(1) => lines.to_vec(),
+        [what, between, choices] if most == 2 => {
+            let mark = format!("[{number}] ");
+            let between = between.strip_prefix(&mark).unwrap_or(between);
+            let room = LINE.saturating_sub(what.chars().count()).max(20);
+            vec![format!("{what} {}", cut(between, room)), choices.clone()]
+        }
+        [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
+        _ => lines,
     }
 }
 
@@ -160,16 +198,18 @@ pub fn failed(
         vec![format!("[{n}] {what} FAILED in {} after {took}{first} (class: {class}; {retried}{hint}).", stage.name)];
     let decisive = failure.world.first().unwrap_or(&failure.line);
     if !decisive.is_empty() {
-        lines.push(format!("{} {}", quote(n), cut(decisive, LINE - 20)));
+        lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
     }
     let world = failure.world.get(1).map(|world| format!("{} ", cut(world, 150))).unwrap_or_default();
     lines.push(format!("[{n}] {world}{}: {offers}.{by_itself}", run.asker.nick));
     lines
 }
 
-/// What stands before a line of a log.
-pub fn quote(number: i64) -> String {
-    format!("[{number}] |")
+/// A line about a failure for people among whom there are these nicks: words of a log call none of them, and what is said to
+/// the one who asked stays as it is.
+pub fn uncalled(line: &str, asker: &str, nicks: &[String]) -> String {
+    let said = line.find(&format!("{asker}: ")).unwrap_or(line.len());
+    format!("{}{}", hushed(&line[..said], nicks), &line[said..])
 }
 
 /// What one may do about a run that failed.
@@ -263,6 +303,19 @@ pub fn your_turn(run: &Run, was: &str, between: i64, count: u64) -> String {
 /// Nobody answered when it was their turn.
 pub fn passed(run: &Run) -> String {
     format!("[{}] {} did not answer; passed. Re-queue: !again {}", run.number, run.asker.nick, run.number)
+}
+
+/// Who had to say yes is not there any more.
+pub fn gone(run: &Run) -> String {
+    format!(
+        "[{}] {} {} -> {} is off: {} left before saying yes. Ask again: !again {}",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env,
+        run.asker.nick,
+        run.number
+    )
 }
 
 /// A place is locked; who asks may wait behind it.
@@ -444,6 +497,11 @@ pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
     format!("{} {what} {} {at} {how}", row.number, quiet(&row.requester))
 }
 
+/// How much longer a stage could have taken without the run taking longer.
+fn spare(stage: &StageRun) -> String {
+    stage.slack.map(|slack| format!(", {} to spare", span(slack))).unwrap_or_default()
+}
+
 /// A run in detail.
 pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> Vec<String> {
     let mut head = format!(
@@ -462,7 +520,7 @@ pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> 
     let parts: Vec<String> = stages
         .iter()
         .map(|one| match one.state {
-            state if state.ended() => stage(one),
+            state if state.ended() => format!("{}{}", stage(one), spare(one)),
             StageState::Running => format!("{} running {}", one.name, span(now - one.started.unwrap_or(now))),
             state => format!("{} {}", one.name, state.name().replace('_', " ")),
         })
@@ -539,8 +597,8 @@ pub fn nothing_went_out(run: &Run) -> String {
 }
 
 /// What was held counts as done.
-pub fn promoted(run: &Run, stages: &[String], by: &str) -> String {
-    format!("[{}] {} {} promoted by {by}, going on.", run.number, run.app, list(stages, 8))
+pub fn promoted(run: &Run, stages: &str, by: &str) -> String {
+    format!("[{}] {} {} promoted by {by}, going on.", run.number, run.app, cut(stages, 200))
 }
 
 /// A freeze.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use masterchief::bot::{Bot, CHANNEL, TestBot};
 use masterchief::pipelines::Settings;
 
-use super::deploys::with;
+use super::deploys::{stop, with};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,7 +47,7 @@ async fn who_may_not_is_told_whom_to_ask_and_a_stranger_learns_no_names() {
     says(&test, "mallory", "!deploy shop to prod").await;
     let line = test.expect(CHANNEL, "mallory: I do not know you").await;
     assert!(line.contains("ask an owner"), "{line}");
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +66,7 @@ async fn undoing_is_offered_only_where_something_can_be_undone() {
     // The next time it is known how long that takes.
     deploys(&test, "shop/v3 to prod bad=1").await;
     test.expect(CHANNEL, "ana: !rollback 4 (to v1, ~20s) | !retry 4 rollout | !tail 4 | leave.").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn names_in_a_log_call_nobody_who_is_here() {
     deploys(&test, "shop/v1 to prod bad=1").await;
     let line = test.expect(CHANNEL, "[1] | raj broke kim_2, says Lee").await;
     assert_eq!(line, "[1] | r\u{200b}aj broke kim_2, says L\u{200b}ee");
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,7 @@ async fn a_rollback_does_not_pass_over_the_lock_of_somebody_else() {
     test.expect(CHANNEL, "shop v1 is live again on prod").await;
     says(&test, "ana", "!deploy shop/v3 to prod").await;
     test.expect(CHANNEL, "(1h59m left): replica rebuild.").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +110,7 @@ async fn who_holds_a_lock_is_told_only_if_they_are_here() {
     says(&test, "ana", "!unlock! shop/prod it is done").await;
     test.expect(CHANNEL, "unlocked by ana (was raj's): it is done. raj is not here to be told.").await;
     assert!(!test.transcript().iter().any(|line| line.contains("NOTICE raj")), "{:#?}", test.transcript());
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +139,7 @@ async fn the_incident_log_has_the_whole_story() {
         "ana checkout answers 500",
     ];
     assert_eq!(told, wanted);
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +156,7 @@ async fn a_line_of_the_log_is_amended_by_who_wrote_it_or_may_deploy_there_and_is
     assert!(line.contains("checkout answers 500"), "{line}");
     says(&test, "ana", "!log amend L-77 no").await;
     test.expect(CHANNEL, "there is no L-77").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,7 +169,7 @@ async fn however_a_run_is_asked_for_it_is_in_the_audit_trail() {
     let told: Vec<String> = rows.iter().map(|row| format!("{} {} {}", row.actor, row.action, row.detail)).collect();
     assert!(told.iter().any(|row| row.starts_with("ana ran #ops deploy shop/v1 to prod")), "{told:#?}");
     assert!(told.iter().any(|row| row.starts_with("kim failed #ops deploy shop to prod you may deploy")), "{told:#?}");
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +179,7 @@ async fn after_a_network_was_away_only_that_network_hears_of_it() {
     test.expect(CHANNEL, "[1] shop v1 -> prod started").await;
     test.started().pipelines().back("elsewhere", MINUTE).await;
     test.expect_silence(CHANNEL, Duration::from_secs(3)).await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 /// Prod is open on working days from eight to four; two of the people on call agree to what cannot wait.
@@ -192,7 +192,7 @@ policy:
       require_flag: D
       windows: [{ days: mon-fri, from: "08:00", to: "16:00" }]
       emergency: { count: 2, from: "@oncall" }
-stages: { rollout: { acted: { takes: 10s } } }
+stages: { test: { acted: { takes: 5s } }, rollout: { needs: [test], acted: { takes: 10s } } }
 "##;
 
 #[tokio::test(start_paused = true)]
@@ -233,11 +233,11 @@ async fn outside_of_the_window_the_next_one_is_told_and_what_is_booked_is_announ
     says(&test, "raj", &format!("!approve 1 {code}")).await;
     test.expect(CHANNEL, "raj: you approved 1 already").await;
     says(&test, "lee", &format!("!approve 1 {code}")).await;
-    test.expect(CHANNEL, "[1] shop hotfix -> prod started by ana (override: the shop is down).").await;
+    test.expect(CHANNEL, "shop hotfix -> prod started by ana (override: the shop is down).").await;
     test.advance(20 * HOUR).await;
     test.expect(CHANNEL, "prod window open until 16:00 UTC. Booked: shop v2 (ana).").await;
     test.expect(CHANNEL, "[2] shop v2 -> prod started by ana.").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,5 +256,5 @@ async fn what_changed_lately_is_told_with_the_alerts_since() {
     test.expect(CHANNEL, "prod at 14:02 UTC nothing changed in the last 1h.").await;
     says(&test, "kim", "!whatson nowhere").await;
     test.expect(CHANNEL, "kim: no app has an environment \"nowhere\"").await;
-    test.stop().await;
+    stop(&test).await;
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use masterchief_contract::{
-    Actor, BindId, BindOptions, Call, Event, EventData, Future, Handler, HandlerResult, Kind, Outlet, Who, closest,
-    user_error,
+    Actor, BindId, BindOptions, Call, Event, EventData, Future, Handler, HandlerResult, Kind, Outcome, Outlet, Who,
+    closest, user_error,
 };
 
 use super::triggers;
@@ -110,6 +110,12 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
             }
         }
     }
+    if !pipelines.catalog().is_empty() {
+        for kind in [Kind::Nick, Kind::Sign] {
+            let handler: Arc<dyn Handler> = Arc::new(Gone { pipelines: pipelines.clone() });
+            binds.push(NewBind::parse(kinds, kind.name(), "-|-", "*", BindOptions::default(), handler)?);
+        }
+    }
     let (more, faults) = triggers::binds(kinds, pipelines);
     binds.extend(more);
     for (app, fault) in faults {
@@ -117,6 +123,25 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
     }
     table.replace(OWNER, binds);
     Ok(())
+}
+
+/// Somebody left, or has another nick now.
+struct Gone {
+    pipelines: Pipelines,
+}
+
+impl Handler for Gone {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let pipelines = self.pipelines.clone();
+        Box::pin(async move {
+            pipelines.gone(&event.network, event.nick()).await;
+            Ok(Outcome::Nothing)
+        })
+    }
+
+    fn origin(&self) -> String {
+        OWNER.to_owned()
+    }
 }
 
 struct Word {

@@ -97,7 +97,7 @@ impl Said {
                 let Some((run, stages)) = self.pipelines.run(number).await.map_err(HandlerError::internal)? else {
                     return Err(user_error(format!("there is no run {number}")));
                 };
-                let left = self.pipelines.left(&run, &stages).await;
+                let left = self.pipelines.left(number).await;
                 Ok(Outcome::Reply(words::run(&run, &stages, left, now)))
             }
             Verb::Diff => {

@@ -21,7 +21,7 @@ impl Engine {
         let runs = self.runs.values().flat_map(|live| {
             let ended = live.run.state.ended();
             let stages = live.timed.iter().filter(move |_| !ended).filter_map(|at| live.stages[*at].due);
-            let progress = live.progress.due().filter(|_| !ended);
+            let progress = live.progress.due(live.room()).filter(|_| !ended);
             let due = live.run.due.filter(|_| !ended);
             due.into_iter()
                 .chain(live.run.undo_at)
@@ -85,14 +85,13 @@ impl Engine {
             }
         }
         waiting.iter().for_each(|group| self.next_in(group));
-        let lines: Vec<(i64, String)> = self
-            .runs
-            .iter_mut()
-            .filter(|(_, live)| !live.run.state.ended())
-            .filter_map(|(number, live)| Some((*number, live.progress.take(*number, self.now)?)))
-            .collect();
-        for (number, line) in lines {
-            self.say(number, "progress", &line);
+        let mut lines: Vec<(i64, &str, String)> = Vec::new();
+        for (number, live) in self.runs.iter_mut().filter(|(_, live)| !live.run.state.ended()) {
+            let (room, class) = (live.room(), if live.progress.urgent() { "failed" } else { "progress" });
+            lines.extend(live.progress.take(*number, self.now, room).map(|line| (*number, class, line)));
+        }
+        for (number, class, line) in lines {
+            self.say_passing(number, class, &line);
         }
     }
 
@@ -143,7 +142,7 @@ impl Engine {
             RunState::AwaitingConfirm if live.run.queued.is_some() => {
                 let line = words::passed(&live.run);
                 self.to(number, RunState::Expired, "bot");
-                self.say(number, "finished", &line);
+                self.must_say(number, "finished", &line);
                 self.next_turn(number);
             }
             RunState::Draft | RunState::AwaitingConfirm => {
@@ -188,6 +187,7 @@ impl Engine {
                         Some(Wait::Pause(_) | Wait::Window(_)) => {
                             self.stage_to(number, at, StageState::Succeeded, "bot")
                         }
+                        Some(Wait::Lock(..)) => self.take_lock(number, at),
                         _ => {
                             let line = "nobody agreed in time; ask again with !retry";
                             self.fail(number, at, super::failure(crate::executors::Class::Timeout, line));

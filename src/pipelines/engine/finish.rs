@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::ask::{Answer, May, Prepared, Reply};
+use super::ask::{Answer, May, Reply};
 use super::begin::before;
 use super::{Effect, Engine, Live};
 use crate::executors::suggest;
@@ -34,12 +34,7 @@ impl Engine {
         if live.last > 0 {
             return;
         }
-        let failed = live.stages.iter().any(|one| one.state.bad() && !one.forgiven);
-        let state = match live.run.ending {
-            Some(state) => state,
-            None if failed => RunState::Failed,
-            None => RunState::Succeeded,
-        };
+        let state = live.becomes();
         match live.run.kind {
             RunKind::Rollback => self.rolled_back(number, state),
             RunKind::Deploy => self.deployed(number, state),
@@ -188,20 +183,6 @@ impl Engine {
         );
     }
 
-    /// The last lines of a run, with what waited to be said in front; together they fit what a run may say.
-    fn say_end(&mut self, number: i64, rest: Option<String>, class: &str, lines: Vec<String>) {
-        let Some(live) = self.runs.get(&number) else { return };
-        let most = (live.stages.len() + 2).max(3);
-        let left = most.saturating_sub(live.run.lines as usize);
-        // What went well on the way is left out before what decides.
-        if let Some(rest) = rest.filter(|_| left > lines.len() && live.stages.len() > 1) {
-            self.say(number, "progress", &rest);
-        }
-        for line in lines {
-            self.say(number, class, &line);
-        }
-    }
-
     /// What is live now; whether anything is.
     fn went_live(&mut self, number: i64) -> bool {
         let Some(live) = self.runs.get(&number) else { return false };
@@ -289,8 +270,8 @@ impl Engine {
             return Err(format!("nothing was live before run {parent}, so there is nothing to go back to"));
         };
         let Some(live) = self.runs.get(&parent) else { return Err(no_run(parent)) };
-        let (group, place) = (live.run.group.clone(), (live.run.app.clone(), live.run.env.clone()));
-        if let Some(row) = self.live.get(&place).filter(|row| row.run > parent) {
+        let group = live.run.group.clone();
+        if let Some(row) = self.came_after(parent) {
             return Err(format!("run {} came after it and is live; undo that one: !rollback {}", row.run, row.run));
         }
         if let Some(other) = self.runs.values().find(|other| other.run.group == group && other.run.state.active()) {
@@ -323,6 +304,13 @@ impl Engine {
         Ok((target, stages))
     }
 
+    /// What went live in the same place after a run had ended.
+    pub(super) fn came_after(&self, number: i64) -> Option<&DeploymentRow> {
+        let run = &self.runs.get(&number)?.run;
+        let row = self.live.get(&(run.app.clone(), run.env.clone())).filter(|row| row.run != number)?;
+        run.finished.is_some_and(|at| (row.at, row.run) > (at, number)).then_some(row)
+    }
+
     /// Begins a run that undoes another.
     pub(super) fn roll_back(&mut self, parent: i64, who: Asker) -> Answer {
         let (target, stages) = self.undoable(parent)?;
@@ -352,6 +340,9 @@ impl Engine {
             parent: Some(parent),
             keys: Vec::new(),
             lines: 0,
+            spared: 0,
+            unsaid: Vec::new(),
+            skipped: Vec::new(),
             failed: None,
             ending: None,
             started: None,
@@ -367,7 +358,7 @@ impl Engine {
             asker: who,
             ..failed
         };
-        self.open(run, pipeline, stages, &Prepared::default());
+        self.open(run, pipeline, stages);
         self.to(number, RunState::Queued, "bot");
         // A rollback waits for nobody: what it undoes has ended.
         self.launch(number);
@@ -411,9 +402,18 @@ impl Engine {
             .collect()
     }
 
-    /// How long stages took counts for the next run.
+    /// How long stages took counts for the next run; how much longer they could have taken is kept.
     fn remember_times(&mut self, number: i64) {
-        let Some(live) = self.runs.get(&number) else { return };
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let took = |one: &StageRun| one.started.zip(one.ended).map_or(0.0, |(from, to)| (to - from) as f64);
+        let time = |spec: usize| live.of[spec].iter().map(|at| took(&live.stages[*at])).fold(0.0, f64::max);
+        let times: Vec<f64> = (0..live.of.len()).map(time).collect();
+        let slack = live.pipeline.graph.slack(&times);
+        for (at, one) in live.stages.iter_mut().enumerate().filter(|(_, one)| one.started.is_some()) {
+            let spare = slack[one.spec] + times[one.spec] - took(one);
+            one.slack = (spare >= 1000.0 && !live.pipeline.stages[one.spec].finally).then_some(spare as Millis);
+            self.dirty_stages.insert((number, at));
+        }
         let times = self.times.entry(live.run.app.clone()).or_default();
         for one in live.stages.iter().filter(|one| one.state == StageState::Succeeded) {
             if let Some((from, to)) = one.started.zip(one.ended) {

@@ -7,7 +7,7 @@ use super::{Effect, Engine, Live};
 use crate::pipelines::model::Pipeline;
 use crate::pipelines::run::{Run, StageRun};
 use crate::pipelines::state::StageState;
-use crate::store::runs::{Loaded, OutboxRow, Put};
+use crate::store::runs::{Loaded, Put};
 
 impl Engine {
     /// Takes over what was written. `pipelines` are the versions that open runs were begun with. `times` are how long stages took.
@@ -19,15 +19,20 @@ impl Engine {
         self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
         self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
         // What was to be said and was not: of each run the newest line to each place, the others are out of date.
-        let mut newest: HashMap<(i64, String), OutboxRow> = HashMap::new();
-        for row in loaded.unsaid {
-            if let Some(old) = newest.insert((row.run, row.target.clone()), row) {
-                self.puts.push(Put::Said(old.dedupe, self.now));
-            }
+        // What belongs to no run is about locks and freezes, each line about another: all of it is said.
+        let mut newest: HashMap<(i64, String), usize> = HashMap::new();
+        for (at, row) in loaded.unsaid.iter().enumerate().filter(|(_, row)| row.run != 0) {
+            newest.insert((row.run, row.target.clone()), at);
         }
-        for (_, row) in newest {
-            let (dedupe, target, text) = (row.dedupe, row.target, row.text);
-            self.effects.push(Effect::Say { dedupe, target, text, passing: false });
+        for (at, row) in loaded.unsaid.into_iter().enumerate() {
+            let key = (row.run, row.target);
+            let said = key.0 == 0 || newest.get(&key) == Some(&at);
+            let (dedupe, target, text) = (row.dedupe, key.1, row.text);
+            if said {
+                self.effects.push(Effect::Say { dedupe, target, text, passing: false });
+            } else {
+                self.puts.push(Put::Said(dedupe, self.now));
+            }
         }
         let mut stages: HashMap<i64, Vec<StageRun>> = HashMap::new();
         for row in loaded.stages {
@@ -109,7 +114,8 @@ impl Engine {
     fn begin_again(&mut self, number: i64, at: usize, state: StageState) {
         let Some(live) = self.runs.get(&number) else { return };
         let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
-        if self.pools.ask((number, at), resources) {
+        let priority = live.priority();
+        if self.pools.ask((number, at), resources, priority) {
             self.start(number, at);
         } else if state == StageState::Ready {
             self.stage_to(number, at, StageState::WaitingResources, "bot");

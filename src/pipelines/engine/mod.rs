@@ -14,8 +14,11 @@ mod people;
 mod places;
 mod progress;
 mod rows;
+mod say;
+mod skip;
 mod stages;
 mod turn;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,13 +35,10 @@ use super::pools::Pools;
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
-use super::words;
 use crate::executors::{Class, End, Failure};
-use crate::store::runs::{
-    ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
-};
+use crate::store::runs::{ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, Put};
 
-use rows::{attempt_row, code, run_facts, run_row, stage_row};
+use rows::{attempt_row, cause_of_run, cause_of_stage, code, run_facts, run_row, stage_row};
 
 pub use ask::{Answer, Ask, Asked, May, Prepared, Reply};
 pub(super) use rows::incident_hash;
@@ -57,6 +57,10 @@ pub(super) enum Msg {
     Told(i64, String, String),
     /// A network is back after so long.
     Back(String, Millis),
+    /// Somebody of a network left, or has another nick now: network, nick.
+    Gone(String, String),
+    /// How long a run still takes.
+    Left(i64, oneshot::Sender<Option<Millis>>),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
     /// Other pipelines and settings.
@@ -260,6 +264,11 @@ impl Engine {
                 }
             }
             Msg::Back(network, away) => self.back(&network, away),
+            Msg::Gone(network, nick) => self.gone(&network, &nick),
+            Msg::Left(run, to) => {
+                // Whoever asked may have gone.
+                let _ = to.send(self.left(run));
+            }
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
@@ -330,8 +339,9 @@ impl Engine {
         if next.ended() && live.run.finished.is_none() {
             live.run.finished = Some(self.now);
         }
+        let cause = cause_of_run(&live.run, &live.stages);
         self.dirty_runs.insert(number);
-        self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name()}));
+        self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name(), "cause": cause}));
         true
     }
 
@@ -351,16 +361,17 @@ impl Engine {
             one.ended = Some(self.now);
         }
         let name = one.name.clone();
-        let spec = one.spec;
         self.dirty_stages.insert((number, stage));
         // What never began is told by its row alone.
         if !(from == StageState::Pending && next == StageState::Ready) {
-            let data =
-                json!({"stage": name, "from": from.name(), "to": next.name(), "attempt": live.stages[stage].attempt});
+            let one = &live.stages[stage];
+            let cause = cause_of_stage(one, live.run.ending);
+            let (from, to) = (from.name(), next.name());
+            let data = json!({"stage": name, "from": from, "to": to, "attempt": one.attempt, "cause": cause});
             self.event(number, "stage", actor, Some(stage), data);
         }
         if next.ended() {
-            self.stage_over(number, spec);
+            self.stage_over(number, stage);
         }
     }
 
@@ -406,69 +417,10 @@ impl Engine {
         self.last_incident = row;
         self.last_incident.id
     }
-
-    /// A line about a run, to all places where it is talked about.
-    fn say(&mut self, number: i64, class: &str, text: &str) {
-        let Some(live) = self.runs.get_mut(&number) else { return };
-        live.run.lines += 1;
-        let places = live.run.places.clone();
-        let facts = run_facts(&live.run);
-        let announce = &live.pipeline.announce.places;
-        let wanted: Vec<String> = places
-            .into_iter()
-            .filter(|place| {
-                let rule = announce.iter().find(|rule| same_place(&rule.target, place));
-                let asked_here = same_place(&live.run.asker.place, place);
-                rule.is_none_or(|rule| {
-                    let news = rule.only.is_empty() || rule.only.iter().any(|only| only == class) || asked_here;
-                    news && rule.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false))
-                })
-            })
-            .collect();
-        self.dirty_runs.insert(number);
-        let line = live.run.lines;
-        for target in wanted {
-            let dedupe = format!("{number}:{line}:{target}");
-            // Words of a log may be names of people who have nothing to do with it.
-            let own = if class == "failed" && text.starts_with(&words::quote(number)) {
-                words::hushed(text, &self.around.nicks(&target))
-            } else {
-                text.to_owned()
-            };
-            self.outbox(number, dedupe, target, &own, class == "progress");
-        }
-    }
-
-    /// A line to places that belong to no run.
-    fn say_all(&mut self, key: &str, text: &str, more: Option<&str>) {
-        let mut targets = self.settings.channels.clone();
-        let more = more.filter(|more| !more.is_empty() && !targets.iter().any(|target| same_place(target, more)));
-        targets.extend(more.map(str::to_owned));
-        for target in targets {
-            self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
-        }
-    }
-
-    fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
-        let text = words::fitted(text, LINE);
-        let row = OutboxRow {
-            dedupe: dedupe.clone(),
-            run,
-            target: target.clone(),
-            text: text.clone(),
-            at: self.now,
-            sent: None,
-        };
-        self.puts.push(Put::Outbox(row));
-        self.effects.push(Effect::Say { dedupe, target, text, passing });
-    }
 }
 
 /// Runs that ended are kept in memory so long: they may be undone or tried again, and a key counts so long at most.
 pub(super) const KEEP: Millis = 86_400_000;
-
-/// The most bytes of a line: with its prefix it still fits into one line of IRC.
-const LINE: usize = 400;
 
 /// Whether two names mean the same place; one may leave out the network.
 pub(super) fn same_place(a: &str, b: &str) -> bool {

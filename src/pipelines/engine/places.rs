@@ -3,6 +3,7 @@
 use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::begin::{rules, settle};
+use super::skip::{asked_where, left_out};
 use crate::pipelines::run::{Asker, Millis, Run};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
@@ -183,6 +184,8 @@ impl Engine {
             let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
             return Err(format!("{env} is closed then ({why}){open}: book a time after that"));
         }
+        asked_where(&pipeline, prepared, who)?;
+        left_out(&pipeline, prepared, may)?;
         let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,

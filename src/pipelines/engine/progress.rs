@@ -1,6 +1,7 @@
 //! How steps go on, told to whoever follows.
 
 use super::{Effect, Engine, Live, News};
+use crate::pipelines::run::RunKind;
 use crate::pipelines::words;
 
 impl Engine {
@@ -16,7 +17,18 @@ impl Engine {
     }
 }
 
+/// What undoes something goes before everything else.
+const UNDOING: u64 = 1000;
+
 impl Live {
+    /// How urgent it is: what is more urgent goes first where slots are scarce.
+    pub(super) fn priority(&self) -> u64 {
+        if self.run.kind == RunKind::Rollback {
+            return UNDOING;
+        }
+        self.pipeline.rules(&self.run.env).map_or(0, |rules| rules.priority)
+    }
+
     /// What is told of a run, or of one of its stages, as it is now.
     pub(super) fn news(&self, kind: &'static str, stage: Option<usize>) -> News {
         let one = stage.and_then(|stage| self.stages.get(stage));
