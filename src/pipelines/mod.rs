@@ -1,6 +1,7 @@
 //! Pipelines: what a file says, what a run does, who may what. The engine is pure; [`Pipelines`] is the handle that drives it.
 
 mod announce;
+mod attempt;
 mod calendar;
 mod catalog;
 mod collect;
@@ -16,6 +17,7 @@ mod kinds;
 mod model;
 mod pools;
 mod prepare;
+mod remote;
 mod request;
 mod run;
 mod settings;
@@ -32,6 +34,7 @@ pub use file::parse;
 pub use handle::{Judge, Opening, Pipelines, Places, Present, chosen, verify_incidents};
 pub use kinds::{KIND, KINDS, STEP};
 pub use model::{Pipeline, Stage, Trigger};
+pub use remote::Told;
 pub use request::{DeployWords, typed};
 pub use run::{Asker, Millis, Run, StageRun};
 pub use settings::Settings;
