@@ -27,6 +27,10 @@ impl Executor for Nothing {
     fn run(&self, _: Step, _: Hands) -> Future<End> {
         Box::pin(async { End::done() })
     }
+
+    fn works_with_files(&self) -> bool {
+        false
+    }
 }
 
 fn main() {

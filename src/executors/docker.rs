@@ -185,7 +185,7 @@ impl Work<'_> {
         names.iter().for_each(|name| argv.extend(["--tag".to_owned(), name.clone()]));
         argv.extend(["--file".to_owned(), file.display().to_string(), "--".to_owned(), context.display().to_string()]);
         let end = Job { env, ..Job::new("build", argv) }.run(self.step, self.hands, |_| ()).await;
-        drop(login);
+        login.iter().for_each(Login::remove);
         if end == JobEnd::Exited(0) {
             return Ok(first);
         }
@@ -222,7 +222,7 @@ impl Work<'_> {
         }
         argv.extend(["--quiet", "--", source].map(ToOwned::to_owned));
         let pull = Job { env, ..Job::new("pull", argv) }.run(self.step, self.hands, |_| ()).await;
-        drop(login);
+        login.iter().for_each(Login::remove);
         match pull {
             JobEnd::Exited(0) => self.look("inspect-again", source).await?.map_err(End::Failed),
             JobEnd::Exited(code) => Err(End::Failed(self.complaint(missing).exit(code))),
@@ -268,12 +268,24 @@ impl Work<'_> {
             return Err(End::failed(Class::Config, "docker: registry: say where to push, one of executors.registries"));
         };
         let login = Login::write(registry, &self.step.folder).map_err(End::Failed)?;
+        let pushed = self.push_all(source, names, registry, &login).await;
+        login.remove();
+        pushed
+    }
+
+    async fn push_all(
+        &self,
+        source: &str,
+        names: &[String],
+        registry: &Registry,
+        login: &Login,
+    ) -> Result<String, End> {
         let mut digest = String::new();
         for (at, name) in names.iter().enumerate().take(TAGS_MAX) {
             self.hands.tell(format!("pushes {name}, {} of {}", at + 1, names.len()));
             let pushed = match self.bench.tool {
-                Tool::Buildah => self.push_by_buildah(at, source, name, registry, &login).await,
-                Tool::Docker => self.push_by_docker(at, source, name, &login).await,
+                Tool::Buildah => self.push_by_buildah(at, source, name, registry, login).await,
+                Tool::Docker => self.push_by_docker(at, source, name, login).await,
             };
             let one = pushed.map_err(|end| partly(end, &names[..at]))?;
             self.hands.log.line(&format!("pushed {name} {one}"));

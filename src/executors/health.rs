@@ -243,6 +243,10 @@ impl Executor for Call {
             }
         })
     }
+
+    fn works_with_files(&self) -> bool {
+        false
+    }
 }
 
 impl Order {
@@ -359,6 +363,10 @@ impl Executor for Health {
                 Err(fault) => config("health", fault, &hands),
             }
         })
+    }
+
+    fn works_with_files(&self) -> bool {
+        false
     }
 
     fn repeatable(&self) -> bool {

@@ -6,10 +6,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use masterchief_contract::Secret;
 use serde_json::{Map, Value, json};
 
 use super::class::Failure;
 use super::step::End;
+
+/// So many bytes are not guessed.
+const TOKEN_BYTES: usize = 32;
 
 /// An end as a note. `None` for one that need not be known again: whoever was stopped is not asked twice.
 pub(super) fn note_of(end: &End) -> Option<Value> {
@@ -38,6 +42,47 @@ pub(super) fn write_private(path: &Path, bytes: &[u8], mode: u32) -> std::io::Re
     // One that is there already would keep its rights.
     let _ = std::fs::remove_file(path);
     OpenOptions::new().create_new(true).write(true).mode(mode).open(path)?.write_all(bytes)
+}
+
+/// So deep below the folder of a run are the steps: stage, attempt, action.
+const DEPTH: u32 = 3;
+/// The file with the token of a step, in its folder.
+pub const TOKEN: &str = "token";
+
+/// The token with which a build elsewhere tells how a step goes: made once, in a file that only we may read, so that it is the same
+/// after a restart. Whoever ends the step removes it.
+pub fn step_token(folder: &Path) -> std::io::Result<Secret> {
+    let path = folder.join(TOKEN);
+    if let Ok(text) = std::fs::read_to_string(&path)
+        && text.len() == 2 * TOKEN_BYTES
+    {
+        return Ok(Secret::new(text));
+    }
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_private(&path, text.as_bytes(), 0o600)?;
+    Ok(Secret::new(text))
+}
+
+/// Removes what a run left of secrets in its folder: tokens and logins of steps that were given up. It has ended.
+pub fn forget_secrets(run: &Path) {
+    remove_secrets(run, DEPTH);
+}
+
+fn remove_secrets(folder: &Path, deep: u32) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        // What cannot be removed now is removed with the run.
+        if name == TOKEN && !is_folder {
+            let _ = std::fs::remove_file(path);
+        } else if name == super::registry::FOLDER && is_folder && deep < DEPTH - 1 {
+            let _ = std::fs::remove_dir_all(path);
+        } else if is_folder && deep > 0 && name != "artifacts" {
+            remove_secrets(&path, deep - 1);
+        }
+    }
 }
 
 /// At most so many characters of a text, on one line.

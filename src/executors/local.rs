@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::{ExecFault, Shell};
 
-/// The longest output that is kept of each stream; the rest is read and dropped.
+/// The longest output that is kept of each stream, where nobody asks for more; the rest is read and dropped.
 const OUTPUT_MAX: usize = 1 << 20;
 /// What a command gets of our own environment. Secrets live there too, so the list is short.
 const ENVIRONMENT: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER"];
@@ -47,12 +47,23 @@ impl Shell for LocalShell {
     fn run(&self, command: Command) -> Future<Result<Output, ExecFault>> {
         Box::pin(async move {
             let timeout = command.timeout;
-            match tokio::time::timeout(timeout, run(command)).await {
-                Ok(result) => result,
-                Err(_elapsed) => Err(ExecFault(format!("killed: it ran longer than {timeout:?}"))),
+            match tokio::time::timeout(timeout, run(command, OUTPUT_MAX)).await {
+                Ok(result) => result.map(|(output, _)| output),
+                Err(_elapsed) => Err(late(timeout)),
             }
         })
     }
+}
+
+/// Runs a command whose output is of use only as a whole; `None` if there is more of it than that.
+pub(super) async fn run_whole(command: Command, most: usize) -> Result<Option<Output>, ExecFault> {
+    let timeout = command.timeout;
+    let ended = tokio::time::timeout(timeout, run(command, most)).await.unwrap_or_else(|_| Err(late(timeout)))?;
+    Ok(Some(ended).filter(|(_, whole)| *whole).map(|(output, _)| output))
+}
+
+fn late(timeout: Duration) -> ExecFault {
+    ExecFault(format!("killed: it ran longer than {timeout:?}"))
 }
 
 /// A command and what it started; killed together if it is given up.
@@ -72,7 +83,8 @@ pub(super) fn inherited() -> Vec<(String, String)> {
     ENVIRONMENT.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
 }
 
-async fn run(command: Command) -> Result<Output, ExecFault> {
+/// Runs it and keeps so much of each stream; whether that is all of it.
+async fn run(command: Command, most: usize) -> Result<(Output, bool), ExecFault> {
     let Some((program, args)) = command.argv.split_first() else {
         return Err(ExecFault("no program is named".to_owned()));
     };
@@ -94,23 +106,25 @@ async fn run(command: Command) -> Result<Output, ExecFault> {
             let _ = input.write_all(bytes).await;
         }
     };
-    let ((), stdout, stderr, status) = tokio::join!(feed, read(out), read(err), child.wait());
+    let ((), stdout, stderr, status) = tokio::join!(feed, read(out, most), read(err, most), child.wait());
     let status = status.map_err(fault)?;
     // It ended by itself; what it left in the background is meant.
     group.0 = 0;
-    Ok(Output { code: status.code(), stdout: stdout.map_err(fault)?, stderr: stderr.map_err(fault)? })
+    let ((stdout, out_whole), (stderr, err_whole)) = (stdout.map_err(fault)?, stderr.map_err(fault)?);
+    Ok((Output { code: status.code(), stdout, stderr }, out_whole && err_whole))
 }
 
-async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return Ok(kept) };
+async fn read(stream: Option<impl AsyncRead + Unpin>, most: usize) -> std::io::Result<(Vec<u8>, bool)> {
+    let (mut kept, mut whole) = (Vec::new(), true);
+    let Some(mut stream) = stream else { return Ok((kept, whole)) };
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let bytes = stream.read(&mut buffer).await?;
         if bytes == 0 {
-            return Ok(kept);
+            return Ok((kept, whole));
         }
-        let room = OUTPUT_MAX - kept.len();
+        let room = most - kept.len();
+        whole &= bytes <= room;
         kept.extend_from_slice(&buffer[..bytes.min(room)]);
     }
 }
@@ -145,6 +159,14 @@ mod tests {
             names.lines().all(|line| ENVIRONMENT.iter().any(|name| line.starts_with(&format!("{name}=")))),
             "{names}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_of_use_only_as_a_whole_is_whole_or_not_there() {
+        let long = || command(&["head", "-c", "3000000", "/dev/zero"]);
+        assert_eq!(run_whole(long(), 3_000_000).await.unwrap().unwrap().stdout.len(), 3_000_000);
+        assert_eq!(run_whole(long(), 2_999_999).await.unwrap(), None);
+        assert_eq!(LocalShell.run(long()).await.unwrap().stdout.len(), OUTPUT_MAX);
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::mask::Masker;
 use super::supervise::tail_of;
 
+/// What lines of ours begin with in the log of a build elsewhere, so that they are never taken for the build's.
+pub const OWN: &str = "[masterchief] ";
 /// The file in a step's folder.
 pub const LOG: &str = "log";
 
@@ -30,6 +32,18 @@ impl StepLog {
         &self.path
     }
 
+    /// The file, with its folder: what needs no files has none before it says something.
+    fn open_file(&self) -> std::io::Result<File> {
+        let open = || OpenOptions::new().create(true).append(true).open(self.path.as_path());
+        match (open(), self.path.parent()) {
+            (Err(fault), Some(folder)) if fault.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder)?;
+                open()
+            }
+            (opened, _) => opened,
+        }
+    }
+
     /// Appends lines. What cannot be written is told in the bot's own log: a full disk must not fail what works.
     pub fn line(&self, text: &str) {
         let mut hidden = self.mask.hide(text);
@@ -38,7 +52,7 @@ impl StepLog {
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.is_none() {
-            *file = OpenOptions::new().create(true).append(true).open(self.path.as_path()).ok();
+            *file = self.open_file().ok();
         }
         let written = file.as_mut().map(|file| file.write_all(hidden.as_bytes()));
         if !matches!(written, Some(Ok(()))) {

@@ -50,13 +50,15 @@ pub use collect::{Artifact, artifacts, matching};
 pub use coverage::coverage;
 pub use http::{NetHttp, Request, Response};
 pub use junit::{Tests, junit};
+pub use kept::{TOKEN, forget_secrets, step_token};
 pub use local::{Command, LocalShell, Output};
-pub use log::{LOG, StepLog, ends, tail};
+pub use log::{LOG, OWN, StepLog, ends, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
 pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve, tag};
 pub use settings::{Cluster, Jenkins, Registry, Settings};
-pub use step::{End, Executor, Hands, Keeper, Limits, Step};
+pub use shell::left_outputs;
+pub use step::{About, End, Executor, Hands, Keeper, Limits, Step};
 pub use supervise::main as supervise;
 
 /// Makes an executor.

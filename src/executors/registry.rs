@@ -1,4 +1,5 @@
-//! The login at a registry of images: a file that only we can read, there as long as it is needed.
+//! The login at a registry of images: a file that only we can read, there as long as a command needs it. A build outlives the bot, and
+//! so does its login.
 //!
 //! Facts: containers-auth.json(5), whose form docker's `config.json` shares.
 
@@ -16,9 +17,9 @@ use super::settings::Registry;
 use super::workbench::Tool;
 
 /// The folder in a step's folder.
-const FOLDER: &str = "login";
+pub(super) const FOLDER: &str = "login";
 
-/// A login that is gone with its value, however the step ends.
+/// A login. Whoever waited for the command removes it; what is left by a step that was given up goes with its run.
 pub(super) struct Login {
     folder: PathBuf,
     /// Nobody where the registry wants none: then what is configured on this machine counts.
@@ -29,14 +30,17 @@ impl Login {
     /// Writes the login for a registry into a step's folder.
     pub(super) fn write(registry: &Registry, folder: &Path) -> Result<Login, Failure> {
         let folder = folder.join(FOLDER);
-        // A bot that died may have left one.
-        let _ = std::fs::remove_dir_all(&folder);
         let (Some(user), Some(password)) = (&registry.user, &registry.password) else {
             return Ok(Login { folder, named: false });
         };
         let login = Login { folder, named: true };
         let auth = STANDARD.encode(format!("{user}:{}", password.reveal()));
         let text = json!({"auths": {Login::host(registry): {"auth": auth}}}).to_string();
+        // The command of a bot that is gone may be reading it.
+        if std::fs::read_to_string(login.file()).is_ok_and(|there| there == text) {
+            return Ok(login);
+        }
+        login.remove();
         let written = std::fs::DirBuilder::new().mode(0o700).create(&login.folder).and_then(|()| {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(login.file())?;
             file.write_all(text.as_bytes())
@@ -61,14 +65,13 @@ impl Login {
         }
     }
 
-    fn file(&self) -> PathBuf {
-        self.folder.join("config.json")
-    }
-}
-
-impl Drop for Login {
-    fn drop(&mut self) {
+    /// The command ended.
+    pub(super) fn remove(&self) {
         // Without a login there is nothing to remove.
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("config.json")
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `shell: ["make", "test"]`, or `shell: {run: [...], cwd: sub/folder, stdin: text, interrupt: true, grace: 10s}`.
 //!
-//! The command finds, beside the variables of its stage, `MC_RUN`, `MC_STAGE`, `MC_ATTEMPT`, `MC_WORKSPACE`; a file
+//! The command finds, beside the variables of its stage, `MC_APP`, `MC_ENV`, `MC_SHA`, `MC_REF`, `MC_RUN`, `MC_STAGE`,
+//! `MC_ATTEMPT`, `MC_WORKSPACE`; a file
 //! `MC_OUTPUT` for lines `name=value` that later stages see as `{stage.name}` (a line `summary=...` is said in the channel); and a
 //! file `MC_CHECKPOINT`, whose JSON the next attempt finds there again.
 
@@ -117,6 +118,10 @@ pub(super) fn variables(step: &Step) -> Vec<(String, Secret)> {
         ("MC_RUN", step.run.to_string()),
         ("MC_STAGE", step.stage.clone()),
         ("MC_ATTEMPT", step.attempt.to_string()),
+        ("MC_APP", step.about.app.clone()),
+        ("MC_ENV", step.about.env.clone()),
+        ("MC_SHA", step.about.sha.clone()),
+        ("MC_REF", step.about.reference.clone()),
         ("MC_WORKSPACE", path(&step.workspace)),
         ("MC_OUTPUT", path(&step.folder.join(OUTPUT))),
         ("MC_CHECKPOINT", path(&checkpoint)),
@@ -148,34 +153,43 @@ pub(super) fn finish(end: JobEnd, step: &Step, done: impl FnOnce(&Step) -> End) 
 
 /// The outputs that a command wrote.
 pub(super) fn outputs(step: &Step, hands: &Hands) -> End {
-    let path = step.folder.join(OUTPUT);
+    match written(&step.folder) {
+        Ok((outputs, summary)) => End::Done { outputs, summary: hands.mask.hide(&summary) },
+        Err(fault) => End::failed(Class::Config, fault),
+    }
+}
+
+/// The outputs that a command wrote before it failed; none if they cannot be read.
+pub fn left_outputs(folder: &Path) -> Map<String, Value> {
+    written(folder).map(|(outputs, _)| outputs).unwrap_or_default()
+}
+
+fn written(folder: &Path) -> Result<(Map<String, Value>, String), String> {
+    let path = folder.join(OUTPUT);
     let mut outputs = Map::new();
     let mut summary = String::new();
     match std::fs::metadata(&path) {
         Ok(meta) if meta.len() > OUTPUT_MAX => {
-            return End::failed(
-                Class::Config,
-                format!("MC_OUTPUT holds more than {OUTPUT_MAX} bytes; write outputs there, not logs"),
-            );
+            return Err(format!("MC_OUTPUT holds more than {OUTPUT_MAX} bytes; write outputs there, not logs"));
         }
         Ok(_) => {}
-        Err(_) => return End::Done { outputs, summary },
+        Err(_) => return Ok((outputs, summary)),
     }
     let text = std::fs::read(&path).unwrap_or_default();
     for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.trim().is_empty()) {
         let Some((name, value)) = line.split_once('=') else {
-            return End::failed(Class::Config, format!("MC_OUTPUT has the line {line:?}; write name=value"));
+            return Err(format!("MC_OUTPUT has the line {line:?}; write name=value"));
         };
         let (name, value) = (name.trim(), value.trim());
         if name == "summary" {
-            summary = hands.mask.hide(value);
+            value.clone_into(&mut summary);
         } else {
             // A number, a truth or a list as itself, anything else as text.
             let read = serde_json::from_str(value).ok().filter(|value: &Value| !value.is_string());
             outputs.insert(name.to_owned(), read.unwrap_or_else(|| Value::from(value)));
         }
     }
-    End::Done { outputs, summary }
+    Ok((outputs, summary))
 }
 
 #[cfg(test)]

@@ -29,6 +29,18 @@ pub trait Executor: Send + Sync + 'static {
         Box::pin(async { End::failed(super::Class::Config, "this kind of stage has no way back of its own") })
     }
 
+    /// Whether its steps work with files: a workspace, a folder of their own. Where they do not, neither is made; a log that is
+    /// written to makes its own.
+    fn works_with_files(&self) -> bool {
+        true
+    }
+
+    /// Whether what a step with these settings starts elsewhere tells how it goes, with a token of its own: see [`Step::token`].
+    fn tells(&self, settings: &Value) -> bool {
+        let _ = settings;
+        false
+    }
+
     /// What becomes of a step that was running when the bot died, if its executor cannot tell by itself: whether it may
     /// simply run again.
     fn repeatable(&self) -> bool {
@@ -47,9 +59,9 @@ pub struct Step {
     pub attempt: u32,
     /// What the pipeline says under the executor's name, with everything in braces filled in.
     pub settings: Value,
-    /// Where the stages of a run work, one after the other. It exists.
+    /// Where the stages of a run work, one after the other. It exists if [`Executor::works_with_files`].
     pub workspace: PathBuf,
-    /// This attempt's own folder: its log, its processes' notes. It exists.
+    /// This attempt's own folder: its log, its processes' notes. It exists if [`Executor::works_with_files`].
     pub folder: PathBuf,
     /// Variables for commands, secret or not.
     pub env: Vec<(String, Secret)>,
@@ -57,11 +69,28 @@ pub struct Step {
     pub limits: Limits,
     /// Who asked, for change causes and the like: a handle.
     pub requester: String,
+    /// What the run is about.
+    pub about: About,
     /// What was noted last about this attempt ([`Hands::note`]), if the bot was restarted meanwhile. `None` means that nothing
     /// was begun.
     pub noted: Option<Value>,
     /// What the attempt before this one left as a checkpoint, for what can go on where it was.
     pub checkpoint: Option<Value>,
+    /// What lets a build elsewhere tell how it goes, while this step runs and of nothing else; if [`Executor::tells`].
+    pub token: Option<Secret>,
+}
+
+/// What a run is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The app.
+    pub app: String,
+    /// The environment.
+    pub env: String,
+    /// The commit, if it is known.
+    pub sha: String,
+    /// What was asked for: a branch, a tag.
+    pub reference: String,
 }
 
 /// What a command may use up. What is `None` is not limited.

@@ -152,6 +152,10 @@ impl Executor for Verify {
         Box::pin(async { End::done() })
     }
 
+    fn works_with_files(&self) -> bool {
+        false
+    }
+
     fn repeatable(&self) -> bool {
         true
     }

@@ -62,10 +62,8 @@ impl Workbench {
             bench.env.push(("BUILDAH_ISOLATION".to_owned(), Secret::new("chroot")));
         }
         if told("STORAGE_DRIVER").is_none() {
-            let asked = tokio::select! {
-                asked = bench.ask(step, &["info"]) => asked,
-                () = hands.stopping() => return Err(End::Stopped),
-            };
+            // Not even a stop breaks this off: a command of ours that goes on since before a restart has to be found first.
+            let asked = bench.ask(step, &["info"]).await;
             let complaint =
                 asked.filter(|output| output.code != Some(0)).map(|output| output.stderr).unwrap_or_default();
             let complaint = String::from_utf8_lossy(&complaint).into_owned();

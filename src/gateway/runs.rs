@@ -1,7 +1,9 @@
 //! Runs over HTTP, for programs that have a token: start one, look at it, stop it, tell how a remote build goes.
 //!
 //! `POST /pipelines/trigger`, `GET /pipelines/` (`?limit=1..100&app=`), `GET /pipelines/{run}`, `POST /pipelines/{run}/abort`,
-//! `POST /pipelines/{status|stage|log}`. Each needs `Authorization: Bearer TOKEN`; a token may what its flags allow.
+//! `POST /pipelines/{status|stage|log}` (`{run, stage, status, text, seq}`). Each needs `Authorization: Bearer TOKEN`; a token may what
+//! its flags allow. The token that a build was handed may tell how that build goes while its stage runs, and nothing else; it needs no
+//! `run`.
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use warp::http::{HeaderMap, StatusCode, header};
 
 use super::hooks::{Reply, reply};
 use super::server::Shared;
-use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared};
+use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Told};
 use crate::store::runs::Which;
 use crate::users::FlagSet;
 
@@ -48,15 +50,35 @@ struct Trigger {
 
 /// The body of what a remote build tells.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct Body {
     #[serde(alias = "pipeline_id", alias = "id")]
-    run: i64,
+    run: Option<Number>,
     #[serde(alias = "stage_name", default)]
     stage: String,
     #[serde(default)]
     status: String,
     #[serde(alias = "message", alias = "line", default)]
     text: String,
+    /// Which line of its log it is, where the build counts them.
+    #[serde(default)]
+    seq: Option<u64>,
+}
+
+/// The number of a run, or the mark of a step as a build has it in `MC_RUN_ID`: `118/build/1`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Plain(i64),
+    Marker(String),
+}
+
+impl Number {
+    fn get(&self) -> Option<i64> {
+        match self {
+            Number::Plain(number) => Some(*number),
+            Number::Marker(text) => text.split('/').next()?.parse().ok(),
+        }
+    }
 }
 
 /// Answers a request under `/pipelines`.
@@ -69,16 +91,15 @@ pub(super) async fn answer(
     body: &[u8],
 ) -> Reply {
     let Some(pipelines) = &shared.pipelines else { return not_found() };
-    let Some((who, may)) = known(shared, headers) else {
-        return reply(
-            StatusCode::UNAUTHORIZED,
-            &json!({"error": "show a token of gateway.tokens as Authorization: Bearer"}),
-        );
-    };
     let rest = path.trim_start_matches("/pipelines").trim_matches('/');
+    if post && matches!(rest, "status" | "stage" | "log") {
+        return told(pipelines, known(shared, headers).map(|(_, may)| may), shown(headers), body).await;
+    }
+    let Some((who, may)) = known(shared, headers) else {
+        return stranger();
+    };
     match (post, rest.split('/').collect::<Vec<_>>().as_slice()) {
         (true, ["trigger"]) => trigger(pipelines, who, may, body).await,
-        (true, ["status" | "stage" | "log"]) => told(pipelines, &may, body).await,
         (true, [number, "abort"]) => abort(pipelines, who, may, number).await,
         (false, [""]) => list(pipelines, query).await,
         (false, [number]) => show(pipelines, number).await,
@@ -90,13 +111,22 @@ fn not_found() -> Reply {
     reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"}))
 }
 
+fn stranger() -> Reply {
+    reply(StatusCode::UNAUTHORIZED, &json!({"error": "show a token of gateway.tokens as Authorization: Bearer"}))
+}
+
 fn wrong(text: impl std::fmt::Display) -> Reply {
     reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": text.to_string()}))
 }
 
+/// The token that is shown.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
 /// Whose token it is. All are compared, so that the time tells nothing.
 fn known(shared: &Shared, headers: &HeaderMap) -> Option<(Asker, May)> {
-    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.as_bytes();
+    let shown = shown(headers)?.as_bytes();
     let settings = shared.settings.load();
     let mut found = None;
     for (name, token) in &settings.tokens {
@@ -148,16 +178,30 @@ async fn abort(pipelines: &Pipelines, who: Asker, may: May, number: &str) -> Rep
     }
 }
 
-/// How a remote build goes: said where the run is, and in its log. Told twice, it is the same.
-async fn told(pipelines: &Pipelines, may: &May, body: &[u8]) -> Reply {
-    let told: Told = match serde_json::from_slice(body) {
-        Ok(told) => told,
+/// How a remote build goes: said where the run is, and in the log of its stage. Told twice, it is the same.
+async fn told(pipelines: &Pipelines, may: Option<May>, shown: Option<&str>, body: &[u8]) -> Reply {
+    let own = shown.and_then(|shown| pipelines.of_token(shown));
+    if may.is_none() && own.is_none() {
+        return stranger();
+    }
+    let Body { run, stage, status, text, seq } = match serde_json::from_slice(body) {
+        Ok(body) => body,
         Err(fault) => return wrong(fault),
     };
-    let parts = [told.stage.as_str(), told.status.as_str(), told.text.as_str()];
-    let text = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    match pipelines.remote(told.run, may, &text).await {
-        Ok(()) => reply(StatusCode::ACCEPTED, &json!({"id": told.run})),
+    let (number, told) = (run.and_then(|run| run.get()), Told { stage, status, text, seq });
+    let heard = match (may, own, number) {
+        (Some(may), _, Some(number)) => pipelines.remote(number, &may, &told).await.map(|()| number),
+        (None, Some(own), number) if number.is_none_or(|number| number == own.0) => {
+            pipelines.remote_own(own, &told).await.map(|()| own.0)
+        }
+        (None, Some((own, _)), _) => {
+            let fault = format!("this token speaks for run {own} only");
+            return reply(StatusCode::FORBIDDEN, &json!({"error": fault}));
+        }
+        _ => Err("name the run: {\"run\": 118}".to_owned()),
+    };
+    match heard {
+        Ok(number) => reply(StatusCode::ACCEPTED, &json!({"id": number})),
         Err(fault) => wrong(fault),
     }
 }

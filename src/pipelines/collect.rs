@@ -3,12 +3,12 @@
 use super::expr::Facts;
 use super::model::Stage;
 use super::template;
-use crate::executors::{Class, End, Failure, LOG, Masker, artifacts, coverage, junit, matching};
+use crate::executors::{Artifact, Class, End, Failure, LOG, Masker, Tests, artifacts, coverage, junit, matching};
 use crate::store::runs::ArtifactRow;
 use crate::yaml::fill_with;
 use masterchief_contract::Secret;
-use serde_json::{Map, Value, json};
-use std::path::Path;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// Variables, and the secrets among them.
 pub(super) type Variables = (Vec<(String, Secret)>, Vec<Secret>);
@@ -41,11 +41,24 @@ fn reveal(own: &str, project: &Path, secrets: &mut Vec<Secret>) -> Result<String
     fill_with(own, project, |secret| secrets.push(Secret::new(secret)))
 }
 
-/// Reads the reports of a stage and decides about its gate.
+/// The file in the folder of an attempt that is as old as its beginning.
+const BEGUN: &str = "begun";
+/// So many tests that failed are named.
+const NAMED: usize = 3;
+
+/// Marks the beginning of an attempt, so that reports of an earlier one are known as such. One that is taken up again keeps its mark.
+pub(super) fn mark(folder: &Path) -> Result<(), String> {
+    let path = folder.join(BEGUN);
+    match std::fs::File::options().write(true).create_new(true).open(&path) {
+        Err(fault) if fault.kind() != std::io::ErrorKind::AlreadyExists => Err(format!("{}: {fault}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the reports of a stage that is done, and decides about its gate.
 pub(super) fn collect(
     stage: &Stage,
-    workspace: &Path,
-    folder: &Path,
+    (workspace, folder): (&Path, &Path),
     facts: &mut Facts,
     outputs: &mut Map<String, Value>,
     summary: &mut String,
@@ -55,14 +68,7 @@ pub(super) fn collect(
     if let Some(glob) = &stage.collect.junit {
         let files = matching(workspace, glob).map_err(config)?;
         let read = junit(&files).map_err(config)?;
-        for (name, count) in [
-            ("total", read.total),
-            ("passed", read.passed),
-            ("failed", read.failed + read.errors),
-            ("skipped", read.skipped),
-        ] {
-            outputs.insert(name.to_owned(), Value::from(count));
-        }
+        count(&read, outputs);
         if summary.is_empty() {
             *summary = format!("{} passed", read.passed);
         }
@@ -72,45 +78,114 @@ pub(super) fn collect(
         let files = matching(workspace, glob).map_err(config)?;
         outputs.insert("coverage".to_owned(), Value::from(coverage(&files).map_err(config)?));
     }
-    let raw = json!({"result": outputs});
-    let mut more = Map::new();
-    for (name, path) in &stage.outputs {
-        let value = raw.as_object().and_then(|raw| template::look_up(path, raw));
-        let Some(value) = value else { return Err(config(format!("outputs.{name}: it gave no {path}"))) };
-        more.insert(name.clone(), value.clone());
+    let (more, missing) = named(stage, outputs);
+    if let Some((name, path)) = missing.first() {
+        return Err(config(format!("outputs.{name}: it gave no {path}")));
     }
     outputs.extend(more);
     if let Some(gate) = &stage.gate {
         facts.extend(outputs.clone());
         facts.insert("outputs".to_owned(), Value::Object(outputs.clone()));
         if !gate.holds(facts).map_err(|fault| config(format!("the gate cannot be told: {fault}")))? {
-            let names = tests.map(|tests| tests.failures).unwrap_or_default();
-            let mut failure = Failure::new(Class::TestFailed, format!("the gate does not hold: {}", gate.text()));
-            if let (Some(failed), Some(passed)) = (outputs.get("failed"), outputs.get("passed"))
-                && failed.as_u64() > Some(0)
-            {
-                failure.line = format!(
-                    "{passed} passed, {failed} failed: {}",
-                    names.iter().take(3).cloned().collect::<Vec<_>>().join("; ")
-                );
-            }
-            return Err(failure);
+            let line = tests.as_ref().and_then(failures);
+            let line = line.unwrap_or_else(|| format!("the gate does not hold: {}", gate.text()));
+            return Err(Failure::new(Class::TestFailed, line));
         }
     }
     if stage.collect.artifacts.is_empty() {
         return Ok(Vec::new());
     }
-    let kept =
-        artifacts(workspace, &stage.collect.artifacts, &folder.join("artifacts"), ARTIFACTS_MAX).map_err(config)?;
-    Ok(kept
-        .into_iter()
-        .map(|one| ArtifactRow {
-            path: one.path,
-            bytes: one.bytes as i64,
-            sha256: one.sha256,
-            ..ArtifactRow::default()
-        })
-        .collect())
+    keep(&stage.collect.artifacts, workspace, folder).map_err(config)
+}
+
+/// Takes what a stage that failed left all the same: what is not there is no fault of its own. `failure` is told by the tests that
+/// failed, unless something took the whole command away; of reports only those count that this attempt wrote.
+pub(super) fn collect_failed(
+    stage: &Stage,
+    (workspace, folder): (&Path, &Path),
+    outputs: &mut Map<String, Value>,
+    failure: Option<&mut Failure>,
+) -> Vec<ArtifactRow> {
+    let found = |glob: &String| matching(workspace, glob).unwrap_or_default();
+    if let Some(failure) = failure {
+        let fresh = |glob: &String| written_since(found(glob), &folder.join(BEGUN));
+        if let Some(read) = stage.collect.junit.as_ref().map(fresh).and_then(|files| junit(&files).ok()) {
+            count(&read, outputs);
+            if let Some(line) = failures(&read).filter(|_| !took_away(failure.class)) {
+                failure.line = line;
+                if failure.class != Class::FlakyTest {
+                    failure.class = Class::TestFailed;
+                }
+            }
+        }
+        if let Some(share) = stage.collect.coverage.as_ref().map(fresh).and_then(|files| coverage(&files).ok()) {
+            outputs.insert("coverage".to_owned(), Value::from(share));
+        }
+        outputs.extend(named(stage, outputs).0);
+    }
+    let globs: Vec<String> = stage.collect.artifacts.iter().filter(|glob| !found(glob).is_empty()).cloned().collect();
+    if globs.is_empty() {
+        return Vec::new();
+    }
+    keep(&globs, workspace, folder).unwrap_or_else(|fault| {
+        tracing::warn!(stage = %stage.name, %fault, "What a stage that failed left could not be kept");
+        Vec::new()
+    })
+}
+
+/// Whether a failure of this class ended the command whatever its tests did.
+fn took_away(class: Class) -> bool {
+    matches!(class, Class::Timeout | Class::Oom | Class::InfraLost | Class::DiskFull | Class::Cancelled)
+}
+
+/// The counts of tests as outputs.
+fn count(read: &Tests, outputs: &mut Map<String, Value>) {
+    let failed = read.failed + read.errors;
+    for (name, count) in [("total", read.total), ("passed", read.passed), ("failed", failed), ("skipped", read.skipped)]
+    {
+        outputs.insert(name.to_owned(), Value::from(count));
+    }
+}
+
+/// `412 passed, 3 failed: names`, if any failed.
+fn failures(read: &Tests) -> Option<String> {
+    let failed = read.failed + read.errors;
+    let names = read.failures.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    (failed > 0).then(|| format!("{} passed, {failed} failed: {names}", read.passed))
+}
+
+/// The outputs that the stage's author named, and those that are not there.
+fn named<'s>(stage: &'s Stage, outputs: &Map<String, Value>) -> (Map<String, Value>, Vec<(&'s String, &'s String)>) {
+    let (mut more, mut missing) = (Map::new(), Vec::new());
+    if stage.outputs.is_empty() {
+        return (more, missing);
+    }
+    let raw = Map::from_iter([("result".to_owned(), Value::Object(outputs.clone()))]);
+    for (name, path) in &stage.outputs {
+        match template::look_up(path, &raw) {
+            Some(value) => _ = more.insert(name.clone(), value.clone()),
+            None => missing.push((name, path)),
+        }
+    }
+    (more, missing)
+}
+
+/// Those of these files that are not older than a mark.
+fn written_since(files: Vec<PathBuf>, mark: &Path) -> Vec<PathBuf> {
+    let when = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let Some(begun) = when(mark) else { return files };
+    files.into_iter().filter(|path| when(path).is_some_and(|at| at >= begun)).collect()
+}
+
+fn keep(globs: &[String], workspace: &Path, folder: &Path) -> Result<Vec<ArtifactRow>, String> {
+    let kept = artifacts(workspace, globs, &folder.join("artifacts"), ARTIFACTS_MAX)?;
+    let row = |one: Artifact| ArtifactRow {
+        path: one.path,
+        bytes: one.bytes as i64,
+        sha256: one.sha256,
+        ..ArtifactRow::default()
+    };
+    Ok(kept.into_iter().map(row).collect())
 }
 
 /// What a step left for its next attempt.
@@ -146,7 +221,8 @@ pub(super) fn hidden(end: End, mask: &Masker) -> End {
     }
 }
 
-fn hide_all(value: Value, mask: &Masker) -> Value {
+/// The same value without secrets.
+pub(super) fn hide_all(value: Value, mask: &Masker) -> Value {
     match value {
         Value::String(text) => Value::String(mask.hide(&text)),
         Value::Array(list) => list.into_iter().map(|item| hide_all(item, mask)).collect(),

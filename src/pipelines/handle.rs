@@ -17,12 +17,12 @@ use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
 use super::figures::dora;
 use super::file;
 use super::model::Pipeline;
+use super::remote::Told;
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
-use super::state::StageState;
 use super::steps::Steps;
 use super::words;
-use crate::executors::{Executors, Masker, StepLog, Supervisor, tail};
+use crate::executors::{Executors, Supervisor, tail};
 use crate::store::runs::{DeploymentRow, IncidentRow, RunRow, Runs, RunsError, Which};
 use crate::yaml::ConfigFault;
 
@@ -177,20 +177,31 @@ impl Pipelines {
     }
 
     /// What a remote build tells of a run that is under way: for those who may deploy there.
-    pub async fn remote(&self, number: i64, may: &May, text: &str) -> Result<(), String> {
+    pub async fn remote(&self, number: i64, may: &May, told: &Told) -> Result<(), String> {
         let found = self.run(number).await.map_err(|fault| fault.to_string())?;
-        let Some((run, stages)) = found else { return Err(format!("there is no run {number}")) };
+        let Some((run, _)) = found else { return Err(format!("there is no run {number}")) };
         let pipeline = self.catalog().get(&run.app)?;
         if !pipeline.rules(&run.env).is_some_and(|rules| may.has(rules.flags.as_ref())) {
             return Err(format!("this token may not speak for {}", run.place()));
         }
-        let Some(at) = stages.iter().position(|one| one.state == StageState::Running) else {
-            return Err(format!("no stage of run {number} runs now"));
-        };
-        let text = words::cut(text, 1000);
-        let name = stages[at].name.clone();
-        StepLog::open(&self.step_folder(number, &stages[at]), Masker::default()).line(&text);
-        let _ = self.inner.to.send(Msg::Told(number, name, text)).await;
+        self.heard(number, None, told).await
+    }
+
+    /// The run and the stage whose build shows this token; it may tell how they go, and nothing else.
+    pub fn of_token(&self, shown: &str) -> Option<(i64, usize)> {
+        self.inner.steps.of_token(shown)
+    }
+
+    /// What the build of a stage tells that showed the stage's own token.
+    pub async fn remote_own(&self, (number, stage): (i64, usize), told: &Told) -> Result<(), String> {
+        self.heard(number, Some(stage), told).await
+    }
+
+    async fn heard(&self, number: i64, stage: Option<usize>, told: &Told) -> Result<(), String> {
+        if let (name, Some(text)) = self.inner.steps.hear(number, stage, told)? {
+            // At shutdown nobody needs it any more.
+            let _ = self.inner.to.send(Msg::Told(number, name, text)).await;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod announce;
 mod around;
+mod attempt;
 mod calendar;
 mod catalog;
 mod collect;
@@ -17,6 +18,7 @@ mod kinds;
 mod model;
 mod pools;
 mod prepare;
+mod remote;
 mod request;
 mod run;
 mod settings;
@@ -34,6 +36,7 @@ pub use file::parse;
 pub use handle::{Opening, Pipelines, Places, chosen, verify_incidents};
 pub use kinds::{KIND, KINDS, STEP};
 pub use model::{Pipeline, Stage, Trigger};
+pub use remote::Told;
 pub use request::{DeployWords, typed};
 pub use run::{Asker, Millis, Run, StageRun};
 pub use settings::Settings;

@@ -450,6 +450,13 @@ pub struct Collect {
     pub artifacts: Vec<String>,
 }
 
+impl Collect {
+    /// Whether anything is read or kept.
+    pub fn any(&self) -> bool {
+        self.junit.is_some() || self.coverage.is_some() || !self.artifacts.is_empty()
+    }
+}
+
 impl Pipeline {
     /// A stage by its name.
     pub fn stage(&self, name: &str) -> Option<&Stage> {

@@ -16,8 +16,8 @@ JOB:    {"parameters": [{"name", "type", "choices", "default"}], "quiet_ms": 0, 
          "steps": [[after_ms, "line"]], "hold": false, "result": "SUCCESS", "artifacts": {"path": text or JSON},
          "abort_ms": 0}
 Control, without a password: POST /_double/config (merged), GET /_double/state, POST /_double/forget_sessions,
-POST /_double/forget_left, POST /_double/release, POST /_double/fault {"path": regex, "how": "close|after|cut|STATUS", "times": n}:
-no answer, no answer after the work, half of a body, or a status.
+POST /_double/forget_left, POST /_double/release, POST /_double/fault {"path": regex, "how": "close|after|cut|hang|STATUS", "times": n}:
+no answer, no answer after the work, half of a body, no answer for half a minute after the work, or a status.
 """
 import base64
 import hashlib
@@ -251,7 +251,7 @@ class Handler(BaseHTTPRequestHandler):
         return f"http://{self.headers.get('Host')}{self.jenkins.config['prefix']}/"
 
     def serve(self):
-        self.extra, self.cut = [], False
+        self.extra, self.cut, self.hangs = [], False, False
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         split = urlsplit(self.path)
@@ -268,13 +268,17 @@ class Handler(BaseHTTPRequestHandler):
             except Refused as refused:
                 self.answer(refused.status, f"<html><body><h2>HTTP ERROR {refused.status} {refused.text}</h2></body></html>",
                             headers=refused.headers)
+        if self.hangs:
+            # Others are served meanwhile.
+            time.sleep(30)
 
     def faulty(self, split, work):
         self.jenkins.requests.append(f"{self.command} {split.path}")
         for fault in self.jenkins.faults:
             if fault["times"] > 0 and re.search(fault["path"], f"{self.command} {self.path}"):
                 fault["times"] -= 1
-                if fault["how"] == "after":
+                if fault["how"] in ("after", "hang"):
+                    self.hangs = fault["how"] == "hang"
                     self.answer = lambda *a, **k: None
                     try:
                         work()
@@ -286,7 +290,8 @@ class Handler(BaseHTTPRequestHandler):
                 elif fault["how"] != "close":
                     raise Refused(int(fault["how"]), "told so")
                 self.close_connection = True
-                self.connection.shutdown(2)
+                if not self.hangs:
+                    self.connection.shutdown(2)
                 return
         work()
 

@@ -355,6 +355,29 @@ async fn a_push_that_is_stopped_leaves_no_login() {
 }
 
 #[tokio::test]
+async fn a_bot_that_ends_leaves_the_login_to_the_push_that_goes_on_and_the_next_one_removes_it() {
+    let (port, asked) = silent();
+    let bench = bench(&settings(&format!("127.0.0.1:{port}"), PASSWORD));
+    write(&bench, "Dockerfile", "FROM scratch\nCOPY Dockerfile /a\n");
+    done(bench.run("docker", step(&bench, json!({"build": ".", "image": "shop"}))).await, &bench);
+    let pushes = next(&bench, json!({"push": "shop:118", "registry": "hub"}));
+    let running = tokio::spawn(bench.executors["docker"].run(pushes.clone(), bench.hands()));
+    until("a request", || asked.load(std::sync::atomic::Ordering::Relaxed)).await;
+    let login = bench.folder.path().join("step/login/config.json");
+    let written = || std::fs::metadata(&login).unwrap().modified().unwrap();
+    let before = written();
+    // As when the bot goes down: nobody waits any more, and the command goes on under its supervisor.
+    running.abort();
+    assert!(running.await.is_err() && login.exists());
+    let running = tokio::spawn(bench.executors["docker"].run(pushes, bench.hands()));
+    until("the step that goes on", || bench.notes.told.lock().unwrap().len() > 1).await;
+    assert_eq!(written(), before, "what the command may be reading is left as it is");
+    bench.stop.send_replace(true);
+    assert_eq!(running.await.unwrap(), End::Stopped);
+    assert!(!login.parent().unwrap().exists());
+}
+
+#[tokio::test]
 async fn without_buildah_docker_does_the_same() {
     let bench = bench(&settings("hub.example/team", PASSWORD));
     write(&bench, "Dockerfile", "FROM scratch\n");

@@ -50,22 +50,22 @@ impl Double {
         serde_json::from_value(json!({"jenkins": {"main": main}})).unwrap()
     }
 
-    fn bench(&self) -> Bench {
+    pub(crate) fn bench(&self) -> Bench {
         Bench::new(&self.settings(json!({"token": TOKEN})))
     }
 
-    async fn control(&self, what: &str, given: Value) -> Value {
+    pub(crate) async fn control(&self, what: &str, given: Value) -> Value {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = format!("http://127.0.0.1:{}/_double/{what}", self.port);
         reqwest::Client::new().post(url).json(&given).send().await.unwrap().json().await.unwrap()
     }
 
-    async fn state(&self) -> Value {
+    pub(crate) async fn state(&self) -> Value {
         self.control("state", json!({})).await
     }
 
     /// Requests that begin so.
-    async fn requests(&self, begin: &str) -> usize {
+    pub(crate) async fn requests(&self, begin: &str) -> usize {
         let state = self.state().await;
         state["requests"].as_array().unwrap().iter().filter(|one| one.as_str().unwrap().starts_with(begin)).count()
     }
@@ -82,12 +82,12 @@ fn doubles() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/doubles")
 }
 
-fn text(name: &str) -> Value {
+pub(crate) fn text(name: &str) -> Value {
     json!({"name": name, "type": "StringParameterDefinition"})
 }
 
 /// The settings of a job that takes TAG and tells our builds from others.
-fn marked(more: Value) -> Value {
+pub(crate) fn marked(more: Value) -> Value {
     let mut job = json!({"parameters": [text("TAG"), text("MC_RUN_ID")]});
     for (key, value) in more.as_object().unwrap() {
         job[key] = value.clone();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use masterchief::contract::{Future, Secret};
 use masterchief::executors::{
-    Class, End, Executors, Failure, Hands, Keeper, Limits, Masker, Settings, Step, StepLog, Supervisor, executors, tail,
+    About, Class, End, Executors, Failure, Hands, Keeper, Limits, Masker, Settings, Step, StepLog, Supervisor,
+    executors, tail,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -64,8 +65,15 @@ impl Bench {
             env: Vec::new(),
             limits: Limits::default(),
             requester: "ana".to_owned(),
+            about: About {
+                app: "shop".to_owned(),
+                env: "prod".to_owned(),
+                sha: "9f3c1e2".to_owned(),
+                reference: "v2".to_owned(),
+            },
             noted: self.notes.noted.lock().unwrap().last().cloned(),
             checkpoint: None,
+            token: None,
         }
     }
 

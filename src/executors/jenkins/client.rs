@@ -139,11 +139,11 @@ impl Server {
         })
     }
 
-    /// Reads JSON, and bears a server that is away for a while.
+    /// Reads JSON, and bears a server that is away for a while. It breaks off when the step is to end.
     pub(super) async fn ask(&self, url: Url, hands: &Hands, patience: Duration) -> Result<Value, Fault> {
         let mut patience = Patience::new(patience);
         loop {
-            match self.json(url.clone()).await {
+            match unless_stopped(hands, self.json(url.clone())).await {
                 Err(fault) => patience.bear(fault, hands).await?,
                 answer => return answer,
             }
@@ -320,6 +320,18 @@ impl Server {
             return Fault::Unreached(Failure::new(Class::Network, line));
         }
         Fault::Lost(Failure::new(Class::Network, format!("{} broke off: {reason}", self.name)))
+    }
+}
+
+/// Waits for what a server says, unless the step is to end. Only for what changes nothing there.
+pub(super) async fn unless_stopped<T>(
+    hands: &Hands,
+    asking: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    tokio::select! {
+        biased;
+        answer = asking => answer,
+        () = hands.stopping() => Err(Fault::Stopped),
     }
 }
 

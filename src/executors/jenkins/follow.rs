@@ -14,7 +14,7 @@ use super::super::class::{Class, Failure};
 use super::super::classify::classify;
 use super::super::log::ends;
 use super::super::step::{End, Hands};
-use super::client::{Fault, Patience, short};
+use super::client::{Fault, Patience, short, unless_stopped};
 use super::{Next, OWN, Pace, Place, Work, say};
 
 /// What is read of a build.
@@ -250,7 +250,7 @@ impl Work {
         let start = reader.offset.to_string();
         let parts = self.parts(&[&number.to_string(), "logText", "progressiveText"]).join("\n");
         let url = self.server.at(parts.split('\n'), &[("start", &start)]);
-        let mut answer = self.server.open_log(url).await?;
+        let mut answer = unless_stopped(&self.hands, self.server.open_log(url)).await?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let more = header("x-more-data").is_some_and(|more| more.eq_ignore_ascii_case("true"));
         let Some(size) = header("x-text-size").and_then(|size| size.parse().ok()) else {
@@ -258,7 +258,7 @@ impl Work {
             return Err(Fault::Lost(Failure::new(Class::Network, line)));
         };
         reader.begin();
-        while let Some(piece) = self.server.piece(&mut answer).await? {
+        while let Some(piece) = unless_stopped(&self.hands, self.server.piece(&mut answer)).await? {
             reader.take(&piece, &self.hands);
             if self.hands.is_stopping() {
                 return Err(Fault::Stopped);
@@ -359,7 +359,7 @@ impl Work {
         };
         let mut patience = Patience::new(self.server.patience);
         let body = loop {
-            match self.server.bytes(url.clone(), OUTPUT_MAX).await {
+            match unless_stopped(&self.hands, self.server.bytes(url.clone(), OUTPUT_MAX)).await {
                 Ok(body) => break body,
                 Err(Fault::Gone) => return Err(wrong("cannot be read")),
                 Err(fault) => patience.bear(fault, &self.hands).await?,

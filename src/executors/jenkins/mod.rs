@@ -4,7 +4,9 @@
 //! out.
 //!
 //! A job that declares a text parameter `MC_RUN_ID` gets a name for this attempt in it, and only its builds can be told
-//! from others after a crash in the moment between the request and its answer. Later stages see `number`, `url`,
+//! from others after a crash in the moment between the request and its answer. With `stage_updates: true` a job that
+//! declares a password parameter `MC_TOKEN` gets a token in it, with which it may tell how its stages go while the step
+//! runs: `POST /pipelines/stage` of our gateway with `{"stage": "Deploy", "status": "running"}`. Later stages see `number`, `url`,
 //! `result`, `duration` (seconds), `artifacts` (paths) and, if the build leaves an artifact `mc-output.json` with a
 //! JSON object, `env`.
 
@@ -23,13 +25,14 @@ use serde_json::{Map, Value};
 
 use self::client::{Fault, Patience, Server, short};
 use super::class::{Class, Failure};
+use super::log::OWN;
 use super::settings::{Jenkins as Address, Settings};
 use super::step::{End, Executor, Hands, Step};
 
-/// What our own lines in the log begin with, so that they are never taken for the build's.
-const OWN: &str = "[masterchief] ";
 /// How long a server may be away before anything was begun there.
 const PATIENCE_FIRST: Duration = Duration::from_secs(4);
+/// How long the answer to a request for a build is waited for when the step is to end.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How often a build is asked for if the answers are lost.
 const TRIES: u32 = 3;
 /// The first and the longest wait between two looks.
@@ -52,6 +55,9 @@ struct Written {
     server: Option<String>,
     #[serde(default)]
     params: Map<String, Value>,
+    /// Whether the build tells how its stages go, with a token of its own.
+    #[serde(default)]
+    stage_updates: bool,
 }
 
 /// How far a step is; this is what is noted.
@@ -87,6 +93,10 @@ impl Executor for Jenkins {
         self.read(settings).err().into_iter().collect()
     }
 
+    fn tells(&self, settings: &Value) -> bool {
+        self.read(settings).is_ok_and(|(written, _)| written.stage_updates)
+    }
+
     fn run(&self, step: Step, hands: Hands) -> Future<End> {
         let opened = self.open(step, hands.clone());
         Box::pin(async move {
@@ -111,7 +121,8 @@ impl Jenkins {
     fn read(&self, settings: &Value) -> Result<(Written, String), (String, String)> {
         let at = |key: &str, fault: String| (key.to_owned(), fault);
         let written: Written = serde_json::from_value(settings.clone()).map_err(|fault| {
-            at("", format!("write {{job: folder/name, server: main, params: {{NAME: value}}}} ({fault})"))
+            let wanted = "{job: folder/name, server: main, params: {NAME: value}, stage_updates: true}";
+            at("", format!("write {wanted} ({fault})"))
         })?;
         if names(&written.job).is_none() {
             return Err(at("job", format!("{:?} names no job; write folder/name", written.job)));
@@ -238,6 +249,7 @@ impl Work {
                 "the job declares no parameter MC_RUN_ID: if the bot dies while it asks, the build is not found again",
             );
         }
+        self.hand_over_token(&known, &mut fields);
         if self.hands.is_stopping() {
             return Err(Fault::Stopped);
         }
@@ -247,7 +259,16 @@ impl Work {
         let url = self.server.at(self.parts(&[last]), &[]);
         let mut patience = Patience::new(PATIENCE_FIRST);
         let answer = loop {
-            match self.server.post(url.clone(), form.as_deref()).await {
+            // Once it is on its way it may have been taken: whoever stops us is heard, and then it is looked for.
+            let posted = tokio::select! {
+                biased;
+                posted = self.server.post(url.clone(), form.as_deref()) => posted,
+                () = self.stopped_long_ago() => {
+                    say(&self.hands, "it is to end before Jenkins said whether the build was taken");
+                    return Ok(Next::Go(Place::Posting { marked }));
+                }
+            };
+            match posted {
                 Ok(answer) => break answer,
                 Err(Fault::Lost(failure)) => {
                     say(&self.hands, &format!("{}; it is not known whether the build was taken", failure.line));
@@ -258,6 +279,26 @@ impl Work {
             }
         };
         self.taken(answer, marked).await
+    }
+
+    /// Ready a moment after the step is to end: long enough for an answer that is on its way.
+    async fn stopped_long_ago(&self) {
+        self.hands.stopping().await;
+        tokio::time::sleep(LAST_WORD).await;
+    }
+
+    /// Gives the build the token with which it tells how its stages go, if the job declares a parameter for it.
+    fn hand_over_token(&self, known: &[params::Definition], fields: &mut Vec<(String, String)>) {
+        fields.retain(|(name, _)| name != params::TOKEN);
+        let Some(token) = &self.step.token else { return };
+        if known.iter().any(|one| one.name == params::TOKEN) {
+            fields.push((params::TOKEN.to_owned(), token.reveal().to_owned()));
+        } else {
+            say(
+                &self.hands,
+                "the job declares no parameter MC_TOKEN: it needs one of gateway.tokens to tell how its stages go",
+            );
+        }
     }
 
     async fn taken(&self, answer: client::Answer, marked: bool) -> Result<Next, Fault> {

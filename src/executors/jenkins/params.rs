@@ -9,6 +9,8 @@ pub(super) const TREE: &str =
     "buildable,property[parameterDefinitions[name,type,choices,defaultParameterValue[value]]]";
 /// The parameter that tells our builds from others.
 pub(super) const MARKER: &str = "MC_RUN_ID";
+/// The parameter with the token of a build.
+pub(super) const TOKEN: &str = "MC_TOKEN";
 /// So many names are shown.
 const NAMES_MAX: usize = 12;
 
@@ -74,7 +76,8 @@ fn quoted(definition: &Definition, text: &str) -> String {
 }
 
 fn unknown(name: &str, known: &[Definition]) -> String {
-    let names: Vec<&str> = known.iter().map(|one| one.name.as_str()).filter(|name| *name != MARKER).collect();
+    let names: Vec<&str> =
+        known.iter().map(|one| one.name.as_str()).filter(|name| ![MARKER, TOKEN].contains(name)).collect();
     if names.is_empty() {
         return format!("it has no parameter {name}: it takes none");
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::super::class::{Class, Failure};
 use super::super::step::End;
 use super::client::{Fault, short};
-use super::{Next, PATIENCE_FIRST, Pace, Place, Work, params, say};
+use super::{Next, Pace, Place, Work, params, say};
 
 /// What is read of an item.
 const ITEM: &str = "id,why,cancelled,executable[number]";
@@ -98,7 +98,6 @@ impl Work {
 
     /// Looks for our build in the queue and among the newest builds, by its mark or by the number of its item.
     pub(super) async fn find(&self, item: Option<u64>, patient: bool) -> Result<Option<Place>, Fault> {
-        let patience = if patient { self.server.patience } else { PATIENCE_FIRST };
         for search in 0..SEARCHES {
             if search > 0 && !patient {
                 tokio::time::sleep(BREATH).await;
@@ -107,14 +106,14 @@ impl Work {
             }
             // First the queue: what leaves it meanwhile is among the builds.
             let url = self.server.at(["queue", "api", "json"], &[("tree", ITEMS)]);
-            let queue = self.server.ask(url, &self.hands, patience).await?;
+            let queue = self.look(url, patient).await?;
             let job = self.server.at(self.parts(&[]), &[]);
             let ours = |one: &&Value| is_of(one["task"]["url"].as_str(), &job) && self.is_marked(one);
             if let Some(id) = list(&queue["items"]).iter().find(ours).and_then(|one| one["id"].as_u64()) {
                 return Ok(Some(Place::Queued { item: id, shared: false }));
             }
             let url = self.server.at(self.parts(&["api", "json"]), &[("tree", BUILDS)]);
-            let job = self.server.ask(url, &self.hands, patience).await?;
+            let job = self.look(url, patient).await?;
             let ours =
                 |one: &&Value| self.is_marked(one) || item.is_some_and(|item| one["queueId"].as_u64() == Some(item));
             if let Some(number) = list(&job["builds"]).iter().find(ours).and_then(|one| one["number"].as_u64()) {
@@ -122,6 +121,14 @@ impl Work {
             }
         }
         Ok(None)
+    }
+
+    /// Reads something; whoever ends a step asks once, and is not to be ended by that.
+    async fn look(&self, url: Url, patient: bool) -> Result<Value, Fault> {
+        match patient {
+            true => self.server.ask(url, &self.hands, self.server.patience).await,
+            false => self.server.json(url).await,
+        }
     }
 
     fn is_marked(&self, one: &Value) -> bool {

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::executors::{Class, Cluster, Command, Failure, Hands, LocalShell, Shell, Step};
+use crate::executors::local::run_whole;
+use crate::executors::{Class, Cluster, Command, Failure, Hands, Step};
 
 /// How long the API may take for one request.
 const REQUEST: &str = "--request-timeout=10s";
 /// How long one call may take in all: helpers that log in need time too.
 const CALL: Duration = Duration::from_secs(40);
+/// The longest answer: hundreds of pods as JSON.
+const ANSWER_MAX: usize = 16 << 20;
 /// Variables of our own that tell kubectl where it is.
 const PASSED: &[&str] = &["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
 /// The longest complaint that is passed on.
@@ -81,9 +84,18 @@ impl Kubectl {
     pub(super) async fn call(&self, args: &[&str], stdin: Option<Vec<u8>>) -> Result<Vec<u8>, Fault> {
         let argv = self.base.iter().cloned().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
         let command = Command { argv, stdin, env: self.env.clone(), cwd: None, timeout: CALL };
-        match LocalShell.run(command).await {
-            Ok(output) if output.code == Some(0) => Ok(output.stdout),
-            Ok(output) => Err(read_fault(&String::from_utf8_lossy(&output.stderr), &self.cluster)),
+        match run_whole(command, ANSWER_MAX).await {
+            Ok(None) => {
+                let line = format!(
+                    "cluster {} answers with more than {} MiB; give the deployment a namespace of its own, or let its \
+                     selector match fewer pods",
+                    self.cluster,
+                    ANSWER_MAX >> 20
+                );
+                Err(Fault { kind: Kind::Other, failure: Failure::new(Class::Config, line) })
+            }
+            Ok(Some(output)) if output.code == Some(0) => Ok(output.stdout),
+            Ok(Some(output)) => Err(read_fault(&String::from_utf8_lossy(&output.stderr), &self.cluster)),
             Err(fault) if fault.0.starts_with("kubectl:") => {
                 let line = "kubectl is not installed here; install it, or put its folder into PATH";
                 Err(Fault { kind: Kind::Other, failure: Failure::new(Class::Config, line) })

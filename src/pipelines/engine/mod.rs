@@ -23,7 +23,7 @@ mod waits;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::announce::Progress;
@@ -73,8 +73,10 @@ pub(super) struct Ended {
     pub(super) stage: usize,
     pub(super) attempt: u32,
     pub(super) end: End,
-    /// Whether it was begun before the bot was.
-    pub(super) resumed: bool,
+    /// What it gave although it failed.
+    pub(super) outputs: Map<String, Value>,
+    /// If it was begun before the bot was: whether it may simply be done again should it have been lost.
+    pub(super) resumed: Option<bool>,
     pub(super) checkpoint: Option<Value>,
     pub(super) artifacts: Vec<ArtifactRow>,
     /// Bytes of its log.

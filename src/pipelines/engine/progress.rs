@@ -1,6 +1,9 @@
 //! How steps go on, told to whoever follows.
 
+use serde_json::{Map, Value};
+
 use super::{Effect, Engine, Live, News};
+use crate::executors::Failure;
 use crate::pipelines::run::RunKind;
 use crate::pipelines::words;
 
@@ -19,6 +22,23 @@ impl Engine {
 
 /// What undoes something goes before everything else.
 const UNDOING: u64 = 1000;
+impl Engine {
+    /// An attempt failed. What it gave is kept, unless it is made again.
+    pub(super) fn attempt_failed(
+        &mut self,
+        (number, at): (i64, usize),
+        failure: Failure,
+        resumed: Option<bool>,
+        outputs: Map<String, Value>,
+    ) {
+        self.tried(number, at, failure, resumed);
+        let one = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at));
+        if let Some(one) = one.filter(|one| one.state.ended()) {
+            one.outputs.extend(outputs);
+            self.dirty_stages.insert((number, at));
+        }
+    }
+}
 
 impl Live {
     /// How urgent it is: what is more urgent goes first where slots are scarce.

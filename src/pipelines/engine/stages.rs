@@ -275,7 +275,7 @@ impl Engine {
         self.pools.release(&(number, at));
         match ended.end {
             End::Done { outputs, summary } => self.done(number, at, outputs, summary),
-            End::Failed(failure) => self.tried(number, at, failure, ended.resumed),
+            End::Failed(failure) => self.attempt_failed((number, at), failure, ended.resumed, ended.outputs),
             End::Stopped => self.stage_to(number, at, StageState::Cancelled, "bot"),
             End::Unsure(why) => self.unsure(number, at, &why),
         }
@@ -313,16 +313,16 @@ impl Engine {
         self.stage_to(number, at, StageState::Succeeded, "bot");
     }
 
-    /// An attempt failed: again, or for good.
-    fn tried(&mut self, number: i64, at: usize, failure: Failure, resumed: bool) {
+    /// An attempt failed: again, or for good. One that was begun before the bot says whether it may simply be done again.
+    pub(super) fn tried(&mut self, number: i64, at: usize, failure: Failure, resumed: Option<bool>) {
         let Some(live) = self.runs.get(&number) else { return };
         let (one, stage) = (&live.stages[at], &live.pipeline.stages[live.stages[at].spec]);
-        let lost = resumed && failure.class == Class::InfraLost;
-        if lost && !stage.idempotent {
+        let lost = resumed.filter(|_| failure.class == Class::InfraLost);
+        if lost == Some(false) && !stage.idempotent {
             return self.unsure(number, at, &format!("the bot was restarted while it ran, and {}", failure.line));
         }
         let more = one.retries < stage.retry.times && stage.retry.allows(failure.class)
-            || lost && one.retries < stage.retry.times.max(1);
+            || lost.is_some() && one.retries < stage.retry.times.max(1);
         if !more || live.run.ending.is_some() {
             return self.fail(number, at, failure);
         }

@@ -1,0 +1,317 @@
+//! One attempt of a stage: its actions one after the other, each watched until it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use masterchief_contract::{Future, Secret};
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::collect::{bytes, hide_all, told};
+use super::engine::{Msg, Order};
+use super::expr::Facts;
+use super::model::{Action, Stage, Undo};
+use super::remote::Ear;
+use super::steps::Inner;
+use crate::executors::{About, Class, End, Failure, Hands, Keeper, Masker, Step, StepLog, left_outputs, step_token};
+
+/// How often it is looked whether a step still says something.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a step that was told to end may take before it is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What actions of a stage that are done gave.
+type Done = Arc<Mutex<Vec<Value>>>;
+/// What the first action of a stage noted last.
+type First = Arc<Mutex<Option<Value>>>;
+
+/// What a step works with.
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    pub(super) workspace: PathBuf,
+    pub(super) env: Vec<(String, Secret)>,
+    /// Every secret that was filled in for the stage so far.
+    pub(super) secrets: Vec<Secret>,
+}
+
+/// One attempt of a stage.
+pub(super) struct Attempt {
+    pub(super) inner: Arc<Inner>,
+    pub(super) order: Order,
+    pub(super) place: Place,
+    pub(super) ear: Arc<Ear>,
+}
+
+/// How one action begins: which of the stage's it is, what it noted before a restart, and what is kept of the others.
+struct Turn {
+    at: usize,
+    noted: Option<Value>,
+    done: Done,
+    first: First,
+}
+
+/// What an order has to do, in this order.
+pub(super) fn actions(order: &Order) -> &[Action] {
+    let stage = &order.pipeline.stages[order.spec];
+    match (&stage.rollback, order.undo) {
+        (Some(Undo::Action(action)), true) => std::slice::from_ref(action),
+        (_, true) => stage.actions.get(..1).unwrap_or_default(),
+        _ => &stage.actions,
+    }
+}
+
+/// Whether an order goes the executor's own way back.
+fn own_way(order: &Order) -> bool {
+    order.undo && matches!(order.pipeline.stages[order.spec].rollback, Some(Undo::Own))
+}
+
+impl Inner {
+    /// Whether the work of an order needs files: a folder to work in, and one of its own.
+    pub(super) fn works_with_files(&self, order: &Order) -> bool {
+        let collects = !order.undo && order.pipeline.stages[order.spec].collect.any();
+        let needs = |action: &Action| self.executors.get(&action.executor).is_none_or(|one| one.works_with_files());
+        collects || actions(order).iter().any(needs)
+    }
+
+    /// Whether the work of an order may simply be done again when it is lost.
+    pub(super) fn repeatable(&self, order: &Order) -> bool {
+        let again = |action: &Action| self.executors.get(&action.executor).is_some_and(|one| one.repeatable());
+        !own_way(order) && actions(order).iter().all(again)
+    }
+}
+
+impl Attempt {
+    /// Does the actions one after the other; those that were done before a restart are not done again. Gives, beside the end, what
+    /// a stage that failed gave all the same.
+    pub(super) async fn run(&mut self, facts: &mut Facts) -> (End, Map<String, Value>) {
+        let (mut outputs, mut summary) = (Map::new(), String::new());
+        let order = self.order.clone();
+        let stage = &order.pipeline.stages[order.spec];
+        let noted = |key: &str| order.noted.as_ref().and_then(|noted| noted.get(key));
+        let kept = noted("done").and_then(Value::as_array).cloned().unwrap_or_default();
+        let done: Done = Arc::new(Mutex::new(kept.clone()));
+        let first: First = Arc::new(Mutex::new(noted("first").cloned()));
+        for (at, action) in actions(&order).iter().enumerate() {
+            if let Some(before) = kept.get(at) {
+                let given = before.get("outputs").and_then(Value::as_object).cloned().unwrap_or_default();
+                outputs.extend(given);
+                summary = before.get("summary").and_then(Value::as_str).unwrap_or("").to_owned();
+                facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
+                continue;
+            }
+            let note = noted("note").filter(|note| !note.is_null() && at == kept.len()).cloned();
+            let turn = Turn { at, noted: note, done: Arc::clone(&done), first: Arc::clone(&first) };
+            let (end, left) = self.action(action, facts, turn).await;
+            match end {
+                End::Done { outputs: more, summary: words } => {
+                    if !words.is_empty() {
+                        summary = words.clone();
+                    }
+                    let mut all = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.push(json!({"outputs": more, "summary": words}));
+                    drop(all);
+                    outputs.extend(more);
+                    // What comes after it can ask about what it gave.
+                    facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
+                }
+                other => {
+                    outputs.extend(left);
+                    return (other, outputs);
+                }
+            }
+        }
+        (End::Done { outputs, summary }, Map::new())
+    }
+
+    /// One action; and what it gave although it failed.
+    async fn action(&mut self, action: &Action, facts: &Facts, turn: Turn) -> (End, Map<String, Value>) {
+        let config = |fault: String| (End::failed(Class::Config, fault), Map::new());
+        let Some(executor) = self.inner.executors.get(&action.executor).map(Arc::clone) else {
+            return config(format!("there is no executor {}", action.executor));
+        };
+        let mut settings = match told(&action.settings, facts, &self.inner.project, &mut self.place.secrets) {
+            Ok(settings) => settings,
+            Err(fault) => return config(fault),
+        };
+        if let (Some(apply), Value::Object(map)) = (&self.order.apply, &mut settings)
+            && action.executor == "terraform"
+        {
+            map.insert("apply_plan".to_owned(), apply.clone());
+        }
+        // Each action has notes of its own; the log is one.
+        let own = if turn.at == 0 { self.place.folder.clone() } else { self.place.folder.join(&action.executor) };
+        if executor.works_with_files()
+            && let Err(fault) = std::fs::create_dir_all(&own)
+        {
+            return (End::failed(Class::DiskFull, format!("{}: {fault}", own.display())), Map::new());
+        }
+        let token = match executor.tells(&settings).then(|| step_token(&own)).transpose() {
+            Ok(token) => token,
+            Err(fault) => return (End::failed(Class::DiskFull, format!("{}: {fault}", own.display())), Map::new()),
+        };
+        self.place.secrets.extend(token.clone());
+        let mask = Masker::new(&self.place.secrets);
+        let log = StepLog::open(&self.place.folder, mask.clone());
+        let first = (turn.at == 0, turn.first);
+        let keeper = Kept {
+            to: self.inner.to.clone(),
+            key: (self.order.run, self.order.stage, self.order.attempt),
+            done: turn.done,
+            first,
+            told: Arc::new(Mutex::new(tokio::time::Instant::now())),
+        };
+        self.ear.listen(&action.executor, log.clone(), mask.clone(), token.clone());
+        let spoke = Arc::clone(&keeper.told);
+        let supervisor = self.inner.supervisor.clone();
+        let hands = Hands::new(log, mask.clone(), supervisor, self.ear.stop.subscribe(), Arc::new(keeper));
+        let step = self.step(settings, facts, (own.clone(), turn.noted, token.clone()));
+        let work = if own_way(&self.order) { executor.undo(step, hands) } else { executor.run(step, hands) };
+        // A fault of an executor is the failure of its step, not of the bot.
+        let end = self.watch(&own, &spoke, tokio::spawn(work)).await;
+        self.ear.forget();
+        if token.is_some() {
+            // It ended; nobody speaks for it any more.
+            let _ = std::fs::remove_file(own.join(crate::executors::TOKEN));
+        }
+        let left = if matches!(end, End::Failed(_)) { left_outputs(&own) } else { Map::new() };
+        // What is kept and said of it holds no secret.
+        let left = left.into_iter().map(|(name, value)| (name, hide_all(value, &mask))).collect();
+        (super::collect::hidden(end, &mask), left)
+    }
+
+    fn step(
+        &self,
+        settings: Value,
+        facts: &Facts,
+        (folder, noted, token): (PathBuf, Option<Value>, Option<Secret>),
+    ) -> Step {
+        let order = &self.order;
+        let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Step {
+            run: order.run.unsigned_abs(),
+            stage: order.name.clone(),
+            attempt: order.attempt,
+            settings,
+            workspace: self.place.workspace.clone(),
+            folder,
+            env: self.place.env.clone(),
+            limits: order.pipeline.stages[order.spec].resources.limits,
+            requester: order.requester.clone(),
+            about: About { app: text("app"), env: text("environment"), sha: text("sha"), reference: text("ref") },
+            noted,
+            checkpoint: order.checkpoint.clone(),
+            token,
+        }
+    }
+
+    /// Waits for a step; ends it when it takes too long or says nothing for too long.
+    async fn watch(
+        &self,
+        folder: &Path,
+        told: &Mutex<tokio::time::Instant>,
+        mut task: tokio::task::JoinHandle<End>,
+    ) -> End {
+        let (order, stop) = (&self.order, &self.ear.stop);
+        let stage = &order.pipeline.stages[order.spec];
+        let ran = (self.inner.clock.now().timestamp_millis() - order.begun).max(0).unsigned_abs();
+        let wall = tokio::time::sleep(stage.timeout.saturating_sub(Duration::from_millis(ran)));
+        tokio::pin!(wall);
+        let (mut size, mut last) = (0, tokio::time::Instant::now());
+        let mut why: Option<Failure> = None;
+        let mut stopping = stop.subscribe();
+        let mut patience: Option<tokio::time::Instant> = None;
+        loop {
+            let given_up = async {
+                match patience {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                end = &mut task => {
+                    let end = end.unwrap_or_else(|_| End::failed(Class::Unknown, format!("{} fell over; its fault is in the bot's log", stage.name)));
+                    // Why we ended it says more than that it ended.
+                    return match (end, why) {
+                        (End::Stopped, Some(failure)) => End::Failed(failure),
+                        (end, _) => end,
+                    };
+                }
+                () = &mut wall, if why.is_none() => {
+                    why = Some(Failure::new(Class::Timeout, format!("{} took longer than its {}", stage.name, humantime(stage.timeout))));
+                    stop.send_replace(true);
+                }
+                () = tokio::time::sleep(LOOK), if stage.idle_timeout.is_some() && why.is_none() => {
+                    let now = bytes(folder);
+                    let spoke = *told.lock().unwrap_or_else(PoisonError::into_inner);
+                    if now != size {
+                        (size, last) = (now, tokio::time::Instant::now());
+                    }
+                    let idle = stage.idle_timeout.unwrap_or(Duration::MAX);
+                    if last.max(spoke).elapsed() >= idle {
+                        why = Some(Failure::new(Class::Timeout, format!("{} said nothing for {}", stage.name, humantime(idle))));
+                        stop.send_replace(true);
+                    }
+                }
+                // A sender that is gone never stops anybody; ours is held above.
+                _ = stopping.wait_for(|stop| *stop), if patience.is_none() => {
+                    patience = Some(tokio::time::Instant::now() + grace(stage));
+                }
+                () = given_up => {
+                    task.abort();
+                    return End::Failed(why.unwrap_or_else(|| Failure::new(Class::InfraLost, format!("{} did not end when it was told to; look what is left of it", stage.name))));
+                }
+            }
+        }
+    }
+}
+
+fn grace(stage: &Stage) -> Duration {
+    let grace = stage
+        .actions
+        .iter()
+        .filter_map(|action| action.settings.get("grace")?.as_str())
+        .filter_map(|text| humantime_serde::re::humantime::parse_duration(text).ok())
+        .max();
+    PATIENCE + grace.unwrap_or_default()
+}
+
+fn humantime(time: Duration) -> String {
+    humantime_serde::re::humantime::format_duration(time).to_string()
+}
+
+/// Hands notes and words on to the engine.
+struct Kept {
+    to: mpsc::Sender<Msg>,
+    key: (i64, usize, u32),
+    done: Done,
+    /// What the first action noted last, and whether this is that action.
+    first: (bool, First),
+    told: Arc<Mutex<tokio::time::Instant>>,
+}
+
+impl Keeper for Kept {
+    fn note(&self, note: Value) -> Future<Result<(), String>> {
+        let (to, (run, stage, attempt)) = (self.to.clone(), self.key);
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut first = self.first.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.first.0 {
+            *first = Some(note.clone());
+        }
+        let first = first.clone();
+        Box::pin(async move {
+            let (answer, kept) = oneshot::channel();
+            let note = json!({"done": done, "note": note, "first": first});
+            to.send(Msg::Note(run, stage, attempt, note, answer))
+                .await
+                .map_err(|_| "the bot is going down".to_owned())?;
+            kept.await.map_err(|_| "the bot is going down".to_owned())?
+        })
+    }
+
+    fn tell(&self, words: String) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
+        // The newest wins; one that finds no room is not worth waiting for.
+        let _ = self.to.try_send(Msg::Doing(self.key.0, self.key.1, words));
+    }
+}

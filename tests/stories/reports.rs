@@ -1,0 +1,178 @@
+//! What a stage leaves, well or not: counts of tests, outputs, files; and what one that needs no files leaves on the disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use masterchief::bot::{Bot, Started};
+use masterchief::contract::Future;
+use masterchief::executors::{Class, End, Executor, Hands, Step};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, Run, RunState, Settings, StageRun, StageState};
+use serde_json::{Value, json};
+
+use super::steps::eventually;
+
+/// A bot with these stages for the app `shop`.
+async fn bot(data: &Path, stages: &str) -> Started {
+    started(Bot::builder(), data, stages).await
+}
+
+async fn started(bot: masterchief::bot::Builder, data: &Path, stages: &str) -> Started {
+    let settings = Settings { folder: "".into(), ..Settings::default() };
+    let supervisor = Path::new(env!("CARGO_BIN_EXE_masterchief"));
+    let bot = bot.data(data).supervisor(supervisor).pipelines(settings).start().await.unwrap();
+    let text = format!("app: shop\npolicy: {{environments: {{dev: {{confirm: never}}}}}}\nstages:\n{stages}");
+    bot.put_pipeline("shop", &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    bot
+}
+
+async fn deploy(bot: &Started) -> (Run, Vec<StageRun>) {
+    let number = ask(bot).await;
+    bot.pipelines().ended(number).await.unwrap().unwrap()
+}
+
+async fn ask(bot: &Started) -> i64 {
+    let prepared = Prepared { app: "shop".to_owned(), unattended: true, ..Prepared::default() };
+    let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program("test"), may: May::all() };
+    bot.pipelines().ask(asked).await.unwrap().run.unwrap()
+}
+
+const CASES: &str = "<testsuite><testcase name='a'/><testcase name='b'/><testcase name='c'><failure message='expected 3, got 4, not hunter2-of-prod'/></testcase></testsuite>";
+
+#[tokio::test]
+async fn a_test_command_that_fails_says_which_tests_did_and_what_it_left_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "hunter2-of-prod").unwrap();
+    std::fs::write(dir.path().join("cases.xml"), CASES).unwrap();
+    let script = "mkdir out; cp $CASES out/junit.xml; echo notes > out/notes; echo image=shop:7 >> $MC_OUTPUT; echo Connection refused; exit 1";
+    let stages = format!(
+        "  test:\n    shell: [sh, -c, \"{script}\"]\n    env: {{KEY: \"${{file:{dir}/key}}\", CASES: \"{dir}/cases.xml\"}}\n    collect: {{junit: \"out/*.xml\", coverage: \"out/cov.xml\", artifacts: [\"out/notes\", \"out/none\"]}}\n    gate: \"failed == 0\"\n    outputs: {{tag: result.image}}\n",
+        dir = dir.path().display()
+    );
+    let bot = bot(&dir.path().join("data"), &stages).await;
+    let (run, stages) = deploy(&bot).await;
+    assert_eq!(run.state, RunState::Failed);
+    let failure = stages[0].failure.as_ref().unwrap();
+    assert_eq!(failure.line, "2 passed, 1 failed: c: expected 3, got 4, not ***");
+    assert_eq!((failure.class, failure.exit), (Class::TestFailed, Some(1)));
+    let wanted = json!({"total": 3, "passed": 2, "failed": 1, "skipped": 0, "image": "shop:7", "tag": "shop:7"});
+    assert_eq!(Value::Object(stages[0].outputs.clone()), wanted);
+    let kept = bot.pipelines().records().artifacts(run.number).await.unwrap();
+    assert_eq!(kept.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["out/notes"]);
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn what_fails_before_its_tests_says_so_itself_whatever_an_earlier_attempt_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("cases.xml"), CASES).unwrap();
+    let script =
+        "if test $MC_ATTEMPT = 1; then cp $CASES out.xml; else echo 'shop.c:3:9: error: x undeclared'; fi; exit 1";
+    let stages = format!(
+        "  test: {{shell: [sh, -c, \"{script}\"], env: {{CASES: \"{}/cases.xml\"}}, collect: {{junit: \"*.xml\"}}, retry: {{times: 1, first: 1ms, on: [test_failed]}}}}\n",
+        dir.path().display()
+    );
+    let bot = bot(&dir.path().join("data"), &stages).await;
+    let (_, stages) = deploy(&bot).await;
+    let failure = stages[0].failure.as_ref().unwrap();
+    assert_eq!((failure.line.as_str(), stages[0].attempt), ("shop.c:3:9: error: x undeclared", 2));
+    assert_eq!(failure.class, Class::Compile);
+    assert_eq!(stages[0].outputs.get("failed"), None, "what an attempt gave that was made again is not kept");
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn a_command_knows_what_it_runs_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo of=$MC_APP/$MC_ENV/$MC_SHA/$MC_REF/$MC_RUN/$MC_STAGE >> $MC_OUTPUT";
+    let bot = bot(dir.path(), &format!("  test: {{shell: [sh, -c, \"{script}\"]}}\n")).await;
+    let (_, stages) = deploy(&bot).await;
+    assert_eq!(stages[0].outputs["of"], "shop/dev///1/test");
+    bot.stop("").await;
+}
+
+/// Does nothing, with or without files; says what it is told to.
+struct Idle {
+    files: bool,
+}
+
+impl Executor for Idle {
+    fn check(&self, _: &Value) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn run(&self, step: Step, hands: Hands) -> Future<End> {
+        Box::pin(async move {
+            if let Some(words) = step.settings["says"].as_str() {
+                hands.log.line(words);
+            }
+            End::done()
+        })
+    }
+
+    fn works_with_files(&self) -> bool {
+        self.files
+    }
+}
+
+#[tokio::test]
+async fn a_stage_that_needs_no_files_makes_no_folders_but_for_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Bot::builder().executor("idle", Idle { files: false }).executor("busy", Idle { files: true });
+    let stages = "  silent: {idle: {}}\n  loud: {idle: {says: hello}}\n  works: {busy: {}}\n";
+    let bot = started(builder, dir.path(), stages).await;
+    assert_eq!(deploy(&bot).await.0.state, RunState::Succeeded);
+    let run = dir.path().join("runs/1");
+    assert!(!run.join("silent").exists());
+    assert_eq!(std::fs::read_to_string(run.join("loud/1/log")).unwrap(), "hello\n");
+    assert!(run.join("works/1").is_dir());
+    let (_, lines) = bot.pipelines().tail(1, Some("silent"), 10).await.unwrap();
+    assert_eq!(lines, Vec::<String>::new());
+    bot.stop("").await;
+}
+
+/// Is lost with the bot the first time, and does its work the next.
+#[derive(Clone)]
+struct Lost {
+    repeatable: bool,
+    begun: Arc<AtomicU32>,
+}
+
+impl Executor for Lost {
+    fn check(&self, _: &Value) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn run(&self, step: Step, _: Hands) -> Future<End> {
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            match (begun, step.attempt) {
+                (0, _) => std::future::pending().await,
+                (_, 1) => End::failed(Class::InfraLost, "it was lost with its supervisor"),
+                _ => End::done(),
+            }
+        })
+    }
+
+    fn repeatable(&self) -> bool {
+        self.repeatable
+    }
+}
+
+#[tokio::test]
+async fn what_was_lost_at_a_restart_is_done_again_where_that_does_no_harm_and_else_people_are_asked() {
+    for (repeatable, wanted, attempts) in [(true, StageState::Succeeded, 2), (false, StageState::NeedsOperator, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let lost = Lost { repeatable, begun: Arc::default() };
+        let stages = "  build: {lost: {}, retry: {times: 0, first: 1ms}}\n";
+        let bot = started(Bot::builder().executor("lost", lost.clone()), dir.path(), stages).await;
+        let number = ask(&bot).await;
+        eventually("the start", async || lost.begun.load(Ordering::Relaxed) == 1).await;
+        bot.stop("").await;
+        let bot = started(Bot::builder().executor("lost", lost.clone()), dir.path(), stages).await;
+        let stage = async || bot.pipelines().run(number).await.unwrap().unwrap().1.remove(0);
+        eventually("its end", async || stage().await.state == wanted).await;
+        assert_eq!(stage().await.attempt, attempts);
+        bot.stop("").await;
+    }
+}
