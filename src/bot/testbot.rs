@@ -15,6 +15,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,15 +53,28 @@ pub struct TestUser<'a> {
 impl TestBot {
     /// Starts the bot at noon of 2 March 2026, UTC. Call it under a paused clock.
     pub async fn start(builder: Builder) -> Result<TestBot, StartError> {
-        let noon = Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default();
-        TestBot::start_at(builder, noon).await
+        TestBot::begin(builder, noon(), None).await
+    }
+
+    /// Starts the bot at noon with its records in a folder, where the next one finds them.
+    pub async fn start_in(folder: &Path, builder: Builder) -> Result<TestBot, StartError> {
+        TestBot::begin(builder, noon(), Some(folder)).await
     }
 
     /// Starts the bot at a time of one's own.
     pub async fn start_at(builder: Builder, at: DateTime<Utc>) -> Result<TestBot, StartError> {
+        TestBot::begin(builder, at, None).await
+    }
+
+    async fn begin(builder: Builder, at: DateTime<Utc>, folder: Option<&Path>) -> Result<TestBot, StartError> {
         let clock = Clock::starting(at);
         let net = FakeNet::new(clock.clone());
-        let started = builder.on_fake_network(NETWORK, CHANNEL, net.clone(), clock.clone()).start().await?;
+        let builder = builder.on_fake_network(NETWORK, CHANNEL, net.clone(), clock.clone());
+        let builder = match folder {
+            Some(folder) => builder.data(folder),
+            None => builder,
+        };
+        let started = builder.start().await?;
         if !net.joined(CHANNEL, Duration::from_secs(60)).await {
             return Err(StartError::Network { network: NETWORK.to_owned(), reason: "the bot did not join".to_owned() });
         }
@@ -234,6 +248,10 @@ impl TestUser<'_> {
         self.test.net.joins(&self.nick, chan).await;
         self
     }
+}
+
+fn noon() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default()
 }
 
 /// Whether people read this.

@@ -16,6 +16,10 @@ use crate::store::runs::{Put, Runs};
 const GROUP: usize = 4096;
 /// Lines that wait for a network.
 const SPEECH: usize = 4096;
+/// How often a line is tried again: what is taken up after a restart is said before the networks are there.
+const TRIES: u32 = 20;
+/// The time between two of these tries.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The longest wait between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -158,11 +162,17 @@ impl Drive {
 
 /// A task that hands lines on, one after the other.
 fn speak(outlet: Arc<dyn Outlet>) -> mpsc::Sender<Action> {
-    let (to, mut from) = mpsc::channel(SPEECH);
+    let (to, mut from) = mpsc::channel::<Action>(SPEECH);
     tokio::spawn(async move {
         while let Some(action) = from.recv().await {
-            if let Err(refused) = outlet.perform(action).await {
-                tracing::warn!(%refused, "A line about a run was refused");
+            let mut tries = 0;
+            while let Err(refused) = outlet.perform(action.clone()).await {
+                tries += 1;
+                if tries > TRIES {
+                    tracing::warn!(%refused, "A line about a run was refused");
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
             }
         }
     });

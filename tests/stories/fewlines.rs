@@ -49,27 +49,31 @@ async fn however_much_happens_to_a_run_it_says_no_more_than_it_may() {
     test.user("raj").says(CHANNEL, "!deploy shop").await;
     test.expect(CHANNEL, "[2] queued").await;
     for number in [1, 2] {
-        test.expect(CHANNEL, &format!("[{number}] shop first held: held up")).await;
+        let held = format!("[{number}] shop first held: held up");
+        test.find(CHANNEL, 3 * MINUTE, |line| line.contains(&held)).await.unwrap();
         test.user("ana").says(CHANNEL, &format!("!promote {number}")).await;
-        test.expect(CHANNEL, &format!("[{number}] shop the newest -> dev FAILED in third")).await;
+        let failed = format!("[{number}] shop the newest -> dev FAILED in third");
+        test.find(CHANNEL, 3 * MINUTE, |line| line.contains(&failed)).await.unwrap();
     }
     stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_what_the_clock_starts_only_trouble_and_its_end_is_told() {
-    let text = |fails: u8| {
-        format!(
-            "app: shop\ntriggers: [{{time: {{cron: \"*/10 * * * *\"}}}}]\nannounce: {{channels: [\"{CHANNEL}\"]}}\npolicy: {{environments: {{dev: {{}}}}}}\nstages: {{a: {{acted: {{fails: {fails}, line: no disk}}}}}}\n"
-        )
-    };
-    let (test, acted) = with(&text(0)).await;
-    test.expect_silence(CHANNEL, 11 * MINUTE).await;
+    let at = |minute: u8, fails: u8| format!("time: {{cron: \"{minute} 12 * * *\", params: {{bad: {fails}}}}}");
+    let text = format!(
+        "app: shop\ntriggers: [{{{}}}, {{{}}}, {{{}}}, {{{}}}]\nparams: {{bad: {{type: int, default: 0}}}}\nannounce: {{channels: [\"test/{CHANNEL}\"]}}\npolicy: {{environments: {{dev: {{}}}}}}\nstages: {{a: {{acted: {{fails: \"{{params.bad}}\", line: no disk}}}}}}\n",
+        at(10, 0),
+        at(20, 9),
+        at(30, 0),
+        at(40, 0)
+    );
+    let (test, acted) = with(&text).await;
+    test.expect_silence(CHANNEL, 15 * MINUTE).await;
     assert_eq!(acted.done(), ["a#1"]);
-    test.started().put_pipeline("shop", &text(9)).await.unwrap();
     test.find(CHANNEL, 10 * MINUTE, |line| line.contains("[2] shop the newest -> dev FAILED in a")).await.unwrap();
-    test.started().put_pipeline("shop", &text(0)).await.unwrap();
-    test.find(CHANNEL, 11 * MINUTE, |line| line.contains("[3] shop the newest is live on dev")).await.unwrap();
-    test.expect_silence(CHANNEL, 11 * MINUTE).await;
+    test.find(CHANNEL, 12 * MINUTE, |line| line.contains("[3] shop the newest is live on dev")).await.unwrap();
+    test.expect_silence(CHANNEL, 15 * MINUTE).await;
+    assert_eq!(acted.done().len(), 4);
     stop(&test).await;
 }

@@ -55,7 +55,7 @@ async fn nobody_agrees_to_a_stage_and_it_fails() {
 async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("pipelines")).unwrap();
-    let text = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\", freeze: [company.ics]}}}\nstages: {a: {acted: {takes: 40m}}}\n";
+    let text = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\", freeze: [company.ics]}}}\nstages: {a: {timeout: 1h, acted: {takes: 40m}}}\n";
     std::fs::write(dir.path().join("pipelines/shop.yaml"), text).unwrap();
     let ics = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VEVENT\r\nUID:1\r\nSUMMARY:Stocktaking\r\nDTSTART:20260302T123000Z\r\nDTEND:20260302T140000Z\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
     std::fs::write(dir.path().join("company.ics"), ics).unwrap();
@@ -69,8 +69,7 @@ async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     test.user("kim").says(CHANNEL, "!deploy shop/v3").await;
     test.expect(CHANNEL, "kim: dev is frozen until 14:00 UTC (Stocktaking).").await;
     test.advance(79 * MINUTE + 5 * SECOND).await;
-    test.expect(CHANNEL, "[2] kim: your turn. nothing is now v1").await;
-    test.user("kim").says(CHANNEL, "!yes 2").await;
+    test.expect(CHANNEL, "[2] shop v2 -> dev started").await;
     test.stop().await;
     std::fs::write(dir.path().join("company.ics"), "no calendar").unwrap();
     let settings = masterchief::pipelines::Settings { folder: dir.path().join("pipelines"), ..Default::default() };
@@ -172,7 +171,7 @@ async fn ask(bot: &Started, who: &str, ask: Ask) -> Result<Option<i64>, String> 
 }
 
 async fn waits(bot: &Started, number: i64, run: RunState, stage: Option<StageState>) {
-    eventually("what it waits for", async || {
+    eventually(&format!("run {number} in {run:?} with {stage:?}"), async || {
         let (now, stages) = bot.pipelines().run(number).await.unwrap().unwrap();
         now.state == run && stage.is_none_or(|stage| stages.iter().any(|one| one.state == stage))
     })
@@ -231,7 +230,7 @@ async fn whatever_a_run_waits_for_it_waits_for_after_a_restart_and_goes_on() {
     let (_, stages) = bot.pipelines().run(4).await.unwrap().unwrap();
     let again = stages.iter().find(|one| one.name == "again").unwrap();
     assert_eq!((again.attempt, again.retries), (3, 2), "retries before the restart count");
-    waits(&bot, 8, RunState::AwaitingConfirm, None).await;
+    waits(&bot, 8, RunState::Running, Some(StageState::Waiting)).await;
     assert_eq!(acted.done().iter().filter(|done| *done == "held#1").count(), 1);
     bot.stop("").await;
 }
@@ -258,26 +257,21 @@ async fn what_was_written_and_not_said_is_said_after_a_restart_of_a_run_only_the
             })
             .unwrap();
         let runs = Runs::open(Some(&path)).unwrap();
-        let line = |dedupe: &str, run: i64, text: &str| {
-            Put::Outbox(OutboxRow {
-                dedupe: dedupe.to_owned(),
-                run,
-                target: format!("test/{CHANNEL}"),
-                text: text.to_owned(),
-                at: 1,
-                sent: None,
-            })
+        let line = |at: i64, dedupe: &str, run: i64, text: &str| {
+            let (dedupe, target) = (dedupe.to_owned(), format!("test/{CHANNEL}"));
+            Put::Outbox(OutboxRow { dedupe, run, target, text: text.to_owned(), at, sent: None })
         };
         let lines = vec![
-            line("1:7", 1, "[1] old"),
-            line("lock:1", 0, "a lock is over"),
-            line("1:8", 1, "[1] new"),
-            line("freeze:2", 0, "a freeze is over"),
+            line(1, "1:9", 1, "[1] old"),
+            line(2, "lock:2", 0, "a lock is over"),
+            line(3, "1:10", 1, "[1] FAILED"),
+            line(3, "1:11", 1, "[1] what one may do"),
+            line(4, "freeze:4", 0, "a freeze is over"),
         ];
         runs.write(lines).await.unwrap();
         drop(runs);
-        let test = masterchief::bot::TestBot::start(builder(&acted).data(dir.path())).await.unwrap();
-        for text in ["a lock is over", "[1] new", "a freeze is over"] {
+        let test = masterchief::bot::TestBot::start_in(dir.path(), builder(&acted)).await.unwrap();
+        for text in ["a lock is over", "[1] FAILED", "[1] what one may do", "a freeze is over"] {
             test.expect(CHANNEL, text).await;
         }
         let heard = test.transcript();
@@ -285,4 +279,34 @@ async fn what_was_written_and_not_said_is_said_after_a_restart_of_a_run_only_the
         heard
     };
     assert!(!heard.iter().any(|line| line.contains("[1] old")), "{heard:#?}");
+}
+
+#[tokio::test]
+async fn what_is_live_is_what_went_out_last_whatever_was_asked_for_last() {
+    let text = "app: shop\nparams: {ask: {type: bool, default: false}}\npolicy: {environments: {dev: {confirm: never, approvals: {count: 1, when: \"params.ask\"}}}}\nstages: {a: {acted: {}, rollback: undo}}\n";
+    let dir = tempfile::tempdir().unwrap();
+    let acted = Acted::default();
+    let start = async || {
+        let bot = builder(&acted).data(dir.path()).start().await.unwrap();
+        bot.put_pipeline("shop", text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+        bot
+    };
+    let bot = start().await;
+    for (version, asks) in [("v1", true), ("v2", false)] {
+        let params = serde_json::Map::from_iter([("ask".to_owned(), asks.into())]);
+        let prepared = Prepared { app: "shop".to_owned(), version: version.to_owned(), params, ..Prepared::default() };
+        ask(&bot, "ana", Ask::Deploy(Box::new(prepared))).await.unwrap();
+    }
+    bot.pipelines().ended(2).await.unwrap();
+    let code = bot.pipelines().run(1).await.unwrap().unwrap().0.code;
+    ask(&bot, "lee", Ask::Approve(1, code)).await.unwrap();
+    bot.pipelines().ended(1).await.unwrap();
+    bot.stop("").await;
+    let bot = start().await;
+    let refused = ask(&bot, "ana", Ask::Rollback(2)).await.unwrap_err();
+    assert_eq!(refused, "run 1 came after it and is live; undo that one: !rollback 1");
+    ask(&bot, "ana", Ask::RollbackPlace("shop".to_owned(), "dev".to_owned(), None)).await.unwrap();
+    let (run, _) = bot.pipelines().ended(3).await.unwrap().unwrap();
+    assert_eq!((run.version.as_str(), run.state), ("v2", RunState::Succeeded));
+    bot.stop("").await;
 }

@@ -18,15 +18,16 @@ impl Engine {
         self.freezes = loaded.freezes.into_iter().map(|row| (row.scope.clone(), row)).collect();
         self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
         self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
-        // What was to be said and was not: of each run the newest line to each place, the others are out of date.
+        // What was to be said and was not: of each run the newest to each place, what is older is out of date.
         // What belongs to no run is about locks and freezes, each line about another: all of it is said.
-        let mut newest: HashMap<(i64, String), usize> = HashMap::new();
-        for (at, row) in loaded.unsaid.iter().enumerate().filter(|(_, row)| row.run != 0) {
-            newest.insert((row.run, row.target.clone()), at);
-        }
-        for (at, row) in loaded.unsaid.into_iter().enumerate() {
+        let mut unsaid = loaded.unsaid;
+        unsaid.sort_by_key(|row| (row.at, row.run, row.dedupe.len(), row.dedupe.clone()));
+        let newest: HashMap<(i64, String), i64> =
+            unsaid.iter().map(|row| ((row.run, row.target.clone()), row.at)).collect();
+        for row in unsaid {
             let key = (row.run, row.target);
-            let said = key.0 == 0 || newest.get(&key) == Some(&at);
+            // A failure is several lines of one moment.
+            let said = key.0 == 0 || newest.get(&key) == Some(&row.at);
             let (dedupe, target, text) = (row.dedupe, key.1, row.text);
             if said {
                 self.effects.push(Effect::Say { dedupe, target, text, passing: false });
