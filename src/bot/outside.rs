@@ -8,6 +8,7 @@ use masterchief_contract::{Batch, Shutdown};
 use tokio::sync::oneshot;
 
 use super::StartError;
+use super::deploys;
 use super::replay::{self, Replayed};
 use super::started::Started;
 use super::vitals::BotVitals;
@@ -37,6 +38,8 @@ impl Started {
             feeds: self.feeds.clone(),
             outbox: self.outbox.clone(),
             table: self.table.clone(),
+            store: self.store().clone(),
+            pipelines: self.pipelines.clone(),
         };
         let opening = gateway::Opening {
             door,
@@ -44,6 +47,7 @@ impl Started {
             full: self.journal.full(),
             vitals: Arc::new(vitals),
             pipelines: Some(self.pipelines.clone()),
+            judge: deploys::judge(&self.book),
             clock: self.clock.clone(),
         };
         self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);

@@ -51,7 +51,7 @@ pub use coverage::coverage;
 pub use http::{NetHttp, Request, Response};
 pub use junit::{Tests, junit};
 pub use local::{Command, LocalShell, Output};
-pub use log::{LOG, StepLog, ends, tail};
+pub use log::{LOG, StepLog, ends, log_parts, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
 pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve};

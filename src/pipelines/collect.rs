@@ -3,8 +3,8 @@
 use super::expr::Facts;
 use super::model::Stage;
 use super::template;
-use crate::executors::{Class, End, Failure, LOG, Masker, artifacts, coverage, junit, matching};
-use crate::store::runs::ArtifactRow;
+use crate::executors::{Class, End, Failure, LOG, Masker, artifacts, coverage, junit, log_parts, matching};
+use crate::store::runs::{ArtifactRow, LogSegmentRow};
 use crate::yaml::fill_with;
 use masterchief_contract::Secret;
 use serde_json::{Map, Value, json};
@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// Variables, and the secrets among them.
 pub(super) type Variables = (Vec<(String, Secret)>, Vec<Secret>);
+/// Where they are kept, in the folder of an attempt.
+pub(super) const ARTIFACTS: &str = "artifacts";
 /// The most that is kept of a stage's files.
 const ARTIFACTS_MAX: u64 = 1 << 30;
 
@@ -101,7 +103,7 @@ pub(super) fn collect(
         return Ok(Vec::new());
     }
     let kept =
-        artifacts(workspace, &stage.collect.artifacts, &folder.join("artifacts"), ARTIFACTS_MAX).map_err(config)?;
+        artifacts(workspace, &stage.collect.artifacts, &folder.join(ARTIFACTS), ARTIFACTS_MAX).map_err(config)?;
     Ok(kept
         .into_iter()
         .map(|one| ArtifactRow {
@@ -130,6 +132,24 @@ pub(super) fn bytes(folder: &Path) -> i64 {
     sizes.map(|meta| meta.len() as i64).sum()
 }
 
+/// What is kept of an attempt's log: its head and its tail, in the order in which they are read, then what its commands wrote apart.
+pub(super) fn segments(folder: &Path) -> Vec<LogSegmentRow> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut apart: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    apart.retain(|name| name.ends_with(".out"));
+    apart.sort();
+    let mut out: Vec<LogSegmentRow> = Vec::new();
+    for file in log_parts().into_iter().chain(apart) {
+        let bytes = std::fs::metadata(folder.join(&file)).map_or(0, |meta| meta.len() as i64);
+        if bytes > 0 {
+            let begins = out.last().map_or(0, |part| part.ends);
+            let part = out.len() as i64 + 1;
+            out.push(LogSegmentRow { part, file, begins, ends: begins + bytes, ..LogSegmentRow::default() });
+        }
+    }
+    out
+}
+
 /// The same end without secrets.
 pub(super) fn hidden(end: End, mask: &Masker) -> End {
     match end {
@@ -154,5 +174,25 @@ fn hide_all(value: Value, mask: &Masker) -> Value {
             Value::Object(map.into_iter().map(|(name, value)| (name, hide_all(value, mask))).collect())
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_log_has_its_place_in_the_whole_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [("log", "head"), ("log.2", "older tail"), ("log.1", "newest"), ("main.out", "a=1"), ("note", "x")]
+        {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let parts: Vec<_> =
+            segments(dir.path()).into_iter().map(|one| (one.part, one.file, one.begins, one.ends)).collect();
+        let wanted = [(1, "log", 0, 4), (2, "log.2", 4, 14), (3, "log.1", 14, 20), (4, "main.out", 20, 23)];
+        assert_eq!(parts, wanted.map(|(part, file, begins, ends)| (part, file.to_owned(), begins, ends)));
+        assert!(segments(&dir.path().join("none")).is_empty());
     }
 }

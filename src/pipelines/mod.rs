@@ -27,11 +27,12 @@ pub mod words;
 
 pub use catalog::Catalog;
 pub use engine::{Answer, Ask, Asked, May, News, Prepared, Reply};
-pub use figures::advice;
+pub use figures::{Band, Dora, Stats, Times, advice, stats};
 pub use file::parse;
-pub use handle::{Judge, Opening, Pipelines, Places, Present, chosen, verify_incidents};
+pub use handle::{Judge, Opening, Pipelines, Places, Present, Tampered, chosen, open_artifact, verify_incidents};
 pub use kinds::{KIND, KINDS, STEP};
 pub use model::{Pipeline, Stage, Trigger};
+pub use pools::PoolRow;
 pub use request::{DeployWords, typed};
 pub use run::{Asker, Millis, Run, StageRun};
 pub use settings::Settings;

@@ -33,7 +33,7 @@ pub(super) struct Pools<K> {
 
 /// One row of `!slots`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PoolRow {
+pub struct PoolRow {
     /// The pool.
     pub pool: String,
     /// Slots there are.

@@ -9,7 +9,7 @@ use masterchief_contract::{Clock, Future, Secret};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::collect::{bytes, checkpoint, collect, hidden, told, variables};
+use super::collect::{bytes, checkpoint, collect, hidden, segments, told, variables};
 use super::engine::{Ended, Msg, Order};
 use super::expr::Facts;
 use super::model::{Action, Stage, Undo};
@@ -109,7 +109,7 @@ impl Steps {
             resumed: order.resumed,
             checkpoint: None,
             artifacts: Vec::new(),
-            bytes: 0,
+            log: Vec::new(),
         };
         let folder = self.folder(order.run, &order.name, order.attempt);
         let workspace = self.run_folder(order.run).join(WORKSPACE);
@@ -150,7 +150,7 @@ impl Steps {
             }
         }
         ended.checkpoint = checkpoint(&folder, &mask);
-        ended.bytes = bytes(&folder);
+        ended.log = segments(&folder);
         ended
     }
 

@@ -18,7 +18,7 @@ use crate::pipelines::{Asker, May, Pipelines};
 use crate::users::Book;
 use said::Said;
 
-pub(crate) use follow::{follow, judge, present, purge, tell_binds, watch_networks};
+pub(crate) use follow::{ANCHOR, anchor, follow, judge, present, purge, tell_binds, watch_networks};
 
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "pipelines";
