@@ -86,6 +86,8 @@ pub struct Commit {
     pub author: String,
     /// Its first line.
     pub subject: String,
+    /// When it was made.
+    pub at: Option<Millis>,
 }
 
 /// A run.

@@ -12,7 +12,7 @@ use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage};
 use crate::pipelines::run::{Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, words};
-use crate::store::runs::{AttemptRow, Put};
+use crate::store::runs::{AttemptRow, LogSegmentRow, Put};
 
 /// What a stage that is not tried shows as its end.
 enum Turn {
@@ -261,7 +261,7 @@ impl Engine {
         one.checkpoint = ended.checkpoint.or(one.checkpoint.take());
         let mut row = AttemptRow {
             ended: Some(self.now),
-            bytes: Some(ended.bytes),
+            bytes: Some(ended.log.iter().map(|part| part.ends - part.begins).sum()),
             note: note.map(|note| note.to_string()),
             ..attempt_row(number, one, begun)
         };
@@ -271,6 +271,9 @@ impl Engine {
             row.line = Some(failure.line.clone());
         }
         self.puts.push(Put::Attempt(row));
+        let (stage, attempt) = (one.name.clone(), i64::from(one.attempt));
+        let part = |part| LogSegmentRow { run: number, stage: stage.clone(), attempt, ..part };
+        self.puts.extend(ended.log.into_iter().map(part).map(Put::LogSegment));
         self.puts.extend(ended.artifacts.into_iter().map(Put::Artifact));
         self.pools.release(&(number, at));
         match ended.end {
