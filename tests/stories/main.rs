@@ -25,6 +25,7 @@ mod logs;
 mod matrices;
 mod metrics;
 mod person;
+mod plans;
 mod polled;
 mod probes;
 mod real;
