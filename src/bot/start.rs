@@ -103,6 +103,8 @@ struct Ground {
     rules: Arc<ArcSwap<Rules>>,
     journal: Journal,
     calls: Arc<Calls>,
+    /// Who did what.
+    audit: Audit,
     /// Ends the audit's writer.
     records: Stopper,
     audit_writer: JoinHandle<()>,
@@ -125,7 +127,7 @@ impl Ground {
         let (audit, audit_writer) = Audit::start(store.clone(), records_end);
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules.clone()));
         let clock = builder.clock.clone();
-        let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit, clock.clone(), Arc::clone(&rules)));
+        let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit.clone(), clock.clone(), Arc::clone(&rules)));
         let journal = journal::open(
             builder.data.as_ref().map(|folder| folder.join(JOURNAL)).as_deref(),
             builder.journal.clone(),
@@ -133,7 +135,7 @@ impl Ground {
             clock,
         )?;
         let table = BindTable::new();
-        Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit_writer })
+        Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit, audit_writer })
     }
 
     /// Binds what is the bot's own, and what was bound in Rust.
@@ -223,8 +225,13 @@ impl Ground {
             outlet: Arc::new(self.outbox.clone()),
             clock: builder.clock.clone(),
             supervisor: builder.supervisor.clone(),
-            present: deploys::present(&self.outbox),
-            judge: deploys::judge(&self.book),
+            around: Arc::new(deploys::Surroundings {
+                outbox: self.outbox.clone(),
+                book: self.book.clone(),
+                audit: self.audit.clone(),
+                journal: self.journal.clone(),
+                clock: builder.clock.clone(),
+            }),
         };
         let (pipelines, task, faults) = Pipelines::open(opening, shutdown).await?;
         for fault in faults {

@@ -15,6 +15,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,15 +53,28 @@ pub struct TestUser<'a> {
 impl TestBot {
     /// Starts the bot at noon of 2 March 2026, UTC. Call it under a paused clock.
     pub async fn start(builder: Builder) -> Result<TestBot, StartError> {
-        let noon = Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default();
-        TestBot::start_at(builder, noon).await
+        TestBot::begin(builder, noon(), None).await
+    }
+
+    /// Starts the bot at noon with its records in a folder, where the next one finds them.
+    pub async fn start_in(folder: &Path, builder: Builder) -> Result<TestBot, StartError> {
+        TestBot::begin(builder, noon(), Some(folder)).await
     }
 
     /// Starts the bot at a time of one's own.
     pub async fn start_at(builder: Builder, at: DateTime<Utc>) -> Result<TestBot, StartError> {
+        TestBot::begin(builder, at, None).await
+    }
+
+    async fn begin(builder: Builder, at: DateTime<Utc>, folder: Option<&Path>) -> Result<TestBot, StartError> {
         let clock = Clock::starting(at);
         let net = FakeNet::new(clock.clone());
-        let started = builder.on_fake_network(NETWORK, CHANNEL, net.clone(), clock.clone()).start().await?;
+        let builder = builder.on_fake_network(NETWORK, CHANNEL, net.clone(), clock.clone());
+        let builder = match folder {
+            Some(folder) => builder.data(folder),
+            None => builder,
+        };
+        let started = builder.start().await?;
         if !net.joined(CHANNEL, Duration::from_secs(60)).await {
             return Err(StartError::Network { network: NETWORK.to_owned(), reason: "the bot did not join".to_owned() });
         }
@@ -131,13 +145,16 @@ impl TestBot {
 
     /// The bot says something that holds `text` to `target`, within five seconds of virtual time.
     ///
-    /// Lines to a target are read in order; what was skipped is not found later.
+    /// Lines to a target are read in order; what was skipped is not found later. Names that were made quiet, with a zero-width space
+    /// in them, are as they are spoken.
     ///
     /// # Panics
     ///
     /// If it does not, with all that was said.
     pub async fn expect(&self, target: &str, text: &str) -> String {
-        match self.find(target, PATIENCE, |line| line.contains(text)).await {
+        let spoken = |line: &str| line.replace('\u{200b}', "");
+        let text = spoken(text);
+        match self.find(target, PATIENCE, |line| spoken(line).contains(&text)).await {
             Ok(line) => line,
             Err(transcript) => panic!("{target} did not hear `{text}`. The bot said:\n{transcript}"),
         }
@@ -231,6 +248,10 @@ impl TestUser<'_> {
         self.test.net.joins(&self.nick, chan).await;
         self
     }
+}
+
+fn noon() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 2, 12, 0, 0).single().unwrap_or_default()
 }
 
 /// Whether people read this.

@@ -44,7 +44,8 @@ impl Handler for Triggered {
         let holds = self.trigger.when.as_ref().map_or(Ok(true), |when| when.holds(&facts));
         let params = fill_all(&Value::Object(self.trigger.params.clone()), &facts);
         let (pipelines, app, kind) = (self.pipelines.clone(), self.app.clone(), self.trigger.kind.clone());
-        let key = event.key.as_ref().map(|key| format!("{kind}:{key}"));
+        // What its source has no name for is known by its number: a delivery that is repeated is the same.
+        let key = event.key.as_ref().map_or_else(|| format!("{kind}#{}", event.id), |key| format!("{kind}:{key}"));
         let told = facts.get("event").cloned().unwrap_or_default();
         Box::pin(async move {
             // A condition that cannot be told will not be told better by trying again.
@@ -57,7 +58,7 @@ impl Handler for Triggered {
             let again = |reason: String| HandlerError::Retry { after: None, reason };
             let mut prepared = pipelines.prepare(words, params).await.map_err(again)?;
             prepared.unattended = true;
-            prepared.key = key;
+            prepared.key = Some(key);
             prepared.event = told;
             let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program(&kind), may: May::all() };
             match pipelines.ask(asked).await {

@@ -58,7 +58,7 @@ pub use local::{Command, LocalShell, Output};
 pub use log::{LOG, OWN, StepLog, ends, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
-pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve};
+pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve, tag};
 pub use settings::{Cluster, Jenkins, Prometheus, Registry, Settings};
 pub use shell::left_outputs;
 pub use step::{About, End, Executor, Hands, Keeper, Limits, Step};

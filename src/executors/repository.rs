@@ -241,6 +241,14 @@ pub async fn changes(clone: &Path, from: &str, to: &str) -> Result<Changes, Fail
     Ok(Changes { commits, files })
 }
 
+/// The tag that a commit of a clone has; of several the newest by version.
+pub async fn tag(clone: &Path, sha: &str) -> Option<String> {
+    let path = whole(clone);
+    let args = ["-C", &path, "tag", "--points-at", sha, "--sort=-version:refname"];
+    let tags = ask(&path, &args, &[], LOCAL).await.ok().filter(|_| is_sha(sha))?;
+    tags.lines().next().map(ToOwned::to_owned)
+}
+
 /// A path as it is from anywhere.
 fn whole(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()

@@ -5,6 +5,8 @@ use super::words;
 
 /// The shortest time between two lines of progress of one run.
 const APART: Millis = 10_000;
+/// So many lines the end of a run may take.
+const END: usize = 3;
 /// How long what ends is gathered where nothing else is said.
 pub(super) const COALESCE: Millis = 20_000;
 
@@ -19,18 +21,15 @@ pub(super) struct Progress {
     since: Option<Millis>,
     /// When the last line was said.
     last: Option<Millis>,
-    /// Lines of progress so far.
-    lines: usize,
     coalesce: Millis,
-    /// So many lines of progress at most.
-    most: usize,
+    /// Whether something failed that nobody was told of.
+    urgent: bool,
 }
 
 impl Progress {
-    /// For a run of so many stages. With the start and the end, which may take three lines, there are never more than two and
-    /// one a stage.
-    pub(super) fn new(stages: usize, coalesce: Millis) -> Progress {
-        Progress { most: stages.saturating_sub(2), coalesce, ..Progress::default() }
+    /// What ends within `coalesce` shares a line.
+    pub(super) fn new(coalesce: Millis) -> Progress {
+        Progress { coalesce, ..Progress::default() }
     }
 
     /// A stage ended.
@@ -40,6 +39,24 @@ impl Progress {
         self.since.get_or_insert(now);
     }
 
+    /// A stage failed: that is said at once, before what else there is.
+    pub(super) fn failed(&mut self, stage: &str, text: String, now: Millis) {
+        self.going.retain(|(name, _)| name != stage);
+        self.ended.insert(0, text);
+        self.since.get_or_insert(now);
+        self.urgent = true;
+    }
+
+    /// Whether something failed that nobody was told of.
+    pub(super) fn urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// What failed was told in another line.
+    pub(super) fn told(&mut self) {
+        self.urgent = false;
+    }
+
     /// A stage goes on; what was known of it before is out of date.
     pub(super) fn going(&mut self, stage: &str, text: String, now: Millis) {
         self.going.retain(|(name, _)| name != stage);
@@ -47,9 +64,12 @@ impl Progress {
         self.since.get_or_insert(now);
     }
 
-    /// When there is something to be said next.
-    pub(super) fn due(&self) -> Option<Millis> {
-        if self.lines >= self.most {
+    /// When there is something to be said next, where so many lines are left. The end may take three.
+    pub(super) fn due(&self, room: usize) -> Option<Millis> {
+        if self.urgent && room > 1 {
+            return self.since;
+        }
+        if room <= END {
             return None;
         }
         let apart = self.last.map_or(0, |last| last + APART);
@@ -57,19 +77,18 @@ impl Progress {
     }
 
     /// The line that is due.
-    pub(super) fn take(&mut self, number: i64, now: Millis) -> Option<String> {
-        if self.due().is_none_or(|due| due > now) {
+    pub(super) fn take(&mut self, number: i64, now: Millis, room: usize) -> Option<String> {
+        if self.due(room).is_none_or(|due| due > now) {
             return None;
         }
-        let line = self.drain(number);
         self.last = Some(now);
-        self.lines += 1;
-        line
+        self.drain(number)
     }
 
     /// What waits, for a line that is said anyway; nothing if nothing ended.
     pub(super) fn drain(&mut self, number: i64) -> Option<String> {
         self.since = None;
+        self.urgent = false;
         let mut parts = std::mem::take(&mut self.ended);
         parts.extend(std::mem::take(&mut self.going).into_iter().map(|(_, text)| text));
         (!parts.is_empty()).then(|| words::stages(number, &parts))
@@ -82,28 +101,31 @@ mod tests {
 
     #[test]
     fn what_ends_within_twenty_seconds_shares_a_line_and_the_newest_status_wins() {
-        let mut progress = Progress::new(6, COALESCE);
+        let mut progress = Progress::new(COALESCE);
         progress.ended("test", "test ok 2s".to_owned(), 1_000);
         progress.going("build", "build: 10%".to_owned(), 2_000);
         progress.going("build", "build: 20%".to_owned(), 9_000);
-        assert_eq!((progress.due(), progress.take(7, 20_000)), (Some(21_000), None));
-        assert_eq!(progress.take(7, 21_000).as_deref(), Some("[7] test ok 2s | build: 20%"));
+        assert_eq!((progress.due(7), progress.take(7, 20_000, 7)), (Some(21_000), None));
+        assert_eq!(progress.take(7, 21_000, 7).as_deref(), Some("[7] test ok 2s | build: 20%"));
         progress.ended("build", "build ok".to_owned(), 22_000);
-        assert_eq!(progress.take(7, 42_000).as_deref(), Some("[7] build ok"));
-        assert_eq!(progress.due(), None);
+        assert_eq!(progress.take(7, 42_000, 6).as_deref(), Some("[7] build ok"));
+        assert_eq!(progress.due(5), None);
     }
 
     #[test]
-    fn a_run_of_few_stages_says_its_start_and_its_end_and_a_long_one_no_more_than_its_stages() {
-        let mut short = Progress::new(2, COALESCE);
-        short.ended("a", "a ok".to_owned(), 0);
-        assert_eq!(short.due(), None);
-        let mut long = Progress::new(5, COALESCE);
-        let mut lines = 0;
-        for n in 0..100 {
-            long.going("a", format!("{n}%"), n * 30_000);
-            lines += usize::from(long.take(1, n * 30_000 + 25_000).is_some());
-        }
-        assert_eq!(lines, 3);
+    fn what_fails_is_said_at_once_and_first_unless_only_the_last_line_is_left() {
+        let mut progress = Progress::new(COALESCE);
+        progress.ended("lint", "lint ok 2s".to_owned(), 1_000);
+        progress.failed("test", "test FAILED 3s".to_owned(), 2_000);
+        assert_eq!(progress.due(1), None);
+        assert_eq!(progress.take(7, 2_000, 2).as_deref(), Some("[7] test FAILED 3s | lint ok 2s"));
+        assert!(!progress.urgent());
+    }
+
+    #[test]
+    fn what_goes_well_leaves_room_for_the_end() {
+        let mut progress = Progress::new(COALESCE);
+        progress.ended("a", "a ok".to_owned(), 0);
+        assert_eq!((progress.due(3), progress.due(4)), (None, Some(20_000)));
     }
 }

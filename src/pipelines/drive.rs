@@ -7,8 +7,8 @@ use std::time::Duration;
 use masterchief_contract::{Action, Clock, How, Outlet, Shutdown, split_place};
 use tokio::sync::{broadcast, mpsc};
 
+use super::around::Around;
 use super::engine::{Effect, Engine, Msg, News};
-use super::handle::Present;
 use super::steps::Steps;
 use crate::store::runs::{Put, Runs};
 
@@ -16,6 +16,10 @@ use crate::store::runs::{Put, Runs};
 const GROUP: usize = 4096;
 /// Lines that wait for a network.
 const SPEECH: usize = 4096;
+/// How often a line is tried again: what is taken up after a restart is said before the networks are there.
+const TRIES: u32 = 20;
+/// The time between two of these tries.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The longest wait between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -28,8 +32,7 @@ pub(super) struct Drive {
     pub(super) news: broadcast::Sender<Arc<News>>,
     pub(super) outlet: Arc<dyn Outlet>,
     pub(super) clock: Clock,
-    /// Whether the network of a place is there now.
-    pub(super) present: Present,
+    pub(super) around: Arc<dyn Around>,
     /// Where lines for each network go.
     pub(super) speaking: BTreeMap<String, mpsc::Sender<Action>>,
 }
@@ -120,7 +123,7 @@ impl Drive {
             Effect::Start(order) => self.steps.start(*order),
             Effect::Stop(run, stage) => self.steps.stop(run, stage),
             Effect::Say { target, text, passing, .. } => {
-                if !passing || (self.present)(&target) {
+                if !passing || self.around.present(&target) {
                     self.say(&target, text, How::Say);
                 }
             }
@@ -159,11 +162,17 @@ impl Drive {
 
 /// A task that hands lines on, one after the other.
 fn speak(outlet: Arc<dyn Outlet>) -> mpsc::Sender<Action> {
-    let (to, mut from) = mpsc::channel(SPEECH);
+    let (to, mut from) = mpsc::channel::<Action>(SPEECH);
     tokio::spawn(async move {
         while let Some(action) = from.recv().await {
-            if let Err(refused) = outlet.perform(action).await {
-                tracing::warn!(%refused, "A line about a run was refused");
+            let mut tries = 0;
+            while let Err(refused) = outlet.perform(action.clone()).await {
+                tries += 1;
+                if tries > TRIES {
+                    tracing::warn!(%refused, "A line about a run was refused");
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
             }
         }
     });

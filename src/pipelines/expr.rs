@@ -87,12 +87,14 @@ impl Expr {
             let value = facts.get(name).map_or(cel::Value::Null, to_cel);
             context.add_variable_from_value(name.clone(), value);
         }
-        let files: Vec<String> =
-            facts.get("files").and_then(Value::as_array).into_iter().flatten().filter_map(text_of).collect();
+        // What is not known to be as it was counts as changed.
+        let files: Option<Vec<String>> =
+            facts.get("files").and_then(Value::as_array).map(|files| files.iter().filter_map(text_of).collect());
         // It fails for operators and CEL's own functions only, and this is neither.
         let _ = context.add_function("changed", move |glob: Arc<String>| -> bool {
             let matcher = Glob::new(&glob).map(|glob| glob.compile_matcher());
-            matcher.is_ok_and(|matcher| files.iter().any(|file| matcher.is_match(file)))
+            matcher
+                .is_ok_and(|matcher| files.as_ref().is_none_or(|files| files.iter().any(|file| matcher.is_match(file))))
         });
         match self.program.execute(&context) {
             Ok(cel::Value::Bool(holds)) => Ok(holds),

@@ -49,6 +49,33 @@ pub fn cut(text: &str, most: usize) -> String {
     flat.chars().take(most.saturating_sub(2)).chain("..".chars()).collect()
 }
 
+/// A text of which nothing is a name that somebody here has: each such word is made quiet.
+pub fn hushed(text: &str, nicks: &[String]) -> String {
+    let named = |word: &str| nicks.iter().any(|nick| nick.eq_ignore_ascii_case(word));
+    let part_of_name = |c: char| c.is_alphanumeric() || "_-[]\\`^{}|".contains(c);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let word = rest.find(|c| !part_of_name(c)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(word);
+        out.push_str(&if named(name) { quiet(name) } else { name.to_owned() });
+        let gap = after.find(part_of_name).unwrap_or(after.len());
+        out.push_str(&after[..gap]);
+        rest = &after[gap..];
+    }
+    out
+}
+
+/// The beginning of a text that has so many bytes at most, on one line.
+pub fn fitted(text: &str, most: usize) -> String {
+    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if flat.len() <= most {
+        return flat;
+    }
+    let end = (0..=most.saturating_sub(2)).rev().find(|at| flat.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}..", &flat[..end])
+}
+
 pub(super) fn list(names: &[String], most: usize) -> String {
     let first: Vec<&str> = names.iter().take(most).map(String::as_str).collect();
     match names.len().saturating_sub(most) {

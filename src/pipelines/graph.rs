@@ -122,6 +122,23 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// How much longer each node could take before the longest way through gets longer.
+    pub fn slack(&self, times: &[f64]) -> Vec<f64> {
+        let (count, order) = (self.needs.len(), self.order());
+        let time = |node: usize| times.get(node).copied().unwrap_or(0.0);
+        let (mut until, mut after) = (vec![0.0; count], vec![0.0; count]);
+        for node in &order {
+            until[*node] = time(*node) + self.needs[*node].iter().map(|from| until[*from]).fold(0.0, f64::max);
+        }
+        for node in order.iter().rev() {
+            after[*node] = self.feeds[*node].iter().map(|next| after[*next] + time(*next)).fold(0.0, f64::max);
+        }
+        let total = until.iter().copied().fold(0.0, f64::max);
+        (0..count).map(|node| total - until[node] - after[node]).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -160,7 +177,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
 
         #[test]
         fn every_node_comes_after_what_it_needs_and_the_order_is_always_the_same((graph, _) in dag()) {
@@ -172,6 +189,18 @@ mod tests {
                 prop_assert!(needed.iter().all(|from| place(*from) < place(node)));
             }
             prop_assert_eq!(order, graph.clone().order());
+        }
+
+        #[test]
+        fn a_node_may_take_its_slack_longer_and_not_a_moment_more((graph, times) in dag()) {
+            let total = graph.critical(&times).1;
+            for (node, slack) in graph.slack(&times).into_iter().enumerate() {
+                let mut longer = times.clone();
+                longer[node] += slack;
+                prop_assert_eq!(graph.critical(&longer).1, total);
+                longer[node] += 1.0;
+                prop_assert_eq!(graph.critical(&longer).1, total + 1.0);
+            }
         }
 
         #[test]

@@ -10,6 +10,7 @@ use masterchief_contract::{Clock, Outlet, Shutdown};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::around::Around;
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
 use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
@@ -17,7 +18,7 @@ use super::figures::dora;
 use super::file;
 use super::model::Pipeline;
 use super::remote::Told;
-use super::run::{Asker, Millis, Run, StageRun};
+use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::steps::Steps;
 use super::words;
@@ -48,17 +49,9 @@ pub struct Opening {
     pub clock: Clock,
     /// Where the supervisor of commands is.
     pub supervisor: Supervisor,
-    /// Whether the network of a place is there now.
-    pub present: Present,
-    /// What somebody may, who is not here to ask: for runs that were booked.
-    pub judge: Judge,
+    /// The bot.
+    pub around: Arc<dyn Around>,
 }
-
-/// What somebody may, by the records.
-pub type Judge = Arc<dyn Fn(&Asker) -> May + Send + Sync>;
-
-/// Whether the network of a place such as `libera/#ops` is there now.
-pub type Present = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The pipelines of a bot. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -71,11 +64,12 @@ pub(super) struct Inner {
     settings: ArcSwap<Settings>,
     executors: Executors,
     pub(super) runs: Runs,
-    steps: Steps,
+    pub(super) steps: Steps,
     pub(super) folder: PathBuf,
     to: mpsc::Sender<Msg>,
     news: broadcast::Sender<Arc<News>>,
     clock: Clock,
+    around: Arc<dyn Around>,
 }
 
 /// What is where of an app, by environment.
@@ -87,13 +81,13 @@ impl Pipelines {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<(Pipelines, JoinHandle<()>, Vec<ConfigFault>), RunsError> {
-        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, present, judge } = opening;
+        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, around } = opening;
         let (catalog, faults) = Catalog::read(&settings.folder, &executors);
         let catalog = Arc::new(catalog);
         let (to, from) = mpsc::channel(DEPTH);
         let (news, _) = broadcast::channel(NEWS);
         let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
-        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, judge);
+        let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, Arc::clone(&around));
         let since = clock.now().timestamp_millis() - KEEP;
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
@@ -117,7 +111,7 @@ impl Pipelines {
             news: news.clone(),
             outlet,
             clock: clock.clone(),
-            present,
+            around: Arc::clone(&around),
             speaking: BTreeMap::new(),
         };
         let task = tokio::spawn(drive.run(shutdown));
@@ -131,6 +125,7 @@ impl Pipelines {
             to,
             news,
             clock,
+            around,
         };
         Ok((Pipelines { inner: Arc::new(inner) }, task, faults))
     }
@@ -174,8 +169,11 @@ impl Pipelines {
     pub async fn ask(&self, asked: Asked) -> Answer {
         let (to, answered) = oneshot::channel();
         let gone = || "the bot is going down; ask again in a minute".to_owned();
+        let (who, deed) = (asked.who.clone(), asked.ask.deed());
         self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let answer = answered.await.map_err(|_| gone())?;
+        self.inner.around.note(&who, &deed, answer.as_ref().err().map(String::as_str));
+        answer
     }
 
     /// What a remote build tells of a run that is under way: for those who may deploy there.
@@ -219,9 +217,9 @@ impl Pipelines {
     }
 
     /// A network is back after so long: what goes on is told as it is now.
-    pub async fn back(&self, away: Duration) {
+    pub async fn back(&self, network: &str, away: Duration) {
         // At shutdown nobody needs it any more.
-        let _ = self.inner.to.send(Msg::Back(away.as_millis() as Millis)).await;
+        let _ = self.inner.to.send(Msg::Back(network.to_owned(), away.as_millis() as Millis)).await;
     }
 
     /// What stages share, a line a pool.
@@ -279,16 +277,17 @@ impl Pipelines {
         self.inner.clock.now().timestamp_millis()
     }
 
-    /// How long a run still takes, by how long stages took before.
-    pub async fn left(&self, run: &Run, stages: &[StageRun]) -> Option<Millis> {
-        let times = medians(self.inner.runs.times(&run.app).await.ok()?);
-        let left = |one: &StageRun| {
-            let ran = one.started.map_or(0, |from| self.now() - from);
-            let all = times.get(&one.name).copied().unwrap_or(0.0) as Millis;
-            if one.state.ended() { 0 } else { (all - ran).max(0) }
-        };
-        let total: Millis = stages.iter().map(left).sum();
-        (total > 0).then_some(total)
+    /// How long a run that is under way still takes, by how long its stages took before.
+    pub async fn left(&self, number: i64) -> Option<Millis> {
+        let (to, told) = oneshot::channel();
+        self.inner.to.send(Msg::Left(number, to)).await.ok()?;
+        told.await.ok()?
+    }
+
+    /// Somebody of a network left, or has another nick now: what waits for their yes waits no more.
+    pub async fn gone(&self, network: &str, nick: &str) {
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Gone(network.to_owned(), nick.to_owned())).await;
     }
 
     /// The last lines of a stage's log; of the stage that failed, runs, or ran last, if none is named.
@@ -332,6 +331,21 @@ impl Pipelines {
     pub async fn list(&self, which: Which) -> Result<Vec<(RunRow, Run)>, RunsError> {
         let rows = self.inner.runs.runs(which).await?;
         Ok(rows.into_iter().filter_map(|row| serde_json::from_str(&row.detail).ok().map(|run| (row, run))).collect())
+    }
+
+    /// What changed somewhere in the time before now, and the alerts since then; production where none is named.
+    pub async fn whatson(&self, env: Option<&str>, time: Millis) -> Result<String, String> {
+        let known = |wanted: &str| self.catalog().all().any(|pipeline| pipeline.rules(wanted).is_some());
+        let env = match env {
+            Some(env) if !known(env) => return Err(format!("no app has an environment {env:?}; !apps lists them")),
+            Some(env) => Some(env),
+            None => Some("prod").filter(|env| known(env)),
+        };
+        let now = self.now();
+        let rows = self.inner.runs.deployed_since(env, now - time).await.map_err(|fault| fault.to_string())?;
+        let since = rows.last().map_or(now - time, |row| row.at);
+        let alerts = self.inner.around.alerts(since).await;
+        Ok(words::whatson(env, &rows, &alerts, time, now))
     }
 
     /// Lines about who waits for an app.

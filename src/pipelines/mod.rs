@@ -1,6 +1,7 @@
 //! Pipelines: what a file says, what a run does, who may what. The engine is pure; [`Pipelines`] is the handle that drives it.
 
 mod announce;
+mod around;
 mod attempt;
 mod calendar;
 mod catalog;
@@ -27,11 +28,12 @@ mod template;
 mod window;
 pub mod words;
 
+pub use around::Around;
 pub use catalog::Catalog;
 pub use engine::{Answer, Ask, Asked, May, News, Prepared, Reply};
 pub use figures::advice;
 pub use file::parse;
-pub use handle::{Judge, Opening, Pipelines, Places, Present, chosen, verify_incidents};
+pub use handle::{Opening, Pipelines, Places, chosen, verify_incidents};
 pub use kinds::{KIND, KINDS, STEP};
 pub use model::{Pipeline, Stage, Trigger};
 pub use remote::Told;

@@ -145,6 +145,8 @@ pub struct Rules {
     pub flags: Option<FlagMask>,
     /// Who has to agree, if anybody.
     pub approvals: Option<Approvals>,
+    /// Who has to agree where somebody overrides a rule; those of `approvals` where nothing is said.
+    pub emergency: Option<Approvals>,
     /// When it may run; always if there are none.
     pub windows: Vec<Window>,
     /// Calendars of times when it must not, relative to the project.
@@ -155,6 +157,16 @@ pub struct Rules {
     pub rollback: Rollback,
     /// Conditions that must hold before a run may begin.
     pub checks: Vec<Expr>,
+    /// How urgent its runs are: the more, the sooner they get what stages share.
+    pub priority: u64,
+}
+
+impl Rules {
+    /// Who has to agree to a run; `reason` is why rules are overridden, if they are.
+    pub fn asks(&self, reason: Option<&str>) -> Option<&Approvals> {
+        let emergency = reason.and(self.emergency.as_ref());
+        emergency.or(self.approvals.as_ref())
+    }
 }
 
 /// Who has to agree.
@@ -256,6 +268,17 @@ pub struct Stage {
     pub outputs: Vec<(String, String)>,
     /// Whether it stands under `finally`.
     pub finally: bool,
+    /// Who may leave it out.
+    pub skip: Skip,
+}
+
+/// Who may leave a stage out with `--skip` or `--only`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Skip {
+    /// Who has these flags; `None` stands for `-`: all who may deploy there.
+    Flags(Option<FlagMask>),
+    /// Nobody: people have to agree, or the clock has to.
+    Never,
 }
 
 /// What must have ended, and how.
@@ -320,6 +343,10 @@ pub enum Wait {
     Pause(Duration),
     /// A window opens.
     Window(Vec<Window>),
+    /// The place is locked, once nobody else has it locked: for how long, and why.
+    Lock(Option<Duration>, String),
+    /// The lock of who asked for the run is taken away.
+    Unlock,
     /// Nothing: it is done at once. For what only holds other stages together.
     Nothing,
 }
@@ -376,7 +403,8 @@ impl Retry {
     pub fn wait(&self, attempt: u32, chance: f64) -> Duration {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let plain = (self.first.as_secs_f64() * self.factor.powi(exponent)).min(self.max.as_secs_f64());
-        Duration::from_secs_f64((plain * (1.0 + self.jitter * (2.0 * chance - 1.0))).max(0.0))
+        let differs = plain * (1.0 + self.jitter * (2.0 * chance - 1.0));
+        Duration::from_secs_f64(differs.clamp(0.0, self.max.as_secs_f64()))
     }
 }
 
@@ -454,6 +482,8 @@ mod tests {
             (retry.wait(1, 0.0).as_secs_f64() - 0.8).abs() < 1e-9
                 && (retry.wait(1, 1.0).as_secs_f64() - 1.2).abs() < 1e-9
         );
+        assert_eq!(retry.wait(9, 1.0), Duration::from_secs(6), "no wait is longer than the longest");
+        assert!(retry.wait(9, 0.0) < Duration::from_secs(5));
         assert!(retry.allows(Class::Network) && !retry.allows(Class::TestFailed) && !retry.allows(Class::Cancelled));
     }
 }

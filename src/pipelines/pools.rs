@@ -19,7 +19,8 @@ pub(super) struct Sizes {
     pub disk: Option<u64>,
 }
 
-/// Who holds what, and who waits. Nobody overtakes another who waits for the same pool, so nobody waits for ever.
+/// Who holds what, and who waits. Nobody overtakes another who waits for the same pool but a few that are more urgent, so
+/// nobody waits for ever.
 #[derive(Debug, Default)]
 pub(super) struct Pools<K> {
     sizes: Sizes,
@@ -28,8 +29,21 @@ pub(super) struct Pools<K> {
     taken: BTreeMap<String, u64>,
     machine: [u64; 3],
     /// Who waits, by pool, in order.
-    waiting: BTreeMap<String, VecDeque<(K, Resources)>>,
+    waiting: BTreeMap<String, VecDeque<Waiting<K>>>,
 }
+
+/// Somebody who waits.
+#[derive(Debug)]
+struct Waiting<K> {
+    key: K,
+    wanted: Resources,
+    priority: u64,
+    /// How many more urgent ones went before it.
+    passed: u32,
+}
+
+/// So many more urgent ones may go before somebody who waits.
+const PASSED: u32 = 8;
 
 /// One row of `!slots`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,13 +100,19 @@ impl<K: Ord + Clone> Pools<K> {
     }
 
     /// Asks for something; whether it is held now. If not, it waits, and [`Pools::granted`] gives it later.
-    pub(super) fn ask(&mut self, key: K, wanted: Resources) -> bool {
+    pub(super) fn ask(&mut self, key: K, wanted: Resources, priority: u64) -> bool {
         let behind = self.waiting.get(&wanted.pool).is_some_and(|queue| !queue.is_empty());
         if !behind && self.fits(&wanted) {
             self.hold(key, wanted);
             return true;
         }
-        self.waiting.entry(wanted.pool.clone()).or_default().push_back((key, wanted));
+        let queue = self.waiting.entry(wanted.pool.clone()).or_default();
+        let mut at = queue.len();
+        while at > 0 && queue[at - 1].priority < priority && queue[at - 1].passed < PASSED {
+            at -= 1;
+            queue[at].passed += 1;
+        }
+        queue.insert(at, Waiting { key, wanted, priority, passed: 0 });
         false
     }
 
@@ -109,7 +129,7 @@ impl<K: Ord + Clone> Pools<K> {
     /// Gives back what is held, and stops waiting.
     pub(super) fn release(&mut self, key: &K) {
         if !self.give_back(key) {
-            self.waiting.values_mut().for_each(|queue| queue.retain(|(waiting, _)| waiting != key));
+            self.waiting.values_mut().for_each(|queue| queue.retain(|one| one.key != *key));
         }
     }
 
@@ -131,13 +151,10 @@ impl<K: Ord + Clone> Pools<K> {
         let pools: Vec<String> = self.waiting.keys().cloned().collect();
         for pool in pools {
             // Who stands first in a queue is not overtaken.
-            while let Some((key, wanted)) = self.waiting.get(&pool).and_then(|queue| queue.front()).cloned() {
-                if !self.fits(&wanted) {
-                    break;
-                }
-                self.waiting.entry(pool.clone()).or_default().pop_front();
-                self.hold(key.clone(), wanted);
-                out.push(key);
+            while self.waiting.get(&pool).and_then(|queue| queue.front()).is_some_and(|one| self.fits(&one.wanted)) {
+                let Some(one) = self.waiting.get_mut(&pool).and_then(VecDeque::pop_front) else { break };
+                self.hold(one.key.clone(), one.wanted);
+                out.push(one.key);
             }
         }
         self.waiting.retain(|_, queue| !queue.is_empty());
@@ -198,16 +215,37 @@ mod tests {
     #[test]
     fn who_asks_for_much_is_not_overtaken_for_ever() {
         let mut pools = pools(4);
-        assert!(pools.ask(1, slots("default", 3)));
-        assert!(!pools.ask(2, slots("default", 4)));
-        assert!(!pools.ask(3, slots("default", 1)), "there is one slot, and it is not this one's turn");
-        assert!(pools.ask(4, slots("hosts", 1)), "another pool has a queue of its own");
+        assert!(pools.ask(1, slots("default", 3), 0));
+        assert!(!pools.ask(2, slots("default", 4), 0));
+        assert!(!pools.ask(3, slots("default", 1), 0), "there is one slot, and it is not this one's turn");
+        assert!(pools.ask(4, slots("hosts", 1), 0), "another pool has a queue of its own");
         pools.release(&1);
         assert_eq!(pools.granted(), [2]);
         pools.release(&2);
         assert_eq!(pools.granted(), [3]);
         assert!(pools.possible(&slots("default", 5)).is_err() && pools.possible(&slots("hosts", 1)).is_ok());
         assert_eq!(pools.rows()[0], PoolRow { pool: "default".to_owned(), size: 4, used: 1, waiting: 0 });
+    }
+
+    #[test]
+    fn what_is_urgent_goes_first_and_what_waits_is_passed_a_few_times_only() {
+        let mut pools = pools(1);
+        assert!(pools.ask(0, slots("default", 1), 0));
+        for key in [1, 2] {
+            assert!(!pools.ask(key, slots("default", 1), 0));
+        }
+        for key in 10..30 {
+            assert!(!pools.ask(key, slots("default", 1), 5));
+        }
+        let order: Vec<u32> = (0..22)
+            .scan(0, |held, _| {
+                pools.release(held);
+                *held = pools.granted()[0];
+                Some(*held)
+            })
+            .collect();
+        let wanted: Vec<u32> = (10..18).chain([1, 2]).chain(18..30).collect();
+        assert_eq!(order, wanted);
     }
 
     proptest! {
@@ -223,7 +261,7 @@ mod tests {
             }).collect();
             let mut running: VecDeque<usize> = VecDeque::new();
             for (key, wanted) in wanted.iter().enumerate() {
-                if pools.ask(key, wanted.clone()) {
+                if pools.ask(key, wanted.clone(), asks[key].0 % 2) {
                     running.push_back(key);
                 }
             }

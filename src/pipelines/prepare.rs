@@ -4,7 +4,7 @@ use super::engine::Prepared;
 use super::model::{Pipeline, Takes};
 use super::request::{self, DeployWords};
 use super::run::Commit;
-use crate::executors::{self, changes, mirror, resolve};
+use crate::executors::{self, changes, mirror, resolve, tag};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -51,14 +51,9 @@ impl Pipelines {
             request::fits(&param, &Value::from(reference.clone()))?;
         }
         if let Some(repo) = &pipeline.repo {
-            self.look_into(
-                &pipeline,
-                repo,
-                reference.as_deref().unwrap_or("HEAD"),
-                default("environment"),
-                &mut prepared,
-            )
-            .await?;
+            let env = prepared.environment.clone().or_else(|| default("environment")).or_else(|| only(&pipeline));
+            let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.unwrap_or_default() };
+            self.look_into(&pipeline, place, &mut prepared).await?;
         }
         Ok(prepared)
     }
@@ -66,20 +61,16 @@ impl Pipelines {
     pub(super) async fn look_into(
         &self,
         pipeline: &Pipeline,
-        repo: &str,
-        reference: &str,
-        env: Option<String>,
+        place: Place<'_>,
         prepared: &mut Prepared,
     ) -> Result<(), String> {
-        let found = resolve(repo, reference, &[], RESOLVE).await.map_err(|failure| failure.line)?;
-        prepared.sha = found.sha;
-        let env = prepared.environment.clone().or(env).unwrap_or_default();
+        let Place { repo, reference, env } = place;
+        let own = self.inner.steps.credentials(pipeline, &env);
+        prepared.sha = resolve(repo, reference, &own, RESOLVE).await.map_err(|failure| failure.line)?.sha;
         let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await.map_err(|fault| fault.to_string())?;
-        let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty() && live.sha != prepared.sha) else {
-            return Ok(());
-        };
+        let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty()) else { return Ok(()) };
         let copy = self.inner.folder.join("mirrors").join(&pipeline.app);
-        let known = match mirror(repo, &copy, &[]).await {
+        let known = match mirror(repo, &copy, &own).await {
             Ok(()) => changes(&copy, &live.sha, &prepared.sha).await,
             Err(failure) => Err(failure),
         };
@@ -92,11 +83,29 @@ impl Pipelines {
                     subject: commit.subject,
                 };
                 prepared.commits = changes.commits.into_iter().take(100).map(commit).collect();
-                prepared.files = changes.files;
+                prepared.files = Some(changes.files);
             }
             // The commits are for people to look at; a deployment goes without.
             Err(failure) => tracing::warn!(app = %pipeline.app, fault = %failure.line, "Commits cannot be told"),
         }
+        // A release has a name of its own, whatever it was asked for by.
+        prepared.version = tag(&copy, &prepared.sha).await.unwrap_or_default();
         Ok(())
     }
+}
+
+/// Where a version comes from and where it goes.
+pub(super) struct Place<'a> {
+    /// The repository.
+    repo: &'a str,
+    /// A branch, a tag, a commit or `HEAD`.
+    reference: &'a str,
+    /// The environment; empty where it is not known.
+    env: String,
+}
+
+/// The environment of a pipeline that has one.
+fn only(pipeline: &Pipeline) -> Option<String> {
+    let mut environments = pipeline.policy.environments.iter();
+    environments.next().filter(|_| environments.next().is_none()).map(|(env, _)| env.clone())
 }

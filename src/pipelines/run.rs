@@ -118,8 +118,8 @@ pub struct Run {
     pub commits: Vec<Commit>,
     /// How many there are.
     pub commit_count: u64,
-    /// Files they change, a thousand at most.
-    pub files: Vec<String>,
+    /// Files they change, a thousand at most; nothing where that is not known.
+    pub files: Option<Vec<String>>,
     /// All parameters.
     pub params: Map<String, Value>,
     /// The event that started it.
@@ -166,6 +166,14 @@ pub struct Run {
     pub failed: Option<String>,
     /// How many lines were said about it.
     pub lines: u32,
+    /// How many of them count no more: somebody tried it again by hand.
+    pub spared: u32,
+    /// What there was no room for; it is said with the next line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsaid: Vec<String>,
+    /// Stages that were left out by who asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
 }
 
 /// A stage of a run; of a matrix each combination is one.
@@ -198,6 +206,9 @@ pub struct StageRun {
     pub outputs: Map<String, Value>,
     /// A few words about how it went.
     pub summary: String,
+    /// How much longer it could have taken without the run taking longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slack: Option<Millis>,
     /// When something is due: the next attempt, the end of a wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Millis>,

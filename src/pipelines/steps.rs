@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use masterchief_contract::Clock;
-use serde_json::{Map, Value};
+use masterchief_contract::{Clock, Secret};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::attempt::{Attempt, Place};
 use super::collect::{bytes, checkpoint, collect, collect_failed, hidden, mark, variables};
 use super::engine::{Ended, Msg, Order};
 use super::expr::Facts;
-use super::model::Stage;
+use super::model::{Pipeline, Stage};
 use super::remote::{Ear, Told};
 use super::run::StageRun;
 use crate::executors::{Class, End, Executors, Masker, Supervisor, forget_secrets};
@@ -74,6 +74,14 @@ impl Steps {
             // The engine is gone only when the bot is; then the next one asks again.
             let _ = steps.inner.to.send(Msg::Ended(Box::new(ended))).await;
         });
+    }
+
+    /// What the stage that checks a repository out has to show there, as far as it can be told before a run.
+    pub(super) fn credentials(&self, pipeline: &Pipeline, env: &str) -> Vec<(String, Secret)> {
+        let git = |stage: &&Stage| stage.actions.iter().any(|action| action.executor == "git");
+        let Some(stage) = pipeline.stages.iter().find(git) else { return Vec::new() };
+        let facts = Facts::from_iter([("environment".to_owned(), Value::from(env)), ("params".to_owned(), json!({}))]);
+        variables(stage, &facts, &self.inner.project).map(|(env, _)| env).unwrap_or_default()
     }
 
     /// Tells a step to end.

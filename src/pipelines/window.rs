@@ -78,6 +78,15 @@ pub(super) fn open(windows: &[Window], now: DateTime<Utc>) -> Option<DateTime<Ut
     if windows.is_empty() { Some(now) } else { windows.iter().filter_map(|window| window.open(now)).max() }
 }
 
+/// The window that is open then, or the next one: from when to when.
+pub(super) fn after(windows: &[Window], at: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    if let Some(until) = windows.iter().filter_map(|window| window.open(at)).max() {
+        return Some((at, until));
+    }
+    let from = next(windows, at)?;
+    Some((from, open(windows, from)?))
+}
+
 /// When the next window opens.
 pub(super) fn next(windows: &[Window], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     windows.iter().filter_map(|window| window.next(now)).min()

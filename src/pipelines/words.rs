@@ -1,14 +1,15 @@
 //! Everything the bot says about runs, one named function a message. Each line stands alone: it has the run, the app and the
 //! environment, and where it waits for somebody it ends with what to type and by when.
 
-pub use super::format::{about, cut, moment, quiet, span};
+pub use super::format::{about, cut, fitted, hushed, moment, quiet, span};
 use super::format::{commits, list, minutes, utc, with_commit};
 use super::handle::Places;
 use super::model::{Approvals, RollbackMode, Rules};
 use super::run::{Commit, Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};
+use super::window;
 use crate::executors::Failure;
-use crate::store::runs::{FreezeRow, IncidentRow, LockRow, RunRow};
+use crate::store::runs::{DeploymentRow, FreezeRow, IncidentRow, LockRow, RunRow};
 
 /// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
 const LINE: usize = 380;
@@ -26,11 +27,16 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
     if rules.max_commits.is_some_and(|most| run.commit_count > most) {
         text.push_str(&format!(" More than {} commits.", rules.max_commits.unwrap_or(0)));
     }
-    text.push_str(&format!(" Plan: {}.", list(stages, 8)));
+    text.push_str(&format!(" Plan: {}{}.", list(stages, 8), skipping(run)));
     if let Some(eta) = eta {
         text.push_str(&format!(" {}.", about(eta)));
     }
     text
+}
+
+/// What is left out, behind other words: `, skipping test, scan`.
+pub fn skipping(run: &Run) -> String {
+    if run.skipped.is_empty() { String::new() } else { format!(", skipping {}", list(&run.skipped, 8)) }
 }
 
 /// The requester has to say yes.
@@ -59,7 +65,8 @@ pub fn started(run: &Run, link: Option<&str>) -> String {
         );
     }
     let reason = run.reason.as_ref().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
-    format!("[{}] {} {} -> {} started by {by}{reason}.{link}", run.number, run.app, run.shown(), run.env)
+    let skipping = skipping(run);
+    format!("[{}] {} {} -> {} started by {by}{reason}{skipping}.{link}", run.number, run.app, run.shown(), run.env)
 }
 
 /// How a stage went, within a line of several: `test ok 2m10s (412 passed)`.
@@ -74,26 +81,46 @@ pub fn stage(stage: &StageRun) -> String {
         StageState::Succeeded => format!("{} ok{attempt}{took}{summary}", stage.name),
         StageState::Skipped => format!("{} skipped", stage.name),
         StageState::Cancelled => format!("{} cancelled", stage.name),
-        _ if stage.forgiven => format!("{} FAILED{took}, and the run goes on", stage.name),
-        _ => format!("{} FAILED{took}", stage.name),
+        _ => {
+            let why = stage.failure.as_ref().map(|failure| {
+                format!(" (class {}: {})", failure.class.name().replace('_', "-"), cut(&failure.line, 100))
+            });
+            let on = if stage.forgiven { ", and the run goes on" } else { "" };
+            format!("{} FAILED{took}{}{on}", stage.name, why.unwrap_or_default())
+        }
+    }
+}
+
+/// A line with what found no room of its own before it. The line itself is never cut.
+pub fn folded(number: i64, before: &[String], line: &str) -> String {
+    let mark = format!("[{number}] ");
+    let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
+    let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
+    let room = LINE.saturating_sub(line.chars().count());
+    if before.is_empty() || room < 20 {
+        return line.to_owned();
+    }
+    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
+}
+
+/// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
+pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
+    match lines.as_slice() {
+        lines if lines.len() <= most.max(1) => lines.to_vec(),
+        [what, between, choices] if most == 2 => {
+            let mark = format!("[{number}] ");
+            let between = between.strip_prefix(&mark).unwrap_or(between);
+            let room = LINE.saturating_sub(what.chars().count()).max(20);
+            vec![format!("{what} {}", cut(between, room)), choices.clone()]
+        }
+        [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
+        _ => lines,
     }
 }
 
 /// Several of them.
 pub fn stages(number: i64, parts: &[String]) -> String {
-    let mut text = format!("[{number}] ");
-    for (at, part) in parts.iter().enumerate() {
-        let more = format!(" | +{} more", parts.len() - at);
-        if at > 0 && text.len() + part.len() + more.len() > LINE {
-            text.push_str(&more);
-            break;
-        }
-        if at > 0 {
-            text.push_str(" | ");
-        }
-        text.push_str(part);
-    }
-    text
+    format!("[{number}] {}", listed(parts))
 }
 
 /// A stage is tried again: `test: attempt 2/4 in 8s (class network: registry timed out)`.
@@ -113,22 +140,15 @@ pub fn doing(stage: &str, words: &str) -> String {
     format!("{stage}: {}", cut(words, 200))
 }
 
-/// A run went well.
-pub fn live(run: &Run, path: &[String]) -> String {
+/// A run went well; `undo` is whether it can be undone.
+pub fn live(run: &Run, path: &[String], undo: bool) -> String {
     let took = span(run.finished.unwrap_or(run.created) - run.started.unwrap_or(run.created));
     if run.kind == RunKind::Rollback {
         return format!("[{}] {} {} is live again on {} after {took}.", run.number, run.app, run.shown(), run.env);
     }
     let path = if path.len() > 1 { format!(", critical path {}", path.join(">")) } else { String::new() };
-    format!(
-        "[{}] {} {} is live on {}. {took}{path}. Undo: !rollback {} {}",
-        run.number,
-        run.app,
-        run.shown(),
-        run.env,
-        run.app,
-        run.env
-    )
+    let undo = if undo { format!(" Undo: !rollback {} {}", run.app, run.env) } else { String::new() };
+    format!("[{}] {} {} is live on {}. {took}{path}.{undo}", run.number, run.app, run.shown(), run.env)
 }
 
 /// After a rollback: the place is locked.
@@ -157,12 +177,16 @@ pub fn failed(
         format!("{} {} -> {}", run.app, run.shown(), run.env)
     };
     let n = run.number;
+    let (offers, by_itself) = (offers(run, stage, target), by_itself(rules, target));
     let Some(stage) = stage else {
         let why = match run.ending {
             Some(RunState::TimedOut) => "it took longer than it may",
             _ => "no stage says why",
         };
-        return vec![format!("[{n}] {what} FAILED after {took}: {why}. {}: !retry {n} | leave.", run.asker.nick)];
+        return vec![
+            format!("[{n}] {what} FAILED after {took}: {why}."),
+            format!("[{n}] {}: {offers}.{by_itself}", run.asker.nick),
+        ];
     };
     let failure = stage.failure.clone().unwrap_or_default();
     let retried =
@@ -177,23 +201,41 @@ pub fn failed(
         lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
     }
     let world = failure.world.get(1).map(|world| format!("{} ", cut(world, 150))).unwrap_or_default();
-    let mut choices = Vec::new();
+    lines.push(format!("[{n}] {world}{}: {offers}.{by_itself}", run.asker.nick));
+    lines
+}
+
+/// A line about a failure for people among whom there are these nicks: words of a log call none of them, and what is said to
+/// the one who asked stays as it is.
+pub fn uncalled(line: &str, asker: &str, nicks: &[String]) -> String {
+    let said = line.find(&format!("{asker}: ")).unwrap_or(line.len());
+    format!("{}{}", hushed(&line[..said], nicks), &line[said..])
+}
+
+/// What one may do about a run that failed.
+fn offers(run: &Run, stage: Option<&StageRun>, target: Option<&str>) -> String {
+    let n = run.number;
+    let mut offers = Vec::new();
     if let Some(target) = target {
-        choices.push(format!("!rollback {n} (to {target})"));
+        offers.push(format!("!rollback {n} (to {target})"));
     }
-    choices.push(format!("!retry {n} {}", stage.name));
-    choices.push(format!("!tail {n}"));
-    choices.push("leave".to_owned());
+    let stage = stage.map(|stage| format!(" {}", stage.name)).unwrap_or_default();
+    offers.push(format!("!retry {n}{stage}"));
+    offers.push(format!("!tail {n}"));
+    offers.push("leave".to_owned());
+    offers.join(" | ")
+}
+
+/// What happens to a run that failed if nobody does anything.
+fn by_itself(rules: Option<&Rules>, target: Option<&str>) -> String {
     let rollback = rules.map(|rules| rules.rollback).unwrap_or_default();
-    let by_itself = match (rollback.mode, rollback.auto_after, target) {
+    match (rollback.mode, rollback.auto_after, target) {
         (RollbackMode::Auto, _, Some(_)) => " I roll back now.".to_owned(),
         (RollbackMode::Offer, Some(after), Some(_)) => {
             format!(" I roll back by myself in {}.", minutes(after.as_millis() as Millis))
         }
         _ => String::new(),
-    };
-    lines.push(format!("[{n}] {world}{}: {}.{by_itself}", run.asker.nick, choices.join(" | ")));
-    lines
+    }
 }
 
 /// A run ended without having done its work.
@@ -210,13 +252,12 @@ pub fn ended(run: &Run, by: &str) -> String {
 
 /// People have to agree.
 pub fn needs_approval(run: &Run, approvals: &Approvals, plan: &str, code: &str, until: Millis, now: Millis) -> String {
-    let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
     let but = if approvals.not_requester { format!(", not {}", run.asker.handle) } else { String::new() };
-    let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
+    let wanted = wanted(approvals);
     let n = run.number;
     let plan = if plan.is_empty() { String::new() } else { format!(" {}.", plan.trim_end_matches('.')) };
     format!(
-        "[{n}] {} {} -> {} by {} needs {count} from {from}{but}.{plan} !approve {n} {code} | !reject {n} <why> | expires {}",
+        "[{n}] {} {} -> {} by {} needs {wanted}{but}.{plan} !approve {n} {code} | !reject {n} <why> | expires {}",
         run.app,
         run.shown(),
         run.env,
@@ -264,6 +305,19 @@ pub fn passed(run: &Run) -> String {
     format!("[{}] {} did not answer; passed. Re-queue: !again {}", run.number, run.asker.nick, run.number)
 }
 
+/// Who had to say yes is not there any more.
+pub fn gone(run: &Run) -> String {
+    format!(
+        "[{}] {} {} -> {} is off: {} left before saying yes. Ask again: !again {}",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env,
+        run.asker.nick,
+        run.number
+    )
+}
+
 /// A place is locked; who asks may wait behind it.
 pub fn locked(lock: &LockRow, now: Millis, queue: Option<i64>) -> String {
     let left = lock.until.map(|until| format!(" ({} left)", span(until - now))).unwrap_or_default();
@@ -271,7 +325,7 @@ pub fn locked(lock: &LockRow, now: Millis, queue: Option<i64>) -> String {
     format!(
         "{} is locked by {} since {}{left}: {}.{queue} Owners may: !unlock {}",
         lock.place,
-        lock.handle,
+        quiet(&lock.handle),
         moment(lock.since, now).trim_end_matches(" UTC"),
         lock.reason,
         lock.place
@@ -300,9 +354,14 @@ pub fn lock_over(lock: &LockRow) -> String {
 }
 
 /// A lock was taken away.
-pub fn unlocked(lock: &LockRow, by: &str, reason: &str, next: Option<(i64, &str)>) -> String {
-    let was = if lock.handle == by { String::new() } else { format!(" (was {}'s): {}", lock.handle, cut(reason, 150)) };
-    let told = if lock.handle == by { String::new() } else { format!(". {} has been told", lock.handle) };
+pub fn unlocked(lock: &LockRow, by: &str, reason: &str, told: bool, next: Option<(i64, &str)>) -> String {
+    let holder = quiet(&lock.handle);
+    let was = if lock.handle == by { String::new() } else { format!(" (was {holder}'s): {}", cut(reason, 150)) };
+    let told = match told {
+        _ if lock.handle == by || lock.handle == "bot" => String::new(),
+        true => format!(". {holder} has been told"),
+        false => format!(". {holder} is not here to be told"),
+    };
     let next = next
         .map(|(number, who)| format!(". Starting {number} for {who} in 30 s, \"!abort {number}\" to stop"))
         .unwrap_or_default();
@@ -316,15 +375,29 @@ pub fn lock_broken(lock: &LockRow, by: &str, reason: &str) -> String {
 
 /// A lock is somebody else's.
 pub fn not_your_lock(lock: &LockRow) -> String {
-    format!("that is {}'s lock. Break it with a reason: !unlock! {} <why>", lock.handle, lock.place)
+    format!("that is {}'s lock. Break it with a reason: !unlock! {} <why>", quiet(&lock.handle), lock.place)
 }
 
 /// A place is frozen, or no window is open.
-pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, now: Millis) -> String {
+pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, rules: &Rules, now: Millis) -> String {
     let until_text = until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let book =
-        until.map(|until| format!(" !at {} deploy {asked} books it;", utc(until).format("%H:%M"))).unwrap_or_default();
-    format!("{env} is frozen{until_text} ({why}).{book} emergency: !deploy! {asked} <reason>")
+    let plain = |at: Millis| moment(at, now).trim_end_matches(" UTC").to_owned();
+    let window = until.and_then(|until| window::after(&rules.windows, utc(until)));
+    let next = window
+        .map(|(from, to)| format!(" Next window: {}-{}.", plain(from.timestamp_millis()), to.format("%H:%M")))
+        .unwrap_or_default();
+    let open = window.map(|(from, _)| from.timestamp_millis()).or(until);
+    let book = open.map(|at| format!(" !at {} deploy {asked} books it;", plain(at))).unwrap_or_default();
+    let approvals =
+        rules.emergency.as_ref().map(|approvals| format!(", then {}", wanted(approvals))).unwrap_or_default();
+    format!("{env} is frozen{until_text} ({why}).{next}{book} emergency: !deploy! {asked} <reason>{approvals}")
+}
+
+/// Who has to agree: `2 approvals from @oncall`.
+fn wanted(approvals: &Approvals) -> String {
+    let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
+    let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
+    format!("{count} from {from}")
 }
 
 /// A window opened for runs that waited.
@@ -384,6 +457,29 @@ pub fn who(app: &str, rows: &Places, now: Millis) -> String {
     format!("{app}: {}", parts.join(" | "))
 }
 
+/// What changed lately, and what went wrong since.
+pub fn whatson(
+    env: Option<&str>,
+    rows: &[DeploymentRow],
+    alerts: &[(Millis, String)],
+    time: Millis,
+    now: Millis,
+) -> String {
+    let place = |row: &DeploymentRow| if env.is_none() { format!(" to {}", row.env) } else { String::new() };
+    let changes: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {}{} ({})", row.app, shown(&row.version, &row.sha), place(row), row.run))
+        .collect();
+    let changed = match changes.as_slice() {
+        [] => format!("nothing changed in the last {}", span(time)),
+        some => format!("changed in the last {}: {}", span(time), list(some, 6)),
+    };
+    let alert = |(at, text): &(Millis, String)| format!("{} {}", cut(text, 60), utc(*at).format("%H:%M"));
+    let told: Vec<String> = alerts.iter().map(alert).collect();
+    let alerts = if told.is_empty() { "none".to_owned() } else { list(&told, 3) };
+    format!("{} at {} {changed}. Alerts since: {alerts}.", env.unwrap_or("everything"), moment(now, now))
+}
+
 /// One run in a list: `118 v2.41.0 ana 07:12 ok 10m48s`.
 pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
     let at = moment(row.created, now);
@@ -399,6 +495,11 @@ pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
     };
     let what = if run.kind == RunKind::Rollback { format!("rollback->{}", run.shown()) } else { run.shown() };
     format!("{} {what} {} {at} {how}", row.number, quiet(&row.requester))
+}
+
+/// How much longer a stage could have taken without the run taking longer.
+fn spare(stage: &StageRun) -> String {
+    stage.slack.map(|slack| format!(", {} to spare", span(slack))).unwrap_or_default()
 }
 
 /// A run in detail.
@@ -419,7 +520,7 @@ pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> 
     let parts: Vec<String> = stages
         .iter()
         .map(|one| match one.state {
-            state if state.ended() => stage(one),
+            state if state.ended() => format!("{}{}", stage(one), spare(one)),
             StageState::Running => format!("{} running {}", one.name, span(now - one.started.unwrap_or(now))),
             state => format!("{} {}", one.name, state.name().replace('_', " ")),
         })
@@ -459,7 +560,45 @@ pub fn diff(run: &Run) -> Vec<String> {
 
 /// A line of the incident log.
 pub fn incident(row: &IncidentRow) -> String {
-    format!("L-{} {} {} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+    let amends = row.amends.map(|id| format!(" amends L-{id}:")).unwrap_or_default();
+    format!("L-{} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+}
+
+/// What nobody has to be told twice: parts of a list in one line, as many as fit, and how many are left.
+pub fn listed(parts: &[String]) -> String {
+    let mut text = String::new();
+    for (at, part) in parts.iter().enumerate() {
+        let more = format!(" | +{} more", parts.len() - at);
+        if at > 0 && text.len() + part.len() + more.len() > LINE {
+            return text + &more;
+        }
+        if at > 0 {
+            text.push_str(" | ");
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+/// A freeze is over.
+pub fn thawed(row: &FreezeRow) -> String {
+    format!("The freeze of {} is over ({}).", row.scope, cut(&row.reason, 120))
+}
+
+/// Nothing of a run went out.
+pub fn nothing_went_out(run: &Run) -> String {
+    format!(
+        "[{}] {} {} -> {}: nothing went out, every stage that would do so was skipped.",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env
+    )
+}
+
+/// What was held counts as done.
+pub fn promoted(run: &Run, stages: &str, by: &str) -> String {
+    format!("[{}] {} {} promoted by {by}, going on.", run.number, run.app, cut(stages, 200))
 }
 
 /// A freeze.
@@ -471,7 +610,8 @@ pub fn frozen(row: &FreezeRow, now: Millis) -> String {
 
 /// Somebody may not do something: what they may, what is needed, whom to ask.
 pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], flags: &str, ask: &[String]) -> String {
-    let ask = if ask.is_empty() {
+    // A stranger learns no names.
+    let ask = if ask.is_empty() || handle == "*" {
         "ask an owner".to_owned()
     } else {
         format!("ask {}", list(&ask.iter().map(|name| quiet(name)).collect::<Vec<_>>(), 3))

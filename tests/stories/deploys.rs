@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, CHANNEL, TestBot};
 use masterchief::pipelines::{RunState, Settings};
+use masterchief::store::runs::Which;
 use serde_json::{Map, json};
 
 use super::acted::Acted;
@@ -45,7 +46,7 @@ stages:
     rollback: undo
 "##;
 
-fn builder(acted: &Acted) -> Builder {
+pub(crate) fn builder(acted: &Acted) -> Builder {
     Bot::builder().executor("acted", acted.clone()).pipelines(Settings::default())
 }
 
@@ -63,6 +64,20 @@ pub(crate) async fn with(text: &str) -> (TestBot, Acted) {
     (test, acted)
 }
 
+/// Stops the bot. Of no run that ended more was said than two lines beside one for each stage.
+pub(crate) async fn stop(test: &TestBot) {
+    let pipelines = test.started().pipelines().clone();
+    let runs = pipelines.list(Which { limit: 1000, ..Which::default() }).await.unwrap();
+    for (row, _) in runs.into_iter().filter(|(_, run)| run.state.ended() && run.spared == 0) {
+        let mark = format!("PRIVMSG {CHANNEL} [{}] ", row.number);
+        let said: Vec<String> = test.transcript().into_iter().filter(|line| line.starts_with(&mark)).collect();
+        let (_, stages) = pipelines.run(row.number).await.unwrap().unwrap();
+        assert!(said.len() <= stages.len() + 2, "{} stages, and {said:#?}", stages.len());
+    }
+    drop(pipelines);
+    test.stop().await;
+}
+
 /// Brings a version to prod.
 async fn deployed(test: &TestBot, words: &str) -> i64 {
     test.user("ana").says(CHANNEL, &format!("!deploy {words} to prod")).await;
@@ -75,7 +90,7 @@ async fn deployed(test: &TestBot, words: &str) -> i64 {
     number
 }
 
-async fn state(test: &TestBot, number: i64) -> RunState {
+pub(crate) async fn state(test: &TestBot, number: i64) -> RunState {
     test.started().pipelines().run(number).await.unwrap().unwrap().0.state
 }
 
@@ -106,7 +121,7 @@ async fn a_deployment_is_understood_confirmed_told_in_few_lines_and_live() {
     test.expect(CHANNEL, "shop: dev nothing | staging nothing | prod v2.41.0 by a\u{200b}na").await;
     test.user("raj").says(CHANNEL, "!deploys shop prod 3").await;
     test.expect(CHANNEL, "2 v2.41.0 a\u{200b}na").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +132,7 @@ async fn where_nobody_confirms_there_is_a_start_and_an_end() {
     test.advance(6 * MINUTE).await;
     test.expect(CHANNEL, "[1] shop fix is live on staging.").await;
     assert_eq!(state(&test, 1).await, RunState::Succeeded);
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +152,7 @@ async fn who_may_not_or_mistypes_is_told_the_way_out_and_nothing_happens() {
     test.expect(CHANNEL, "\"-x\" is no branch, tag or commit").await;
     test.advance(MINUTE).await;
     assert!(acted.done().is_empty());
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +179,7 @@ async fn a_lock_has_an_owner_a_reason_and_an_end_and_breaking_it_is_loud() {
     test.expect_silence(CHANNEL, 25 * SECOND).await;
     test.advance(6 * SECOND).await;
     test.expect(CHANNEL, "[1] shop v2 -> prod started by ana").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +194,7 @@ async fn a_lock_is_warned_of_before_it_ends_and_told_when_it_has() {
     test.advance(70 * MINUTE).await;
     test.expect(CHANNEL, "shop/prod: raj's lock ends in 10 min").await;
     test.expect(CHANNEL, "shop/prod: raj's lock is over (rebuild).").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +207,7 @@ async fn after_the_network_was_away_only_the_newest_state_is_told() {
     test.advance(5 * SECOND).await;
     let line = test.expect(CHANNEL, "[1] shop main -> staging still in ").await;
     assert!(line.contains("I was away"), "{line}");
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,7 +234,7 @@ async fn one_runs_at_a_time_the_next_waits_with_its_place_and_says_yes_to_what_i
     assert_eq!(state(&test, 3).await, RunState::Expired);
     test.user("raj").says(CHANNEL, "!again 3").await;
     test.expect(CHANNEL, "shop -> prod: v3 replaces v2").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 const LEDGER: &str = r#"
@@ -255,8 +270,8 @@ async fn a_second_person_agrees_to_what_was_shown_and_nobody_else() {
     test.user("lee").says(CHANNEL, "!approve 1 0000").await;
     test.expect(CHANNEL, "lee: that is not the code of what is shown now").await;
     test.user("lee").says(CHANNEL, &format!("!approve 1 {code}")).await;
-    test.expect(CHANNEL, "[1] approved by lee (identified as lee, via services). Starting.").await;
-    test.expect(CHANNEL, "[1] ledger v9.2 -> prod started by ana.").await;
+    let line = test.expect(CHANNEL, "[1] approved by lee (identified as lee, via services). Starting.").await;
+    assert!(line.ends_with("Starting. ledger v9.2 -> prod started by ana."), "{line}");
     test.advance(15 * SECOND).await;
     test.expect(CHANNEL, "[1] ledger v9.2 is live on prod").await;
 
@@ -269,7 +284,7 @@ async fn a_second_person_agrees_to_what_was_shown_and_nobody_else() {
     test.advance(31 * MINUTE).await;
     test.expect(CHANNEL, "[3] ledger v9.4 -> prod expired").await;
     assert_eq!(acted.done(), ["migrate#1"]);
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,7 +316,7 @@ async fn a_failure_says_what_is_wrong_how_things_stand_and_what_one_may_do_and_a
     test.expect(CHANNEL, "prod v2.41.0 by a\u{200b}na").await;
     test.user("raj").says(CHANNEL, "!deploy shop/v3 to prod").await;
     test.expect(CHANNEL, "raj: shop/prod is locked by ana").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,7 +332,7 @@ async fn a_failure_that_nobody_answers_is_rolled_back_by_itself() {
     test.expect(CHANNEL, "[3] rollback shop prod v2 -> v1 started by bot (run 2)").await;
     test.advance(MINUTE).await;
     test.expect(CHANNEL, "[3] shop v1 is live again").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +349,7 @@ async fn trouble_on_the_way_is_tried_again_and_told_once() {
     test.advance(2 * MINUTE).await;
     test.expect(CHANNEL, "[1] shop the newest is live on dev").await;
     assert_eq!(acted.done()[..3], ["test#1", "test#2", "test#3"]);
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,7 +373,7 @@ async fn outside_the_window_it_is_refused_booked_or_overridden_with_a_reason() {
     test.advance(5 * 60 * MINUTE).await;
     test.user("ana").says(CHANNEL, "!deploy shop/v3 to prod").await;
     test.expect(CHANNEL, "ana: prod is frozen until Tue 08:00 UTC (outside its window).").await;
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,7 +384,7 @@ async fn a_canary_that_is_held_is_decided_by_people_or_by_the_clock() {
     test.advance(6 * SECOND).await;
     test.expect(CHANNEL, "[1] shop canary held: errors 1.9% vs base 0.2% (2 of 3 checks failed, limit 1). !promote 1 | !abort 1. Auto-abort in 10 min.").await;
     test.user("ana").says(CHANNEL, "!promote 1").await;
-    test.expect(CHANNEL, "[1] canary promoted by ana, going on.").await;
+    test.expect(CHANNEL, "[1] shop canary promoted by ana, going on.").await;
     test.advance(12 * SECOND).await;
     test.expect(CHANNEL, "is live on dev").await;
     assert_eq!(acted.done(), ["canary#1", "rollout#1"]);
@@ -378,7 +393,7 @@ async fn a_canary_that_is_held_is_decided_by_people_or_by_the_clock() {
     test.expect(CHANNEL, "[2] shop canary held").await;
     test.expect(CHANNEL, "[2] shop the newest -> dev FAILED in canary").await;
     assert_eq!(acted.done().len(), 3);
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -407,7 +422,7 @@ async fn an_abort_ends_what_runs_and_still_cleans_up() {
         1,
         "what went well is not done again"
     );
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -423,7 +438,7 @@ async fn the_incident_log_is_written_by_all_of_this_and_by_people_and_cannot_be_
     let line = test.expect(CHANNEL, &format!("L-{id} ")).await;
     assert!(line.contains("checkout 500s") && line.contains("deploy 1 v1 ok"), "{line}");
     assert!(test.started().pipelines().audit().await.unwrap().unwrap() >= 4);
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use masterchief::bot::CHANNEL;
 
-use super::deploys::with;
+use super::deploys::{stop, with};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ async fn a_matrix_runs_every_combination_and_a_list_from_a_stage_makes_one_each(
             "end#1"
         ]
     );
-    test.stop().await;
+    stop(&test).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,5 +58,20 @@ async fn when_a_stage_of_many_is_left_out_or_one_fails_none_of_the_others_begins
         1,
         "the first failure ends the others"
     );
-    test.stop().await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_on_the_matrix_leaves_out_single_ones_and_what_needs_the_others_goes_on() {
+    let (test, acted) = with(
+        "app: shop\nparams: {host: {type: string, default: b}}\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  host: {matrix: {host: [a, b, c]}, when: \"matrix.host != params.host\", acted: {}}\n  after: {needs: [host], when: \"host.result == 'succeeded'\", acted: {}}\n  none: {matrix: {host: [a, b]}, when: \"matrix.host == 'x'\", acted: {}}\n  last: {needs: [none], acted: {}}\n",
+    )
+    .await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop the newest is live on dev").await;
+    let mut done = acted.done();
+    done.sort();
+    assert_eq!(done, ["after#1", "host[a]#1", "host[c]#1"]);
+    stop(&test).await;
 }

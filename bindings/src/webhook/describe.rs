@@ -1,9 +1,12 @@
 //! What a payload says: which event, of what, and what it is known by. Written against the providers' own documentation
 //! and payloads; what a provider leaves out stays empty.
 
+use std::sync::LazyLock;
+
 use masterchief_contract::Value;
 use sha2::{Digest, Sha256};
 
+use super::kept::Kept;
 use super::settings::{Preset, RouteSettings};
 use super::verify::Headers;
 
@@ -58,7 +61,7 @@ pub fn describe(
     } else if text.iter().all(u8::is_ascii_whitespace) {
         Value::Null
     } else {
-        match serde_json::from_slice(text) {
+        match read(preset, text) {
             Ok(json) => json,
             // A generic post may be anything.
             Err(_) if preset == Preset::Generic => Value::Null,
@@ -88,6 +91,77 @@ pub fn describe(
     let as_json = if form { serde_json::to_vec(&json).ok() } else { payload.map(String::into_bytes) };
     Ok((hook, as_json))
 }
+
+/// What the functions below ask about, where payloads are long.
+fn read(preset: Preset, text: &[u8]) -> serde_json::Result<Value> {
+    static FORGE_KEPT: LazyLock<Kept> = LazyLock::new(|| Kept::of(FORGE));
+    static GITLAB_KEPT: LazyLock<Kept> = LazyLock::new(|| Kept::of(GITLAB));
+    match preset {
+        Preset::Github | Preset::Gitea | Preset::Forgejo => FORGE_KEPT.read(text),
+        Preset::Gitlab => GITLAB_KEPT.read(text),
+        _ => serde_json::from_slice(text),
+    }
+}
+
+/// All that [`forge`] looks at.
+const FORGE: &[&str] = &[
+    "/action",
+    "/check_run/conclusion",
+    "/check_run/name",
+    "/check_suite/head_branch",
+    "/comment/body",
+    "/commits/",
+    "/deployment/environment",
+    "/deployment/ref",
+    "/deployment_status/state",
+    "/head_commit/message",
+    "/issue/number",
+    "/issue/title",
+    "/pull_request/base/ref",
+    "/pull_request/number",
+    "/pull_request/title",
+    "/pusher/name",
+    "/ref",
+    "/release/name",
+    "/release/tag_name",
+    "/repository/full_name",
+    "/sender/login",
+    "/sender/username",
+    "/workflow_run/conclusion",
+    "/workflow_run/head_branch",
+    "/workflow_run/name",
+    "/zen",
+];
+
+/// All that [`gitlab`] looks at.
+const GITLAB: &[&str] = &[
+    "/action",
+    "/build_name",
+    "/build_status",
+    "/commit/message",
+    "/commits",
+    "/environment",
+    "/event_name",
+    "/event_type",
+    "/name",
+    "/object_attributes/action",
+    "/object_attributes/note",
+    "/object_attributes/ref",
+    "/object_attributes/status",
+    "/object_attributes/target_branch",
+    "/object_attributes/title",
+    "/object_kind",
+    "/project/path_with_namespace",
+    "/project_name",
+    "/ref",
+    "/repository/name",
+    "/status",
+    "/tag",
+    "/user/name",
+    "/user/username",
+    "/user_name",
+    "/user_username",
+];
 
 fn str_at<'a>(json: &'a Value, pointer: &str) -> &'a str {
     json.pointer(pointer).and_then(Value::as_str).unwrap_or("")
@@ -382,5 +456,39 @@ fn generic(route: &RouteSettings, headers: &dyn Headers, json: &Value) -> Hook {
         event,
         delivery,
         ..Hook::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Named(String);
+
+    impl Headers for Named {
+        fn header(&self, name: &str) -> &str {
+            if name.ends_with("-Event") { &self.0 } else { "" }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_payload_tells_the_same_as_all_of_it() {
+        let payloads = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/payloads");
+        let mut count = 0;
+        for (folder, preset) in [("github", Preset::Github), ("gitea", Preset::Gitea), ("gitlab", Preset::Gitlab)] {
+            for entry in std::fs::read_dir(payloads.join(folder)).unwrap().flatten() {
+                let text = std::fs::read(entry.path()).unwrap();
+                let name = entry.file_name().to_string_lossy().replace("-event.json", "").replace(".json", "");
+                let headers = Named(name.replace('-', "_"));
+                let told = |json: &Value| match preset {
+                    Preset::Gitlab => gitlab(&headers, &text, json),
+                    _ => forge(preset, &headers, json),
+                };
+                let all: Value = serde_json::from_slice(&text).unwrap();
+                assert_eq!(told(&read(preset, &text).unwrap()), told(&all), "{}", entry.path().display());
+                count += 1;
+            }
+        }
+        assert!(count >= 18, "{count} payloads");
     }
 }

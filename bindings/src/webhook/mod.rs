@@ -1,6 +1,7 @@
 //! `webhook`: what services post to the gateway. Here is what is pure about it: masks, signatures, and what a payload says.
 
 mod describe;
+mod kept;
 mod mask;
 mod settings;
 mod verify;

@@ -3,10 +3,9 @@
 use super::super::outbox::Outbox;
 use super::bind;
 use crate::dispatch::{BindTable, Kinds};
-use crate::pipelines::{Judge, May, Pipelines, Present};
+use crate::pipelines::Pipelines;
 use crate::users::Book;
-use chrono::Utc;
-use masterchief_contract::{Actor, Event, EventData, Inlet, Kind, Shutdown, split_place};
+use masterchief_contract::{Inlet, Shutdown};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -102,26 +101,6 @@ pub(crate) fn fingerprint(folder: &Path) -> Vec<(OsString, Option<SystemTime>, u
     files
 }
 
-/// Whether the network of a place is there now; what is no network of IRC always is.
-pub(crate) fn present(outbox: &Outbox) -> Present {
-    let outbox = outbox.clone();
-    Arc::new(move |place| outbox.network(split_place(place).0).is_none_or(|network| network.status().connected))
-}
-
-/// What somebody may who is not here to ask, on the channel they asked in then: as if they were logged in.
-pub(crate) fn judge(book: &Book) -> Judge {
-    let book = book.clone();
-    Arc::new(move |who| {
-        let (network, target) = split_place(&who.place);
-        let actor = Actor { nick: who.nick.clone(), login: Some(who.handle.clone()), ..Actor::default() };
-        let mut data = EventData::new(&[Kind::Pub], Utc::now());
-        data.actor = Some(actor);
-        data.network = Arc::from(network);
-        data.chan = who.channel().map(|_| Arc::from(target));
-        May::of(&book, &Event::new(data))
-    })
-}
-
 /// Tells the pipelines when a network is back.
 pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shutdown: Shutdown) {
     // How often each was connected, and when it was seen so last.
@@ -140,7 +119,7 @@ pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shu
             if let Some((connections, last)) = seen.insert(network.name().to_owned(), now)
                 && connections < status.connections
             {
-                pipelines.back(last.elapsed()).await;
+                pipelines.back(network.name(), last.elapsed()).await;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The words for pipelines: `!deploy` and all that belongs to it, in channels and in private. What they do is the engine's.
 
+mod around;
 mod follow;
 mod said;
 
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use masterchief_contract::{
-    Actor, BindId, BindOptions, Call, Event, EventData, Future, Handler, HandlerResult, Kind, Outlet, Who, closest,
-    user_error,
+    Actor, BindId, BindOptions, Call, Event, EventData, Future, Handler, HandlerResult, Kind, Outcome, Outlet, Who,
+    closest, user_error,
 };
 
 use super::triggers;
@@ -18,7 +19,8 @@ use crate::pipelines::{Asker, May, Pipelines};
 use crate::users::Book;
 use said::Said;
 
-pub(crate) use follow::{follow, judge, present, purge, tell_binds, watch_networks};
+pub(crate) use around::Surroundings;
+pub(crate) use follow::{follow, purge, tell_binds, watch_networks};
 
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "pipelines";
@@ -46,8 +48,9 @@ const WORDS: &[(&str, &str, &str, Verb)] = &[
     ("!again", "RUN", "Asks for the same once more", Verb::Again),
     ("!freeze", "ENV|APP/ENV|* [2d] WHY", "Forbids deployments", Verb::Freeze),
     ("!thaw", "ENV|APP/ENV|*", "Ends a freeze", Verb::Thaw),
-    ("!at", "08:00 deploy APP to ENV", "Books a deployment", Verb::At),
+    ("!at", "[DAY] 08:00 deploy APP to ENV", "Books a deployment", Verb::At),
     ("!who", "APP", "Shows what is where", Verb::Who),
+    ("!whatson", "[ENV] [1h]", "Shows what changed lately, and the alerts since", Verb::Whatson),
     ("!deploys", "APP [ENV] [N]", "Lists the newest runs", Verb::Deploys),
     ("!run", "RUN", "Shows a run", Verb::Run),
     ("!diff", "RUN", "Shows the commits of a run", Verb::Diff),
@@ -80,6 +83,7 @@ enum Verb {
     Thaw,
     At,
     Who,
+    Whatson,
     Deploys,
     Run,
     Diff,
@@ -106,6 +110,12 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
             }
         }
     }
+    if !pipelines.catalog().is_empty() {
+        for kind in [Kind::Nick, Kind::Sign] {
+            let handler: Arc<dyn Handler> = Arc::new(Gone { pipelines: pipelines.clone() });
+            binds.push(NewBind::parse(kinds, kind.name(), "-|-", "*", BindOptions::default(), handler)?);
+        }
+    }
     let (more, faults) = triggers::binds(kinds, pipelines);
     binds.extend(more);
     for (app, fault) in faults {
@@ -113,6 +123,25 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
     }
     table.replace(OWNER, binds);
     Ok(())
+}
+
+/// Somebody left, or has another nick now.
+struct Gone {
+    pipelines: Pipelines,
+}
+
+impl Handler for Gone {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let pipelines = self.pipelines.clone();
+        Box::pin(async move {
+            pipelines.gone(&event.network, event.nick()).await;
+            Ok(Outcome::Nothing)
+        })
+    }
+
+    fn origin(&self) -> String {
+        OWNER.to_owned()
+    }
 }
 
 struct Word {

@@ -3,7 +3,7 @@
 use super::Verb;
 use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Reply, words};
 use crate::store::runs::Which;
-use chrono::{DateTime, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeZone, Utc, Weekday};
 use masterchief_contract::{Action, Event, HandlerError, HandlerResult, How, Outcome, user_error};
 use serde_json::Map;
 use std::sync::Arc;
@@ -13,6 +13,10 @@ use std::time::Duration;
 const TAIL: usize = 20;
 /// The time between two of them.
 const TAIL_PACE: Duration = Duration::from_secs(1);
+/// A day in milliseconds.
+const DAY: Millis = 86_400_000;
+/// An hour in milliseconds.
+const HOUR: Millis = 3_600_000;
 /// Rows of a list in a channel, at most.
 const ROWS: u32 = 10;
 
@@ -66,7 +70,7 @@ impl Said {
                 self.ask(Ask::Freeze(first.to_owned(), until, why.to_owned())).await
             }
             Verb::Thaw => self.ask(Ask::Thaw(first.to_owned())).await,
-            Verb::At => self.book(first, rest).await,
+            Verb::At => self.book(&text).await,
             Verb::Log => self.log(first, rest).await,
             _ => self.look(verb, first, rest).await,
         }
@@ -80,13 +84,20 @@ impl Said {
                 let places = self.pipelines.places(first).await.map_err(user_error)?;
                 Ok(Outcome::Reply(vec![words::who(first, &places, now)]))
             }
+            Verb::Whatson => {
+                let (env, time) = match duration(first) {
+                    Some(time) => (None, Some(time)),
+                    None => (Some(first).filter(|env| !env.is_empty()), duration(rest)),
+                };
+                lines(self.pipelines.whatson(env, time.unwrap_or(HOUR)).await.map(|line| vec![line]))
+            }
             Verb::Deploys => self.deploys(first, rest).await,
             Verb::Run => {
                 let number = self.number(first)?;
                 let Some((run, stages)) = self.pipelines.run(number).await.map_err(HandlerError::internal)? else {
                     return Err(user_error(format!("there is no run {number}")));
                 };
-                let left = self.pipelines.left(&run, &stages).await;
+                let left = self.pipelines.left(number).await;
                 Ok(Outcome::Reply(words::run(&run, &stages, left, now)))
             }
             Verb::Diff => {
@@ -97,7 +108,11 @@ impl Said {
             }
             Verb::Tail => self.tail(first, rest).await,
             Verb::Sal => {
-                let since = now - since(rest, Duration::from_secs(86_400));
+                let since = if rest == "today" {
+                    now - now.rem_euclid(DAY)
+                } else {
+                    now - since(rest, Duration::from_secs(86_400))
+                };
                 let rows = self
                     .pipelines
                     .records()
@@ -108,7 +123,7 @@ impl Said {
                 Ok(Outcome::Reply(vec![if lines.is_empty() {
                     format!("{first}: nothing was logged")
                 } else {
-                    lines.join(" | ")
+                    words::listed(&lines)
                 }]))
             }
             Verb::Dora => {
@@ -151,7 +166,11 @@ impl Said {
 
     fn number(&self, text: &str) -> Result<i64, HandlerError> {
         let plain = text.trim_start_matches(['#', '[']).trim_end_matches(']');
-        plain.parse().map_err(|_| user_error(format!("write it with {}", self.usage)))
+        plain.parse().map_err(|_| user_error(self.written()))
+    }
+
+    fn written(&self) -> String {
+        format!("write it with {}", self.usage)
     }
 
     async fn deploy(&self, text: &str, reason: bool) -> HandlerResult {
@@ -165,15 +184,13 @@ impl Said {
         self.ask(Ask::Deploy(Box::new(prepared))).await
     }
 
-    async fn book(&self, time: &str, rest: &str) -> HandlerResult {
-        let Ok(time) = NaiveTime::parse_from_str(time, "%H:%M") else {
-            return Err(user_error(format!("write it with {}", self.usage)));
-        };
-        let typed = rest.strip_prefix("deploy ").unwrap_or(rest);
+    async fn book(&self, text: &str) -> HandlerResult {
+        let now = DateTime::from_timestamp_millis(self.pipelines.now()).unwrap_or_default();
+        let (when, typed) = text.split_once("deploy ").ok_or_else(|| user_error(self.written()))?;
+        let at = next(now, when.trim()).ok_or_else(|| user_error(self.written()))?;
         let typed = DeployWords::parse(typed, false).map_err(user_error)?;
         let prepared = self.pipelines.prepare(typed, Map::new()).await.map_err(user_error)?;
-        let now = DateTime::from_timestamp_millis(self.pipelines.now()).unwrap_or_default();
-        self.ask(Ask::Book(next(now, time), Box::new(prepared))).await
+        self.ask(Ask::Book(at, Box::new(prepared))).await
     }
 
     async fn lock(&self, place: &str, rest: &str) -> HandlerResult {
@@ -189,7 +206,9 @@ impl Said {
         if first == "amend" {
             let (id, text) = split(rest);
             let id = id.trim_start_matches("L-").parse().map_err(|_| user_error("write !log amend L-12 <text>"))?;
-            return self.ask(Ask::Amend(id, text.to_owned())).await;
+            let row = self.pipelines.records().incident(id).await.map_err(HandlerError::internal)?;
+            let row = row.ok_or_else(|| user_error(format!("there is no L-{id}; !sal APP shows the log")))?;
+            return self.ask(Ask::Amend(Box::new(row), text.to_owned())).await;
         }
         let (app, env) = first.split_once('/').unwrap_or((first, ""));
         self.ask(Ask::Log(app.to_owned(), env.to_owned(), rest.to_owned())).await
@@ -211,7 +230,8 @@ impl Said {
         let now = self.pipelines.now();
         let mut parts: Vec<String> = rows.iter().map(|(row, run)| words::run_row(row, run, now)).collect();
         if let Some(link) = &self.pipelines.settings().link {
-            parts.push(format!("more: {link}/a/{app}"));
+            let env = env.map(|env| format!("/{env}")).unwrap_or_default();
+            parts.push(format!("more: {link}/a/{app}{env}"));
         }
         Ok(Outcome::Reply(vec![if rows.is_empty() { format!("{app}: no run yet") } else { parts.join(" | ") }]))
     }
@@ -275,12 +295,40 @@ fn timed(text: &str) -> (Option<Millis>, &str) {
 
 fn since(text: &str, default: Duration) -> Millis {
     let default = default.as_millis() as Millis;
-    if text == "today" { 86_400_000 } else { duration(text).unwrap_or(default) }
+    duration(text).unwrap_or(default)
 }
 
-/// The next moment at which a clock in UTC shows this time.
-fn next(now: DateTime<Utc>, time: NaiveTime) -> Millis {
-    let today = Utc.from_utc_datetime(&now.date_naive().and_time(time));
-    let at = if today > now { today } else { today + chrono::Duration::days(1) };
-    at.timestamp_millis()
+/// The next moment that is meant by `08:00`, `Mon 08:00` or `2026-03-02 08:00`, in UTC.
+fn next(now: DateTime<Utc>, when: &str) -> Option<Millis> {
+    let (day, time) = when.rsplit_once(' ').map_or(("", when), |(day, time)| (day.trim(), time));
+    let time = NaiveTime::parse_from_str(time, "%H:%M").ok()?;
+    if let Ok(date) = day.parse::<NaiveDate>() {
+        let at = Utc.from_utc_datetime(&date.and_time(time));
+        return (at > now).then(|| at.timestamp_millis());
+    }
+    let weekday = if day.is_empty() { None } else { Some(day.parse::<Weekday>().ok()?) };
+    let days = (0..=7).map(|ahead| now.date_naive() + chrono::Duration::days(ahead));
+    let mut fitting = days.filter(|date| weekday.is_none_or(|weekday| date.weekday() == weekday));
+    let at = fitting.find_map(|date| Some(Utc.from_utc_datetime(&date.and_time(time))).filter(|at| *at > now))?;
+    Some(at.timestamp_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_come_has_a_clock_and_may_have_a_day() {
+        // A Friday.
+        let now = DateTime::parse_from_rfc3339("2026-02-27T09:30:00Z").unwrap().to_utc();
+        let told = |when: &str| next(now, when).map(|at| words::moment(at, 0));
+        assert_eq!(told("10:00").as_deref(), Some("2026-02-27 10:00 UTC"));
+        assert_eq!(told("09:30").as_deref(), Some("2026-02-28 09:30 UTC"));
+        assert_eq!(told("Mon 08:00").as_deref(), Some("2026-03-02 08:00 UTC"));
+        assert_eq!(told("fri 09:00").as_deref(), Some("2026-03-06 09:00 UTC"));
+        assert_eq!(told("2026-03-09 08:00").as_deref(), Some("2026-03-09 08:00 UTC"));
+        for wrong in ["2026-02-01 08:00", "someday 08:00", "25:00", ""] {
+            assert_eq!(told(wrong), None, "{wrong}");
+        }
+    }
 }

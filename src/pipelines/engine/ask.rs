@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Engine;
 use crate::pipelines::run::{Asker, Commit, Millis};
+use crate::store::runs::IncidentRow;
 use crate::users::{Book, FlagMask};
 
 /// What was found out before a run is asked for: it takes time, so it is done outside of the engine.
@@ -26,8 +27,8 @@ pub struct Prepared {
     pub commits: Vec<Commit>,
     /// How many there are.
     pub commit_count: u64,
-    /// Files they change.
-    pub files: Vec<String>,
+    /// Files they change; nothing where that is not known.
+    pub files: Option<Vec<String>>,
     /// Parameters.
     pub params: Map<String, Value>,
     /// Stages to leave out.
@@ -81,10 +82,43 @@ pub enum Ask {
     Thaw(String),
     /// A line for the incident log: app, environment, run, words.
     Log(String, String, String),
-    /// A line is amended.
-    Amend(i64, String),
+    /// A line of the incident log is amended.
+    Amend(Box<IncidentRow>, String),
     /// A run is asked for at that time.
     Book(Millis, Box<Prepared>),
+}
+
+impl Ask {
+    /// What is asked for, in words for the audit trail.
+    pub(in crate::pipelines) fn deed(&self) -> String {
+        let wanted = |prepared: &Prepared| {
+            let reference = prepared.reference.as_ref().map(|reference| format!("/{reference}")).unwrap_or_default();
+            let env = prepared.environment.as_ref().map(|env| format!(" to {env}")).unwrap_or_default();
+            let reason = prepared.reason.as_ref().map(|reason| format!(" (override: {reason})")).unwrap_or_default();
+            format!("{}{reference}{env}{reason}", prepared.app)
+        };
+        match self {
+            Ask::Deploy(prepared) => format!("deploy {}", wanted(prepared)),
+            Ask::Yes(number) => format!("yes {number}"),
+            Ask::Abort(number) => format!("abort {number}"),
+            Ask::Retry(number, stage) => format!("retry {number} {}", stage.as_deref().unwrap_or("")),
+            Ask::Rollback(number) => format!("rollback {number}"),
+            Ask::RollbackPlace(app, env, _) => format!("rollback {app} {env}"),
+            Ask::Approve(number, code) => format!("approve {number} {code}"),
+            Ask::Reject(number, why) => format!("reject {number} {why}"),
+            Ask::Promote(number) => format!("promote {number}"),
+            Ask::Lock(place, _, why) => format!("lock {place} {why}"),
+            Ask::Extend(place, time) => format!("extend the lock of {place} by {} s", time / 1000),
+            Ask::Unlock(place, why) => format!("unlock {place} {}", why.as_deref().unwrap_or("")),
+            Ask::Queue(number) => format!("queue {number}"),
+            Ask::Again(number) => format!("again {number}"),
+            Ask::Freeze(scope, _, why) => format!("freeze {scope} {why}"),
+            Ask::Thaw(scope) => format!("thaw {scope}"),
+            Ask::Log(app, _, text) => format!("log {app} {text}"),
+            Ask::Amend(row, text) => format!("amend L-{} {text}", row.id),
+            Ask::Book(_, prepared) => format!("book {}", wanted(prepared)),
+        }
+    }
 }
 
 /// Somebody asks.
@@ -184,7 +218,7 @@ impl Engine {
             Ask::Freeze(scope, until, why) => self.freeze(&scope, until, &why, &who, &may),
             Ask::Thaw(scope) => self.thaw(&scope, &who, &may),
             Ask::Log(app, env, text) => self.log(&app, &env, &text, &who, &may),
-            Ask::Amend(id, text) => self.amend(id, &text, &who, &may),
+            Ask::Amend(row, text) => self.amend(&row, &text, &who, &may),
             Ask::Book(at, prepared) => self.book(at, &prepared, &who, &may),
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, May, Prepared, Reply};
 use super::matrix::instances;
+use super::skip::{asked_where, left_out};
 use super::{Effect, Engine, Live, code, run_facts};
 use crate::pipelines::announce::{COALESCE, Progress};
 use crate::pipelines::graph::Graph;
@@ -29,18 +30,9 @@ impl Engine {
         let (params, env) = settle(&pipeline, &prepared, may)?;
         let rules = rules(&pipeline, &env)?.clone();
         self.may_deploy(&pipeline, &env, &who, may)?;
-        for name in prepared.skip.iter().chain(&prepared.only) {
-            if pipeline.stage(name).is_none() {
-                let close =
-                    masterchief_contract::closest(name, pipeline.stages.iter().map(|stage| stage.name.as_str()));
-                return Err(format!(
-                    "{} has no stage {name:?}{}",
-                    pipeline.app,
-                    close.map(|close| format!("; did you mean {close}?")).unwrap_or_default()
-                ));
-            }
-        }
-        let mut run = self.new_run(&pipeline, &env, &prepared, params, who);
+        asked_where(&pipeline, &prepared, &who)?;
+        let skipped = left_out(&pipeline, &prepared, may)?;
+        let mut run = Run { skipped, ..self.new_run(&pipeline, &env, &prepared, params, who) };
         let facts = run_facts(&run);
         for check in &rules.checks {
             if !check.holds(&facts).map_err(|fault| format!("a check of {env} cannot be told: {fault}"))?
@@ -56,7 +48,7 @@ impl Engine {
         if run.reason.is_none()
             && let Some((why, until)) = self.closed(&run, &rules, &pipeline)
         {
-            return Err(words::closed(&env, &why, until, &asked_words(&run), self.now));
+            return Err(words::closed(&env, &why, until, &asked_words(&run), &rules, self.now));
         }
         if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
             return Ok(Reply::about(
@@ -74,15 +66,13 @@ impl Engine {
         run.number = self.last_run;
         let number = run.number;
         let stages = instances(&pipeline);
-        run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env]));
-        let eta = self.eta(&run.app, &pipeline);
-        let names: Vec<String> =
-            pipeline.stages.iter().filter(|stage| !stage.finally).map(|stage| stage.name.clone()).collect();
-        let plan = words::plan(&run, &names, eta, rules);
+        run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env, run.skipped]));
+        let eta = self.eta(&run, &pipeline);
+        let plan = words::plan(&run, &planned(&run, &pipeline), eta, rules);
         let lock = self.locks.get(&run.place()).cloned().filter(|_| run.reason.is_none());
         let has_commits = !run.commits.is_empty();
         let confirm = rules.confirm && !prepared.unattended;
-        self.open(run, pipeline, stages, prepared);
+        self.open(run, pipeline, stages);
         if let Some(lock) = lock {
             self.due_in(number, DRAFT);
             let line = words::locked(&lock, self.now, Some(number));
@@ -108,7 +98,7 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return };
         let facts = run_facts(&live.run);
         let rules = live.pipeline.rules(&live.run.env);
-        let approvals = rules.and_then(|rules| rules.approvals.clone()).filter(|approvals| {
+        let approvals = rules.and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned()).filter(|approvals| {
             // A condition that cannot be told asks them.
             live.run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
         });
@@ -166,9 +156,13 @@ impl Engine {
         let others =
             pipeline.policy.environments.iter().filter(|(name, other)| name != env && may.has(other.flags.as_ref()));
         let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+        let mut whom = rules.flags.as_ref().map(|flags| self.around.who_may(flags, &who.place)).unwrap_or_default();
+        // Those who are here are asked first.
+        let nicks = self.around.nicks(&who.place);
+        whom.sort_by_key(|handle| !nicks.iter().any(|nick| nick.eq_ignore_ascii_case(handle)));
         let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
         let flags = flags.split('|').next().unwrap_or("").to_owned();
-        Err(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &[]))
+        Err(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &whom))
     }
 
     /// A run that was asked for with the same key, if there is one.
@@ -223,7 +217,7 @@ impl Engine {
     }
 
     /// Takes a run into the books.
-    pub(super) fn open(&mut self, run: Run, pipeline: Arc<Pipeline>, stages: Vec<StageRun>, prepared: &Prepared) {
+    pub(super) fn open(&mut self, run: Run, pipeline: Arc<Pipeline>, stages: Vec<StageRun>) {
         let number = run.number;
         self.puts.push(Put::Place { app: run.app.clone(), repo: pipeline.repo.clone(), env: run.env.clone() });
         self.puts.push(Put::Pipeline(PipelineRow {
@@ -235,9 +229,7 @@ impl Engine {
         }));
         let mut live = Live::new(run, pipeline, stages);
         for at in 0..live.stages.len() {
-            let name = live.pipeline.stages[live.stages[at].spec].name.clone();
-            let out = prepared.skip.contains(&name) || !prepared.only.is_empty() && !prepared.only.contains(&name);
-            if out && !live.pipeline.stages[live.stages[at].spec].finally {
+            if live.run.skipped.contains(&live.pipeline.stages[live.stages[at].spec].name) {
                 // Left out by somebody who may: what needs it goes on as if it were done.
                 live.stages[at].forgiven = true;
                 live.stages[at].summary = LEFT_OUT.to_owned();
@@ -246,7 +238,10 @@ impl Engine {
         self.dirty_runs.insert(number);
         self.dirty_stages.extend((0..live.stages.len()).map(|stage| (number, stage)));
         self.runs.insert(number, live);
-        self.event(number, "run", "bot", None, json!({"from": "", "to": "draft"}));
+        let Some(live) = self.runs.get(&number) else { return };
+        let (who, origin) = (live.run.asker.handle.clone(), live.run.asker.origin.clone());
+        let cause = live.run.parent.map_or_else(|| format!("asked for ({origin})"), |parent| format!("run {parent}"));
+        self.event(number, "run", &who, None, json!({"from": "", "to": "draft", "cause": cause}));
     }
 
     /// People have to agree before it goes on.
@@ -255,10 +250,9 @@ impl Engine {
         let until = self.now + approvals.expires.as_millis() as Millis;
         self.due_at(number, until);
         let Some(live) = self.runs.get(&number) else { return };
-        let stages = live.pipeline.stages.iter().filter(|stage| !stage.finally);
-        let plan = format!("Plan: {}", stages.map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", "));
+        let plan = format!("Plan: {}{}", planned(&live.run, &live.pipeline).join(", "), words::skipping(&live.run));
         let line = words::needs_approval(&live.run, approvals, &plan, &live.run.code, until, self.now);
-        self.say(number, "start", &line);
+        self.must_say(number, "start", &line);
     }
 
     pub(super) fn due_in(&mut self, number: i64, time: Millis) {
@@ -273,9 +267,12 @@ impl Engine {
     }
 
     /// How long a pipeline takes, by how long its stages took.
-    pub(super) fn eta(&self, app: &str, pipeline: &Pipeline) -> Option<Millis> {
-        let times = self.times.get(app)?;
+    pub(super) fn eta(&self, run: &Run, pipeline: &Pipeline) -> Option<Millis> {
+        let times = self.times.get(&run.app)?;
         let of = |stage: &Stage| {
+            if run.skipped.contains(&stage.name) {
+                return 0.0;
+            }
             let prefix = format!("{}[", stage.name);
             let own = times
                 .iter()
@@ -294,6 +291,12 @@ impl Engine {
             self.effects.push(Effect::Tell { place: who.place.clone(), nick: who.nick.clone(), text });
         }
     }
+}
+
+/// The stages that are to be done, but for those that are done in any case.
+fn planned(run: &Run, pipeline: &Pipeline) -> Vec<String> {
+    let wanted = |stage: &&Stage| !stage.finally && !run.skipped.contains(&stage.name);
+    pipeline.stages.iter().filter(wanted).map(|stage| stage.name.clone()).collect()
 }
 
 /// All parameters and the environment; flags that parameters need are checked.
@@ -417,7 +420,7 @@ impl Live {
         let last = stages.iter().filter(|stage| finally(stage) && !stage.state.ended()).count();
         let timed = (0..stages.len()).filter(|at| stages[*at].due.is_some()).collect();
         let coalesce = pipeline.announce.coalesce.map_or(COALESCE, |time| time.as_millis() as Millis);
-        let progress = Progress::new(stages.len(), coalesce);
+        let progress = Progress::new(coalesce);
         Live {
             run,
             pipeline,

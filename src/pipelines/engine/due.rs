@@ -1,10 +1,15 @@
 //! Everything that is due at a time.
 
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use serde_json::Value;
+
 use super::Engine;
 use crate::pipelines::model::Wait;
 use crate::pipelines::run::Millis;
 use crate::pipelines::state::{RunState, StageState};
-use crate::pipelines::words;
+use crate::pipelines::{window, words};
 use crate::store::runs::Put;
 
 /// How long before its end a lock is warned of.
@@ -16,7 +21,7 @@ impl Engine {
         let runs = self.runs.values().flat_map(|live| {
             let ended = live.run.state.ended();
             let stages = live.timed.iter().filter(move |_| !ended).filter_map(|at| live.stages[*at].due);
-            let progress = live.progress.due().filter(|_| !ended);
+            let progress = live.progress.due(live.room()).filter(|_| !ended);
             let due = live.run.due.filter(|_| !ended);
             due.into_iter()
                 .chain(live.run.undo_at)
@@ -39,6 +44,7 @@ impl Engine {
 
     /// Does what is due.
     pub(in crate::pipelines) fn tick(&mut self) {
+        self.windows_open();
         let due: Vec<i64> = self
             .runs
             .values()
@@ -79,15 +85,53 @@ impl Engine {
             }
         }
         waiting.iter().for_each(|group| self.next_in(group));
-        let lines: Vec<(i64, String)> = self
-            .runs
-            .iter_mut()
-            .filter(|(_, live)| !live.run.state.ended())
-            .filter_map(|(number, live)| Some((*number, live.progress.take(*number, self.now)?)))
-            .collect();
-        for (number, line) in lines {
-            self.say(number, "progress", &line);
+        let mut lines: Vec<(i64, &str, String)> = Vec::new();
+        for (number, live) in self.runs.iter_mut().filter(|(_, live)| !live.run.state.ended()) {
+            let (room, class) = (live.room(), if live.progress.urgent() { "failed" } else { "progress" });
+            lines.extend(live.progress.take(*number, self.now, room).map(|line| (*number, class, line)));
         }
+        for (number, class, line) in lines {
+            self.say_passing(number, class, &line);
+        }
+    }
+
+    /// A window that opens now is told, with the runs that waited for it.
+    fn windows_open(&mut self) {
+        let mut opened: BTreeMap<String, (Millis, Vec<String>)> = BTreeMap::new();
+        let waiting = self.runs.values().filter(|live| {
+            live.run.state == RunState::AwaitingWindow && live.run.due.is_some_and(|due| due <= self.now)
+        });
+        let waiting = waiting.map(|live| {
+            let words = format!("{} {} ({})", live.run.app, live.run.shown(), words::quiet(&live.run.asker.handle));
+            (live.run.app.clone(), live.run.env.clone(), words)
+        });
+        let booked = self.bookings.values().filter(|booking| booking.at <= self.now).filter_map(|booking| {
+            let detail: Value = serde_json::from_str(&booking.detail).ok()?;
+            let (app, env) = (detail.get("app")?.as_str()?.to_owned(), detail.get("env")?.as_str()?.to_owned());
+            let what = detail.get("ref").and_then(Value::as_str).unwrap_or("the newest");
+            let words = format!("{app} {what} ({})", words::quiet(&booking.handle));
+            Some((app, env, words))
+        });
+        for (app, env, words) in waiting.chain(booked).collect::<Vec<_>>() {
+            if let Some(until) = self.just_opened(&app, &env) {
+                opened.entry(env).or_insert((until, Vec::new())).1.push(words);
+            }
+        }
+        for (env, (until, booked)) in opened {
+            self.say_all(&format!("window-{env}"), &words::window_open(&env, until, self.now, &booked), None);
+        }
+    }
+
+    /// Until when a place is open whose window opened within the last minute.
+    fn just_opened(&self, app: &str, env: &str) -> Option<Millis> {
+        let pipeline = self.catalog.get(app).ok()?;
+        let windows = &pipeline.rules(env)?.windows;
+        let at = |millis: Millis| DateTime::from_timestamp_millis(millis);
+        let before = window::open(windows, at(self.now - 60_000)?);
+        if windows.is_empty() || before.is_some() {
+            return None;
+        }
+        Some(window::open(windows, at(self.now)?)?.timestamp_millis())
     }
 
     pub(super) fn run_due(&mut self, number: i64) {
@@ -98,7 +142,7 @@ impl Engine {
             RunState::AwaitingConfirm if live.run.queued.is_some() => {
                 let line = words::passed(&live.run);
                 self.to(number, RunState::Expired, "bot");
-                self.say(number, "finished", &line);
+                self.must_say(number, "finished", &line);
                 self.next_turn(number);
             }
             RunState::Draft | RunState::AwaitingConfirm => {
@@ -143,6 +187,7 @@ impl Engine {
                         Some(Wait::Pause(_) | Wait::Window(_)) => {
                             self.stage_to(number, at, StageState::Succeeded, "bot")
                         }
+                        Some(Wait::Lock(..)) => self.take_lock(number, at),
                         _ => {
                             let line = "nobody agreed in time; ask again with !retry";
                             self.fail(number, at, super::failure(crate::executors::Class::Timeout, line));
@@ -162,6 +207,8 @@ impl Engine {
                 self.locks.remove(&lock.place);
                 self.warned.remove(&lock.place);
                 self.puts.push(Put::Unlock(lock.place.clone()));
+                let (app, env) = lock.place.split_once('/').unwrap_or((&lock.place, ""));
+                self.incident("bot", (app, env), None, &format!("{}'s lock is over", lock.handle), None);
                 self.say_all("lock", &words::lock_over(&lock), Some(&lock.said_in));
                 self.after_lock(&lock.place);
             } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
@@ -172,7 +219,9 @@ impl Engine {
             if freeze.until.is_some_and(|until| until <= self.now) {
                 self.freezes.remove(&freeze.scope);
                 self.puts.push(Put::Thaw(freeze.scope.clone()));
-                self.say_all("freeze", &format!("The freeze of {} is over ({}).", freeze.scope, freeze.reason), None);
+                let (app, env) = freeze.scope.split_once('/').unwrap_or(("", &freeze.scope));
+                self.incident("bot", (app, env), None, "the freeze is over", None);
+                self.say_all("freeze", &words::thawed(&freeze), None);
                 self.next_everywhere();
             }
         }

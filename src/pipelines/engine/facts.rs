@@ -5,12 +5,26 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::begin::before;
-use super::{Engine, Order, run_facts};
+use super::stages::went_well;
+use super::{Engine, Live, Order, run_facts};
 use crate::pipelines::expr::Facts;
 use crate::pipelines::model::{Stage, Undo};
 use crate::pipelines::run::StageRun;
-use crate::pipelines::state::StageState;
+use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::template;
+
+impl Live {
+    /// What becomes of a run whose stages have ended; before that, how far it is.
+    pub(super) fn becomes(&self) -> RunState {
+        let failed = || self.stages.iter().any(|one| one.state.bad() && !one.forgiven);
+        match self.run.ending {
+            Some(state) => state,
+            None if self.open > 0 => self.run.state,
+            None if failed() => RunState::Failed,
+            None => RunState::Succeeded,
+        }
+    }
+}
 
 impl Engine {
     /// What conditions and texts can ask about: the run, and those of its stages that are named.
@@ -20,7 +34,7 @@ impl Engine {
         if let Some(own) = own {
             facts.insert("matrix".to_owned(), Value::Object(own.matrix.clone()));
         }
-        facts.insert("state".to_owned(), live.run.ending.unwrap_or(live.run.state).name().into());
+        facts.insert("state".to_owned(), live.becomes().name().into());
         let place = (live.run.app.clone(), live.run.env.clone());
         let before =
             live.run.target.clone().or_else(|| self.live.get(&place).filter(|_| live.run.before.is_some()).map(before));
@@ -80,7 +94,7 @@ fn stage_facts<'s>(all: impl Iterator<Item = &'s StageRun>) -> Value {
     let result = match all.as_slice() {
         all if all.iter().any(|one| one.state.bad() && !one.forgiven) => "failed",
         all if all.iter().all(|one| one.state == StageState::Skipped) => "skipped",
-        all if all.iter().all(|one| one.good()) => "succeeded",
+        all if went_well(all) => "succeeded",
         _ => "running",
     };
     let mut facts = Map::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::ask::{Answer, May, Prepared, Reply};
+use super::ask::{Answer, May, Reply};
 use super::begin::before;
 use super::{Effect, Engine, Live};
 use crate::executors::suggest;
@@ -34,12 +34,7 @@ impl Engine {
         if live.last > 0 {
             return;
         }
-        let failed = live.stages.iter().any(|one| one.state.bad() && !one.forgiven);
-        let state = match live.run.ending {
-            Some(state) => state,
-            None if failed => RunState::Failed,
-            None => RunState::Succeeded,
-        };
+        let state = live.becomes();
         match live.run.kind {
             RunKind::Rollback => self.rolled_back(number, state),
             RunKind::Deploy => self.deployed(number, state),
@@ -60,7 +55,9 @@ impl Engine {
         match state {
             RunState::Succeeded => {
                 if self.went_live(number) {
-                    let done = words::live(&run, &path);
+                    let undo =
+                        run.before.is_some() && self.runs.get(&number).is_some_and(|live| !undoing(live).is_empty());
+                    let done = words::live(&run, &path, undo);
                     self.say_end(number, rest, "finished", vec![done.clone()]);
                     self.incident(
                         "bot",
@@ -70,13 +67,9 @@ impl Engine {
                         None,
                     );
                 } else {
-                    let line = format!(
-                        "[{number}] {} {} -> {}: nothing went out, every stage that would do so was skipped.",
-                        run.app,
-                        run.shown(),
-                        run.env
-                    );
-                    self.say_end(number, None, "finished", vec![line]);
+                    self.say_end(number, None, "finished", vec![words::nothing_went_out(&run)]);
+                    let text = format!("deploy {number} {}: nothing went out", run.shown());
+                    self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
                 }
             }
             RunState::Failed | RunState::TimedOut => self.failed(number, rest),
@@ -84,6 +77,8 @@ impl Engine {
                 let by = run.asker.handle.clone();
                 let line = words::ended(&run, &by);
                 self.say_end(number, rest, "finished", vec![line]);
+                let text = format!("deploy {number} {} {}", run.shown(), state.name().replace('_', " "));
+                self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
             }
         }
     }
@@ -99,7 +94,10 @@ impl Engine {
         let rules = self.pipeline_rules(number).cloned();
         let class =
             stage.as_ref().and_then(|stage| stage.failure.as_ref()).map(|failure| failure.class).unwrap_or_default();
-        let shown_target = target.as_ref().map(|target| shown(&target.version, &target.sha));
+        let shown_target = target.as_ref().map(|target| {
+            let takes = self.undo_takes(number).map(|takes| format!(", {}", words::about(takes))).unwrap_or_default();
+            format!("{}{takes}", shown(&target.version, &target.sha))
+        });
         let lines = words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), suggest(class));
         self.say_end(number, rest, "failed", lines);
         let text = format!("deploy {number} {} failed in {}", run.shown(), run.failed.as_deref().unwrap_or("nothing"));
@@ -122,6 +120,14 @@ impl Engine {
                 self.dirty_runs.insert(number);
             }
         }
+    }
+
+    /// How long undoing a run takes, by how long it took before.
+    fn undo_takes(&self, number: i64) -> Option<Millis> {
+        let live = self.runs.get(&number)?;
+        let times = self.times.get(&live.run.app)?;
+        let took: Option<f64> = undoing(live).iter().map(|stage| times.get(&stage.name).copied()).sum();
+        took.filter(|took| *took > 0.0).map(|took| took as Millis)
     }
 
     fn rolled_back(&mut self, number: i64, state: RunState) {
@@ -147,10 +153,13 @@ impl Engine {
             return;
         }
         self.went_live(number);
-        let mut line = words::live(&run, &[]);
+        self.remember_times(number);
+        let mut line = words::live(&run, &[], false);
         let locks = self.pipeline_rules(number).is_some_and(|rules| rules.rollback.lock);
-        if locks {
-            let place = run.place();
+        let place = run.place();
+        // Somebody's own lock stays as it is.
+        if locks && !self.locks.contains_key(&place) {
+            self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), "locked: rolled back", None);
             let lock = LockRow {
                 place: place.clone(),
                 handle: run.asker.handle.clone(),
@@ -172,20 +181,6 @@ impl Engine {
             &format!("rollback {number} to {} ok", run.shown()),
             None,
         );
-    }
-
-    /// The last lines of a run, with what waited to be said in front; together they fit what a run may say.
-    fn say_end(&mut self, number: i64, rest: Option<String>, class: &str, lines: Vec<String>) {
-        let Some(live) = self.runs.get(&number) else { return };
-        let most = (live.stages.len() + 2).max(3);
-        let left = most.saturating_sub(live.run.lines as usize);
-        // What went well on the way is left out before what decides.
-        if let Some(rest) = rest.filter(|_| left > lines.len() && live.stages.len() > 1) {
-            self.say(number, "progress", &rest);
-        }
-        for line in lines {
-            self.say(number, class, &line);
-        }
     }
 
     /// What is live now; whether anything is.
@@ -253,10 +248,20 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
         let (pipeline, env) = (Arc::clone(&live.pipeline), live.run.env.clone());
         self.may_deploy(&pipeline, &env, who, may)?;
+        let place = live.run.place();
         if live.run.state.active() {
             return Err(format!("run {number} is under way: !abort {number} first"));
         }
+        self.may_undo(&place, who)?;
         self.roll_back(number, who.clone())
+    }
+
+    /// Whether somebody may undo something there: not under another's lock, which has its reason.
+    fn may_undo(&self, place: &str, who: &Asker) -> Result<(), String> {
+        match self.locks.get(place) {
+            Some(lock) if !lock.rollback && lock.handle != who.handle => Err(words::locked(lock, self.now, None)),
+            _ => Ok(()),
+        }
     }
 
     /// What a run would go back to, and the stages that undo it; else why it cannot be undone now.
@@ -265,8 +270,8 @@ impl Engine {
             return Err(format!("nothing was live before run {parent}, so there is nothing to go back to"));
         };
         let Some(live) = self.runs.get(&parent) else { return Err(no_run(parent)) };
-        let (group, place) = (live.run.group.clone(), (live.run.app.clone(), live.run.env.clone()));
-        if let Some(row) = self.live.get(&place).filter(|row| row.run > parent) {
+        let group = live.run.group.clone();
+        if let Some(row) = self.came_after(parent) {
             return Err(format!("run {} came after it and is live; undo that one: !rollback {}", row.run, row.run));
         }
         if let Some(other) = self.runs.values().find(|other| other.run.group == group && other.run.state.active()) {
@@ -299,6 +304,13 @@ impl Engine {
         Ok((target, stages))
     }
 
+    /// What went live in the same place after a run had ended.
+    pub(super) fn came_after(&self, number: i64) -> Option<&DeploymentRow> {
+        let run = &self.runs.get(&number)?.run;
+        let row = self.live.get(&(run.app.clone(), run.env.clone())).filter(|row| row.run != number)?;
+        run.finished.is_some_and(|at| (row.at, row.run) > (at, number)).then_some(row)
+    }
+
     /// Begins a run that undoes another.
     pub(super) fn roll_back(&mut self, parent: i64, who: Asker) -> Answer {
         let (target, stages) = self.undoable(parent)?;
@@ -328,6 +340,9 @@ impl Engine {
             parent: Some(parent),
             keys: Vec::new(),
             lines: 0,
+            spared: 0,
+            unsaid: Vec::new(),
+            skipped: Vec::new(),
             failed: None,
             ending: None,
             started: None,
@@ -343,7 +358,7 @@ impl Engine {
             asker: who,
             ..failed
         };
-        self.open(run, pipeline, stages, &Prepared::default());
+        self.open(run, pipeline, stages);
         self.to(number, RunState::Queued, "bot");
         // A rollback waits for nobody: what it undoes has ended.
         self.launch(number);
@@ -366,6 +381,7 @@ impl Engine {
                 "run {number} is too long ago to be undone stage by stage; deploy the old version: !deploy {app}/VERSION to {env}, !deploys {app} {env} lists them"
             ));
         }
+        self.may_undo(&format!("{app}/{env}"), who)?;
         self.roll_back(number, who.clone())
     }
 
@@ -386,9 +402,18 @@ impl Engine {
             .collect()
     }
 
-    /// How long stages took counts for the next run.
+    /// How long stages took counts for the next run; how much longer they could have taken is kept.
     fn remember_times(&mut self, number: i64) {
-        let Some(live) = self.runs.get(&number) else { return };
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let took = |one: &StageRun| one.started.zip(one.ended).map_or(0.0, |(from, to)| (to - from) as f64);
+        let time = |spec: usize| live.of[spec].iter().map(|at| took(&live.stages[*at])).fold(0.0, f64::max);
+        let times: Vec<f64> = (0..live.of.len()).map(time).collect();
+        let slack = live.pipeline.graph.slack(&times);
+        for (at, one) in live.stages.iter_mut().enumerate().filter(|(_, one)| one.started.is_some()) {
+            let spare = slack[one.spec] + times[one.spec] - took(one);
+            one.slack = (spare >= 1000.0 && !live.pipeline.stages[one.spec].finally).then_some(spare as Millis);
+            self.dirty_stages.insert((number, at));
+        }
         let times = self.times.entry(live.run.app.clone()).or_default();
         for one in live.stages.iter().filter(|one| one.state == StageState::Succeeded) {
             if let Some((from, to)) = one.started.zip(one.ended) {

@@ -7,7 +7,7 @@ use super::{Effect, Engine, Live};
 use crate::pipelines::model::Pipeline;
 use crate::pipelines::run::{Run, StageRun};
 use crate::pipelines::state::StageState;
-use crate::store::runs::{Loaded, OutboxRow, Put};
+use crate::store::runs::{Loaded, Put};
 
 impl Engine {
     /// Takes over what was written. `pipelines` are the versions that open runs were begun with. `times` are how long stages took.
@@ -18,16 +18,22 @@ impl Engine {
         self.freezes = loaded.freezes.into_iter().map(|row| (row.scope.clone(), row)).collect();
         self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
         self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
-        // What was to be said and was not: of each run the newest line to each place, the others are out of date.
-        let mut newest: HashMap<(i64, String), OutboxRow> = HashMap::new();
-        for row in loaded.unsaid {
-            if let Some(old) = newest.insert((row.run, row.target.clone()), row) {
-                self.puts.push(Put::Said(old.dedupe, self.now));
+        // What was to be said and was not: of each run the newest to each place, what is older is out of date.
+        // What belongs to no run is about locks and freezes, each line about another: all of it is said.
+        let mut unsaid = loaded.unsaid;
+        unsaid.sort_by_key(|row| (row.at, row.run, row.dedupe.len(), row.dedupe.clone()));
+        let newest: HashMap<(i64, String), i64> =
+            unsaid.iter().map(|row| ((row.run, row.target.clone()), row.at)).collect();
+        for row in unsaid {
+            let key = (row.run, row.target);
+            // A failure is several lines of one moment.
+            let said = key.0 == 0 || newest.get(&key) == Some(&row.at);
+            let (dedupe, target, text) = (row.dedupe, key.1, row.text);
+            if said {
+                self.effects.push(Effect::Say { dedupe, target, text, passing: false });
+            } else {
+                self.puts.push(Put::Said(dedupe, self.now));
             }
-        }
-        for (_, row) in newest {
-            let (dedupe, target, text) = (row.dedupe, row.target, row.text);
-            self.effects.push(Effect::Say { dedupe, target, text, passing: false });
         }
         let mut stages: HashMap<i64, Vec<StageRun>> = HashMap::new();
         for row in loaded.stages {
@@ -109,7 +115,8 @@ impl Engine {
     fn begin_again(&mut self, number: i64, at: usize, state: StageState) {
         let Some(live) = self.runs.get(&number) else { return };
         let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
-        if self.pools.ask((number, at), resources) {
+        let priority = live.priority();
+        if self.pools.ask((number, at), resources, priority) {
             self.start(number, at);
         } else if state == StageState::Ready {
             self.stage_to(number, at, StageState::WaitingResources, "bot");

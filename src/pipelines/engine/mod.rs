@@ -14,8 +14,11 @@ mod people;
 mod places;
 mod progress;
 mod rows;
+mod say;
+mod skip;
 mod stages;
 mod turn;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::announce::Progress;
+use super::around::Around;
 use super::catalog::Catalog;
 use super::expr::Facts;
 use super::model::{Pipeline, Rules};
@@ -32,11 +36,9 @@ use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
 use crate::executors::{Class, End, Failure};
-use crate::store::runs::{
-    ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, OutboxRow, Put,
-};
+use crate::store::runs::{ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, Put};
 
-use rows::{attempt_row, code, run_facts, run_row, stage_row};
+use rows::{attempt_row, cause_of_run, cause_of_stage, code, run_facts, run_row, stage_row};
 
 pub use ask::{Answer, Ask, Asked, May, Prepared, Reply};
 pub(super) use rows::incident_hash;
@@ -54,7 +56,11 @@ pub(super) enum Msg {
     /// A remote build says how the stage of this name goes.
     Told(i64, String, String),
     /// A network is back after so long.
-    Back(Millis),
+    Back(String, Millis),
+    /// Somebody of a network left, or has another nick now: network, nick.
+    Gone(String, String),
+    /// How long a run still takes.
+    Left(i64, oneshot::Sender<Option<Millis>>),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
     /// Other pipelines and settings.
@@ -203,7 +209,7 @@ pub(super) struct Engine {
     dirty_stages: BTreeSet<(i64, usize)>,
     effects: Vec<Effect>,
     chance: fn() -> f64,
-    judge: super::handle::Judge,
+    around: Arc<dyn Around>,
 }
 
 impl Engine {
@@ -211,7 +217,7 @@ impl Engine {
         settings: Settings,
         catalog: Arc<Catalog>,
         chance: fn() -> f64,
-        judge: super::handle::Judge,
+        around: Arc<dyn Around>,
     ) -> Engine {
         Engine {
             pools: Pools::new(settings.sizes()),
@@ -232,7 +238,7 @@ impl Engine {
             dirty_stages: BTreeSet::new(),
             effects: Vec::new(),
             chance,
-            judge,
+            around,
         }
     }
 
@@ -259,7 +265,12 @@ impl Engine {
                     self.doing(run, at, &text);
                 }
             }
-            Msg::Back(away) => self.back(away),
+            Msg::Back(network, away) => self.back(&network, away),
+            Msg::Gone(network, nick) => self.gone(&network, &nick),
+            Msg::Left(run, to) => {
+                // Whoever asked may have gone.
+                let _ = to.send(self.left(run));
+            }
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
@@ -330,8 +341,9 @@ impl Engine {
         if next.ended() && live.run.finished.is_none() {
             live.run.finished = Some(self.now);
         }
+        let cause = cause_of_run(&live.run, &live.stages);
         self.dirty_runs.insert(number);
-        self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name()}));
+        self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name(), "cause": cause}));
         true
     }
 
@@ -351,16 +363,17 @@ impl Engine {
             one.ended = Some(self.now);
         }
         let name = one.name.clone();
-        let spec = one.spec;
         self.dirty_stages.insert((number, stage));
         // What never began is told by its row alone.
         if !(from == StageState::Pending && next == StageState::Ready) {
-            let data =
-                json!({"stage": name, "from": from.name(), "to": next.name(), "attempt": live.stages[stage].attempt});
+            let one = &live.stages[stage];
+            let cause = cause_of_stage(one, live.run.ending);
+            let (from, to) = (from.name(), next.name());
+            let data = json!({"stage": name, "from": from, "to": to, "attempt": one.attempt, "cause": cause});
             self.event(number, "stage", actor, Some(stage), data);
         }
         if next.ended() {
-            self.stage_over(number, spec);
+            self.stage_over(number, stage);
         }
     }
 
@@ -405,55 +418,6 @@ impl Engine {
         self.puts.push(Put::Incident(row.clone()));
         self.last_incident = row;
         self.last_incident.id
-    }
-
-    /// A line about a run, to all places where it is talked about.
-    fn say(&mut self, number: i64, class: &str, text: &str) {
-        let Some(live) = self.runs.get_mut(&number) else { return };
-        live.run.lines += 1;
-        let places = live.run.places.clone();
-        let facts = run_facts(&live.run);
-        let announce = &live.pipeline.announce.places;
-        let wanted: Vec<String> = places
-            .into_iter()
-            .filter(|place| {
-                let rule = announce.iter().find(|rule| same_place(&rule.target, place));
-                let asked_here = same_place(&live.run.asker.place, place);
-                rule.is_none_or(|rule| {
-                    let news = rule.only.is_empty() || rule.only.iter().any(|only| only == class) || asked_here;
-                    news && rule.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false))
-                })
-            })
-            .collect();
-        self.dirty_runs.insert(number);
-        let line = live.run.lines;
-        for target in wanted {
-            let dedupe = format!("{number}:{line}:{target}");
-            self.outbox(number, dedupe, target, text, class == "progress");
-        }
-    }
-
-    /// A line to places that belong to no run.
-    fn say_all(&mut self, key: &str, text: &str, more: Option<&str>) {
-        let mut targets = self.settings.channels.clone();
-        let more = more.filter(|more| !more.is_empty() && !targets.iter().any(|target| same_place(target, more)));
-        targets.extend(more.map(str::to_owned));
-        for target in targets {
-            self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
-        }
-    }
-
-    fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
-        let row = OutboxRow {
-            dedupe: dedupe.clone(),
-            run,
-            target: target.clone(),
-            text: text.to_owned(),
-            at: self.now,
-            sent: None,
-        };
-        self.puts.push(Put::Outbox(row));
-        self.effects.push(Effect::Say { dedupe, target, text: text.to_owned(), passing });
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::begin::LEFT_OUT;
 use super::finish::no_run;
-use super::{Engine, Live};
+use super::{Engine, Live, skip};
 use crate::pipelines::model::{Approvals, OnFailure, Wait};
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
@@ -151,14 +151,14 @@ impl Engine {
         if self.runs.values().any(|other| other.run.group == live.run.group && other.run.state.active()) {
             return Err(format!("another run is under way there; !queue {}", live.run.app));
         }
-        if let Some(row) = self.live.get(&(live.run.app.clone(), live.run.env.clone())).filter(|row| row.run > number) {
+        if let Some(row) = self.came_after(number) {
             return Err(format!("run {} came after it and is live; deploy again: !again {number}", row.run));
         }
         let (run, pipeline) = (live.run.clone(), Arc::clone(&live.pipeline));
         if let (true, Some(rules)) = (run.reason.is_none(), pipeline.rules(&run.env))
             && let Some((why, until)) = self.closed(&run, rules, &pipeline)
         {
-            return Err(words::closed(&run.env, &why, until, &run.app, self.now));
+            return Err(words::closed(&run.env, &why, until, &run.app, rules, self.now));
         }
         let live = self.run_of(number)?;
         if self.locks.contains_key(&live.run.place()) {
@@ -171,6 +171,7 @@ impl Engine {
     fn reset(&mut self, number: i64, reset: &[usize], by: &str) {
         let now = self.now;
         let resumed = self.runs.get(&number).is_some_and(|live| live.run.state == RunState::Paused);
+        let now_live = self.live_where(number);
         self.to(number, RunState::Running, by);
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.finished = None;
@@ -179,6 +180,11 @@ impl Engine {
         live.run.ending = None;
         live.run.failed = None;
         live.run.undo_at = None;
+        if !resumed {
+            live.run.before = now_live;
+            // Somebody wants to hear of it again.
+            live.run.spared = live.run.lines;
+        }
         live.finally_begun = false;
         for at in reset {
             let one = &mut live.stages[*at];
@@ -213,7 +219,8 @@ impl Engine {
     pub(super) fn again_stage(&mut self, number: i64, at: usize) {
         let Some(live) = self.runs.get(&number) else { return };
         let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
-        if self.pools.ask((number, at), resources) {
+        let priority = live.priority();
+        if self.pools.ask((number, at), resources, priority) {
             self.start(number, at);
         } else {
             self.stage_to(number, at, StageState::WaitingResources, "bot");
@@ -233,6 +240,8 @@ impl Engine {
         let failed: Vec<usize> = (0..live.stages.len())
             .filter(|at| live.stages[*at].state.bad() && !live.stages[*at].forgiven && asks(at))
             .collect();
+        self.may_promote(live, &failed, may)?;
+        let (app, env) = (live.run.app.clone(), live.run.env.clone());
         self.to(number, RunState::Running, &who.handle);
         for at in &unsure {
             self.stage_to(number, *at, StageState::Succeeded, &who.handle);
@@ -257,9 +266,27 @@ impl Engine {
             .chain(&unsure)
             .filter_map(|at| self.runs.get(&number).map(|live| live.stages[*at].name.clone()))
             .collect();
-        self.say(number, "start", &format!("[{number}] {} promoted by {}, going on.", stages.join(", "), who.handle));
+        let stages = stages.join(", ");
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let line = words::promoted(&live.run, &stages, &who.handle);
+        self.say(number, "start", &line);
+        self.incident(&who.handle, (&app, &env), Some(number), &format!("run {number}: {stages} promoted"), None);
         self.advance(number);
         Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// Whether somebody may go on although a gate does not hold: who may leave out the stage may.
+    fn may_promote(&self, live: &Live, failed: &[usize], may: &May) -> Result<(), String> {
+        for at in failed {
+            let stage = &live.pipeline.stages[live.stages[*at].spec];
+            if stage.gate.is_some() && skip::may_skip(stage, may).is_err() {
+                return Err(format!(
+                    "the gate of {} does not hold, and you may not leave it out; !abort {}, or ask an owner",
+                    stage.name, live.run.number
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// `!approve 130 5d1f`.
@@ -301,14 +328,21 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
         let (app, env) = (live.run.app.clone(), live.run.env.clone());
         let line = words::approved(&live.run, &who.handle, who.account.as_deref(), left);
-        self.say(number, "start", &line);
+        if left == 0 && at.is_none() {
+            self.say_with_next(number, line);
+        } else {
+            self.say(number, "start", &line);
+        }
         self.incident(&who.handle, (&app, &env), Some(number), &format!("run {number} approved ({wanted})"), None);
         if let Some(at) = at {
             self.dirty_stages.insert((number, at));
         }
         if left == 0 {
             match at {
-                None => self.enqueue(number),
+                None => {
+                    self.enqueue(number);
+                    self.say_unsaid(number);
+                }
                 Some(at) => self.agreed(number, at, &who.handle),
             }
         }
@@ -331,7 +365,8 @@ impl Engine {
     /// What people have to agree to now: the stage, if it is one, who may, and the code.
     fn asked_for(&self, number: i64) -> Result<(Option<usize>, Approvals, String), String> {
         let live = self.run_of(number)?;
-        let rules = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
+        let rules =
+            live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
         if live.run.state == RunState::AwaitingApproval {
             let approvals = rules.ok_or_else(|| format!("run {number} needs no approval"))?;
             return Ok((None, approvals, live.run.code.clone()));
@@ -394,6 +429,9 @@ impl Engine {
         };
         self.puts.push(Put::Approval(row));
         let by = format!("{}: {}", who.handle, words::cut(why, 150));
+        let place = (self.run_of(number)?.run.app.clone(), self.run_of(number)?.run.env.clone());
+        let text = format!("run {number} rejected: {}", words::cut(why, 400));
+        self.incident(&who.handle, (&place.0, &place.1), Some(number), &text, None);
         match at {
             None => self.end_waiting(number, RunState::Rejected, &by),
             Some(at) => {

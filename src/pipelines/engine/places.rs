@@ -2,12 +2,16 @@
 
 use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
-use super::begin::settle;
-use crate::pipelines::run::{Asker, Millis};
+use super::begin::{rules, settle};
+use super::skip::{asked_where, left_out};
+use crate::pipelines::run::{Asker, Millis, Run};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
-use crate::store::runs::{BookingRow, FreezeRow, LockRow, Put};
+use crate::store::runs::{BookingRow, FreezeRow, IncidentRow, LockRow, Put};
 use serde_json::json;
+
+/// How far ahead somebody may book.
+const BOOK_MOST: Millis = 366 * 86_400_000;
 
 impl Engine {
     /// `!lock shop/prod 2h why`.
@@ -33,8 +37,9 @@ impl Engine {
         self.puts.push(Put::Lock(lock.clone()));
         self.locks.insert(place.to_owned(), lock.clone());
         self.incident(&who.handle, (&app, &env), None, &format!("locked: {why}"), None);
-        let waiting =
-            self.runs.values().filter(|live| live.run.place() == place && live.run.state == RunState::Queued).count();
+        let waits =
+            |run: &Run| matches!(run.state, RunState::Queued | RunState::AwaitingWindow) && run.place() == place;
+        let waiting = self.runs.values().filter(|live| waits(&live.run)).count();
         Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, waiting)] })
     }
 
@@ -52,6 +57,7 @@ impl Engine {
         let lock = lock.clone();
         self.warned.remove(place);
         self.puts.push(Put::Lock(lock.clone()));
+        self.incident(&who.handle, (&app, &env), None, "the lock lasts longer", None);
         Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, 0)] })
     }
 
@@ -73,12 +79,15 @@ impl Engine {
         let why = why.unwrap_or("").trim();
         self.incident(&who.handle, (&app, &env), None, &format!("unlocked ({}'s): {why}", lock.handle), None);
         let next = self.after_lock(place);
-        if !own {
-            let other = Asker { nick: lock.handle.clone(), place: who.place.clone(), ..Asker::default() };
+        let other = Some(&lock.handle).filter(|_| !own).and_then(|handle| self.around.find(handle));
+        let told = other.is_some();
+        if let Some((network, nick)) = other {
+            let other = Asker { place: format!("{network}/{nick}"), nick, ..Asker::default() };
             self.tell(&other, words::lock_broken(&lock, &who.handle, why));
         }
         let next = next.as_ref().map(|(number, who)| (*number, who.as_str()));
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::unlocked(&lock, &who.handle, why, next)] })
+        let line = words::unlocked(&lock, &who.handle, why, told, next);
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![line] })
     }
 
     /// `!freeze prod until why`.
@@ -142,15 +151,23 @@ impl Engine {
     }
 
     /// `!log amend L-902 words`: the old text is kept.
-    pub(super) fn amend(&mut self, id: i64, text: &str, who: &Asker, may: &May) -> Answer {
+    pub(super) fn amend(&mut self, row: &IncidentRow, text: &str, who: &Asker, may: &May) -> Answer {
         if !may.vouched {
             return Err("log in to services first: the log says who wrote".to_owned());
         }
-        if id < 1 || id > self.last_incident.id {
-            return Err(format!("there is no L-{id}"));
+        if text.trim().is_empty() {
+            return Err(format!("say what: !log amend L-{} <text>", row.id));
         }
-        self.incident(&who.handle, ("", ""), None, &words::cut(text, 1000), Some(id));
-        Ok(Reply::lines(vec![format!("L-{id} amended (old text kept).")]))
+        if row.handle != who.handle {
+            let pipeline = self.catalog.get(&row.app)?;
+            let envs = pipeline.policy.environments.iter().filter(|(env, _)| row.env.is_empty() || *env == row.env);
+            if !envs.into_iter().any(|(_, rules)| may.has(rules.flags.as_ref())) {
+                return Err(format!("L-{} is {}'s; ask them, or write a line of your own", row.id, row.handle));
+            }
+        }
+        let (app, env) = (row.app.as_str(), row.env.as_str());
+        self.incident(&who.handle, (app, env), row.run, &words::cut(text, 1000), Some(row.id));
+        Ok(Reply::lines(vec![format!("L-{} amended (old text kept).", row.id)]))
     }
 
     /// `!at 08:00 deploy shop to prod`.
@@ -160,6 +177,15 @@ impl Engine {
         self.may_deploy(&pipeline, &env, who, may)?;
         // What is wrong with it is told now, not at night.
         settle(&pipeline, prepared, may)?;
+        if at > self.now.saturating_add(BOOK_MOST) {
+            return Err("that is more than a year ahead; name a time before that".to_owned());
+        }
+        if let Some((why, until)) = self.closed_at(&env, rules(&pipeline, &env)?, &pipeline, at) {
+            let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
+            return Err(format!("{env} is closed then ({why}){open}: book a time after that"));
+        }
+        asked_where(&pipeline, prepared, who)?;
+        left_out(&pipeline, prepared, may)?;
         let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
@@ -195,7 +221,7 @@ impl Engine {
             ..Prepared::default()
         };
         // Flags that were taken away meanwhile do not count any more.
-        let may = (self.judge)(&who);
+        let may = self.around.may(&who);
         let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may });
         if let Err(fault) = answer {
             self.tell(&who, format!("what you booked did not begin: {fault}"));

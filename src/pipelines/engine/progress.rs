@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Effect, Engine, Live, News};
 use crate::executors::Failure;
+use crate::pipelines::run::RunKind;
 use crate::pipelines::words;
 
 impl Engine {
@@ -19,6 +20,8 @@ impl Engine {
     }
 }
 
+/// What undoes something goes before everything else.
+const UNDOING: u64 = 1000;
 impl Engine {
     /// An attempt failed. What it gave is kept, unless it is made again.
     pub(super) fn attempt_failed(
@@ -38,6 +41,14 @@ impl Engine {
 }
 
 impl Live {
+    /// How urgent it is: what is more urgent goes first where slots are scarce.
+    pub(super) fn priority(&self) -> u64 {
+        if self.run.kind == RunKind::Rollback {
+            return UNDOING;
+        }
+        self.pipeline.rules(&self.run.env).map_or(0, |rules| rules.priority)
+    }
+
     /// What is told of a run, or of one of its stages, as it is now.
     pub(super) fn news(&self, kind: &'static str, stage: Option<usize>) -> News {
         let one = stage.and_then(|stage| self.stages.get(stage));

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::pipelines::expr::Facts;
 use crate::pipelines::run::{Millis, Run, RunKind, StageRun};
+use crate::pipelines::state::{RunState, StageState};
 use crate::store::runs::{AttemptRow, IncidentRow, RunRow, StageRow};
 
 /// The hash of a line of the incident log: over the one before and all its fields.
@@ -34,10 +35,42 @@ pub(super) fn run_facts(run: &Run) -> Facts {
     facts.insert("requester".to_owned(), run.asker.handle.clone().into());
     facts.insert("event".to_owned(), run.event.clone());
     facts.insert("files".to_owned(), run.files.clone().into());
-    facts.insert("risk".to_owned(), Value::from(0.0));
+    // Nobody foretells it yet: what asks about it cannot be told, and whoever has to agree then is asked.
+    facts.insert("risk".to_owned(), Value::Null);
     let kind = if run.kind == RunKind::Rollback { "rollback" } else { "deploy" };
     facts.insert("run".to_owned(), json!({"number": run.number, "kind": kind, "requester": run.asker.handle}));
     facts
+}
+
+/// Why a run is in the state that it is in; nothing where the state says it.
+pub(super) fn cause_of_run(run: &Run, stages: &[StageRun]) -> Option<String> {
+    match run.state {
+        RunState::Failed | RunState::TimedOut | RunState::Paused => {
+            let held = |one: &&StageRun| one.state == StageState::NeedsOperator;
+            let stage = stages.iter().find(|one| run.failed.as_ref() == Some(&one.name));
+            let stage = stage.or_else(|| stages.iter().find(held));
+            let Some(stage) = stage else { return run.ending.map(|ending| ending.name().replace('_', " ")) };
+            Some(format!("{}: {}", stage.name, cause_of_stage(stage, None).unwrap_or_default()))
+        }
+        RunState::Cancelling => run.ending.map(|ending| ending.name().replace('_', " ")),
+        RunState::AwaitingApproval => Some("people have to agree".to_owned()),
+        RunState::Expired => Some("nobody answered in time, or its turn never came".to_owned()),
+        RunState::Running => run.reason.as_ref().map(|reason| format!("override: {reason}")),
+        _ => None,
+    }
+}
+
+/// Why a stage is in the state that it is in; nothing where the state says it.
+pub(super) fn cause_of_stage(stage: &StageRun, ending: Option<RunState>) -> Option<String> {
+    match (stage.state, &stage.failure) {
+        (StageState::Cancelled, _) => ending.map(|ending| format!("the run is {}", ending.name().replace('_', " "))),
+        (StageState::Skipped, _) if stage.forgiven => Some(stage.summary.clone()),
+        (StageState::Skipped, _) => Some("what it needs did not come, or its condition does not hold".to_owned()),
+        (_, Some(failure)) if !stage.state.ended() || stage.state.bad() => {
+            Some(format!("{}: {}", failure.class.name(), failure.line))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn run_row(run: &Run) -> RunRow {

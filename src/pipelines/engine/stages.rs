@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::matrix::{combinations, instance};
-use super::{Effect, Ended, Engine, Live, attempt_row, code, failure};
+use super::{Effect, Ended, Engine, Live, attempt_row, failure};
 use crate::executors::{Class, End, Failure};
 use crate::pipelines::file::stages::INSTANCES_MAX;
-use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage, Wait};
+use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage};
 use crate::pipelines::run::{Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
-use crate::pipelines::{template, window, words};
+use crate::pipelines::{template, words};
 use crate::store::runs::{AttemptRow, Put};
 
 /// What a stage that is not tried shows as its end.
@@ -49,25 +49,41 @@ impl Engine {
         match self.turn_of(number, spec) {
             Turn::Begin => {}
             Turn::Skip => return self.all(number, spec, StageState::Skipped),
-            Turn::Fault(fault) => {
-                let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else {
-                    return;
-                };
-                self.stage_to(number, first, StageState::Ready, "bot");
-                self.fail(number, first, failure(Class::Config, fault));
-                return self.all(number, spec, StageState::Cancelled);
-            }
+            Turn::Fault(fault) => return self.cannot_begin(number, spec, fault),
         }
-        if let Err(fault) = self.fan_out(number, spec) {
-            let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else { return };
-            self.stage_to(number, first, StageState::Ready, "bot");
-            self.fail(number, first, failure(Class::Config, fault));
-            return;
+        if let Err(fault) = self.fan_out(number, spec).and_then(|()| self.choose(number, spec)) {
+            return self.cannot_begin(number, spec, fault);
         }
         if let Some(live) = self.runs.get_mut(&number) {
             live.opened[spec] = true;
         }
         self.begin_more(number, spec);
+    }
+
+    /// A stage fails before anything of it began.
+    fn cannot_begin(&mut self, number: i64, spec: usize, fault: String) {
+        let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else { return };
+        self.stage_to(number, first, StageState::Ready, "bot");
+        self.fail(number, first, failure(Class::Config, fault));
+        self.all(number, spec, StageState::Cancelled);
+    }
+
+    /// Leaves out the instances for which a condition on `matrix` does not hold.
+    fn choose(&mut self, number: i64, spec: usize) -> Result<(), String> {
+        let Some(live) = self.runs.get(&number) else { return Ok(()) };
+        let stage = &live.pipeline.stages[spec];
+        let Some(when) = stage.when.as_ref().filter(|_| asks_each(stage) && !live.stages[live.of[spec][0]].undo) else {
+            return Ok(());
+        };
+        let mut out = Vec::new();
+        for at in live.of[spec].iter().copied().filter(|at| live.stages[*at].state == StageState::Pending) {
+            let facts = self.facts(number, Some(&live.stages[at]), when.names().iter().map(String::as_str));
+            if !when.holds(&facts)? {
+                out.push(at);
+            }
+        }
+        out.into_iter().for_each(|at| self.stage_to(number, at, StageState::Skipped, "bot"));
+        Ok(())
     }
 
     /// Begins pending instances of a stage, as many as may run at once.
@@ -100,13 +116,13 @@ impl Engine {
     fn turn_of(&self, number: i64, spec: usize) -> Turn {
         let Some(live) = self.runs.get(&number) else { return Turn::Skip };
         let stage = &live.pipeline.stages[spec];
-        // What is undone, and what is done in any case, asks for nothing.
-        if stage.finally || live.stages.first().is_some_and(|one| one.undo) {
+        // What is undone asks for nothing; what is done in any case needs nothing.
+        if live.stages.first().is_some_and(|one| one.undo) {
             return Turn::Begin;
         }
-        for need in &stage.needs {
+        for need in stage.needs.iter().filter(|_| !stage.finally) {
             let all: Vec<&StageRun> = live.of[need.stage].iter().map(|at| &live.stages[*at]).collect();
-            let good = all.iter().all(|one| one.good());
+            let good = went_well(&all);
             let failed = all.iter().any(|one| one.state.bad() && !one.forgiven);
             let fits = match need.form {
                 Form::Succeeded => good,
@@ -118,7 +134,7 @@ impl Engine {
                 return Turn::Skip;
             }
         }
-        match &stage.when {
+        match stage.when.as_ref().filter(|_| !asks_each(stage)) {
             None => Turn::Begin,
             Some(when) => match when.holds(&self.facts(number, None, when.names().iter().map(String::as_str))) {
                 Ok(true) => Turn::Begin,
@@ -211,62 +227,7 @@ impl Engine {
         if let Err(fault) = self.pools.possible(&stage.resources) {
             return self.fail(number, at, failure(Class::Config, fault));
         }
-        if self.pools.ask((number, at), stage.resources.clone()) {
-            self.start(number, at);
-        } else {
-            self.stage_to(number, at, StageState::WaitingResources, "bot");
-        }
-    }
-
-    /// A stage that people or the clock have to do.
-    fn wait(&mut self, number: i64, at: usize, wait: &Wait) {
-        match wait {
-            Wait::Nothing => return self.stage_to(number, at, StageState::Succeeded, "bot"),
-            Wait::Pause(time) => {
-                self.stage_to(number, at, StageState::Waiting, "bot");
-                self.stage_due(number, at, self.now + time.as_millis() as Millis);
-            }
-            Wait::Window(windows) => {
-                let now = chrono::DateTime::from_timestamp_millis(self.now).unwrap_or_default();
-                if window::open(windows, now).is_some() {
-                    return self.stage_to(number, at, StageState::Succeeded, "bot");
-                }
-                self.stage_to(number, at, StageState::Waiting, "bot");
-                let next = window::next(windows, now).map_or(self.now + 86_400_000, |next| next.timestamp_millis());
-                self.stage_due(number, at, next);
-            }
-            Wait::Approve(approvals) => {
-                self.stage_to(number, at, StageState::Waiting, "bot");
-                self.stage_approval(number, at, approvals, "");
-            }
-        }
-        let began = self.now;
-        if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
-            one.started.get_or_insert(began);
-        }
-    }
-
-    /// People have to agree to a stage: to its plan, if it has one.
-    pub(super) fn stage_approval(&mut self, number: i64, at: usize, approvals: &Approvals, plan: &str) {
-        let until = self.now + approvals.expires.as_millis() as Millis;
-        self.stage_due(number, at, until);
-        let Some(live) = self.runs.get_mut(&number) else { return };
-        let (one, run) = (&mut live.stages[at], &live.run);
-        let planned = one.outputs.get("plan").and_then(Value::as_str).map(str::to_owned);
-        one.code = planned.unwrap_or_else(|| code(&json!([run.number, one.name, run.sha, run.params, one.outputs])));
-        one.approvals.clear();
-        let plan = if plan.is_empty() { format!("Stage: {}", one.name) } else { format!("Plan: {plan}") };
-        let line = words::needs_approval(&live.run, approvals, &plan, &live.stages[at].code.clone(), until, self.now);
-        self.dirty_stages.insert((number, at));
-        self.say(number, "start", &line);
-    }
-
-    fn stage_due(&mut self, number: i64, at: usize, due: Millis) {
-        if let Some(live) = self.runs.get_mut(&number) {
-            live.stages[at].due = Some(due);
-            live.timed.insert(at);
-            self.dirty_stages.insert((number, at));
-        }
+        self.again_stage(number, at);
     }
 
     /// An attempt begins: it is written down first.
@@ -367,11 +328,13 @@ impl Engine {
         }
         let wait = stage.retry.wait(one.retries + 1, (self.chance)()).as_millis() as Millis;
         let text = words::retrying(one, stage.retry.times + 1, wait, &failure);
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.stages[at].failure = Some(failure);
+        }
         self.stage_to(number, at, StageState::RetryWait, "bot");
         let (now, Some(live)) = (self.now, self.runs.get_mut(&number)) else { return };
         let one = &mut live.stages[at];
         one.retries += 1;
-        one.failure = Some(failure);
         one.due = Some(now + wait);
         live.timed.insert(at);
         let name = one.name.clone();
@@ -434,16 +397,18 @@ impl Engine {
             let Some(live) = self.runs.get(&number) else { return };
             let line = words::unsure(&live.run, &live.stages[at], why);
             self.fail(number, at, failure(Class::Unknown, why));
-            return self.say(number, "failed", &line);
+            return self.must_say(number, "failed", &line);
+        }
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.stages[at].failure = Some(failure(Class::Unknown, why));
         }
         self.stage_to(number, at, StageState::NeedsOperator, "bot");
         let Some(live) = self.runs.get_mut(&number) else { return };
-        live.stages[at].failure = Some(failure(Class::Unknown, why));
         let line = words::unsure(&live.run, &live.stages[at], why);
         if live.run.state == RunState::Running {
             self.to(number, RunState::Paused, "bot");
         }
-        self.say(number, "failed", &line);
+        self.must_say(number, "failed", &line);
     }
 
     /// A stage failed and somebody decides whether it counts.
@@ -455,22 +420,28 @@ impl Engine {
             self.to(number, RunState::Paused, "bot");
             self.due_in(number, time);
         }
-        self.say(number, "failed", &line);
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.progress.told();
+        }
+        self.must_say(number, "failed", &line);
     }
 
     /// All instances of a stage may have ended now.
-    pub(super) fn stage_over(&mut self, number: i64, spec: usize) {
+    pub(super) fn stage_over(&mut self, number: i64, at: usize) {
         let now = self.now;
         let Some(live) = self.runs.get_mut(&number) else { return };
+        let spec = live.stages[at].spec;
         if live.pipeline.stages[spec].finally {
             live.last = live.last.saturating_sub(1);
         } else {
             live.open = live.open.saturating_sub(1);
         }
         live.left[spec] = live.left[spec].saturating_sub(1);
-        let newest = live.of[spec].iter().map(|at| &live.stages[*at]).max_by_key(|one| one.ended);
-        if let Some(one) = newest.filter(|one| one.ended == Some(now) && one.started.is_some()) {
-            let (name, text) = (one.name.clone(), words::stage(one));
+        let one = &live.stages[at];
+        let (name, text) = (one.name.clone(), words::stage(one));
+        if matches!(one.state, StageState::Failed | StageState::TimedOut) {
+            live.progress.failed(&name, text, now);
+        } else if one.started.is_some() {
             live.progress.ended(&name, text, now);
         }
         if live.left[spec] > 0 {
@@ -496,4 +467,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether the condition of a stage asks about each combination of its matrix.
+fn asks_each(stage: &Stage) -> bool {
+    stage.matrix.is_some() && stage.when.as_ref().is_some_and(|when| when.names().contains("matrix"))
+}
+
+/// Whether all instances of a stage that were not passed over went well. If all were, the stage was.
+pub(super) fn went_well(all: &[&StageRun]) -> bool {
+    let passed_over = |one: &StageRun| one.state == StageState::Skipped && !one.forgiven;
+    all.is_empty() || all.iter().all(|one| one.good() || passed_over(one)) && all.iter().any(|one| one.good())
 }

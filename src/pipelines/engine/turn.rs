@@ -1,12 +1,14 @@
 //! Whose turn it is: groups, locks, freezes, windows, and everything that is due at a time.
 
+use std::cmp::Reverse;
+
 use chrono::DateTime;
 
-use super::Engine;
 use super::begin::{before, rules};
+use super::{Engine, Live};
 use crate::executors::Cgroup;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
-use crate::pipelines::run::{Millis, Run, RunKind, shown};
+use crate::pipelines::run::{Before, Millis, Run, RunKind, shown};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{calendar, window, words};
 
@@ -27,6 +29,7 @@ impl Engine {
         live.run.due = live.run.queue_end;
         match busy {
             OnBusy::CancelOlder => {
+                self.drop_older(number, &group);
                 let older: Vec<i64> = self
                     .runs
                     .values()
@@ -42,20 +45,15 @@ impl Engine {
                     self.stop_run(older, RunState::Cancelled, &format!("run {number}"));
                 }
             }
-            OnBusy::LatestOnly => {
-                let older: Vec<i64> = self
-                    .runs
-                    .values()
-                    .filter(|live| {
-                        live.run.group == group && live.run.number < number && live.run.state == RunState::Queued
-                    })
-                    .map(|live| live.run.number)
-                    .collect();
-                for older in older {
-                    self.end_waiting(older, RunState::Cancelled, &format!("run {number}"));
+            OnBusy::LatestOnly => self.drop_older(number, &group),
+            OnBusy::Reject => {
+                let holds = |run: &Run| run.group == group && run.number != number && run.state.active();
+                let holder = self.runs.values().map(|live| &live.run).find(|run| holds(run)).map(|run| run.number);
+                if let Some(holder) = holder {
+                    return self.end_waiting(number, RunState::Cancelled, &format!("run {holder}, which runs there"));
                 }
             }
-            OnBusy::Queue | OnBusy::Reject => {}
+            OnBusy::Queue => {}
         }
         self.next_in(&group);
         let Some(live) = self.runs.get(&number).filter(|live| live.run.state == RunState::Queued) else { return };
@@ -64,6 +62,19 @@ impl Engine {
             let line = words::queued(&live.run, place, &ahead);
             self.say(number, "start", &line);
         }
+    }
+
+    /// Drops the runs that were asked for before this one and have not begun.
+    fn drop_older(&mut self, number: i64, group: &str) {
+        let waits = |run: &Run| match run.state {
+            RunState::Queued | RunState::AwaitingWindow | RunState::AwaitingApproval => true,
+            RunState::AwaitingConfirm => run.queued.is_some(),
+            _ => false,
+        };
+        let older = |run: &&Run| run.group == group && run.number < number && run.kind == RunKind::Deploy && waits(run);
+        let older: Vec<i64> = self.runs.values().map(|live| &live.run).filter(older).map(|run| run.number).collect();
+        // None of them begins because another one goes.
+        older.into_iter().for_each(|older| self.give_up(older, RunState::Cancelled, &format!("run {number}")));
     }
 
     /// Who is before a run: words for each, and its place.
@@ -95,12 +106,12 @@ impl Engine {
         (words, mine + 1)
     }
 
-    /// The runs that wait for a group, those that undo something first, then in order.
+    /// The runs that wait for a group, the most urgent first, then in order.
     fn queue_of(&self, group: &str) -> Vec<i64> {
-        let waits = |run: &&Run| run.group == group && matches!(run.state, RunState::Queued | RunState::AwaitingWindow);
-        let mut all: Vec<&Run> = self.runs.values().map(|live| &live.run).filter(waits).collect();
-        all.sort_by_key(|run| (run.kind != RunKind::Rollback, run.queued, run.number));
-        all.into_iter().map(|run| run.number).collect()
+        let waits = |run: &Run| run.group == group && matches!(run.state, RunState::Queued | RunState::AwaitingWindow);
+        let mut all: Vec<&Live> = self.runs.values().filter(|live| waits(&live.run)).collect();
+        all.sort_by_key(|live| (Reverse(live.priority()), live.run.queued, live.run.number));
+        all.into_iter().map(|live| live.run.number).collect()
     }
 
     /// How long a run still takes, by how long its stages took before.
@@ -156,7 +167,7 @@ impl Engine {
             return self.due_at(number, run.queue_end.map_or(look, |end| look.min(end)));
         }
         let waited = run.queued.is_some_and(|at| at < self.now);
-        let now_live = self.live.get(&(run.app.clone(), run.env.clone())).map(before);
+        let now_live = self.live_where(number);
         let moved = waited && now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
         if moved && run.reason.is_none() {
             return self.ask_again(number, now_live);
@@ -165,10 +176,17 @@ impl Engine {
     }
 
     /// What a run was asked for on is not there any more: the one who asked has to say yes to what it is now.
-    fn ask_again(&mut self, number: i64, now_live: Option<crate::pipelines::run::Before>) {
+    fn ask_again(&mut self, number: i64, now_live: Option<Before>) {
         let Some(live) = self.runs.get_mut(&number) else { return };
         let was = live.run.before.as_ref().map_or("nothing".to_owned(), |before| shown(&before.version, &before.sha));
         let between = now_live.as_ref().map_or(0, |before| before.run);
+        // Of what was to go out some may have gone; where what is live is none of it, nobody knows how many are left.
+        let left = now_live.as_ref().and_then(|live_now| {
+            let at = live.run.commits.iter().position(|commit| commit.sha == live_now.sha);
+            at.filter(|_| !live_now.sha.is_empty())
+        });
+        live.run.commits.truncate(left.unwrap_or(0));
+        live.run.commit_count = left.map_or(0, |left| left as u64);
         live.run.before = now_live;
         let confirm =
             live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && live.run.asker.channel().is_some();
@@ -184,15 +202,26 @@ impl Engine {
         live.run.queued = queued;
         let line = words::your_turn(&live.run, &was, between, live.run.commit_count);
         self.due_in(number, TURN);
-        self.say(number, "start", &line);
+        self.must_say(number, "start", &line);
+    }
+
+    /// What is live where a run goes.
+    pub(super) fn live_where(&self, number: i64) -> Option<Before> {
+        let run = &self.runs.get(&number)?.run;
+        self.live.get(&(run.app.clone(), run.env.clone())).map(before)
     }
 
     /// A run begins.
     pub(super) fn launch(&mut self, number: i64) {
         self.to(number, RunState::Running, "bot");
         let now = self.now;
+        let now_live = self.live_where(number);
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.started.get_or_insert(now);
+        if live.run.kind == RunKind::Deploy {
+            // What is there now, not what was there when it was asked for, is what undoing it goes back to.
+            live.run.before = now_live;
+        }
         live.run.deadline = live.pipeline.policy.timeout.map(|time| now + time.as_millis() as Millis);
         live.run.due = live.run.deadline;
         live.recount();
@@ -204,7 +233,7 @@ impl Engine {
             &run.asker.handle,
             (&run.app, &run.env),
             Some(number),
-            &format!("run {number} {} started", run.shown()),
+            &format!("run {number} {} started{}", run.shown(), words::skipping(&run)),
             None,
         );
         self.advance(number);
@@ -212,11 +241,23 @@ impl Engine {
 
     /// Why nothing may begin there now, and until when.
     pub(super) fn closed(&self, run: &Run, rules: &Rules, pipeline: &Pipeline) -> Option<(String, Option<Millis>)> {
-        let scopes = ["*".to_owned(), run.env.clone(), run.place()];
-        if let Some(freeze) = scopes.iter().find_map(|scope| self.freezes.get(scope)) {
+        self.closed_at(&run.env, rules, pipeline, self.now)
+    }
+
+    /// The same at another moment.
+    pub(super) fn closed_at(
+        &self,
+        env: &str,
+        rules: &Rules,
+        pipeline: &Pipeline,
+        at: Millis,
+    ) -> Option<(String, Option<Millis>)> {
+        let scopes = ["*".to_owned(), env.to_owned(), format!("{}/{env}", pipeline.app)];
+        let mut freezes = scopes.iter().filter_map(|scope| self.freezes.get(scope));
+        if let Some(freeze) = freezes.find(|freeze| freeze.until.is_none_or(|until| until > at)) {
             return Some((freeze.reason.clone(), freeze.until));
         }
-        let now = DateTime::from_timestamp_millis(self.now).unwrap_or_default();
+        let now = DateTime::from_timestamp_millis(at).unwrap_or_default();
         for file in &rules.freeze {
             let base = pipeline.file.parent().and_then(|folder| folder.parent()).unwrap_or(std::path::Path::new("."));
             let path = base.join(file);
@@ -275,11 +316,17 @@ impl Engine {
 
     /// Ends a run that has not begun, and says so.
     pub(super) fn end_waiting(&mut self, number: i64, state: RunState, by: &str) {
+        self.give_up(number, state, by);
+        self.next_turn(number);
+    }
+
+    fn give_up(&mut self, number: i64, state: RunState, by: &str) {
         self.to(number, state, by);
         let Some(live) = self.runs.get(&number).filter(|live| live.run.state == state) else { return };
-        let line = words::ended(&live.run, by);
-        self.say(number, "finished", &line);
-        self.next_turn(number);
+        let (line, run) = (words::ended(&live.run, by), live.run.clone());
+        self.must_say(number, "finished", &line);
+        let text = format!("run {number} {} by {by}", state.name().replace('_', " "));
+        self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
     }
 
     /// Stops a run that is under way. What is done in any case is still done.
@@ -301,6 +348,23 @@ impl Engine {
         self.advance(number);
     }
 
+    /// Somebody left, or has another nick now: what waits for their yes waits no more.
+    pub(super) fn gone(&mut self, network: &str, nick: &str) {
+        let theirs = |run: &Run| {
+            let here = masterchief_contract::split_place(&run.asker.place).0 == network;
+            run.state == RunState::AwaitingConfirm && here && run.asker.nick.eq_ignore_ascii_case(nick)
+        };
+        let gone: Vec<i64> =
+            self.runs.values().map(|live| &live.run).filter(|run| theirs(run)).map(|run| run.number).collect();
+        for number in gone {
+            self.to(number, RunState::Expired, "bot");
+            let Some(live) = self.runs.get(&number) else { continue };
+            let line = words::gone(&live.run);
+            self.must_say(number, "finished", &line);
+            self.next_turn(number);
+        }
+    }
+
     /// Whether an environment of an app is known.
     pub(super) fn known_place(&self, place: &str) -> Result<(String, String), String> {
         let (app, env) = place
@@ -312,7 +376,7 @@ impl Engine {
     }
 
     /// Words that were said while the network was away are not worth saying any more; the newest state is.
-    pub(in crate::pipelines) fn back(&mut self, away: Millis) {
+    pub(in crate::pipelines) fn back(&mut self, network: &str, away: Millis) {
         let open: Vec<i64> =
             self.runs.values().filter(|live| live.run.state.active()).map(|live| live.run.number).collect();
         for number in open {
@@ -325,7 +389,7 @@ impl Engine {
                 .collect();
             let doing = if running.is_empty() { "its last stages".to_owned() } else { running.join(", ") };
             let line = words::away(&live.run, &doing, away);
-            self.say(number, "progress", &line);
+            self.say_back(number, network, &line);
         }
     }
 

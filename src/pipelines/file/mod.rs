@@ -1,5 +1,6 @@
 //! Reading pipeline files: strict, every fault at once, each with its line and column.
 
+mod names;
 mod policy;
 mod reader;
 pub(super) mod stages;

@@ -82,8 +82,12 @@ pub(super) fn triggers(reader: &mut Reader, node: &Node) -> Vec<Trigger> {
             "time" => fields.need(reader, "cron").and_then(|node| reader.text(node)),
             _ => fields.need(reader, "bind").and_then(|node| reader.text(node)),
         };
-        let when = fields.take("when").and_then(|node| reader.expr(node));
-        let params = fields.take("params").map(|node| reader.object(node)).unwrap_or_default();
+        // Words of people have parameters of their own.
+        let by_itself = kind.as_str() != "irc";
+        let mut own = |key: &'static str| if by_itself { fields.take(key) } else { None };
+        let (when, params) = (own("when"), own("params"));
+        let when = when.and_then(|node| reader.expr(node));
+        let params = params.map(|node| reader.object(node)).unwrap_or_default();
         let tz = if kind.as_str() == "time" { fields.take("tz") } else { None };
         let tz = tz.and_then(|node| zone(reader, node).map(|zone| zone.name().to_owned()));
         fields.done(reader);
@@ -163,11 +167,13 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
         Some(node) => reader.flags(node)?,
         None => FlagMask::parse(DEPLOYER).ok(),
     };
+    let emergency = fields.take("emergency").and_then(|node| self::approvals(reader, node, &path));
     let approvals = fields.take("approvals").and_then(|node| approvals(reader, node, &path));
     let windows = fields.take("windows").map(|node| windows(reader, node)).unwrap_or_default();
     let freeze = fields.take("freeze").map(|node| reader.texts(node)).unwrap_or_default();
     let max_commits = fields.take("max_commits").and_then(|node| reader.count(node));
     let rollback = fields.take("rollback").map(|node| rollback(reader, node)).unwrap_or_default();
+    let priority = fields.take("priority").and_then(|node| reader.count(node)).unwrap_or(0).min(100);
     let mut checks = Vec::new();
     for node in fields.take("checks").map(|node| reader.list(node)).unwrap_or_default() {
         checks.extend(reader.expr(node));
@@ -177,11 +183,13 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
         confirm: confirm != Some("never"),
         flags,
         approvals,
+        emergency,
         windows,
         freeze: freeze.into_iter().map(Into::into).collect(),
         max_commits,
         rollback,
         checks,
+        priority,
     })
 }
 

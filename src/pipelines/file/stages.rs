@@ -6,47 +6,26 @@ use std::time::Duration;
 use masterchief_contract::closest;
 use serde_json::{Map, Value};
 
-use super::super::expr::Expr;
 use super::super::graph::Graph;
 use super::super::model::{
-    Action, Axis, Collect, Form, Matrix, Need, OnFailure, Param, Resources, Retry, Stage, Undo, Wait,
+    Action, Axis, Collect, Form, Matrix, Need, OnFailure, Param, Resources, Retry, Skip, Stage, Undo, Wait,
 };
 use super::super::template;
+use super::names::{GATE, NAMES, check_names};
 use super::policy;
 use super::reader::{Fields, Reader, is_name};
 use crate::executors::{Class, Limits};
+use crate::users::FlagMask;
 use crate::yaml::{Node, Spot};
 
 /// How long an attempt may take where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How often a stage may be tried again.
 const RETRIES_MAX: u64 = 100;
+/// The flag that leaving out a stage needs where the stage names none.
+const SKIPPER: &str = "S|S";
 /// How many instances a matrix may have.
 pub(in super::super) const INSTANCES_MAX: usize = 1000;
-/// What conditions and texts can ask about beside stages.
-const NAMES: &[&str] = &[
-    "params",
-    "environment",
-    "app",
-    "ref",
-    "sha",
-    "version",
-    "repo",
-    "run",
-    "requester",
-    "risk",
-    "plan",
-    "event",
-    "matrix",
-    "workspace",
-    "project",
-    "files",
-    "state",
-    "previous",
-];
-/// What a gate can ask about its own stage.
-const GATE: &[&str] = &["coverage", "total", "passed", "failed", "skipped", "outputs", "seconds"];
-
 /// What is the same for stages that do not say otherwise.
 #[derive(Clone, Debug)]
 pub(super) struct Defaults {
@@ -105,10 +84,10 @@ fn common(reader: &mut Reader, fields: &mut Fields<'_>, out: &mut Defaults) {
 }
 
 /// A stage that was read, with what it needs still by name.
-struct Draft<'n> {
-    stage: Stage,
+pub(super) struct Draft<'n> {
+    pub(super) stage: Stage,
     needs: Vec<(String, Form, &'n Node)>,
-    node: &'n Node,
+    pub(super) node: &'n Node,
 }
 
 /// Reads all stages; those of `finally` come last.
@@ -221,12 +200,15 @@ fn stage<'n>(
     let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
     let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
     let rollback = fields.take("rollback").and_then(|node| undo(reader, node));
-    let wait = wait(reader, &mut fields, name);
+    let wait = wait(reader, &mut fields, name, spot);
+    let skip = skip(reader, &mut fields, wait.as_ref());
     let actions = actions(reader, &mut fields);
     if actions.is_empty() == wait.is_none() {
         let names: Vec<&str> = reader.executors.keys().map(String::as_str).collect();
         let names = names.join(", ");
-        let message = format!("{name}: say what it does with exactly one of {names}, approve, wait, window, nothing");
+        let message = format!(
+            "{name}: say what it does with exactly one of {names}, approve, wait, window, lock, unlock, nothing"
+        );
         reader.fault_at(spot, message);
     }
     let stage = Stage {
@@ -249,6 +231,7 @@ fn stage<'n>(
         gate,
         outputs,
         finally,
+        skip,
     };
     Some(Draft { stage, needs, node })
 }
@@ -279,9 +262,12 @@ fn actions(reader: &mut Reader, fields: &mut Fields<'_>) -> Vec<Action> {
             "gate",
             "outputs",
             "rollback",
+            "skip_flag",
             "approve",
             "wait",
             "window",
+            "lock",
+            "unlock",
             "nothing",
         ];
         let hint = match closest(key, names.iter().copied().chain(keys)) {
@@ -330,12 +316,48 @@ fn undo(reader: &mut Reader, node: &Node) -> Option<Undo> {
     }
 }
 
-fn wait(reader: &mut Reader, fields: &mut Fields<'_>, name: &str) -> Option<Wait> {
+fn wait(reader: &mut Reader, fields: &mut Fields<'_>, name: &str, spot: &Spot) -> Option<Wait> {
     let approve = fields.take("approve").and_then(|node| policy::approvals(reader, node, name)).map(Wait::Approve);
     let pause = fields.take("wait").and_then(|node| reader.duration(node)).map(Wait::Pause);
     let window = fields.take("window").map(|node| Wait::Window(policy::windows(reader, node)));
-    let nothing = fields.take("nothing").and_then(|node| reader.bool(node)).filter(|yes| *yes).map(|_| Wait::Nothing);
-    approve.or(pause).or(window).or(nothing)
+    let lock = fields.take("lock").and_then(|node| lock(reader, node));
+    let mut truth = |key: &'static str, wait: Wait| {
+        let yes = fields.take(key).and_then(|node| reader.bool(node)).unwrap_or(false);
+        yes.then_some(wait)
+    };
+    let (unlock, nothing) = (truth("unlock", Wait::Unlock), truth("nothing", Wait::Nothing));
+    let mut all = [approve, pause, window, lock, unlock, nothing].into_iter().flatten();
+    let first = all.next();
+    if all.next().is_some() {
+        reader.fault_at(spot, format!("{name}: a stage waits for one thing; make a stage of each"));
+    }
+    first
+}
+
+/// `lock: the database moves`, or `lock: {for: 2h, why: the database moves}`.
+fn lock(reader: &mut Reader, node: &Node) -> Option<Wait> {
+    if reader.is_text(node) {
+        return reader.text(node).map(|why| Wait::Lock(None, why));
+    }
+    let mut fields = Fields::of(reader, node, "lock")?;
+    let time = fields.take("for").and_then(|node| reader.duration(node));
+    let why = fields.need(reader, "why").and_then(|node| reader.text(node));
+    fields.done(reader);
+    Some(Wait::Lock(time, why?))
+}
+
+/// Who may leave the stage out: those with its `skip_flag`, or with the usual one. What people or the clock decide, nobody.
+fn skip(reader: &mut Reader, fields: &mut Fields<'_>, wait: Option<&Wait>) -> Skip {
+    let node = fields.take("skip_flag");
+    if matches!(wait, Some(Wait::Approve(_) | Wait::Window(_))) {
+        if let Some(node) = node {
+            reader
+                .fault(node, "nobody may leave out a stage that waits for people or for a window; take skip_flag away");
+        }
+        return Skip::Never;
+    }
+    let own = node.and_then(|node| reader.flags(node));
+    Skip::Flags(own.unwrap_or_else(|| FlagMask::parse(SKIPPER).ok()))
 }
 
 fn retry(reader: &mut Reader, node: &Node, before: &Retry) -> Retry {
@@ -438,53 +460,4 @@ fn matrix(reader: &mut Reader, node: &Node) -> Option<Matrix> {
         reader.fault(node, format!("this matrix has {instances} combinations; at most {INSTANCES_MAX} are run"));
     }
     Some(Matrix { axes, exclude, max_parallel, fail_fast })
-}
-
-/// Refuses names in conditions and texts that will never be known when the stage begins.
-fn check_names(reader: &mut Reader, draft: &Draft<'_>, places: &HashMap<String, (usize, u64)>, known: &Known<'_>) {
-    let stage = &draft.stage;
-    let mut check = |names: &mut dyn Iterator<Item = &str>, more: &[&str], what: &str| {
-        for path in names {
-            let root = path.split('.').next().unwrap_or("");
-            let found = NAMES.contains(&root) || places.contains_key(root) || more.contains(&root);
-            let param = path.strip_prefix("params.");
-            let known_param = |name: &str| name == "environment" || known.params.iter().any(|param| param.name == name);
-            let lost = param.filter(|name| !known_param(name));
-            if !found || lost.is_some() {
-                let params = known.params.iter().map(|param| param.name.as_str());
-                let all = places.keys().map(String::as_str).chain(NAMES.iter().copied());
-                let close = lost.map_or_else(|| closest(root, all), |name| closest(name, params));
-                let hint = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
-                let message =
-                    format!("{}: {what} asks for {path:?}, which nothing in {} gives{hint}", stage.name, known.app);
-                reader.fault(draft.node, message);
-            }
-        }
-    };
-    let expr = |expr: &Option<Expr>| -> Vec<String> {
-        let params = |expr: &Expr| expr.params().into_iter().map(|name| format!("params.{name}")).collect::<Vec<_>>();
-        expr.iter().flat_map(|expr| expr.names().iter().cloned().chain(params(expr))).collect()
-    };
-    check(&mut expr(&stage.when).iter().map(String::as_str), &[], "when");
-    check(&mut expr(&stage.gate).iter().map(String::as_str), GATE, "gate");
-    let mut texts: Vec<&str> = stage.env.iter().map(|(_, text)| text.as_str()).collect();
-    for action in &stage.actions {
-        texts_of(&action.settings, &mut texts);
-    }
-    if let Some(Undo::Action(action)) = &stage.rollback {
-        texts_of(&action.settings, &mut texts);
-    }
-    for text in texts {
-        // A text that cannot be read was told already.
-        check(&mut template::names(text).unwrap_or_default().into_iter(), &["repo"], "its text");
-    }
-}
-
-fn texts_of<'v>(value: &'v Value, out: &mut Vec<&'v str>) {
-    match value {
-        Value::String(text) => out.push(text),
-        Value::Array(list) => list.iter().for_each(|item| texts_of(item, out)),
-        Value::Object(map) => map.values().for_each(|item| texts_of(item, out)),
-        _ => {}
-    }
 }

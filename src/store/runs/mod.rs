@@ -104,15 +104,18 @@ impl Runs {
     /// What an engine begins with. Runs that ended after `since` come too.
     pub async fn load(&self, since: i64) -> Result<Loaded, RunsError> {
         self.read(move |db| {
+            // By time, not by number: what was asked for first may have gone out last.
             const OPEN: &str = "(SELECT number FROM run WHERE ended = 0 OR finished >= ?1
-                 UNION SELECT MAX(run) FROM deployment GROUP BY app, env)";
+                 UNION SELECT run FROM deployment WHERE run = (SELECT run FROM deployment AS other
+                 WHERE other.app = deployment.app AND other.env = deployment.env ORDER BY at DESC, run DESC LIMIT 1))";
             let runs = all(db, &format!("{} WHERE number IN {OPEN} ORDER BY number", RunRow::SELECT), [since], RunRow::of)?;
             let stages = all(db, &format!("{} WHERE run IN {OPEN} ORDER BY run", StageRow::SELECT), [since], StageRow::of)?;
             let newest = "n = (SELECT attempt FROM stage WHERE stage.run = attempt.run AND stage.name = attempt.stage)";
             let attempts =
                 all(db, &format!("{} WHERE run IN {OPEN} AND {newest}", AttemptRow::SELECT), [since], AttemptRow::of)?;
             let approvals = all(db, &format!("{} WHERE run IN {OPEN}", ApprovalRow::SELECT), [since], ApprovalRow::of)?;
-            let newest = "run = (SELECT MAX(run) FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env)";
+            let newest = "run = (SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env
+                 ORDER BY at DESC, run DESC LIMIT 1)";
             Ok(Loaded {
                 runs,
                 stages,
@@ -189,8 +192,22 @@ impl Runs {
     pub async fn deployments(&self, app: &str, env: &str, limit: u32) -> Result<Vec<DeploymentRow>, RunsError> {
         let (app, env) = (app.to_owned(), env.to_owned());
         self.read(move |db| {
-            let sql = format!("{} WHERE app = ?1 AND env = ?2 ORDER BY run DESC LIMIT ?3", DeploymentRow::SELECT);
+            let sql =
+                format!("{} WHERE app = ?1 AND env = ?2 ORDER BY at DESC, run DESC LIMIT ?3", DeploymentRow::SELECT);
             all(db, &sql, params![app, env, limit], DeploymentRow::of)
+        })
+        .await
+    }
+
+    /// What went live at this moment or later, in one environment or in all, the newest first, twenty at most.
+    pub async fn deployed_since(&self, env: Option<&str>, since: i64) -> Result<Vec<DeploymentRow>, RunsError> {
+        let env = env.map(str::to_owned);
+        self.read(move |db| {
+            let sql = format!(
+                "{} WHERE at >= ?1 AND (?2 IS NULL OR env = ?2) ORDER BY at DESC LIMIT 20",
+                DeploymentRow::SELECT
+            );
+            all(db, &sql, params![since, env], DeploymentRow::of)
         })
         .await
     }
@@ -244,7 +261,7 @@ impl Runs {
             let transaction = db.unchecked_transaction()?;
             let sql = "DELETE FROM deployment WHERE run NOT IN (
                  SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env
-                 ORDER BY run DESC LIMIT 50)";
+                 ORDER BY at DESC, run DESC LIMIT 50)";
             transaction.execute(sql, [])?;
             let old = "ended = 1 AND finished < ?1 AND number NOT IN (SELECT run FROM deployment)";
             let gone = all(&transaction, &format!("SELECT number FROM run WHERE {old}"), [before], |row| row.get(0))?;

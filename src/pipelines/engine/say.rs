@@ -1,0 +1,159 @@
+//! What is said about runs: few lines, each of which stands alone. A run of so many stages says two lines more than it has
+//! stages, and never more: what finds no room is said with the next line that has to be.
+
+use masterchief_contract::split_place;
+
+use super::{Effect, Engine, Live, run_facts, same_place};
+use crate::pipelines::state::RunState;
+use crate::pipelines::words;
+use crate::store::runs::{OutboxRow, Put};
+
+/// The most bytes of a line: with its prefix it still fits into one line of IRC.
+const LINE: usize = 400;
+
+impl Live {
+    /// How many lines may still be said of it.
+    pub(super) fn room(&self) -> usize {
+        let said = self.run.lines.saturating_sub(self.run.spared) as usize;
+        (self.stages.len() + 2).saturating_sub(said)
+    }
+
+    /// Whether nobody waits for it: of what the clock starts only trouble and its end is told.
+    fn by_the_clock(&self) -> bool {
+        self.run.asker.origin == "time"
+    }
+}
+
+impl Engine {
+    /// What happened to a run: said if there is room beside its last line, else with the next line.
+    pub(super) fn say(&mut self, number: i64, class: &str, text: &str) {
+        let Some(live) = self.runs.get_mut(&number).filter(|live| !live.by_the_clock()) else { return };
+        if live.room() > 1 {
+            return self.must_say(number, class, text);
+        }
+        live.run.unsaid.push(text.to_owned());
+        self.dirty_runs.insert(number);
+    }
+
+    /// What happened and is sure to be followed by another line: said with that.
+    pub(super) fn say_with_next(&mut self, number: i64, text: String) {
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.run.unsaid.push(text);
+            self.dirty_runs.insert(number);
+        }
+    }
+
+    /// What waits for another line is said, if none came.
+    pub(super) fn say_unsaid(&mut self, number: i64) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        if let Some(last) = live.run.unsaid.pop() {
+            self.must_say(number, "start", &last);
+        }
+    }
+
+    /// How a run goes: said if there is room, else not at all.
+    pub(super) fn say_passing(&mut self, number: i64, class: &str, text: &str) {
+        let Some(live) = self.runs.get(&number) else { return };
+        if live.room() > 1 && (!live.by_the_clock() || class == "failed") {
+            self.must_say(number, class, text);
+        }
+    }
+
+    /// The last lines of a run, with what waited to be said in front; together they fit what a run may say.
+    pub(super) fn say_end(&mut self, number: i64, rest: Option<String>, class: &str, lines: Vec<String>) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        if live.by_the_clock() && live.run.state == RunState::Succeeded && !self.recovers(number) {
+            return;
+        }
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let (room, several) = (live.room(), live.stages.len() > 1);
+        // What went well on the way is left out before what decides.
+        if let Some(rest) = rest.filter(|_| room > lines.len() && several) {
+            self.say_passing(number, "progress", &rest);
+        }
+        for line in words::fewer(number, lines, room) {
+            self.must_say(number, class, &line);
+        }
+    }
+
+    /// Whether the run before it in the same place failed.
+    fn recovers(&self, number: i64) -> bool {
+        let Some(live) = self.runs.get(&number) else { return false };
+        let place = live.run.place();
+        let before = self.runs.range(..number).rev().map(|(_, live)| &live.run);
+        let before = before.filter(|run| run.place() == place).find(|run| run.state.ended());
+        before.is_some_and(|run| run.state != RunState::Succeeded)
+    }
+
+    /// A line about a run, to all places where it is talked about, with what found no room before.
+    pub(super) fn must_say(&mut self, number: i64, class: &str, text: &str) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        live.run.lines += 1;
+        let text = words::folded(number, &std::mem::take(&mut live.run.unsaid), text);
+        let (places, asker) = (live.run.places.clone(), live.run.asker.nick.clone());
+        let facts = run_facts(&live.run);
+        let announce = &live.pipeline.announce.places;
+        let wanted: Vec<String> = places
+            .into_iter()
+            .filter(|place| {
+                let rule = announce.iter().find(|rule| same_place(&rule.target, place));
+                let asked_here = same_place(&live.run.asker.place, place);
+                rule.is_none_or(|rule| {
+                    let news = rule.only.is_empty() || rule.only.iter().any(|only| only == class) || asked_here;
+                    news && rule.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false))
+                })
+            })
+            .collect();
+        self.dirty_runs.insert(number);
+        let line = live.run.lines;
+        for target in wanted {
+            let dedupe = format!("{number}:{line}:{target}");
+            let own = match class {
+                "failed" => words::uncalled(&text, &asker, &self.around.nicks(&target)),
+                _ => text.clone(),
+            };
+            self.outbox(number, dedupe, target, &own, class == "progress");
+        }
+    }
+
+    /// A line to places that belong to no run.
+    pub(super) fn say_all(&mut self, key: &str, text: &str, more: Option<&str>) {
+        let mut targets = self.settings.channels.clone();
+        let more = more.filter(|more| !more.is_empty() && !targets.iter().any(|target| same_place(target, more)));
+        targets.extend(more.map(str::to_owned));
+        for target in targets {
+            self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
+        }
+    }
+
+    /// How a run goes, to the places of a network that is back.
+    pub(super) fn say_back(&mut self, number: i64, network: &str, text: &str) {
+        let Some(live) = self.runs.get(&number).filter(|live| live.room() > 1) else { return };
+        let places = live.run.places.iter().filter(|place| split_place(place).0 == network);
+        let there: Vec<String> = places.cloned().collect();
+        if there.is_empty() {
+            return;
+        }
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.run.lines += 1;
+            self.dirty_runs.insert(number);
+        }
+        for target in there {
+            self.outbox(number, format!("{number}:back {}:{target}", self.now), target, text, true);
+        }
+    }
+
+    fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
+        let text = words::fitted(text, LINE);
+        let row = OutboxRow {
+            dedupe: dedupe.clone(),
+            run,
+            target: target.clone(),
+            text: text.clone(),
+            at: self.now,
+            sent: None,
+        };
+        self.puts.push(Put::Outbox(row));
+        self.effects.push(Effect::Say { dedupe, target, text, passing });
+    }
+}

@@ -1,0 +1,54 @@
+//! What may be left out of a run, and where it may be asked for.
+
+use super::ask::{May, Prepared};
+use super::same_place;
+use crate::pipelines::model::{Pipeline, Skip, Stage};
+use crate::pipelines::run::Asker;
+
+/// The stages that are left out, if that may be.
+pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<Vec<String>, String> {
+    for name in prepared.skip.iter().chain(&prepared.only) {
+        match pipeline.stage(name) {
+            Some(stage) if stage.finally && prepared.skip.contains(name) => {
+                return Err(format!("{name} is done in any case, so it cannot be left out; ask without --skip {name}"));
+            }
+            Some(_) => {}
+            None => {
+                let names = pipeline.stages.iter().map(|stage| stage.name.as_str());
+                let close = masterchief_contract::closest(name, names);
+                let hint = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+                return Err(format!("{} has no stage {name:?}{hint}", pipeline.app));
+            }
+        }
+    }
+    let wanted = |name: &String| prepared.only.is_empty() || prepared.only.contains(name);
+    let out = |stage: &&Stage| !stage.finally && (prepared.skip.contains(&stage.name) || !wanted(&stage.name));
+    pipeline.stages.iter().filter(out).map(|stage| may_skip(stage, may).map(|()| stage.name.clone())).collect()
+}
+
+/// Whether somebody may leave out a stage, or go on although it failed.
+pub(super) fn may_skip(stage: &Stage, may: &May) -> Result<(), String> {
+    let name = &stage.name;
+    match &stage.skip {
+        Skip::Never => {
+            Err(format!("{name} cannot be left out: people or the clock decide there; ask without --skip or --only"))
+        }
+        Skip::Flags(flags) if may.has(flags.as_ref()) => Ok(()),
+        Skip::Flags(flags) => Err(format!(
+            "you may not leave out {name} (needs flag {}); ask without --skip or --only, or ask an owner",
+            flags.as_ref().map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or("")
+        )),
+    }
+}
+
+/// Whether a pipeline may be asked for in words where somebody is. One that names channels is asked for there.
+pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker) -> Result<(), String> {
+    let Some(place) = who.channel().filter(|_| who.origin == "irc" && !prepared.unattended) else { return Ok(()) };
+    let words = || pipeline.triggers.iter().filter(|trigger| trigger.kind == "pub");
+    let named: Vec<&str> = words().flat_map(|trigger| trigger.mask.split_whitespace()).collect();
+    let anywhere = words().any(|trigger| trigger.mask.trim().is_empty());
+    if anywhere || named.is_empty() || named.iter().any(|channel| same_place(channel, place)) {
+        return Ok(());
+    }
+    Err(format!("{} is deployed from {}; ask there", pipeline.app, named.join(", ")))
+}

@@ -1,0 +1,105 @@
+//! What is undone, and to what; and what people may let pass.
+
+use std::time::Duration;
+
+use masterchief::bot::CHANNEL;
+use masterchief::pipelines::RunState;
+use serde_json::Value;
+
+use super::deploys::{state, stop, with};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn shop(rollback: &str, stage: &str) -> String {
+    format!(
+        "app: shop\nparams: {{bad: {{type: int, default: 0}}}}\npolicy: {{environments: {{dev: {{confirm: never, require_flag: \"-\", rollback: {rollback}}}}}}}\nstages:\n  rollout: {{acted: {{takes: 5s, undo: 5s, fails: \"{{params.bad}}\", line: it broke}}, rollback: {stage}}}\n"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_undone_at_once_where_the_environment_or_the_stage_says_so_and_both_ends_are_told() {
+    let by_stage = shop("never", "undo, on_failure: rollback");
+    let broken = shop("auto", "{acted: {takes: 5s, fails: 9, line: no way back}}");
+    for (text, good) in [(shop("auto", "undo"), true), (by_stage, true), (broken, false)] {
+        let (test, _) = with(&text).await;
+        test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
+        test.advance(6 * SECOND).await;
+        test.expect(CHANNEL, "[1] shop v1 is live").await;
+        test.user("kim").says(CHANNEL, "!deploy shop/v2 bad=1").await;
+        test.advance(6 * SECOND).await;
+        test.expect(CHANNEL, "[2] shop v2 -> dev FAILED in rollout").await;
+        test.expect(CHANNEL, "[3] rollback shop dev v2 -> v1 started by bot (run 2)").await;
+        test.advance(6 * SECOND).await;
+        if good {
+            test.expect(CHANNEL, "[3] shop v1 is live again on dev").await;
+            assert_eq!((state(&test, 2).await, state(&test, 3).await), (RunState::RolledBack, RunState::Succeeded));
+        } else {
+            let line = test.expect(CHANNEL, "[3] rollback shop dev FAILED in undo-rollout").await;
+            assert!(line.contains("no way back"), "{line}");
+            assert_eq!((state(&test, 2).await, state(&test, 3).await), (RunState::RollbackFailed, RunState::Failed));
+        }
+        stop(&test).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_rolled_back_is_never_what_one_goes_back_to() {
+    let (test, _) = with(&shop("{mode: never, lock: false}", "undo")).await;
+    for (number, words) in [
+        (1, "!deploy shop/v1"),
+        (2, "!deploy shop/v2"),
+        (3, "!rollback 2"),
+        (4, "!deploy shop/v3 bad=1"),
+        (5, "!rollback 4"),
+    ] {
+        test.user("kim").says(CHANNEL, words).await;
+        test.expect(CHANNEL, &format!("[{number}] ")).await;
+        test.advance(6 * SECOND).await;
+    }
+    test.expect(CHANNEL, "[5] shop v1 is live again on dev").await;
+    test.user("kim").says(CHANNEL, "!who shop").await;
+    test.expect(CHANNEL, "shop: dev v1 by").await;
+    stop(&test).await;
+}
+
+const GATED: &str = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages:\n  test: {acted: {outputs: {failed: 2}}, gate: \"outputs.failed == 0\", on_failure: ask}\n  rollout: {needs: [test], acted: {}}\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_does_not_hold_is_passed_by_who_may_leave_out_its_stage_and_that_is_written_down() {
+    let (test, acted) = with(GATED).await;
+    let kim = test.user("kim").with_flags("+d");
+    kim.says(CHANNEL, "!deploy shop/v2").await;
+    test.expect(CHANNEL, "[1] shop test held: ").await;
+    kim.says(CHANNEL, "!promote 1").await;
+    test.expect(CHANNEL, "kim: the gate of test does not hold, and you may not leave it out; !abort 1").await;
+    test.user("ana").with_flags("+dS").says(CHANNEL, "!promote 1").await;
+    test.expect(CHANNEL, "[1] test promoted by ana, going on.").await;
+    test.advance(5 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop v2 is live").await;
+    assert_eq!(acted.done(), ["test#1", "rollout#1"]);
+    test.user("ana").says(CHANNEL, "!sal shop today").await;
+    test.expect(CHANNEL, "run 1: test promoted").await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_change_has_who_and_why() {
+    let (test, _) = with(GATED).await;
+    let kim = test.user("kim").with_flags("+d");
+    kim.says(CHANNEL, "!deploy shop/v2").await;
+    test.expect(CHANNEL, "[1] shop test held: ").await;
+    kim.says(CHANNEL, "!abort 1").await;
+    test.expect(CHANNEL, "[1] shop v2 -> dev aborted").await;
+    let events = test.started().pipelines().records().events(1).await.unwrap();
+    let told: Vec<(String, Value)> =
+        events.iter().map(|row| (row.actor.clone(), serde_json::from_str(&row.data).unwrap())).collect();
+    let cause = |to: &str| {
+        let (actor, data) = told.iter().find(|(_, data)| data["to"] == to).unwrap_or_else(|| panic!("{told:#?}"));
+        format!("{actor}: {}", data["cause"].as_str().unwrap_or_default())
+    };
+    assert_eq!(cause("draft"), "kim: asked for (irc)");
+    assert!(cause("failed").starts_with("bot: ") && cause("failed").contains("outputs.failed == 0"), "{told:#?}");
+    assert!(cause("paused").contains("test: "), "{told:#?}");
+    assert_eq!(cause("cancelling"), "kim: cancelled");
+    stop(&test).await;
+}
