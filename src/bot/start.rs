@@ -212,7 +212,7 @@ impl Ground {
         all.extend(builder.own_executors.clone());
         let folder = match &builder.data {
             Some(data) => data.join(RUNS),
-            None => std::env::temp_dir().join(format!("masterchief-{}", std::process::id())).join(RUNS),
+            None => passing_folder()?,
         };
         // Commands have another folder than we to begin in.
         let folder = std::path::absolute(&folder).unwrap_or(folder);
@@ -407,4 +407,14 @@ impl Started {
         let watched = placement == Placement::Thread;
         Ok(watched.then(|| tokio::spawn(follow_scripts(scripts.clone(), shutdown))))
     }
+}
+
+/// Where the runs of a bot work that keeps nothing: a name that no other bot has, and that nobody can guess and be there before.
+fn passing_folder() -> Result<PathBuf, StartError> {
+    let mut bytes = [0; 16];
+    let folder = std::env::temp_dir();
+    getrandom::fill(&mut bytes)
+        .map_err(|fault| StartError::Data { folder: folder.clone(), reason: fault.to_string() })?;
+    let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(folder.join(format!("masterchief-{name}")).join(RUNS))
 }

@@ -1,4 +1,5 @@
-//! `docker`: builds an image from a Dockerfile and pushes it to a registry, with buildah where it is installed, else with docker.
+//! `docker`: builds an image from a Dockerfile and pushes it to a registry, with buildah where it is installed, else with podman
+//! or docker.
 //!
 //! `docker: {build: ".", image: shop, tags: ["{run.number}", latest], registry: hub}` builds; `file` names another Dockerfile in
 //! the folder and `args: {KEY: value}` gives build arguments. `docker: {push: "{build.image}", tags: [...], registry: hub}` pushes
@@ -169,11 +170,13 @@ impl Work<'_> {
         if let Some(login) = &login {
             login.hand_over(self.bench.tool, &mut argv, &mut env);
         }
-        if self.bench.tool == Tool::Buildah {
+        if self.bench.tool != Tool::Docker {
             argv.push(format!(
                 "--tls-verify={}",
                 login.is_none() || !self.registry.is_some_and(|registry| registry.insecure)
             ));
+        }
+        if self.bench.tool == Tool::Buildah {
             // So that what a build that is stopped leaves in the storage is known as ours.
             argv.extend(["--build-arg".to_owned(), format!("{MARKER}={}", self.bench.marker(self.step))]);
         }
@@ -217,7 +220,7 @@ impl Work<'_> {
         if let Some(login) = &login {
             login.hand_over(self.bench.tool, &mut argv, &mut env);
         }
-        if self.bench.tool == Tool::Buildah {
+        if self.bench.tool != Tool::Docker {
             argv.push(format!("--tls-verify={}", !registry.is_some_and(|registry| registry.insecure)));
         }
         argv.extend(["--quiet", "--", source].map(ToOwned::to_owned));
@@ -245,7 +248,7 @@ impl Work<'_> {
                     source,
                 ]
             }
-            Tool::Docker => vec!["docker", "image", "inspect", "--format", "{{.Id}} {{.Size}}", "--", source],
+            tool => vec![tool.name(), "image", "inspect", "--format", "{{.Id}} {{.Size}}", "--", source],
         };
         let mut said = String::new();
         let job = Job { env: self.bench.env.clone(), out: Out::Own, ..Job::new(job, argv) };
@@ -284,7 +287,7 @@ impl Work<'_> {
         for (at, name) in names.iter().enumerate().take(TAGS_MAX) {
             self.hands.tell(format!("pushes {name}, {} of {}", at + 1, names.len()));
             let pushed = match self.bench.tool {
-                Tool::Buildah => self.push_by_buildah(at, source, name, registry, login).await,
+                Tool::Buildah | Tool::Podman => self.push_at_once(at, source, name, registry, login).await,
                 Tool::Docker => self.push_by_docker(at, source, name, login).await,
             };
             let one = pushed.map_err(|end| partly(end, &names[..at]))?;
@@ -296,7 +299,8 @@ impl Work<'_> {
         Ok(digest)
     }
 
-    async fn push_by_buildah(
+    /// With a tool that pushes under another name than the image has.
+    async fn push_at_once(
         &self,
         at: usize,
         source: &str,
@@ -305,7 +309,7 @@ impl Work<'_> {
         login: &Login,
     ) -> Result<String, End> {
         let file = self.step.folder.join("digest");
-        let (mut argv, mut env) = (vec!["buildah".to_owned(), "push".to_owned()], self.bench.env.clone());
+        let (mut argv, mut env) = (vec![self.bench.tool.name().to_owned(), "push".to_owned()], self.bench.env.clone());
         login.hand_over(self.bench.tool, &mut argv, &mut env);
         argv.push(format!("--tls-verify={}", !registry.insecure));
         argv.extend(["--digestfile".to_owned(), file.display().to_string(), "--".to_owned()]);

@@ -2,6 +2,7 @@
 //!
 //! A new executor is a file here and a row in `EXECUTORS`.
 
+mod account;
 mod ansible;
 mod ansible_recap;
 mod cgroup;
@@ -27,6 +28,7 @@ mod promql;
 mod registry;
 mod report;
 mod repository;
+mod scan;
 mod settings;
 mod shell;
 mod step;
@@ -43,6 +45,7 @@ use std::sync::Arc;
 
 use masterchief_contract::Future;
 
+pub use account::Account;
 pub use cgroup::Cgroup;
 pub use class::{Class, Failure};
 pub use classify::{classify, suggest};
@@ -56,7 +59,7 @@ pub use log::{LOG, OWN, StepLog, ends, log_parts, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
 pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve, tag};
-pub use settings::{Cluster, Jenkins, Registry, Settings};
+pub use settings::{Cluster, Jenkins, Prometheus, Registry, Settings};
 pub use shell::left_outputs;
 pub use step::{About, End, Executor, Hands, Keeper, Limits, Step};
 pub use supervise::main as supervise;
@@ -73,6 +76,7 @@ const EXECUTORS: &[(&str, Make)] = &[
     ("http", health::make_call),
     ("jenkins", jenkins::make),
     ("kubernetes", kubernetes::make),
+    ("scan", scan::make),
     ("shell", shell::make),
     ("terraform", terraform::make),
     ("verify", verify::make),

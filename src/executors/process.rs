@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
+use super::account::Account;
 use super::class::{Class, Failure};
 use super::mask::Masker;
 use super::step::{Hands, Limits, Step};
@@ -45,6 +46,8 @@ pub struct Job {
     pub ask: Ask,
     /// How long it may take to end after that, before it is killed.
     pub grace: Duration,
+    /// Whose rights it has; ours where it is `None`.
+    pub user: Option<Account>,
 }
 
 /// Where standard output goes.
@@ -121,6 +124,9 @@ pub(super) struct Order {
     pub(super) out: Out,
     pub(super) ask: Ask,
     pub(super) grace: Duration,
+    /// A user and a group by their numbers.
+    #[serde(default)]
+    pub(super) user: Option<(u32, u32)>,
     pub(super) hide: Vec<Vec<u8>>,
     pub(super) memory: Option<u64>,
     pub(super) cpu: Option<u64>,
@@ -159,6 +165,7 @@ impl Job {
             out: Out::Log,
             ask: Ask::Term,
             grace: Duration::from_secs(10),
+            user: None,
         }
     }
 
@@ -233,6 +240,7 @@ impl Job {
         let fault = |what: String| Failure::new(Class::Unknown, format!("{program} could not be started: {what}"));
         let Limits { memory, cpu, disk } = step.limits;
         let mut env = super::local::inherited();
+        env.extend(self.user.iter().flat_map(Account::variables));
         env.push((MARK.to_owned(), self.mark(step)));
         let told = step.env.iter().chain(&self.env).map(|(name, value)| (name.clone(), value.reveal().to_owned()));
         env.extend(told);
@@ -245,6 +253,7 @@ impl Job {
             out: self.out,
             ask: self.ask,
             grace: self.grace,
+            user: self.user.as_ref().map(|account| (account.user, account.group)),
             hide: hands.mask.forms(),
             memory,
             cpu,

@@ -60,7 +60,7 @@ impl Login {
     pub(super) fn hand_over(&self, tool: Tool, argv: &mut Vec<String>, env: &mut Vec<(String, Secret)>) {
         match tool {
             _ if !self.named => {}
-            Tool::Buildah => argv.extend(["--authfile".to_owned(), self.file().display().to_string()]),
+            Tool::Buildah | Tool::Podman => argv.extend(["--authfile".to_owned(), self.file().display().to_string()]),
             Tool::Docker => env.push(("DOCKER_CONFIG".to_owned(), Secret::new(self.folder.display().to_string()))),
         }
     }

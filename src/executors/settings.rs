@@ -17,6 +17,19 @@ pub struct Settings {
     pub registries: BTreeMap<String, Registry>,
     /// Kubernetes clusters, by a name that stages use: `context: prod`.
     pub kubernetes: BTreeMap<String, Cluster>,
+    /// The Prometheus of a `verify` that names none.
+    pub prometheus: Option<Prometheus>,
+}
+
+/// A Prometheus.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prometheus {
+    /// Its address, with the path it is under, if any.
+    pub url: String,
+    /// A bearer token, shown to this address only.
+    #[serde(default)]
+    pub token: Option<Secret>,
 }
 
 /// A Jenkins server.

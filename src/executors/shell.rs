@@ -1,6 +1,7 @@
 //! `shell`: a command on this machine, started without a shell.
 //!
-//! `shell: ["make", "test"]`, or `shell: {run: [...], cwd: sub/folder, stdin: text, interrupt: true, grace: 10s}`.
+//! `shell: ["make", "test"]`, or `shell: {run: [...], cwd: sub/folder, stdin: text, interrupt: true, grace: 10s, user: build}`. With
+//! `user` the command has the rights of that account, and the workspace is given to it; that needs a bot that runs as root.
 //!
 //! The command finds, beside the variables of its stage, `MC_APP`, `MC_ENV`, `MC_SHA`, `MC_REF`, `MC_RUN`, `MC_STAGE`,
 //! `MC_ATTEMPT`, `MC_WORKSPACE`; a file
@@ -15,6 +16,7 @@ use masterchief_contract::{Future, Secret};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::account::Account;
 use super::class::{Class, Failure};
 use super::classify::classify;
 use super::log::ends;
@@ -55,15 +57,17 @@ struct Whole {
     interrupt: bool,
     #[serde(default, with = "humantime_serde")]
     grace: Option<Duration>,
+    #[serde(default)]
+    user: Option<String>,
 }
 
 fn read(settings: &Value) -> Result<Whole, String> {
     let whole = match serde_json::from_value(settings.clone()) {
-        Ok(Written::Argv(run)) => Whole { run, cwd: None, stdin: None, interrupt: false, grace: None },
+        Ok(Written::Argv(run)) => Whole { run, cwd: None, stdin: None, interrupt: false, grace: None, user: None },
         Ok(Written::Whole(whole)) => whole,
         Err(_) => {
             return Err(
-                "write a list, [\"make\", \"test\"], or a map with run, cwd, stdin, interrupt, grace".to_owned()
+                "write a list, [\"make\", \"test\"], or a map with run, cwd, stdin, interrupt, grace, user".to_owned()
             );
         }
     };
@@ -92,8 +96,13 @@ impl Executor for Shell {
                 Ok(whole) => whole,
                 Err(fault) => return End::failed(Class::Config, format!("shell: {fault}")),
             };
+            let user = match whole.user.as_deref().map(|name| own(name, &step)).transpose() {
+                Ok(user) => user,
+                Err(fault) => return End::failed(Class::Config, format!("shell: user: {fault}")),
+            };
             let job = Job {
                 env: variables(&step),
+                user,
                 cwd: whole.cwd.as_ref().map(|cwd| step.workspace.join(cwd)),
                 stdin: whole.stdin.map(Secret::new),
                 ask: if whole.interrupt { Ask::Interrupt } else { Ask::Term },
@@ -104,6 +113,23 @@ impl Executor for Shell {
             finish(end, &step, |step| outputs(step, &hands))
         })
     }
+}
+
+/// An account, with what its command writes to: the workspace, and the files for outputs and the checkpoint.
+fn own(name: &str, step: &Step) -> Result<Account, String> {
+    let account = Account::find(name)?;
+    account.reaches(&step.workspace)?;
+    account.reaches(&step.folder.join(OUTPUT))?;
+    account.give(&step.workspace)?;
+    // Writes the last checkpoint.
+    drop(variables(step));
+    for file in [OUTPUT, CHECKPOINT] {
+        let path = step.folder.join(file);
+        let made = std::fs::File::options().append(true).create(true).open(&path);
+        made.map_err(|fault| format!("{}: {fault}", path.display()))?;
+        account.give(&path)?;
+    }
+    Ok(account)
 }
 
 /// Variables that every command of a step finds. Writes the last checkpoint where the command looks for it.
@@ -206,6 +232,7 @@ mod tests {
         assert!(fault(json!("make test")).unwrap().contains("write a list"));
         assert!(fault(json!([])).unwrap().contains("no program"));
         assert!(fault(json!({"run": ["make"], "cwd": "../.."})).unwrap().contains("leaves the workspace"));
-        assert!(fault(json!({"run": ["make"], "user": "root"})).is_some());
+        assert_eq!(fault(json!({"run": ["make"], "user": "build"})), None);
+        assert!(fault(json!({"run": ["make"], "users": "build"})).is_some());
     }
 }

@@ -132,6 +132,10 @@ fn spawn(order: &Order) -> std::io::Result<Child> {
     let mut starting = Command::new(program);
     starting.args(argv).env_clear().envs(order.env.iter().map(|(name, value)| (name, value)));
     starting.current_dir(&order.cwd).process_group(0);
+    if let Some((user, group)) = order.user.filter(|_| rustix::process::geteuid().is_root()) {
+        // Our own groups are given up with it.
+        starting.uid(user).gid(group);
+    }
     starting.stdin(if order.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     starting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }

@@ -2,7 +2,8 @@
 //!
 //! `verify: {prometheus: "https://prometheus.example", for: 5m, every: 15s, failure_limit: 1, min_points: 20,
 //! checks: ["err{v='new'} < 2 * err{v='old'} + 0.001", {name: p95, check: "p95 < 0.3"}]}`. A bearer token is taken from the stage's
-//! variable `PROMETHEUS_TOKEN`.
+//! variable `PROMETHEUS_TOKEN`. Without `prometheus` the one of `executors.prometheus` is asked, with its own token. What begins with
+//! `prometheus:` means what follows that.
 //!
 //! A check is one comparison in PromQL. Each time both of its sides are asked for, and then the comparison with `bool`, so that every
 //! pair of series answers 0 or 1, all three at the same moment:
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use masterchief_contract::Future;
+use masterchief_contract::{Future, Secret};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -29,7 +30,7 @@ use serde_json::{Map, Value, json};
 use super::class::{Class, Failure};
 use super::http::{NetHttp, Request, Response};
 use super::promql::{Answer, Check, Sample, samples, split};
-use super::settings::Settings;
+use super::settings::{Prometheus, Settings};
 use super::step::{End, Executor, Hands, Step};
 use super::{ExecFault, Http};
 
@@ -49,12 +50,26 @@ const LATE: Duration = Duration::from_secs(1);
 const UNHEARD: u32 = 3;
 
 /// The executor.
-pub(super) fn make(_: &Settings) -> Arc<dyn Executor> {
-    Arc::new(Verify { http: Arc::new(NetHttp) })
+pub(super) fn make(settings: &Settings) -> Arc<dyn Executor> {
+    Arc::new(Verify { http: Arc::new(NetHttp), usual: settings.prometheus.clone() })
 }
 
 struct Verify {
     http: Arc<dyn Http>,
+    /// Who is asked where a stage names nobody.
+    usual: Option<Prometheus>,
+}
+
+impl Verify {
+    /// The settings of a stage with an address in them; and a token, if it is the usual one.
+    fn addressed(&self, settings: &Value) -> (Value, Option<Secret>) {
+        let mut settings = settings.clone();
+        let usual = self.usual.as_ref().filter(|_| settings.get("prometheus").is_none());
+        if let (Some(usual), Value::Object(map)) = (usual, &mut settings) {
+            map.insert("prometheus".to_owned(), usual.url.clone().into());
+        }
+        (settings, usual.and_then(|usual| usual.token.clone()))
+    }
 }
 
 /// The settings as they are written.
@@ -133,14 +148,18 @@ enum Unanswered {
 
 impl Executor for Verify {
     fn check(&self, settings: &Value) -> Vec<(String, String)> {
-        plan(settings).err().into_iter().collect()
+        plan(&self.addressed(settings).0).err().into_iter().collect()
     }
 
     fn run(&self, step: Step, hands: Hands) -> Future<End> {
         let http = Arc::clone(&self.http);
+        let (settings, usual) = self.addressed(&step.settings);
+        let own = step.env.iter().find(|(name, _)| name == TOKEN).map(|(_, token)| token.clone());
         Box::pin(async move {
-            match plan(&step.settings) {
-                Ok(plan) => watch(&Watch { plan, http, step, hands }).await.unwrap_or_else(End::Failed),
+            match plan(&settings) {
+                Ok(plan) => {
+                    watch(&Watch { plan, http, token: own.or(usual), step, hands }).await.unwrap_or_else(End::Failed)
+                }
                 Err((key, fault)) if key.is_empty() => End::failed(Class::Config, fault),
                 Err((key, fault)) => End::failed(Class::Config, format!("{key}: {fault}")),
             }
@@ -165,7 +184,9 @@ impl Executor for Verify {
 fn plan(settings: &Value) -> Result<Plan, (String, String)> {
     let fault = |key: &str, what: String| Err((key.to_owned(), what));
     let written: Written = serde_json::from_value(settings.clone()).map_err(|what| {
-        (String::new(), format!("{what}; write prometheus, for, every, checks, failure_limit, min_points"))
+        let wanted = "prometheus, for, every, checks, failure_limit, min_points";
+        let usual = "a usual prometheus stands in executors.prometheus";
+        (String::new(), format!("{what}; write {wanted}; {usual}"))
     })?;
     // A text that is filled in later is looked at then.
     let address = if written.prometheus.contains('{') { "http://later.example" } else { written.prometheus.as_str() };
@@ -210,6 +231,7 @@ fn plan(settings: &Value) -> Result<Plan, (String, String)> {
 struct Watch {
     plan: Plan,
     http: Arc<dyn Http>,
+    token: Option<Secret>,
     step: Step,
     hands: Hands,
 }
@@ -409,7 +431,7 @@ async fn query(
         form.query_pairs_mut().append_pair("time", when);
     }
     let mut headers = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
-    if let Some((_, token)) = watch.step.env.iter().find(|(name, _)| name == TOKEN) {
+    if let Some(token) = &watch.token {
         headers.push(("authorization".to_owned(), format!("Bearer {}", token.reveal())));
     }
     let body = form.query().map(|query| query.as_bytes().to_vec());
@@ -470,6 +492,21 @@ mod tests {
 
     fn settings() -> Value {
         json!({"prometheus": "http://localhost:9090", "for": "5m", "every": "15s", "failure_limit": 1, "min_points": 20, "checks": ["up == 1"]})
+    }
+
+    #[test]
+    fn the_usual_prometheus_is_asked_where_a_stage_names_none_and_only_it_sees_the_usual_token() {
+        let usual = Prometheus { url: "https://prom.example/p".to_owned(), token: Some(Secret::new("abc")) };
+        let verify = Verify { http: Arc::new(NetHttp), usual: Some(usual) };
+        let mut written = settings();
+        let (own, token) = verify.addressed(&written);
+        assert_eq!((own["prometheus"].as_str(), token), (Some("http://localhost:9090"), None));
+        written.as_object_mut().unwrap().remove("prometheus");
+        let (filled, token) = verify.addressed(&written);
+        assert_eq!(plan(&filled).unwrap().url.as_str(), "https://prom.example/p/api/v1/query");
+        assert_eq!(token.unwrap().reveal(), "abc");
+        let nobody = Verify { http: Arc::new(NetHttp), usual: None };
+        assert!(nobody.check(&written)[0].1.contains("executors.prometheus"));
     }
 
     #[test]

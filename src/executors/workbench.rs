@@ -23,6 +23,8 @@ const NOTE_MAX: u64 = 4 << 20;
 pub(super) enum Tool {
     /// Needs no daemon.
     Buildah,
+    /// Needs none either, and speaks as docker does.
+    Podman,
     /// Needs one.
     Docker,
 }
@@ -32,6 +34,7 @@ impl Tool {
     pub(super) fn name(self) -> &'static str {
         match self {
             Tool::Buildah => "buildah",
+            Tool::Podman => "podman",
             Tool::Docker => "docker",
         }
     }
@@ -45,16 +48,19 @@ pub(super) struct Workbench {
 }
 
 impl Workbench {
-    /// Finds buildah, or docker where there is none.
+    /// Finds buildah, or podman or docker where there is none.
     pub(super) async fn find(step: &Step, hands: &Hands) -> Result<Workbench, End> {
         let told = |name: &str| step.env.iter().rev().find(|(one, _)| one == name).map(|(_, value)| value.reveal());
         let path = told("PATH").map_or_else(|| std::env::var_os("PATH").unwrap_or_default(), Into::into);
         let installed = |tool: &Tool| std::env::split_paths(&path).any(|folder| folder.join(tool.name()).is_file());
-        let Some(tool) = [Tool::Buildah, Tool::Docker].into_iter().find(installed) else {
-            return Err(End::failed(Class::Config, "neither buildah nor docker is installed here; install one"));
+        let Some(tool) = [Tool::Buildah, Tool::Podman, Tool::Docker].into_iter().find(installed) else {
+            return Err(End::failed(
+                Class::Config,
+                "neither buildah nor podman nor docker is installed here; install one",
+            ));
         };
         let mut bench = Workbench { tool, env: Vec::new() };
-        if tool == Tool::Docker {
+        if tool != Tool::Buildah {
             return Ok(bench);
         }
         if told("BUILDAH_ISOLATION").is_none() {

@@ -1,4 +1,5 @@
-//! Texts with things to fill in: `{checkout.sha}`, `{environment}`, `{matrix.suite}`. `{{` and `}}` are braces.
+//! Texts with things to fill in: `{checkout.sha}`, `{environment}`, `{matrix.suite}`. `{{` and `}}` are braces, and so are those around
+//! labels of a metric, `err{v='new'}`: no name holds a quoted value.
 
 use serde_json::{Map, Value};
 
@@ -98,13 +99,21 @@ pub(super) fn look_up<'a>(path: &str, facts: &'a Facts) -> Option<&'a Value> {
 
 fn pieces(text: &str) -> Result<Vec<Piece<'_>>, TemplateFault> {
     let mut out = Vec::new();
-    let (mut at, mut from) = (0, 0);
+    let (mut at, mut from, mut labels) = (0, 0, 0_usize);
     let bytes = text.as_bytes();
     let fault = |byte: usize, message: String| TemplateFault { column: text[..byte].chars().count() + 1, message };
     while at < bytes.len() {
         match bytes[at] {
             // What `${...}` stands for is filled in elsewhere.
             b'$' if bytes.get(at + 1) == Some(&b'{') => at += text[at..].find('}').map_or(2, |end| end + 1),
+            b'{' if begins_labels(&text[at + 1..]) => {
+                labels += 1;
+                at += 1;
+            }
+            b'}' if labels > 0 => {
+                labels -= 1;
+                at += 1;
+            }
             brace @ (b'{' | b'}') if bytes.get(at + 1) == Some(&brace) => {
                 out.push(Piece::Text(&text[from..=at]));
                 at += 2;
@@ -139,6 +148,17 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, TemplateFault> {
     Ok(out)
 }
 
+/// Whether a brace is followed by a label of a metric and its value: `v='new'`, `code=~"5.."`.
+fn begins_labels(text: &str) -> bool {
+    let rest = text.trim_start().trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if rest.len() == text.trim_start().len() {
+        return false;
+    }
+    let rest = rest.trim_start();
+    let value = ["=~", "!~", "!=", "="].iter().find_map(|sign| rest.strip_prefix(sign));
+    value.is_some_and(|value| value.trim_start().starts_with(['\'', '"']))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -161,6 +181,14 @@ mod tests {
             json!({"a": [["a", "b"], 118, 3]})
         );
         assert!(fill("{checkout.tag}", &facts()).unwrap_err().contains("{checkout.tag}"));
+    }
+
+    #[test]
+    fn labels_of_a_metric_are_text_and_what_is_in_them_is_filled_in() {
+        let text = "err{v='{checkout.sha}', code=~\"5..\"} < 2 * err{ v = 'old' } + {run.number}";
+        assert_eq!(fill(text, &facts()).unwrap(), "err{v='9f3c1e2', code=~\"5..\"} < 2 * err{ v = 'old' } + 118");
+        assert!(fill("err{v=old}", &facts()).is_err() && fill("{'a'}", &facts()).is_err());
+        assert!(fill("err{v='new'}}", &facts()).is_err());
     }
 
     #[test]

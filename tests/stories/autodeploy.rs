@@ -112,6 +112,7 @@ async fn ten_points_from_a_channel_to_pods_that_run_and_a_gate_that_stops_what_i
         jenkins: jenkins.settings(json!({"token": TOKEN})).jenkins,
         registries: hub.settings(PASSWORD).registries,
         kubernetes: world.settings.kubernetes.clone(),
+        ..ExecutorSettings::default()
     };
     let data = tempfile::tempdir().unwrap();
     let repo = data.path().join("shop.git");

@@ -275,7 +275,7 @@ async fn a_registry_that_is_down_and_an_image_or_dockerfile_that_is_missing_are_
     let failure = failed(bench.run("docker", nothing).await);
     assert_eq!(
         (failure.class, failure.line.as_str()),
-        (Class::Config, "neither buildah nor docker is installed here; install one")
+        (Class::Config, "neither buildah nor podman nor docker is installed here; install one")
     );
     let faults = bench.executors["docker"].check(&json!({"push": "shop", "registry": "other"}));
     assert_eq!(
@@ -375,6 +375,38 @@ async fn a_bot_that_ends_leaves_the_login_to_the_push_that_goes_on_and_the_next_
     bench.stop.send_replace(true);
     assert_eq!(running.await.unwrap(), End::Stopped);
     assert!(!login.parent().unwrap().exists());
+}
+
+#[tokio::test]
+async fn without_buildah_podman_does_the_same() {
+    let bench = bench(&settings("hub.example/team", PASSWORD));
+    write(&bench, "Dockerfile", "FROM scratch\n");
+    let folder = bench.folder.path().join("bin");
+    std::fs::create_dir_all(&folder).unwrap();
+    // What podman prints, and proof of what it was given.
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {0}/asked\ncase $1 in\nimage) echo 'cfa7 4404019';;\n\
+        push) grep -c YW5hOmh1bnRlcjItb2YtaHVi $3 >> {0}/asked; echo sha256:77 > $6;;\nesac\n",
+        folder.display()
+    );
+    std::fs::write(folder.join("podman"), script).unwrap();
+    std::fs::set_permissions(folder.join("podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Docker is there too, and is not asked.
+    for (program, name) in [("sh", "sh"), ("grep", "grep"), ("false", "docker")] {
+        std::os::unix::fs::symlink(tool(program), folder.join(name)).unwrap();
+    }
+    let mut step = bench.step(json!({"build": ".", "image": "shop", "registry": "hub", "push": true}));
+    step.env.push(("PATH".to_owned(), Secret::new(folder.display().to_string())));
+    let outputs = done(bench.run("docker", step).await, &bench);
+    assert_eq!((&outputs["id"], &outputs["digest"]), (&json!("sha256:cfa7"), &json!("sha256:77")));
+    let (name, at) = ("hub.example/team/shop:118", bench.folder.path().display());
+    let wanted = format!(
+        "build --tls-verify=true --tag {name} --file {at}/workspace/Dockerfile -- {at}/workspace\n\
+        image inspect --format {{{{.Id}}}} {{{{.Size}}}} -- {name}\n\
+        push --authfile {at}/step/login/config.json --tls-verify=false --digestfile {at}/step/digest -- {name} docker://{name}\n1\n"
+    );
+    assert_eq!(std::fs::read_to_string(folder.join("asked")).unwrap(), wanted);
+    assert!(bench.log().contains("podman works") && !bench.folder.path().join("step/login").exists());
 }
 
 #[tokio::test]

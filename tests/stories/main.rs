@@ -29,6 +29,7 @@ mod manners;
 mod matrices;
 mod metrics;
 mod person;
+mod plans;
 mod polled;
 mod probes;
 mod real;

@@ -215,6 +215,19 @@ fn what_comes_from_outside_is_never_read_as_a_secret() {
     assert!(said.contains("***") && !said.contains("hunter2"), "{said}");
 }
 
+#[test]
+fn a_whole_pipeline_as_teams_write_it_is_accepted() {
+    let dir = project(include_str!("shop.yaml"));
+    let config = dir.path().join("config");
+    std::fs::create_dir_all(config.join("pipelines/calendar")).unwrap();
+    let calendar = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:ours\r\nEND:VCALENDAR\r\n";
+    std::fs::write(config.join("pipelines/calendar/company.ics"), calendar).unwrap();
+    let settings = "data: data\nexecutors:\n  jenkins: {main: {url: \"https://ci.example/\", user: bot, token: a-token}}\n  registries: {hub: {address: registry.example/team}}\n  kubernetes: {prod: {}, staging: {}, dev: {}}\n  prometheus: {url: \"https://prometheus.example\"}\n";
+    std::fs::write(config.join("global/config.yaml"), settings).unwrap();
+    let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
+    assert_eq!((code, said.trim()), (Some(0), "all good: 1 pipeline"));
+}
+
 /// Ten stages, each of which writes down that it ran, and takes a moment.
 fn ten(folder: &Path) -> String {
     let mut text = "app: shop\npolicy: {environments: {dev: {confirm: never}}}\nstages:\n".to_owned();

@@ -236,3 +236,66 @@ async fn of_a_log_without_end_the_head_and_the_tail_are_kept() {
     let text = masterchief::executors::ends(&folder);
     assert!(text.starts_with("first line\n") && text.trim_end().ends_with("last line"));
 }
+
+#[tokio::test]
+async fn a_command_has_the_rights_of_the_user_it_is_given_and_where_that_cannot_be_people_are_told() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let bench = Bench::new(&Settings::default());
+    let user = |name: &str| json!({"run": ["sh", "-c", "id -un; echo of=$USER:$HOME >> $MC_OUTPUT; echo done > deep/file; echo '7' > $MC_CHECKPOINT"], "user": name});
+    let failure = failed(bench.run("shell", bench.step(user("nobody-of-this-name"))).await);
+    assert!(failure.line.starts_with("shell: user: there is no user nobody-of-this-name"), "{}", failure.line);
+    let step = bench.step(user("nobody"));
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        let line = failed(bench.run("shell", step).await).line;
+        assert!(line.contains("the bot does not run as root, so it cannot run anything as nobody"), "{line}");
+        return;
+    }
+    let allow = |mode| std::fs::set_permissions(bench.folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o700);
+    let line = failed(bench.run("shell", step).await).line;
+    assert!(line.contains("nobody may not enter") && line.contains("chmod o+x"), "{line}");
+    allow(0o755);
+    // What an earlier stage left is its own now; what a link leads to, or has a name elsewhere too, is not.
+    let step = bench.step(user("nobody"));
+    let elsewhere = bench.folder.path().join("elsewhere");
+    std::fs::write(&elsewhere, "").unwrap();
+    std::fs::create_dir(step.workspace.join("deep")).unwrap();
+    std::fs::hard_link(&elsewhere, step.workspace.join("hard")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", step.workspace.join("soft")).unwrap();
+    let outputs = done(bench.run("shell", step.clone()).await, &bench);
+    assert_eq!(outputs["of"], "nobody:/nonexistent");
+    assert_eq!(bench.log(), "nobody");
+    let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+    assert_ne!(owner(&step.workspace.join("deep/file")), 0);
+    assert_eq!((owner(&elsewhere), owner(Path::new("/etc/passwd"))), (0, 0));
+    assert_eq!(std::fs::read_to_string(step.folder.join("checkpoint")).unwrap(), "7\n");
+}
+
+#[tokio::test]
+async fn a_scan_fails_by_what_its_report_has_and_never_passes_without_one() {
+    let scan = async |script: &str, more: Value| {
+        let bench = Bench::new(&Settings::default());
+        let mut settings = json!({"run": ["sh", "-c", script], "severity": "high"});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let step = bench.step(settings);
+        std::fs::write(step.workspace.join("scan.json"), "{\"high\": 0}").unwrap();
+        bench.run("scan", step).await
+    };
+    let trivy = |severity: &str| {
+        let found = json!({"SchemaVersion": 2, "Results": [{"Vulnerabilities": [
+            {"VulnerabilityID": "CVE-1", "PkgName": "ssl", "Severity": severity}]}]});
+        format!("echo '{found}'; exit 1")
+    };
+    let End::Done { outputs, summary } = scan(&trivy("LOW"), json!({})).await else { panic!() };
+    assert_eq!((summary.as_str(), &outputs["low"]), ("0 critical, 0 high, 1 low", &json!(1)));
+    let failure = failed(scan(&trivy("CRITICAL"), json!({})).await);
+    assert_eq!((failure.line.as_str(), failure.exit), ("1 critical, 0 high: CVE-1 in ssl", Some(1)));
+    let report = json!({"report": "scan.json"});
+    let end = scan("echo looking; echo '{\"high\": 2}' > scan.json", report.clone()).await;
+    assert_eq!(failed(end).line, "0 critical, 2 high");
+    // The one that was there before is of another scan.
+    let line = failed(scan("echo fine", report.clone()).await).line;
+    assert!(line.starts_with("scan.json is no report that can be counted"), "{line}");
+    let failure = failed(scan("echo 'fatal: Connection refused'; exit 2", report).await);
+    assert_eq!((failure.class, failure.exit), (Class::Network, Some(2)));
+}

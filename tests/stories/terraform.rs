@@ -56,7 +56,14 @@ fn step(bench: &Bench, program: Option<&str>, more: Value) -> Step {
         settings["binary"] = json!(program);
         return bench.step(settings);
     }
-    let bin = bench.folder.path().join("bin");
+    let mut step = bench.step(settings);
+    step.env.push(("PATH".to_owned(), Secret::new(path(bench.folder.path()))));
+    step
+}
+
+/// A path in which the double is `tofu`; it is put below a folder.
+pub(crate) fn path(folder: &Path) -> String {
+    let bin = folder.join("bin");
     if !bin.exists() {
         use std::os::unix::fs::PermissionsExt;
         std::fs::create_dir_all(&bin).unwrap();
@@ -64,9 +71,7 @@ fn step(bench: &Bench, program: Option<&str>, more: Value) -> Step {
         std::fs::write(bin.join("tofu"), format!("#!/bin/sh\nexec python3 {script} \"$@\"\n")).unwrap();
         std::fs::set_permissions(bin.join("tofu"), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let mut step = bench.step(settings);
-    step.env.push(("PATH".to_owned(), Secret::new(format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))));
-    step
+    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())
 }
 
 async fn run(bench: &Bench, program: Option<&str>, more: Value) -> End {
