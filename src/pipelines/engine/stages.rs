@@ -62,7 +62,9 @@ impl Engine {
 
     /// A stage fails before anything of it began.
     fn cannot_begin(&mut self, number: i64, spec: usize, fault: String) {
-        let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else { return };
+        let Some(live) = self.runs.get(&number) else { return };
+        let pending = |at: &usize| live.stages[*at].state == StageState::Pending;
+        let Some(first) = live.of[spec].iter().copied().find(pending) else { return };
         self.stage_to(number, first, StageState::Ready, "bot");
         self.fail(number, first, failure(Class::Config, fault));
         self.all(number, spec, StageState::Cancelled);
