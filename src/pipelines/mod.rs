@@ -1,6 +1,7 @@
 //! Pipelines: what a file says, what a run does, who may what. The engine is pure; [`Pipelines`] is the handle that drives it.
 
 mod announce;
+mod asides;
 mod calendar;
 mod catalog;
 mod collect;

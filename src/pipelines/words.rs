@@ -1,6 +1,8 @@
 //! Everything the bot says about runs, one named function a message. Each line stands alone: it has the run, the app and the
 //! environment, and where it waits for somebody it ends with what to type and by when.
 
+use super::asides::spare;
+pub use super::asides::{fewer, folded, gone, skipping};
 pub use super::format::{about, cut, moment, quiet, span};
 use super::format::{commits, list, minutes, utc, with_commit};
 use super::handle::Places;
@@ -11,7 +13,7 @@ use crate::executors::Failure;
 use crate::store::runs::{FreezeRow, IncidentRow, LockRow, RunRow};
 
 /// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
-const LINE: usize = 380;
+pub(super) const LINE: usize = 380;
 
 /// What is about to happen: `shop -> prod: v2 (9f3c1e2) replaces v1 (b77a010), 6 commits by ana. Plan: test, build. ~11 min.`
 pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) -> String {
@@ -31,11 +33,6 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
         text.push_str(&format!(" {}.", about(eta)));
     }
     text
-}
-
-/// What is left out, behind other words: `, skipping test, scan`.
-pub fn skipping(run: &Run) -> String {
-    if run.skipped.is_empty() { String::new() } else { format!(", skipping {}", list(&run.skipped, 8)) }
 }
 
 /// The requester has to say yes.
@@ -87,33 +84,6 @@ pub fn stage(stage: &StageRun) -> String {
             let on = if stage.forgiven { ", and the run goes on" } else { "" };
             format!("{} FAILED{took}{}{on}", stage.name, why.unwrap_or_default())
         }
-    }
-}
-
-/// A line with what found no room of its own before it. The line itself is never cut.
-pub fn folded(number: i64, before: &[String], line: &str) -> String {
-    let mark = format!("[{number}] ");
-    let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
-    let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
-    let room = LINE.saturating_sub(line.chars().count());
-    if before.is_empty() || room < 20 {
-        return line.to_owned();
-    }
-    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
-}
-
-/// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
-pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
-    match lines.as_slice() {
-        lines if lines.len() <= most.max(1) => lines.to_vec(),
-        [what, between, choices] if most == 2 => {
-            let mark = format!("[{number}] ");
-            let between = between.strip_prefix(&mark).unwrap_or(between);
-            let room = LINE.saturating_sub(what.chars().count()).max(20);
-            vec![format!("{what} {}", cut(between, room)), choices.clone()]
-        }
-        [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
-        _ => lines,
     }
 }
 
@@ -302,19 +272,6 @@ pub fn passed(run: &Run) -> String {
     format!("[{}] {} did not answer; passed. Re-queue: !again {}", run.number, run.asker.nick, run.number)
 }
 
-/// Who had to say yes is not there any more.
-pub fn gone(run: &Run) -> String {
-    format!(
-        "[{}] {} {} -> {} is off: {} left before saying yes. Ask again: !again {}",
-        run.number,
-        run.app,
-        run.shown(),
-        run.env,
-        run.asker.nick,
-        run.number
-    )
-}
-
 /// A place is locked; who asks may wait behind it.
 pub fn locked(lock: &LockRow, now: Millis, queue: Option<i64>) -> String {
     let left = lock.until.map(|until| format!(" ({} left)", span(until - now))).unwrap_or_default();
@@ -450,11 +407,6 @@ pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
     };
     let what = if run.kind == RunKind::Rollback { format!("rollback->{}", run.shown()) } else { run.shown() };
     format!("{} {what} {} {at} {how}", row.number, quiet(&row.requester))
-}
-
-/// How much longer a stage could have taken without the run taking longer.
-fn spare(stage: &StageRun) -> String {
-    stage.slack.map(|slack| format!(", {} to spare", span(slack))).unwrap_or_default()
 }
 
 /// A run in detail.

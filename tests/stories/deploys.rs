@@ -68,7 +68,7 @@ pub(crate) async fn with(text: &str) -> (TestBot, Acted) {
 pub(crate) async fn stop(test: &TestBot) {
     let pipelines = test.started().pipelines().clone();
     let runs = pipelines.list(Which { limit: 1000, ..Which::default() }).await.unwrap();
-    for (row, run) in runs.into_iter().filter(|(_, run)| run.state.ended() && run.spared == 0) {
+    for (row, _) in runs.into_iter().filter(|(_, run)| run.state.ended() && run.spared == 0) {
         let mark = format!("PRIVMSG {CHANNEL} [{}] ", row.number);
         let said: Vec<String> = test.transcript().into_iter().filter(|line| line.starts_with(&mark)).collect();
         let (_, stages) = pipelines.run(row.number).await.unwrap().unwrap();

@@ -68,6 +68,20 @@ async fn leaving_out_a_stage_needs_a_flag_and_everybody_reads_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_parameter_that_needs_a_flag_is_told_too() {
+    let text = "app: shop\nparams: {skip_tests: {type: bool, default: false, needs_flag: S}}\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages:\n  test: {when: \"!params.skip_tests\", acted: {}}\n  rollout: {needs: [\"test?\"], acted: {}}\n";
+    let (test, acted) = with(text).await;
+    test.user("kim").with_flags("+d").says(CHANNEL, "!deploy shop skip_tests=yes").await;
+    test.expect(CHANNEL, "kim: you may not set skip_tests (needs the flags S").await;
+    test.user("ana").with_flags("+dS").says(CHANNEL, "!deploy shop skip_tests=yes").await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev started by ana, with skip_tests=true.").await;
+    test.advance(5 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop the newest is live").await;
+    assert_eq!(acted.done(), ["rollout#1"]);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_script_leaves_out_what_the_person_behind_it_may_and_it_is_told_too() {
     let dir = tempfile::tempdir().unwrap();
     let script = "bot.caps{ pipelines = {\"shop\"} }\nbot.bind(\"pub\", \"-|-\", \"!ship\", function(ev)\n  pipeline.start(\"shop\", { env = \"dev\", skip = { \"test\" } })\nend)\n";

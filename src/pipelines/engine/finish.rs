@@ -319,6 +319,7 @@ impl Engine {
             spared: 0,
             unsaid: Vec::new(),
             skipped: Vec::new(),
+            guarded: Vec::new(),
             failed: None,
             ending: None,
             started: None,

@@ -22,8 +22,8 @@ impl Engine {
             one.started = Some(began);
         }
         match wait {
-            Wait::Nothing => return self.stage_to(number, at, StageState::Succeeded, "bot"),
-            Wait::Unlock => return self.give_lock(number, at),
+            Wait::Nothing => self.stage_to(number, at, StageState::Succeeded, "bot"),
+            Wait::Unlock => self.give_lock(number, at),
             Wait::Lock(..) => {
                 self.stage_to(number, at, StageState::Waiting, "bot");
                 self.take_lock(number, at);
