@@ -440,11 +440,10 @@ impl Engine {
         }
         live.left[spec] = live.left[spec].saturating_sub(1);
         let one = &live.stages[at];
-        let (name, text) = (one.name.clone(), words::stage(one));
         if matches!(one.state, StageState::Failed | StageState::TimedOut) {
-            live.progress.failed(&name, text, now);
+            live.progress.failed(&one.name, words::stage(one), now);
         } else if one.started.is_some() {
-            live.progress.ended(&name, text, now);
+            live.progress.ended(&one.name, words::stage(one), now);
         }
         if live.left[spec] > 0 {
             return self.begin_more(number, spec);
