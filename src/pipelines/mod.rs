@@ -11,7 +11,6 @@ mod engine;
 mod expr;
 mod figures;
 mod file;
-mod format;
 mod graph;
 mod handle;
 mod kinds;

@@ -176,6 +176,9 @@ pub struct Run {
     /// Stages that were left out by who asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<String>,
+    /// Parameters that need a flag and are not what they usually are, as `name=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guarded: Vec<String>,
 }
 
 /// A stage of a run; of a matrix each combination is one.

@@ -62,7 +62,9 @@ impl Engine {
 
     /// A stage fails before anything of it began.
     fn cannot_begin(&mut self, number: i64, spec: usize, fault: String) {
-        let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else { return };
+        let Some(live) = self.runs.get(&number) else { return };
+        let pending = |at: &usize| live.stages[*at].state == StageState::Pending;
+        let Some(first) = live.of[spec].iter().copied().find(pending) else { return };
         self.stage_to(number, first, StageState::Ready, "bot");
         self.fail(number, first, failure(Class::Config, fault));
         self.all(number, spec, StageState::Cancelled);
@@ -441,11 +443,10 @@ impl Engine {
         }
         live.left[spec] = live.left[spec].saturating_sub(1);
         let one = &live.stages[at];
-        let (name, text) = (one.name.clone(), words::stage(one));
         if matches!(one.state, StageState::Failed | StageState::TimedOut) {
-            live.progress.failed(&name, text, now);
+            live.progress.failed(&one.name, words::stage(one), now);
         } else if one.started.is_some() {
-            live.progress.ended(&name, text, now);
+            live.progress.ended(&one.name, words::stage(one), now);
         }
         if live.left[spec] > 0 {
             return self.begin_more(number, spec);
