@@ -142,7 +142,7 @@ pub(super) fn refused(fault: String) -> Reply {
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
-    reply(status, &json!({"error": fault}))
+    reply(status, &json!({"error": plainly([fault])[0]}))
 }
 
 /// The token that is shown.

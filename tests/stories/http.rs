@@ -42,7 +42,7 @@ impl World {
         let settings: gateway::Settings = serde_json::from_value(json!({
             "listen": "127.0.0.1:0",
             "tokens": {
-                "ci": {"token": CI, "flags": "D"}, "eye": {"token": EYE},
+                "ci": {"token": CI, "flags": "DS"}, "eye": {"token": EYE},
                 "anas": {"token": ANA, "flags": "DN", "handle": "ana"}, "rajs": {"token": RAJ, "flags": "D", "handle": "raj"},
                 "gone": {"token": "the-token-of-somebody-gone", "flags": "D", "handle": "zoe"},
                 "kim": {"token": "the-token-called-like-kim", "flags": "D"},
