@@ -2,7 +2,7 @@
 //!
 //! `GET /pipelines/` (`?limit=1..100&below=RUN&app=&environment=`), `/pipelines/{run}`, `/pipelines/{run}/{summary|events|artifacts}`,
 //! `/pipelines/{run}/artifacts/STAGE/PATH` (for those who may deploy there), `/pipelines/{who|queue}?app=`,
-//! `/pipelines/dora?app=&last=30d`, `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same.
+//! `/pipelines/dora?app=&last=30d`, `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same.
 
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str
     let query = Query::read(query);
     let done = match parts {
         [] | [""] => list(pipelines, &query).await,
+        ["ws"] => Err(reply(StatusCode::UPGRADE_REQUIRED, &json!({"error": "ask for it as a WebSocket"}))),
         ["who" | "queue" | "dora" | "incidents"] => of_an_app(pipelines, parts[0], &query).await,
         [number] => show(pipelines, number).await,
         [number, "summary"] => summary(pipelines, number).await,
@@ -45,15 +46,15 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str
 }
 
 /// What follows the question mark.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn read(text: &str) -> Query {
+    pub(super) fn read(text: &str) -> Query {
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
         Query(pairs.map(|(name, value)| (name.to_owned(), plain(value))).collect())
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 

@@ -121,7 +121,7 @@ pub(super) fn refused(fault: String) -> Reply {
 }
 
 /// Whose token it is. All are compared, so that the time tells nothing.
-fn known(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Reply> {
+pub(super) fn known(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Reply> {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let settings = shared.settings.load();
     let mut found = None;

@@ -21,10 +21,10 @@ use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
 use super::hooks::{Reply, post, reply};
-use super::runs;
 use super::settings::Settings;
 use super::source::Door;
 use super::vitals::Vitals;
+use super::{live, runs};
 use crate::pipelines::{Judge, Pipelines};
 
 /// The longest body of a request about runs.
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) lanes: Lanes,
     pub(super) pipelines: Option<Pipelines>,
     pub(super) judge: Judge,
+    /// Who may still begin to listen to runs.
+    pub(super) listeners: Arc<Semaphore>,
     vitals: Arc<dyn Vitals>,
 }
 
@@ -132,6 +134,7 @@ impl Gateway {
             lanes: Lanes::default(),
             pipelines,
             judge,
+            listeners: Arc::new(Semaphore::new(live::LISTENERS)),
             vitals,
         };
         let shared = Arc::new(shared);
@@ -183,6 +186,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| async move {
             post(shared, name, peer, headers, body).await.into_response()
         });
+    let until = shutdown.clone();
+    let live = warp::path!("pipelines" / "ws")
+        .and(warp::ws())
+        .and(warp::header::headers_cloned())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(with.clone())
+        .map(move |ws, headers, query: String, shared| live::open(shared, ws, headers, &query, until.clone()));
     let runs = warp::path!("pipelines" / ..)
         .or(warp::path!("runs" / ..))
         .unify()
@@ -219,7 +229,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         };
         done.into_response()
     });
-    let routes = hooks.or(runs).unify().or(asked).unify().recover(rejected).unify();
+    let routes = hooks.or(live).unify().or(runs).unify().or(asked).unify().recover(rejected).unify();
     warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
 }
 

@@ -15,6 +15,7 @@ use super::expr::Facts;
 use super::model::{Action, Stage, Undo};
 use super::run::StageRun;
 use crate::executors::{Class, End, Executors, Failure, Hands, Keeper, Masker, Step, StepLog, Supervisor};
+use crate::store::runs::LogSegmentRow;
 
 /// How often it is looked whether a step still says something.
 const LOOK: Duration = Duration::from_secs(1);
@@ -150,7 +151,13 @@ impl Steps {
             }
         }
         ended.checkpoint = checkpoint(&folder, &mask);
-        ended.log = segments(&folder);
+        let of = LogSegmentRow {
+            run: order.run,
+            stage: order.name.clone(),
+            attempt: i64::from(order.attempt),
+            ..LogSegmentRow::default()
+        };
+        ended.log = segments(&folder, &of);
         ended
     }
 

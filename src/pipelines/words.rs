@@ -3,7 +3,7 @@
 
 pub use super::format::{about, cut, moment, quiet, span};
 use super::format::{commits, list, minutes, utc, with_commit};
-use super::handle::Places;
+use super::looks::Places;
 use super::model::{Approvals, RollbackMode, Rules};
 use super::run::{Commit, Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};

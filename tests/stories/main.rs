@@ -35,6 +35,7 @@ mod scripts;
 mod servers;
 mod services;
 mod steps;
+mod templates;
 mod terraform;
 mod trouble;
 mod verify;
