@@ -59,10 +59,10 @@ impl Query {
     }
 
     /// The beginning of the time that `last` names.
-    fn since(&self, now: Millis, default: Duration) -> Result<Millis, Reply> {
+    fn since(&self, now: Millis, default: Duration) -> Result<Millis, String> {
         let last = match self.text("last") {
             Some(text) => humantime_serde::re::humantime::parse_duration(text)
-                .map_err(|_| wrong(format!("last={text} is no time; write last=30d")))?,
+                .map_err(|_| format!("last={text} is no time; write last=30d"))?,
             None => default,
         };
         Ok(now.saturating_sub(Millis::try_from(last.as_millis()).unwrap_or(Millis::MAX)))
@@ -120,13 +120,13 @@ async fn of_an_app(pipelines: &Pipelines, what: &str, query: &Query) -> Result<R
         }
         "queue" => json!({"app": app, "lines": plainly(pipelines.queue(app).await.map_err(refused)?)}),
         "dora" => {
-            let dora = pipelines.dora(app, query.since(now, days(30))?).await.map_err(refused)?;
+            let dora = pipelines.dora(app, query.since(now, days(30)).map_err(wrong)?).await.map_err(refused)?;
             let mut told = json!(dora);
             told["line"] = Value::from(dora.to_string());
             told
         }
         _ => {
-            let since = query.since(now, days(7))?;
+            let since = query.since(now, days(7)).map_err(wrong)?;
             let rows = pipelines.records().incidents(Some(app), since, INCIDENTS).await.map_err(broken)?;
             let line = |row: &crate::store::runs::IncidentRow| {
                 json!({"id": row.id, "at": row.at, "handle": row.handle, "environment": row.env, "run": row.run, "amends": row.amends,

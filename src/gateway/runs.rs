@@ -121,7 +121,7 @@ pub(super) fn refused(fault: String) -> Reply {
 }
 
 /// Whose token it is. All are compared, so that the time tells nothing.
-pub(super) fn known(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Reply> {
+pub(super) fn known(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Box<Reply>> {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let settings = shared.settings.load();
     let mut found = None;
@@ -133,13 +133,13 @@ pub(super) fn known(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Repl
     }
     let Some((name, token)) = found else {
         let error = json!({"error": "show a token of gateway.tokens as Authorization: Bearer"});
-        return Err(reply(StatusCode::UNAUTHORIZED, &error));
+        return Err(Box::new(reply(StatusCode::UNAUTHORIZED, &error)));
     };
     // Flags that cannot be read were refused with the configuration; here they are none.
     let flags = FlagSet::parse(&token.flags).unwrap_or(FlagSet::NONE);
     let who = Asker { origin: "http".to_owned(), ..Asker::program(token.handle.as_deref().unwrap_or(name)) };
     let person = (shared.judge)(&who);
-    let forbidden = |text: String| Err(reply(StatusCode::FORBIDDEN, &json!({"error": text})));
+    let forbidden = |text: String| Err(Box::new(reply(StatusCode::FORBIDDEN, &json!({"error": text}))));
     match &token.handle {
         Some(handle) if !person.vouched => forbidden(format!(
             "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
