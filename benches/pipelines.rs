@@ -1,7 +1,7 @@
 //! How long a pipeline takes to be read, checked and planned; what a stage costs that does nothing; what one transition costs beside
-//! one commit; what a step that writes without end does to memory.
+//! one commit; what a step that writes without end does to memory; how long questions take when there are 100,000 runs.
 //!
-//! `cargo bench --bench pipelines [-- plan|schedule|log]`. Figures are ratios to a floor in the same run where there is one.
+//! `cargo bench --bench pipelines [-- plan|schedule|log|records]`. Figures are ratios to a floor in the same run where there is one.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use masterchief::bot::Bot;
 use masterchief::contract::Future;
 use masterchief::executors::{End, Executor, Executors, Hands, Step};
-use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings, parse};
-use masterchief::store::runs::{Put, Runs};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, Run, RunState, Settings, StageRun, StageState, parse};
+use masterchief::store::runs::{DeploymentRow, PipelineRow, Put, RunRow, Runs, StageRow, Which};
 use serde_json::Value;
 
 /// Does nothing.
@@ -45,6 +45,9 @@ fn main() {
     }
     if wanted("log") {
         runtime.block_on(log());
+    }
+    if wanted("records") {
+        runtime.block_on(records());
     }
 }
 
@@ -158,6 +161,151 @@ async fn log() {
         kept as f64 / 1e6
     );
     bot.stop("").await;
+}
+
+/// A hundred thousand runs of ten apps in two environments: what the newest runs, what is where and who waits cost, also while
+/// another task writes.
+async fn records() {
+    const RUNS: i64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.db");
+    let begun = Instant::now();
+    {
+        let runs = Runs::open(Some(&path)).unwrap();
+        let mut puts = Vec::new();
+        for n in 1..=RUNS {
+            puts.extend(one_run(n));
+            if n % 2000 == 0 {
+                runs.write(std::mem::take(&mut puts)).await.unwrap();
+            }
+        }
+    }
+    let size = std::fs::metadata(&path).unwrap().len();
+    println!("records: {RUNS} runs of 5 stages written in {:.1?}, {:.0} MB", begun.elapsed(), size as f64 / 1e6);
+    let settings = Settings { folder: "".into(), ..Settings::default() };
+    let begun = Instant::now();
+    let bot = Bot::builder().executor("nop", Nothing).data(dir.path()).pipelines(settings).start().await.unwrap();
+    println!("records: a bot that begins with them is there in {:.1?}", begun.elapsed());
+    let text =
+        "app: app3\npolicy: {environments: {dev: {confirm: never}, prod: {confirm: never}}}\nstages: {a: {nop: {}}}\n";
+    bot.put_pipeline("app3", text).await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let pipelines = bot.pipelines();
+    for writing in [false, true] {
+        let runs = pipelines.records().clone();
+        let other = writing.then(|| {
+            tokio::spawn(async move {
+                for n in 0_i64.. {
+                    let place = Put::Place { app: format!("w{n}"), repo: None, env: "x".to_owned() };
+                    runs.write(vec![place]).await.unwrap();
+                }
+            })
+        });
+        let how = if writing { " while another writes" } else { "" };
+        let of_one = |env: Option<&str>| Which {
+            app: Some("app3".to_owned()),
+            env: env.map(str::to_owned),
+            limit: 20,
+            ..Which::default()
+        };
+        timed(&format!("the newest 20{how}"), async || {
+            pipelines.list(Which { limit: 20, ..Which::default() }).await.unwrap().len()
+        })
+        .await;
+        timed(&format!("the newest 20 of an app{how}"), async || pipelines.list(of_one(None)).await.unwrap().len())
+            .await;
+        timed(&format!("the newest 20 of a place{how}"), async || {
+            pipelines.list(of_one(Some("prod"))).await.unwrap().len()
+        })
+        .await;
+        timed(&format!("who deployed what is where{how}"), async || pipelines.places("app3").await.unwrap().len())
+            .await;
+        timed(&format!("who waits{how}"), async || pipelines.queue("app3").await.unwrap().len()).await;
+        timed(&format!("one run with its stages{how}"), async || {
+            pipelines.run(RUNS / 2).await.unwrap().map_or(0, |_| 1)
+        })
+        .await;
+        timed(&format!("how long stages take{how}"), async || pipelines.stats("app3").await.unwrap().stages.len())
+            .await;
+        if let Some(other) = other {
+            other.abort();
+        }
+    }
+    bot.stop("").await;
+}
+
+/// A run that ended, with its stages and what it brought.
+fn one_run(number: i64) -> Vec<Put> {
+    let (app, env) = (format!("app{}", number % 10), if number % 3 == 0 { "prod" } else { "dev" }.to_owned());
+    let at = 1_700_000_000_000 + number * 60_000;
+    let run = Run {
+        number,
+        app: app.clone(),
+        env: env.clone(),
+        state: RunState::Succeeded,
+        version: format!("v{number}"),
+        asker: Asker::program("ana"),
+        created: at,
+        started: Some(at),
+        finished: Some(at + 60_000),
+        ..Run::default()
+    };
+    let row = RunRow {
+        number,
+        pipeline: format!("p{app}"),
+        app: app.clone(),
+        env: env.clone(),
+        kind: "deploy".to_owned(),
+        state: "succeeded".to_owned(),
+        ended: true,
+        requester: "ana".to_owned(),
+        created: at,
+        started: Some(at),
+        finished: Some(at + 60_000),
+        detail: serde_json::to_string(&run).unwrap(),
+        ..RunRow::default()
+    };
+    let version =
+        PipelineRow { hash: format!("p{app}"), name: app.clone(), app: app.clone(), ..PipelineRow::default() };
+    let live = DeploymentRow {
+        app: app.clone(),
+        env: env.clone(),
+        run: number,
+        at,
+        validated: true,
+        outputs: "{}".to_owned(),
+        ..DeploymentRow::default()
+    };
+    let mut puts = vec![Put::Place { app, repo: None, env }, Put::Pipeline(version), Put::Run(row)];
+    puts.extend((0..5).map(|n| {
+        let name = format!("s{n}");
+        let one = StageRun { name: name.clone(), state: StageState::Succeeded, attempt: 1, ..StageRun::default() };
+        let detail = serde_json::to_string(&one).unwrap();
+        let (started, ended) = (Some(at), Some(at + 1000 * (n + 1)));
+        Put::Stage(StageRow {
+            run: number,
+            name,
+            state: "succeeded".to_owned(),
+            attempt: 1,
+            class: None,
+            started,
+            ended,
+            detail,
+        })
+    }));
+    puts.push(Put::Deployment(live));
+    puts
+}
+
+/// How long a question takes, asked two hundred times.
+async fn timed(what: &str, mut ask: impl AsyncFnMut() -> usize) {
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        assert!(ask().await > 0, "{what} finds nothing");
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    println!("records: {what}: p50 {:.2?}, p99 {:.2?}", times[100], times[198]);
 }
 
 static MOST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

@@ -224,7 +224,8 @@ async fn converse(common: &Common, data: &Path, mut request: Request, yes: bool)
                 output::fault("not started: nobody is there to say yes; add --yes");
                 return Ok(Some(ExitCode::from(WAITS)));
             }
-            Some(RunState::Succeeded | RunState::RolledBack) => return Ok(Some(ExitCode::SUCCESS)),
+            // What was undone is not live.
+            Some(RunState::Succeeded) => return Ok(Some(ExitCode::SUCCESS)),
             Some(state) if state.ended() => return Ok(Some(ExitCode::FAILURE)),
             _ => return Ok(Some(ExitCode::from(WAITS))),
         }

@@ -5,6 +5,8 @@
 mod binds;
 mod check;
 mod completions;
+mod config;
+mod db;
 mod deploy;
 mod dlq;
 mod events;
@@ -28,7 +30,7 @@ use clap::{Parser, Subcommand};
 use masterchief_contract::{Clock, Matching};
 
 use crate::bot;
-use crate::config::{self, Config, Secrets};
+use crate::config::{Config, Secrets, load};
 use crate::executors;
 use crate::journal::{self, Journal};
 
@@ -89,6 +91,10 @@ enum Command {
     Runs(deploy::RunsArgs),
     /// Checks and shows pipelines
     Pipelines(pipelines::Args),
+    /// Looks after the databases
+    Db(db::Args),
+    /// Shows the configuration, and where each value comes from
+    Config(config::Args),
     /// Looks at the incident log
     Audit(pipelines::AuditArgs),
     /// Looks after one command of a stage; the bot starts it by itself
@@ -124,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Deploy(args) => deploy::run(&common, &args),
         Command::Runs(args) => deploy::runs(&common, args),
         Command::Pipelines(args) => pipelines::run(&common, &args),
+        Command::Db(args) => db::run(&common, &args),
+        Command::Config(args) => config::run(&common, &args),
         Command::Audit(args) => pipelines::audit(&common, &args),
         Command::Step { folder } => Ok(executors::supervise(&folder)),
         Command::Version(args) => version::run(&common, &args),
@@ -152,7 +160,7 @@ impl Common {
     /// The configuration of a project named on the command line, else the one of `--config`.
     fn config_at(&self, project: Option<&std::path::Path>, secrets: Secrets) -> Result<Config, ExitCode> {
         let path = project.or(self.config.as_deref());
-        config::load(path, self.env.as_deref(), secrets).map_err(|faults| {
+        load(path, self.env.as_deref(), secrets).map_err(|faults| {
             faults.iter().for_each(|fault| output::fault(&fault.to_string()));
             ExitCode::from(WRONG_INPUT)
         })

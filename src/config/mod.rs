@@ -4,6 +4,8 @@
 //! 2. `config/environments/ENV.yaml`, chosen by `--env` or `MASTERCHIEF_ENV`
 //! 3. `config/scripts/NAME.yaml`, a script's own block, which it sees as `bot.config`
 
+mod shown;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::yaml::{self, Node};
 use crate::{executors, gateway, irc, journal, lua, pipelines, users};
 
 pub use crate::yaml::{ConfigFault, Secrets, Spot};
+pub use shown::{Shown, shown};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -153,26 +156,28 @@ impl Default for Replies {
 /// All faults that can be found at once are given.
 pub fn load(path: Option<&Path>, environment: Option<&str>, secrets: Secrets) -> Result<Config, Vec<ConfigFault>> {
     let levels = levels(path, environment).map_err(|fault| vec![fault])?;
-    let mut tree = Node::empty(&levels.project);
-    let mut found = false;
-    for file in &levels.files {
-        let Some(node) = read_file(file).map_err(|fault| vec![fault])? else {
-            continue;
-        };
-        tree = tree.merged(node);
-        found = true;
-    }
-    for (name, file) in &levels.scripts {
-        let Some(node) = read_file(file).map_err(|fault| vec![fault])? else {
-            continue;
-        };
-        tree = tree.put(&["scripts", "settings", name], node);
-    }
+    let (tree, found) = merged(&levels).map_err(|fault| vec![fault])?;
     let mut config = understand(tree, &levels.project, secrets)?;
     let mut files = levels.files;
     files.extend(levels.scripts.into_iter().map(|(_, file)| file));
     config.source = Source { project: levels.project, files, found };
     Ok(config)
+}
+
+/// The levels as one tree, as they are written, and whether any of them was there.
+fn merged(levels: &Levels) -> Result<(Node, bool), ConfigFault> {
+    let mut tree = Node::empty(&levels.project);
+    let mut found = false;
+    for file in &levels.files {
+        let Some(node) = read_file(file)? else { continue };
+        tree = tree.merged(node);
+        found = true;
+    }
+    for (name, file) in &levels.scripts {
+        let Some(node) = read_file(file)? else { continue };
+        tree = tree.put(&["scripts", "settings", name], node);
+    }
+    Ok((tree, found))
 }
 
 /// Reads one text as a whole configuration; `file` is its name in faults, and paths begin at its folder.

@@ -2,7 +2,7 @@
 //!
 //! `GET /pipelines/` (`?limit=1..100&below=RUN&app=&environment=`), `/pipelines/{run}`, `/pipelines/{run}/{summary|events|artifacts}`,
 //! `/pipelines/{run}/artifacts/STAGE/PATH` (for those who may deploy there), `/pipelines/{who|queue}?app=`,
-//! `/pipelines/dora?app=&last=30d`, `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same.
+//! `/pipelines/dora?app=&last=30d`, `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same.
 
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str
     let query = Query::read(query);
     let done = match parts {
         [] | [""] => list(pipelines, &query).await,
+        ["ws"] => Err(reply(StatusCode::UPGRADE_REQUIRED, &json!({"error": "ask for it as a WebSocket"}))),
         ["who" | "queue" | "dora" | "incidents"] => of_an_app(pipelines, parts[0], &query).await,
         [number] => show(pipelines, number).await,
         [number, "summary"] => summary(pipelines, number).await,
@@ -45,23 +46,23 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str
 }
 
 /// What follows the question mark.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn read(text: &str) -> Query {
+    pub(super) fn read(text: &str) -> Query {
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
         Query(pairs.map(|(name, value)| (name.to_owned(), plain(value))).collect())
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The beginning of the time that `last` names.
-    fn since(&self, now: Millis, default: Duration) -> Result<Millis, Reply> {
+    fn since(&self, now: Millis, default: Duration) -> Result<Millis, String> {
         let last = match self.text("last") {
             Some(text) => humantime_serde::re::humantime::parse_duration(text)
-                .map_err(|_| wrong(format!("last={text} is no time; write last=30d")))?,
+                .map_err(|_| format!("last={text} is no time; write last=30d"))?,
             None => default,
         };
         Ok(now.saturating_sub(Millis::try_from(last.as_millis()).unwrap_or(Millis::MAX)))
@@ -119,13 +120,13 @@ async fn of_an_app(pipelines: &Pipelines, what: &str, query: &Query) -> Result<R
         }
         "queue" => json!({"app": app, "lines": plainly(pipelines.queue(app).await.map_err(refused)?)}),
         "dora" => {
-            let dora = pipelines.dora(app, query.since(now, days(30))?).await.map_err(refused)?;
+            let dora = pipelines.dora(app, query.since(now, days(30)).map_err(wrong)?).await.map_err(refused)?;
             let mut told = json!(dora);
             told["line"] = Value::from(dora.to_string());
             told
         }
         _ => {
-            let since = query.since(now, days(7))?;
+            let since = query.since(now, days(7)).map_err(wrong)?;
             let rows = pipelines.records().incidents(Some(app), since, INCIDENTS).await.map_err(broken)?;
             let line = |row: &crate::store::runs::IncidentRow| {
                 json!({"id": row.id, "at": row.at, "handle": row.handle, "environment": row.env, "run": row.run, "amends": row.amends,

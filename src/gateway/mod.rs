@@ -5,6 +5,7 @@
 
 mod answers;
 mod hooks;
+mod live;
 mod looks;
 mod runs;
 mod server;

@@ -151,7 +151,7 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whose token it is. All are compared, so that the time tells nothing.
-fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<Caller, Reply> {
+pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<Caller, Box<Reply>> {
     let shown = shown(headers);
     let settings = shared.settings.load();
     let mut found = None;
@@ -163,13 +163,13 @@ fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<
     }
     let Some((name, token)) = found else {
         let error = json!({"error": "show a token of gateway.tokens as Authorization: Bearer"});
-        return Err(reply(StatusCode::UNAUTHORIZED, &error));
+        return Err(Box::new(reply(StatusCode::UNAUTHORIZED, &error)));
     };
     // Flags that cannot be read were refused with the configuration; here they are none.
     let flags = FlagSet::parse(&token.flags).unwrap_or(FlagSet::NONE);
     let who = Asker { origin: "http".to_owned(), ..Asker::program(token.handle.as_deref().unwrap_or(name)) };
     let person = pipelines.may(&who);
-    let forbidden = |text: String| Err(reply(StatusCode::FORBIDDEN, &json!({"error": text})));
+    let forbidden = |text: String| Err(Box::new(reply(StatusCode::FORBIDDEN, &json!({"error": text}))));
     match &token.handle {
         Some(handle) if !person.vouched => forbidden(format!(
             "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
@@ -241,10 +241,10 @@ async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]
 }
 
 /// How a remote build goes: said where the run is, and in the log of its stage. Told twice, it is the same.
-async fn told(pipelines: &Pipelines, caller: Result<Caller, Reply>, shown: Option<&str>, body: &[u8]) -> Reply {
+async fn told(pipelines: &Pipelines, caller: Result<Caller, Box<Reply>>, shown: Option<&str>, body: &[u8]) -> Reply {
     let own = shown.and_then(|shown| pipelines.of_token(shown));
     let may = match (caller, &own) {
-        (Err(refused), None) => return refused,
+        (Err(refused), None) => return *refused,
         (caller, _) => caller.ok().map(|caller| caller.may),
     };
     let Body { run, stage, status, text, seq } = match serde_json::from_slice(body) {

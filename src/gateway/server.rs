@@ -21,10 +21,10 @@ use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
 use super::hooks::{Reply, post, reply};
-use super::runs;
 use super::settings::Settings;
 use super::source::Door;
 use super::vitals::Vitals;
+use super::{live, runs};
 use crate::pipelines::Pipelines;
 
 /// The longest body of a request about runs.
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     pub(super) lanes: Lanes,
     pub(super) pipelines: Option<Pipelines>,
+    /// Who may still begin to listen to runs.
+    pub(super) listeners: Arc<Semaphore>,
     vitals: Arc<dyn Vitals>,
 }
 
@@ -128,6 +130,7 @@ impl Gateway {
             counts: Counts::default(),
             lanes: Lanes::default(),
             pipelines,
+            listeners: Arc::new(Semaphore::new(live::LISTENERS)),
             vitals,
         };
         let shared = Arc::new(shared);
@@ -179,6 +182,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| async move {
             post(shared, name, peer, headers, body).await.into_response()
         });
+    let until = shutdown.clone();
+    let live = warp::path!("pipelines" / "ws")
+        .and(warp::ws())
+        .and(warp::header::headers_cloned())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(with.clone())
+        .map(move |ws, headers, query: String, shared| live::open(shared, ws, headers, &query, until.clone()));
     let runs = warp::path!("pipelines" / ..)
         .or(warp::path!("runs" / ..))
         .unify()
@@ -215,7 +225,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         };
         done.into_response()
     });
-    let routes = hooks.or(runs).unify().or(asked).unify().recover(rejected).unify();
+    let routes = hooks.or(live).unify().or(runs).unify().or(asked).unify().recover(rejected).unify();
     warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
 }
 

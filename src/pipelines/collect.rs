@@ -210,7 +210,7 @@ pub(super) fn bytes(folder: &Path) -> i64 {
 }
 
 /// What is kept of an attempt's log: its head and its tail, in the order in which they are read, then what its commands wrote apart.
-pub(super) fn segments(folder: &Path) -> Vec<LogSegmentRow> {
+pub(super) fn segments(folder: &Path, of: &LogSegmentRow) -> Vec<LogSegmentRow> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut apart: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     apart.retain(|name| name.ends_with(".out"));
@@ -221,7 +221,7 @@ pub(super) fn segments(folder: &Path) -> Vec<LogSegmentRow> {
         if bytes > 0 {
             let begins = out.last().map_or(0, |part| part.ends);
             let part = out.len() as i64 + 1;
-            out.push(LogSegmentRow { part, file, begins, ends: begins + bytes, ..LogSegmentRow::default() });
+            out.push(LogSegmentRow { part, file, begins, ends: begins + bytes, ..of.clone() });
         }
     }
     out
@@ -267,10 +267,12 @@ mod tests {
         {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
+        let of = LogSegmentRow { run: 7, stage: "test".to_owned(), attempt: 2, ..LogSegmentRow::default() };
+        assert!(segments(dir.path(), &of).iter().all(|one| one.run == 7 && one.attempt == 2));
         let parts: Vec<_> =
-            segments(dir.path()).into_iter().map(|one| (one.part, one.file, one.begins, one.ends)).collect();
+            segments(dir.path(), &of).into_iter().map(|one| (one.part, one.file, one.begins, one.ends)).collect();
         let wanted = [(1, "log", 0, 4), (2, "log.2", 4, 14), (3, "log.1", 14, 20), (4, "main.out", 20, 23)];
         assert_eq!(parts, wanted.map(|(part, file, begins, ends)| (part, file.to_owned(), begins, ends)));
-        assert!(segments(&dir.path().join("none")).is_empty());
+        assert!(segments(&dir.path().join("none"), &of).is_empty());
     }
 }

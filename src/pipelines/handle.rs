@@ -12,10 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::around::Around;
 use super::catalog::Catalog;
-use super::collect::ARTIFACTS;
 use super::drive::{Drive, medians};
 use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
-use super::figures::{Dora, Stats, dora, stats};
 use super::file;
 use super::model::Pipeline;
 use super::pools::PoolRow;
@@ -23,16 +21,13 @@ use super::remote::Told;
 use super::run::{Asker, Millis, Run, StageRun};
 use super::settings::Settings;
 use super::steps::Steps;
-use super::words;
 use crate::executors::{Executors, Supervisor, tail};
 use crate::store::Anchor;
-use crate::store::runs::{ArtifactRow, DeploymentRow, RunRow, Runs, RunsError, Which};
+use crate::store::runs::{Runs, RunsError};
 use crate::yaml::ConfigFault;
 
 /// Messages that wait for the engine.
 const DEPTH: usize = 4096;
-/// So many runs tell how long runs take.
-const STATS: u32 = 200;
 /// News that wait for a slow listener; it misses older ones.
 const NEWS: usize = 4096;
 
@@ -75,11 +70,8 @@ pub(super) struct Inner {
     news: broadcast::Sender<Arc<News>>,
     chained: watch::Receiver<Option<Anchor>>,
     clock: Clock,
-    around: Arc<dyn Around>,
+    pub(super) around: Arc<dyn Around>,
 }
-
-/// What is where of an app, by environment.
-pub type Places = Vec<(String, Option<(DeploymentRow, RunRow)>, bool, Option<(i64, String)>)>;
 
 impl Pipelines {
     /// Opens them: what ran before is taken up again. The task ends at shutdown; steps that are under way outlive it.
@@ -250,14 +242,6 @@ impl Pipelines {
         told.await.unwrap_or_default()
     }
 
-    /// How long the stages and runs of an app take, over the newest.
-    pub async fn stats(&self, app: &str) -> Result<Stats, RunsError> {
-        let times = self.inner.runs.times(app).await?;
-        let which = Which { app: Some(app.to_owned()), limit: STATS, ..Which::default() };
-        let runs: Vec<Run> = self.list(which).await?.into_iter().map(|(_, run)| run).collect();
-        Ok(stats(times, &runs))
-    }
-
     /// What happens from now on.
     pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
         self.inner.news.subscribe()
@@ -330,83 +314,9 @@ impl Pipelines {
         Ok((name, lines))
     }
 
-    /// A file that was kept of a run, opened: only what the records name, and nothing that is a link.
-    pub async fn artifact(&self, number: i64, stage: &str, path: &str) -> Result<(ArtifactRow, std::fs::File), String> {
-        let rows = self.inner.runs.artifacts(number).await.map_err(|fault| fault.to_string())?;
-        let row = rows.into_iter().find(|row| row.stage == stage && row.path == path);
-        let row = row.ok_or_else(|| format!("run {number} keeps no {path} of {stage}"))?;
-        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
-        let one = found.and_then(|(_, stages)| stages.into_iter().find(|one| one.name == stage));
-        let one = one.ok_or_else(|| format!("run {number} has no stage {stage}"))?;
-        let folder = self.step_folder(number, &one);
-        let opened = tokio::task::spawn_blocking(move || open_artifact(&folder, &row).map(|file| (row, file)));
-        opened.await.map_err(|_| "it cannot be read".to_owned())?
-    }
-
     /// The folder of the newest attempt of a stage.
     pub fn step_folder(&self, number: i64, stage: &StageRun) -> PathBuf {
         self.inner.steps.folder(number, &stage.name, stage.attempt)
-    }
-
-    /// What is where of an app.
-    pub async fn places(&self, app: &str) -> Result<Places, String> {
-        let pipeline = self.catalog().get(app)?;
-        let told = |fault: RunsError| fault.to_string();
-        let open = self.inner.runs.open_runs(app).await.map_err(told)?;
-        let mut out = Vec::new();
-        for (env, _) in &pipeline.policy.environments {
-            let row = self.inner.runs.deployments(app, env, 1).await.map_err(told)?.into_iter().next();
-            let live = match row {
-                Some(row) => self.inner.runs.run(row.run).await.map_err(told)?.map(|(run, _)| (row, run)),
-                None => None,
-            };
-            let locked = self.inner.runs.lock(&format!("{app}/{env}")).await.map_err(told)?.is_some();
-            let here = open.iter().filter(|run| run.env == *env);
-            let running =
-                here.filter_map(|row| serde_json::from_str::<Run>(&row.detail).ok()).find(|run| run.state.active());
-            out.push((env.clone(), live, locked, running.map(|run| (run.number, run.shown()))));
-        }
-        Ok(out)
-    }
-
-    /// Runs, the newest first, as rows and whole.
-    pub async fn list(&self, which: Which) -> Result<Vec<(RunRow, Run)>, RunsError> {
-        let rows = self.inner.runs.runs(which).await?;
-        Ok(rows.into_iter().filter_map(|row| serde_json::from_str(&row.detail).ok().map(|run| (row, run))).collect())
-    }
-
-    /// What changed somewhere in the time before now, and the alerts since then; production where none is named.
-    pub async fn whatson(&self, env: Option<&str>, time: Millis) -> Result<String, String> {
-        let known = |wanted: &str| self.catalog().all().any(|pipeline| pipeline.rules(wanted).is_some());
-        let env = match env {
-            Some(env) if !known(env) => return Err(format!("no app has an environment {env:?}; !apps lists them")),
-            Some(env) => Some(env),
-            None => Some("prod").filter(|env| known(env)),
-        };
-        let now = self.now();
-        let rows = self.inner.runs.deployed_since(env, now - time).await.map_err(|fault| fault.to_string())?;
-        let since = rows.last().map_or(now - time, |row| row.at);
-        let alerts = self.inner.around.alerts(since).await;
-        Ok(words::whatson(env, &rows, &alerts, time, now))
-    }
-
-    /// Lines about who waits for an app.
-    pub async fn queue(&self, app: &str) -> Result<Vec<String>, String> {
-        self.catalog().get(app)?;
-        let rows = self.inner.runs.open_runs(app).await.map_err(|fault| fault.to_string())?;
-        let runs: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
-        let line = |run: &Run| {
-            format!(
-                "{} {} {} -> {} {}",
-                run.number,
-                words::quiet(&run.asker.handle),
-                run.shown(),
-                run.env,
-                run.state.name().replace('_', " ")
-            )
-        };
-        let lines: Vec<String> = runs.iter().map(line).collect();
-        Ok(if lines.is_empty() { vec![format!("nobody waits for {app}")] } else { vec![lines.join(" | ")] })
     }
 
     /// The newest line of the incident log, whenever there is a newer one; it ends with the runs.
@@ -414,92 +324,10 @@ impl Pipelines {
         self.inner.chained.clone()
     }
 
-    /// Whether the incident log is as it was written: how many lines there are, or what is wrong with it.
-    pub async fn audit(&self, anchor: Option<&Anchor>) -> Result<Result<u64, Tampered>, RunsError> {
-        verify_incidents(&self.inner.runs, anchor).await
-    }
-
-    /// The four figures of DORA for an app since then.
-    pub async fn dora(&self, app: &str, since: Millis) -> Result<Dora, String> {
-        self.catalog().get(app)?;
-        let which = Which { app: Some(app.to_owned()), since: Some(since), limit: 100_000, ..Which::default() };
-        let runs = self.list(which).await.map_err(|fault| fault.to_string())?;
-        let runs: Vec<Run> = runs.into_iter().map(|(_, run)| run).collect();
-        Ok(dora(app, &runs, since, self.now()))
-    }
-
     /// What stages share, and who holds it.
     pub fn settings(&self) -> Arc<Settings> {
         self.inner.settings.load_full()
     }
-
-    /// The news of each kind of failure in an app since then.
-    pub async fn flaky(&self, app: &str, since: Millis) -> Result<Vec<String>, String> {
-        self.catalog().get(app)?;
-        let rows = self.inner.runs.failures(app, since).await.map_err(|fault| fault.to_string())?;
-        let mut by_class: BTreeMap<String, i64> = BTreeMap::new();
-        rows.iter().for_each(|(_, class, count)| *by_class.entry(class.clone()).or_default() += count);
-        if rows.is_empty() {
-            return Ok(vec![format!("{app}: no attempt failed")]);
-        }
-        let stages: Vec<String> =
-            rows.iter().take(6).map(|(stage, class, count)| format!("{stage} {class} x{count}")).collect();
-        let classes: Vec<String> = by_class.iter().map(|(class, count)| format!("{class} {count}")).collect();
-        Ok(vec![format!("{app}: {} | in all {}", stages.join(", "), classes.join(", "))])
-    }
-}
-
-/// What is wrong with an incident log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Tampered {
-    /// This line, or one before it.
-    #[error("L-{0} is not as it was written, or a line before it is gone")]
-    Line(i64),
-    /// Lines at its end are gone, or all of it was made anew.
-    #[error("the log ends with L-{kept}, and L-{known} was there: lines at its end are gone, or it was made anew")]
-    Cut {
-        /// The newest line there is.
-        kept: i64,
-        /// The newest line that is known elsewhere.
-        known: i64,
-    },
-}
-
-/// Whether an incident log is as it was written: how many lines there are, or what is wrong. `anchor` is what is known of its end
-/// elsewhere: without it, nobody can tell whether lines at its end are gone.
-pub async fn verify_incidents(runs: &Runs, anchor: Option<&Anchor>) -> Result<Result<u64, Tampered>, RunsError> {
-    let (mut last, mut next) = (String::new(), 1);
-    loop {
-        let rows = runs.incidents_from(next, 1000).await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in rows {
-            if row.id != next || row.prev != last || super::engine::incident_hash(&row) != row.hash {
-                return Ok(Err(Tampered::Line(next)));
-            }
-            last = row.hash;
-            next += 1;
-        }
-    }
-    let Some(anchor) = anchor else { return Ok(Ok(next.unsigned_abs() - 1)) };
-    match runs.incident(anchor.id).await? {
-        Some(row) if row.hash == anchor.hash => Ok(Ok(next.unsigned_abs() - 1)),
-        Some(_) => Ok(Err(Tampered::Line(anchor.id))),
-        None => Ok(Err(Tampered::Cut { kept: next - 1, known: anchor.id })),
-    }
-}
-
-/// Opens a file that was kept, below the folder of its attempt.
-pub fn open_artifact(folder: &Path, row: &ArtifactRow) -> Result<std::fs::File, String> {
-    let path = folder.join(ARTIFACTS).join(&row.path);
-    let gone = || format!("{} is not there any more: a later attempt, or somebody, took its place", row.path);
-    let (root, file) = (folder.join(ARTIFACTS).canonicalize(), path.canonicalize());
-    let (Ok(root), Ok(file)) = (root, file) else { return Err(gone()) };
-    if !file.starts_with(&root) || !file.is_file() {
-        return Err(gone());
-    }
-    std::fs::File::open(file).map_err(|_| gone())
 }
 
 /// The stage whose log is meant: the one that is named, else the one that failed, runs, or ran last.

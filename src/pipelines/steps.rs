@@ -16,6 +16,7 @@ use super::model::{Pipeline, Stage};
 use super::remote::{Ear, Told};
 use super::run::StageRun;
 use crate::executors::{Class, End, Executors, Masker, Supervisor, forget_secrets};
+use crate::store::runs::LogSegmentRow;
 
 /// Where stages of a run work.
 const WORKSPACE: &str = "workspace";
@@ -190,7 +191,13 @@ impl Steps {
             ended.end = hidden(ended.end, &mask);
         }
         ended.checkpoint = checkpoint(&folder, &mask);
-        ended.log = segments(&folder);
+        let of = LogSegmentRow {
+            run: order.run,
+            stage: order.name.clone(),
+            attempt: i64::from(order.attempt),
+            ..LogSegmentRow::default()
+        };
+        ended.log = segments(&folder, &of);
         ended
     }
 }

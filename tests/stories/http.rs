@@ -273,3 +273,66 @@ async fn what_a_run_kept_is_listed_and_fetched_by_those_who_may_deploy_there_and
     assert_eq!(fetch(CI, "build/out/a/b%20c.txt").await.0, 404);
     world.bot.stop("").await;
 }
+
+#[tokio::test]
+async fn who_has_a_token_hears_of_runs_as_they_change_until_it_is_taken_away() {
+    use futures_util::StreamExt;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    use tokio_tungstenite::tungstenite::{Error, Message};
+
+    let world = World::new(SHOP).await;
+    let host = world.base.strip_prefix("http://").unwrap().to_owned();
+    let listen = async |path: &str, token: &str| {
+        let mut request = format!("ws://{host}/pipelines/ws{path}").into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let stream = tokio::net::TcpStream::connect(&host).await.unwrap();
+        tokio_tungstenite::client_async(request, stream).await.map(|(socket, _)| socket)
+    };
+    let refused = listen("", "wrong").await;
+    assert!(matches!(&refused, Err(Error::Http(answer)) if answer.status() == 401), "{refused:?}");
+    assert_eq!(world.get("/pipelines/ws").await.0, 426, "it is no page");
+    let mut all = listen("?app=shop", EYE).await.unwrap();
+    let mut other = listen("?app=tool", EYE).await.unwrap();
+    let run = world.begin(CI, json!({"app": "shop", "environment": "dev"})).await;
+    let mut heard = Vec::new();
+    while let Some(Ok(message)) = all.next().await {
+        let Message::Text(text) = message else { continue };
+        let news: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&news["run"], &news["app"]), (&json!(run), &json!("shop")));
+        heard.push(format!(
+            "{} {}",
+            news["stage"].as_str().unwrap_or("run"),
+            news["stage_state"].as_str().unwrap_or("")
+        ));
+        if news["state"] == "succeeded" {
+            break;
+        }
+    }
+    for wanted in ["test running", "scan succeeded", "rollout succeeded"] {
+        assert!(heard.iter().any(|one| one == wanted), "no {wanted} in {heard:?}");
+    }
+    let first = tokio::time::timeout(std::time::Duration::from_millis(200), async {
+        loop {
+            if let Some(Ok(Message::Text(text))) = other.next().await {
+                return text;
+            }
+        }
+    });
+    assert!(first.await.is_err(), "what is not meant is not told");
+    // The token is taken away: whoever listens with it hears nothing more.
+    let without = serde_json::from_value(json!({"tokens": {"ci": {"token": CI, "flags": "D"}}})).unwrap();
+    let config = masterchief::config::Config { gateway: without, ..masterchief::config::Config::default() };
+    world.bot.reconfigure(&config).await.unwrap();
+    world.bot.put_pipeline("shop", SHOP).await.unwrap();
+    world.begin(CI, json!({"app": "shop", "environment": "dev"})).await;
+    let last = loop {
+        match all.next().await {
+            Some(Ok(Message::Close(why))) => break why,
+            Some(Ok(Message::Text(text))) => panic!("it hears {text}"),
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(last.map(|why| u16::from(why.code)), Some(4401));
+    world.bot.stop("").await;
+}

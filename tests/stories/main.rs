@@ -42,6 +42,7 @@ mod servers;
 mod services;
 mod skipping;
 mod steps;
+mod templates;
 mod terraform;
 mod triggered;
 mod trouble;

@@ -180,3 +180,70 @@ fn a_shell_sees_how_long_stages_take_and_what_a_run_kept() {
     let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
     assert!(code == Some(1) && said.contains("bad.yaml:2:"), "{said}");
 }
+
+#[test]
+fn databases_are_checked_cleaned_and_brought_up_to_date_from_a_shell() {
+    let dir = project(SHELL);
+    let (code, said) = masterchief(dir.path(), &["db", "migrate", "--check"]);
+    assert!(code == Some(1) && said.contains("no bot has run here yet"), "{said}");
+    std::fs::create_dir_all(dir.path().join("data")).unwrap();
+    let old = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/fixtures/0001.sql"));
+    let runs = dir.path().join("data/runs.db");
+    rusqlite::Connection::open(&runs).unwrap().execute_batch(old).unwrap();
+    for _ in 0..2 {
+        let (code, said) = masterchief(dir.path(), &["db", "migrate", "--check"]);
+        assert!(code == Some(1) && said.contains("runs 0001_runs: done"), "{said}");
+        assert!(said.contains("runs 0002_logs_keys: to be done"), "a look changes nothing: {said}");
+    }
+    // Two runs are older than they are kept; what is live, and what has not ended, stays.
+    rusqlite::Connection::open(&runs)
+        .unwrap()
+        .execute_batch("INSERT INTO run SELECT number + 10, pipeline, app, env, kind, state, ended, requester, idem_key, created, started, finished, detail FROM run")
+        .unwrap();
+    let (code, said) = masterchief(dir.path(), &["db", "migrate"]);
+    assert!(code == Some(0) && said.contains("runs 0002_logs_keys: done") && said.contains("people 0001"), "{said}");
+    assert_eq!(masterchief(dir.path(), &["db", "migrate", "--check"]).0, Some(0));
+    std::fs::create_dir_all(dir.path().join("data/runs/11/test/1")).unwrap();
+    std::fs::write(dir.path().join("data/runs/11/test/1/log"), "0123456789").unwrap();
+    let dry = masterchief(dir.path(), &["db", "clean", "--dry-run"]);
+    assert_eq!(
+        dry,
+        (Some(0), "would forget 1 run and 10 bytes of their logs and files; nothing is changed\n".to_owned())
+    );
+    assert!(dir.path().join("data/runs/11").exists());
+    let (_, said) = masterchief(dir.path(), &["db", "clean"]);
+    assert_eq!(said, "forgot 1 run and 10 bytes of their logs and files\n");
+    assert!(!dir.path().join("data/runs/11").exists());
+    rusqlite::Connection::open(&runs).unwrap().execute_batch("UPDATE schema_migration SET checksum = 'x'").unwrap();
+    let (code, said) = masterchief(dir.path(), &["db", "migrate", "--check"]);
+    assert!(code == Some(1) && said.contains("migration 0001_runs is not the one that made them"), "{said}");
+}
+
+#[test]
+fn the_configuration_is_shown_with_the_place_of_each_value() {
+    let dir = project(SHELL);
+    let text = "data: data\nnetworks: {libera: {servers: [\"h\"], password: hunter2}}\n";
+    std::fs::write(dir.path().join("config/global/config.yaml"), text).unwrap();
+    let (code, said) = masterchief(dir.path(), &["config", "show"]);
+    assert!(
+        code == Some(0) && said.contains("global/config.yaml:1:7)") && said.contains("networks.libera.password = ***"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2"), "{said}");
+    let (_, said) = masterchief(dir.path(), &["config", "show", "networks.libera.servers"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_demonstration_ships_fails_and_is_there_to_be_played_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = dir.path().join("shop");
+    let (code, said) = masterchief(dir.path(), &["new", "--demo", &shop.display().to_string()]);
+    assert!(code == Some(0) && said.contains("deploy --yes shop/v1 to prod"), "{said}");
+    assert_eq!(masterchief(&shop, &["pipelines", "check"]).1.trim(), "all good: 1 pipeline");
+    let (code, said) = masterchief(&shop, &["deploy", "--yes", "shop/v1", "to", "prod"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(std::fs::read_to_string(shop.join("live/prod/image")).unwrap(), "shop v1\n");
+    let (code, said) = masterchief(&shop, &["deploy", "--yes", "shop/v2", "to", "prod"]);
+    assert!(code == Some(1) && said.contains("missing env STRIPE_KEY"), "{said}");
+}

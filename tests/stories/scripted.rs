@@ -38,7 +38,7 @@ async fn a_run_drives_the_progress_of_an_event_in_few_lines_and_its_end_is_said_
     test.expect(CHANNEL, "shipping: done, the newest").await;
     test.advance(Duration::from_secs(60)).await;
     let said: Vec<String> = test.transcript().into_iter().filter(|line| line.contains("shipping:")).collect();
-    assert_eq!(said.len(), 2, "one when the first stage ended, and the end: {said:#?}");
+    assert_eq!(said.len(), 3, "one when each stage ended, and the end; nothing of how they began: {said:#?}");
     test.user("ana").says(CHANNEL, "!ship 9").await;
     test.advance(Duration::from_secs(300)).await;
     test.expect(CHANNEL, "shipping: FAILED, it is broken").await;

@@ -12,7 +12,7 @@ use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage};
 use crate::pipelines::run::{Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, words};
-use crate::store::runs::{AttemptRow, LogSegmentRow, Put};
+use crate::store::runs::{AttemptRow, Put};
 
 /// What a stage that is not tried shows as its end.
 enum Turn {
@@ -273,9 +273,7 @@ impl Engine {
             row.line = Some(failure.line.clone());
         }
         self.puts.push(Put::Attempt(row));
-        let (stage, attempt) = (one.name.clone(), i64::from(one.attempt));
-        let part = |part| LogSegmentRow { run: number, stage: stage.clone(), attempt, ..part };
-        self.puts.extend(ended.log.into_iter().map(part).map(Put::LogSegment));
+        self.puts.extend(ended.log.into_iter().map(Put::LogSegment));
         self.puts.extend(ended.artifacts.into_iter().map(Put::Artifact));
         self.pools.release(&(number, at));
         match ended.end {

@@ -3,7 +3,7 @@
 use super::asides::spare;
 use super::format::{about, cut, list, moment, quiet, span, utc};
 use super::stage;
-use crate::pipelines::handle::Places;
+use crate::pipelines::looks::Places;
 use crate::pipelines::run::{Commit, Millis, Run, RunKind, StageRun, shown};
 use crate::pipelines::state::{RunState, StageState};
 use crate::store::runs::{DeploymentRow, IncidentRow, RunRow};

@@ -1,0 +1,167 @@
+//! `masterchief db`: the databases under the data folder: people, runs, what came from outside.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use masterchief_contract::{Clock, Matching};
+use serde::Serialize;
+
+use super::{Common, Done, output, runtime};
+use crate::bot;
+use crate::config::{Config, Secrets};
+use crate::journal;
+use crate::store::Store;
+use crate::store::runs::Runs;
+
+/// Looks after the databases.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Brings them up to date, as a bot that starts does
+    Migrate {
+        /// Changes nothing: says what would be done, and exits with 1 if anything would
+        #[arg(long)]
+        check: bool,
+    },
+    /// Forgets runs that are older than pipelines.keep, with their logs, as the bot does by itself
+    Clean {
+        /// Changes nothing: says what would be forgotten
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// One migration, or a database as a whole.
+#[derive(Serialize)]
+struct Step {
+    database: &'static str,
+    migration: String,
+    done: bool,
+    fault: Option<String>,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Done {
+    let config = match common.config(Secrets::Spare) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    if !config.data.is_dir() {
+        bail!("{} is not there: no bot has run here yet; name the project, as in --config PATH", config.data.display());
+    }
+    match args.command {
+        Command::Migrate { check } => runtime()?.block_on(migrate(common, &config, check)),
+        Command::Clean { dry_run } => runtime()?.block_on(clean(common, &config, dry_run)),
+    }
+}
+
+fn runs_path(config: &Config) -> std::path::PathBuf {
+    config.data.join(format!("{}.db", bot::RUNS))
+}
+
+async fn migrate(common: &Common, config: &Config, check: bool) -> Done {
+    let (people, runs) = (config.data.join(bot::PEOPLE), runs_path(config));
+    if !check {
+        Store::open(&people).await?.close().await;
+        Runs::open(Some(&runs))?;
+    }
+    let mut steps = Vec::new();
+    if people.is_file() {
+        add(&mut steps, "people", Store::migrations(&people).await);
+    }
+    if runs.is_file() {
+        let known = Runs::migrations(&runs);
+        add(
+            &mut steps,
+            "runs",
+            known.map(|known| known.into_iter().map(|(name, done)| (name.to_owned(), done)).collect()),
+        );
+    }
+    if let Some(step) = journal_step(&config.data.join(bot::JOURNAL)) {
+        steps.push(step);
+    }
+    let well = steps.iter().all(|step| step.done);
+    if common.json {
+        output::json(&steps)?;
+    } else {
+        for step in &steps {
+            let how = match (&step.fault, step.done) {
+                (Some(fault), _) => output::bad(fault),
+                (None, true) => output::good("done"),
+                (None, false) => "to be done; masterchief db migrate does it, and so does a bot that starts".to_owned(),
+            };
+            output::line(&format!("{} {}: {how}", step.database, step.migration))?;
+        }
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn add<E: std::fmt::Display>(steps: &mut Vec<Step>, database: &'static str, known: Result<Vec<(String, bool)>, E>) {
+    match known {
+        Ok(known) => {
+            let step = |(migration, done)| Step { database, migration, done, fault: None };
+            steps.extend(known.into_iter().map(step));
+        }
+        Err(fault) => {
+            steps.push(Step { database, migration: "all".to_owned(), done: false, fault: Some(fault.to_string()) })
+        }
+    }
+}
+
+/// The journal has one version, which the bot that made it wrote.
+fn journal_step(path: &Path) -> Option<Step> {
+    if !path.is_file() {
+        return None;
+    }
+    let kinds = bot::kinds();
+    let journalled = kinds.all().filter(|spec| spec.matching == Matching::Journal);
+    let fault = journal::peek(path, journalled, Clock::system()).err().map(|fault| fault.to_string());
+    Some(Step { database: "journal", migration: "tables".to_owned(), done: fault.is_none(), fault })
+}
+
+async fn clean(common: &Common, config: &Config, dry_run: bool) -> Done {
+    let path = runs_path(config);
+    if !path.is_file() {
+        bail!("{} is not there: nothing was run here yet", path.display());
+    }
+    let runs = Runs::open(Some(&path))?;
+    let keep = i64::try_from(config.pipelines.keep.as_millis()).unwrap_or(i64::MAX);
+    let before = chrono::Utc::now().timestamp_millis().saturating_sub(keep);
+    let gone = if dry_run { runs.old(before).await? } else { runs.purge(before).await? };
+    let mut bytes = 0;
+    for number in &gone {
+        let folder = config.data.join(bot::RUNS).join(number.to_string());
+        bytes += size(&folder);
+        if !dry_run {
+            // It need not be there.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+    }
+    if common.json {
+        output::json(&serde_json::json!({"runs": gone, "bytes": bytes, "forgotten": !dry_run}))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = format!("{} and {bytes} bytes of their logs and files", output::count(gone.len(), "run"));
+    output::line(&match dry_run {
+        true => format!("would forget {what}; nothing is changed"),
+        false => format!("forgot {what}"),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes of all files below a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => size(&entry.path()),
+            _ => entry.metadata().map_or(0, |meta| meta.len()),
+        })
+        .sum()
+}
