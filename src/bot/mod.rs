@@ -37,6 +37,7 @@ use crate::dispatch::Kinds;
 
 pub use bench::run_tests;
 pub use builder::{Builder, Rules};
+pub(crate) use deploys::ANCHOR;
 pub use dry::{DryRun, dry_replay, dry_run};
 pub use fakenet::{FakeNet, Heard};
 pub(crate) use ingest::STATUS_FILE;
@@ -45,6 +46,7 @@ pub(crate) use luastep::stage_executors;
 pub use people::{PeopleError, read_users, row_of, user_of};
 pub use replay::Replayed;
 pub use scripts::{Reloaded, script_files, test_files};
+pub(crate) use start::PEOPLE;
 pub use start::StartError;
 pub(crate) use started::{JOURNAL, RUNS};
 pub use started::{PutError, Started, Status};

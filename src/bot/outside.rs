@@ -37,6 +37,8 @@ impl Started {
             feeds: self.feeds.clone(),
             outbox: self.outbox.clone(),
             table: self.table.clone(),
+            store: self.store().clone(),
+            pipelines: self.pipelines.clone(),
         };
         let opening = gateway::Opening {
             door,

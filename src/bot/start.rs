@@ -39,7 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::users::{Book, FlagFault};
 
 /// The database under the data folder.
-const DATABASE: &str = "masterchief.db";
+pub(crate) const PEOPLE: &str = "masterchief.db";
 
 /// Why a bot does not start.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +114,7 @@ impl Ground {
     async fn open(builder: &Builder) -> Result<Ground, StartError> {
         let lock = builder.data.as_deref().map(FolderLock::take).transpose()?;
         let store = match &builder.data {
-            Some(folder) => Store::open(&folder.join(DATABASE)).await?,
+            Some(folder) => Store::open(&folder.join(PEOPLE)).await?,
             None => Store::memory(),
         };
         let book = Book::new();
@@ -368,6 +368,7 @@ impl Started {
 
     /// What looks after pipelines: their files, networks that come back, the control socket.
     fn follow_pipelines(&mut self, data: Option<&Path>, shutdown: &Shutdown) {
+        self.writers.push(tokio::spawn(deploys::anchor(self.pipelines.clone(), self.store.clone())));
         let telling = deploys::tell_binds(self.pipelines.clone(), self.inlet.clone(), shutdown.clone());
         self.source_tasks.push(tokio::spawn(telling));
         self.source_tasks.push(tokio::spawn(deploys::purge(self.pipelines.clone(), shutdown.clone())));

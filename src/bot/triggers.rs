@@ -44,8 +44,15 @@ impl Handler for Triggered {
         let holds = self.trigger.when.as_ref().map_or(Ok(true), |when| when.holds(&facts));
         let params = fill_all(&Value::Object(self.trigger.params.clone()), &facts);
         let (pipelines, app, kind) = (self.pipelines.clone(), self.app.clone(), self.trigger.kind.clone());
-        // What its source has no name for is known by its number: a delivery that is repeated is the same.
-        let key = event.key.as_ref().map_or_else(|| format!("{kind}#{}", event.id), |key| format!("{kind}:{key}"));
+        let delivery = event.delivery();
+        let key = match &event.key {
+            // Whoever asks for an event again means it.
+            _ if delivery.replay => None,
+            Some(key) => Some(format!("{kind}:{key}")),
+            // What its source has no name for is known by its number in the journal: a try after a crash is the same.
+            None if !event.lane.is_empty() => Some(format!("{kind}#{}", event.id)),
+            None => None,
+        };
         let told = facts.get("event").cloned().unwrap_or_default();
         Box::pin(async move {
             // A condition that cannot be told will not be told better by trying again.
@@ -53,12 +60,15 @@ impl Handler for Triggered {
                 return Ok(Outcome::Nothing);
             }
             let params = params.map_err(HandlerError::Dead)?.as_object().cloned().unwrap_or_default();
+            if delivery.dry {
+                return Err(HandlerError::Dead(format!("a run of {app} is left out: this replay is dry")));
+            }
             let words = DeployWords { app, ..DeployWords::default() };
             // The repository may be away for a while.
             let again = |reason: String| HandlerError::Retry { after: None, reason };
             let mut prepared = pipelines.prepare(words, params).await.map_err(again)?;
             prepared.unattended = true;
-            prepared.key = Some(key);
+            prepared.key = key;
             prepared.event = told;
             let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program(&kind), may: May::all() };
             match pipelines.ask(asked).await {

@@ -2,12 +2,22 @@
 
 use masterchief_contract::Future;
 
+use std::future::Future as Waiting;
+use std::time::Duration;
+
 use super::ingest::Feeds;
 use super::outbox::Outbox;
 use crate::dispatch::BindTable;
 use crate::gateway::{Check, Metrics, Vitals};
 use crate::irc::Network;
 use crate::journal::{FeedRow, Journal};
+use crate::pipelines::{Pipelines, Times};
+use crate::store::Store;
+
+/// A database that takes longer to answer is not well.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Runs that ended are counted so long, in milliseconds.
+const DAY: i64 = 86_400_000;
 
 /// Whoever knows how the bot is.
 pub(crate) struct BotVitals {
@@ -15,18 +25,37 @@ pub(crate) struct BotVitals {
     pub(crate) feeds: Feeds,
     pub(crate) outbox: Outbox,
     pub(crate) table: BindTable,
+    pub(crate) store: Store,
+    pub(crate) pipelines: Pipelines,
+}
+
+/// One check of something that may not answer at all.
+async fn check<E: std::fmt::Display>(name: &str, look: impl Waiting<Output = Result<(), E>>) -> Check {
+    let detail = match tokio::time::timeout(PATIENCE, look).await {
+        Ok(Ok(())) => String::new(),
+        Ok(Err(fault)) => fault.to_string(),
+        Err(_) => {
+            format!("it does not answer within {} s; look at its disk and at who else has it open", PATIENCE.as_secs())
+        }
+    };
+    Check { name: name.to_owned(), ok: detail.is_empty(), detail }
 }
 
 impl Vitals for BotVitals {
     fn checks(&self) -> Future<Vec<Check>> {
-        let journal = self.journal.clone();
+        let (journal, store, runs) = (self.journal.clone(), self.store.clone(), self.pipelines.records().clone());
         Box::pin(async move {
-            let (ok, detail) = match journal.status().await {
-                Ok(status) if status.full => (false, "it is full of events that are not delivered yet".to_owned()),
-                Ok(_) => (true, String::new()),
-                Err(fault) => (false, fault.to_string()),
-            };
-            vec![Check { name: "journal".to_owned(), ok, detail }]
+            let journal = check("journal", async {
+                match journal.status().await {
+                    Ok(status) if status.full => Err("it is full of events that are not delivered yet".to_owned()),
+                    Ok(_) => Ok(()),
+                    Err(fault) => Err(fault.to_string()),
+                }
+            });
+            let people = check("people", store.check());
+            let runs = check("runs", runs.check());
+            let (journal, people, runs) = tokio::join!(journal, people, runs);
+            vec![journal, people, runs]
         })
     }
 
@@ -34,6 +63,7 @@ impl Vitals for BotVitals {
         let (journal, feeds) = (self.journal.clone(), self.feeds.rows());
         let networks: Vec<_> = self.outbox.networks().iter().map(Network::status).collect();
         let binds = self.table.rows().len();
+        let pipelines = self.pipelines.clone();
         Box::pin(async move {
             let mut out = Metrics::default();
             let one = |value: f64| [(Vec::new(), value)];
@@ -55,6 +85,7 @@ impl Vitals for BotVitals {
                 out.family(name, about, kind, rows);
             }
             sources(&mut out, &feeds);
+            runs(&mut out, &pipelines).await;
             if let Ok(status) = journal.status().await {
                 out.family(
                     "masterchief_journal_bytes",
@@ -96,6 +127,58 @@ impl Vitals for BotVitals {
             out
         })
     }
+}
+
+/// Runs, their stages, and what these share. Records that do not answer in time are left out.
+async fn runs(out: &mut Metrics, pipelines: &Pipelines) {
+    let pools = tokio::time::timeout(PATIENCE, pipelines.pools()).await.unwrap_or_default();
+    type Of = fn(&crate::pipelines::PoolRow) -> f64;
+    let of: [(&str, &str, Of); 3] = [
+        ("masterchief_pool_slots", "Slots of a pool", |row| row.size as f64),
+        ("masterchief_pool_used", "Slots that stages hold", |row| row.used as f64),
+        ("masterchief_pool_waiting", "Stages that wait for slots", |row| row.waiting as f64),
+    ];
+    for (name, about, value) in of {
+        out.family(name, about, "gauge", pools.iter().map(|row| (vec![("pool", row.pool.as_str())], value(row))));
+    }
+    let records = pipelines.records();
+    let counted = async { (records.run_states(pipelines.now() - DAY).await, records.stage_states().await) };
+    let Ok((Ok(states), Ok(stages))) = tokio::time::timeout(PATIENCE, counted).await else { return };
+    let rows = states.iter().map(|(state, count)| (vec![("state", state.as_str())], *count as f64));
+    out.family("masterchief_runs", "Runs that have not ended, and those that ended within a day", "gauge", rows);
+    let rows = stages.iter().map(|(state, count)| (vec![("state", state.as_str())], *count as f64));
+    out.family("masterchief_stages", "Stages of runs that have not ended", "gauge", rows);
+    times(out, pipelines).await;
+}
+
+/// How long stages and runs take, and how long these wait, by app.
+async fn times(out: &mut Metrics, pipelines: &Pipelines) {
+    let mut all = Vec::new();
+    for pipeline in pipelines.catalog().all() {
+        if let Ok(Ok(stats)) = tokio::time::timeout(PATIENCE, pipelines.stats(&pipeline.app)).await {
+            all.push((pipeline.app.clone(), stats));
+        }
+    }
+    type Rows<'a> = Vec<(Vec<(&'a str, &'a str)>, Times)>;
+    let family = |out: &mut Metrics, name: &str, about: &str, rows: &Rows| {
+        let rows = rows.iter().flat_map(|(labels, times)| {
+            [("0.5", times.p50), ("0.95", times.p95)].map(|(quantile, time)| {
+                let labels = labels.iter().copied().chain([("quantile", quantile)]).collect();
+                (labels, time as f64 / 1000.0)
+            })
+        });
+        out.family(name, about, "gauge", rows);
+    };
+    let stage = all.iter().flat_map(|(app, stats)| {
+        stats.stages.iter().map(move |(stage, times)| (vec![("app", app.as_str()), ("stage", stage.as_str())], *times))
+    });
+    family(out, "masterchief_stage_seconds", "How long stages take that go well", &stage.collect());
+    let runs = |of: fn(&crate::pipelines::Stats) -> Option<Times>| -> Rows {
+        all.iter().filter_map(|(app, stats)| Some((vec![("app", app.as_str())], of(stats)?))).collect()
+    };
+    let waited = runs(|stats| stats.waited);
+    family(out, "masterchief_run_wait_seconds", "How long runs wait for their turn", &waited);
+    family(out, "masterchief_run_seconds", "How long runs take once they have begun", &runs(|stats| stats.ran));
 }
 
 fn sources(out: &mut Metrics, feeds: &[FeedRow]) {

@@ -17,8 +17,8 @@ use crate::bot::Bot;
 use crate::bot::control::{Request, ask};
 use crate::config::{Config, Secrets};
 use crate::executors::tail;
-use crate::pipelines::{Run, RunState, StageRun, chosen, step_folder, words};
-use crate::store::runs::{Runs, Which};
+use crate::pipelines::{Run, RunState, StageRun, chosen, open_artifact, step_folder, words};
+use crate::store::runs::{ArtifactRow, Runs, Which};
 
 /// It waits for somebody: a yes, an approval, its turn.
 const WAITS: u8 = 3;
@@ -80,6 +80,13 @@ enum RunsCommand {
         /// The stage; the one that failed, runs or ran last if none is named
         stage: Option<String>,
     },
+    /// Lists the files that were kept of one, or copies one of them to standard output
+    Artifacts {
+        /// Its number
+        run: i64,
+        /// The file: STAGE/PATH, as it is listed
+        file: Option<String>,
+    },
     /// Any word of the channel: yes, abort, retry, rollback, approve, lock, unlock, freeze, who, dora…
     #[command(external_subcommand)]
     Word(Vec<String>),
@@ -121,6 +128,10 @@ pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
         RunsCommand::Logs { run, stage } => {
             records(common, &config, async |runs| logs(&config, runs, run, stage.as_deref()).await)
         }
+        RunsCommand::Artifacts { run, file } => records(common, &config, async |runs| match &file {
+            None => artifacts(common, runs, run).await,
+            Some(file) => artifact(&config, runs, run, file).await,
+        }),
         RunsCommand::Word(words) => {
             let (first, rest) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
             runtime()?.block_on(with_running(common, &config, word(first, rest.join(" "), None)))
@@ -342,6 +353,43 @@ async fn logs(config: &Config, runs: &Runs, number: i64, stage: Option<&str>) ->
     for line in lines {
         output::line(&line)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files that were kept of a run.
+async fn artifacts(common: &Common, runs: &Runs, number: i64) -> Done {
+    if runs.run(number).await?.is_none() {
+        bail!("there is no run {number}; masterchief runs list");
+    }
+    let rows = runs.artifacts(number).await?;
+    if common.json {
+        let row = |row: &ArtifactRow| serde_json::json!({"stage": row.stage, "path": row.path, "bytes": row.bytes, "sha256": row.sha256});
+        output::json(&rows.iter().map(row).collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if rows.is_empty() {
+        output::fault(&format!(
+            "nothing was kept of run {number}; `collect: {{artifacts: [...]}}` in a stage keeps files"
+        ));
+    }
+    for row in rows {
+        output::line(&format!("{}/{}  {} bytes  {}", row.stage, row.path, row.bytes, row.sha256))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One of them, as it is.
+async fn artifact(config: &Config, runs: &Runs, number: i64, file: &str) -> Done {
+    let rows = runs.artifacts(number).await?;
+    let Some(row) = rows.iter().find(|row| format!("{}/{}", row.stage, row.path) == file) else {
+        bail!("run {number} keeps no {file}; masterchief runs artifacts {number} lists what it keeps");
+    };
+    let (_, stages) = runs.run(number).await?.unwrap_or_default();
+    let mut stages = stages.iter().filter_map(|stage| serde_json::from_str::<StageRun>(&stage.detail).ok());
+    let Some(one) = stages.find(|one| one.name == row.stage) else { bail!("run {number} has no stage {}", row.stage) };
+    let folder = step_folder(&config.data.join(crate::bot::RUNS), number, &one);
+    let mut from = open_artifact(&folder, row).map_err(anyhow::Error::msg)?;
+    std::io::copy(&mut from, &mut std::io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,11 +6,15 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Common, Done, WRONG_INPUT, output, runtime};
+use super::{Common, Done, output, runtime};
 use crate::bot::stage_executors;
-use crate::config::Secrets;
-use crate::pipelines::{Catalog, Pipeline, verify_incidents};
-use crate::store::runs::Runs;
+use crate::config::{Config, Secrets};
+use crate::pipelines::{Catalog, Pipeline, Run, verify_incidents};
+use crate::store::Store;
+use crate::store::runs::{Runs, Which};
+
+/// So many runs tell how long runs take.
+const STATS: u32 = 200;
 
 /// Checks and shows pipelines.
 #[derive(Debug, clap::Args)]
@@ -32,6 +36,11 @@ enum Command {
         /// For graphviz
         #[arg(long)]
         dot: bool,
+    },
+    /// Tells how long the stages and runs of one take, and how long runs wait for their turn
+    Stats {
+        /// What it ships
+        app: String,
     },
     /// Says what would make one faster, by how long its stages took
     Advise {
@@ -64,7 +73,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         Command::Check => {
             let count = catalog.all().count();
             if !faults.is_empty() {
-                return Ok(ExitCode::from(WRONG_INPUT));
+                return Ok(ExitCode::FAILURE);
             }
             output::line(&format!("all good: {}", output::count(count, "pipeline")))?;
         }
@@ -82,19 +91,44 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
                 (false, false) => tree(&pipeline)?,
             }
         }
+        Command::Stats { app } => {
+            let runs = records(&config)?;
+            let (times, rows) = runtime()?.block_on(async {
+                let which = Which { app: Some(app.clone()), limit: STATS, ..Which::default() };
+                anyhow::Ok((runs.times(app).await?, runs.runs(which).await?))
+            })?;
+            let rows: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
+            let told = crate::pipelines::stats(times, &rows);
+            if common.json {
+                output::json(&told)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            for (stage, times) in &told.stages {
+                output::line(&format!("{stage}: {times}"))?;
+            }
+            for (what, times) in [("runs waited for a turn", told.waited), ("runs took", told.ran)] {
+                output::line(&times.map_or(format!("{what}: nothing began yet"), |times| format!("{what}: {times}")))?;
+            }
+        }
         Command::Advise { app } => {
             let pipeline = catalog.get(app).map_err(anyhow::Error::msg)?;
-            let path = config.data.join(format!("{}.db", crate::bot::RUNS));
-            if !path.is_file() {
-                bail!("{} is not there: nothing was run here yet, so there is nothing to go by", path.display());
-            }
-            let times = runtime()?.block_on(async { Runs::open(Some(&path))?.times(app).await })?;
+            let runs = records(&config)?;
+            let times = runtime()?.block_on(runs.times(app))?;
             for line in crate::pipelines::advice(&pipeline, times) {
                 output::line(&line)?;
             }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The records of the bot that runs, or ran, here.
+fn records(config: &Config) -> anyhow::Result<Runs> {
+    let path = config.data.join(format!("{}.db", crate::bot::RUNS));
+    if !path.is_file() {
+        bail!("{} is not there: nothing was run here yet, so there is nothing to go by", path.display());
+    }
+    Ok(Runs::open(Some(&path))?)
 }
 
 pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
@@ -107,13 +141,21 @@ pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
     if !path.is_file() {
         bail!("{} is not there: nothing was logged here yet", path.display());
     }
-    match runtime()?.block_on(async { verify_incidents(&Runs::open(Some(&path))?).await })? {
+    let people = config.data.join(crate::bot::PEOPLE);
+    let verified = runtime()?.block_on(async {
+        let anchor = match people.is_file() {
+            true => Store::open(&people).await?.anchor(crate::bot::ANCHOR).await?,
+            false => None,
+        };
+        anyhow::Ok(verify_incidents(&Runs::open(Some(&path))?, anchor.as_ref()).await?)
+    })?;
+    match verified {
         Ok(count) => {
             output::line(&format!("{count} lines, each as it was written"))?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(row) => {
-            output::fault(&format!("L-{} is not as it was written, or a line before it is gone", row.id));
+        Err(tampered) => {
+            output::fault(&tampered.to_string());
             Ok(ExitCode::FAILURE)
         }
     }

@@ -116,7 +116,7 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let database = config.data.join("masterchief.db");
+    let database = config.data.join(crate::bot::PEOPLE);
     if !config.source.found && !database.is_file() {
         bail!("there is no project here; name one with --config, or make one with `masterchief new`");
     }

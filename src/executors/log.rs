@@ -61,6 +61,12 @@ impl StepLog {
     }
 }
 
+/// The files of a log in the order in which they are read: its head, then its tail.
+pub fn log_parts() -> Vec<String> {
+    let log = Path::new(LOG);
+    [log.to_owned(), tail_of(log, 2), tail_of(log, 1)].map(|path| path.display().to_string()).into()
+}
+
 /// So much of each end is looked at.
 const END: u64 = 256 * 1024;
 

@@ -55,7 +55,7 @@ pub use http::{NetHttp, Request, Response};
 pub use junit::{Tests, junit};
 pub use kept::{TOKEN, forget_secrets, step_token};
 pub use local::{Command, LocalShell, Output};
-pub use log::{LOG, OWN, StepLog, ends, tail};
+pub use log::{LOG, OWN, StepLog, ends, log_parts, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
 pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve, tag};

@@ -146,6 +146,8 @@ pub struct Commit {
     pub author: String,
     /// The first line of its message.
     pub subject: String,
+    /// When it was made, in Unix milliseconds.
+    pub at: Option<i64>,
 }
 
 /// A name as the other side knows it.
@@ -227,12 +229,14 @@ pub async fn changes(clone: &Path, from: &str, to: &str) -> Result<Changes, Fail
         ends.push(sha);
     }
     let (range, most) = (format!("{}..{}", ends[0], ends[1]), format!("--max-count={CHANGES_MAX}"));
-    let format = "--format=%H%x00%an%x00%s";
+    let format = "--format=%H%x00%an%x00%ct%x00%s";
     let log = ["-C", &path, "log", "--no-show-signature", "--encoding=UTF-8", &most, format, &range, "--"];
     let log = ask(&path, &log, &[], LOCAL).await?;
     let commits = log.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, '\0').map(ToOwned::to_owned);
-        Some(Commit { sha: fields.next()?, author: fields.next()?, subject: fields.next()? })
+        let mut fields = line.splitn(4, '\0').map(ToOwned::to_owned);
+        let (sha, author) = (fields.next()?, fields.next()?);
+        let at = fields.next()?.parse::<i64>().ok().map(|seconds| seconds.saturating_mul(1000));
+        Some(Commit { sha, author, at, subject: fields.next()? })
     });
     let commits = commits.take(CHANGES_MAX).collect();
     let diff = ["-C", &path, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", &ends[0], &ends[1], "--"];

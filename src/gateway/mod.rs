@@ -1,14 +1,16 @@
 //! The gateway: one port on which services post webhooks and monitors ask how the bot is.
 //!
-//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`. A post is verified over its bytes
+//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`, and runs under `/pipelines`. A post is verified over its bytes
 //! before anything of it is parsed, and answered once it is durable.
 
 mod answers;
 mod hooks;
+mod looks;
 mod runs;
 mod server;
 mod settings;
 mod source;
+mod verbs;
 mod vitals;
 
 pub use answers::{Answer, Answers};

@@ -1,9 +1,9 @@
-//! Runs over HTTP, for programs that have a token: start one, look at it, stop it, tell how a remote build goes.
+//! Runs over HTTP, for programs and people that have a token: start one, look at it, answer it, stop it, tell how a remote build goes.
 //!
-//! `POST /pipelines/trigger`, `GET /pipelines/` (`?limit=1..100&app=`), `GET /pipelines/{run}`, `POST /pipelines/{run}/abort`,
-//! `POST /pipelines/{status|stage|log}` (`{run, stage, status, text, seq}`). Each needs `Authorization: Bearer TOKEN`; a token may what
-//! its flags allow. The token that a build was handed may tell how that build goes while its stage runs, and nothing else; it needs no
-//! `run`.
+//! `POST /pipelines/trigger`, what `verbs.rs` does, `POST /pipelines/{status|stage|log}` (`{run, stage, status, text, seq}`) for remote
+//! builds, and what `looks.rs` answers to GET. Each needs `Authorization: Bearer TOKEN`; a token may what its flags allow, and one that
+//! is a person's no more than they may. The token that a build was handed may tell how that build goes while its stage runs, and
+//! nothing else; it needs no `run`.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use masterchief_contract::Secret;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use subtle::ConstantTimeEq;
+use warp::Reply as _;
 use warp::http::{HeaderMap, StatusCode, header};
 
 use super::hooks::{Reply, reply};
 use super::server::Shared;
+use super::{looks, verbs};
 use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Told};
-use crate::store::runs::Which;
-use crate::users::FlagSet;
+use crate::users::{FlagMask, FlagSet};
 
-/// A program that may ask for runs.
+/// A program, or a person's program, that may ask for runs.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSettings {
@@ -28,6 +29,9 @@ pub struct TokenSettings {
     /// Its flags, as a person would have them: `D`.
     #[serde(default)]
     pub flags: String,
+    /// Whose it is: a handle. Without one nobody stands behind it, so it says neither yes nor no to anything. With one it may
+    /// no more than they may, and what it does is theirs.
+    pub handle: Option<String>,
 }
 
 /// The body of `POST /pipelines/trigger`.
@@ -81,6 +85,12 @@ impl Number {
     }
 }
 
+/// Somebody who has shown a token, and what they may.
+pub(super) struct Caller {
+    pub(super) who: Asker,
+    pub(super) may: May,
+}
+
 /// Answers a request under `/pipelines`.
 pub(super) async fn answer(
     shared: &Shared,
@@ -89,34 +99,50 @@ pub(super) async fn answer(
     query: &str,
     headers: &HeaderMap,
     body: &[u8],
-) -> Reply {
-    let Some(pipelines) = &shared.pipelines else { return not_found() };
-    let rest = path.trim_start_matches("/pipelines").trim_matches('/');
-    if post && matches!(rest, "status" | "stage" | "log") {
-        return told(pipelines, known(shared, headers).map(|(_, may)| may), shown(headers), body).await;
+) -> warp::reply::Response {
+    let Some(pipelines) = &shared.pipelines else { return not_found().into_response() };
+    let parts: Vec<&str> = path.trim_matches('/').split('/').skip(1).collect();
+    let caller = known(shared, pipelines, headers);
+    if let (true, ["status" | "stage" | "log"]) = (post, parts.as_slice()) {
+        return told(pipelines, caller, shown(headers), body).await.into_response();
     }
-    let Some((who, may)) = known(shared, headers) else {
-        return stranger();
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(refused) => return refused.into_response(),
     };
-    match (post, rest.split('/').collect::<Vec<_>>().as_slice()) {
-        (true, ["trigger"]) => trigger(pipelines, who, may, body).await,
-        (true, [number, "abort"]) => abort(pipelines, who, may, number).await,
-        (false, [""]) => list(pipelines, query).await,
-        (false, [number]) => show(pipelines, number).await,
-        _ => not_found(),
-    }
+    let done = match (post, parts.as_slice()) {
+        (true, ["trigger"]) => trigger(pipelines, caller, body).await,
+        (true, parts) => verbs::answer(pipelines, caller, parts, body).await,
+        (false, parts) => return looks::answer(pipelines, &caller, parts, query).await,
+    };
+    done.into_response()
 }
 
-fn not_found() -> Reply {
+pub(super) fn not_found() -> Reply {
     reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"}))
 }
 
-fn stranger() -> Reply {
-    reply(StatusCode::UNAUTHORIZED, &json!({"error": "show a token of gateway.tokens as Authorization: Bearer"}))
+pub(super) fn wrong(text: impl std::fmt::Display) -> Reply {
+    reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": text.to_string()}))
 }
 
-fn wrong(text: impl std::fmt::Display) -> Reply {
-    reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": text.to_string()}))
+/// Lines as programs read them: without what keeps clients of IRC from calling somebody.
+pub(super) fn plainly(lines: impl IntoIterator<Item = String>) -> Vec<String> {
+    lines.into_iter().map(|line| line.replace('\u{200b}', "")).collect()
+}
+
+/// What the engine did not do, and why.
+pub(super) fn refused(fault: String) -> Reply {
+    let forbidden =
+        ["may not", "(needs flag", "cannot approve", "log in to services", "needs somebody of", "can say yes"];
+    let status = if forbidden.iter().any(|words| fault.contains(words)) {
+        StatusCode::FORBIDDEN
+    } else if fault.starts_with("there is no run") {
+        StatusCode::NOT_FOUND
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    reply(status, &json!({"error": plainly([fault])[0]}))
 }
 
 /// The token that is shown.
@@ -125,65 +151,102 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whose token it is. All are compared, so that the time tells nothing.
-fn known(shared: &Shared, headers: &HeaderMap) -> Option<(Asker, May)> {
-    let shown = shown(headers)?.as_bytes();
+fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<Caller, Reply> {
+    let shown = shown(headers);
     let settings = shared.settings.load();
     let mut found = None;
     for (name, token) in &settings.tokens {
         let own = token.token.reveal().as_bytes();
-        if !own.is_empty() && bool::from(own.ct_eq(shown)) {
-            found = Some((name.clone(), token.flags.clone()));
+        if !own.is_empty() && bool::from(own.ct_eq(shown.unwrap_or_default().as_bytes())) {
+            found = Some((name, token));
         }
     }
-    let (name, flags) = found?;
+    let Some((name, token)) = found else {
+        let error = json!({"error": "show a token of gateway.tokens as Authorization: Bearer"});
+        return Err(reply(StatusCode::UNAUTHORIZED, &error));
+    };
     // Flags that cannot be read were refused with the configuration; here they are none.
-    let flags = FlagSet::parse(&flags).unwrap_or(FlagSet::NONE);
-    let may = May { allows: Arc::new(move |mask| mask.allows(flags, FlagSet::NONE)), roles: Vec::new(), vouched: true };
-    let who = Asker { origin: "http".to_owned(), ..Asker::program(&name) };
-    Some((who, may))
+    let flags = FlagSet::parse(&token.flags).unwrap_or(FlagSet::NONE);
+    let who = Asker { origin: "http".to_owned(), ..Asker::program(token.handle.as_deref().unwrap_or(name)) };
+    let person = pipelines.may(&who);
+    let forbidden = |text: String| Err(reply(StatusCode::FORBIDDEN, &json!({"error": text})));
+    match &token.handle {
+        Some(handle) if !person.vouched => forbidden(format!(
+            "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
+        )),
+        Some(_) => {
+            let allows = Arc::clone(&person.allows);
+            let allows = Arc::new(move |mask: &_| mask_allows(mask, flags) && allows(mask));
+            Ok(Caller { who, may: May { allows, ..person } })
+        }
+        // What it asked for would count as theirs.
+        None if person.vouched => {
+            forbidden(format!("the token {name} is called like a person; say whose it is with `handle`, or rename it"))
+        }
+        None => {
+            let allows = Arc::new(move |mask: &_| mask_allows(mask, flags));
+            Ok(Caller { who, may: May { allows, roles: Vec::new(), vouched: false } })
+        }
+    }
 }
 
-async fn trigger(pipelines: &Pipelines, who: Asker, may: May, body: &[u8]) -> Reply {
+fn mask_allows(mask: &FlagMask, flags: FlagSet) -> bool {
+    mask.allows(flags, FlagSet::NONE)
+}
+
+async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]) -> Reply {
     let asked: Trigger = match serde_json::from_slice(body) {
         Ok(asked) => asked,
         Err(fault) => return wrong(fault),
     };
-    let mut params = asked.params;
-    for (name, set) in [("skip_tests", asked.skip_tests), ("skip_security_scan", asked.skip_security_scan)] {
-        if set {
+    let pipeline = match pipelines.catalog().get(&asked.app) {
+        Ok(pipeline) => pipeline,
+        Err(fault) => return wrong(fault),
+    };
+    let known = |name: &str| pipeline.params.iter().any(|param| param.name == name);
+    let (mut params, mut skip) = (asked.params, Vec::new());
+    let leave_out = [
+        ("skip_tests", asked.skip_tests, ["test", "tests"]),
+        ("skip_security_scan", asked.skip_security_scan, ["scan", "security_scan"]),
+    ];
+    for (name, _, stages) in leave_out.into_iter().filter(|(_, wanted, _)| *wanted) {
+        if known(name) {
             params.insert(name.to_owned(), Value::Bool(true));
+            continue;
+        }
+        let stages = stages.into_iter().filter(|stage| pipeline.stage(stage).is_some());
+        let before = skip.len();
+        skip.extend(stages.map(str::to_owned));
+        if skip.len() == before {
+            return wrong(format!(
+                "{} has neither a parameter {name} nor a stage of that kind, so there is nothing to leave out",
+                pipeline.app
+            ));
         }
     }
-    if let Some(tag) = &asked.deploy_tag {
+    if let Some(tag) = asked.deploy_tag.as_ref().filter(|_| known("deploy_tag")) {
         params.insert("deploy_tag".to_owned(), Value::from(tag.clone()));
     }
     let reference = asked.reference.or(asked.deploy_tag);
-    let words = DeployWords { app: asked.app, environment: asked.environment, reference, ..DeployWords::default() };
+    let words =
+        DeployWords { app: asked.app, environment: asked.environment, reference, skip, ..DeployWords::default() };
     let prepared = match pipelines.prepare(words, params).await {
         Ok(prepared) => Prepared { unattended: true, key: asked.key, ..prepared },
         Err(fault) => return wrong(fault),
     };
     match pipelines.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may }).await {
-        Ok(said) => reply(StatusCode::ACCEPTED, &json!({"id": said.run, "lines": said.lines})),
-        Err(fault) if fault.contains("may not") => reply(StatusCode::FORBIDDEN, &json!({"error": fault})),
-        Err(fault) => wrong(fault),
-    }
-}
-
-async fn abort(pipelines: &Pipelines, who: Asker, may: May, number: &str) -> Reply {
-    let Ok(number) = number.parse() else { return not_found() };
-    match pipelines.ask(Asked { ask: Ask::Abort(number), who, may }).await {
-        Ok(_) => reply(StatusCode::ACCEPTED, &json!({"id": number})),
-        Err(fault) => wrong(fault),
+        Ok(said) => reply(StatusCode::ACCEPTED, &json!({"id": said.run, "lines": plainly(said.lines)})),
+        Err(fault) => refused(fault),
     }
 }
 
 /// How a remote build goes: said where the run is, and in the log of its stage. Told twice, it is the same.
-async fn told(pipelines: &Pipelines, may: Option<May>, shown: Option<&str>, body: &[u8]) -> Reply {
+async fn told(pipelines: &Pipelines, caller: Result<Caller, Reply>, shown: Option<&str>, body: &[u8]) -> Reply {
     let own = shown.and_then(|shown| pipelines.of_token(shown));
-    if may.is_none() && own.is_none() {
-        return stranger();
-    }
+    let may = match (caller, &own) {
+        (Err(refused), None) => return refused,
+        (caller, _) => caller.ok().map(|caller| caller.may),
+    };
     let Body { run, stage, status, text, seq } = match serde_json::from_slice(body) {
         Ok(body) => body,
         Err(fault) => return wrong(fault),
@@ -204,42 +267,4 @@ async fn told(pipelines: &Pipelines, may: Option<May>, shown: Option<&str>, body
         Ok(number) => reply(StatusCode::ACCEPTED, &json!({"id": number})),
         Err(fault) => wrong(fault),
     }
-}
-
-async fn list(pipelines: &Pipelines, query: &str) -> Reply {
-    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let limit = value("limit").map_or(Ok(20), str::parse::<u32>);
-    let Ok(limit @ 1..=100) = limit else { return wrong("limit is 1 to 100") };
-    let which = Which { app: value("app").map(str::to_owned), limit, ..Which::default() };
-    match pipelines.list(which).await {
-        Ok(rows) => {
-            let rows: Vec<Value> = rows.iter().map(|(_, run)| short(run)).collect();
-            reply(StatusCode::OK, &Value::from(rows))
-        }
-        Err(fault) => reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": fault.to_string()})),
-    }
-}
-
-async fn show(pipelines: &Pipelines, number: &str) -> Reply {
-    let Ok(number) = number.parse() else { return not_found() };
-    match pipelines.run(number).await {
-        Ok(Some((run, stages))) => {
-            let mut told = short(&run);
-            let stages = stages.iter().map(|one| {
-                json!({"name": one.name, "status": one.state.plain(), "state": one.state, "attempt": one.attempt, "started": one.started,
-                    "ended": one.ended, "summary": one.summary, "failure": one.failure})
-            });
-            told["stages"] = stages.collect();
-            told["params"] = Value::Object(run.params);
-            reply(StatusCode::OK, &told)
-        }
-        Ok(None) => reply(StatusCode::NOT_FOUND, &json!({"error": format!("there is no run {number}")})),
-        Err(fault) => reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": fault.to_string()})),
-    }
-}
-
-fn short(run: &crate::pipelines::Run) -> Value {
-    json!({"id": run.number, "app": run.app, "environment": run.env, "status": run.state.plain(), "state": run.state,
-        "version": run.shown(), "sha": run.sha, "requester": run.asker.handle, "created": run.created, "started": run.started,
-        "finished": run.finished, "failed": run.failed})
 }

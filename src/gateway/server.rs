@@ -15,9 +15,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use warp::Filter;
 use warp::http::{HeaderMap, Method, Response, StatusCode, header};
 use warp::path::FullPath;
+use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
 use super::hooks::{Reply, post, reply};
@@ -176,10 +176,12 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         .and(warp::addr::remote())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| {
-            post(shared, name, peer, headers, body)
+        .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| async move {
+            post(shared, name, peer, headers, body).await.into_response()
         });
     let runs = warp::path!("pipelines" / ..)
+        .or(warp::path!("runs" / ..))
+        .unify()
         .and(warp::method())
         .and(warp::path::full())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
@@ -191,21 +193,27 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
                 let post = match method {
                     Method::POST => true,
                     Method::GET => false,
-                    _ => return reply(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "GET or POST"})),
+                    _ => {
+                        return reply(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "GET or POST"})).into_response();
+                    }
                 };
                 match small(body).await {
                     Some(body) => runs::answer(&shared, post, path.as_str(), &query, &headers, &body).await,
-                    None => reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({"error": "a request is at most 64 KiB"})),
+                    None => {
+                        let error = json!({"error": "a request is at most 64 KiB"});
+                        reply(StatusCode::PAYLOAD_TOO_LARGE, &error).into_response()
+                    }
                 }
             },
         );
     let asked = warp::get().and(warp::path::full()).and(with).then(|path: FullPath, shared: Arc<Shared>| async move {
-        match path.as_str() {
+        let done = match path.as_str() {
             "/health" | "/health/ready" => ready(&shared).await,
             "/health/live" => reply(StatusCode::OK, &json!({"ok": true})),
             "/metrics" => metrics(&shared).await,
             _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),
-        }
+        };
+        done.into_response()
     });
     let routes = hooks.or(runs).unify().or(asked).unify().recover(rejected).unify();
     warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
@@ -234,9 +242,9 @@ where
     Some(out)
 }
 
-async fn rejected(rejection: warp::Rejection) -> Result<Reply, Infallible> {
+async fn rejected(rejection: warp::Rejection) -> Result<warp::reply::Response, Infallible> {
     let status = if rejection.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
-    Ok(reply(status, &json!({"error": "post to /hooks/ROUTE, or get /health or /metrics"})))
+    Ok(reply(status, &json!({"error": "post to /hooks/ROUTE, or get /health or /metrics"})).into_response())
 }
 
 async fn ready(shared: &Shared) -> Reply {

@@ -12,6 +12,8 @@ use crate::users::FlagSet;
 
 /// Shorter tokens are guessed.
 const TOKEN_MIN: usize = 16;
+/// Who acts for the bot itself, or at its machine.
+const RESERVED: [&str; 3] = ["bot", "console", "*"];
 
 /// The `gateway` block.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -61,6 +63,10 @@ impl Settings {
                     path("token"),
                     format!("a token has at least {TOKEN_MIN} characters; make one with openssl rand -hex 32"),
                 ));
+            }
+            if RESERVED.contains(&token.handle.as_deref().unwrap_or(name)) {
+                let text = format!("{name:?} is what the bot calls itself; name the token, or its person, otherwise");
+                faults.push((path(""), text));
             }
             if let Err(fault) = FlagSet::parse(&token.flags) {
                 faults.push((path("flags"), fault.to_string()));

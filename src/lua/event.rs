@@ -82,6 +82,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         methods.set(*name, say)?;
     }
     methods.set("respond", lua.create_async_function(respond)?)?;
+    methods.set("progress", lua.create_function(api::progress::begin)?)?;
     methods.set("can", lua.create_function(api::bot::can)?)?;
     methods.set("table", lua.create_function(|lua, ev: mlua::Value| table(lua, &of(&ev, "table")?))?)?;
     lua.set_named_registry_value(METHODS, methods)

@@ -15,6 +15,7 @@ use super::script::Job;
 use super::services::Services;
 use super::settings::Settings;
 use crate::dispatch::NewBind;
+use crate::users::FlagSet;
 
 /// Makes waiting work in coroutines of a script's own.
 const COROUTINES: &str = include_str!("coroutines.luau");
@@ -85,6 +86,8 @@ pub(super) struct Declared {
     pub(super) hosts: Vec<String>,
     pub(super) commands: Vec<String>,
     pub(super) pipelines: Vec<String>,
+    /// What it may where nobody stands behind an event.
+    pub(super) flags: FlagSet,
 }
 
 impl Vm {

@@ -3,8 +3,10 @@
 use super::expr::Facts;
 use super::model::Stage;
 use super::template;
-use crate::executors::{Artifact, Class, End, Failure, LOG, Masker, Tests, artifacts, coverage, junit, matching};
-use crate::store::runs::ArtifactRow;
+use crate::executors::{
+    Artifact, Class, End, Failure, LOG, Masker, Tests, artifacts, coverage, junit, log_parts, matching,
+};
+use crate::store::runs::{ArtifactRow, LogSegmentRow};
 use crate::yaml::fill_with;
 use masterchief_contract::Secret;
 use serde_json::{Map, Value};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Variables, and the secrets among them.
 pub(super) type Variables = (Vec<(String, Secret)>, Vec<Secret>);
+/// Where they are kept, in the folder of an attempt.
+pub(super) const ARTIFACTS: &str = "artifacts";
 /// The most that is kept of a stage's files.
 const ARTIFACTS_MAX: u64 = 1 << 30;
 
@@ -178,7 +182,7 @@ fn written_since(files: Vec<PathBuf>, mark: &Path) -> Vec<PathBuf> {
 }
 
 fn keep(globs: &[String], workspace: &Path, folder: &Path) -> Result<Vec<ArtifactRow>, String> {
-    let kept = artifacts(workspace, globs, &folder.join("artifacts"), ARTIFACTS_MAX)?;
+    let kept = artifacts(workspace, globs, &folder.join(ARTIFACTS), ARTIFACTS_MAX)?;
     let row = |one: Artifact| ArtifactRow {
         path: one.path,
         bytes: one.bytes as i64,
@@ -203,6 +207,24 @@ pub(super) fn bytes(folder: &Path) -> i64 {
     let sizes =
         entries.filter(|entry| written(&entry.file_name().to_string_lossy())).filter_map(|entry| entry.metadata().ok());
     sizes.map(|meta| meta.len() as i64).sum()
+}
+
+/// What is kept of an attempt's log: its head and its tail, in the order in which they are read, then what its commands wrote apart.
+pub(super) fn segments(folder: &Path) -> Vec<LogSegmentRow> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut apart: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    apart.retain(|name| name.ends_with(".out"));
+    apart.sort();
+    let mut out: Vec<LogSegmentRow> = Vec::new();
+    for file in log_parts().into_iter().chain(apart) {
+        let bytes = std::fs::metadata(folder.join(&file)).map_or(0, |meta| meta.len() as i64);
+        if bytes > 0 {
+            let begins = out.last().map_or(0, |part| part.ends);
+            let part = out.len() as i64 + 1;
+            out.push(LogSegmentRow { part, file, begins, ends: begins + bytes, ..LogSegmentRow::default() });
+        }
+    }
+    out
 }
 
 /// The same end without secrets.
@@ -230,5 +252,25 @@ pub(super) fn hide_all(value: Value, mask: &Masker) -> Value {
             Value::Object(map.into_iter().map(|(name, value)| (name, hide_all(value, mask))).collect())
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_log_has_its_place_in_the_whole_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [("log", "head"), ("log.2", "older tail"), ("log.1", "newest"), ("main.out", "a=1"), ("note", "x")]
+        {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let parts: Vec<_> =
+            segments(dir.path()).into_iter().map(|one| (one.part, one.file, one.begins, one.ends)).collect();
+        let wanted = [(1, "log", 0, 4), (2, "log.2", 4, 14), (3, "log.1", 14, 20), (4, "main.out", 20, 23)];
+        assert_eq!(parts, wanted.map(|(part, file, begins, ends)| (part, file.to_owned(), begins, ends)));
+        assert!(segments(&dir.path().join("none")).is_empty());
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use masterchief_contract::{Action, Clock, How, Outlet, Shutdown, split_place};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::around::Around;
 use super::engine::{Effect, Engine, Msg, News};
 use super::steps::Steps;
+use crate::store::Anchor;
 use crate::store::runs::{Put, Runs};
 
 /// So much is taken in at once before it is written.
@@ -33,6 +34,8 @@ pub(super) struct Drive {
     pub(super) outlet: Arc<dyn Outlet>,
     pub(super) clock: Clock,
     pub(super) around: Arc<dyn Around>,
+    /// The newest line of the incident log that is durable.
+    pub(super) chained: watch::Sender<Option<Anchor>>,
     /// Where lines for each network go.
     pub(super) speaking: BTreeMap<String, mpsc::Sender<Action>>,
 }
@@ -83,8 +86,15 @@ impl Drive {
             if puts.is_empty() && effects.is_empty() {
                 return true;
             }
+            let newest = puts.iter().rev().find_map(|put| match put {
+                Put::Incident(row) => Some(Anchor { id: row.id, hash: row.hash.clone() }),
+                _ => None,
+            });
             if !puts.is_empty() && !self.write(puts, shutdown).await {
                 return false;
+            }
+            if newest.is_some() {
+                self.chained.send_replace(newest);
             }
             // Written down as said before it is: twice would be worse than not at all, and the newest state is told anew.
             let said: Vec<Put> = effects

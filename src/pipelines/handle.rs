@@ -7,27 +7,32 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use masterchief_contract::{Clock, Outlet, Shutdown};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::around::Around;
 use super::catalog::Catalog;
+use super::collect::ARTIFACTS;
 use super::drive::{Drive, medians};
 use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
-use super::figures::dora;
+use super::figures::{Dora, Stats, dora, stats};
 use super::file;
 use super::model::Pipeline;
+use super::pools::PoolRow;
 use super::remote::Told;
-use super::run::{Millis, Run, StageRun};
+use super::run::{Asker, Millis, Run, StageRun};
 use super::settings::Settings;
 use super::steps::Steps;
 use super::words;
 use crate::executors::{Executors, Supervisor, tail};
-use crate::store::runs::{DeploymentRow, IncidentRow, RunRow, Runs, RunsError, Which};
+use crate::store::Anchor;
+use crate::store::runs::{ArtifactRow, DeploymentRow, RunRow, Runs, RunsError, Which};
 use crate::yaml::ConfigFault;
 
 /// Messages that wait for the engine.
 const DEPTH: usize = 4096;
+/// So many runs tell how long runs take.
+const STATS: u32 = 200;
 /// News that wait for a slow listener; it misses older ones.
 const NEWS: usize = 4096;
 
@@ -68,6 +73,7 @@ pub(super) struct Inner {
     pub(super) folder: PathBuf,
     to: mpsc::Sender<Msg>,
     news: broadcast::Sender<Arc<News>>,
+    chained: watch::Receiver<Option<Anchor>>,
     clock: Clock,
     around: Arc<dyn Around>,
 }
@@ -103,6 +109,7 @@ impl Pipelines {
             engine.times.insert(pipeline.app.clone(), medians(runs.times(&pipeline.app).await?));
         }
         engine.load(loaded, &versions);
+        let (chain_end, chained) = watch::channel(None);
         let drive = Drive {
             engine,
             runs: runs.clone(),
@@ -112,6 +119,7 @@ impl Pipelines {
             outlet,
             clock: clock.clone(),
             around: Arc::clone(&around),
+            chained: chain_end,
             speaking: BTreeMap::new(),
         };
         let task = tokio::spawn(drive.run(shutdown));
@@ -124,10 +132,16 @@ impl Pipelines {
             folder,
             to,
             news,
+            chained,
             clock,
             around,
         };
         Ok((Pipelines { inner: Arc::new(inner) }, task, faults))
+    }
+
+    /// What somebody may who is not here to ask.
+    pub fn may(&self, who: &Asker) -> May {
+        self.inner.around.may(who)
     }
 
     /// The pipelines there are now.
@@ -229,6 +243,21 @@ impl Pipelines {
         told.await.unwrap_or_default()
     }
 
+    /// What stages share, as figures.
+    pub async fn pools(&self) -> Vec<PoolRow> {
+        let (to, told) = oneshot::channel();
+        let _ = self.inner.to.send(Msg::Pools(to)).await;
+        told.await.unwrap_or_default()
+    }
+
+    /// How long the stages and runs of an app take, over the newest.
+    pub async fn stats(&self, app: &str) -> Result<Stats, RunsError> {
+        let times = self.inner.runs.times(app).await?;
+        let which = Which { app: Some(app.to_owned()), limit: STATS, ..Which::default() };
+        let runs: Vec<Run> = self.list(which).await?.into_iter().map(|(_, run)| run).collect();
+        Ok(stats(times, &runs))
+    }
+
     /// What happens from now on.
     pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
         self.inner.news.subscribe()
@@ -301,6 +330,19 @@ impl Pipelines {
         Ok((name, lines))
     }
 
+    /// A file that was kept of a run, opened: only what the records name, and nothing that is a link.
+    pub async fn artifact(&self, number: i64, stage: &str, path: &str) -> Result<(ArtifactRow, std::fs::File), String> {
+        let rows = self.inner.runs.artifacts(number).await.map_err(|fault| fault.to_string())?;
+        let row = rows.into_iter().find(|row| row.stage == stage && row.path == path);
+        let row = row.ok_or_else(|| format!("run {number} keeps no {path} of {stage}"))?;
+        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
+        let one = found.and_then(|(_, stages)| stages.into_iter().find(|one| one.name == stage));
+        let one = one.ok_or_else(|| format!("run {number} has no stage {stage}"))?;
+        let folder = self.step_folder(number, &one);
+        let opened = tokio::task::spawn_blocking(move || open_artifact(&folder, &row).map(|file| (row, file)));
+        opened.await.map_err(|_| "it cannot be read".to_owned())?
+    }
+
     /// The folder of the newest attempt of a stage.
     pub fn step_folder(&self, number: i64, stage: &StageRun) -> PathBuf {
         self.inner.steps.folder(number, &stage.name, stage.attempt)
@@ -310,18 +352,18 @@ impl Pipelines {
     pub async fn places(&self, app: &str) -> Result<Places, String> {
         let pipeline = self.catalog().get(app)?;
         let told = |fault: RunsError| fault.to_string();
-        let loaded = self.inner.runs.load(i64::MAX).await.map_err(told)?;
+        let open = self.inner.runs.open_runs(app).await.map_err(told)?;
         let mut out = Vec::new();
         for (env, _) in &pipeline.policy.environments {
-            let row = loaded.live.iter().find(|row| row.app == app && row.env == *env).cloned();
+            let row = self.inner.runs.deployments(app, env, 1).await.map_err(told)?.into_iter().next();
             let live = match row {
                 Some(row) => self.inner.runs.run(row.run).await.map_err(told)?.map(|(run, _)| (row, run)),
                 None => None,
             };
-            let locked = loaded.locks.iter().any(|lock| lock.place == format!("{app}/{env}"));
-            let open = loaded.runs.iter().filter(|run| run.app == app && run.env == *env);
+            let locked = self.inner.runs.lock(&format!("{app}/{env}")).await.map_err(told)?.is_some();
+            let here = open.iter().filter(|run| run.env == *env);
             let running =
-                open.filter_map(|row| serde_json::from_str::<Run>(&row.detail).ok()).find(|run| run.state.active());
+                here.filter_map(|row| serde_json::from_str::<Run>(&row.detail).ok()).find(|run| run.state.active());
             out.push((env.clone(), live, locked, running.map(|run| (run.number, run.shown()))));
         }
         Ok(out)
@@ -351,9 +393,8 @@ impl Pipelines {
     /// Lines about who waits for an app.
     pub async fn queue(&self, app: &str) -> Result<Vec<String>, String> {
         self.catalog().get(app)?;
-        let loaded = self.inner.runs.load(i64::MAX).await.map_err(|fault| fault.to_string())?;
-        let runs = loaded.runs.iter().filter(|row| row.app == app);
-        let runs: Vec<Run> = runs.filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
+        let rows = self.inner.runs.open_runs(app).await.map_err(|fault| fault.to_string())?;
+        let runs: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
         let line = |run: &Run| {
             format!(
                 "{} {} {} -> {} {}",
@@ -368,16 +409,22 @@ impl Pipelines {
         Ok(if lines.is_empty() { vec![format!("nobody waits for {app}")] } else { vec![lines.join(" | ")] })
     }
 
-    /// Whether the incident log is as it was written: how many lines there are, or the first that is not.
-    pub async fn audit(&self) -> Result<Result<u64, IncidentRow>, RunsError> {
-        verify_incidents(&self.inner.runs).await
+    /// The newest line of the incident log, whenever there is a newer one; it ends with the runs.
+    pub fn chained(&self) -> watch::Receiver<Option<Anchor>> {
+        self.inner.chained.clone()
+    }
+
+    /// Whether the incident log is as it was written: how many lines there are, or what is wrong with it.
+    pub async fn audit(&self, anchor: Option<&Anchor>) -> Result<Result<u64, Tampered>, RunsError> {
+        verify_incidents(&self.inner.runs, anchor).await
     }
 
     /// The four figures of DORA for an app since then.
-    pub async fn dora(&self, app: &str, since: Millis) -> Result<String, String> {
+    pub async fn dora(&self, app: &str, since: Millis) -> Result<Dora, String> {
         self.catalog().get(app)?;
         let which = Which { app: Some(app.to_owned()), since: Some(since), limit: 100_000, ..Which::default() };
         let runs = self.list(which).await.map_err(|fault| fault.to_string())?;
+        let runs: Vec<Run> = runs.into_iter().map(|(_, run)| run).collect();
         Ok(dora(app, &runs, since, self.now()))
     }
 
@@ -402,22 +449,57 @@ impl Pipelines {
     }
 }
 
-/// Whether an incident log is as it was written: how many lines there are, or the first that is not.
-pub async fn verify_incidents(runs: &Runs) -> Result<Result<u64, IncidentRow>, RunsError> {
+/// What is wrong with an incident log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Tampered {
+    /// This line, or one before it.
+    #[error("L-{0} is not as it was written, or a line before it is gone")]
+    Line(i64),
+    /// Lines at its end are gone, or all of it was made anew.
+    #[error("the log ends with L-{kept}, and L-{known} was there: lines at its end are gone, or it was made anew")]
+    Cut {
+        /// The newest line there is.
+        kept: i64,
+        /// The newest line that is known elsewhere.
+        known: i64,
+    },
+}
+
+/// Whether an incident log is as it was written: how many lines there are, or what is wrong. `anchor` is what is known of its end
+/// elsewhere: without it, nobody can tell whether lines at its end are gone.
+pub async fn verify_incidents(runs: &Runs, anchor: Option<&Anchor>) -> Result<Result<u64, Tampered>, RunsError> {
     let (mut last, mut next) = (String::new(), 1);
     loop {
         let rows = runs.incidents_from(next, 1000).await?;
         if rows.is_empty() {
-            return Ok(Ok(next.unsigned_abs() - 1));
+            break;
         }
         for row in rows {
             if row.id != next || row.prev != last || super::engine::incident_hash(&row) != row.hash {
-                return Ok(Err(row));
+                return Ok(Err(Tampered::Line(next)));
             }
             last = row.hash;
             next += 1;
         }
     }
+    let Some(anchor) = anchor else { return Ok(Ok(next.unsigned_abs() - 1)) };
+    match runs.incident(anchor.id).await? {
+        Some(row) if row.hash == anchor.hash => Ok(Ok(next.unsigned_abs() - 1)),
+        Some(_) => Ok(Err(Tampered::Line(anchor.id))),
+        None => Ok(Err(Tampered::Cut { kept: next - 1, known: anchor.id })),
+    }
+}
+
+/// Opens a file that was kept, below the folder of its attempt.
+pub fn open_artifact(folder: &Path, row: &ArtifactRow) -> Result<std::fs::File, String> {
+    let path = folder.join(ARTIFACTS).join(&row.path);
+    let gone = || format!("{} is not there any more: a later attempt, or somebody, took its place", row.path);
+    let (root, file) = (folder.join(ARTIFACTS).canonicalize(), path.canonicalize());
+    let (Ok(root), Ok(file)) = (root, file) else { return Err(gone()) };
+    if !file.starts_with(&root) || !file.is_file() {
+        return Err(gone());
+    }
+    std::fs::File::open(file).map_err(|_| gone())
 }
 
 /// The stage whose log is meant: the one that is named, else the one that failed, runs, or ran last.

@@ -128,11 +128,11 @@ pub enum OnBusy {
     /// It waits.
     #[default]
     Queue,
-    /// The one that runs is cancelled.
+    /// The one that runs is cancelled, and those that wait are dropped.
     CancelOlder,
     /// It is refused.
     Reject,
-    /// It waits, and those that waited before it are dropped.
+    /// It waits, and those that waited before it, for their turn or for people, are dropped.
     LatestOnly,
 }
 

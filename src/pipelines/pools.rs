@@ -47,7 +47,7 @@ const PASSED: u32 = 8;
 
 /// One row of `!slots`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PoolRow {
+pub struct PoolRow {
     /// The pool.
     pub pool: String,
     /// Slots there are.

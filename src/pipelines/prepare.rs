@@ -81,6 +81,7 @@ impl Pipelines {
                     sha: commit.sha,
                     author: commit.author,
                     subject: commit.subject,
+                    at: commit.at,
                 };
                 prepared.commits = changes.commits.into_iter().take(100).map(commit).collect();
                 prepared.files = Some(changes.files);

@@ -86,6 +86,8 @@ pub struct Commit {
     pub author: String,
     /// Its first line.
     pub subject: String,
+    /// When it was made.
+    pub at: Option<Millis>,
 }
 
 /// A run.
@@ -174,6 +176,9 @@ pub struct Run {
     /// Stages that were left out by who asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<String>,
+    /// Parameters that need a flag and are not what they usually are, as `name=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guarded: Vec<String>,
 }
 
 /// A stage of a run; of a matrix each combination is one.

@@ -213,6 +213,8 @@ impl StageState {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -230,6 +232,51 @@ mod tests {
                 && !R::Rejected.may(R::Running)
                 && R::Failed.may(R::RollingBack)
         );
+    }
+
+    #[test]
+    fn other_programs_know_five_names_for_all_runs_and_one_more_for_stages() {
+        let runs: BTreeSet<RunState> =
+            RUNS.iter().flat_map(|(from, to)| std::iter::once(*from).chain(to.iter().copied())).collect();
+        let told: Vec<(&str, &str)> = runs.into_iter().map(|state| (state.name(), state.plain())).collect();
+        let wanted = [
+            ("draft", "pending"),
+            ("awaiting_confirm", "pending"),
+            ("queued", "pending"),
+            ("awaiting_window", "pending"),
+            ("awaiting_approval", "pending"),
+            ("running", "running"),
+            ("paused", "running"),
+            ("cancelling", "running"),
+            ("rolling_back", "running"),
+            ("succeeded", "success"),
+            ("failed", "failed"),
+            ("cancelled", "aborted"),
+            ("timed_out", "failed"),
+            ("rolled_back", "failed"),
+            ("rollback_failed", "failed"),
+            ("rejected", "aborted"),
+            ("expired", "aborted"),
+        ];
+        assert_eq!(told, wanted);
+        let stages: BTreeSet<StageState> =
+            STAGES.iter().flat_map(|(from, to)| std::iter::once(*from).chain(to.iter().copied())).collect();
+        let told: Vec<(&str, &str)> = stages.into_iter().map(|state| (state.name(), state.plain())).collect();
+        let wanted = [
+            ("pending", "pending"),
+            ("ready", "pending"),
+            ("waiting_resources", "pending"),
+            ("running", "running"),
+            ("waiting", "running"),
+            ("retry_wait", "running"),
+            ("needs_operator", "running"),
+            ("succeeded", "success"),
+            ("failed", "failed"),
+            ("skipped", "skipped"),
+            ("cancelled", "aborted"),
+            ("timed_out", "failed"),
+        ];
+        assert_eq!(told, wanted);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::attempt::{Attempt, Place};
-use super::collect::{bytes, checkpoint, collect, collect_failed, hidden, mark, variables};
+use super::collect::{checkpoint, collect, collect_failed, hidden, mark, segments, variables};
 use super::engine::{Ended, Msg, Order};
 use super::expr::Facts;
 use super::model::{Pipeline, Stage};
@@ -152,7 +152,7 @@ impl Steps {
             resumed: order.resumed.then(|| self.inner.repeatable(&order)),
             checkpoint: None,
             artifacts: Vec::new(),
-            bytes: 0,
+            log: Vec::new(),
         };
         let stage = &order.pipeline.stages[order.spec];
         let collects = !order.undo && stage.collect.any();
@@ -191,7 +191,7 @@ impl Steps {
             ended.end = hidden(ended.end, &mask);
         }
         ended.checkpoint = checkpoint(&folder, &mask);
-        ended.bytes = bytes(&folder);
+        ended.log = segments(&folder);
         ended
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{AuditRow, StoreError, UserRow};
+use super::{Anchor, AuditRow, StoreError, UserRow};
 
 /// Lines of the audit trail that are remembered.
 const AUDIT_MAX: usize = 10_000;
@@ -27,6 +27,7 @@ struct Tables {
     audit: Vec<AuditRow>,
     kv: BTreeMap<(String, String), Kept>,
     clock: BTreeMap<String, DateTime<Utc>>,
+    anchors: BTreeMap<String, Anchor>,
 }
 
 impl Memory {
@@ -108,6 +109,14 @@ impl Memory {
 
     pub(super) fn clock(&self) -> Vec<(String, DateTime<Utc>)> {
         self.lock().clock.iter().map(|(name, ran)| (name.clone(), *ran)).collect()
+    }
+
+    pub(super) fn anchor(&self, name: &str) -> Option<Anchor> {
+        self.lock().anchors.get(name).cloned()
+    }
+
+    pub(super) fn put_anchor(&self, name: &str, anchor: &Anchor) {
+        self.lock().anchors.insert(name.to_owned(), anchor.clone());
     }
 
     pub(super) fn clock_ran(&self, name: &str, at: DateTime<Utc>) {

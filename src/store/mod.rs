@@ -106,6 +106,15 @@ pub struct AuditRow {
     pub detail: String,
 }
 
+/// A line of a chain: its number and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its number.
+    pub id: i64,
+    /// Its hash, which stands for all lines before it too.
+    pub hash: String,
+}
+
 impl Store {
     /// Opens the database at `path`, making it and its folder if need be, and brings it up to date.
     pub async fn open(path: &Path) -> Result<Store, StoreError> {
@@ -264,6 +273,38 @@ impl Store {
         }
     }
 
+    /// What stands for the newest line of a chain that is kept elsewhere.
+    pub async fn anchor(&self, name: &str) -> Result<Option<Anchor>, StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.anchor(name).await,
+            Place::Memory(memory) => Ok(memory.anchor(name)),
+        }
+    }
+
+    /// Remembers the newest line of a chain.
+    pub async fn put_anchor(&self, name: &str, anchor: &Anchor) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.put_anchor(name, anchor).await,
+            Place::Memory(memory) => {
+                memory.put_anchor(name, anchor);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether rows can be written at this moment: it is tried.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.check().await,
+            Place::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Which migrations the records at `path` have: name, and whether it is there. Nothing is changed.
+    pub async fn migrations(path: &Path) -> Result<Vec<(String, bool)>, StoreError> {
+        sqlite::migrations(path).await
+    }
+
     /// Waits for what is under way and closes.
     pub async fn close(&self) {
         if let Place::Sqlite(sqlite) = &self.place {
@@ -337,6 +378,13 @@ mod tests {
         kv_story(&store).await;
         store.clock_ran("cron x", at(60)).await.unwrap();
         store.clock_ran("cron x", at(120)).await.unwrap();
+        assert_eq!(store.anchor("log").await.unwrap(), None);
+        for id in [1, 2] {
+            let anchor = Anchor { id, hash: format!("h{id}") };
+            store.put_anchor("log", &anchor).await.unwrap();
+            assert_eq!(store.anchor("log").await.unwrap(), Some(anchor));
+        }
+        store.check().await.unwrap();
         assert_eq!(store.clock().await.unwrap(), [("cron x".to_owned(), at(120))]);
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
-use super::{AuditRow, Mark, StoreError, UserRow};
+use super::{Anchor, AuditRow, Mark, StoreError, UserRow};
 
 /// Connections: SQLite has one writer, the others read.
 const CONNECTIONS: u32 = 4;
@@ -231,6 +231,25 @@ impl Sqlite {
         rows.iter().map(|row| Ok((row.try_get(0)?, time(row.try_get(1)?)?))).collect()
     }
 
+    pub(super) async fn anchor(&self, name: &str) -> Result<Option<Anchor>, StoreError> {
+        let row =
+            sqlx::query("SELECT id, hash FROM anchor WHERE name = $1").bind(name).fetch_optional(&self.pool).await?;
+        row.map(|row| Ok(Anchor { id: row.try_get(0)?, hash: row.try_get(1)? })).transpose()
+    }
+
+    pub(super) async fn put_anchor(&self, name: &str, anchor: &Anchor) -> Result<(), StoreError> {
+        let sql = "INSERT INTO anchor (name, id, hash) VALUES ($1, $2, $3)
+             ON CONFLICT (name) DO UPDATE SET id = excluded.id, hash = excluded.hash";
+        sqlx::query(sql).bind(name).bind(anchor.id).bind(&anchor.hash).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE revisions SET revision = revision WHERE name = 'users'").execute(&mut *writing).await?;
+        Ok(writing.commit().await?)
+    }
+
     pub(super) async fn clock_ran(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO clock (name, ran) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET ran = $2")
             .bind(name)
@@ -239,6 +258,35 @@ impl Sqlite {
             .await?;
         Ok(())
     }
+}
+
+/// Which migrations a file has; one that was another then is refused.
+pub(super) async fn migrations(path: &Path) -> Result<Vec<(String, bool)>, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    let sql = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+    let known: i64 = sqlx::query(sql).fetch_one(&pool).await?.try_get(0)?;
+    let rows = match known {
+        0 => Vec::new(),
+        _ => sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version").fetch_all(&pool).await?,
+    };
+    pool.close().await;
+    let own = sqlx::migrate!();
+    let mut done = std::collections::BTreeMap::new();
+    for row in rows {
+        let (version, checksum): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        match own.iter().find(|migration| migration.version == version) {
+            None => return Err(sqlx::migrate::MigrateError::VersionMissing(version).into()),
+            Some(migration) if *migration.checksum != *checksum => {
+                return Err(sqlx::migrate::MigrateError::VersionMismatch(version).into());
+            }
+            Some(_) => done.insert(version, ()),
+        };
+    }
+    let name = |migration: &sqlx::migrate::Migration| {
+        format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))
+    };
+    Ok(own.iter().map(|migration| (name(migration), done.contains_key(&migration.version))).collect())
 }
 
 async fn raise_users(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -437,7 +437,7 @@ async fn the_incident_log_is_written_by_all_of_this_and_by_people_and_cannot_be_
     test.user("lee").says(CHANNEL, "!sal shop today").await;
     let line = test.expect(CHANNEL, &format!("L-{id} ")).await;
     assert!(line.contains("checkout 500s") && line.contains("deploy 1 v1 ok"), "{line}");
-    assert!(test.started().pipelines().audit().await.unwrap().unwrap() >= 4);
+    assert!(test.started().pipelines().audit(None).await.unwrap().unwrap() >= 4);
     stop(&test).await;
 }
 

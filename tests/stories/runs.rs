@@ -155,7 +155,7 @@ async fn a_program_with_a_token_starts_a_run_and_sees_how_it_goes_and_one_withou
 }
 
 /// A project with one pipeline of real commands.
-fn project(text: &str) -> tempfile::TempDir {
+pub(crate) fn project(text: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("config/pipelines")).unwrap();
     std::fs::create_dir_all(dir.path().join("config/global")).unwrap();
@@ -164,7 +164,7 @@ fn project(text: &str) -> tempfile::TempDir {
     dir
 }
 
-fn masterchief(project: &Path, args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn masterchief(project: &Path, args: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
     command.arg("--config").arg(project).args(args).stdin(Stdio::null()).env("THE_TOKEN", "hunter2-of-prod");
     let output = command.output().unwrap();
@@ -172,7 +172,7 @@ fn masterchief(project: &Path, args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-const SHELL: &str = "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  test: {shell: [sh, -c, \"echo 412 tests; echo token $TOKEN; echo summary=412 passed >> $MC_OUTPUT\"], env: {TOKEN: \"${env:THE_TOKEN}\"}}\n  build: {needs: [test], when: \"params.good == true\", shell: [sh, -c, \"echo building; echo image=shop:7 >> $MC_OUTPUT\"]}\n  rollout: {needs: [build], shell: [sh, -c, \"test {build.image} = shop:7\"]}\nparams: {good: {type: bool, default: true}, fail: {type: bool, default: false}}\n";
+pub(crate) const SHELL: &str = "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  test: {shell: [sh, -c, \"echo 412 tests; echo token $TOKEN; echo summary=412 passed >> $MC_OUTPUT\"], env: {TOKEN: \"${env:THE_TOKEN}\"}}\n  build: {needs: [test], when: \"params.good == true\", shell: [sh, -c, \"echo building; echo image=shop:7 >> $MC_OUTPUT\"]}\n  rollout: {needs: [build], shell: [sh, -c, \"test {build.image} = shop:7\"]}\nparams: {good: {type: bool, default: true}, fail: {type: bool, default: false}}\n";
 
 #[test]
 fn a_shell_deploys_looks_and_hears_how_it_ended() {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use masterchief::bot::CHANNEL;
+use masterchief::bot::{CHANNEL, TestBot};
 
-use super::deploys::{stop, with};
+use super::acted::Acted;
+use super::deploys::{builder, stop, with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -63,6 +64,35 @@ async fn leaving_out_a_stage_needs_a_flag_and_everybody_reads_of_it() {
     test.expect(CHANNEL, "Plan: test, scan, docs, people, rollout.").await;
     kim.says(CHANNEL, "!deploy shop to dev --skip docs").await;
     test.expect(CHANNEL, "started by kim, skipping docs.").await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parameter_that_needs_a_flag_is_told_too() {
+    let text = "app: shop\nparams: {skip_tests: {type: bool, default: false, needs_flag: S}}\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages:\n  test: {when: \"!params.skip_tests\", acted: {}}\n  rollout: {needs: [\"test?\"], acted: {}}\n";
+    let (test, acted) = with(text).await;
+    test.user("kim").with_flags("+d").says(CHANNEL, "!deploy shop skip_tests=yes").await;
+    test.expect(CHANNEL, "kim: you may not set skip_tests (needs the flags S").await;
+    test.user("ana").with_flags("+dS").says(CHANNEL, "!deploy shop skip_tests=yes").await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev started by ana, with skip_tests=true.").await;
+    test.advance(5 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop the newest is live").await;
+    assert_eq!(acted.done(), ["rollout#1"]);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_leaves_out_what_the_person_behind_it_may_and_it_is_told_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "bot.caps{ pipelines = {\"shop\"} }\nbot.bind(\"pub\", \"-|-\", \"!ship\", function(ev)\n  pipeline.start(\"shop\", { env = \"dev\", skip = { \"test\" } })\nend)\n";
+    std::fs::write(dir.path().join("ship.lua"), script).unwrap();
+    let acted = Acted::default();
+    let test = TestBot::start(builder(&acted).scripts(dir.path())).await.unwrap();
+    test.started().put_pipeline("shop", SHOP).await.unwrap();
+    test.user("kim").with_flags("+d").says(CHANNEL, "!ship").await;
+    test.expect(CHANNEL, "kim: you may not leave out test (needs flag S)").await;
+    test.user("ana").with_flags("+dS").says(CHANNEL, "!ship").await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev started by ana, skipping test.").await;
     stop(&test).await;
 }
 

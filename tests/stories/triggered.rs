@@ -57,6 +57,9 @@ async fn the_clock_a_file_and_a_message_each_start_a_run() {
         Some(("stream".to_owned(), json!("v7")))
     );
     assert_eq!(run(3).await, None, "what does not meet its condition starts nothing");
+    test.user("root").with_flags("+m").says(CHANNEL, "!replay 3").await;
+    test.expect(CHANNEL, "a run of shop is left out: this replay is dry").await;
+    assert_eq!(run(3).await, None, "a replay that only looks starts nothing");
     test.advance(Duration::from_secs(31 * 60)).await;
     assert_eq!(run(3).await.map(|run| (run.asker.origin, run.env)), Some(("time".to_owned(), "nightly".to_owned())));
     assert_eq!(acted.done().len(), 3);

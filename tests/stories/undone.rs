@@ -73,7 +73,7 @@ async fn a_gate_that_does_not_hold_is_passed_by_who_may_leave_out_its_stage_and_
     kim.says(CHANNEL, "!promote 1").await;
     test.expect(CHANNEL, "kim: the gate of test does not hold, and you may not leave it out; !abort 1").await;
     test.user("ana").with_flags("+dS").says(CHANNEL, "!promote 1").await;
-    test.expect(CHANNEL, "[1] test promoted by ana, going on.").await;
+    test.expect(CHANNEL, "[1] shop test promoted by ana, going on.").await;
     test.advance(5 * SECOND).await;
     test.expect(CHANNEL, "[1] shop v2 is live").await;
     assert_eq!(acted.done(), ["test#1", "rollout#1"]);

@@ -4,6 +4,7 @@ use super::super::outbox::Outbox;
 use super::bind;
 use crate::dispatch::{BindTable, Kinds};
 use crate::pipelines::Pipelines;
+use crate::store::Store;
 use crate::users::Book;
 use masterchief_contract::{Inlet, Shutdown};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(2);
 /// How often old runs are looked for.
 const PURGE: Duration = Duration::from_secs(6 * 3600);
+/// The name under which the records of people know the end of the incident log.
+pub(crate) const ANCHOR: &str = "incidents";
 /// How often networks are looked at.
 const NETWORKS: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,31 @@ pub(crate) async fn purge(pipelines: Pipelines, mut shutdown: Shutdown) {
             Ok(0) => {}
             Ok(runs) => tracing::info!(runs, "Old runs were forgotten"),
             Err(fault) => tracing::warn!(%fault, "Old runs cannot be forgotten"),
+        }
+    }
+}
+
+/// Keeps the newest line of the incident log in the records of people too, so that its end cannot be cut off unseen. A log that does
+/// not agree with what is known is told, and what is known stays.
+pub(crate) async fn anchor(pipelines: Pipelines, store: Store) {
+    let mut chained = pipelines.chained();
+    let known = match store.anchor(ANCHOR).await {
+        Ok(known) => known,
+        Err(fault) => return tracing::error!(%fault, "The end of the incident log is kept nowhere else"),
+    };
+    match pipelines.audit(known.as_ref()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(tampered)) => {
+            return tracing::error!(%tampered, "The incident log was changed; masterchief audit verify tells what is wrong");
+        }
+        Err(fault) => return tracing::error!(%fault, "The incident log cannot be read"),
+    }
+    // The last one is taken too when the runs have ended.
+    while chained.changed().await.is_ok() {
+        let newest = chained.borrow_and_update().clone();
+        let Some(newest) = newest else { continue };
+        if let Err(fault) = store.put_anchor(ANCHOR, &newest).await {
+            tracing::error!(%fault, "The end of the incident log could not be kept elsewhere");
         }
     }
 }

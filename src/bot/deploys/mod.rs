@@ -20,7 +20,7 @@ use crate::users::Book;
 use said::Said;
 
 pub(crate) use around::Surroundings;
-pub(crate) use follow::{follow, purge, tell_binds, watch_networks};
+pub(crate) use follow::{ANCHOR, anchor, follow, purge, tell_binds, watch_networks};
 
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "pipelines";

@@ -128,7 +128,7 @@ impl Said {
             }
             Verb::Dora => {
                 let since = now - since(rest, Duration::from_secs(30 * 86_400));
-                lines(self.pipelines.dora(first, since).await.map(|line| vec![line]))
+                lines(self.pipelines.dora(first, since).await.map(|dora| vec![dora.to_string()]))
             }
             Verb::Flaky => {
                 let since = now - since(rest, Duration::from_secs(30 * 86_400));

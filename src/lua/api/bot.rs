@@ -14,7 +14,7 @@ use super::super::value::{self, Again, Fail, GiveUp, Options, Sign};
 use super::super::vm::{Declared, Vm};
 use super::{effect, vm};
 use crate::dispatch::NewBind;
-use crate::users::FlagMask;
+use crate::users::{FlagMask, FlagSet};
 
 /// The ways to say something, as methods of an event. `reply` puts the nick in front.
 pub(in super::super) const WAYS: &[(&str, Option<How>)] =
@@ -231,10 +231,13 @@ fn declare(lua: &Lua, what: &str, add: impl FnOnce(&mut Declared)) -> mlua::Resu
     Ok(())
 }
 
-/// `bot.caps{ http = {"api.example.net"}, sh = {"git"}, pipelines = {"shop"} }`.
+/// `bot.caps{ http = {"api.example.net"}, sh = {"git"}, pipelines = {"shop"}, flags = "D" }`. The flags count where nobody stands
+/// behind an event: a schedule, a webhook. Without them the script may then deploy only where nobody needs a flag.
 fn caps(lua: &Lua, table: Table) -> mlua::Result<()> {
     let mut options = Options::new("bot.caps", Some(table));
     let (http, sh, pipelines) = (options.list("http")?, options.list("sh")?, options.list("pipelines")?);
+    let flags = options.take::<String>("flags")?.unwrap_or_default();
+    let flags = FlagSet::parse(&flags).map_err(|fault| mlua::Error::runtime(format!("flags of bot.caps: {fault}")))?;
     options.done()?;
     if let Some(url) = http.iter().find(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
         return Err(mlua::Error::runtime(format!(
@@ -245,6 +248,7 @@ fn caps(lua: &Lua, table: Table) -> mlua::Result<()> {
         declared.hosts.extend(http);
         declared.commands.extend(sh);
         declared.pipelines.extend(pipelines);
+        declared.flags = declared.flags.union(flags);
     })
 }
 

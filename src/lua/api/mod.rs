@@ -7,6 +7,7 @@ mod json;
 mod kv;
 mod log;
 mod pipeline;
+pub(super) mod progress;
 mod sh;
 mod stream;
 mod time;

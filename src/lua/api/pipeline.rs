@@ -1,11 +1,18 @@
-//! `pipeline`: runs of pipelines that the script declares with `bot.caps`. Who stands behind the event has to be allowed to.
+//! `pipeline`: runs of pipelines that the script declares with `bot.caps`. Who stands behind the event has to be allowed to; where
+//! nobody does, the script may what the flags allow that it declares there too, and says neither yes nor no to anything.
+
+use std::sync::Arc;
 
 use mlua::{Function, Lua, Table};
 use serde_json::Map;
 
 use super::super::value::{self, Options};
+use super::progress::Progress;
 use super::{effect, vm};
-use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Run, RunState, StageRun};
+use crate::pipelines::{
+    Ask, Asked, Asker, DeployWords, May, Millis, News, Pipelines, Prepared, Run, RunState, StageRun,
+};
+use crate::users::{FlagMask, FlagSet};
 
 /// The module.
 pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
@@ -13,9 +20,26 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     pipeline.set("run", lua.create_async_function(run)?)?;
     pipeline.set("start", lua.create_async_function(start)?)?;
     pipeline.set("status", lua.create_async_function(status)?)?;
-    pipeline.set("abort", lua.create_async_function(abort)?)?;
+    let of_a_run: [(&str, OfRun); 7] = [
+        ("abort", |run, _| Ask::Abort(run)),
+        ("approve", |run, code| Ask::Approve(run, code.unwrap_or_default())),
+        ("reject", |run, why| Ask::Reject(run, why.unwrap_or_default())),
+        ("retry", Ask::Retry),
+        ("promote", |run, _| Ask::Promote(run)),
+        ("again", |run, _| Ask::Again(run)),
+        ("queue", |run, _| Ask::Queue(run)),
+    ];
+    for (name, of) in of_a_run {
+        pipeline.set(name, to_a_run(lua, name, of)?)?;
+    }
+    pipeline.set("rollback", lua.create_async_function(rollback)?)?;
+    pipeline.set("lock", lua.create_async_function(lock)?)?;
+    pipeline.set("unlock", lua.create_async_function(unlock)?)?;
     Ok(pipeline)
 }
+
+/// What is asked of a run, with a word more.
+type OfRun = fn(i64, Option<String>) -> Ask;
 
 fn fault(what: impl std::fmt::Display) -> mlua::Error {
     mlua::Error::runtime(format!("pipeline: {what}"))
@@ -30,7 +54,11 @@ fn asker(lua: &Lua) -> mlua::Result<(Asker, May)> {
     let vm = vm(lua)?;
     match vm.current().event.filter(|event| event.actor.is_some()) {
         Some(event) => Ok((Asker::of(&event), May::of(&vm.services.book, &event))),
-        None => Ok((Asker::program(&vm.name), May::all())),
+        None => {
+            let flags = vm.declared().flags;
+            let allows = Arc::new(move |mask: &FlagMask| mask.allows(flags, FlagSet::NONE));
+            Ok((Asker::program(&vm.name), May { allows, roles: Vec::new(), vouched: false }))
+        }
     }
 }
 
@@ -78,7 +106,7 @@ async fn begin(lua: &Lua, app: String, mut options: Options) -> mlua::Result<i64
 /// `pipeline.run(app, {…, on_step=function(news) end})`: the same, and waits for its end. Gives what `pipeline.status` gives.
 async fn run(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Result<Table> {
     let mut options = Options::new("pipeline.run", options);
-    let on_step: Option<Function> = options.take("on_step")?;
+    let on_step = OnStep::of(options.take("on_step")?)?;
     let pipelines = pipelines(&lua)?;
     let mut news = pipelines.news();
     let number = begin(&lua, app, options).await?;
@@ -90,10 +118,7 @@ async fn run(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Result<
         loop {
             match news.recv().await {
                 Ok(one) if one.run == number => {
-                    if let Some(on_step) = &on_step {
-                        let one_json = serde_json::to_value(&*one).map_err(fault)?;
-                        on_step.call_async::<()>(value::from_json(&lua, &one_json)?).await?;
-                    }
+                    on_step.call(&lua, &one).await?;
                     if one.state.ended() {
                         break;
                     }
@@ -112,12 +137,86 @@ async fn status(lua: Lua, number: i64) -> mlua::Result<Table> {
     told(&lua, &run, &stages)
 }
 
-/// `pipeline.abort(number)`.
-async fn abort(lua: Lua, number: i64) -> mlua::Result<()> {
-    effect(&lua, "pipeline.abort")?;
-    let (run, _) = found(&pipelines(&lua)?, number).await?;
-    declared(&lua, &run.app)?;
-    ask(&lua, Ask::Abort(number)).await.map(|_| ())
+/// Who is told how a run goes.
+enum OnStep {
+    Nobody,
+    Function(Function),
+    Progress(Progress),
+}
+
+impl OnStep {
+    fn of(value: Option<mlua::Value>) -> mlua::Result<OnStep> {
+        match value {
+            None | Some(mlua::Value::Nil) => Ok(OnStep::Nobody),
+            Some(mlua::Value::Function(function)) => Ok(OnStep::Function(function)),
+            Some(mlua::Value::UserData(behind)) if behind.is::<Progress>() => {
+                Ok(OnStep::Progress(behind.borrow::<Progress>()?.clone()))
+            }
+            Some(other) => {
+                Err(fault(format!("on_step is a function or what ev:progress gives, not a {}", other.type_name())))
+            }
+        }
+    }
+
+    async fn call(&self, lua: &Lua, news: &News) -> mlua::Result<()> {
+        match self {
+            OnStep::Nobody => Ok(()),
+            OnStep::Function(function) => {
+                let news = serde_json::to_value(news).map_err(fault)?;
+                function.call_async(value::from_json(lua, &news)?).await
+            }
+            OnStep::Progress(progress) => progress.news(news).await,
+        }
+    }
+}
+
+/// `pipeline.abort(number)` and the like. What they begin is given back as a number.
+fn to_a_run(lua: &Lua, name: &'static str, of: OfRun) -> mlua::Result<Function> {
+    lua.create_async_function(move |lua, (number, word): (i64, Option<String>)| async move {
+        effect(&lua, &format!("pipeline.{name}"))?;
+        let (run, _) = found(&pipelines(&lua)?, number).await?;
+        declared(&lua, &run.app)?;
+        ask(&lua, of(number, word)).await
+    })
+}
+
+/// `pipeline.rollback(number)`, or `pipeline.rollback(app, env [, version])`.
+async fn rollback(
+    lua: Lua,
+    (what, env, to): (mlua::Value, Option<String>, Option<String>),
+) -> mlua::Result<Option<i64>> {
+    effect(&lua, "pipeline.rollback")?;
+    let wrong = || fault("write pipeline.rollback(run) or pipeline.rollback(app, env [, version])");
+    match (what, env) {
+        (mlua::Value::String(app), Some(env)) => {
+            let app = app.to_string_lossy();
+            declared(&lua, &app)?;
+            ask(&lua, Ask::RollbackPlace(app, env, to)).await
+        }
+        (number, None) => {
+            let number = number.as_i64().or_else(|| Some(number.as_f64()? as i64)).ok_or_else(wrong)?;
+            let (run, _) = found(&pipelines(&lua)?, number).await?;
+            declared(&lua, &run.app)?;
+            ask(&lua, Ask::Rollback(number)).await
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// `pipeline.lock("shop/prod", why [, "2h"])`.
+async fn lock(lua: Lua, (place, why, time): (String, String, Option<mlua::Value>)) -> mlua::Result<()> {
+    effect(&lua, "pipeline.lock")?;
+    declared(&lua, place.split('/').next().unwrap_or(""))?;
+    let time = time.map(|time| value::duration("pipeline.lock", &time)).transpose()?;
+    let time = time.map(|time| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX / 4));
+    ask(&lua, Ask::Lock(place, time, why)).await.map(|_| ())
+}
+
+/// `pipeline.unlock("shop/prod" [, why])`; with a reason also somebody else's.
+async fn unlock(lua: Lua, (place, why): (String, Option<String>)) -> mlua::Result<()> {
+    effect(&lua, "pipeline.unlock")?;
+    declared(&lua, place.split('/').next().unwrap_or(""))?;
+    ask(&lua, Ask::Unlock(place, why)).await.map(|_| ())
 }
 
 async fn found(pipelines: &Pipelines, number: i64) -> mlua::Result<(Run, Vec<StageRun>)> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, May, Prepared, Reply};
 use super::matrix::instances;
-use super::skip::{asked_where, left_out};
+use super::skip::{asked_where, guarded, left_out};
 use super::{Effect, Engine, Live, code, run_facts};
 use crate::pipelines::announce::{COALESCE, Progress};
 use crate::pipelines::graph::Graph;
@@ -32,7 +32,8 @@ impl Engine {
         self.may_deploy(&pipeline, &env, &who, may)?;
         asked_where(&pipeline, &prepared, &who)?;
         let skipped = left_out(&pipeline, &prepared, may)?;
-        let mut run = Run { skipped, ..self.new_run(&pipeline, &env, &prepared, params, who) };
+        let guarded = guarded(&pipeline, &params);
+        let mut run = Run { skipped, guarded, ..self.new_run(&pipeline, &env, &prepared, params, who) };
         let facts = run_facts(&run);
         for check in &rules.checks {
             if !check.holds(&facts).map_err(|fault| format!("a check of {env} cannot be told: {fault}"))?

@@ -343,6 +343,7 @@ impl Engine {
             spared: 0,
             unsaid: Vec::new(),
             skipped: Vec::new(),
+            guarded: Vec::new(),
             failed: None,
             ending: None,
             started: None,
@@ -411,8 +412,10 @@ impl Engine {
         let slack = live.pipeline.graph.slack(&times);
         for (at, one) in live.stages.iter_mut().enumerate().filter(|(_, one)| one.started.is_some()) {
             let spare = slack[one.spec] + times[one.spec] - took(one);
-            one.slack = (spare >= 1000.0 && !live.pipeline.stages[one.spec].finally).then_some(spare as Millis);
-            self.dirty_stages.insert((number, at));
+            if spare >= 1000.0 && !live.pipeline.stages[one.spec].finally {
+                one.slack = Some(spare as Millis);
+                self.dirty_stages.insert((number, at));
+            }
         }
         let times = self.times.entry(live.run.app.clone()).or_default();
         for one in live.stages.iter().filter(|one| one.state == StageState::Succeeded) {

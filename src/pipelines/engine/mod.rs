@@ -31,12 +31,14 @@ use super::around::Around;
 use super::catalog::Catalog;
 use super::expr::Facts;
 use super::model::{Pipeline, Rules};
-use super::pools::Pools;
+use super::pools::{PoolRow, Pools};
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
 use crate::executors::{Class, End, Failure};
-use crate::store::runs::{ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, Put};
+use crate::store::runs::{
+    ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, LogSegmentRow, Put,
+};
 
 use rows::{attempt_row, cause_of_run, cause_of_stage, code, run_facts, run_row, stage_row};
 
@@ -63,6 +65,8 @@ pub(super) enum Msg {
     Left(i64, oneshot::Sender<Option<Millis>>),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
+    /// The same as figures.
+    Pools(oneshot::Sender<Vec<PoolRow>>),
     /// Other pipelines and settings.
     Configure(Arc<Catalog>, Box<Settings>),
 }
@@ -79,8 +83,8 @@ pub(super) struct Ended {
     pub(super) resumed: Option<bool>,
     pub(super) checkpoint: Option<Value>,
     pub(super) artifacts: Vec<ArtifactRow>,
-    /// Bytes of its log.
-    pub(super) bytes: i64,
+    /// What is kept of its log.
+    pub(super) log: Vec<LogSegmentRow>,
 }
 
 /// What is to happen once all is written.
@@ -274,6 +278,10 @@ impl Engine {
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
+            }
+            Msg::Pools(to) => {
+                // As above.
+                let _ = to.send(self.pools.rows());
             }
             Msg::Configure(catalog, settings) => {
                 self.pools.resize(settings.sizes());

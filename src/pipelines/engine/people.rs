@@ -479,6 +479,8 @@ impl Engine {
             commit_count: run.commit_count,
             files: run.files,
             params: run.params,
+            // A program asks once, as it did the first time.
+            unattended: who.origin == "http",
             ..Prepared::default()
         };
         self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may: may.clone() })

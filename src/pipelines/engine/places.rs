@@ -34,6 +34,8 @@ impl Engine {
             rollback: false,
             said_in: who.place.clone(),
         };
+        // Nothing may have run there yet.
+        self.puts.push(Put::Place { app: app.clone(), repo: pipeline.repo.clone(), env: env.clone() });
         self.puts.push(Put::Lock(lock.clone()));
         self.locks.insert(place.to_owned(), lock.clone());
         self.incident(&who.handle, (&app, &env), None, &format!("locked: {why}"), None);

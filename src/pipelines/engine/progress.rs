@@ -53,6 +53,9 @@ impl Live {
     pub(super) fn news(&self, kind: &'static str, stage: Option<usize>) -> News {
         let one = stage.and_then(|stage| self.stages.get(stage));
         let total = self.stages.len();
+        // The end of a stage is told before it is counted.
+        let ends = one.filter(|stage| stage.state.ended() && !self.pipeline.stages[stage.spec].finally);
+        let open = self.open.saturating_sub(usize::from(ends.is_some()));
         News {
             run: self.run.number,
             seq: self.run.seq,
@@ -66,7 +69,7 @@ impl Live {
             line: one.filter(|stage| stage.state.bad()).and_then(|stage| Some(stage.failure.as_ref()?.line.clone())),
             requester: self.run.asker.handle.clone(),
             version: self.run.shown(),
-            done: (total - self.open.min(total), total),
+            done: (total - open.min(total), total),
         }
     }
 }

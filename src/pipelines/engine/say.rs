@@ -45,7 +45,7 @@ impl Engine {
 
     /// What waits for another line is said, if none came.
     pub(super) fn say_unsaid(&mut self, number: i64) {
-        let Some(live) = self.runs.get_mut(&number) else { return };
+        let Some(live) = self.runs.get_mut(&number).filter(|live| live.room() > 1) else { return };
         if let Some(last) = live.run.unsaid.pop() {
             self.must_say(number, "start", &last);
         }

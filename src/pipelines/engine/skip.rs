@@ -1,9 +1,12 @@
 //! What may be left out of a run, and where it may be asked for.
 
+use serde_json::{Map, Value};
+
 use super::ask::{May, Prepared};
 use super::same_place;
 use crate::pipelines::model::{Pipeline, Skip, Stage};
 use crate::pipelines::run::Asker;
+use crate::pipelines::words::cut;
 
 /// The stages that are left out, if that may be.
 pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<Vec<String>, String> {
@@ -39,6 +42,15 @@ pub(super) fn may_skip(stage: &Stage, may: &May) -> Result<(), String> {
             flags.as_ref().map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or("")
         )),
     }
+}
+
+/// Parameters that need a flag and are not what they usually are.
+pub(super) fn guarded(pipeline: &Pipeline, params: &Map<String, Value>) -> Vec<String> {
+    let needs = pipeline.params.iter().filter(|param| param.needs_flag.is_some());
+    let set = needs.filter_map(|param| Some((&param.name, params.get(&param.name)?, param.default.as_ref())));
+    let set = set.filter(|(_, value, default)| Some(*value) != *default);
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    set.map(|(name, value, _)| format!("{name}={}", cut(&text(value), 40))).collect()
 }
 
 /// Whether a pipeline may be asked for in words where somebody is. One that names channels is asked for there.

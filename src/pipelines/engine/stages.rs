@@ -12,7 +12,7 @@ use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage};
 use crate::pipelines::run::{Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, words};
-use crate::store::runs::{AttemptRow, Put};
+use crate::store::runs::{AttemptRow, LogSegmentRow, Put};
 
 /// What a stage that is not tried shows as its end.
 enum Turn {
@@ -62,7 +62,9 @@ impl Engine {
 
     /// A stage fails before anything of it began.
     fn cannot_begin(&mut self, number: i64, spec: usize, fault: String) {
-        let Some(first) = self.runs.get(&number).and_then(|live| live.of[spec].first().copied()) else { return };
+        let Some(live) = self.runs.get(&number) else { return };
+        let pending = |at: &usize| live.stages[*at].state == StageState::Pending;
+        let Some(first) = live.of[spec].iter().copied().find(pending) else { return };
         self.stage_to(number, first, StageState::Ready, "bot");
         self.fail(number, first, failure(Class::Config, fault));
         self.all(number, spec, StageState::Cancelled);
@@ -261,7 +263,7 @@ impl Engine {
         one.checkpoint = ended.checkpoint.or(one.checkpoint.take());
         let mut row = AttemptRow {
             ended: Some(self.now),
-            bytes: Some(ended.bytes),
+            bytes: Some(ended.log.iter().map(|part| part.ends - part.begins).sum()),
             note: note.map(|note| note.to_string()),
             ..attempt_row(number, one, begun)
         };
@@ -271,6 +273,9 @@ impl Engine {
             row.line = Some(failure.line.clone());
         }
         self.puts.push(Put::Attempt(row));
+        let (stage, attempt) = (one.name.clone(), i64::from(one.attempt));
+        let part = |part| LogSegmentRow { run: number, stage: stage.clone(), attempt, ..part };
+        self.puts.extend(ended.log.into_iter().map(part).map(Put::LogSegment));
         self.puts.extend(ended.artifacts.into_iter().map(Put::Artifact));
         self.pools.release(&(number, at));
         match ended.end {
@@ -438,11 +443,10 @@ impl Engine {
         }
         live.left[spec] = live.left[spec].saturating_sub(1);
         let one = &live.stages[at];
-        let (name, text) = (one.name.clone(), words::stage(one));
         if matches!(one.state, StageState::Failed | StageState::TimedOut) {
-            live.progress.failed(&name, text, now);
+            live.progress.failed(&one.name, words::stage(one), now);
         } else if one.started.is_some() {
-            live.progress.ended(&name, text, now);
+            live.progress.ended(&one.name, words::stage(one), now);
         }
         if live.left[spec] > 0 {
             return self.begin_more(number, spec);

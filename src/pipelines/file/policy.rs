@@ -176,6 +176,13 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
     let priority = fields.take("priority").and_then(|node| reader.count(node)).unwrap_or(0).min(100);
     let mut checks = Vec::new();
     for node in fields.take("checks").map(|node| reader.list(node)).unwrap_or_default() {
+        if !reader.is_text(node) {
+            reader.fault(
+                node,
+                "a check is a condition, such as \"size(files) < 100\"; for CI or a metric make a first stage with http or verify",
+            );
+            continue;
+        }
         checks.extend(reader.expr(node));
     }
     fields.done(reader);

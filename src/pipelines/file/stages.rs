@@ -187,13 +187,7 @@ fn stage<'n>(
     let matrix = fields.take("matrix").and_then(|node| matrix(reader, node));
     let mut own = defaults.clone();
     common(reader, &mut fields, &mut own);
-    let on_failure = fields.take("on_failure");
-    let on_failure = match on_failure.and_then(|node| reader.choice(node, &["fail", "continue", "ask", "rollback"])) {
-        Some("continue") => OnFailure::Continue,
-        Some("ask") => OnFailure::Ask,
-        Some("rollback") => OnFailure::Rollback,
-        _ => OnFailure::Fail,
-    };
+    let on_failure = on_failure(reader, &mut fields);
     let idempotent = fields.take("idempotent").and_then(|node| reader.bool(node)).unwrap_or(false);
     let collect = fields.take("collect").map(|node| collect(reader, node)).unwrap_or_default();
     let gate = fields.take("gate").and_then(|node| reader.expr(node));
@@ -234,6 +228,16 @@ fn stage<'n>(
         skip,
     };
     Some(Draft { stage, needs, node })
+}
+
+fn on_failure(reader: &mut Reader, fields: &mut Fields<'_>) -> OnFailure {
+    let named = fields.take("on_failure");
+    match named.and_then(|node| reader.choice(node, &["fail", "continue", "ask", "rollback"])) {
+        Some("continue") => OnFailure::Continue,
+        Some("ask") => OnFailure::Ask,
+        Some("rollback") => OnFailure::Rollback,
+        _ => OnFailure::Fail,
+    }
 }
 
 /// What a stage does: one executor, and after it `verify` and `health`. Whatever is left is a key that nobody knows.

@@ -198,12 +198,21 @@ fn what_would_surprise_somebody_later_is_refused() {
         ("  a: {shell: [x], when: \"params.enviroment == 'x'\"}", ""),
         ("  a: {shell: [x]}\n  a: {shell: [y]}", "stands here twice"),
         ("  a: {shell: [x]}\nfinally:\n  a: {shell: [x]}", "there is a stage a in line 3 already"),
+        ("  a: {shell: [x], when: \"matrix.x == 1\"}", "3:6: a: when asks for matrix, and the stage has none"),
+        ("  a: {approve: {}, skip_flag: S}", "nobody may leave out a stage that waits for people"),
+        ("  a: {approve: {}, wait: 5m}", "a stage waits for one thing"),
+        ("  a: {lock: {for: 5m}}", "the key \"why\" is missing"),
         ("  a: {needs: [z], shell: [x]}\nfinally:\n  z: {shell: [x]}", "nothing can need it"),
     ] {
         let told = with(stages).join("\n");
         assert!(told.contains(part), "{stages}: {told}");
     }
     assert!(faults("stages: {a: {shell: [x]}}")[0].contains("there is no policy"));
+    let told = faults("triggers: [{irc: {channels: [\"#ops\"], params: {a: 1}}}]\npolicy: {environments: {dev: {checks: [{ci: ci/unit}]}}}\nstages: {a: {shell: [x]}}").join("\n");
+    assert!(
+        told.contains("1:39: there is no key \"params\" here") && told.contains("2:40: a check is a condition"),
+        "{told}"
+    );
     assert!(faults("params: {environment: {type: choice, of: [dev, prod]}}\npolicy: {environments: {dev: {}}}\nstages: {a: {shell: [x]}}")[0].contains("says nothing of it"));
     assert!(faults("").iter().any(|fault| fault.contains("no stages")));
 }

@@ -1,4 +1,4 @@
-//! The records of runs, in a database of their own: one thread writes whatever waits in one transaction.
+//! The records of runs, in a database of their own: one thread writes whatever waits in one transaction, another one reads.
 //!
 //! A transition of a run writes several rows at once, and a thousand stages may move together; through the pool of the other
 //! records each statement costs tens of microseconds, here a few.
@@ -7,6 +7,7 @@ mod places;
 mod put;
 mod rows;
 mod schema;
+mod sql;
 mod writer;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
 pub use put::Put;
-pub use rows::{AttemptRow, EventRow, OutboxRow, PipelineRow, RunRow, StageRow};
+pub use rows::{AttemptRow, EventRow, LogSegmentRow, OutboxRow, PipelineRow, RunRow, StageRow};
 pub use writer::Runs;
 
 /// Why records of runs were not read or written.
@@ -85,20 +86,41 @@ pub struct Which {
 impl Runs {
     /// Opens the records at `path`; without one they end with the process.
     pub fn open(path: Option<&Path>) -> Result<Runs, RunsError> {
-        let connection = match path {
+        let writing = match path {
             Some(path) => {
                 let connection = Connection::open(path)?;
                 connection.pragma_update(None, "journal_mode", "WAL")?;
                 connection.pragma_update(None, "synchronous", "FULL")?;
-                connection.busy_timeout(std::time::Duration::from_secs(10))?;
                 connection
             }
             None => Connection::open_in_memory()?,
         };
-        connection.pragma_update(None, "foreign_keys", true)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        schema::migrate(&connection)?;
-        Runs::start(connection, path.is_some())
+        prepare(&writing)?;
+        schema::migrate(&writing)?;
+        let reading = path.map(Connection::open).transpose()?;
+        if let Some(reading) = &reading {
+            prepare(reading)?;
+            reading.pragma_update(None, "query_only", true)?;
+        }
+        Runs::start(writing, reading)
+    }
+
+    /// Which migrations the records at `path` have: name, and whether it is there. Nothing is changed.
+    pub fn migrations(path: &Path) -> Result<Vec<(&'static str, bool)>, RunsError> {
+        let db = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        prepare(&db)?;
+        schema::check(&db)
+    }
+
+    /// Whether rows can be written and read at this moment: it is tried.
+    pub async fn check(&self) -> Result<(), RunsError> {
+        self.change(|db| {
+            let transaction = rusqlite::Transaction::new_unchecked(db, rusqlite::TransactionBehavior::Immediate)?;
+            transaction.execute("UPDATE schema_migration SET at = CURRENT_TIMESTAMP WHERE version = 1", [])?;
+            Ok(transaction.commit()?)
+        })
+        .await?;
+        self.read(|db| Ok(db.query_row("SELECT COUNT(*) FROM schema_migration", [], |_| Ok(()))?)).await
     }
 
     /// What an engine begins with. Runs that ended after `since` come too.
@@ -127,7 +149,7 @@ impl Runs {
                 live: all(db, &format!("{} WHERE {newest}", DeploymentRow::SELECT), [], DeploymentRow::of)?,
                 last_run: db.query_row("SELECT COALESCE(MAX(number), 0) FROM run", [], |row| row.get(0))?,
                 last_incident: one(db, &format!("{} ORDER BY id DESC LIMIT 1", IncidentRow::SELECT), [], IncidentRow::of)?,
-                unsaid: all(db, &format!("{} WHERE sent IS NULL ORDER BY at", OutboxRow::SELECT), [], OutboxRow::of)?,
+                unsaid: all(db, &sql::unsaid(), [], OutboxRow::of)?,
                 events: all(db, &format!("SELECT run, MAX(seq) FROM event WHERE run IN {OPEN} GROUP BY run"), [since], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?
@@ -147,8 +169,8 @@ impl Runs {
     /// A run with its stages.
     pub async fn run(&self, number: i64) -> Result<Option<(RunRow, Vec<StageRow>)>, RunsError> {
         self.read(move |db| {
-            let run = one(db, &format!("{} WHERE number = ?1", RunRow::SELECT), [number], RunRow::of)?;
-            let stages = all(db, &format!("{} WHERE run = ?1", StageRow::SELECT), [number], StageRow::of)?;
+            let run = one(db, &sql::run(), [number], RunRow::of)?;
+            let stages = all(db, &sql::stages(), [number], StageRow::of)?;
             Ok(run.map(|run| (run, stages)))
         })
         .await
@@ -157,16 +179,7 @@ impl Runs {
     /// Runs, the newest first.
     pub async fn runs(&self, which: Which) -> Result<Vec<RunRow>, RunsError> {
         self.read(move |db| {
-            // Each form has an index of its own.
-            let place = match (&which.app, &which.env) {
-                (Some(_), Some(_)) => "app = ?1 AND env = ?2",
-                (Some(_), None) => "app = ?1 AND ?2 IS NULL",
-                _ => "?1 IS NULL AND ?2 IS NULL",
-            };
-            let sql = format!(
-                "{} WHERE {place} AND created >= ?3 AND number < ?4 ORDER BY number DESC LIMIT ?5",
-                RunRow::SELECT
-            );
+            let sql = sql::runs(&which);
             let (since, below) = (which.since.unwrap_or(i64::MIN), which.below.unwrap_or(i64::MAX));
             let env = which.env.filter(|_| which.app.is_some());
             all(db, &sql, params![which.app, env, since, below, which.limit], RunRow::of)
@@ -176,27 +189,56 @@ impl Runs {
 
     /// What happened in a run, in order.
     pub async fn events(&self, run: i64) -> Result<Vec<EventRow>, RunsError> {
-        self.read(move |db| all(db, &format!("{} WHERE run = ?1 ORDER BY seq", EventRow::SELECT), [run], EventRow::of))
-            .await
+        self.read(move |db| all(db, &sql::events(), [run], EventRow::of)).await
     }
 
     /// All attempts of a run.
     pub async fn attempts(&self, run: i64) -> Result<Vec<AttemptRow>, RunsError> {
+        self.read(move |db| all(db, &sql::attempts(), [run], AttemptRow::of)).await
+    }
+
+    /// What is kept of the logs of a run.
+    pub async fn log_segments(&self, run: i64) -> Result<Vec<LogSegmentRow>, RunsError> {
+        self.read(move |db| all(db, &sql::log_segments(), [run], LogSegmentRow::of)).await
+    }
+
+    /// Runs of an app that have not ended, in order.
+    pub async fn open_runs(&self, app: &str) -> Result<Vec<RunRow>, RunsError> {
+        let app = app.to_owned();
+        self.read(move |db| all(db, &sql::open(), [app], RunRow::of)).await
+    }
+
+    /// The lock on a place.
+    pub async fn lock(&self, place: &str) -> Result<Option<LockRow>, RunsError> {
+        let place = place.to_owned();
+        self.read(move |db| one(db, &sql::lock(), [place], LockRow::of)).await
+    }
+
+    /// How many runs are how far: those that have not ended, and those that ended since then.
+    pub async fn run_states(&self, since: i64) -> Result<Vec<(String, i64)>, RunsError> {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         self.read(move |db| {
-            all(db, &format!("{} WHERE run = ?1 ORDER BY begun", AttemptRow::SELECT), [run], AttemptRow::of)
+            let mut out: Vec<(String, i64)> = all(db, sql::OPEN_STATES, [], row)?;
+            out.extend(all(db, sql::ENDED_STATES, [since], row)?);
+            Ok(out)
         })
         .await
+    }
+
+    /// How many stages of runs that have not ended are how far.
+    pub async fn stage_states(&self) -> Result<Vec<(String, i64)>, RunsError> {
+        self.read(|db| all(db, sql::STAGE_STATES, [], |row| Ok((row.get(0)?, row.get(1)?)))).await
+    }
+
+    /// What people said to a run.
+    pub async fn approvals(&self, run: i64) -> Result<Vec<ApprovalRow>, RunsError> {
+        self.read(move |db| all(db, &sql::approvals(), [run], ApprovalRow::of)).await
     }
 
     /// What went live in a place, the newest first.
     pub async fn deployments(&self, app: &str, env: &str, limit: u32) -> Result<Vec<DeploymentRow>, RunsError> {
         let (app, env) = (app.to_owned(), env.to_owned());
-        self.read(move |db| {
-            let sql =
-                format!("{} WHERE app = ?1 AND env = ?2 ORDER BY at DESC, run DESC LIMIT ?3", DeploymentRow::SELECT);
-            all(db, &sql, params![app, env, limit], DeploymentRow::of)
-        })
-        .await
+        self.read(move |db| all(db, &sql::deployments(), params![app, env, limit], DeploymentRow::of)).await
     }
 
     /// What went live at this moment or later, in one environment or in all, the newest first, twenty at most.
@@ -246,26 +288,17 @@ impl Runs {
     /// How long stages of this app took when they went well, in milliseconds: name and time, the newest 2,000.
     pub async fn times(&self, app: &str) -> Result<Vec<(String, i64)>, RunsError> {
         let app = app.to_owned();
-        self.read(move |db| {
-            let sql = "SELECT stage.name, stage.ended - stage.started FROM run JOIN stage ON stage.run = run.number
-                 WHERE run.app = ?1 AND stage.state = 'succeeded' AND stage.started IS NOT NULL AND stage.ended IS NOT NULL
-                 ORDER BY run.number DESC LIMIT 2000";
-            all(db, sql, [app], |row| Ok((row.get(0)?, row.get(1)?)))
-        })
-        .await
+        self.read(move |db| all(db, sql::TIMES, [app], |row| Ok((row.get(0)?, row.get(1)?)))).await
     }
 
     /// Forgets runs that ended before this moment, but for what is live and the fifty deployments before it; their numbers.
     pub async fn purge(&self, before: i64) -> Result<Vec<i64>, RunsError> {
-        self.read(move |db| {
+        self.change(move |db| {
             let transaction = db.unchecked_transaction()?;
-            let sql = "DELETE FROM deployment WHERE run NOT IN (
-                 SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env
-                 ORDER BY at DESC, run DESC LIMIT 50)";
-            transaction.execute(sql, [])?;
-            let old = "ended = 1 AND finished < ?1 AND number NOT IN (SELECT run FROM deployment)";
-            let gone = all(&transaction, &format!("SELECT number FROM run WHERE {old}"), [before], |row| row.get(0))?;
-            transaction.execute(&format!("DELETE FROM run WHERE {old}"), [before])?;
+            transaction.execute(&format!("DELETE FROM deployment WHERE {OLD_DEPLOYMENT}"), [])?;
+            let gone =
+                all(&transaction, &format!("SELECT number FROM run WHERE {OLD_RUN}"), [before], |row| row.get(0))?;
+            transaction.execute(&format!("DELETE FROM run WHERE {OLD_RUN}"), [before])?;
             transaction.execute("DELETE FROM outbox WHERE sent < ?1", [before])?;
             transaction.commit()?;
             Ok(gone)
@@ -273,22 +306,44 @@ impl Runs {
         .await
     }
 
+    /// What [`Runs::purge`] would forget: the numbers of runs. Nothing is changed.
+    pub async fn old(&self, before: i64) -> Result<Vec<i64>, RunsError> {
+        self.read(move |db| {
+            let kept = format!("SELECT run FROM deployment WHERE NOT ({OLD_DEPLOYMENT})");
+            let sql = format!("SELECT number FROM run WHERE ended = 1 AND finished < ?1 AND number NOT IN ({kept})");
+            all(db, &sql, [before], |row| row.get(0))
+        })
+        .await
+    }
+
     /// Files that were kept of a run.
     pub async fn artifacts(&self, run: i64) -> Result<Vec<ArtifactRow>, RunsError> {
-        self.read(move |db| all(db, &format!("{} WHERE run = ?1", ArtifactRow::SELECT), [run], ArtifactRow::of)).await
+        self.read(move |db| all(db, &sql::artifacts(), [run], ArtifactRow::of)).await
     }
 
     /// How often stages failed since then: stage, class and count, the most frequent first.
     pub async fn failures(&self, app: &str, since: i64) -> Result<Vec<(String, String, i64)>, RunsError> {
         let app = app.to_owned();
         self.read(move |db| {
-            let sql = "SELECT attempt.stage, attempt.class, COUNT(*) FROM run JOIN attempt ON attempt.run = run.number
-                 WHERE run.app = ?1 AND run.created >= ?2 AND attempt.class IS NOT NULL
-                 GROUP BY attempt.stage, attempt.class ORDER BY COUNT(*) DESC, attempt.stage LIMIT 20";
-            all(db, sql, params![app, since], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            all(db, sql::FAILURES, params![app, since], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         })
         .await
     }
+}
+
+/// Deployments that are older than the fifty newest of their place.
+const OLD_DEPLOYMENT: &str = "run NOT IN (
+     SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env
+     ORDER BY at DESC, run DESC LIMIT 50)";
+/// Runs that ended before `?1` and are no deployment that is kept.
+const OLD_RUN: &str = "ended = 1 AND finished < ?1 AND number NOT IN (SELECT run FROM deployment)";
+
+/// What every connection needs.
+fn prepare(connection: &Connection) -> Result<(), RunsError> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
 }
 
 fn all<T>(

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
-use super::rows::{AttemptRow, EventRow, OutboxRow, PipelineRow, RunRow, StageRow};
+use super::rows::{AttemptRow, EventRow, LogSegmentRow, OutboxRow, PipelineRow, RunRow, StageRow};
 
 /// Something to be written. A row that is there already is replaced, unless its kind never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Put {
     Stage(StageRow),
     /// An attempt of a stage.
     Attempt(AttemptRow),
+    /// A part of an attempt's log.
+    LogSegment(LogSegmentRow),
     /// Something that happened in a run.
     Event(EventRow),
     /// A line that is to be said.
@@ -63,13 +65,14 @@ impl Put {
             Put::Place { app, repo, env } => {
                 let sql = "INSERT INTO app (name, repo) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET repo = excluded.repo";
                 db.prepare_cached(sql)?.execute(params![app, repo])?;
-                let sql = "INSERT INTO environment (app, name) VALUES (?1, ?2) ON CONFLICT (app, name) DO NOTHING";
+                let sql = "INSERT INTO environment (app, name, place) VALUES (?1, ?2, ?1 || '/' || ?2) ON CONFLICT (app, name) DO NOTHING";
                 db.prepare_cached(sql)?.execute(params![app, env])
             }
             Put::Pipeline(row) => row.put(db),
             Put::Run(row) => row.put(db),
             Put::Stage(row) => row.put(db),
             Put::Attempt(row) => row.put(db),
+            Put::LogSegment(row) => row.put(db),
             Put::Event(row) => row.put(db),
             Put::Outbox(row) => row.put(db),
             Put::Deployment(row) => row.put(db),

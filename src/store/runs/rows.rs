@@ -91,7 +91,7 @@ impl RunRow {
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
         const SQL: &str = "INSERT INTO run (number, pipeline, app, env, kind, state, ended, requester, idem_key, created, started, finished, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (number) DO UPDATE SET pipeline = excluded.pipeline, app = excluded.app, env = excluded.env, kind = excluded.kind, state = excluded.state, ended = excluded.ended, requester = excluded.requester, idem_key = excluded.idem_key, created = excluded.created, started = excluded.started, finished = excluded.finished, detail = excluded.detail";
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (number) DO UPDATE SET state = excluded.state, ended = excluded.ended, started = excluded.started, finished = excluded.finished, detail = excluded.detail";
         db.prepare_cached(SQL)?.execute(params![
             self.number,
             self.pipeline,
@@ -216,6 +216,55 @@ impl AttemptRow {
     }
 }
 
+/// A part of an attempt's log that is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSegmentRow {
+    /// The run.
+    pub run: i64,
+    /// The stage.
+    pub stage: String,
+    /// Which attempt, from 1.
+    pub attempt: i64,
+    /// Its place in the order in which they are read, from 1.
+    pub part: i64,
+    /// The file in the attempt's folder.
+    pub file: String,
+    /// Where it begins in what is kept.
+    pub begins: i64,
+    /// Where it ends.
+    pub ends: i64,
+}
+
+impl LogSegmentRow {
+    pub(super) const SELECT: &str = "SELECT run, stage, attempt, part, file, begins, ends FROM log_segment";
+
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<LogSegmentRow> {
+        Ok(LogSegmentRow {
+            run: row.get(0)?,
+            stage: row.get(1)?,
+            attempt: row.get(2)?,
+            part: row.get(3)?,
+            file: row.get(4)?,
+            begins: row.get(5)?,
+            ends: row.get(6)?,
+        })
+    }
+
+    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+        const SQL: &str = "INSERT INTO log_segment (run, stage, attempt, part, file, begins, ends)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (run, stage, attempt, part) DO UPDATE SET file = excluded.file, begins = excluded.begins, ends = excluded.ends";
+        db.prepare_cached(SQL)?.execute(params![
+            self.run,
+            self.stage,
+            self.attempt,
+            self.part,
+            self.file,
+            self.begins,
+            self.ends,
+        ])
+    }
+}
+
 /// Something that happened in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventRow {
@@ -259,7 +308,7 @@ impl EventRow {
 pub struct OutboxRow {
     /// run:seq:target.
     pub dedupe: String,
-    /// The run.
+    /// The run; 0 for a line about a place.
     pub run: i64,
     /// Where: `network/#channel`.
     pub target: String,
@@ -272,7 +321,7 @@ pub struct OutboxRow {
 }
 
 impl OutboxRow {
-    pub(super) const SELECT: &str = "SELECT dedupe, run, target, text, at, sent FROM outbox";
+    pub(super) const SELECT: &str = "SELECT dedupe, COALESCE(run, 0), target, text, at, sent FROM outbox";
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
         Ok(OutboxRow {
@@ -287,7 +336,7 @@ impl OutboxRow {
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
         const SQL: &str = "INSERT INTO outbox (dedupe, run, target, text, at, sent)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (dedupe) DO UPDATE SET run = excluded.run, target = excluded.target, text = excluded.text, at = excluded.at, sent = excluded.sent";
+         VALUES (?1, NULLIF(?2, 0), ?3, ?4, ?5, ?6) ON CONFLICT (dedupe) DO UPDATE SET run = excluded.run, target = excluded.target, text = excluded.text, at = excluded.at, sent = excluded.sent";
         db.prepare_cached(SQL)?.execute(params![self.dedupe, self.run, self.target, self.text, self.at, self.sent,])
     }
 }

@@ -6,15 +6,24 @@ use sha2::{Digest, Sha256};
 use super::RunsError;
 
 /// The migrations, from the first on. One that was released is never changed.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_runs", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/0001_runs.sql")))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_runs", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/0001_runs.sql"))),
+    ("0002_logs_keys", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/0002_logs_keys.sql"))),
+];
 
-/// Brings a database up to date. One that was changed by hand, or by a newer version, is refused.
-pub(super) fn migrate(db: &Connection) -> Result<(), RunsError> {
-    db.execute_batch(
-        "CREATE TABLE IF NOT EXISTS schema_migration (
-             version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)",
-    )?;
+/// Which migrations a database has, and which it would get: name, and whether it is there. Nothing is changed; what would be
+/// refused is refused.
+pub(super) fn check(db: &Connection) -> Result<Vec<(&'static str, bool)>, RunsError> {
+    let sql = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migration'";
+    let known = db.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0;
+    if !known {
+        return Ok(MIGRATIONS.iter().map(|(name, _)| (*name, false)).collect());
+    }
+    MIGRATIONS.iter().enumerate().map(|(at, migration)| Ok((migration.0, is_there(db, at, migration)?))).collect()
+}
+
+/// Whether a migration was done; one that was another then is refused.
+fn is_there(db: &Connection, at: usize, (name, sql): &(&str, &str)) -> Result<bool, RunsError> {
     let newest: i64 = db.query_row("SELECT COALESCE(MAX(version), 0) FROM schema_migration", [], |row| row.get(0))?;
     if newest > MIGRATIONS.len() as i64 {
         return Err(RunsError::Migration(format!(
@@ -22,27 +31,48 @@ pub(super) fn migrate(db: &Connection) -> Result<(), RunsError> {
             MIGRATIONS.len()
         )));
     }
-    for (at, (name, sql)) in MIGRATIONS.iter().enumerate() {
-        let version = at as i64 + 1;
-        let checksum: String = Sha256::digest(sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let known: Option<String> = db
-            .query_row("SELECT checksum FROM schema_migration WHERE version = ?1", [version], |row| row.get(0))
-            .optional()?;
-        match known {
-            Some(known) if known == checksum => {}
-            Some(_) => {
-                let text =
-                    format!("migration {name} is not the one that made them; run the masterchief they belong to");
-                return Err(RunsError::Migration(text));
-            }
-            None => {
-                let transaction = db.unchecked_transaction()?;
-                transaction.execute_batch(sql)?;
-                let sql = "INSERT INTO schema_migration (version, name, checksum) VALUES (?1, ?2, ?3)";
-                transaction.execute(sql, params![version, name, checksum])?;
-                transaction.commit()?;
-            }
-        }
+    let known: Option<String> = db
+        .query_row("SELECT checksum FROM schema_migration WHERE version = ?1", [at as i64 + 1], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(known) if known == checksum(sql) => Ok(true),
+        Some(_) => Err(RunsError::Migration(format!(
+            "migration {name} is not the one that made them; run the masterchief they belong to"
+        ))),
+        None => Ok(false),
     }
+}
+
+fn checksum(sql: &str) -> String {
+    Sha256::digest(sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Brings a database up to date. One that was changed by hand, or by a newer version, is refused. Keys are not looked at
+/// meanwhile, for tables are made anew; they are before it is done.
+pub(super) fn migrate(db: &Connection) -> Result<(), RunsError> {
+    db.execute_batch(
+        "CREATE TABLE IF NOT EXISTS schema_migration (
+             version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)",
+    )?;
+    db.pragma_update(None, "foreign_keys", false)?;
+    for (at, migration) in MIGRATIONS.iter().enumerate() {
+        if is_there(db, at, migration)? {
+            continue;
+        }
+        let (name, sql) = migration;
+        let transaction = db.unchecked_transaction()?;
+        transaction.execute_batch(sql)?;
+        let broken: Option<String> =
+            transaction.query_row("PRAGMA foreign_key_check", [], |row| row.get(0)).optional()?;
+        if let Some(table) = broken {
+            return Err(RunsError::Migration(format!(
+                "migration {name} finds rows of {table} that belong to nothing; restore a copy from before"
+            )));
+        }
+        let row = "INSERT INTO schema_migration (version, name, checksum) VALUES (?1, ?2, ?3)";
+        transaction.execute(row, params![at as i64 + 1, name, checksum(sql)])?;
+        transaction.commit()?;
+    }
+    db.pragma_update(None, "foreign_keys", true)?;
     Ok(())
 }

@@ -97,24 +97,101 @@ fn a_schema_that_was_changed_or_is_newer_is_refused() {
 }
 
 #[tokio::test]
-async fn the_questions_that_are_asked_all_day_use_an_index() {
+async fn the_questions_that_are_asked_all_day_use_an_index_and_sort_nothing_that_is_long() {
     let runs = Runs::open(None).unwrap();
     let plans = runs
         .read(|db| {
-            let asked = [
-                "SELECT * FROM run WHERE app = 'a' AND env = 'b' AND number < 9 ORDER BY number DESC LIMIT 1",
-                "SELECT * FROM run WHERE app = 'a' AND number < 9 ORDER BY number DESC LIMIT 1",
-                "SELECT number FROM run WHERE idem_key = 'a' AND created >= 1",
-                "SELECT * FROM stage WHERE run = 1",
-                "SELECT * FROM outbox WHERE sent IS NULL ORDER BY at",
-                "SELECT * FROM deployment WHERE app = 'a' AND env = 'b' ORDER BY run DESC",
-            ];
-            let plan = |sql: &&str| all(db, &format!("EXPLAIN QUERY PLAN {sql}"), [], |row| row.get::<_, String>(3));
-            asked.iter().map(plan).collect::<Result<Vec<_>, _>>()
+            let plan = |sql: String| {
+                let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                // What is asked for is not looked at, only how it would be.
+                let nothing = vec![rusqlite::types::Null; statement.parameter_count()];
+                let rows = statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3))?;
+                Ok((sql, rows.collect::<rusqlite::Result<Vec<_>>>()?))
+            };
+            sql::all().into_iter().map(plan).collect::<Result<Vec<_>, RunsError>>()
         })
         .await
         .unwrap();
-    for plan in plans {
-        assert!(plan.iter().any(|line| line.contains("USING") && !line.contains("SCAN")), "{plan:?}");
+    for (sql, plan) in plans {
+        let good =
+            plan.iter().any(|line| line.contains("USING")) && !plan.iter().any(|line| line.starts_with("SCAN run"));
+        let whole =
+            sql.contains("?1 IS NULL AND ?2 IS NULL") || sql.contains("WHERE run = ?1") || sql.contains("GROUP BY");
+        assert!(good, "{sql}\n{plan:#?}");
+        assert!(whole || !plan.iter().any(|line| line.contains("ORDER BY")), "{sql}\n{plan:#?}");
     }
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_place_or_a_run_that_is_not_there_is_refused() {
+    let runs = Runs::open(None).unwrap();
+    runs.write(put_run(1, "shop", "prod", "running", false)).await.unwrap();
+    let lock = |place: &str| Put::Lock(LockRow { place: place.to_owned(), ..LockRow::default() });
+    let line = |run: i64| Put::Outbox(OutboxRow { dedupe: format!("{run}:1:x"), run, ..OutboxRow::default() });
+    let live = |env: &str| {
+        Put::Deployment(DeploymentRow {
+            app: "shop".to_owned(),
+            env: env.to_owned(),
+            run: 1,
+            ..DeploymentRow::default()
+        })
+    };
+    let segment =
+        Put::LogSegment(LogSegmentRow { run: 1, stage: "test".to_owned(), attempt: 1, ..LogSegmentRow::default() });
+    for put in [lock("shop/night"), line(9), live("night"), segment] {
+        let fault = runs.write(vec![put.clone()]).await.unwrap_err().to_string();
+        assert!(fault.contains("FOREIGN KEY"), "{put:?}: {fault}");
+    }
+    // A line about a place is of no run.
+    runs.write(vec![lock("shop/prod"), line(0), line(1), live("prod")]).await.unwrap();
+    let loaded = runs.load(i64::MAX).await.unwrap();
+    assert_eq!(loaded.unsaid.iter().map(|row| row.run).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(runs.lock("shop/prod").await.unwrap().unwrap().place, "shop/prod");
+}
+
+#[tokio::test]
+async fn records_of_the_version_before_are_brought_up_to_date_with_all_that_is_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.db");
+    let old = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/fixtures/0001.sql"));
+    rusqlite::Connection::open(&path).unwrap().execute_batch(old).unwrap();
+    assert_eq!(Runs::migrations(&path).unwrap(), [("0001_runs", true), ("0002_logs_keys", false)]);
+    let runs = Runs::open(Some(&path)).unwrap();
+    assert_eq!(Runs::migrations(&path).unwrap(), [("0001_runs", true), ("0002_logs_keys", true)]);
+    let loaded = runs.load(0).await.unwrap();
+    assert_eq!(loaded.runs.iter().map(|run| run.number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((loaded.live.len(), loaded.live[0].version.as_str()), (1, "v1"));
+    let locks: Vec<&str> = loaded.locks.iter().map(|lock| lock.place.as_str()).collect();
+    assert_eq!(locks, ["shop/prod", "tool/dev"], "also of a place where nothing ran");
+    assert_eq!(
+        loaded.unsaid.iter().map(|row| (row.run, row.text.as_str())).collect::<Vec<_>>(),
+        [(0, "about a place"), (2, "about 2")]
+    );
+    assert_eq!(loaded.last_incident.unwrap().hash, "h2");
+    assert_eq!(runs.attempts(1).await.unwrap()[0].exit, Some(0));
+    // It is one of the new ones in every way.
+    let segment =
+        LogSegmentRow { run: 1, stage: "test".to_owned(), attempt: 1, part: 1, ends: 9, ..LogSegmentRow::default() };
+    runs.write(vec![Put::LogSegment(segment.clone()), Put::Unlock("tool/dev".to_owned())]).await.unwrap();
+    assert_eq!(runs.log_segments(1).await.unwrap(), [segment]);
+    runs.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_would_be_forgotten_is_what_is_forgotten() {
+    let runs = Runs::open(None).unwrap();
+    for number in 1..=60 {
+        let mut puts = put_run(number, "shop", "prod", "succeeded", true);
+        if let Some(Put::Run(run)) = puts.last_mut() {
+            run.finished = Some(number);
+        }
+        let row =
+            DeploymentRow { app: "shop".to_owned(), env: "prod".to_owned(), run: number, ..DeploymentRow::default() };
+        puts.push(Put::Deployment(row));
+        runs.write(puts).await.unwrap();
+    }
+    let would = runs.old(8).await.unwrap();
+    assert_eq!(would, (1..=7).collect::<Vec<_>>());
+    assert_eq!(runs.old(8).await.unwrap(), would, "looking changes nothing");
+    assert_eq!(runs.purge(8).await.unwrap(), would);
 }

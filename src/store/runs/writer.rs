@@ -1,4 +1,4 @@
-//! The one connection: on a thread of its own, or here and now for records in memory.
+//! The connections: one that writes and one that reads, each on a thread of its own, or one here and now for records in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,10 @@ pub struct Runs {
 
 #[derive(Clone)]
 enum Place {
-    Thread(mpsc::Sender<Work>),
+    Threads {
+        write: mpsc::Sender<Work>,
+        read: mpsc::Sender<Reading>,
+    },
     /// A paused clock does not wait for threads.
     Here(Arc<Mutex<Connection>>),
 }
@@ -28,7 +31,8 @@ type Reading = Box<dyn FnOnce(&Connection) + Send>;
 
 enum Work {
     Write(Vec<Put>, oneshot::Sender<Result<(), RunsError>>),
-    Read(Reading),
+    /// Something else that changes rows, in its turn.
+    Change(Reading),
 }
 
 impl std::fmt::Debug for Runs {
@@ -38,22 +42,26 @@ impl std::fmt::Debug for Runs {
 }
 
 impl Runs {
-    pub(super) fn start(connection: Connection, thread: bool) -> Result<Runs, RunsError> {
-        if !thread {
-            return Ok(Runs { place: Place::Here(Arc::new(Mutex::new(connection))) });
-        }
-        let (to, from) = mpsc::channel(DEPTH);
-        let named = std::thread::Builder::new().name("runs".to_owned());
-        named.spawn(move || work(&connection, from)).map_err(|fault| RunsError::Database(fault.to_string()))?;
-        Ok(Runs { place: Place::Thread(to) })
+    /// Begins to serve: with a second connection that reads what is committed, while the first one writes.
+    pub(super) fn start(writing: Connection, reading: Option<Connection>) -> Result<Runs, RunsError> {
+        let Some(reading) = reading else { return Ok(Runs { place: Place::Here(Arc::new(Mutex::new(writing))) }) };
+        let (write, from) = mpsc::channel(DEPTH);
+        thread("runs", move || work(&writing, from))?;
+        let (read, mut from) = mpsc::channel::<Reading>(DEPTH);
+        thread("runs-read", move || {
+            while let Some(look) = from.blocking_recv() {
+                look(&reading);
+            }
+        })?;
+        Ok(Runs { place: Place::Threads { write, read } })
     }
 
     /// Writes all of it in one transaction; ready once that is durable. If it fails, nothing of it is written.
     pub async fn write(&self, puts: Vec<Put>) -> Result<(), RunsError> {
         match &self.place {
-            Place::Thread(to) => {
+            Place::Threads { write, .. } => {
                 let (answer, answered) = oneshot::channel();
-                to.send(Work::Write(puts, answer)).await.map_err(|_| RunsError::Closed)?;
+                write.send(Work::Write(puts, answer)).await.map_err(|_| RunsError::Closed)?;
                 answered.await.map_err(|_| RunsError::Closed)?
             }
             Place::Here(connection) => {
@@ -63,24 +71,52 @@ impl Runs {
         }
     }
 
-    /// Reads something.
+    /// Reads something, of what is committed.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
     ) -> Result<T, RunsError> {
         match &self.place {
-            Place::Thread(to) => {
-                let (answer, answered) = oneshot::channel();
-                let work = Box::new(move |db: &Connection| {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(read(db));
-                });
-                to.send(Work::Read(work)).await.map_err(|_| RunsError::Closed)?;
-                answered.await.map_err(|_| RunsError::Closed)?
+            Place::Threads { read: to, .. } => {
+                let (look, looked) = answered(read);
+                to.send(look).await.map_err(|_| RunsError::Closed)?;
+                looked.await.map_err(|_| RunsError::Closed)?
             }
             Place::Here(connection) => read(&connection.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
+
+    /// Changes rows otherwise than by [`Put`], after what waits to be written.
+    pub(super) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
+    ) -> Result<T, RunsError> {
+        match &self.place {
+            Place::Threads { write, .. } => {
+                let (change, changed) = answered(change);
+                write.send(Work::Change(change)).await.map_err(|_| RunsError::Closed)?;
+                changed.await.map_err(|_| RunsError::Closed)?
+            }
+            Place::Here(_) => self.read(change).await,
+        }
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), RunsError> {
+    let named = std::thread::Builder::new().name(name.to_owned());
+    named.spawn(work).map(drop).map_err(|fault| RunsError::Database(fault.to_string()))
+}
+
+/// Work for a thread, and where its answer comes.
+fn answered<T: Send + 'static>(
+    work: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
+) -> (Reading, oneshot::Receiver<Result<T, RunsError>>) {
+    let (answer, answered) = oneshot::channel();
+    let work = move |db: &Connection| {
+        // Whoever asked may have gone.
+        let _ = answer.send(work(db));
+    };
+    (Box::new(work), answered)
 }
 
 /// Does what waits: writes that wait together are committed together.
@@ -88,16 +124,15 @@ fn work(db: &Connection, mut from: mpsc::Receiver<Work>) {
     while let Some(first) = from.blocking_recv() {
         let mut next = Some(first);
         let (mut groups, mut answers) = (Vec::new(), Vec::new());
-        let mut reading = None;
+        let mut change = None;
         while let Some(work) = next {
             match work {
                 Work::Write(puts, answer) => {
                     groups.push(puts);
                     answers.push(answer);
                 }
-                // What was written before it is there when it is read.
-                Work::Read(read) => {
-                    reading = Some(read);
+                Work::Change(work) => {
+                    change = Some(work);
                     break;
                 }
             }
@@ -106,8 +141,8 @@ fn work(db: &Connection, mut from: mpsc::Receiver<Work>) {
         if !groups.is_empty() {
             settle(db, groups, answers);
         }
-        if let Some(read) = reading {
-            read(db);
+        if let Some(change) = change {
+            change(db);
         }
     }
 }

@@ -1,18 +1,24 @@
-//! Everything the bot says about runs, one named function a message. Each line stands alone: it has the run, the app and the
+//! Everything the bot says about runs and places, one named function a message. Each line stands alone: it has the run, the app and the
 //! environment, and where it waits for somebody it ends with what to type and by when.
 
-pub use super::format::{about, cut, fitted, hushed, moment, quiet, span};
-use super::format::{commits, list, minutes, utc, with_commit};
-use super::handle::Places;
+mod asides;
+mod format;
+mod looks;
+mod places;
+
+pub use asides::{fewer, folded, gone, skipping};
+pub use format::{about, cut, fitted, hushed, moment, quiet, span};
+pub use looks::*;
+pub use places::*;
+
 use super::model::{Approvals, RollbackMode, Rules};
-use super::run::{Commit, Millis, Run, RunKind, StageRun, shown};
+use super::run::{Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};
-use super::window;
 use crate::executors::Failure;
-use crate::store::runs::{DeploymentRow, FreezeRow, IncidentRow, LockRow, RunRow};
+use format::{commits, list, minutes, with_commit};
 
 /// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
-const LINE: usize = 380;
+pub(super) const LINE: usize = 380;
 
 /// What is about to happen: `shop -> prod: v2 (9f3c1e2) replaces v1 (b77a010), 6 commits by ana. Plan: test, build. ~11 min.`
 pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) -> String {
@@ -32,11 +38,6 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
         text.push_str(&format!(" {}.", about(eta)));
     }
     text
-}
-
-/// What is left out, behind other words: `, skipping test, scan`.
-pub fn skipping(run: &Run) -> String {
-    if run.skipped.is_empty() { String::new() } else { format!(", skipping {}", list(&run.skipped, 8)) }
 }
 
 /// The requester has to say yes.
@@ -91,33 +92,6 @@ pub fn stage(stage: &StageRun) -> String {
     }
 }
 
-/// A line with what found no room of its own before it. The line itself is never cut.
-pub fn folded(number: i64, before: &[String], line: &str) -> String {
-    let mark = format!("[{number}] ");
-    let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
-    let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
-    let room = LINE.saturating_sub(line.chars().count());
-    if before.is_empty() || room < 20 {
-        return line.to_owned();
-    }
-    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
-}
-
-/// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
-pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
-    match lines.as_slice() {
-        lines if lines.len() <= most.max(1) => lines.to_vec(),
-        [what, between, choices] if most == 2 => {
-            let mark = format!("[{number}] ");
-            let between = between.strip_prefix(&mark).unwrap_or(between);
-            let room = LINE.saturating_sub(what.chars().count()).max(20);
-            vec![format!("{what} {}", cut(between, room)), choices.clone()]
-        }
-        [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
-        _ => lines,
-    }
-}
-
 /// Several of them.
 pub fn stages(number: i64, parts: &[String]) -> String {
     format!("[{number}] {}", listed(parts))
@@ -149,17 +123,6 @@ pub fn live(run: &Run, path: &[String], undo: bool) -> String {
     let path = if path.len() > 1 { format!(", critical path {}", path.join(">")) } else { String::new() };
     let undo = if undo { format!(" Undo: !rollback {} {}", run.app, run.env) } else { String::new() };
     format!("[{}] {} {} is live on {}. {took}{path}.{undo}", run.number, run.app, run.shown(), run.env)
-}
-
-/// After a rollback: the place is locked.
-pub fn rolled_back_lock(run: &Run) -> String {
-    format!(
-        " {} is now LOCKED (rolled back by {}). Incident notes: !log {} <text>. Unlock when fixed: !unlock {}",
-        run.place(),
-        run.asker.handle,
-        run.app,
-        run.place()
-    )
 }
 
 /// A run failed: what, why, what the world looks like, and what one may do. At most three lines.
@@ -305,104 +268,11 @@ pub fn passed(run: &Run) -> String {
     format!("[{}] {} did not answer; passed. Re-queue: !again {}", run.number, run.asker.nick, run.number)
 }
 
-/// Who had to say yes is not there any more.
-pub fn gone(run: &Run) -> String {
-    format!(
-        "[{}] {} {} -> {} is off: {} left before saying yes. Ask again: !again {}",
-        run.number,
-        run.app,
-        run.shown(),
-        run.env,
-        run.asker.nick,
-        run.number
-    )
-}
-
-/// A place is locked; who asks may wait behind it.
-pub fn locked(lock: &LockRow, now: Millis, queue: Option<i64>) -> String {
-    let left = lock.until.map(|until| format!(" ({} left)", span(until - now))).unwrap_or_default();
-    let queue = queue.map(|number| format!(" Queue behind it: !queue {number}.")).unwrap_or_default();
-    format!(
-        "{} is locked by {} since {}{left}: {}.{queue} Owners may: !unlock {}",
-        lock.place,
-        quiet(&lock.handle),
-        moment(lock.since, now).trim_end_matches(" UTC"),
-        lock.reason,
-        lock.place
-    )
-}
-
-/// A lock was made.
-pub fn lock_made(lock: &LockRow, now: Millis, waiting: usize) -> String {
-    let until = lock.until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let waiting = match waiting {
-        0 => String::new(),
-        1 => " (1 queued run waits)".to_owned(),
-        more => format!(" ({more} queued runs wait)"),
-    };
-    format!("{} locked by {}{until}: {}.{waiting}", lock.place, lock.handle, lock.reason)
-}
-
-/// A lock ends soon.
-pub fn lock_ends(lock: &LockRow) -> String {
-    format!("{}: {}'s lock ends in 10 min. Extend: !lock {} +1h", lock.place, lock.handle, lock.place)
-}
-
-/// A lock ended by itself.
-pub fn lock_over(lock: &LockRow) -> String {
-    format!("{}: {}'s lock is over ({}).", lock.place, lock.handle, cut(&lock.reason, 120))
-}
-
-/// A lock was taken away.
-pub fn unlocked(lock: &LockRow, by: &str, reason: &str, told: bool, next: Option<(i64, &str)>) -> String {
-    let holder = quiet(&lock.handle);
-    let was = if lock.handle == by { String::new() } else { format!(" (was {holder}'s): {}", cut(reason, 150)) };
-    let told = match told {
-        _ if lock.handle == by || lock.handle == "bot" => String::new(),
-        true => format!(". {holder} has been told"),
-        false => format!(". {holder} is not here to be told"),
-    };
-    let next = next
-        .map(|(number, who)| format!(". Starting {number} for {who} in 30 s, \"!abort {number}\" to stop"))
-        .unwrap_or_default();
-    format!("{} unlocked by {by}{was}{told}{next}.", lock.place)
-}
-
-/// To whose lock was broken.
-pub fn lock_broken(lock: &LockRow, by: &str, reason: &str) -> String {
-    format!("{by} took your lock away from {}: {}", lock.place, cut(reason, 200))
-}
-
-/// A lock is somebody else's.
-pub fn not_your_lock(lock: &LockRow) -> String {
-    format!("that is {}'s lock. Break it with a reason: !unlock! {} <why>", quiet(&lock.handle), lock.place)
-}
-
-/// A place is frozen, or no window is open.
-pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, rules: &Rules, now: Millis) -> String {
-    let until_text = until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let plain = |at: Millis| moment(at, now).trim_end_matches(" UTC").to_owned();
-    let window = until.and_then(|until| window::after(&rules.windows, utc(until)));
-    let next = window
-        .map(|(from, to)| format!(" Next window: {}-{}.", plain(from.timestamp_millis()), to.format("%H:%M")))
-        .unwrap_or_default();
-    let open = window.map(|(from, _)| from.timestamp_millis()).or(until);
-    let book = open.map(|at| format!(" !at {} deploy {asked} books it;", plain(at))).unwrap_or_default();
-    let approvals =
-        rules.emergency.as_ref().map(|approvals| format!(", then {}", wanted(approvals))).unwrap_or_default();
-    format!("{env} is frozen{until_text} ({why}).{next}{book} emergency: !deploy! {asked} <reason>{approvals}")
-}
-
 /// Who has to agree: `2 approvals from @oncall`.
 fn wanted(approvals: &Approvals) -> String {
     let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
     let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
     format!("{count} from {from}")
-}
-
-/// A window opened for runs that waited.
-pub fn window_open(env: &str, until: Millis, now: Millis, booked: &[String]) -> String {
-    format!("{env} window open until {}. Booked: {}.", moment(until, now), booked.join(", "))
 }
 
 /// A stage failed and somebody decides.
@@ -434,136 +304,6 @@ pub fn away(run: &Run, doing: &str, away: Millis) -> String {
     format!("[{}] {} {} -> {} still in {doing}, I was away {}", run.number, run.app, run.shown(), run.env, span(away))
 }
 
-/// What is where: one app in all its environments.
-pub fn who(app: &str, rows: &Places, now: Millis) -> String {
-    let mut parts = Vec::new();
-    for (env, live, locked, running) in rows {
-        let mut text = match live {
-            Some((live, run)) => {
-                let kind = if run.kind == "rollback" { ", rollback" } else { "" };
-                let version = shown(&live.version, &live.sha);
-                format!("{env} {version} by {} {} ago ({}{kind})", quiet(&run.requester), span(now - live.at), live.run)
-            }
-            None => format!("{env} nothing"),
-        };
-        if *locked {
-            text.push_str(" LOCKED");
-        }
-        if let Some((number, version)) = running {
-            text.push_str(&format!(", {version} running ({number})"));
-        }
-        parts.push(text);
-    }
-    format!("{app}: {}", parts.join(" | "))
-}
-
-/// What changed lately, and what went wrong since.
-pub fn whatson(
-    env: Option<&str>,
-    rows: &[DeploymentRow],
-    alerts: &[(Millis, String)],
-    time: Millis,
-    now: Millis,
-) -> String {
-    let place = |row: &DeploymentRow| if env.is_none() { format!(" to {}", row.env) } else { String::new() };
-    let changes: Vec<String> = rows
-        .iter()
-        .map(|row| format!("{} {}{} ({})", row.app, shown(&row.version, &row.sha), place(row), row.run))
-        .collect();
-    let changed = match changes.as_slice() {
-        [] => format!("nothing changed in the last {}", span(time)),
-        some => format!("changed in the last {}: {}", span(time), list(some, 6)),
-    };
-    let alert = |(at, text): &(Millis, String)| format!("{} {}", cut(text, 60), utc(*at).format("%H:%M"));
-    let told: Vec<String> = alerts.iter().map(alert).collect();
-    let alerts = if told.is_empty() { "none".to_owned() } else { list(&told, 3) };
-    format!("{} at {} {changed}. Alerts since: {alerts}.", env.unwrap_or("everything"), moment(now, now))
-}
-
-/// One run in a list: `118 v2.41.0 ana 07:12 ok 10m48s`.
-pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
-    let at = moment(row.created, now);
-    let at = at.trim_end_matches(" UTC");
-    let took = row.started.zip(row.finished).map(|(from, to)| format!(" {}", span(to - from))).unwrap_or_default();
-    let how = match run.state {
-        RunState::Succeeded => format!("ok{took}"),
-        RunState::Failed | RunState::TimedOut => {
-            format!("FAILED {}", run.failed.as_deref().unwrap_or("")).trim_end().to_owned()
-        }
-        RunState::RolledBack => format!("FAILED {}, rolled back", run.failed.as_deref().unwrap_or("")),
-        state => state.name().replace('_', " "),
-    };
-    let what = if run.kind == RunKind::Rollback { format!("rollback->{}", run.shown()) } else { run.shown() };
-    format!("{} {what} {} {at} {how}", row.number, quiet(&row.requester))
-}
-
-/// How much longer a stage could have taken without the run taking longer.
-fn spare(stage: &StageRun) -> String {
-    stage.slack.map(|slack| format!(", {} to spare", span(slack))).unwrap_or_default()
-}
-
-/// A run in detail.
-pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> Vec<String> {
-    let mut head = format!(
-        "[{}] {} {} -> {}: {}, by {} {} ago",
-        run.number,
-        run.app,
-        run.shown(),
-        run.env,
-        run.state.name().replace('_', " "),
-        quiet(&run.asker.handle),
-        span(now - run.created)
-    );
-    if let Some(eta) = eta.filter(|_| run.state.active()) {
-        head.push_str(&format!(", {} left", about(eta)));
-    }
-    let parts: Vec<String> = stages
-        .iter()
-        .map(|one| match one.state {
-            state if state.ended() => format!("{}{}", stage(one), spare(one)),
-            StageState::Running => format!("{} running {}", one.name, span(now - one.started.unwrap_or(now))),
-            state => format!("{} {}", one.name, state.name().replace('_', " ")),
-        })
-        .collect();
-    let mut out = vec![head];
-    if !parts.is_empty() {
-        out.push(self::stages(run.number, &parts));
-    }
-    out
-}
-
-/// The commits of a run.
-pub fn diff(run: &Run) -> Vec<String> {
-    if run.commits.is_empty() {
-        return vec![format!(
-            "[{}] no commits are known between {} and {}",
-            run.number,
-            run.before.as_ref().map_or("nothing", |before| before.version.as_str()),
-            run.shown()
-        )];
-    }
-    let line = |commit: &Commit| {
-        format!(
-            "{} {}: {}",
-            commit.sha.chars().take(7).collect::<String>(),
-            quiet(&commit.author),
-            cut(&commit.subject, 200)
-        )
-    };
-    let mut out: Vec<String> = run.commits.iter().take(8).map(line).collect();
-    let more = run.commit_count.saturating_sub(out.len() as u64);
-    if more > 0 {
-        out.push(format!("and {more} more"));
-    }
-    out
-}
-
-/// A line of the incident log.
-pub fn incident(row: &IncidentRow) -> String {
-    let amends = row.amends.map(|id| format!(" amends L-{id}:")).unwrap_or_default();
-    format!("L-{} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
-}
-
 /// What nobody has to be told twice: parts of a list in one line, as many as fit, and how many are left.
 pub fn listed(parts: &[String]) -> String {
     let mut text = String::new();
@@ -580,11 +320,6 @@ pub fn listed(parts: &[String]) -> String {
     text
 }
 
-/// A freeze is over.
-pub fn thawed(row: &FreezeRow) -> String {
-    format!("The freeze of {} is over ({}).", row.scope, cut(&row.reason, 120))
-}
-
 /// Nothing of a run went out.
 pub fn nothing_went_out(run: &Run) -> String {
     format!(
@@ -599,13 +334,6 @@ pub fn nothing_went_out(run: &Run) -> String {
 /// What was held counts as done.
 pub fn promoted(run: &Run, stages: &str, by: &str) -> String {
     format!("[{}] {} {} promoted by {by}, going on.", run.number, run.app, cut(stages, 200))
-}
-
-/// A freeze.
-pub fn frozen(row: &FreezeRow, now: Millis) -> String {
-    let until = row.until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let scope = if row.scope == "*" { "everything" } else { &row.scope };
-    format!("{scope} frozen by {}{until}: {}.", row.handle, row.reason)
 }
 
 /// Somebody may not do something: what they may, what is needed, whom to ask.

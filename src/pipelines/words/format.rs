@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeZone, Utc};
 
-use super::run::{Millis, Run, shown};
+use crate::pipelines::run::{Millis, Run, shown};
 
 /// A time span as people say it: `8s`, `2m10s`, `1h20m`, `3d`.
 pub fn span(millis: Millis) -> String {

@@ -1,0 +1,97 @@
+//! What is done to runs and places over HTTP: the words of the channel, by the same engine and the same rules.
+//!
+//! `POST /pipelines/{run}/{yes|approve|reject|retry|rollback|abort|again|promote|queue}` and
+//! `POST /pipelines/{rollback|lock|extend|unlock|freeze|thaw|incidents}`; what a word needs beside the run stands in the body, as JSON.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use warp::http::StatusCode;
+
+use super::hooks::{Reply, reply};
+use super::runs::{Caller, not_found, plainly, refused, wrong};
+use crate::pipelines::{Ask, Asked, Millis, Pipelines};
+
+/// What a word needs beside its run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Said {
+    /// The code of what was shown, for `approve`.
+    code: String,
+    /// Why.
+    reason: String,
+    /// The stage to go on from, for `retry`.
+    stage: Option<String>,
+    /// `app/environment`, for `lock`, `extend`, `unlock`.
+    place: String,
+    /// An environment, `app/environment` or `*`, for `freeze`, `thaw`.
+    scope: String,
+    /// The app, for `rollback` and `incidents`.
+    app: String,
+    /// The environment, for `rollback` and `incidents`.
+    environment: String,
+    /// The version to go back to.
+    to: Option<String>,
+    /// For how long.
+    #[serde(rename = "for", with = "humantime_serde")]
+    time: Option<Duration>,
+    /// The words, for `incidents`.
+    text: String,
+}
+
+/// Does what a word does.
+pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str], body: &[u8]) -> Reply {
+    let empty = body.iter().all(u8::is_ascii_whitespace);
+    let said = if empty { Ok(Said::default()) } else { serde_json::from_slice::<Said>(body) };
+    let said = match said {
+        Ok(said) => said,
+        Err(fault) => return wrong(fault),
+    };
+    let ask = match parts {
+        [number, word] => number.parse().ok().and_then(|number| of_a_run(number, word, said)),
+        ["extend"] if said.time.is_none() => {
+            return wrong("say for how long: {\"place\": \"shop/prod\", \"for\": \"1h\"}");
+        }
+        [word] => of_a_place(word, said, pipelines.now()),
+        _ => None,
+    };
+    let Some(ask) = ask else { return not_found() };
+    match pipelines.ask(Asked { ask, who: caller.who, may: caller.may }).await {
+        Ok(told) => {
+            let lines = plainly(told.public.into_iter().chain(told.lines));
+            reply(StatusCode::ACCEPTED, &json!({"id": told.run, "lines": lines}))
+        }
+        Err(fault) => refused(fault),
+    }
+}
+
+fn of_a_run(number: i64, word: &str, said: Said) -> Option<Ask> {
+    Some(match word {
+        "yes" => Ask::Yes(number),
+        "approve" => Ask::Approve(number, said.code),
+        "reject" => Ask::Reject(number, said.reason),
+        "retry" => Ask::Retry(number, said.stage),
+        "rollback" => Ask::Rollback(number),
+        "abort" => Ask::Abort(number),
+        "again" => Ask::Again(number),
+        "promote" => Ask::Promote(number),
+        "queue" => Ask::Queue(number),
+        _ => return None,
+    })
+}
+
+fn of_a_place(word: &str, said: Said, now: Millis) -> Option<Ask> {
+    let time = said.time.map(|time| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX / 4).min(Millis::MAX / 4));
+    let reason = Some(said.reason.clone()).filter(|reason| !reason.is_empty());
+    Some(match word {
+        "rollback" => Ask::RollbackPlace(said.app, said.environment, said.to),
+        "lock" => Ask::Lock(said.place, time, said.reason),
+        "extend" => Ask::Extend(said.place, time?),
+        "unlock" => Ask::Unlock(said.place, reason),
+        "freeze" => Ask::Freeze(said.scope, time.map(|time| now.saturating_add(time)), said.reason),
+        "thaw" => Ask::Thaw(said.scope),
+        "incidents" => Ask::Log(said.app, said.environment, said.text),
+        _ => return None,
+    })
+}

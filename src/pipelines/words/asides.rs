@@ -1,0 +1,81 @@
+//! What is said beside the rest: what was left out, who is gone, what had time to spare; and lines that share one.
+
+use super::LINE;
+use super::format::{cut, list, span};
+use crate::pipelines::run::{Run, StageRun};
+
+/// What is not as usual, behind other words: `, skipping test, scan`, `, with skip_tests=true`.
+pub fn skipping(run: &Run) -> String {
+    let some = |word: &str, names: &[String]| {
+        if names.is_empty() { String::new() } else { format!(", {word} {}", list(names, 8)) }
+    };
+    format!("{}{}", some("skipping", &run.skipped), some("with", &run.guarded))
+}
+
+/// A line with what found no room of its own before it. The line itself is never cut.
+pub fn folded(number: i64, before: &[String], line: &str) -> String {
+    let mark = format!("[{number}] ");
+    let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
+    let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
+    let room = LINE.saturating_sub(line.chars().count());
+    if before.is_empty() || room < 20 {
+        return line.to_owned();
+    }
+    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
+}
+
+/// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
+pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
+    match lines.as_slice() {
+        lines if lines.len() <= most.max(1) => lines.to_vec(),
+        [what, between, choices] if most == 2 => {
+            let mark = format!("[{number}] ");
+            let between = between.strip_prefix(&mark).unwrap_or(between);
+            let room = LINE.saturating_sub(what.chars().count()).max(20);
+            vec![format!("{what} {}", cut(between, room)), choices.clone()]
+        }
+        [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
+        _ => lines,
+    }
+}
+
+/// Who had to say yes is not there any more.
+pub fn gone(run: &Run) -> String {
+    format!(
+        "[{}] {} {} -> {} is off: {} left before saying yes. Ask again: !again {}",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env,
+        run.asker.nick,
+        run.number
+    )
+}
+
+/// How much longer a stage could have taken without the run taking longer.
+pub(super) fn spare(stage: &StageRun) -> String {
+    stage.slack.map(|slack| format!(", {} to spare", span(slack))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_takes_others_in_front_and_is_never_cut_itself() {
+        let before = ["[7] approved by lee. Starting.".to_owned()];
+        assert_eq!(folded(7, &before, "[7] shop v2 is live."), "[7] approved by lee. Starting. shop v2 is live.");
+        let long = format!("[7] {}", "x".repeat(360));
+        assert_eq!(folded(7, &before, &long), long);
+    }
+
+    #[test]
+    fn three_lines_become_two_or_one_and_keep_what_happened_and_what_one_may_do() {
+        let lines = || ["[7] it FAILED.", "[7] | no disk", "[7] ana: !retry 7"].map(str::to_owned).to_vec();
+        assert_eq!(fewer(7, lines(), 3), lines());
+        assert_eq!(fewer(7, lines(), 2), ["[7] it FAILED. | no disk", "[7] ana: !retry 7"]);
+        for most in [0, 1] {
+            assert_eq!(fewer(7, lines(), most), ["[7] it FAILED. ana: !retry 7"]);
+        }
+    }
+}

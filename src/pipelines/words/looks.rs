@@ -1,0 +1,134 @@
+//! What is said to who looks: what is where, what ran, what changed, what the incident log has.
+
+use super::asides::spare;
+use super::format::{about, cut, list, moment, quiet, span, utc};
+use super::stage;
+use crate::pipelines::handle::Places;
+use crate::pipelines::run::{Commit, Millis, Run, RunKind, StageRun, shown};
+use crate::pipelines::state::{RunState, StageState};
+use crate::store::runs::{DeploymentRow, IncidentRow, RunRow};
+
+/// What is where: one app in all its environments.
+pub fn who(app: &str, rows: &Places, now: Millis) -> String {
+    let mut parts = Vec::new();
+    for (env, live, locked, running) in rows {
+        let mut text = match live {
+            Some((live, run)) => {
+                let kind = if run.kind == "rollback" { ", rollback" } else { "" };
+                let version = shown(&live.version, &live.sha);
+                format!("{env} {version} by {} {} ago ({}{kind})", quiet(&run.requester), span(now - live.at), live.run)
+            }
+            None => format!("{env} nothing"),
+        };
+        if *locked {
+            text.push_str(" LOCKED");
+        }
+        if let Some((number, version)) = running {
+            text.push_str(&format!(", {version} running ({number})"));
+        }
+        parts.push(text);
+    }
+    format!("{app}: {}", parts.join(" | "))
+}
+
+/// What changed lately, and what went wrong since.
+pub fn whatson(
+    env: Option<&str>,
+    rows: &[DeploymentRow],
+    alerts: &[(Millis, String)],
+    time: Millis,
+    now: Millis,
+) -> String {
+    let place = |row: &DeploymentRow| if env.is_none() { format!(" to {}", row.env) } else { String::new() };
+    let changes: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {}{} ({})", row.app, shown(&row.version, &row.sha), place(row), row.run))
+        .collect();
+    let changed = match changes.as_slice() {
+        [] => format!("nothing changed in the last {}", span(time)),
+        some => format!("changed in the last {}: {}", span(time), list(some, 6)),
+    };
+    let alert = |(at, text): &(Millis, String)| format!("{} {}", cut(text, 60), utc(*at).format("%H:%M"));
+    let told: Vec<String> = alerts.iter().map(alert).collect();
+    let alerts = if told.is_empty() { "none".to_owned() } else { list(&told, 3) };
+    format!("{} at {} {changed}. Alerts since: {alerts}.", env.unwrap_or("everything"), moment(now, now))
+}
+
+/// One run in a list: `118 v2.41.0 ana 07:12 ok 10m48s`.
+pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
+    let at = moment(row.created, now);
+    let at = at.trim_end_matches(" UTC");
+    let took = row.started.zip(row.finished).map(|(from, to)| format!(" {}", span(to - from))).unwrap_or_default();
+    let how = match run.state {
+        RunState::Succeeded => format!("ok{took}"),
+        RunState::Failed | RunState::TimedOut => {
+            format!("FAILED {}", run.failed.as_deref().unwrap_or("")).trim_end().to_owned()
+        }
+        RunState::RolledBack => format!("FAILED {}, rolled back", run.failed.as_deref().unwrap_or("")),
+        state => state.name().replace('_', " "),
+    };
+    let what = if run.kind == RunKind::Rollback { format!("rollback->{}", run.shown()) } else { run.shown() };
+    format!("{} {what} {} {at} {how}", row.number, quiet(&row.requester))
+}
+
+/// A run in detail.
+pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> Vec<String> {
+    let mut head = format!(
+        "[{}] {} {} -> {}: {}, by {} {} ago",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env,
+        run.state.name().replace('_', " "),
+        quiet(&run.asker.handle),
+        span(now - run.created)
+    );
+    if let Some(eta) = eta.filter(|_| run.state.active()) {
+        head.push_str(&format!(", {} left", about(eta)));
+    }
+    let parts: Vec<String> = stages
+        .iter()
+        .map(|one| match one.state {
+            state if state.ended() => format!("{}{}", stage(one), spare(one)),
+            StageState::Running => format!("{} running {}", one.name, span(now - one.started.unwrap_or(now))),
+            state => format!("{} {}", one.name, state.name().replace('_', " ")),
+        })
+        .collect();
+    let mut out = vec![head];
+    if !parts.is_empty() {
+        out.push(super::stages(run.number, &parts));
+    }
+    out
+}
+
+/// The commits of a run.
+pub fn diff(run: &Run) -> Vec<String> {
+    if run.commits.is_empty() {
+        return vec![format!(
+            "[{}] no commits are known between {} and {}",
+            run.number,
+            run.before.as_ref().map_or("nothing", |before| before.version.as_str()),
+            run.shown()
+        )];
+    }
+    let line = |commit: &Commit| {
+        format!(
+            "{} {}: {}",
+            commit.sha.chars().take(7).collect::<String>(),
+            quiet(&commit.author),
+            cut(&commit.subject, 200)
+        )
+    };
+    let mut out: Vec<String> = run.commits.iter().take(8).map(line).collect();
+    let more = run.commit_count.saturating_sub(out.len() as u64);
+    if more > 0 {
+        out.push(format!("and {more} more"));
+    }
+    out
+}
+
+/// A line of the incident log.
+pub fn incident(row: &IncidentRow) -> String {
+    let amends = row.amends.map(|id| format!(" amends L-{id}:")).unwrap_or_default();
+    format!("L-{} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+}
