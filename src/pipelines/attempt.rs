@@ -38,7 +38,7 @@ pub(super) struct Place {
 /// One attempt of a stage.
 pub(super) struct Attempt {
     pub(super) inner: Arc<Inner>,
-    pub(super) order: Order,
+    pub(super) order: Arc<Order>,
     pub(super) place: Place,
     pub(super) ear: Arc<Ear>,
 }
@@ -86,7 +86,7 @@ impl Attempt {
     /// a stage that failed gave all the same.
     pub(super) async fn run(&mut self, facts: &mut Facts) -> (End, Map<String, Value>) {
         let (mut outputs, mut summary) = (Map::new(), String::new());
-        let order = self.order.clone();
+        let order = Arc::clone(&self.order);
         let stage = &order.pipeline.stages[order.spec];
         let noted = |key: &str| order.noted.as_ref().and_then(|noted| noted.get(key));
         let kept = noted("done").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -159,7 +159,7 @@ impl Attempt {
             key: (self.order.run, self.order.stage, self.order.attempt),
             done: turn.done,
             first,
-            told: Arc::new(Mutex::new(tokio::time::Instant::now())),
+            told: Arc::new(Mutex::new((tokio::time::Instant::now(), String::new()))),
         };
         self.ear.listen(&action.executor, log.clone(), mask.clone(), token.clone());
         let spoke = Arc::clone(&keeper.told);
@@ -209,7 +209,7 @@ impl Attempt {
     async fn watch(
         &self,
         folder: &Path,
-        told: &Mutex<tokio::time::Instant>,
+        told: &Mutex<(tokio::time::Instant, String)>,
         mut task: tokio::task::JoinHandle<End>,
     ) -> End {
         let (order, stop) = (&self.order, &self.ear.stop);
@@ -238,12 +238,13 @@ impl Attempt {
                     };
                 }
                 () = &mut wall, if why.is_none() => {
-                    why = Some(Failure::new(Class::Timeout, format!("{} took longer than its {}", stage.name, humantime(stage.timeout))));
+                    let last = last_words(told);
+                    why = Some(Failure::new(Class::Timeout, format!("{} took longer than its {}{last}", stage.name, humantime(stage.timeout))));
                     stop.send_replace(true);
                 }
                 () = tokio::time::sleep(LOOK), if stage.idle_timeout.is_some() && why.is_none() => {
                     let now = bytes(folder);
-                    let spoke = *told.lock().unwrap_or_else(PoisonError::into_inner);
+                    let spoke = told.lock().unwrap_or_else(PoisonError::into_inner).0;
                     if now != size {
                         (size, last) = (now, tokio::time::Instant::now());
                     }
@@ -264,6 +265,12 @@ impl Attempt {
             }
         }
     }
+}
+
+/// What a step said last, for who asks why it took so long: `, last: 2 of 4 pods new and ready; shop-7f9c4 CrashLoopBackOff x4`.
+fn last_words(told: &Mutex<(tokio::time::Instant, String)>) -> String {
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.1.is_empty() { String::new() } else { format!(", last: {}", told.1) }
 }
 
 fn grace(stage: &Stage) -> Duration {
@@ -287,7 +294,8 @@ struct Kept {
     done: Done,
     /// What the first action noted last, and whether this is that action.
     first: (bool, First),
-    told: Arc<Mutex<tokio::time::Instant>>,
+    /// When it said something last, and what.
+    told: Arc<Mutex<(tokio::time::Instant, String)>>,
 }
 
 impl Keeper for Kept {
@@ -310,7 +318,7 @@ impl Keeper for Kept {
     }
 
     fn tell(&self, words: String) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = (tokio::time::Instant::now(), words.clone());
         // The newest wins; one that finds no room is not worth waiting for.
         let _ = self.to.try_send(Msg::Doing(self.key.0, self.key.1, words));
     }

@@ -141,6 +141,7 @@ impl Steps {
     }
 
     async fn run(&self, order: Order, ear: Arc<Ear>) -> Ended {
+        let order = Arc::new(order);
         let folder = self.folder(order.run, &order.name, order.attempt);
         let workspace = self.run_folder(order.run).join(WORKSPACE);
         let mut ended = Ended {
@@ -174,7 +175,7 @@ impl Steps {
         (ended.end, ended.outputs) = match variables(stage, &facts, &self.inner.project) {
             Ok((env, secrets)) => {
                 let place = Place { folder: folder.clone(), workspace: workspace.clone(), env, secrets };
-                let mut attempt = Attempt { inner: Arc::clone(&self.inner), order: order.clone(), place, ear };
+                let mut attempt = Attempt { inner: Arc::clone(&self.inner), order: Arc::clone(&order), place, ear };
                 let end = attempt.run(&mut facts).await;
                 mask = Masker::new(&attempt.place.secrets);
                 end

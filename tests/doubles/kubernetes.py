@@ -4,12 +4,12 @@ controller whose speed and failures can be chosen. Python's standard library onl
 
 It prints `ready PORT` and serves until it is killed or its standard input, if that is a pipe, is closed.
 
-    kubernetes.py [--port 0] [--tls FOLDER] [--kubeconfig FILE] [--deployment NAME=IMAGE*REPLICAS[@NAMESPACE]]...
+    kubernetes.py [--port 0] [--tls FOLDER] [--kubeconfig FILE] [--rules FILE] [--deployment NAME=IMAGE*REPLICAS[@NAMESPACE]]...
 
 The tag of an image decides what becomes of its pods: `bad...` crash-loops, `nopull...` cannot be pulled, `slow...` takes very
 long, `unready...` runs and never gets ready, anything else comes up. Who asks is told by the bearer token, over TLS:
-`token-of-bot` may do all, `token-of-reader` may only read and not pods, `token-of-deployer` may do all but with pods, anybody
-else is refused with 401.
+`token-of-bot` may do all, `token-of-reader` may only read and not pods, `token-of-deployer` may do all but with pods, `token-of-role`
+what the rules in the file of `--rules` allow (the JSON of a Role's), anybody else is refused with 401.
 
 For tests: `GET /_double/set?lag=0.5&step=0.05&ready=0.1&fail=3&hold=1` changes the clockwork (see `Clockwork`), and
 `GET /_double/requests` lists what was asked, `METHOD PATH` each.
@@ -34,7 +34,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 REVISION = "deployment.kubernetes.io/revision"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-USERS = {"token-of-bot": "bot", "token-of-reader": "reader", "token-of-deployer": "deployer"}
+USERS = {"token-of-bot": "bot", "token-of-reader": "reader", "token-of-deployer": "deployer", "token-of-role": "role"}
+# What a Role allows, rule by rule.
+RULES = []
 CRASH_LOG = [
     "shop is starting",
     "reading the configuration",
@@ -625,6 +627,10 @@ class Handler(BaseHTTPRequestHandler):
         verb = {"PATCH": "patch", "POST": "create", "PUT": "update", "DELETE": "delete"}.get(self.command)
         verb = verb or ("get" if name else "list")
         hidden = user != "bot" and resource in ("pods", "namespaces")
+        if user == "role":
+            group, whole = ("apps" if resource in ("deployments", "replicasets") else ""), f"{resource}/{sub}" if sub else resource
+            allows = lambda rule: group in rule["apiGroups"] and whole in rule["resources"] and verb in rule["verbs"]
+            hidden = not any(allows(rule) for rule in RULES)
         if hidden or (user == "reader" and self.command != "GET"):
             group = "apps" if resource in ("deployments", "replicasets") else ""
             full = f"{resource}.apps" if group else resource
@@ -769,7 +775,7 @@ def certificate(folder):
 def kubeconfig(path, server, authority):
     """One context for each user; `unproven` does not know the authority."""
     known = {"server": server, "certificate-authority": authority} if authority else {"server": server}
-    names = {"prod": "bot", "reader": "reader", "deployer": "deployer", "nobody": "nobody"}
+    names = {"prod": "bot", "reader": "reader", "deployer": "deployer", "role": "role", "nobody": "nobody"}
     contexts = {name: (f"token-of-{user}", "here") for name, user in names.items()}
     contexts["unproven"] = ("token-of-bot", "unproven")
     config = {
@@ -806,7 +812,10 @@ def main():
     parser.add_argument("--tls", metavar="FOLDER")
     parser.add_argument("--kubeconfig", metavar="FILE")
     parser.add_argument("--deployment", action="append", default=[])
+    parser.add_argument("--rules", metavar="FILE")
     chosen = parser.parse_args()
+    if chosen.rules:
+        RULES.extend(json.load(open(chosen.rules, encoding="utf-8")))
     world = World()
     for row in chosen.deployment:
         row, _, namespace = row.partition("@")

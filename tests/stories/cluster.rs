@@ -57,7 +57,7 @@ impl World {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("ready "), "the double did not start: {line:?}");
         let mut settings = Settings::default();
-        for context in ["prod", "reader", "deployer", "nobody", "unproven"] {
+        for context in ["prod", "reader", "deployer", "role", "nobody", "unproven"] {
             settings.kubernetes.insert(context.to_owned(), cluster(&kubeconfig, context, Some("web")));
         }
         settings.kubernetes.insert("lost".to_owned(), cluster(&kubeconfig, "no-such-context", Some("web")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use masterchief::contract::Secret;
 use masterchief::executors::{Class, End};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cluster::{World, done};
 use super::steps::until;
@@ -386,6 +386,45 @@ async fn whoever_may_not_see_pods_still_hears_who_serves() {
     assert_eq!(failure.class, Class::AppNotReady);
     assert_eq!(failure.world, ["2 of 4 pods are new and failing, 3 old ones serve"]);
     assert!(world.bench.log().contains("deployer may not list pods in namespace web"), "{}", world.bench.log());
+}
+
+/// The rules of the Role that is documented.
+fn role() -> Vec<Value> {
+    let text = include_str!("../../examples/kubernetes-role.yaml");
+    let role: Value = serde_saphyr::from_str(text.split("\n---").next().unwrap()).unwrap();
+    role["rules"].as_array().unwrap().clone()
+}
+
+/// What a crash and the way back say to whoever has these rules.
+async fn crash_and_back(rules: &[Value]) -> (String, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), Value::from(rules.to_vec()).to_string()).unwrap();
+    let path = file.path().display().to_string();
+    let world = World::with(&["--rules", &path, "--deployment", "shop=registry/shop:6*2@web"]);
+    let settings = json!({"context": "role", "progress_deadline": "1s"});
+    let crashed = world.run(world.step("registry/shop:bad", settings.clone())).await;
+    let back = world.undo(world.step("registry/shop:bad", settings)).await;
+    (format!("{crashed:?} {back:?}"), world.bench.log())
+}
+
+#[tokio::test]
+async fn the_role_that_is_documented_is_enough_and_none_of_it_is_too_much() {
+    let (said, log) = crash_and_back(&role()).await;
+    assert!(said.contains("STRIPE_KEY") && said.contains("shop is back at registry/shop:6"), "{said}");
+    assert!(!said.contains("(403)") && !log.contains("(403)"), "{log}");
+    let role = role();
+    let without = role
+        .iter()
+        .enumerate()
+        .flat_map(|(at, rule)| rule["verbs"].as_array().unwrap().iter().map(move |verb| (at, verb.as_str().unwrap())));
+    let each = without.map(async |(at, verb)| {
+        let mut less = role.clone();
+        less[at]["verbs"].as_array_mut().unwrap().retain(|one| one != verb);
+        let (said, log) = crash_and_back(&less).await;
+        let wanted = format!("may not {verb} ");
+        assert!(said.contains(&wanted) || log.contains(&wanted), "{} without {verb}: {said}\n{log}", role[at]);
+    });
+    futures_util::future::join_all(each).await;
 }
 
 #[tokio::test]

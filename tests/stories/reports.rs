@@ -10,6 +10,7 @@ use masterchief::executors::{Class, End, Executor, Hands, Step};
 use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, Run, RunState, Settings, StageRun, StageState};
 use serde_json::{Value, json};
 
+use super::cluster::World;
 use super::steps::eventually;
 
 /// A bot with these stages for the app `shop`.
@@ -175,4 +176,37 @@ async fn what_was_lost_at_a_restart_is_done_again_where_that_does_no_harm_and_el
         assert_eq!(stage().await.attempt, attempts);
         bot.stop("").await;
     }
+}
+
+#[tokio::test]
+async fn a_retry_goes_on_where_the_attempt_before_it_left_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "done=0; read done < $MC_CHECKPOINT; echo began=$done >> $MC_OUTPUT; for part in 1 2 3; do if test $part -gt $done; then echo $part >> parts; echo $part > $MC_CHECKPOINT; fi; if test $part$MC_ATTEMPT = 21; then echo 'Connection refused'; exit 1; fi; done";
+    let stages = format!(
+        "  copy: {{shell: [sh, -c, \"{script}\"], retry: {{times: 1, first: 1ms}}, collect: {{artifacts: [parts]}}}}\n"
+    );
+    let bot = bot(dir.path(), &stages).await;
+    let (run, stages) = deploy(&bot).await;
+    assert_eq!((run.state, stages[0].attempt), (RunState::Succeeded, 2), "{stages:#?}");
+    assert_eq!(stages[0].outputs["began"], 2, "the checkpoint of the first attempt");
+    let parts = std::fs::read_to_string(dir.path().join("runs/1/copy/2/artifacts/parts")).unwrap();
+    assert_eq!(parts, "1\n2\n3\n", "each part once");
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn a_rollout_that_takes_too_long_says_whose_limit_it_was_and_what_ails_its_pods() {
+    let (world, dir) = (World::new(2), tempfile::tempdir().unwrap());
+    let stages =
+        "  rollout: {timeout: 9s, kubernetes: {context: prod, deployment: shop, image: \"registry/shop:bad\"}}\n";
+    let bot = started(Bot::builder().executor_settings(world.settings.clone()), dir.path(), stages).await;
+    let (_, stages) = deploy(&bot).await;
+    let failure = stages[0].failure.as_ref().unwrap();
+    assert_eq!((failure.class, stages[0].state), (Class::Timeout, StageState::TimedOut));
+    let line = &failure.line;
+    assert!(
+        line.starts_with("rollout took longer than its 9s, last: ") && line.ends_with("CrashLoopBackOff x4"),
+        "{line}"
+    );
+    bot.stop("").await;
 }

@@ -2,8 +2,8 @@
 //!
 //! `{context: prod, deployment: shop, image: "registry/shop:7"}`, or `images` by container; `container` where there are several;
 //! `namespace`; `progress_deadline: 3m`; `weight: 10` changes `shop-canary` and gives it ten percent of the pods; `undo: true` goes
-//! back. Whoever the kubeconfig says we are needs a Role with `get`, `patch` on `deployments`, `list` on `replicasets` and
-//! `pods`, `get` on `pods/log`.
+//! back. Whoever the kubeconfig says we are needs a Role with `get`, `patch` on `deployments`, `list` on `replicasets`,
+//! `get`, `list` on `pods`, `get` on `pods/log`: examples/kubernetes-role.yaml is one.
 
 mod kubectl;
 mod objects;
