@@ -387,8 +387,9 @@ impl Engine {
         let slack = live.pipeline.graph.slack(&times);
         for (at, one) in live.stages.iter_mut().enumerate().filter(|(_, one)| one.started.is_some()) {
             let spare = slack[one.spec] + times[one.spec] - took(one);
-            if spare >= 1000.0 && !live.pipeline.stages[one.spec].finally {
-                one.slack = Some(spare as Millis);
+            let spare = (spare >= 1000.0 && !live.pipeline.stages[one.spec].finally).then_some(spare as Millis);
+            if one.slack != spare {
+                one.slack = spare;
                 self.dirty_stages.insert((number, at));
             }
         }
