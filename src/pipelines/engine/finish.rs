@@ -49,8 +49,10 @@ impl Engine {
         }
         self.remember_times(number);
         let Some(live) = self.runs.get_mut(&number) else { return };
-        let rest = live.progress.drain(number);
         let run = live.run.clone();
+        // The stage that decided is told by itself.
+        live.progress.leave_out(run.failed.as_deref());
+        let rest = live.progress.drain(number);
         let path = self.slowest(number);
         match state {
             RunState::Succeeded => {
@@ -125,8 +127,10 @@ impl Engine {
             return;
         }
         let Some(live) = self.runs.get_mut(&number) else { return };
-        let rest = live.progress.drain(number);
         let run = live.run.clone();
+        // The stage that decided is told by itself.
+        live.progress.leave_out(run.failed.as_deref());
+        let rest = live.progress.drain(number);
         let parent = run.parent.filter(|parent| self.runs.contains_key(parent));
         if let Some(parent) = parent {
             self.to(parent, if good { RunState::RolledBack } else { RunState::RollbackFailed }, "bot");
