@@ -47,6 +47,13 @@ impl Progress {
         self.urgent = true;
     }
 
+    /// The failure of this stage is told in another line.
+    pub(super) fn leave_out(&mut self, stage: Option<&str>) {
+        let Some(stage) = stage else { return };
+        let own = format!("{stage} FAILED");
+        self.ended.retain(|text| !text.starts_with(&own));
+    }
+
     /// Whether something failed that nobody was told of.
     pub(super) fn urgent(&self) -> bool {
         self.urgent

@@ -23,6 +23,18 @@ async fn a_stage_that_fails_beside_a_long_one_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_failure_that_ends_a_run_is_told_once() {
+    let (test, _) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  lint: {acted: {takes: 1s}}\n  test: {needs: [lint], acted: {takes: 5s, fails: 9, line: no disk}}\n  push: {needs: [test], acted: {}}\n  rollout: {needs: [push], acted: {}}\n").await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "[1] lint ok 1s").await;
+    let failed: Vec<String> = test.transcript().into_iter().filter(|line| line.contains("FAILED")).collect();
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    assert!(failed[0].contains("[1] shop the newest -> dev FAILED in test after 6s"), "{failed:#?}");
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_stage_that_is_agreed_to_and_fails_takes_three_lines() {
     let (test, _) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\", approvals: {count: 1, not_requester: false}}}}\nstages: {a: {acted: {fails: 9, class: config, line: no such file, world: [\"disk: full\", \"All else is well.\"]}}}\n").await;
     test.user("kim").with_flags("+d").says(CHANNEL, "!deploy shop").await;

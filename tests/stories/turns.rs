@@ -154,6 +154,7 @@ async fn two_deliveries_of_one_commit_are_one_run_and_one_delivery_never_two() {
     assert_eq!(asked(&test, "dev", "def", Some("delivery-3")).await, Ok(2));
     assert_eq!(asked(&test, "dev", "xyz", Some("delivery-3")).await, Ok(2), "the same delivery");
     test.advance(11 * MINUTE).await;
+    assert_eq!(asked(&test, "dev", "abc", Some("delivery-2")).await, Ok(1), "the other delivery, once more");
     assert_eq!(asked(&test, "dev", "abc", Some("delivery-4")).await, Ok(3), "the commit's key is over");
     assert_eq!(asked(&test, "dev", "zzz", Some("delivery-1")).await, Ok(1), "the delivery's is not");
     test.advance(MINUTE).await;

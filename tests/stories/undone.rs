@@ -83,6 +83,26 @@ async fn a_gate_that_does_not_hold_is_passed_by_who_may_leave_out_its_stage_and_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_people_rejected_is_not_let_pass_by_who_asked() {
+    let (test, acted) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages:\n  people: {approve: {count: 1}, on_failure: ask}\n  rollout: {needs: [people], acted: {}}\n").await;
+    let kim = test.user("kim").with_flags("+dS");
+    kim.says(CHANNEL, "!deploy shop/v2").await;
+    test.expect(CHANNEL, "[1] shop v2 -> dev by kim needs 1 approval").await;
+    test.user("lee").with_flags("+d").says(CHANNEL, "!reject 1 no").await;
+    test.expect(CHANNEL, "[1] shop people held: rejected by lee: no.").await;
+    kim.says(CHANNEL, "!promote 1").await;
+    test.expect(
+        CHANNEL,
+        "kim: people is decided by people or the clock and cannot be let pass; !retry 1 people asks again",
+    )
+    .await;
+    kim.says(CHANNEL, "!retry 1 people").await;
+    test.expect(CHANNEL, "[1] shop v2 -> dev by kim needs 1 approval").await;
+    assert!(acted.done().is_empty());
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_change_has_who_and_why() {
     let (test, _) = with(GATED).await;
     let kim = test.user("kim").with_flags("+d");

@@ -52,6 +52,23 @@ async fn nobody_agrees_to_a_stage_and_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn people_have_to_agree_to_a_stage_only_when_its_condition_says_so_or_cannot_be_told() {
+    let (test, acted) = with("app: shop\nparams: {big: {type: int, default: 1}}\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  look: {acted: {}}\n  people: {needs: [look], approve: {count: 1, when: \"params.big > 3 || risk > 0.3 && params.big > 2\"}}\n  rollout: {needs: [people], acted: {}}\n").await;
+    for (number, big) in [(1, 1), (2, 3), (3, 7)] {
+        test.user("kim").says(CHANNEL, &format!("!deploy shop big={big}")).await;
+        if number == 1 {
+            test.expect(CHANNEL, "[1] shop the newest is live").await;
+        } else {
+            test.expect(CHANNEL, &format!("[{number}] shop the newest -> dev by kim needs 1 approval")).await;
+            test.user("kim").says(CHANNEL, &format!("!abort {number}")).await;
+            test.expect(CHANNEL, &format!("[{number}] shop the newest -> dev aborted")).await;
+        }
+    }
+    assert_eq!(acted.done().iter().filter(|done| *done == "rollout#1").count(), 1);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("pipelines")).unwrap();

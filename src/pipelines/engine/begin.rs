@@ -182,12 +182,14 @@ impl Engine {
             .collect();
         for (key, window) in keys {
             let key = format!("{}:{key}", pipeline.app);
-            let known = self.runs.values().find(|live| {
-                live.run.keys.contains(&key)
-                    && live.run.created + window > self.now
-                    && live.run.state != RunState::Failed
+            let now = self.now;
+            let known = self.runs.values_mut().find(|live| {
+                live.run.keys.contains(&key) && live.run.created + window > now && live.run.state != RunState::Failed
             });
             if let Some(live) = known {
+                // Whoever asked with other keys asked for this run.
+                live.run.keys.append(&mut run.keys);
+                self.dirty_runs.insert(live.run.number);
                 return Some(live.run.number);
             }
             run.keys.push(key);

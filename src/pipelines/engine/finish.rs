@@ -49,8 +49,10 @@ impl Engine {
         }
         self.remember_times(number);
         let Some(live) = self.runs.get_mut(&number) else { return };
-        let rest = live.progress.drain(number);
         let run = live.run.clone();
+        // The stage that decided is told by itself.
+        live.progress.leave_out(run.failed.as_deref());
+        let rest = live.progress.drain(number);
         let path = self.slowest(number);
         match state {
             RunState::Succeeded => {
@@ -136,8 +138,10 @@ impl Engine {
             return;
         }
         let Some(live) = self.runs.get_mut(&number) else { return };
-        let rest = live.progress.drain(number);
         let run = live.run.clone();
+        // The stage that decided is told by itself.
+        live.progress.leave_out(run.failed.as_deref());
+        let rest = live.progress.drain(number);
         let parent = run.parent.filter(|parent| self.runs.contains_key(parent));
         if let Some(parent) = parent {
             self.to(parent, if good { RunState::RolledBack } else { RunState::RollbackFailed }, "bot");
@@ -412,8 +416,9 @@ impl Engine {
         let slack = live.pipeline.graph.slack(&times);
         for (at, one) in live.stages.iter_mut().enumerate().filter(|(_, one)| one.started.is_some()) {
             let spare = slack[one.spec] + times[one.spec] - took(one);
-            if spare >= 1000.0 && !live.pipeline.stages[one.spec].finally {
-                one.slack = Some(spare as Millis);
+            let spare = (spare >= 1000.0 && !live.pipeline.stages[one.spec].finally).then_some(spare as Millis);
+            if one.slack != spare {
+                one.slack = spare;
                 self.dirty_stages.insert((number, at));
             }
         }

@@ -8,7 +8,7 @@ use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::begin::LEFT_OUT;
 use super::finish::no_run;
 use super::{Engine, Live, skip};
-use crate::pipelines::model::{Approvals, OnFailure, Wait};
+use crate::pipelines::model::{Approvals, OnFailure, Skip, Wait};
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
@@ -275,10 +275,18 @@ impl Engine {
         Ok(Reply::about(number, Vec::new()))
     }
 
-    /// Whether somebody may go on although a gate does not hold: who may leave out the stage may.
+    /// Whether somebody may go on although stages failed. What people decide stands; a gate may be passed by who may leave it out.
     fn may_promote(&self, live: &Live, failed: &[usize], may: &May) -> Result<(), String> {
         for at in failed {
             let stage = &live.pipeline.stages[live.stages[*at].spec];
+            if stage.skip == Skip::Never {
+                return Err(format!(
+                    "{} is decided by people or the clock and cannot be let pass; !retry {n} {} asks again, !abort {n} ends it",
+                    stage.name,
+                    stage.name,
+                    n = live.run.number
+                ));
+            }
             if stage.gate.is_some() && skip::may_skip(stage, may).is_err() {
                 return Err(format!(
                     "the gate of {} does not hold, and you may not leave it out; !abort {}, or ask an owner",

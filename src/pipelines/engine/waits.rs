@@ -41,11 +41,21 @@ impl Engine {
                 let next = window::next(windows, now).map_or(self.now + 86_400_000, |next| next.timestamp_millis());
                 self.stage_due(number, at, next);
             }
+            Wait::Approve(approvals) if !self.has_to_agree(number, at, approvals) => {
+                self.stage_done(number, at, "nobody has to agree".to_owned());
+            }
             Wait::Approve(approvals) => {
                 self.stage_to(number, at, StageState::Waiting, "bot");
                 self.stage_approval(number, at, approvals, "");
             }
         }
+    }
+
+    /// Whether the condition of an approval holds. One that cannot be told asks people.
+    fn has_to_agree(&self, number: i64, at: usize, approvals: &Approvals) -> bool {
+        let (Some(when), Some(live)) = (&approvals.when, self.runs.get(&number)) else { return true };
+        let facts = self.facts(number, Some(&live.stages[at]), when.names().iter().map(String::as_str));
+        when.holds(&facts).unwrap_or(true)
     }
 
     /// A stage locks the place of its run for who asked for it. While somebody else has it locked, it looks again.
