@@ -21,7 +21,7 @@ use super::collect::open;
 use super::kept::short;
 use super::process::{Job, JobEnd, Out};
 use super::settings::Settings;
-use super::shell::{finish, is_below, variables};
+use super::shell::{finish, is_below, unseen, variables};
 use super::step::{End, Executor, Hands, Step};
 
 /// The job, and the file with what it writes to standard output.
@@ -162,7 +162,8 @@ fn read(settings: &Value) -> Result<Written, (String, String)> {
 
 impl Executor for Scan {
     fn check(&self, settings: &Value) -> Vec<(String, String)> {
-        read(settings).err().into_iter().collect()
+        let unseen = |written: Written| unseen(&written.run).map_err(|fault| ("run".to_owned(), fault));
+        read(settings).and_then(unseen).err().into_iter().collect()
     }
 
     fn run(&self, step: Step, hands: Hands) -> Future<End> {

@@ -80,6 +80,17 @@ fn read(settings: &Value) -> Result<Whole, String> {
     Ok(whole)
 }
 
+/// Refuses secrets where everybody on this machine sees them.
+pub(super) fn unseen(argv: &[String]) -> Result<(), String> {
+    match argv.iter().find(|part| part.contains("${env:") || part.contains("${file:")) {
+        Some(part) => Err(format!(
+            "{part:?} would put a secret on a command line, where everybody on the machine can read it; give it to the \
+             command as a variable, with env: {{TOKEN: \"${{env:TOKEN}}\"}} at the stage"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whether a path stays below where it is joined.
 pub(super) fn is_below(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
@@ -87,7 +98,8 @@ pub(super) fn is_below(path: &str) -> bool {
 
 impl Executor for Shell {
     fn check(&self, settings: &Value) -> Vec<(String, String)> {
-        read(settings).err().map(|fault| (String::new(), fault)).into_iter().collect()
+        let fault = read(settings).and_then(|whole| unseen(&whole.run));
+        fault.err().map(|fault| (String::new(), fault)).into_iter().collect()
     }
 
     fn run(&self, step: Step, hands: Hands) -> Future<End> {
@@ -231,6 +243,8 @@ mod tests {
         assert_eq!(fault(json!({"run": ["make"], "cwd": "sub/folder", "grace": "3s"})), None);
         assert!(fault(json!("make test")).unwrap().contains("write a list"));
         assert!(fault(json!([])).unwrap().contains("no program"));
+        let told = fault(json!(["curl", "-H", "Authorization: ${env:TOKEN}"])).unwrap();
+        assert!(told.contains("env: {TOKEN: \"${env:TOKEN}\"}"), "{told}");
         assert!(fault(json!({"run": ["make"], "cwd": "../.."})).unwrap().contains("leaves the workspace"));
         assert_eq!(fault(json!({"run": ["make"], "user": "build"})), None);
         assert!(fault(json!({"run": ["make"], "users": "build"})).is_some());

@@ -29,6 +29,11 @@ pub trait Executor: Send + Sync + 'static {
         Box::pin(async { End::failed(super::Class::Config, "this kind of stage has no way back of its own") })
     }
 
+    /// Whether [`Executor::undo`] is more than saying that it cannot be.
+    fn undoes(&self) -> bool {
+        false
+    }
+
     /// Whether its steps work with files: a workspace, a folder of their own. Where they do not, neither is made; a log that is
     /// written to makes its own.
     fn works_with_files(&self) -> bool {

@@ -167,6 +167,10 @@ impl Executor for Verify {
     }
 
     /// It only looked.
+    fn undoes(&self) -> bool {
+        true
+    }
+
     fn undo(&self, _: Step, _: Hands) -> Future<End> {
         Box::pin(async { End::done() })
     }

@@ -164,6 +164,8 @@ pub struct Run {
     pub undo_at: Option<Millis>,
     /// Why it stops: the state it will have then.
     pub ending: Option<RunState>,
+    /// Who stopped it, if somebody did.
+    pub stopped_by: String,
     /// The stage that made it fail.
     pub failed: Option<String>,
     /// How many lines were said about it.

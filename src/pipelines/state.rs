@@ -91,7 +91,8 @@ const RUNS: &[(RunState, &[RunState])] = &[
     // A failed run may be tried again from where it failed.
     (R::Failed, &[R::Running, R::RollingBack]),
     (R::TimedOut, &[R::Running, R::RollingBack]),
-    (R::Cancelled, &[R::Running]),
+    // What was aborted may have gone out in part.
+    (R::Cancelled, &[R::Running, R::RollingBack]),
     // A deployment that went well may be undone later.
     (R::Succeeded, &[R::RollingBack]),
     (R::RollbackFailed, &[R::RollingBack, R::RolledBack]),

@@ -63,6 +63,10 @@ impl Executor for Acted {
         self.act(step, hands, false)
     }
 
+    fn undoes(&self) -> bool {
+        true
+    }
+
     fn undo(&self, step: Step, hands: Hands) -> Future<End> {
         self.act(step, hands, true)
     }

@@ -258,3 +258,21 @@ async fn what_changed_lately_is_told_with_the_alerts_since() {
     test.expect(CHANNEL, "kim: no app has an environment \"nowhere\"").await;
     stop(&test).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_aborted_half_way_can_be_undone_and_who_stopped_it_is_told() {
+    let (test, acted) = with(SHOP).await;
+    deploys(&test, "shop/v1 to prod").await;
+    says(&test, "ana", "!deploy shop/v2 to prod").await;
+    test.expect(CHANNEL, "[2] shop v2 -> prod started").await;
+    test.advance(Duration::from_secs(20)).await;
+    says(&test, "raj", "!abort 2").await;
+    test.expect(CHANNEL, "[2] shop v2 -> prod aborted by raj. Undo what it did: !rollback 2").await;
+    // It is what is there in part, not the version before it, that is undone.
+    says(&test, "ana", "!rollback shop prod").await;
+    test.expect(CHANNEL, "[3] rollback shop prod v2 -> v1 started by ana (run 2)").await;
+    test.advance(MINUTE).await;
+    test.expect(CHANNEL, "[3] shop v1 is live again on prod").await;
+    assert!(acted.done().contains(&"undid undo-rollout#1".to_owned()), "{:?}", acted.done());
+    stop(&test).await;
+}

@@ -53,6 +53,10 @@ impl Executor for Kubernetes {
         Box::pin(async move { end(this.either(&step, &hands, false).await, &hands) })
     }
 
+    fn undoes(&self) -> bool {
+        true
+    }
+
     fn undo(&self, step: Step, hands: Hands) -> Future<End> {
         let this = self.clone();
         Box::pin(async move { end(this.either(&step, &hands, true).await, &hands) })

@@ -76,8 +76,10 @@ impl Engine {
             }
             RunState::Failed | RunState::TimedOut => self.failed(number, rest),
             _ => {
-                let by = run.asker.handle.clone();
-                let line = words::ended(&run, &by);
+                let mut line = words::ended(&run, &run.stopped_by);
+                if self.undoable(number).is_ok() {
+                    line.push_str(&words::undo_rest(&run));
+                }
                 self.say_end(number, rest, "finished", vec![line]);
                 let text = format!("deploy {number} {} {}", run.shown(), state.name().replace('_', " "));
                 self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
@@ -350,6 +352,7 @@ impl Engine {
             guarded: Vec::new(),
             failed: None,
             ending: None,
+            stopped_by: String::new(),
             started: None,
             finished: None,
             queued: None,
@@ -380,7 +383,16 @@ impl Engine {
         let Some(row) = self.live.get(&(app.to_owned(), env.to_owned())) else {
             return Err(format!("nothing is live on {app}/{env}"));
         };
-        let number = row.run;
+        // What came after it and did not go well may be there in part: that is undone first.
+        let half = self.runs.range(row.run + 1..).rev().find(|(_, live)| {
+            let run = &live.run;
+            run.place() == format!("{app}/{env}")
+                && run.kind == RunKind::Deploy
+                && run.state.may(RunState::RollingBack)
+                && run.state != RunState::Succeeded
+                && !undoing(live).is_empty()
+        });
+        let number = half.map_or(row.run, |(number, _)| *number);
         if !self.runs.contains_key(&number) {
             return Err(format!(
                 "run {number} is too long ago to be undone stage by stage; deploy the old version: !deploy {app}/VERSION to {env}, !deploys {app} {env} lists them"

@@ -336,6 +336,7 @@ impl Engine {
             return;
         }
         live.run.ending = Some(state);
+        by.clone_into(&mut live.run.stopped_by);
         self.to(number, RunState::Cancelling, by);
         let Some(live) = self.runs.get(&number) else { return };
         let finally = |at: &usize| live.pipeline.stages[live.stages[*at].spec].finally;

@@ -193,10 +193,14 @@ fn stage<'n>(
     let gate = fields.take("gate").and_then(|node| reader.expr(node));
     let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
     let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
-    let rollback = fields.take("rollback").and_then(|node| undo(reader, node));
+    let back = fields.take("rollback");
     let wait = wait(reader, &mut fields, name, spot);
     let skip = skip(reader, &mut fields, wait.as_ref());
     let actions = actions(reader, &mut fields);
+    let rollback = back.and_then(|node| undo(reader, node, &actions)).or_else(|| {
+        // A stage that undoes the run when it fails undoes itself too, where it can.
+        (on_failure == OnFailure::Rollback && undoes(reader, &actions)).then_some(Undo::Own)
+    });
     if actions.is_empty() == wait.is_none() {
         let names: Vec<&str> = reader.executors.keys().map(String::as_str).collect();
         let names = names.join(", ");
@@ -303,13 +307,35 @@ fn action(reader: &mut Reader, executor: &str, node: &Node) -> Action {
     Action { executor: executor.to_owned(), settings }
 }
 
-fn undo(reader: &mut Reader, node: &Node) -> Option<Undo> {
+/// Whether what a stage does has a way back of its own.
+fn undoes(reader: &Reader, actions: &[Action]) -> bool {
+    let first = actions.first().and_then(|action| reader.executors.get(&action.executor));
+    first.is_some_and(|executor| executor.undoes())
+}
+
+fn undo(reader: &mut Reader, node: &Node, actions: &[Action]) -> Option<Undo> {
+    let own = |reader: &mut Reader, word: &Node| {
+        reader.choice(word, &["undo"])?;
+        if !undoes(reader, actions) {
+            let named = actions.first().map_or("this", |action| action.executor.as_str());
+            let message = format!(
+                "{named} has no way back of its own; say what undoes it, as in rollback: {{shell: [make, undo]}}"
+            );
+            reader.fault(node, message);
+            return None;
+        }
+        Some(Undo::Own)
+    };
     if reader.is_text(node) {
-        return reader.choice(node, &["undo"]).map(|_| Undo::Own);
+        return own(reader, node);
     }
     let entries = reader.entries(node, "rollback");
     match entries.as_slice() {
-        [(_, _, value)] if reader.is_text(value) => reader.choice(value, &["undo"]).map(|_| Undo::Own),
+        [(executor, _, value)]
+            if reader.is_text(value) && actions.first().is_some_and(|first| first.executor == *executor.as_str()) =>
+        {
+            own(reader, value)
+        }
         [(executor, _, value)] if reader.executors.contains_key(executor.as_str()) => {
             Some(Undo::Action(action(reader, executor, value)))
         }

@@ -7,12 +7,12 @@ use masterchief_contract::Future;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::model::{Axis, Form, OnBusy, OnFailure, RollbackMode, Takes, Wait};
+use super::super::model::{Axis, Form, OnBusy, OnFailure, RollbackMode, Takes, Undo, Wait};
 use super::*;
 use crate::executors::{Class, End, Executor, Hands, Step};
 
-/// Takes any settings but `bad`.
-struct Any;
+/// Takes any settings but `bad`, and may have a way back.
+struct Any(bool);
 
 impl Executor for Any {
     fn check(&self, settings: &Value) -> Vec<(String, String)> {
@@ -22,12 +22,17 @@ impl Executor for Any {
     fn run(&self, _: Step, _: Hands) -> Future<End> {
         Box::pin(async { End::done() })
     }
+
+    fn undoes(&self) -> bool {
+        self.0
+    }
 }
 
 fn executors() -> Executors {
     const NAMES: [&str; 10] =
         ["shell", "git", "jenkins", "docker", "terraform", "kubernetes", "ansible", "verify", "health", "http"];
-    NAMES.into_iter().map(|name| (name.to_owned(), Arc::new(Any) as Arc<dyn Executor>)).collect()
+    let made = |name: &str| Arc::new(Any(matches!(name, "kubernetes" | "verify"))) as Arc<dyn Executor>;
+    NAMES.into_iter().map(|name| (name.to_owned(), made(name))).collect()
 }
 
 fn good(text: &str) -> Pipeline {
@@ -188,6 +193,8 @@ fn what_would_surprise_somebody_later_is_refused() {
     for (stages, part) in [
         ("  a: {shell: [x], git: {repo: y}}", "a stage does one thing"),
         ("  a: {}", "say what it does"),
+        ("  a: {shell: [x], rollback: undo}", "shell has no way back of its own"),
+        ("  a: {kubernetes: {}, rollback: {banana: undo}}", "write `rollback: undo`"),
         ("  params: {shell: [x]}", "has a meaning in conditions"),
         ("  a: {needs: [a], shell: [x]}", "a (line 3) -> a (line 3)"),
         ("  a: {shell: [x]}\n  b: {needs: [a, a.done], shell: [x]}", "a is needed twice"),
@@ -246,4 +253,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_stage_that_undoes_the_run_undoes_itself_too_where_it_can() {
+    let of = |stage: &str| {
+        let whole = good(&format!("policy: {{environments: {{dev: {{}}}}}}\nstages:\n  a: {stage}\n"));
+        whole.stages[0].rollback.clone()
+    };
+    assert_eq!(of("{kubernetes: {}, on_failure: rollback}"), Some(Undo::Own));
+    assert_eq!(of("{shell: [x], on_failure: rollback}"), None);
+    assert_eq!(of("{kubernetes: {}, rollback: {kubernetes: undo}}"), Some(Undo::Own));
 }

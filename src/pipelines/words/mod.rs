@@ -213,6 +213,11 @@ pub fn ended(run: &Run, by: &str) -> String {
     }
 }
 
+/// A run that was stopped may be undone.
+pub fn undo_rest(run: &Run) -> String {
+    format!(" Undo what it did: !rollback {}", run.number)
+}
+
 /// People have to agree.
 pub fn needs_approval(run: &Run, approvals: &Approvals, plan: &str, code: &str, until: Millis, now: Millis) -> String {
     let but = if approvals.not_requester { format!(", not {}", run.asker.handle) } else { String::new() };
