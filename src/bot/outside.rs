@@ -48,6 +48,7 @@ impl Started {
             vitals: Arc::new(vitals),
             pipelines: Some(self.pipelines.clone()),
             judge: deploys::judge(&self.book),
+            book: self.book.clone(),
             clock: self.clock.clone(),
         };
         self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);

@@ -26,6 +26,7 @@ use super::source::Door;
 use super::vitals::Vitals;
 use super::{live, runs};
 use crate::pipelines::{Judge, Pipelines};
+use crate::users::Book;
 
 /// The longest body of a request about runs.
 const BODY_MAX: usize = 64 * 1024;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) lanes: Lanes,
     pub(super) pipelines: Option<Pipelines>,
     pub(super) judge: Judge,
+    pub(super) book: Book,
     /// Who may still begin to listen to runs.
     pub(super) listeners: Arc<Semaphore>,
     vitals: Arc<dyn Vitals>,
@@ -99,6 +101,8 @@ pub struct Opening {
     pub pipelines: Option<Pipelines>,
     /// What the person may whose token it is.
     pub judge: Judge,
+    /// Who people are.
+    pub book: Book,
     /// The time of day, for signatures.
     pub clock: Clock,
 }
@@ -118,7 +122,7 @@ impl Gateway {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<Gateway, GatewayError> {
-        let Opening { door, answers, full, vitals, pipelines, judge, clock } = opening;
+        let Opening { door, answers, full, vitals, pipelines, judge, book, clock } = opening;
         let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
         let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
         let turns = Semaphore::new(settings.concurrency);
@@ -134,6 +138,7 @@ impl Gateway {
             lanes: Lanes::default(),
             pipelines,
             judge,
+            book,
             listeners: Arc::new(Semaphore::new(live::LISTENERS)),
             vitals,
         };
@@ -195,6 +200,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         .map(move |ws, headers, query: String, shared| live::open(shared, ws, headers, &query, until.clone()));
     let runs = warp::path!("pipelines" / ..)
         .or(warp::path!("runs" / ..))
+        .unify()
+        .or(warp::path!("metrics" / "dora"))
         .unify()
         .and(warp::method())
         .and(warp::path::full())
