@@ -46,6 +46,7 @@ impl Started {
             full: self.journal.full(),
             vitals: Arc::new(vitals),
             pipelines: Some(self.pipelines.clone()),
+            book: self.book.clone(),
             clock: self.clock.clone(),
         };
         self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);

@@ -2,7 +2,7 @@
 //!
 //! `GET /pipelines/` (`?limit=1..100&below=RUN&app=&environment=`), `/pipelines/{run}`, `/pipelines/{run}/{summary|events|artifacts}`,
 //! `/pipelines/{run}/artifacts/STAGE/PATH` (for those who may deploy there), `/pipelines/{who|queue}?app=`,
-//! `/pipelines/dora?app=&last=30d`, `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same.
+//! `/pipelines/dora?app=&last=30d`, `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same, and so is `/metrics/dora`.
 
 use std::time::Duration;
 

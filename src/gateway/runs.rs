@@ -167,31 +167,28 @@ pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap)
     };
     // Flags that cannot be read were refused with the configuration; here they are none.
     let flags = FlagSet::parse(&token.flags).unwrap_or(FlagSet::NONE);
-    let who = Asker { origin: "http".to_owned(), ..Asker::program(token.handle.as_deref().unwrap_or(name)) };
-    let person = pipelines.may(&who);
+    let own = Arc::new(move |mask: &FlagMask| mask.allows(flags, FlagSet::NONE));
     let forbidden = |text: String| Err(Box::new(reply(StatusCode::FORBIDDEN, &json!({"error": text}))));
-    match &token.handle {
-        Some(handle) if !person.vouched => forbidden(format!(
-            "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
-        )),
-        Some(_) => {
-            let allows = Arc::clone(&person.allows);
-            let allows = Arc::new(move |mask: &_| mask_allows(mask, flags) && allows(mask));
-            Ok(Caller { who, may: May { allows, ..person } })
-        }
+    let asker = |handle: &str| Asker { origin: "http".to_owned(), ..Asker::program(handle) };
+    let Some(handle) = &token.handle else {
         // What it asked for would count as theirs.
-        None if person.vouched => {
-            forbidden(format!("the token {name} is called like a person; say whose it is with `handle`, or rename it"))
+        if shared.book.get(name).is_some() {
+            let text = format!("the token {name} is called like a person; say whose it is with `handle`, or rename it");
+            return forbidden(text);
         }
-        None => {
-            let allows = Arc::new(move |mask: &_| mask_allows(mask, flags));
-            Ok(Caller { who, may: May { allows, roles: Vec::new(), vouched: false } })
-        }
-    }
-}
-
-fn mask_allows(mask: &FlagMask, flags: FlagSet) -> bool {
-    mask.allows(flags, FlagSet::NONE)
+        return Ok(Caller { who: asker(name), may: May { allows: own, roles: Vec::new(), vouched: false } });
+    };
+    // As the records write it: who asked is compared with who approves.
+    let Some(user) = shared.book.get(handle) else {
+        return forbidden(format!(
+            "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
+        ));
+    };
+    let who = asker(&user.handle);
+    let person = pipelines.may(&who);
+    let theirs = Arc::clone(&person.allows);
+    let allows = Arc::new(move |mask: &FlagMask| own(mask) && theirs(mask));
+    Ok(Caller { who, may: May { allows, ..person } })
 }
 
 async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]) -> Reply {

@@ -26,6 +26,7 @@ use super::source::Door;
 use super::vitals::Vitals;
 use super::{live, runs};
 use crate::pipelines::Pipelines;
+use crate::users::Book;
 
 /// The longest body of a request about runs.
 const BODY_MAX: usize = 64 * 1024;
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     pub(super) lanes: Lanes,
     pub(super) pipelines: Option<Pipelines>,
+    pub(super) book: Book,
     /// Who may still begin to listen to runs.
     pub(super) listeners: Arc<Semaphore>,
     vitals: Arc<dyn Vitals>,
@@ -96,6 +98,8 @@ pub struct Opening {
     pub vitals: Arc<dyn Vitals>,
     /// Pipelines, for programs with a token.
     pub pipelines: Option<Pipelines>,
+    /// Who people are.
+    pub book: Book,
     /// The time of day, for signatures.
     pub clock: Clock,
 }
@@ -115,7 +119,7 @@ impl Gateway {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<Gateway, GatewayError> {
-        let Opening { door, answers, full, vitals, pipelines, clock } = opening;
+        let Opening { door, answers, full, vitals, pipelines, book, clock } = opening;
         let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
         let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
         let turns = Semaphore::new(settings.concurrency);
@@ -130,6 +134,7 @@ impl Gateway {
             counts: Counts::default(),
             lanes: Lanes::default(),
             pipelines,
+            book,
             listeners: Arc::new(Semaphore::new(live::LISTENERS)),
             vitals,
         };
@@ -191,6 +196,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         .map(move |ws, headers, query: String, shared| live::open(shared, ws, headers, &query, until.clone()));
     let runs = warp::path!("pipelines" / ..)
         .or(warp::path!("runs" / ..))
+        .unify()
+        .or(warp::path!("metrics" / "dora"))
         .unify()
         .and(warp::method())
         .and(warp::path::full())

@@ -64,7 +64,8 @@ impl Settings {
                     format!("a token has at least {TOKEN_MIN} characters; make one with openssl rand -hex 32"),
                 ));
             }
-            if RESERVED.contains(&token.handle.as_deref().unwrap_or(name)) {
+            let called = token.handle.as_deref().unwrap_or(name);
+            if RESERVED.iter().any(|own| own.eq_ignore_ascii_case(called)) {
                 let text = format!("{name:?} is what the bot calls itself; name the token, or its person, otherwise");
                 faults.push((path(""), text));
             }

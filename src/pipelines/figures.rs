@@ -225,7 +225,7 @@ fn missed(run: &Run) -> bool {
 /// When the oldest commit that goes out with a run was made.
 fn first_commit(run: &Run) -> Option<Millis> {
     // A clock that was wrong must not make a lead time negative.
-    run.commits.iter().filter_map(|commit| commit.at).min().filter(|at| *at <= run.created)
+    run.first_commit.filter(|at| *at <= run.created)
 }
 
 /// How long places were broken: each failure is over with the next good run of the same place, the newest first.
@@ -254,12 +254,10 @@ fn median(times: impl Iterator<Item = Millis>) -> Option<Millis> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipelines::run::Commit;
 
     /// A run that was asked for at this minute, took ten, and ended so; what went out was committed so long before.
     fn run(number: i64, minute: Millis, state: RunState, committed: Option<Millis>) -> Run {
         let created = minute * 60_000;
-        let commit = |before: Millis| Commit { at: Some(created - before), ..Commit::default() };
         Run {
             number,
             app: "shop".to_owned(),
@@ -268,7 +266,7 @@ mod tests {
             created,
             started: Some(created),
             finished: Some(created + 600_000),
-            commits: committed.into_iter().flat_map(|before| [commit(0), commit(before)]).collect(),
+            first_commit: committed.map(|before| created - before),
             ..Run::default()
         }
     }

@@ -76,6 +76,7 @@ impl Pipelines {
         };
         match known {
             Ok(changes) => {
+                prepared.first_commit = changes.commits.iter().filter_map(|commit| commit.at).min();
                 prepared.commit_count = changes.commits.len() as u64;
                 let commit = |commit: executors::Commit| Commit {
                     sha: commit.sha,

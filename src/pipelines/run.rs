@@ -87,6 +87,7 @@ pub struct Commit {
     /// Its first line.
     pub subject: String,
     /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Millis>,
 }
 
@@ -120,6 +121,8 @@ pub struct Run {
     pub commits: Vec<Commit>,
     /// How many there are.
     pub commit_count: u64,
+    /// When the oldest of them was made.
+    pub first_commit: Option<Millis>,
     /// Files they change, a thousand at most; nothing where that is not known.
     pub files: Option<Vec<String>>,
     /// All parameters.

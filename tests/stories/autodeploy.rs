@@ -155,6 +155,7 @@ async fn ten_points_from_a_channel_to_pods_that_run_and_a_gate_that_stops_what_i
     ana.hears("chief", "2 passed, 1 failed: c: expected 3, got 4").await;
     let (run, _) = bot.pipelines().run(2).await.unwrap().unwrap();
     assert_eq!((run.commit_count, run.commits[0].subject.as_str()), (1, "Break the cart"));
+    assert!(run.first_commit.is_some_and(|at| at <= run.created), "{:?}", run.first_commit);
     assert_eq!(world.deployment("shop")["spec"]["template"]["spec"]["containers"][0]["image"], format!("{image}:1"));
     bot.stop("").await;
 }

@@ -432,6 +432,11 @@ async fn a_mirror_is_kept_up_to_date_and_tells_what_changed() {
     let subjects: Vec<&str> = changes_of.commits.iter().map(|commit| commit.subject.as_str()).collect();
     assert_eq!(subjects, ["Change a file", "Add a file | with signs"]);
     assert_eq!((changes_of.commits[0].sha.as_str(), changes_of.commits[0].author.as_str()), (last.as_str(), "Ana Ops"));
+    let (now, day) = (chrono::Utc::now().timestamp_millis(), 86_400_000);
+    assert!(
+        changes_of.commits.iter().all(|commit| commit.at.is_some_and(|at| (now - at).abs() < day)),
+        "{changes_of:?}"
+    );
     assert_eq!(changes_of.files, ["a", "x/ü y"]);
     assert_eq!(changes(&bare, &last, &last).await.unwrap(), Default::default());
     for hostile in ["--output=/tmp/x", "no-such-branch"] {

@@ -43,7 +43,7 @@ impl World {
             "listen": "127.0.0.1:0",
             "tokens": {
                 "ci": {"token": CI, "flags": "DS"}, "eye": {"token": EYE},
-                "anas": {"token": ANA, "flags": "DN", "handle": "ana"}, "rajs": {"token": RAJ, "flags": "D", "handle": "raj"},
+                "anas": {"token": ANA, "flags": "DN", "handle": "ANA"}, "rajs": {"token": RAJ, "flags": "D", "handle": "raj"},
                 "gone": {"token": "the-token-of-somebody-gone", "flags": "D", "handle": "zoe"},
                 "kim": {"token": "the-token-called-like-kim", "flags": "D"},
             },
@@ -94,6 +94,7 @@ async fn an_approval_by_http_needs_a_person_who_did_not_ask_and_the_code_of_what
     let world = World::new(SHOP).await;
     let run = world.begin(ANA, json!({"app": "shop", "environment": "prod"})).await;
     world.becomes(run, "awaiting_approval").await;
+    assert_eq!(world.get(&format!("/pipelines/{run}")).await.1["requester"], "ana", "however the token writes her");
     let approve =
         async |token: &str, code: &str| world.post(token, &format!("{run}/approve"), json!({"code": code})).await;
     let code = |answer: &(u16, Value)| error(answer).rsplit(' ').next().unwrap().to_owned();
@@ -231,6 +232,7 @@ async fn a_trigger_leaves_out_what_it_is_told_to_and_deploys_a_tag() {
     assert!(nothing.0 == 422 && error(&nothing).contains("nothing to leave out"), "{nothing:?}");
     let (_, dora) = world.get("/pipelines/dora?app=shop&last=7d").await;
     assert_eq!((&dora["good"], &dora["bands"][2]), (&json!(1), &json!("elite")), "{dora}");
+    assert_eq!(world.get("/metrics/dora?app=shop&last=7d").await.1["good"], 1);
     assert_eq!(world.get("/pipelines/dora?app=shop&last=soon").await.0, 422);
     let (_, who) = world.get("/pipelines/who?app=shop").await;
     assert!(who["lines"][0].as_str().unwrap().contains("dev v2 by ci"), "{who}");

@@ -27,6 +27,8 @@ pub struct Prepared {
     pub commits: Vec<Commit>,
     /// How many there are.
     pub commit_count: u64,
+    /// When the oldest of them was made.
+    pub first_commit: Option<Millis>,
     /// Files they change; nothing where that is not known.
     pub files: Option<Vec<String>>,
     /// Parameters.

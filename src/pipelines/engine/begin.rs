@@ -134,6 +134,7 @@ impl Engine {
             before: live.map(before),
             commits: prepared.commits.clone(),
             commit_count: prepared.commit_count,
+            first_commit: prepared.first_commit,
             files: prepared.files.clone(),
             params,
             event: prepared.event.clone(),

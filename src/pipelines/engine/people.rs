@@ -485,6 +485,7 @@ impl Engine {
             version: run.version,
             commits: run.commits,
             commit_count: run.commit_count,
+            first_commit: run.first_commit,
             files: run.files,
             params: run.params,
             // A program asks once, as it did the first time.
