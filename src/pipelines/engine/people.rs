@@ -53,7 +53,7 @@ impl Engine {
         if who.handle != live.run.asker.handle || !may.vouched {
             self.may_act(number, who, may)?;
         }
-        let state = live_state(live);
+        let state = live.run.state;
         if state.ended() {
             // What would happen by itself is called off.
             let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
@@ -494,8 +494,4 @@ impl Engine {
         };
         self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may: may.clone() })
     }
-}
-
-fn live_state(live: &Live) -> RunState {
-    live.run.state
 }
