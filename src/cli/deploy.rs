@@ -142,10 +142,12 @@ pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
 /// Shows how a run goes; one that is over is shown as it is.
 fn follow(common: &Common, config: &Config, run: i64) -> Done {
     let over = records(common, config, async |runs| {
-        let over = runs.run(run).await?.is_some_and(|(row, _)| row.ended);
-        if over { show(common, runs, run).await } else { Ok(ExitCode::from(WAITS)) }
+        let row = runs.run(run).await?.map(|(row, _)| row).filter(|row| row.ended);
+        let Some(row) = row else { return Ok(ExitCode::from(WAITS)) };
+        let shown = show(common, runs, run).await?;
+        Ok(if row.state == RunState::Succeeded.name() { shown } else { ExitCode::FAILURE })
     })?;
-    if over == ExitCode::SUCCESS {
+    if over != ExitCode::from(WAITS) {
         return Ok(over);
     }
     let request = Request { word: "run".to_owned(), text: run.to_string(), follow: true, run: Some(run) };

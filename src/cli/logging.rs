@@ -11,7 +11,11 @@ pub(super) const CONSOLE: &str = "warn,masterchief::lua::api::log=info";
 
 /// Starts logging. `RUST_LOG` wins over the configuration, which wins over `otherwise`.
 pub(super) fn start(log: &Log, otherwise: &str) {
-    let wanted = std::env::var("RUST_LOG").ok().or_else(|| log.level.clone()).unwrap_or_else(|| otherwise.to_owned());
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|text| !text.is_empty())
+        .or_else(|| log.level.clone())
+        .unwrap_or_else(|| otherwise.to_owned());
     let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|fault| {
         super::output::fault(&format!("log level {wanted:?}: {fault}; logging at {otherwise}"));
         EnvFilter::new(otherwise)

@@ -64,7 +64,15 @@ impl Account {
             return Ok(());
         }
         let fault = |what: std::io::Error| format!("{} cannot be given to {}: {what}", path.display(), self.name);
-        let meta = std::fs::symlink_metadata(path).map_err(fault)?;
+        let meta = match std::fs::symlink_metadata(path) {
+            // What a command that runs took away meanwhile is nobody's.
+            Err(what) if what.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            meta => meta.map_err(fault)?,
+        };
+        // What it has already is not walked through: the account may change it under our feet.
+        if meta.uid() == self.user {
+            return Ok(());
+        }
         if meta.is_dir() || meta.nlink() < 2 {
             lchown(path, Some(self.user), Some(self.group)).map_err(fault)?;
         }

@@ -123,7 +123,7 @@ fn keep(root: &Path, file: &Path, into: &Path, left: u64) -> Result<Artifact, Op
 }
 
 /// Opens a regular file that is not a link, also if it becomes one meanwhile.
-pub(super) fn open(path: &Path) -> Result<File, String> {
+pub fn open(path: &Path) -> Result<File, String> {
     use std::os::unix::fs::MetadataExt;
     let look = || fs::symlink_metadata(path).map_err(|fault| fault.to_string());
     let before = look()?;

@@ -79,7 +79,7 @@ fn remove_secrets(folder: &Path, deep: u32) {
             let _ = std::fs::remove_file(path);
         } else if name == super::registry::FOLDER && is_folder && deep < DEPTH - 1 {
             let _ = std::fs::remove_dir_all(path);
-        } else if is_folder && deep > 0 && name != "artifacts" {
+        } else if is_folder && deep > 0 && (name != "artifacts" || deep == DEPTH) {
             remove_secrets(&path, deep - 1);
         }
     }

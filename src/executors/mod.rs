@@ -49,7 +49,7 @@ pub use account::Account;
 pub use cgroup::Cgroup;
 pub use class::{Class, Failure};
 pub use classify::{classify, suggest};
-pub use collect::{Artifact, artifacts, matching};
+pub use collect::{Artifact, artifacts, matching, open as open_regular};
 pub use coverage::coverage;
 pub use http::{NetHttp, Request, Response};
 pub use junit::{Tests, junit};

@@ -239,13 +239,14 @@ fn findings(report: &Value) -> Option<Findings> {
     } else {
         let counts = report.pointer("/metadata/vulnerabilities").unwrap_or(report).as_object()?;
         let known = |name: &str| name == "unknown" || Severity::named(name) != Severity::Unknown;
-        let counted = counts.iter().filter(|(name, count)| known(name) && count.is_u64());
-        let counted: Vec<_> = counted.collect();
-        if counted.is_empty() {
+        let counted: Vec<_> = counts.iter().filter(|(name, _)| known(name)).collect();
+        // A count that is none is a report that cannot be read.
+        if counted.is_empty() || counted.iter().any(|(_, count)| !count.is_u64()) {
             return None;
         }
         for (name, count) in counted {
-            found.counts[Severity::named(name) as usize] += count.as_u64().unwrap_or(0);
+            let sum = &mut found.counts[Severity::named(name) as usize];
+            *sum = sum.saturating_add(count.as_u64().unwrap_or(0));
         }
     }
     Some(found)
@@ -255,7 +256,8 @@ fn findings(report: &Value) -> Option<Findings> {
 fn sarif(run: &Value, found: &mut Findings) {
     let rules = list(&run["tool"]["driver"]["rules"]);
     for result in list(&run["results"]) {
-        if !list(&result["suppressions"]).is_empty() {
+        let accepted = |one: &Value| matches!(one["status"].as_str(), None | Some("accepted"));
+        if list(&result["suppressions"]).iter().any(accepted) {
             continue;
         }
         let id = result["ruleId"].as_str().or(result["rule"]["id"].as_str()).unwrap_or_default();
@@ -301,6 +303,15 @@ mod tests {
 
     fn counted(report: Value) -> Option<String> {
         findings(&report).map(|found| found.line())
+    }
+
+    #[test]
+    fn a_count_that_is_no_number_is_a_report_that_cannot_be_read() {
+        for report in [json!({"critical": 0, "high": "2"}), json!({"critical": 0, "high": 2.5}), json!({"high": null})]
+        {
+            assert!(findings(&report).is_none(), "{report}");
+        }
+        assert!(findings(&json!({"critical": 0, "high": 2})).is_some());
     }
 
     #[test]

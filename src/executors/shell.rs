@@ -8,6 +8,7 @@
 //! `MC_OUTPUT` for lines `name=value` that later stages see as `{stage.name}` (a line `summary=...` is said in the channel); and a
 //! file `MC_CHECKPOINT`, whose JSON the next attempt finds there again.
 
+use std::io::Read;
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,10 @@ fn own(name: &str, step: &Step) -> Result<Account, String> {
     let account = Account::find(name)?;
     account.reaches(&step.workspace)?;
     account.reaches(&step.folder.join(OUTPUT))?;
+    if step.folder.join("main.pid").exists() {
+        // It runs already, or did: what it works with is its own.
+        return Ok(account);
+    }
     account.give(&step.workspace)?;
     // Writes the last checkpoint.
     drop(variables(step));
@@ -206,14 +211,17 @@ fn written(folder: &Path) -> Result<(Map<String, Value>, String), String> {
     let path = folder.join(OUTPUT);
     let mut outputs = Map::new();
     let mut summary = String::new();
-    match std::fs::metadata(&path) {
-        Ok(meta) if meta.len() > OUTPUT_MAX => {
-            return Err(format!("MC_OUTPUT holds more than {OUTPUT_MAX} bytes; write outputs there, not logs"));
-        }
-        Ok(_) => {}
-        Err(_) => return Ok((outputs, summary)),
+    if std::fs::symlink_metadata(&path).is_err() {
+        return Ok((outputs, summary));
     }
-    let text = std::fs::read(&path).unwrap_or_default();
+    // A command may have put anything there, also a pipe that would be waited for without end.
+    let file = super::collect::open(&path).map_err(|fault| format!("MC_OUTPUT: {fault}; write name=value to it"))?;
+    let mut text = Vec::new();
+    let read = file.take(OUTPUT_MAX + 1).read_to_end(&mut text);
+    read.map_err(|fault| format!("MC_OUTPUT cannot be read: {fault}"))?;
+    if text.len() as u64 > OUTPUT_MAX {
+        return Err(format!("MC_OUTPUT holds more than {OUTPUT_MAX} bytes; write outputs there, not logs"));
+    }
     for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.trim().is_empty()) {
         let Some((name, value)) = line.split_once('=') else {
             return Err(format!("MC_OUTPUT has the line {line:?}; write name=value"));
@@ -235,6 +243,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_outputs_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OUTPUT);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(written(folder.path()).unwrap_err().contains("not a regular file"));
+    }
 
     #[test]
     fn what_can_never_run_is_refused_when_the_pipeline_is_read() {

@@ -261,6 +261,7 @@ async fn watch(watch: &Watch) -> Result<End, Failure> {
         // What was missed while the bot was away is asked for as it was then.
         let late = (Utc::now() - due).to_std().is_ok_and(|late| late > plan.every.max(LATE));
         let mut heard = false;
+        let mut now = Vec::new();
         for (check, tally) in plan.checks.iter().zip(&mut note.tallies) {
             let said = tokio::select! {
                 () = hands.stopping() => return Ok(End::Stopped),
@@ -273,13 +274,17 @@ async fn watch(watch: &Watch) -> Result<End, Failure> {
             heard |= said.0;
             hands.log.line(&format!("{} {}: {}", due.format("%H:%M:%S"), check.name, said.1.words()));
             match said.1 {
-                Said::Holds(_) => tally.held += 1,
+                Said::Holds(values) => {
+                    tally.held += 1;
+                    now.push(format!("{} {values}", check.name));
+                }
                 Said::Nothing(what) => {
                     tally.silent += 1;
                     reason = what;
                 }
                 Said::Fails(values) => {
                     tally.failed += 1;
+                    now.push(format!("{} {values}", check.name));
                     if tally.failed > plan.limit {
                         let asked = tally.held + tally.failed;
                         let line = format!(
@@ -296,7 +301,7 @@ async fn watch(watch: &Watch) -> Result<End, Failure> {
             return Err(unreachable(plan, &reason));
         }
         keep(hands, &note).await?;
-        hands.tell(progress(plan, &note));
+        hands.tell(progress(plan, &note, &now));
     }
     Ok(verdict(plan, &note, &reason, unheard > 0))
 }
@@ -328,14 +333,18 @@ fn verdict(plan: &Plan, note: &Note, reason: &str, unheard: bool) -> End {
     End::Done { outputs, summary: format!("good for {passed} {unit}, {failures} of {points} checks failed") }
 }
 
-/// `3 of 5 min, 0 failures`.
-fn progress(plan: &Plan, note: &Note) -> String {
-    let (passed, unit) = spoken(plan.every * note.round, plan.length);
+/// `errors is 0.002 <= 0.002, p95 is 181 < 196; 3 of 5 min, 2 left, 0 failures`.
+fn progress(plan: &Plan, note: &Note, now: &[String]) -> String {
+    let gone = plan.every * note.round;
+    let (passed, unit) = spoken(gone, plan.length);
     let (all, _) = spoken(plan.length, plan.length);
+    let (left, _) = spoken(plan.length.saturating_sub(gone), plan.length);
     let failures: u32 = note.tallies.iter().map(|tally| tally.failed).sum();
     let silent = note.tallies.iter().map(|tally| tally.silent).max().unwrap_or(0);
     let missing = if silent > 0 { format!(", {silent} times without data") } else { String::new() };
-    format!("{passed} of {all} {unit}, {failures} {}{missing}", if failures == 1 { "failure" } else { "failures" })
+    let named = if now.is_empty() { String::new() } else { format!("{}; ", now.join(", ")) };
+    let counted = if failures == 1 { "failure" } else { "failures" };
+    format!("{named}{passed} of {all} {unit}, {left} left, {failures} {counted}{missing}")
 }
 
 /// A time in the unit that fits a whole.
@@ -596,8 +605,12 @@ mod tests {
         assert_eq!(said, ["0.019", "0.005124", "1235", "12", "0", "-0.5", "1.000e-9", "NaN", "3.000e20"]);
         let plan = plan(&settings()).unwrap();
         let mut note = Note { began: Utc::now(), round: 12, tallies: vec![Tally::default()] };
-        assert_eq!(progress(&plan, &note), "3 of 5 min, 0 failures");
+        assert_eq!(progress(&plan, &note, &[]), "3 of 5 min, 2 left, 0 failures");
         note.tallies[0] = Tally { held: 9, failed: 1, silent: 2 };
-        assert_eq!(progress(&plan, &note), "3 of 5 min, 1 failure, 2 times without data");
+        let now = ["errors is 0.019 < 0.02".to_owned(), "p95 is 181 < 196".to_owned()];
+        assert_eq!(
+            progress(&plan, &note, &now),
+            "errors is 0.019 < 0.02, p95 is 181 < 196; 3 of 5 min, 2 left, 1 failure, 2 times without data"
+        );
     }
 }

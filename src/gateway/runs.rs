@@ -17,7 +17,7 @@ use warp::http::{HeaderMap, StatusCode, header};
 use super::hooks::{Reply, reply};
 use super::server::Shared;
 use super::{looks, verbs};
-use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Told};
+use crate::pipelines::{Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Told};
 use crate::users::{FlagMask, FlagSet};
 
 /// A program, or a person's program, that may ask for runs.
@@ -176,7 +176,10 @@ pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap)
             let text = format!("the token {name} is called like a person; say whose it is with `handle`, or rename it");
             return forbidden(text);
         }
-        return Ok(Caller { who: asker(name), may: May { allows: own, roles: Vec::new(), vouched: false } });
+        return Ok(Caller {
+            who: asker(name),
+            may: May { allows: own, roles: Vec::new(), vouched: false, through: None },
+        });
     };
     // As the records write it: who asked is compared with who approves.
     let Some(user) = shared.book.get(handle) else {
@@ -187,8 +190,9 @@ pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap)
     let who = asker(&user.handle);
     let person = pipelines.may(&who);
     let theirs = Arc::clone(&person.allows);
+    let through: Allows = own.clone();
     let allows = Arc::new(move |mask: &FlagMask| own(mask) && theirs(mask));
-    Ok(Caller { who, may: May { allows, ..person } })
+    Ok(Caller { who, may: May { allows, through: Some(through), ..person } })
 }
 
 async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]) -> Reply {

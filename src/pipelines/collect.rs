@@ -4,12 +4,13 @@ use super::expr::Facts;
 use super::model::Stage;
 use super::template;
 use crate::executors::{
-    Artifact, Class, End, Failure, LOG, Masker, Tests, artifacts, coverage, junit, log_parts, matching,
+    Artifact, Class, End, Failure, LOG, Masker, Tests, artifacts, coverage, junit, log_parts, matching, open_regular,
 };
 use crate::store::runs::{ArtifactRow, LogSegmentRow};
 use crate::yaml::fill_with;
 use masterchief_contract::Secret;
 use serde_json::{Map, Value};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Variables, and the secrets among them.
@@ -196,8 +197,10 @@ fn keep(globs: &[String], workspace: &Path, folder: &Path) -> Result<Vec<Artifac
 pub(super) fn checkpoint(folder: &Path, mask: &Masker) -> Option<Value> {
     const MOST: u64 = 1 << 20;
     let path = folder.join("checkpoint");
-    std::fs::metadata(&path).ok().filter(|meta| meta.len() <= MOST)?;
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok().map(|value| hide_all(value, mask))
+    let mut text = Vec::new();
+    open_regular(&path).ok()?.take(MOST + 1).read_to_end(&mut text).ok()?;
+    let value = serde_json::from_slice(&text).ok().filter(|_| text.len() as u64 <= MOST)?;
+    Some(hide_all(value, mask))
 }
 
 /// Bytes of a step's log and of what its commands wrote.

@@ -30,7 +30,7 @@ pub mod words;
 
 pub use around::Around;
 pub use catalog::Catalog;
-pub use engine::{Answer, Ask, Asked, May, News, Prepared, Reply};
+pub use engine::{Allows, Answer, Ask, Asked, May, News, Prepared, Reply};
 pub use figures::{Band, Dora, Stats, Times, advice, stats};
 pub use file::parse;
 pub use handle::{Opening, Pipelines, chosen};

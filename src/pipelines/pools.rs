@@ -102,7 +102,8 @@ impl<K: Ord + Clone> Pools<K> {
     /// Asks for something; whether it is held now. If not, it waits, and [`Pools::granted`] gives it later.
     pub(super) fn ask(&mut self, key: K, wanted: Resources, priority: u64) -> bool {
         let behind = self.waiting.get(&wanted.pool).is_some_and(|queue| !queue.is_empty());
-        if !behind && self.fits(&wanted) {
+        let fits = self.fits(&wanted);
+        if !behind && fits {
             self.hold(key, wanted);
             return true;
         }
@@ -111,6 +112,10 @@ impl<K: Ord + Clone> Pools<K> {
         while at > 0 && queue[at - 1].priority < priority && queue[at - 1].passed < PASSED {
             at -= 1;
             queue[at].passed += 1;
+        }
+        if at == 0 && fits {
+            self.hold(key, wanted);
+            return true;
         }
         queue.insert(at, Waiting { key, wanted, priority, passed: 0 });
         false
@@ -225,6 +230,14 @@ mod tests {
         assert_eq!(pools.granted(), [3]);
         assert!(pools.possible(&slots("default", 5)).is_err() && pools.possible(&slots("hosts", 1)).is_ok());
         assert_eq!(pools.rows()[0], PoolRow { pool: "default".to_owned(), size: 4, used: 1, waiting: 0 });
+    }
+
+    #[test]
+    fn what_is_urgent_and_fits_begins_although_something_big_waits() {
+        let mut pools = pools(4);
+        assert!(pools.ask(1, slots("default", 3), 0));
+        assert!(!pools.ask(2, slots("default", 4), 0));
+        assert!(pools.ask(3, slots("default", 1), 1000));
     }
 
     #[test]

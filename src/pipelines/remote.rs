@@ -49,6 +49,8 @@ struct Listening {
     token: Option<Secret>,
     told: BTreeSet<(String, String, Option<u64>)>,
     last: Option<Told>,
+    /// Lines without a number so far.
+    lines: usize,
 }
 
 impl Ear {
@@ -59,7 +61,7 @@ impl Ear {
     /// An action begins: what is told from now on is about it, and `token` lets its build in.
     pub(super) fn listen(&self, executor: &str, log: StepLog, mask: Masker, token: Option<Secret>) {
         let listening =
-            Listening { executor: executor.to_owned(), log, mask, token, told: BTreeSet::new(), last: None };
+            Listening { executor: executor.to_owned(), log, mask, token, told: BTreeSet::new(), last: None, lines: 0 };
         *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(listening);
     }
 
@@ -104,7 +106,8 @@ impl Listening {
         let status = told.status.to_ascii_lowercase();
         let key = |status: &str| (told.stage.clone(), status.to_owned(), told.seq.filter(|_| status.is_empty()));
         if status.is_empty() && told.seq.is_none() {
-            let new = self.last.as_ref() != Some(told);
+            let new = self.last.as_ref() != Some(told) && self.lines < TOLD_MAX;
+            self.lines += usize::from(new);
             self.last = Some(told.clone());
             return new;
         }
@@ -112,9 +115,11 @@ impl Listening {
         if ended || self.told.contains(&key(&status)) {
             return false;
         }
-        if self.told.len() < TOLD_MAX {
-            self.told.insert(key(&status));
+        // Who tells more than that is not listened to any more: its log is elsewhere.
+        if self.told.len() >= TOLD_MAX {
+            return false;
         }
+        self.told.insert(key(&status));
         true
     }
 }

@@ -131,6 +131,8 @@ pub struct Run {
     pub event: Value,
     /// Who asked.
     pub asker: Asker,
+    /// Whether nobody is there to say yes, so that none is asked.
+    pub unattended: bool,
     /// Why rules were overridden, if they were.
     pub reason: Option<String>,
     /// The run it undoes.

@@ -35,6 +35,7 @@ struct World {
 const CI: &str = "the-token-of-the-ci-server";
 const ANA: &str = "the-token-of-ana-herself";
 const RAJ: &str = "the-token-of-raj-himself";
+const RAJ_READS: &str = "the-token-of-raj-that-only-looks";
 const EYE: &str = "the-token-that-only-looks";
 
 impl World {
@@ -44,6 +45,7 @@ impl World {
             "tokens": {
                 "ci": {"token": CI, "flags": "DS"}, "eye": {"token": EYE},
                 "anas": {"token": ANA, "flags": "DN", "handle": "ANA"}, "rajs": {"token": RAJ, "flags": "D", "handle": "raj"},
+                "raj reads": {"token": RAJ_READS, "handle": "raj"},
                 "gone": {"token": "the-token-of-somebody-gone", "flags": "D", "handle": "zoe"},
                 "kim": {"token": "the-token-called-like-kim", "flags": "D"},
             },
@@ -107,6 +109,10 @@ async fn an_approval_by_http_needs_a_person_who_did_not_ask_and_the_code_of_what
     let code = code(&asked);
     assert_eq!(approve(CI, &code).await.0, 403, "the code alone is no person");
     assert_eq!(approve(ANA, &code).await.0, 403);
+    // A token may what its flags allow, also one of somebody who may approve.
+    let reading = approve(RAJ_READS, &code).await;
+    assert!(reading.0 == 403 && error(&reading).contains("this token may not act on shop/prod"), "{reading:?}");
+    assert_eq!(world.post(RAJ_READS, &format!("{run}/reject"), json!({"reason": "no"})).await.0, 403);
     assert_eq!(approve(RAJ, &code).await.0, 202);
     world.becomes(run, "succeeded").await;
     let (_, told) = world.get(&format!("/pipelines/{run}")).await;

@@ -75,3 +75,36 @@ async fn a_condition_on_the_matrix_leaves_out_single_ones_and_what_needs_the_oth
     assert_eq!(done, ["after#1", "host[a]#1", "host[c]#1"]);
     stop(&test).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_of_many_that_is_left_out_begins_for_none_of_them() {
+    let (test, acted) = with(
+        "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  find: {acted: {outputs: {hosts: [web1, web2]}}}\n  host: {needs: [find], matrix: {host: \"{find.hosts}\"}, acted: {}}\n  end: {needs: [\"host?\"], acted: {}}\n",
+    )
+    .await;
+    test.user("ana").says(CHANNEL, "!deploy shop --skip host").await;
+    test.advance(10 * SECOND).await;
+    assert_eq!(acted.done(), ["find#1", "end#1"]);
+    // What its list comes from may be left out with it.
+    test.user("ana").says(CHANNEL, "!deploy shop --only end").await;
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "[2] shop the newest is live on dev").await;
+    assert_eq!(acted.done(), ["find#1", "end#1", "end#1"]);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_in_any_case_for_many_is_done_for_all_of_them_after_an_abort_too() {
+    let (test, acted) = with(
+        "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  long: {acted: {takes: 60s}}\nfinally:\n  clean: {matrix: {host: [a, b, c], max_parallel: 1}, acted: {takes: 5s}}\n",
+    )
+    .await;
+    test.user("ana").says(CHANNEL, "!deploy shop").await;
+    test.advance(61 * SECOND).await;
+    // While it cleans up.
+    test.user("ana").says(CHANNEL, "!abort 1").await;
+    test.advance(MINUTE).await;
+    assert_eq!(acted.done(), ["long#1", "clean[a]#1", "clean[b]#1", "clean[c]#1"]);
+    test.expect(CHANNEL, "[1] shop the newest -> dev aborted by ana").await;
+    stop(&test).await;
+}

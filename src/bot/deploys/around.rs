@@ -113,3 +113,23 @@ fn nick_of(book: &Book, network: &Network, handle: &str) -> Option<String> {
     });
     theirs.map(|member| member.nick)
 }
+
+#[cfg(test)]
+mod tests {
+    use masterchief_contract::Value;
+
+    use super::*;
+
+    #[test]
+    fn an_alert_is_a_metric_that_fires_or_what_alertmanager_posts() {
+        let event = |fields: &[(&'static str, &str)]| {
+            let fields = fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
+            Event::new(EventData { fields, ..EventData::new(&[Kind::Metric], chrono::Utc::now()) })
+        };
+        assert!(began(&event(&[("state", "firing")])));
+        assert!(!began(&event(&[("state", "resolved")])));
+        assert!(began(&event(&[("provider", "alertmanager"), ("event", "firing")])));
+        assert!(!began(&event(&[("provider", "alertmanager"), ("event", "resolved")])));
+        assert!(!began(&event(&[("provider", "github"), ("event", "firing")])));
+    }
+}

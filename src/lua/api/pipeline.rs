@@ -57,7 +57,7 @@ fn asker(lua: &Lua) -> mlua::Result<(Asker, May)> {
         None => {
             let flags = vm.declared().flags;
             let allows = Arc::new(move |mask: &FlagMask| mask.allows(flags, FlagSet::NONE));
-            Ok((Asker::program(&vm.name), May { allows, roles: Vec::new(), vouched: false }))
+            Ok((Asker::program(&vm.name), May { allows, roles: Vec::new(), vouched: false, through: None }))
         }
     }
 }

@@ -133,15 +133,20 @@ pub struct Asked {
     pub may: May,
 }
 
+/// Whether flags that a rule needs are somebody's.
+pub type Allows = Arc<dyn Fn(&FlagMask) -> bool + Send + Sync>;
+
 /// What somebody may, judged at the moment they ask.
 #[derive(Clone)]
 pub struct May {
     /// Whether these flags are theirs, here and now.
-    pub allows: Arc<dyn Fn(&FlagMask) -> bool + Send + Sync>,
+    pub allows: Allows,
     /// Their roles.
     pub roles: Vec<String>,
     /// Whether services, a certificate or a login vouch for them.
     pub vouched: bool,
+    /// Which flags of theirs count at all, where they speak through a program that has some of them only.
+    pub through: Option<Allows>,
 }
 
 /// What is answered: lines for who asked, or why not.
@@ -179,17 +184,22 @@ impl May {
         let scope = FlagScope::Channel;
         let allows =
             Arc::new(move |flags: &FlagMask| standing.allows(flags, scope, &network, chan.as_deref(), casemap));
-        May { allows, roles, vouched }
+        May { allows, roles, vouched, through: None }
     }
 
     /// Everything: for a program that the pipeline itself names, and for the terminal.
     pub fn all() -> May {
-        May { allows: Arc::new(|_| true), roles: Vec::new(), vouched: true }
+        May { allows: Arc::new(|_| true), roles: Vec::new(), vouched: true, through: None }
     }
 
     /// Nothing.
     pub fn nothing() -> May {
-        May { allows: Arc::new(|_| false), roles: Vec::new(), vouched: false }
+        May { allows: Arc::new(|_| false), roles: Vec::new(), vouched: false, through: None }
+    }
+
+    /// Whether the program they speak through, if there is one, may act where these flags are needed.
+    pub fn reaches(&self, flags: Option<&FlagMask>) -> bool {
+        self.through.as_ref().is_none_or(|through| flags.is_none_or(|flags| through(flags)))
     }
 
     /// Whether flags that a rule needs are theirs; `None` is everybody.

@@ -141,6 +141,7 @@ impl Engine {
             reason: prepared.reason.clone(),
             asker: who,
             created: self.now,
+            unattended: prepared.unattended,
             ..Run::default()
         };
         run.places = places(pipeline, &run);
@@ -462,7 +463,8 @@ impl Live {
         }
         let pending = |at: &usize| self.stages[*at].state == StageState::Pending;
         let turn = |spec: &usize| {
-            self.unmet[*spec] == 0 && !self.pipeline.stages[*spec].finally && self.of[*spec].iter().any(pending)
+            let last = self.pipeline.stages[*spec].finally;
+            self.unmet[*spec] == 0 && (!last || self.finally_begun) && self.of[*spec].iter().any(pending)
         };
         self.fresh = (0..self.of.len()).filter(turn).collect();
     }

@@ -209,10 +209,10 @@ impl Engine {
                 self.puts.push(Put::Unlock(lock.place.clone()));
                 let (app, env) = lock.place.split_once('/').unwrap_or((&lock.place, ""));
                 self.incident("bot", (app, env), None, &format!("{}'s lock is over", lock.handle), None);
-                self.say_all("lock", &words::lock_over(&lock), Some(&lock.said_in));
+                self.say_all(&format!("lock {}", lock.place), &words::lock_over(&lock), Some(&lock.said_in));
                 self.after_lock(&lock.place);
             } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
-                self.say_all("lock", &words::lock_ends(&lock), Some(&lock.said_in));
+                self.say_all(&format!("lock {}", lock.place), &words::lock_ends(&lock), Some(&lock.said_in));
             }
         }
         for freeze in self.freezes.values().cloned().collect::<Vec<_>>() {
@@ -221,7 +221,7 @@ impl Engine {
                 self.puts.push(Put::Thaw(freeze.scope.clone()));
                 let (app, env) = freeze.scope.split_once('/').unwrap_or(("", &freeze.scope));
                 self.incident("bot", (app, env), None, "the freeze is over", None);
-                self.say_all("freeze", &words::thawed(&freeze), None);
+                self.say_all(&format!("freeze {}", freeze.scope), &words::thawed(&freeze), None);
                 self.next_everywhere();
             }
         }

@@ -391,6 +391,7 @@ impl Engine {
                 && run.state.may(RunState::RollingBack)
                 && run.state != RunState::Succeeded
                 && !undoing(live).is_empty()
+                && self.came_after(run.number).is_none()
         });
         let number = half.map_or(row.run, |(number, _)| *number);
         if !self.runs.contains_key(&number) {

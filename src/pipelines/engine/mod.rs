@@ -42,7 +42,7 @@ use crate::store::runs::{
 
 use rows::{attempt_row, cause_of_run, cause_of_stage, code, run_facts, run_row, stage_row};
 
-pub use ask::{Answer, Ask, Asked, May, Prepared, Reply};
+pub use ask::{Allows, Answer, Ask, Asked, May, Prepared, Reply};
 pub(super) use rows::incident_hash;
 
 /// What is told to the engine.

@@ -40,6 +40,9 @@ impl Engine {
             // It was its turn already; what came in its way meanwhile counts.
             let group = live.run.group.clone();
             self.to(number, RunState::Queued, &who.handle);
+            if let Some(live) = self.runs.get_mut(&number) {
+                live.run.due = live.run.queue_end;
+            }
             self.next_in(&group);
         } else {
             self.go_on(number);
@@ -53,6 +56,8 @@ impl Engine {
         if who.handle != live.run.asker.handle || !may.vouched {
             self.may_act(number, who, may)?;
         }
+        self.reaches(number, may)?;
+        let live = self.run_of(number)?;
         let state = live.run.state;
         if state.ended() {
             // What would happen by itself is called off.
@@ -161,8 +166,10 @@ impl Engine {
             return Err(words::closed(&run.env, &why, until, &run.app, rules, self.now));
         }
         let live = self.run_of(number)?;
-        if self.locks.contains_key(&live.run.place()) {
-            return Err(words::locked(&self.locks[&live.run.place()], self.now, None));
+        // A lock that the run made itself is no hindrance to it.
+        let lock = self.locks.get(&live.run.place());
+        if let Some(lock) = lock.filter(|lock| !lock.reason.ends_with(&super::waits::own_mark(number))) {
+            return Err(words::locked(lock, self.now, None));
         }
         Ok(())
     }
@@ -240,7 +247,8 @@ impl Engine {
         let failed: Vec<usize> = (0..live.stages.len())
             .filter(|at| live.stages[*at].state.bad() && !live.stages[*at].forgiven && asks(at))
             .collect();
-        self.may_promote(live, &failed, may)?;
+        let passed: Vec<usize> = failed.iter().chain(&unsure).copied().collect();
+        self.may_promote(live, &passed, may)?;
         let (app, env) = (live.run.app.clone(), live.run.env.clone());
         self.to(number, RunState::Running, &who.handle);
         for at in &unsure {
@@ -400,6 +408,7 @@ impl Engine {
     }
 
     fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), String> {
+        self.reaches(number, may)?;
         if approvals.from.is_empty() {
             return self.may_act(number, who, may);
         }
@@ -415,6 +424,16 @@ impl Engine {
             return Ok(());
         }
         Err(format!("{number} needs somebody of {}", approvals.from.join(" or ")))
+    }
+
+    /// Whether the token somebody speaks through may act on a run.
+    fn reaches(&self, number: i64, may: &May) -> Result<(), String> {
+        let live = self.run_of(number)?;
+        let flags = live.pipeline.rules(&live.run.env).and_then(|rules| rules.flags.as_ref());
+        if may.reaches(flags) {
+            return Ok(());
+        }
+        Err(format!("this token may not act on {}: it lacks the flags for it", live.run.place()))
     }
 
     /// `!reject 130 why`.

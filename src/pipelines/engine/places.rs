@@ -55,6 +55,9 @@ impl Engine {
         if lock.handle != who.handle {
             return Err(words::not_your_lock(lock));
         }
+        if lock.until.is_none() {
+            return Err(format!("the lock of {place} has no end; end it with !unlock {place}"));
+        }
         lock.until = Some(lock.until.unwrap_or(now).saturating_add(time));
         let lock = lock.clone();
         self.warned.remove(place);
@@ -140,9 +143,13 @@ impl Engine {
 
     /// `!log shop words`.
     pub(super) fn log(&mut self, app: &str, env: &str, text: &str, who: &Asker, may: &May) -> Answer {
-        self.catalog.get(app)?;
+        let pipeline = self.catalog.get(app)?;
         if !may.vouched {
             return Err("log in to services first: the log says who wrote".to_owned());
+        }
+        let mut flags = pipeline.policy.environments.iter().map(|(_, rules)| rules.flags.as_ref());
+        if !flags.any(|flags| may.reaches(flags)) {
+            return Err(format!("this token may not write about {app}: it lacks the flags for it"));
         }
         if text.trim().is_empty() {
             return Err(format!("say what happened: !log {app} <text>"));

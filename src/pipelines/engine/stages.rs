@@ -46,6 +46,11 @@ impl Engine {
             self.all(number, spec, StageState::Cancelled);
             return;
         }
+        let name = &live.pipeline.stages[spec].name;
+        let undo = live.of[spec].iter().any(|at| live.stages[*at].undo);
+        if !undo && live.run.skipped.contains(name) {
+            return self.all(number, spec, StageState::Skipped);
+        }
         match self.turn_of(number, spec) {
             Turn::Begin => {}
             Turn::Skip => return self.all(number, spec, StageState::Skipped),
@@ -302,7 +307,8 @@ impl Engine {
         });
         if after_approval && changes && !applied && one.outputs.contains_key("plan_file") {
             let plan = one.summary.clone();
-            let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| rules.approvals.clone());
+            let approvals =
+                live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
             let approvals = approvals.unwrap_or(Approvals {
                 count: 1,
                 from: Vec::new(),

@@ -1,6 +1,7 @@
 //! Whose turn it is: groups, locks, freezes, windows, and everything that is due at a time.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use chrono::DateTime;
 
@@ -188,8 +189,7 @@ impl Engine {
         live.run.commits.truncate(left.unwrap_or(0));
         live.run.commit_count = left.map_or(0, |left| left as u64);
         live.run.before = now_live;
-        let confirm =
-            live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && live.run.asker.channel().is_some();
+        let confirm = live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && !live.run.unattended;
         if !confirm {
             return self.launch(number);
         }
@@ -343,7 +343,9 @@ impl Engine {
         let open: Vec<usize> =
             (0..live.stages.len()).filter(|at| !live.stages[*at].state.ended() && !finally(at)).collect();
         if let Some(live) = self.runs.get_mut(&number) {
-            live.opened.fill(false);
+            let pipeline = Arc::clone(&live.pipeline);
+            // What is done in any case goes on.
+            live.opened.iter_mut().zip(&pipeline.stages).for_each(|(open, stage)| *open &= stage.finally);
         }
         open.into_iter().for_each(|at| self.stop_stage(number, at));
         self.advance(number);

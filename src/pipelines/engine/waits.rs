@@ -13,6 +13,11 @@ use crate::store::runs::{LockRow, Put};
 /// How often a stage that waits for a lock looks again.
 const LOOK: Millis = 30_000;
 
+/// What a lock that a run made ends with.
+pub(super) fn own_mark(number: i64) -> String {
+    format!(" (run {number})")
+}
+
 impl Engine {
     /// A stage that people or the clock have to do.
     pub(super) fn wait(&mut self, number: i64, at: usize, wait: &Wait) {
@@ -65,7 +70,8 @@ impl Engine {
         let Some(Wait::Lock(time, why)) = stage.wait.clone() else { return };
         let (run, place) = (live.run.clone(), live.run.place());
         let patience = live.stages[at].started.unwrap_or(self.now) + stage.timeout.as_millis() as Millis;
-        match self.locks.get(&place).filter(|lock| lock.handle != run.asker.handle) {
+        // A lock that somebody made by hand, also who asked, has its own reason and end.
+        match self.locks.get(&place).filter(|lock| !lock.reason.ends_with(&own_mark(number))) {
             Some(lock) if patience <= self.now => {
                 let line = words::locked(lock, self.now, None);
                 return self.fail(number, at, failure(Class::StateLock, line));
@@ -79,13 +85,14 @@ impl Engine {
         let lock = LockRow {
             place: place.clone(),
             handle: run.asker.handle.clone(),
-            reason: format!("{} (run {number})", words::cut(&why, 400)),
+            reason: format!("{}{}", words::cut(&why, 400), own_mark(number)),
             since: self.now,
             until: time.map(|time| self.now + time.as_millis() as Millis),
             rollback: false,
             said_in: run.places.first().cloned().unwrap_or_default(),
         };
         self.puts.push(Put::Lock(lock.clone()));
+        self.warned.remove(&place);
         self.locks.insert(place.clone(), lock);
         self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), &format!("locked: {why}"), None);
         self.stage_done(number, at, format!("{place} is locked"));
@@ -95,8 +102,8 @@ impl Engine {
     fn give_lock(&mut self, number: i64, at: usize) {
         let Some(live) = self.runs.get(&number) else { return };
         let (run, place) = (live.run.clone(), live.run.place());
-        if self.locks.get(&place).is_none_or(|lock| lock.handle != run.asker.handle) {
-            return self.stage_done(number, at, format!("{place} was not locked by {}", run.asker.handle));
+        if self.locks.get(&place).is_none_or(|lock| !lock.reason.ends_with(&own_mark(number))) {
+            return self.stage_done(number, at, format!("{place} was not locked by this run"));
         }
         self.locks.remove(&place);
         self.warned.remove(&place);

@@ -223,7 +223,8 @@ pub fn needs_approval(run: &Run, approvals: &Approvals, plan: &str, code: &str, 
     let but = if approvals.not_requester { format!(", not {}", run.asker.handle) } else { String::new() };
     let wanted = wanted(approvals);
     let n = run.number;
-    let plan = if plan.is_empty() { String::new() } else { format!(" {}.", plan.trim_end_matches('.')) };
+    // The code and the commands are never cut.
+    let plan = if plan.is_empty() { String::new() } else { format!(" {}.", cut(plan.trim_end_matches('.'), 160)) };
     format!(
         "[{n}] {} {} -> {} by {} needs {wanted}{but}.{plan} !approve {n} {code} | !reject {n} <why> | expires {}",
         run.app,
