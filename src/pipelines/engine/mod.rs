@@ -3,6 +3,7 @@
 //! Everything here is pure but for the clock it is told: what is to be written gathers in `puts` and rows that changed, what is to
 //! happen in `effects`. Whoever drives it writes the one durably before doing the other (`drive.rs`).
 
+mod approvals;
 mod ask;
 mod begin;
 mod due;

@@ -1,0 +1,176 @@
+//! People agree or do not: to a run, to a stage, to what was planned.
+
+use super::Engine;
+use super::ask::{Answer, May, Reply};
+use super::finish::no_run;
+use crate::pipelines::model::{Approvals, Wait};
+use crate::pipelines::run::Asker;
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::words;
+use crate::store::runs::{ApprovalRow, Put};
+
+impl Engine {
+    /// `!approve 130 5d1f`.
+    pub(super) fn approve(&mut self, number: i64, code: &str, who: &Asker, may: &May) -> Answer {
+        let (at, approvals, wanted) = self.asked_for(number)?;
+        let requester = self.run_of(number)?.run.asker.handle.clone();
+        if !may.vouched || who.handle == "*" {
+            return Err("log in to services first: only somebody I know can approve".to_owned());
+        }
+        if approvals.not_requester && who.handle == requester {
+            return Err(format!("the one who asked cannot approve {number}."));
+        }
+        self.may_approve(number, &approvals, who, may)?;
+        if !code.eq_ignore_ascii_case(&wanted) {
+            let hint = if code.is_empty() {
+                "name the code of what you agree to"
+            } else {
+                "that is not the code of what is shown now; look again"
+            };
+            return Err(format!("{hint}: !approve {number} {wanted}"));
+        }
+        let row = ApprovalRow {
+            run: number,
+            code: wanted.clone(),
+            handle: who.handle.clone(),
+            yes: true,
+            reason: String::new(),
+            at: self.now,
+        };
+        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        let list = at.map_or(&mut live.run.approvals, |at| &mut live.stages[at].approvals);
+        if list.contains(&who.handle) {
+            return Err(format!("you approved {number} already"));
+        }
+        list.push(who.handle.clone());
+        let left = approvals.count.saturating_sub(list.len());
+        self.puts.push(Put::Approval(row));
+        self.dirty_runs.insert(number);
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let (app, env) = (live.run.app.clone(), live.run.env.clone());
+        let line = words::approved(&live.run, &who.handle, who.account.as_deref(), left);
+        if left == 0 && at.is_none() {
+            self.say_with_next(number, line);
+        } else {
+            self.say(number, "start", &line);
+        }
+        self.incident(&who.handle, (&app, &env), Some(number), &format!("run {number} approved ({wanted})"), None);
+        if let Some(at) = at {
+            self.dirty_stages.insert((number, at));
+        }
+        if left == 0 {
+            match at {
+                None => {
+                    self.enqueue(number);
+                    self.say_unsaid(number);
+                }
+                Some(at) => self.agreed(number, at, &who.handle),
+            }
+        }
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// All who have to agree to a stage have: it is done, or what was planned is.
+    fn agreed(&mut self, number: i64, at: usize, by: &str) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let planned = live.stages[at].outputs.contains_key("plan_file");
+        if planned {
+            self.stage_to(number, at, StageState::Ready, by);
+            self.again_stage(number, at);
+        } else {
+            self.stage_to(number, at, StageState::Succeeded, by);
+        }
+        self.advance(number);
+    }
+
+    /// What people have to agree to now: the stage, if it is one, who may, and the code.
+    fn asked_for(&self, number: i64) -> Result<(Option<usize>, Approvals, String), String> {
+        let live = self.run_of(number)?;
+        let rules =
+            live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
+        if live.run.state == RunState::AwaitingApproval {
+            let approvals = rules.ok_or_else(|| format!("run {number} needs no approval"))?;
+            return Ok((None, approvals, live.run.code.clone()));
+        }
+        let waits = |at: &usize| live.stages[*at].state == StageState::Waiting && !live.stages[*at].code.is_empty();
+        let Some(at) = (0..live.stages.len()).find(waits) else {
+            return Err(format!(
+                "run {number} waits for no approval; it is {}",
+                live.run.state.name().replace('_', " ")
+            ));
+        };
+        let approvals = match &live.pipeline.stages[live.stages[at].spec].wait {
+            Some(Wait::Approve(approvals)) => approvals.clone(),
+            _ => rules.unwrap_or(Approvals {
+                count: 1,
+                from: Vec::new(),
+                not_requester: true,
+                expires: std::time::Duration::from_secs(1800),
+                when: None,
+            }),
+        };
+        Ok((Some(at), approvals, live.stages[at].code.clone()))
+    }
+
+    fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), String> {
+        self.reaches(number, may)?;
+        if approvals.from.is_empty() {
+            return self.may_act(number, who, may);
+        }
+        let named = |name: &String| match name.strip_prefix('@') {
+            Some(group) => {
+                let members = self.settings.groups.get(group);
+                members.is_some_and(|members| members.contains(&who.handle))
+                    || may.roles.iter().any(|role| role == group)
+            }
+            None => *name == who.handle,
+        };
+        if approvals.from.iter().any(named) {
+            return Ok(());
+        }
+        Err(format!("{number} needs somebody of {}", approvals.from.join(" or ")))
+    }
+
+    /// Whether the token somebody speaks through may act on a run.
+    pub(super) fn reaches(&self, number: i64, may: &May) -> Result<(), String> {
+        let live = self.run_of(number)?;
+        let flags = live.pipeline.rules(&live.run.env).and_then(|rules| rules.flags.as_ref());
+        if may.reaches(flags) {
+            return Ok(());
+        }
+        Err(format!("this token may not act on {}: it lacks the flags for it", live.run.place()))
+    }
+
+    /// `!reject 130 why`.
+    pub(super) fn reject(&mut self, number: i64, why: &str, who: &Asker, may: &May) -> Answer {
+        let (at, approvals, code) = self.asked_for(number)?;
+        if !may.vouched {
+            return Err("log in to services first".to_owned());
+        }
+        self.may_approve(number, &approvals, who, may)?;
+        if why.trim().is_empty() {
+            return Err(format!("say why: !reject {number} <why>"));
+        }
+        let row = ApprovalRow {
+            run: number,
+            code,
+            handle: who.handle.clone(),
+            yes: false,
+            reason: why.to_owned(),
+            at: self.now,
+        };
+        self.puts.push(Put::Approval(row));
+        let by = format!("{}: {}", who.handle, words::cut(why, 150));
+        let place = (self.run_of(number)?.run.app.clone(), self.run_of(number)?.run.env.clone());
+        let text = format!("run {number} rejected: {}", words::cut(why, 400));
+        self.incident(&who.handle, (&place.0, &place.1), Some(number), &text, None);
+        match at {
+            None => self.end_waiting(number, RunState::Rejected, &by),
+            Some(at) => {
+                self.fail(number, at, super::failure(crate::executors::Class::Cancelled, format!("rejected by {by}")));
+                self.advance(number);
+            }
+        }
+        Ok(Reply::about(number, Vec::new()))
+    }
+}
