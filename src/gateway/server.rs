@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use warp::http::{HeaderMap, Method, Response, StatusCode, header};
 use warp::path::FullPath;
 use warp::{Filter, Reply as _};
@@ -23,7 +24,7 @@ use super::answers::Answers;
 use super::hooks::{Reply, post, reply};
 use super::settings::Settings;
 use super::source::Door;
-use super::vitals::Vitals;
+use super::vitals::{Check, Vitals};
 use super::{live, runs};
 use crate::pipelines::Pipelines;
 use crate::users::Book;
@@ -57,6 +58,8 @@ pub(super) struct Shared {
     /// Who may still begin to listen to runs.
     pub(super) listeners: Arc<Semaphore>,
     vitals: Arc<dyn Vitals>,
+    /// What the last look said, and when it was.
+    checked: tokio::sync::Mutex<Option<(Instant, Vec<Check>)>>,
 }
 
 /// What came of posts.
@@ -137,6 +140,7 @@ impl Gateway {
             book,
             listeners: Arc::new(Semaphore::new(live::LISTENERS)),
             vitals,
+            checked: tokio::sync::Mutex::default(),
         };
         let shared = Arc::new(shared);
         let task = tokio::spawn(serve(listener, Arc::clone(&shared), shutdown));
@@ -189,6 +193,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         });
     let until = shutdown.clone();
     let live = warp::path!("pipelines" / "ws")
+        .or(warp::path!("runs" / "ws"))
+        .unify()
         .and(warp::ws())
         .and(warp::header::headers_cloned())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
@@ -265,7 +271,15 @@ async fn rejected(rejection: warp::Rejection) -> Result<warp::reply::Response, I
 }
 
 async fn ready(shared: &Shared) -> Reply {
-    let checks = shared.vitals.checks().await;
+    // One looks for all who ask meanwhile: looking writes.
+    let asked = Instant::now();
+    let mut known = shared.checked.lock().await;
+    let checks = match known.take() {
+        Some((at, checks)) if at > asked => (at, checks),
+        _ => (Instant::now(), shared.vitals.checks().await),
+    };
+    let checks = known.insert(checks).1.clone();
+    drop(known);
     let ok = checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply(status, &json!({"ok": ok, "checks": checks}))

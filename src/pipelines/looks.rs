@@ -13,6 +13,10 @@ use crate::store::runs::{ArtifactRow, DeploymentRow, RunRow, Runs, RunsError, Wh
 
 /// So many runs tell how long runs take.
 const STATS: u32 = 200;
+/// So many runs are read at once.
+const PAGE: u32 = 500;
+/// So many runs at most tell how well an app is deployed.
+const DORA_MOST: usize = 20_000;
 /// What is where of an app, by environment.
 pub type Places = Vec<(String, Option<(DeploymentRow, RunRow)>, bool, Option<(i64, String)>)>;
 
@@ -107,9 +111,24 @@ impl Pipelines {
     /// The four figures of DORA for an app since then.
     pub async fn dora(&self, app: &str, since: Millis) -> Result<Dora, String> {
         self.catalog().get(app)?;
-        let which = Which { app: Some(app.to_owned()), since: Some(since), limit: 100_000, ..Which::default() };
-        let runs = self.list(which).await.map_err(|fault| fault.to_string())?;
-        let runs: Vec<Run> = runs.into_iter().map(|(_, run)| run).collect();
+        let mut runs: Vec<Run> = Vec::new();
+        let mut below = None;
+        // Page by page, without what takes room and tells nothing here.
+        while runs.len() < DORA_MOST {
+            let which = Which { app: Some(app.to_owned()), since: Some(since), limit: PAGE, below, ..Which::default() };
+            let page = self.list(which).await.map_err(|fault| fault.to_string())?;
+            let Some((last, _)) = page.last() else { break };
+            below = Some(last.number);
+            runs.extend(page.into_iter().map(|(_, run)| Run {
+                commits: Vec::new(),
+                files: None,
+                params: Default::default(),
+                event: Default::default(),
+                before: None,
+                target: None,
+                ..run
+            }));
+        }
         Ok(dora(app, &runs, since, self.now()))
     }
 

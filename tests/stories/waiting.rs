@@ -372,3 +372,23 @@ async fn what_is_being_stopped_and_what_is_being_undone_is_so_after_a_restart() 
     assert_eq!(done.iter().filter(|one| *one == "a#1").count(), 2, "what was stopped is not done after all: {done:?}");
     bot.stop("").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_stages_that_wait_for_people_the_code_says_which_is_meant() {
+    let text = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  first: {approve: {count: 1, from: raj}}\n  second: {approve: {count: 1, from: lee}}\n  a: {needs: [first], acted: {}}\n  b: {needs: [second], acted: {}}\n";
+    let (test, acted) = with(text).await;
+    test.user("ana").says(CHANNEL, "!deploy shop").await;
+    test.expect(CHANNEL, "needs 1 approval from raj, not ana. Stage: first.").await;
+    let line = test.expect(CHANNEL, "needs 1 approval from lee, not ana. Stage: second.").await;
+    let code = line.split("!approve 1 ").nth(1).unwrap()[..4].to_owned();
+    test.user("lee").says(CHANNEL, "!reject 1 no").await;
+    test.expect(CHANNEL, "lee: several stages of run 1 wait; say which: !reject 1 CODE <why>").await;
+    test.user("lee").says(CHANNEL, &format!("!approve 1 {code}")).await;
+    test.expect(CHANNEL, "[1] approved by lee").await;
+    test.advance(10 * SECOND).await;
+    assert_eq!(acted.done(), ["b#1"]);
+    test.user("raj").says(CHANNEL, "!reject 1 not today").await;
+    test.expect(CHANNEL, "rejected by raj: not today").await;
+    assert_eq!(acted.done(), ["b#1"]);
+    test.stop().await;
+}

@@ -12,7 +12,7 @@ use crate::store::runs::{ApprovalRow, Put};
 impl Engine {
     /// `!approve 130 5d1f`.
     pub(super) fn approve(&mut self, number: i64, code: &str, who: &Asker, may: &May) -> Answer {
-        let (at, approvals, wanted) = self.asked_for(number)?;
+        let (at, approvals, wanted) = self.asked_for(number, code)?;
         let requester = self.run_of(number)?.run.asker.handle.clone();
         if !may.vouched || who.handle == "*" {
             return Err("log in to services first: only somebody I know can approve".to_owned());
@@ -83,8 +83,9 @@ impl Engine {
         self.advance(number);
     }
 
-    /// What people have to agree to now: the stage, if it is one, who may, and the code.
-    fn asked_for(&self, number: i64) -> Result<(Option<usize>, Approvals, String), String> {
+    /// What people have to agree to now: the stage, if it is one, who may, and the code. Of several stages that wait it is the one with
+    /// this code, else the first.
+    fn asked_for(&self, number: i64, code: &str) -> Result<(Option<usize>, Approvals, String), String> {
         let live = self.run_of(number)?;
         let rules =
             live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
@@ -93,7 +94,9 @@ impl Engine {
             return Ok((None, approvals, live.run.code.clone()));
         }
         let waits = |at: &usize| live.stages[*at].state == StageState::Waiting && !live.stages[*at].code.is_empty();
-        let Some(at) = (0..live.stages.len()).find(waits) else {
+        let waiting: Vec<usize> = (0..live.stages.len()).filter(waits).collect();
+        let named = waiting.iter().find(|at| live.stages[**at].code.eq_ignore_ascii_case(code));
+        let Some(at) = named.or(waiting.first()).copied() else {
             return Err(format!(
                 "run {number} waits for no approval; it is {}",
                 live.run.state.name().replace('_', " ")
@@ -110,6 +113,12 @@ impl Engine {
             }),
         };
         Ok((Some(at), approvals, live.stages[at].code.clone()))
+    }
+
+    /// How many stages of a run wait for people.
+    fn waiting(&self, number: i64) -> usize {
+        let Some(live) = self.runs.get(&number) else { return 0 };
+        live.stages.iter().filter(|one| one.state == StageState::Waiting && !one.code.is_empty()).count()
     }
 
     fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), String> {
@@ -143,7 +152,16 @@ impl Engine {
 
     /// `!reject 130 why`.
     pub(super) fn reject(&mut self, number: i64, why: &str, who: &Asker, may: &May) -> Answer {
-        let (at, approvals, code) = self.asked_for(number)?;
+        // Where several stages wait, the code says which.
+        let (first, rest) = why.split_once(' ').unwrap_or((why, ""));
+        let (at, approvals, code) = self.asked_for(number, first)?;
+        let why = if first.eq_ignore_ascii_case(&code) {
+            rest
+        } else if self.waiting(number) > 1 {
+            return Err(format!("several stages of run {number} wait; say which: !reject {number} CODE <why>"));
+        } else {
+            why
+        };
         if !may.vouched {
             return Err("log in to services first".to_owned());
         }

@@ -116,7 +116,7 @@ impl Runs {
     pub async fn check(&self) -> Result<(), RunsError> {
         self.change(|db| {
             let transaction = rusqlite::Transaction::new_unchecked(db, rusqlite::TransactionBehavior::Immediate)?;
-            transaction.execute("UPDATE schema_migration SET at = CURRENT_TIMESTAMP WHERE version = 1", [])?;
+            transaction.execute("UPDATE schema_migration SET at = at WHERE version = 1", [])?;
             Ok(transaction.commit()?)
         })
         .await?;
