@@ -137,7 +137,7 @@ async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_i
     let told = bench.notes.told.lock().unwrap().clone();
     let half =
         told.iter().find(|line| line.ends_with("1 of 2 s, 1 left, 0 failures")).unwrap_or_else(|| panic!("{told:#?}"));
-    assert!(half.contains("latency is 0.18 < 0.3, scalar(p95) > 0.1 is 0.18 > 0.1; "), "{half}");
+    assert!(half.contains("latency is 0.18 < 0.3, scalar(p95) is 0.18 > 0.1; "), "{half}");
     assert!(bench.log().contains("latency: holds, is 0.18 < 0.3"), "{}", bench.log());
 }
 
