@@ -61,11 +61,13 @@ CREATE TABLE env_lock_new (
     since    BIGINT NOT NULL,
     until    BIGINT,
     rollback BIGINT NOT NULL,
-    said_in  TEXT NOT NULL
+    said_in  TEXT NOT NULL,
+    run      BIGINT REFERENCES run (number) ON DELETE SET NULL
 );
-INSERT INTO env_lock_new SELECT place, handle, reason, since, until, rollback, said_in FROM env_lock;
+INSERT INTO env_lock_new SELECT place, handle, reason, since, until, rollback, said_in, NULL FROM env_lock;
 DROP TABLE env_lock;
 ALTER TABLE env_lock_new RENAME TO env_lock;
+CREATE INDEX env_lock_run ON env_lock (run);
 
 -- The incident log refers to nothing: it outlives the runs it tells of, and a line is never changed.
 

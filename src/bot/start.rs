@@ -29,6 +29,7 @@ use super::started::Started;
 use super::street::Street;
 use super::{JOURNAL, RUNS, builtin, control, deploys, letters};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
+use crate::executors::unguessable;
 use crate::gateway::{Door, GatewayError};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
@@ -411,10 +412,7 @@ impl Started {
 
 /// Where the runs of a bot work that keeps nothing: a name that no other bot has, and that nobody can guess and be there before.
 fn passing_folder() -> Result<PathBuf, StartError> {
-    let mut bytes = [0; 16];
     let folder = std::env::temp_dir();
-    getrandom::fill(&mut bytes)
-        .map_err(|fault| StartError::Data { folder: folder.clone(), reason: fault.to_string() })?;
-    let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = unguessable().map_err(|fault| StartError::Data { folder: folder.clone(), reason: fault.to_string() })?;
     Ok(folder.join(format!("masterchief-{name}")).join(RUNS))
 }

@@ -58,11 +58,16 @@ pub fn step_token(folder: &Path) -> std::io::Result<Secret> {
     {
         return Ok(Secret::new(text));
     }
-    let mut bytes = [0; TOKEN_BYTES];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = unguessable()?;
     write_private(&path, text.as_bytes(), 0o600)?;
     Ok(Secret::new(text))
+}
+
+/// A name that nobody can guess: 64 characters.
+pub fn unguessable() -> std::io::Result<String> {
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Removes what a run left of secrets in its folder: tokens and logins of steps that were given up. It has ended.

@@ -463,6 +463,14 @@ impl Pipeline {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// The environment, where there is one only.
+    pub fn only_environment(&self) -> Option<&str> {
+        match self.policy.environments.as_slice() {
+            [(only, _)] => Some(only),
+            _ => None,
+        }
+    }
+
     /// The rules of an environment.
     pub fn rules(&self, environment: &str) -> Option<&Rules> {
         self.policy.environments.iter().find(|(name, _)| name == environment).map(|(_, rules)| rules)

@@ -51,7 +51,11 @@ impl Pipelines {
             request::fits(&param, &Value::from(reference.clone()))?;
         }
         if let Some(repo) = &pipeline.repo {
-            let env = prepared.environment.clone().or_else(|| default("environment")).or_else(|| only(&pipeline));
+            let env = prepared
+                .environment
+                .clone()
+                .or_else(|| default("environment"))
+                .or_else(|| pipeline.only_environment().map(str::to_owned));
             let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.unwrap_or_default() };
             self.look_into(&pipeline, place, &mut prepared).await?;
         }
@@ -104,10 +108,4 @@ pub(super) struct Place<'a> {
     reference: &'a str,
     /// The environment; empty where it is not known.
     env: String,
-}
-
-/// The environment of a pipeline that has one.
-fn only(pipeline: &Pipeline) -> Option<String> {
-    let mut environments = pipeline.policy.environments.iter();
-    environments.next().filter(|_| environments.next().is_none()).map(|(env, _)| env.clone())
 }

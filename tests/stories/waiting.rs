@@ -392,3 +392,17 @@ async fn of_two_stages_that_wait_for_people_the_code_says_which_is_meant() {
     assert_eq!(acted.done(), ["b#1"]);
     test.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_takes_away_no_lock_but_its_own_whatever_its_reason_says() {
+    let text = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  rollout: {acted: {}}\nfinally:\n  open: {unlock: true}\n";
+    let (test, _) = with(text).await;
+    test.user("ana").says(CHANNEL, "!lock shop/dev 2h replica rebuild (run 1)").await;
+    test.expect(CHANNEL, "shop/dev locked by ana").await;
+    test.user("ana").says(CHANNEL, "!deploy! shop to dev the shop is down").await;
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "is live on dev").await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.expect(CHANNEL, "kim: shop/dev is locked by ana").await;
+    stop(&test).await;
+}

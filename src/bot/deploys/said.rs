@@ -108,11 +108,7 @@ impl Said {
             }
             Verb::Tail => self.tail(first, rest).await,
             Verb::Sal => {
-                let since = if rest == "today" {
-                    now - now.rem_euclid(DAY)
-                } else {
-                    now - since(rest, Duration::from_secs(86_400))
-                };
+                let since = since(now, rest, DAY);
                 let rows = self
                     .pipelines
                     .records()
@@ -127,11 +123,11 @@ impl Said {
                 }]))
             }
             Verb::Dora => {
-                let since = now - since(rest, Duration::from_secs(30 * 86_400));
+                let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.dora(first, since).await.map(|dora| vec![dora.to_string()]))
             }
             Verb::Flaky => {
-                let since = now - since(rest, Duration::from_secs(30 * 86_400));
+                let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.flaky(first, since).await)
             }
             Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
@@ -293,9 +289,12 @@ fn timed(text: &str) -> (Option<Millis>, &str) {
     }
 }
 
-fn since(text: &str, default: Duration) -> Millis {
-    let default = default.as_millis() as Millis;
-    duration(text).unwrap_or(default)
+/// The moment that is meant by `today` or by a time before now.
+fn since(now: Millis, text: &str, default: Millis) -> Millis {
+    match text {
+        "today" => now - now.rem_euclid(DAY),
+        text => now - duration(text).unwrap_or(default),
+    }
 }
 
 /// The next moment that is meant by `08:00`, `Mon 08:00` or `2026-03-02 08:00`, in UTC.

@@ -19,7 +19,7 @@ use crate::pipelines::{template, words};
 use crate::store::runs::{DeploymentRow, PipelineRow, Put};
 
 /// What is said of a stage that somebody left out.
-pub(super) const LEFT_OUT: &str = "left out";
+const LEFT_OUT: &str = "left out";
 /// How long a run that met a lock can be queued behind it.
 const DRAFT: Millis = 10 * 60_000;
 
@@ -159,7 +159,9 @@ impl Engine {
         let others =
             pipeline.policy.environments.iter().filter(|(name, other)| name != env && may.has(other.flags.as_ref()));
         let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
-        let mut whom = rules.flags.as_ref().map(|flags| self.around.who_may(flags, &who.place)).unwrap_or_default();
+        // A stranger learns no names.
+        let flags = rules.flags.as_ref().filter(|_| who.handle != "*");
+        let mut whom = flags.map(|flags| self.around.who_may(flags, &who.place)).unwrap_or_default();
         // Those who are here are asked first.
         let nicks = self.around.nicks(&who.place);
         whom.sort_by_key(|handle| !nicks.iter().any(|nick| nick.eq_ignore_ascii_case(handle)));
@@ -328,13 +330,10 @@ pub(super) fn settle(
     let named = params.get("environment").and_then(Value::as_str).map(str::to_owned);
     let env = match named {
         Some(env) => env,
-        None => match pipeline.policy.environments.as_slice() {
-            [(only, _)] => only.clone(),
-            several => {
-                let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(format!("say where to: !deploy {} to {}", pipeline.app, names.join("|")));
-            }
-        },
+        None => pipeline.only_environment().map(str::to_owned).ok_or_else(|| {
+            let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
+            format!("say where to: !deploy {} to {}", pipeline.app, names.join("|"))
+        })?,
     };
     params.insert("environment".to_owned(), Value::from(env.clone()));
     Ok((params, env))

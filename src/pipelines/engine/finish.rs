@@ -174,6 +174,7 @@ impl Engine {
                 until: None,
                 rollback: true,
                 said_in: run.places.first().cloned().unwrap_or_default(),
+                run: None,
             };
             self.puts.push(Put::Lock(lock.clone()));
             self.locks.insert(place, lock);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
-use super::begin::LEFT_OUT;
 use super::finish::no_run;
 use super::{Engine, Live, skip};
 use crate::pipelines::model::{OnFailure, Skip};
@@ -167,7 +166,7 @@ impl Engine {
         let live = self.run_of(number)?;
         // A lock that the run made itself is no hindrance to it.
         let lock = self.locks.get(&live.run.place());
-        if let Some(lock) = lock.filter(|lock| !lock.reason.ends_with(&super::waits::own_mark(number))) {
+        if let Some(lock) = lock.filter(|lock| lock.run != Some(number)) {
             return Err(words::locked(lock, self.now, None));
         }
         Ok(())
@@ -204,7 +203,7 @@ impl Engine {
             one.retries = 0;
             one.failure = None;
             // What somebody left out stays left out.
-            one.forgiven = one.summary == LEFT_OUT;
+            one.forgiven = live.run.skipped.contains(&live.pipeline.stages[one.spec].name);
             if one.state == StageState::Pending {
                 one.code.clear();
             }

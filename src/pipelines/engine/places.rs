@@ -33,6 +33,7 @@ impl Engine {
             until: time.map(|time| self.now.saturating_add(time)),
             rollback: false,
             said_in: who.place.clone(),
+            run: None,
         };
         // Nothing may have run there yet.
         self.puts.push(Put::Place { app: app.clone(), repo: pipeline.repo.clone(), env: env.clone() });

@@ -46,11 +46,6 @@ impl Engine {
             self.all(number, spec, StageState::Cancelled);
             return;
         }
-        let name = &live.pipeline.stages[spec].name;
-        let undo = live.of[spec].iter().any(|at| live.stages[*at].undo);
-        if !undo && live.run.skipped.contains(name) {
-            return self.all(number, spec, StageState::Skipped);
-        }
         match self.turn_of(number, spec) {
             Turn::Begin => {}
             Turn::Skip => return self.all(number, spec, StageState::Skipped),
@@ -126,6 +121,10 @@ impl Engine {
         // What is undone asks for nothing; what is done in any case needs nothing.
         if live.stages.first().is_some_and(|one| one.undo) {
             return Turn::Begin;
+        }
+        // Neither its list nor its condition is asked for.
+        if live.run.skipped.contains(&stage.name) {
+            return Turn::Skip;
         }
         for need in stage.needs.iter().filter(|_| !stage.finally) {
             let all: Vec<&StageRun> = live.of[need.stage].iter().map(|at| &live.stages[*at]).collect();

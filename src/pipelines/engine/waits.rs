@@ -13,11 +13,6 @@ use crate::store::runs::{LockRow, Put};
 /// How often a stage that waits for a lock looks again.
 const LOOK: Millis = 30_000;
 
-/// What a lock that a run made ends with.
-pub(super) fn own_mark(number: i64) -> String {
-    format!(" (run {number})")
-}
-
 impl Engine {
     /// A stage that people or the clock have to do.
     pub(super) fn wait(&mut self, number: i64, at: usize, wait: &Wait) {
@@ -71,7 +66,7 @@ impl Engine {
         let (run, place) = (live.run.clone(), live.run.place());
         let patience = live.stages[at].started.unwrap_or(self.now) + stage.timeout.as_millis() as Millis;
         // A lock that somebody made by hand, also who asked, has its own reason and end.
-        match self.locks.get(&place).filter(|lock| !lock.reason.ends_with(&own_mark(number))) {
+        match self.locks.get(&place).filter(|lock| lock.run != Some(number)) {
             Some(lock) if patience <= self.now => {
                 let line = words::locked(lock, self.now, None);
                 return self.fail(number, at, failure(Class::StateLock, line));
@@ -85,11 +80,12 @@ impl Engine {
         let lock = LockRow {
             place: place.clone(),
             handle: run.asker.handle.clone(),
-            reason: format!("{}{}", words::cut(&why, 400), own_mark(number)),
+            reason: format!("{} (run {number})", words::cut(&why, 400)),
             since: self.now,
             until: time.map(|time| self.now + time.as_millis() as Millis),
             rollback: false,
             said_in: run.places.first().cloned().unwrap_or_default(),
+            run: Some(number),
         };
         self.puts.push(Put::Lock(lock.clone()));
         self.warned.remove(&place);
@@ -102,7 +98,7 @@ impl Engine {
     fn give_lock(&mut self, number: i64, at: usize) {
         let Some(live) = self.runs.get(&number) else { return };
         let (run, place) = (live.run.clone(), live.run.place());
-        if self.locks.get(&place).is_none_or(|lock| !lock.reason.ends_with(&own_mark(number))) {
+        if self.locks.get(&place).is_none_or(|lock| lock.run != Some(number)) {
             return self.stage_done(number, at, format!("{place} was not locked by this run"));
         }
         self.locks.remove(&place);

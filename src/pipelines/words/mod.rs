@@ -344,8 +344,7 @@ pub fn promoted(run: &Run, stages: &str, by: &str) -> String {
 
 /// Somebody may not do something: what they may, what is needed, whom to ask.
 pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], flags: &str, ask: &[String]) -> String {
-    // A stranger learns no names.
-    let ask = if ask.is_empty() || handle == "*" {
+    let ask = if ask.is_empty() {
         "ask an owner".to_owned()
     } else {
         format!("ask {}", list(&ask.iter().map(|name| quiet(name)).collect::<Vec<_>>(), 3))

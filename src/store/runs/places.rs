@@ -110,10 +110,12 @@ pub struct LockRow {
     pub rollback: bool,
     /// Where it was made: what becomes of it is told there.
     pub said_in: String,
+    /// The run of which a stage made it, if one did.
+    pub run: Option<i64>,
 }
 
 impl LockRow {
-    pub(super) const SELECT: &str = "SELECT place, handle, reason, since, until, rollback, said_in FROM env_lock";
+    pub(super) const SELECT: &str = "SELECT place, handle, reason, since, until, rollback, said_in, run FROM env_lock";
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<LockRow> {
         Ok(LockRow {
@@ -124,12 +126,13 @@ impl LockRow {
             until: row.get(4)?,
             rollback: row.get(5)?,
             said_in: row.get(6)?,
+            run: row.get(7)?,
         })
     }
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
-        const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback, said_in)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback, said_in = excluded.said_in";
+        const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback, said_in, run)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback, said_in = excluded.said_in, run = excluded.run";
         db.prepare_cached(SQL)?.execute(params![
             self.place,
             self.handle,
@@ -138,6 +141,7 @@ impl LockRow {
             self.until,
             self.rollback,
             self.said_in,
+            self.run,
         ])
     }
 }
