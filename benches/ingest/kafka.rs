@@ -11,7 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::Fallible;
+use crate::{Fallible, cpu_seconds};
 use crate::servers::{Tansu, kafka_settings};
 
 const MESSAGES: u64 = 100_000;
@@ -41,10 +41,16 @@ pub(crate) async fn messages() -> Fallible<()> {
     }
     // Turn by turn, and the best of each: what else runs on the machine meets both.
     let (mut ours, mut floor) = (0.0_f64, 0.0_f64);
+    let mut cpu = (0.0, 0.0);
     for turn in 0..3 {
+        let began = cpu_seconds();
         floor = floor.max(bare(&brokers, &topic, turn).await?);
+        let between = cpu_seconds();
         ours = ours.max(to_a_handler(&brokers, &topic, turn).await?);
+        cpu = (cpu.0 + between - began, cpu.1 + cpu_seconds() - between);
     }
+    let cpu = (cpu.0 / 3.0 / MESSAGES as f64 * 1e6, cpu.1 / 3.0 / MESSAGES as f64 * 1e6);
+    println!("kafka: {:.1} us of processors a message, the bare consumer {:.1} us", cpu.1, cpu.0);
     println!("kafka: {ours:.0} messages/s of 1 KB, durable and handled");
     println!("kafka: {:.2} of a bare consumer that throws them away: {floor:.0}/s", ours / floor);
     Ok(())

@@ -12,7 +12,7 @@ use masterchief_bindings::webhook::RouteSettings;
 use ring::hmac;
 use warp::Filter;
 
-use crate::Fallible;
+use crate::{Fallible, cpu_seconds};
 
 const SECRET: &str = "bench";
 
@@ -70,28 +70,39 @@ async fn compare(at: SocketAddr, floor_at: SocketAddr, body: &str, connections: 
         floor.push(load(floor_at, body, 20_000, connections).await?);
         ours.push(load(at, body, 20_000, connections).await?);
     }
-    let best = |of: &[(f64, f64)]| {
-        of.iter().copied().fold((0.0, 0.0), |best: (f64, f64), one| if one.0 > best.0 { one } else { best })
+    let best = |of: &[Load]| {
+        of.iter().copied().reduce(|best, one| if one.rate > best.rate { one } else { best }).unwrap_or_default()
     };
     let (ours, floor) = (best(&ours), best(&floor));
     println!(
         "webhook: {:.0} posts/s of 8 KB over {connections} connections, verified and durable, p99 {:.1} ms",
-        ours.0, ours.1
+        ours.rate, ours.p99
     );
     println!(
         "webhook: {:.2} of a bare warp that verifies and throws away: {:.0} posts/s, p99 {:.1} ms",
-        ours.0 / floor.0,
-        floor.0,
-        floor.1
+        ours.rate / floor.rate,
+        floor.rate,
+        floor.p99
     );
+    println!("webhook: {:.0} us of processors a post with who posts, the floor {:.0} us", ours.cpu, floor.cpu);
     Ok(())
 }
 
-/// Posts; posts a second, and the 99th percentile in milliseconds.
-async fn load(at: SocketAddr, body: &str, count: usize, connections: usize) -> Fallible<(f64, f64)> {
+/// How it went.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    /// Posts a second.
+    rate: f64,
+    /// The 99th percentile of their times, in milliseconds.
+    p99: f64,
+    /// Processor time of this process, in microseconds a post.
+    cpu: f64,
+}
+
+async fn load(at: SocketAddr, body: &str, count: usize, connections: usize) -> Fallible<Load> {
     let client = reqwest::Client::new();
     let (url, signature) = (format!("http://{at}/hooks/github"), signature(body.as_bytes()));
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), cpu_seconds());
     let times: Vec<Duration> = futures_util::stream::iter(0..count)
         .map(|_| {
             let request = client
@@ -114,5 +125,6 @@ async fn load(at: SocketAddr, body: &str, count: usize, connections: usize) -> F
     let mut times = times;
     times.sort();
     let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
-    Ok((rate, p99.as_secs_f64() * 1000.0))
+    let cpu = (cpu_seconds() - cpu) * 1e6 / count as f64;
+    Ok(Load { rate, p99: p99.as_secs_f64() * 1000.0, cpu })
 }

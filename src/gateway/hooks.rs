@@ -1,8 +1,7 @@
 //! One post: capped, verified, understood, written, answered.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use bytes::Buf;
 use futures_util::{Stream, StreamExt};
 use masterchief_bindings::webhook::{Headers, RouteSettings, describe, verify};
 use masterchief_contract::{Fate, Inbound, Value};
+use regex::Regex;
 use serde_json::{Map, json};
 use tokio::sync::oneshot;
 use warp::http::{HeaderMap, Response, StatusCode, header};
@@ -21,8 +21,9 @@ use super::source::Knock;
 pub(super) type Reply = Response<Vec<u8>>;
 
 /// Words in the names of headers that a handler never sees: they are there to prove who posts.
-const HIDDEN: [&str; 9] =
-    ["signature", "token", "secret", "api-key", "apikey", "password", "authorization", "credential", "cookie"];
+static HIDDEN: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new("signature|token|secret|api-key|apikey|password|authorization|credential|cookie").ok()
+});
 /// How long a post may wait for the journal.
 const FATE: Duration = Duration::from_secs(8);
 /// When a sender may come again, in seconds.
@@ -188,15 +189,17 @@ where
 
 /// The headers without what proves who posts.
 fn shown(headers: &HeaderMap, route: &RouteSettings) -> Value {
-    let secret =
-        |name: &str| HIDDEN.iter().any(|word| name.contains(word)) || route.signature.header.eq_ignore_ascii_case(name);
-    let mut out: BTreeMap<&str, Value> = BTreeMap::new();
-    for (name, value) in headers {
-        if !secret(name.as_str())
-            && let Ok(value) = value.to_str()
-        {
-            out.insert(name.as_str(), Value::from(value));
-        }
-    }
-    Value::Object(out.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+    let hidden = HIDDEN.as_ref();
+    let secret = |name: &str| {
+        // Without the pattern everything is hidden.
+        hidden.is_none_or(|hidden| hidden.is_match(name)) || route.signature.header.eq_ignore_ascii_case(name)
+    };
+    let mut shown: Vec<(&str, &str)> = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+        .filter(|(name, _)| !secret(name))
+        .collect();
+    // Of several with one name the last is shown.
+    shown.sort_by_key(|(name, _)| *name);
+    Value::Object(shown.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect::<Map<_, _>>())
 }

@@ -67,6 +67,7 @@ impl Source for Posts {
             let Some(mut knock) = from.recv().await else { return Err(SourceError::Ended) };
             let mut batch = Batch::default();
             let mut bytes = 0;
+            let mut waited = 0;
             loop {
                 bytes += knock.event.body.len() + knock.event.text.len();
                 self.unsettled.push(knock.settled);
@@ -78,10 +79,19 @@ impl Source for Posts {
                 if self.unsettled.len() >= BATCH || bytes >= BYTES {
                     break;
                 }
-                match from.try_recv() {
-                    Ok(next) => knock = next,
+                knock = match from.try_recv() {
+                    Ok(next) => next,
+                    // To write many costs little more than to write one: whoever is being read now is let in as well.
+                    Err(_) if self.unsettled.len() > waited => {
+                        waited = self.unsettled.len();
+                        tokio::task::yield_now().await;
+                        match from.try_recv() {
+                            Ok(next) => next,
+                            Err(_) => break,
+                        }
+                    }
                     Err(_) => break,
-                }
+                };
             }
             self.meter.lag(from.len() as u64, "posts");
             Ok(batch)

@@ -9,7 +9,7 @@ use masterchief_contract::{Batch, Event, Fate, Fields, Inbound, Kind, Positions}
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::merge::{Open, Place, Section};
-use super::pack;
+use super::pack::{self, Packer};
 use super::record::{self, BadRecord, Chunk, Names, Row};
 use super::rows::{Advance, Cursor, DeliveryRow, Replay, RowState};
 use super::schema;
@@ -23,6 +23,8 @@ pub(super) enum EngineError {
     Record(#[from] BadRecord),
     #[error("there is no kind {0}")]
     Kind(String),
+    #[error("what was read before it could not be written")]
+    Before,
     #[error("the writer panicked; the log says where")]
     Panicked,
 }
@@ -45,6 +47,9 @@ pub(super) struct Engine {
     pub(super) active: HashSet<String>,
     /// A row that may take more parts.
     open: Option<Open>,
+    /// What the last such row was gathered in, to be used again.
+    spare: Vec<u8>,
+    packer: Packer,
 }
 
 /// What a row costs beside its records, in bytes.
@@ -56,6 +61,14 @@ pub(super) struct Appended {
     pub(super) fates: Vec<Fate>,
     /// For each part the number of its first event and its bytes; nothing where nothing was new.
     rows: Vec<Option<(u64, usize)>>,
+}
+
+impl Appended {
+    /// The number after the newest event that was written; 0 if there was none.
+    pub(super) fn end(&self) -> u64 {
+        let newest = self.fates.iter().rev().find(|fate| matches!(fate, Fate::Stored(_)));
+        newest.map_or(0, |fate| fate.number() + 1)
+    }
 }
 
 /// An append as the writer takes it.
@@ -143,6 +156,8 @@ impl Engine {
             keys,
             active: HashSet::new(),
             open: None,
+            spare: Vec::new(),
+            packer: Packer::default(),
         };
         engine.streams = streams(&engine.db)?;
         Ok(engine)
@@ -203,7 +218,8 @@ impl Engine {
             if section.is_big() {
                 self.put_row(&Place { stream, first, count, at: now }, Some(section.lane), section.shared, records)?;
             } else {
-                self.open = Some(Open::new(Place { stream, first, count, at: now }, &section)?);
+                let place = Place { stream, first, count, at: now };
+                self.open = Some(Open::new(place, &section, std::mem::take(&mut self.spare))?);
             }
         }
         for bad in &append.batch.undecodable {
@@ -217,15 +233,19 @@ impl Engine {
     /// Writes the row that waits for more parts. Whatever reads events in the same transaction comes after this.
     pub(super) fn close_row(&mut self) -> Done<()> {
         match self.open.take() {
-            Some(open) => self.put_row(&open.place, None, None, &open.sections),
+            Some(mut open) => {
+                let done = self.put_row(&open.place, None, None, &open.sections);
+                open.sections.clear();
+                self.spare = open.sections;
+                done
+            }
             None => Ok(()),
         }
     }
 
     fn put_row(&mut self, place: &Place, lane: Option<&str>, shared: Option<&[u8]>, records: &[u8]) -> Done<()> {
         let Place { stream, first, count, at } = place;
-        let packed = pack::packed(records);
-        let (records, length) = packed.as_ref().map_or((records, 0), |packed| (packed.as_slice(), records.len()));
+        let (records, length) = self.packer.pack(records).map_or((records, 0), |packed| (packed, records.len()));
         let bytes = records.len() + shared.map_or(0, <[u8]>::len) + ROW;
         self.db
             .prepare_cached(

@@ -15,7 +15,7 @@ use super::record::{Chunk, Names};
 use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, StreamRow};
 use super::schema;
 use super::settings::Settings;
-use super::writer::{Appending, Job, Shared, Writer, engine as open_engine};
+use super::writer::{Appending, Gate, Job, Shared, Writer, engine as open_engine};
 
 /// How often what is not needed any more is let go of.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -103,6 +103,19 @@ impl Journal {
     /// Writes what a source read, and gives what became of each event once it is durable. Whoever reads waits first
     /// while the journal is [`Journal::full`]; what was read already is taken all the same.
     pub async fn append(&self, kind: Kind, stream: &Arc<str>, batch: Batch) -> Result<Vec<Fate>, JournalError> {
+        let mut answer = self.append_soon(kind, stream, batch, &Gate::default()).await?;
+        self.appended(&mut answer).await
+    }
+
+    /// The same without waiting for the disk. What is handed over after this with the same gate is written after it, and
+    /// not at all if this could not be.
+    pub(super) async fn append_soon(
+        &self,
+        kind: Kind,
+        stream: &Arc<str>,
+        batch: Batch,
+        gate: &Gate,
+    ) -> Result<oneshot::Receiver<Result<Vec<Fate>, JournalError>>, JournalError> {
         let parts = batch.parts.iter().map(|part| Encoded::of(&part.events, part.shared.as_ref()));
         let encoded = parts.collect::<Result<Vec<_>, _>>().map_err(|fault| JournalError::Failed(fault.to_string()))?;
         let bytes: usize = encoded.iter().map(Encoded::len).sum();
@@ -114,9 +127,18 @@ impl Journal {
         let (answer, answered) = oneshot::channel();
         let append = Append { kind: kind.name(), stream: Arc::clone(stream), batch, encoded };
         let clock = self.inner.clock.clone();
-        let work = Box::new(Appending { append, clock, done: Appended::default(), answer });
+        let gate = gate.clone();
+        let work = Box::new(Appending { append, clock, gate, done: Appended::default(), answer });
         self.inner.writer.put(work, &self.inner.shared).await?;
-        answered.await.unwrap_or_else(|_| Err(self.unanswered()))
+        Ok(answered)
+    }
+
+    /// Waits until what was handed over is durable.
+    pub(super) async fn appended(
+        &self,
+        answer: &mut oneshot::Receiver<Result<Vec<Fate>, JournalError>>,
+    ) -> Result<Vec<Fate>, JournalError> {
+        answer.await.unwrap_or_else(|_| Err(self.unanswered()))
     }
 
     /// Where a source is to go on.

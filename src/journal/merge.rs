@@ -42,8 +42,8 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(place: Place, section: &Section<'_>) -> Result<Open, BadRecord> {
-        let mut sections = Vec::with_capacity(section.bytes() * 2 + 64);
+    /// Gathers in an empty buffer.
+    pub(super) fn new(place: Place, section: &Section<'_>, mut sections: Vec<u8>) -> Result<Open, BadRecord> {
         record::write_section(&mut sections, section)?;
         Ok(Open { place, sections })
     }

@@ -1,5 +1,6 @@
 //! The runner: the one loop that feeds a source into the journal, with its back-off, back-pressure and shutdown.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 use masterchief_contract::{Backoff, Batch, Fate, Kind, Meter, Promise, Shutdown, Source, SourceError};
 use serde::Serialize;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::handle::{Journal, JournalError};
+use super::writer::Gate;
 
 /// The waits between two tries to open a source.
 const FLOOR: Duration = Duration::from_millis(500);
@@ -245,6 +248,31 @@ pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdow
     }
 }
 
+impl From<JournalError> for Stop {
+    fn from(fault: JournalError) -> Stop {
+        match fault {
+            JournalError::Closed => Stop::Shutdown,
+            // What was read is read again.
+            fault => Stop::Again(fault.to_string()),
+        }
+    }
+}
+
+/// A batch that the journal has and that is not durable yet.
+struct Writing {
+    receipt: u64,
+    undecodable: u64,
+    answer: oneshot::Receiver<Result<Vec<Fate>, JournalError>>,
+}
+
+/// What became of the oldest batch, which stays where it is.
+async fn written(journal: &Journal, writing: &mut VecDeque<Writing>) -> Result<Vec<Fate>, JournalError> {
+    match writing.front_mut() {
+        Some(Writing { answer, .. }) => journal.appended(answer).await,
+        None => Ok(Vec::new()),
+    }
+}
+
 struct Runner {
     kind: Kind,
     stream: Arc<str>,
@@ -260,8 +288,7 @@ impl Runner {
         self.status.state("opening");
         let positions = match self.journal.positions(&self.stream).await {
             Ok(positions) => positions,
-            Err(JournalError::Closed) => return Stop::Shutdown,
-            Err(fault) => return Stop::Again(fault.to_string()),
+            Err(fault) => return fault.into(),
         };
         let opened = tokio::select! {
             () = self.shutdown.recv() => return Stop::Shutdown,
@@ -275,36 +302,63 @@ impl Runner {
         self.status.opened.fetch_add(1, Ordering::Relaxed);
         self.status.state("reading");
         backoff.up();
+        let most = if self.source.reads_ahead() { 2 } else { 1 };
+        let mut writing = VecDeque::with_capacity(most);
+        let gate = Gate::default();
         loop {
-            let batch = tokio::select! {
+            let read = tokio::select! {
                 biased;
-                () = self.shutdown.recv() => return Stop::Shutdown,
-                batch = self.source.next() => batch,
+                () = self.shutdown.recv() => {
+                    // What is on its way to the disk is still settled: somebody waits for it.
+                    return self.settle_all(&mut writing).await.err().unwrap_or(Stop::Shutdown);
+                }
+                fates = written(&self.journal, &mut writing), if !writing.is_empty() => Err(fates),
+                batch = self.source.next(), if writing.len() < most => Ok(batch),
             };
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(fault) => return fault.into(),
+            let done = match read {
+                Err(fates) => self.settle_written(&mut writing, fates).await,
+                Ok(Ok(batch)) => self.write(batch, &gate, &mut writing).await,
+                Ok(Err(fault)) => Err(fault.into()),
             };
-            if let Err(stop) = self.write(batch).await {
+            if let Err(stop) = done {
                 return stop;
             }
         }
     }
 
-    /// Writes a batch, waiting while the journal is full, and settles it.
-    async fn write(&mut self, batch: Batch) -> Result<(), Stop> {
-        let receipt = batch.receipt;
-        let undecodable = batch.undecodable.len() as u64;
+    /// Hands a batch to the journal, waiting while that is full.
+    async fn write(&mut self, batch: Batch, gate: &Gate, writing: &mut VecDeque<Writing>) -> Result<(), Stop> {
+        let full = *self.journal.full().borrow();
+        if full || batch.is_empty() {
+            // In order, and nobody outside waits for what is written.
+            self.settle_all(writing).await?;
+        }
+        let (receipt, undecodable) = (batch.receipt, batch.undecodable.len() as u64);
         if batch.is_empty() {
             return self.settle(receipt, &[]).await;
         }
         self.wait_for_room().await?;
-        let fates = match self.journal.append(self.kind, &self.stream, batch).await {
-            Ok(fates) => fates,
-            Err(JournalError::Closed) => return Err(Stop::Shutdown),
-            // What was read is read again.
-            Err(fault) => return Err(Stop::Again(fault.to_string())),
-        };
+        let answer = self.journal.append_soon(self.kind, &self.stream, batch, gate).await?;
+        writing.push_back(Writing { receipt, undecodable, answer });
+        Ok(())
+    }
+
+    async fn settle_all(&mut self, writing: &mut VecDeque<Writing>) -> Result<(), Stop> {
+        while !writing.is_empty() {
+            let fates = written(&self.journal, writing).await;
+            self.settle_written(writing, fates).await?;
+        }
+        Ok(())
+    }
+
+    /// The oldest batch is written, or could not be.
+    async fn settle_written(
+        &mut self,
+        writing: &mut VecDeque<Writing>,
+        fates: Result<Vec<Fate>, JournalError>,
+    ) -> Result<(), Stop> {
+        let fates = fates?;
+        let Some(Writing { receipt, undecodable, .. }) = writing.pop_front() else { return Ok(()) };
         self.settle(receipt, &fates).await?;
         self.status.wrote(&fates, undecodable);
         Ok(())

@@ -52,25 +52,33 @@ impl Tails {
         self.lock().streams.entry(Arc::clone(stream)).or_insert_with(|| Tail::new(next)).end.subscribe()
     }
 
-    /// Adds what was just committed.
+    /// Whether nobody follows a stream; then its end is noted and nothing is kept: whoever comes later reads the disk.
+    pub(super) fn pass(&self, stream: &Arc<str>, end: u64) -> bool {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let tail = inner.streams.entry(Arc::clone(stream)).or_insert_with(|| Tail::new(end));
+        if tail.end.receiver_count() > 0 {
+            return false;
+        }
+        while !tail.chunks.is_empty() {
+            inner.bytes -= tail.drop_oldest();
+        }
+        tail.from = tail.from.max(end);
+        tail.end.send_replace(tail.from);
+        true
+    }
+
+    /// Adds what was just committed to a stream that somebody follows.
     pub(super) fn add(&self, stream: &Arc<str>, chunk: Chunk, bytes: usize) {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let tail = inner.streams.entry(Arc::clone(stream)).or_insert_with(|| Tail::new(chunk.first));
         let end = chunk.end();
-        if tail.end.receiver_count() == 0 {
-            // Nobody follows: nothing is kept, and whoever comes later reads the disk.
-            while !tail.chunks.is_empty() {
-                inner.bytes -= tail.drop_oldest();
-            }
-            tail.from = end;
-        } else {
-            tail.events += chunk.events.len();
-            tail.chunks.push_back((Arc::new(chunk), bytes));
-            inner.bytes += bytes;
-            while tail.events > EVENTS_MAX && tail.chunks.len() > 1 {
-                inner.bytes -= tail.drop_oldest();
-            }
+        tail.events += chunk.events.len();
+        tail.chunks.push_back((Arc::new(chunk), bytes));
+        inner.bytes += bytes;
+        while tail.events > EVENTS_MAX && tail.chunks.len() > 1 {
+            inner.bytes -= tail.drop_oldest();
         }
         tail.end.send_replace(end);
         while inner.bytes > BYTES_MAX {

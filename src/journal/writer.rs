@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -181,23 +181,38 @@ fn give_up(engine: &mut Engine, (next, bytes): (u64, u64)) {
     }
 }
 
+/// Appends of one source that are handed over before the one before is durable. It is shut by the first that fails: a position
+/// that is written must not pass over events that are not.
+#[derive(Clone, Default)]
+pub(super) struct Gate {
+    shut: Arc<AtomicBool>,
+}
+
 /// An append and whoever waits for it.
 pub(super) struct Appending {
     pub(super) append: Append,
     pub(super) clock: Clock,
+    pub(super) gate: Gate,
     pub(super) done: Appended,
     pub(super) answer: oneshot::Sender<Result<Vec<Fate>, JournalError>>,
 }
 
 impl Work for Appending {
     fn run(&mut self, engine: &mut Engine) -> Done<()> {
+        if self.gate.shut.load(Ordering::Acquire) {
+            return Err(EngineError::Before);
+        }
         self.done = engine.append(&self.append, self.clock.now())?;
         Ok(())
     }
 
     fn finish(self: Box<Self>, done: Result<(), JournalError>, engine: &Engine, shared: &Shared) {
-        let Appending { append, done: appended, answer, .. } = *self;
+        let Appending { append, done: appended, answer, gate, .. } = *self;
+        if done.is_err() {
+            gate.shut.store(true, Ordering::Release);
+        }
         if done.is_ok()
+            && !shared.tails.pass(&append.stream, appended.end())
             && let Some(kinds) = engine.names.kinds(append.kind)
         {
             let stream = Arc::clone(&append.stream);
@@ -247,4 +262,53 @@ pub(super) fn engine(path: Option<&Path>, names: super::record::Names) -> Result
         Some(path) => JournalError::Failed(format!("{}: {fault}", path.display())),
         None => JournalError::Failed(fault.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use masterchief_contract::{Batch, Inbound, Kind, Matching, Part};
+
+    use super::*;
+    use crate::journal;
+
+    fn batch(texts: &[&str], position: &str) -> Batch {
+        let event = |text: &&str| Inbound {
+            key: None,
+            at: Utc::now(),
+            text: text.repeat(20 << 10),
+            fields: Vec::new(),
+            body: Vec::new(),
+        };
+        let events = texts.iter().map(event).collect();
+        let part = Part { lane: Arc::from("a"), shared: None, events, position: Some(position.to_owned()) };
+        Batch { parts: vec![part], ..Batch::default() }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_not_written_when_what_came_before_it_was_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.db");
+        let specs = masterchief_bindings::stream::KINDS.iter().filter(|spec| spec.matching == Matching::Journal);
+        let journal = journal::open(Some(&path), Settings::default(), specs, Clock::system()).unwrap();
+        let outside = rusqlite::Connection::open(&path).unwrap();
+        outside.execute_batch("CREATE TRIGGER no BEFORE INSERT ON events WHEN new.count = 2 BEGIN SELECT RAISE(ABORT, 'the disk is full'); END").unwrap();
+        let (stream, gate): (Arc<str>, Gate) = (Arc::from("kafka:a"), Gate::default());
+        let mut answers = Vec::new();
+        for one in [batch(&["a", "b"], "2:0"), batch(&["c"], "3:0")] {
+            answers.push(journal.append_soon(Kind::Stream, &stream, one, &gate).await.unwrap());
+        }
+        let mut faults = Vec::new();
+        for answer in &mut answers {
+            faults.push(journal.appended(answer).await.unwrap_err().to_string());
+        }
+        assert!(faults[0].contains("the disk is full") && faults[1].contains("before"), "{faults:?}");
+        assert!(journal.positions("kafka:a").await.unwrap().is_empty());
+        // Whoever opens again has a gate of his own, and reads all of it again.
+        outside.execute_batch("DROP TRIGGER no").unwrap();
+        journal.append(Kind::Stream, &stream, batch(&["a", "b"], "2:0")).await.unwrap();
+        journal.append(Kind::Stream, &stream, batch(&["c"], "3:0")).await.unwrap();
+        assert_eq!(journal.positions("kafka:a").await.unwrap()["a"], "3:0");
+        journal.close().await;
+    }
 }

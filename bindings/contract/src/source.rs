@@ -178,7 +178,7 @@ impl Meter {
 
 /// Something outside that is read into the journal.
 ///
-/// The calls do not overlap, except that up to two batches may be unsettled while `next` is asked for another.
+/// The calls do not overlap. Only what reads ahead is asked for more while a batch is not settled.
 pub trait Source: Send + 'static {
     /// What it promises.
     fn promise(&self) -> Promise {
@@ -187,6 +187,11 @@ pub trait Source: Send + 'static {
 
     /// Whether reading blocks the thread (files). Such a source gets a thread of its own.
     fn blocking(&self) -> bool {
+        false
+    }
+
+    /// Whether `next` may be asked while the batch before is still written: there is one unsettled then, and the one that is read.
+    fn reads_ahead(&self) -> bool {
         false
     }
 

@@ -1,7 +1,7 @@
 //! Kafka, through librdkafka. What is committed is in the journal; what is in the journal and not yet committed when the
 //! process dies is known by its offset when it comes again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -131,8 +131,8 @@ pub(super) struct Kafka {
     told: Arc<Told>,
     consumer: Option<StreamConsumer<Context>>,
     known: HashMap<Place, Known>,
-    /// The next offsets of the batch that is not settled.
-    unsettled: Vec<(Place, i64)>,
+    /// The next offsets of the batches that are not settled, oldest first.
+    unsettled: VecDeque<Vec<(Place, i64)>>,
 }
 
 /// Connection settings of librdkafka.
@@ -181,7 +181,7 @@ impl Kafka {
         // These are the guarantee; nobody may configure them away.
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         let told = Arc::new(Told { meter: Arc::clone(meter), ..Told::default() });
-        Ok(Kafka { config, topic: topic.clone(), told, consumer: None, known: HashMap::new(), unsettled: Vec::new() })
+        Ok(Kafka { config, topic: topic.clone(), told, consumer: None, known: HashMap::new(), unsettled: VecDeque::new() })
     }
 
     fn consumer(&self) -> Result<&StreamConsumer<Context>, SourceError> {
@@ -195,8 +195,9 @@ impl Kafka {
                 known.committed = known.committed.max(offset);
             }
         }
-        let mut lanes: BTreeMap<Place, Vec<Inbound>> = BTreeMap::new();
-        let mut next: BTreeMap<Place, i64> = BTreeMap::new();
+        let mut readings: Vec<Reading> = Vec::new();
+        // Messages of a partition come many at once.
+        let mut last = 0;
         let (mut count, mut bytes) = (0, 0);
         let consumer = self.consumer.as_ref().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
         loop {
@@ -208,8 +209,7 @@ impl Kafka {
                     // What is in the journal stays known; where the group is, the first message tells.
                     known.read = false;
                 }
-                lanes.remove(&place);
-                next.remove(&place);
+                readings.retain(|reading| reading.place != place);
             }
             let message = match received {
                 None => break,
@@ -222,36 +222,71 @@ impl Kafka {
                 Some(Err(fault)) if passes(&fault) => continue,
                 Some(Err(fault)) => return Err(SourceError::Lost(fault.to_string())),
             };
-            let place = (message.topic().to_owned(), message.partition());
-            let known = self.known.entry(place.clone()).or_default();
-            let again = message.offset() < known.next && message.offset() >= known.committed;
-            if !known.read && message.offset() < known.committed {
-                // Somebody set the group back: what comes again is wanted again.
-                known.next = message.offset();
+            if !readings.get(last).is_some_and(|reading| reading.is_of(&message)) {
+                last = readings.iter().position(|reading| reading.is_of(&message)).unwrap_or_else(|| {
+                    let place = (message.topic().to_owned(), message.partition());
+                    let known = self.known.get(&place).copied().unwrap_or_default();
+                    readings.push(Reading { place, known, next: 0, events: Vec::new() });
+                    readings.len() - 1
+                });
             }
-            known.read = true;
-            next.insert(place.clone(), message.offset() + 1);
             count += 1;
             bytes += message.payload_len();
-            if !again {
-                lanes.entry(place).or_default().push(inbound(&message));
+            if let Some(reading) = readings.get_mut(last) {
+                reading.take(&message);
             }
             if count >= COUNT || bytes >= BYTES {
                 break;
             }
         }
+        Ok(self.batch(readings))
+    }
+
+    /// What was read, partition by partition, and from now on known.
+    fn batch(&mut self, mut readings: Vec<Reading>) -> Batch {
         let mut batch = Batch::default();
-        for (place, offset) in next {
-            let known = self.known.entry(place.clone()).or_default();
+        let mut unsettled = Vec::with_capacity(readings.len());
+        readings.sort_by(|one, other| one.place.cmp(&other.place));
+        for Reading { place, mut known, next, events } in readings {
             // What came again moves nothing back.
-            known.next = known.next.max(offset);
+            known.next = known.next.max(next);
             let position = format!("{}:{}", known.next, known.committed);
+            self.known.insert(place.clone(), known);
             let lane = Arc::from(format!("{}/{}", place.0, place.1));
-            let events = lanes.remove(&place).unwrap_or_default();
             batch.parts.push(Part { lane, shared: Some(shared(&place)), events, position: Some(position) });
-            self.unsettled.push((place, offset));
+            unsettled.push((place, next));
         }
-        Ok(batch)
+        self.unsettled.push_back(unsettled);
+        batch
+    }
+}
+
+/// What was read of a partition.
+struct Reading {
+    place: Place,
+    known: Known,
+    /// The next offset.
+    next: i64,
+    events: Vec<Inbound>,
+}
+
+impl Reading {
+    fn is_of(&self, message: &BorrowedMessage<'_>) -> bool {
+        self.place.1 == message.partition() && self.place.0 == message.topic()
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let offset = message.offset();
+        let again = offset < self.known.next && offset >= self.known.committed;
+        if !self.known.read && offset < self.known.committed {
+            // Somebody set the group back: what comes again is wanted again.
+            self.known.next = offset;
+        }
+        self.known.read = true;
+        self.next = offset + 1;
+        if !again {
+            self.events.push(inbound(message));
+        }
     }
 }
 
@@ -287,7 +322,8 @@ fn shared(place: &Place) -> Arc<Fields> {
 }
 
 fn inbound(message: &BorrowedMessage<'_>) -> Inbound {
-    let mut fields: Fields = vec![("offset", Value::from(message.offset()))];
+    let mut fields = Fields::with_capacity(2);
+    fields.push(("offset", Value::from(message.offset())));
     if let Some(key) = message.key() {
         fields.push(("key", Value::from(String::from_utf8_lossy(key))));
     }
@@ -308,6 +344,10 @@ fn inbound(message: &BorrowedMessage<'_>) -> Inbound {
 
 impl Source for Kafka {
     fn blocking(&self) -> bool {
+        true
+    }
+
+    fn reads_ahead(&self) -> bool {
         true
     }
 
@@ -345,7 +385,7 @@ impl Source for Kafka {
     fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let mut commit = TopicPartitionList::new();
-            for (place, next) in self.unsettled.drain(..) {
+            for (place, next) in self.unsettled.pop_front().unwrap_or_default() {
                 // The list takes any offset that is a number.
                 let _ = commit.add_partition_offset(&place.0, place.1, Offset::Offset(next));
                 self.told.settled().insert(place, next);
