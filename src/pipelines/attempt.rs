@@ -187,7 +187,6 @@ impl Attempt {
         (folder, noted, token): (PathBuf, Option<Value>, Option<Secret>),
     ) -> Step {
         let order = &self.order;
-        let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         Step {
             run: order.run.unsigned_abs(),
             stage: order.name.clone(),
@@ -198,7 +197,7 @@ impl Attempt {
             env: self.place.env.clone(),
             limits: order.pipeline.stages[order.spec].resources.limits,
             requester: order.requester.clone(),
-            about: About { app: text("app"), env: text("environment"), sha: text("sha"), reference: text("ref") },
+            about: about(facts, order.pipeline.repo.clone()),
             noted,
             checkpoint: order.checkpoint.clone(),
             token,
@@ -265,6 +264,12 @@ impl Attempt {
             }
         }
     }
+}
+
+/// What a step is about, by what is known of its run.
+pub(super) fn about(facts: &Facts, repo: Option<String>) -> About {
+    let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    About { app: text("app"), env: text("environment"), sha: text("sha"), reference: text("ref"), repo }
 }
 
 /// What a step said last, for who asks why it took so long: `, last: 2 of 4 pods new and ready; shop-7f9c4 CrashLoopBackOff x4`.

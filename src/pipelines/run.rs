@@ -155,6 +155,9 @@ pub struct Run {
     pub queue_end: Option<Millis>,
     /// Not before this moment.
     pub not_before: Option<Millis>,
+    /// When all others who are asked before it may begin said that it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Millis>,
     /// When its first stage began.
     pub started: Option<Millis>,
     /// When it ended.

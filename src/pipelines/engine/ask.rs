@@ -6,6 +6,7 @@ use masterchief_contract::{Event, FlagScope};
 use serde_json::{Map, Value};
 
 use super::Engine;
+use crate::pipelines::outside::Checked;
 use crate::pipelines::run::{Asker, Commit, Millis};
 use crate::store::runs::IncidentRow;
 use crate::users::{Book, FlagMask};
@@ -45,6 +46,10 @@ pub struct Prepared {
     pub key: Option<String>,
     /// Whether nobody is there to say yes, so that none is asked.
     pub unattended: bool,
+    /// How the checks came out that ask others.
+    pub checks: Vec<Checked>,
+    /// When they were asked; nothing where they were not.
+    pub checked: Option<Millis>,
 }
 
 /// What is asked for.

@@ -6,6 +6,7 @@
 mod approvals;
 mod ask;
 mod begin;
+mod checks;
 mod due;
 mod facts;
 mod finish;
@@ -32,6 +33,7 @@ use super::around::Around;
 use super::catalog::Catalog;
 use super::expr::Facts;
 use super::model::{Pipeline, Rules};
+use super::outside::Checked;
 use super::pools::{PoolRow, Pools};
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
@@ -68,6 +70,8 @@ pub(super) enum Msg {
     Slots(oneshot::Sender<Vec<String>>),
     /// The same as figures.
     Pools(oneshot::Sender<Vec<PoolRow>>),
+    /// What others said who were asked whether a run may begin.
+    Checked(i64, Vec<Checked>),
     /// Other pipelines and settings.
     Configure(Arc<Catalog>, Box<Settings>),
 }
@@ -94,6 +98,8 @@ pub(super) enum Effect {
     Start(Box<Order>),
     /// A step is to end.
     Stop(i64, usize),
+    /// Others are asked whether a run may begin.
+    Look(i64, Arc<Pipeline>, String, Facts),
     /// A line is said to a place, and noted as said under this key.
     /// How it goes is not worth saying any more once the network is back; the rest is.
     Say { dedupe: String, target: String, text: String, passing: bool },
@@ -190,6 +196,8 @@ pub(super) struct Live {
     notes: HashMap<usize, Value>,
     /// When the attempt that runs began.
     begun: HashMap<usize, Millis>,
+    /// Whether others are being asked whether it may begin.
+    looking: bool,
 }
 
 /// All runs that are open, and all that decides about them.
@@ -284,6 +292,7 @@ impl Engine {
                 // As above.
                 let _ = to.send(self.pools.rows());
             }
+            Msg::Checked(run, checks) => self.checked(run, &checks),
             Msg::Configure(catalog, settings) => {
                 self.pools.resize(settings.sizes());
                 self.catalog = catalog;

@@ -173,7 +173,7 @@ impl Engine {
         if moved && run.reason.is_none() {
             return self.ask_again(number, now_live);
         }
-        self.launch(number);
+        self.launch_checked(number);
     }
 
     /// What a run was asked for on is not there any more: the one who asked has to say yes to what it is now.
@@ -191,7 +191,7 @@ impl Engine {
         live.run.before = now_live;
         let confirm = live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && !live.run.unattended;
         if !confirm {
-            return self.launch(number);
+            return self.launch_checked(number);
         }
         let queued = live.run.queued;
         if live.run.state == RunState::AwaitingWindow {

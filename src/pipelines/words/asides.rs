@@ -2,6 +2,7 @@
 
 use super::LINE;
 use super::format::{cut, list, span};
+use crate::pipelines::outside::Checked;
 use crate::pipelines::run::{Run, StageRun};
 
 /// What is not as usual, behind other words: `, skipping test, scan`, `, with skip_tests=true`.
@@ -10,6 +11,26 @@ pub fn skipping(run: &Run) -> String {
         if names.is_empty() { String::new() } else { format!(", {word} {}", list(names, 8)) }
     };
     format!("{}{}", some("skipping", &run.skipped), some("with", &run.guarded))
+}
+
+/// What others said who were asked: ` Checks: ci/unit ok, error_rate FAILED (overridden).`
+pub(super) fn checked(checks: &[Checked]) -> String {
+    let one = |check: &Checked| match &check.fault {
+        None => format!("{} ok", check.name),
+        Some(_) => format!("{} FAILED (overridden)", check.name),
+    };
+    let all: Vec<String> = checks.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!(" Checks: {}.", list(&all, 4)) }
+}
+
+/// Why a run may not begin: checks that do not hold, and the ways out.
+pub fn unchecked(place: &str, faults: &[(String, String)], asked: &str) -> String {
+    let one = |(name, why): &(String, String)| {
+        if why.contains(name.as_str()) { cut(why, 160) } else { cut(&format!("{name}: {why}"), 160) }
+    };
+    let all: Vec<String> = faults.iter().map(one).collect();
+    let what = if all.len() == 1 { "a check does not hold" } else { "checks do not hold" };
+    format!("{place}: {what}: {}. Mend it and ask again, or override: !deploy! {asked} <reason>", list(&all, 2))
 }
 
 /// A line with what found no room of its own before it. The line itself is never cut.

@@ -6,22 +6,24 @@ mod format;
 mod looks;
 mod places;
 
-pub use asides::{fewer, folded, gone, skipping};
+pub use asides::{fewer, folded, gone, skipping, unchecked};
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
 
 use super::model::{Approvals, RollbackMode, Rules};
+use super::outside::Checked;
 use super::run::{Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};
 use crate::executors::Failure;
+use asides::checked;
 use format::{commits, list, minutes, with_commit};
 
 /// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
 pub(super) const LINE: usize = 380;
 
 /// What is about to happen: `shop -> prod: v2 (9f3c1e2) replaces v1 (b77a010), 6 commits by ana. Plan: test, build. ~11 min.`
-pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) -> String {
+pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules, checks: &[Checked]) -> String {
     let mut text = format!("{} -> {}: {}", run.app, run.env, with_commit(&run.version, &run.sha));
     match &run.before {
         Some(before) if before.sha == run.sha && before.version == run.version => text.push_str(" again"),
@@ -33,6 +35,7 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
     if rules.max_commits.is_some_and(|most| run.commit_count > most) {
         text.push_str(&format!(" More than {} commits.", rules.max_commits.unwrap_or(0)));
     }
+    text.push_str(&checked(checks));
     text.push_str(&format!(" Plan: {}{}.", list(stages, 8), skipping(run)));
     if let Some(eta) = eta {
         text.push_str(&format!(" {}.", about(eta)));
