@@ -50,8 +50,8 @@ impl Progress {
     /// The failure of this stage is told in another line.
     pub(super) fn leave_out(&mut self, stage: Option<&str>) {
         let Some(stage) = stage else { return };
-        let own = format!("{stage} FAILED");
-        self.ended.retain(|text| !text.starts_with(&own));
+        let own = [format!("{stage} FAILED"), format!("{stage} FAULTY")];
+        self.ended.retain(|text| !own.iter().any(|own| text.starts_with(own)));
     }
 
     /// Whether something failed that nobody was told of.

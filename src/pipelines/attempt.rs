@@ -100,6 +100,10 @@ impl Attempt {
                 facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
                 continue;
             }
+            if at > 0 && !order.undo {
+                // Should the bot go down now, the next one is told again.
+                let _ = self.inner.to.send(Msg::Validating(order.run, order.stage, order.attempt)).await;
+            }
             let note = noted("note").filter(|note| !note.is_null() && at == kept.len()).cloned();
             let turn = Turn { at, noted: note, done: Arc::clone(&done), first: Arc::clone(&first) };
             let (end, left) = self.action(action, facts, turn).await;

@@ -233,6 +233,8 @@ pub struct Announce {
     pub places: Vec<AnnouncePlace>,
     /// How long what ends is gathered into one line.
     pub coalesce: Option<Duration>,
+    /// Whether it is told how runs go, beside their beginning and their end; where nothing is said, if people confirm them.
+    pub progress: Option<bool>,
 }
 
 /// A place, and what it hears.
@@ -289,6 +291,8 @@ pub struct Stage {
     pub finally: bool,
     /// Who may leave it out.
     pub skip: Skip,
+    /// Whether it is what brings the version out, so that nothing went live without it.
+    pub live: bool,
 }
 
 /// Who may leave a stage out with `--skip` or `--only`.

@@ -13,6 +13,7 @@ use super::collect::{hidden, told};
 use super::expr::Facts;
 use super::model::{Action, Pipeline};
 use super::steps::Steps;
+use super::template;
 use crate::executors::{Class, End, Hands, Keeper, Limits, Masker, Step, StepLog};
 
 /// How long each of them may take.
@@ -35,7 +36,8 @@ impl Steps {
         let mut out = Vec::new();
         for (name, action) in pipeline.rules(env).into_iter().flat_map(|rules| rules.asks_outside()) {
             let fault = self.ask(pipeline, action, facts).await.err();
-            out.push(Checked { name: name.clone(), fault });
+            let name = template::fill(name, facts).unwrap_or_else(|_| name.clone());
+            out.push(Checked { name, fault });
         }
         out
     }

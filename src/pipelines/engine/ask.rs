@@ -91,6 +91,12 @@ pub enum Ask {
     Log(String, String, String),
     /// A line of the incident log is amended.
     Amend(Box<IncidentRow>, String),
+    /// Nothing more of a run begins, and why.
+    Pause(i64, String),
+    /// It goes on.
+    Resume(i64),
+    /// A window, a freeze or a wait is passed: the run, the stage if there are several, and why.
+    Pass(i64, String),
     /// A run is asked for at that time.
     Book(Millis, Box<Prepared>),
 }
@@ -123,6 +129,9 @@ impl Ask {
             Ask::Thaw(scope) => format!("thaw {scope}"),
             Ask::Log(app, _, text) => format!("log {app} {text}"),
             Ask::Amend(row, text) => format!("amend L-{} {text}", row.id),
+            Ask::Pause(number, why) => format!("pause {number} {why}"),
+            Ask::Resume(number) => format!("resume {number}"),
+            Ask::Pass(number, why) => format!("skip {number} {why}"),
             Ask::Book(_, prepared) => format!("book {}", wanted(prepared)),
         }
     }
@@ -236,6 +245,9 @@ impl Engine {
             Ask::Thaw(scope) => self.thaw(&scope, &who, &may),
             Ask::Log(app, env, text) => self.log(&app, &env, &text, &who, &may),
             Ask::Amend(row, text) => self.amend(&row, &text, &who, &may),
+            Ask::Pause(number, why) => self.pause(number, &why, &who, &may),
+            Ask::Resume(number) => self.resume_run(number, &who, &may),
+            Ask::Pass(number, why) => self.pass(number, &why, &who, &may),
             Ask::Book(at, prepared) => self.book(at, &prepared, &who, &may),
         }
     }

@@ -7,6 +7,7 @@ mod approvals;
 mod ask;
 mod begin;
 mod checks;
+mod digest;
 mod due;
 mod facts;
 mod finish;
@@ -19,6 +20,7 @@ mod rows;
 mod say;
 mod skip;
 mod stages;
+mod standstill;
 mod turn;
 mod waits;
 
@@ -56,6 +58,8 @@ pub(super) enum Msg {
     Ended(Box<Ended>),
     /// An executor keeps a note: run, stage, attempt.
     Note(i64, usize, u32, Value, oneshot::Sender<Result<(), String>>),
+    /// The work of a stage is done, and it is looked whether it proves good: run, stage, attempt.
+    Validating(i64, usize, u32),
     /// An executor says how it goes.
     Doing(i64, usize, String),
     /// A remote build says how the stage of this name goes.
@@ -216,6 +220,8 @@ pub(super) struct Engine {
     last_run: i64,
     last_incident: IncidentRow,
     warned: BTreeSet<String>,
+    /// When it is told next what ran unsaid.
+    digest_at: Option<Millis>,
     pub(super) now: Millis,
     puts: Vec<Put>,
     dirty_runs: BTreeSet<i64>,
@@ -245,6 +251,7 @@ impl Engine {
             last_run: 0,
             last_incident: IncidentRow::default(),
             warned: BTreeSet::new(),
+            digest_at: None,
             now: 0,
             puts: Vec::new(),
             dirty_runs: BTreeSet::new(),
@@ -271,6 +278,7 @@ impl Engine {
                 }
                 self.effects.push(Effect::Noted(to));
             }
+            Msg::Validating(run, stage, attempt) => self.validating(run, stage, attempt),
             Msg::Doing(run, stage, text) => self.doing(run, stage, &text),
             Msg::Told(run, stage, text) => {
                 let at = self.runs.get(&run).and_then(|live| live.stages.iter().position(|one| one.name == stage));
@@ -297,6 +305,7 @@ impl Engine {
                 self.pools.resize(settings.sizes());
                 self.catalog = catalog;
                 self.settings = *settings;
+                self.digest_at = None;
                 self.grant();
             }
         }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::{Effect, Engine, Live, News};
 use crate::executors::Failure;
 use crate::pipelines::run::RunKind;
+use crate::pipelines::state::StageState;
 use crate::pipelines::words;
 
 impl Engine {
@@ -13,10 +14,29 @@ impl Engine {
         let now = self.now;
         let Some(live) = self.runs.get_mut(&number) else { return };
         let Some(one) = live.stages.get(at).filter(|one| !one.state.ended()) else { return };
-        let (name, words) = (one.name.clone(), words::doing(&one.name, text));
+        let stage = &live.pipeline.stages[one.spec];
+        let first = stage.actions.first();
+        let share = first.and_then(|action| action.settings.get("weight")?.as_u64());
+        let share = share.map(|percent| format!(" {percent}%")).unwrap_or_default();
+        // What only watches for a while says what comes after it.
+        let watches = one.state == StageState::Validating || first.is_some_and(|action| action.executor == "verify");
+        let last = |spec: &&usize| !live.pipeline.stages[**spec].finally;
+        let then = live.feeds[one.spec].iter().filter(|_| watches && !one.undo).filter(last);
+        let then: Vec<String> = then.map(|spec| live.pipeline.stages[*spec].name.clone()).collect();
+        let (name, words) = (one.name.clone(), words::doing(&format!("{}{share}", one.name), text, &then));
         let news = News { text: words.clone(), ..live.news("doing", Some(at)) };
         live.progress.going(&name, words, now);
         self.effects.push(Effect::News(news));
+    }
+}
+
+impl Engine {
+    /// The work of a stage is done; what proves it good begins.
+    pub(super) fn validating(&mut self, number: i64, at: usize, attempt: u32) {
+        let one = self.runs.get(&number).and_then(|live| live.stages.get(at));
+        if one.is_some_and(|one| one.state == StageState::Running && one.attempt == attempt) {
+            self.stage_to(number, at, StageState::Validating, "bot");
+        }
     }
 }
 

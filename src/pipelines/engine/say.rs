@@ -18,6 +18,12 @@ impl Live {
         (self.stages.len() + 2).saturating_sub(said)
     }
 
+    /// Whether only its beginning and its end are told, and what fails: nobody had to confirm it.
+    fn briefly(&self) -> bool {
+        let confirmed = || self.pipeline.rules(&self.run.env).is_none_or(|rules| rules.confirm);
+        !self.pipeline.announce.progress.unwrap_or_else(confirmed)
+    }
+
     /// Whether nobody waits for it: of what the clock starts only trouble and its end is told.
     fn by_the_clock(&self) -> bool {
         self.run.asker.origin == "time"
@@ -54,7 +60,7 @@ impl Engine {
     /// How a run goes: said if there is room, else not at all.
     pub(super) fn say_passing(&mut self, number: i64, class: &str, text: &str) {
         let Some(live) = self.runs.get(&number) else { return };
-        if live.room() > 1 && (!live.by_the_clock() || class == "failed") {
+        if live.room() > 1 && (class == "failed" || !live.by_the_clock() && !live.briefly()) {
             self.must_say(number, class, text);
         }
     }
@@ -143,7 +149,7 @@ impl Engine {
         }
     }
 
-    fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
+    pub(super) fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
         let text = words::fitted(text, LINE);
         let row = OutboxRow {
             dedupe: dedupe.clone(),

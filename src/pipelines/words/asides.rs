@@ -1,7 +1,7 @@
 //! What is said beside the rest: what was left out, who is gone, what had time to spare; and lines that share one.
 
 use super::LINE;
-use super::format::{cut, list, span};
+use super::format::{cut, fitted, list, span};
 use crate::pipelines::outside::Checked;
 use crate::pipelines::run::{Run, StageRun};
 
@@ -38,11 +38,11 @@ pub fn folded(number: i64, before: &[String], line: &str) -> String {
     let mark = format!("[{number}] ");
     let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
     let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
-    let room = LINE.saturating_sub(line.chars().count());
+    let room = LINE.saturating_sub(line.len());
     if before.is_empty() || room < 20 {
         return line.to_owned();
     }
-    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
+    format!("{mark}{} {}", fitted(&before.join(" "), room), plain(line))
 }
 
 /// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
@@ -52,8 +52,8 @@ pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
         [what, between, choices] if most == 2 => {
             let mark = format!("[{number}] ");
             let between = between.strip_prefix(&mark).unwrap_or(between);
-            let room = LINE.saturating_sub(what.chars().count()).max(20);
-            vec![format!("{what} {}", cut(between, room)), choices.clone()]
+            let room = LINE.saturating_sub(what.len()).max(20);
+            vec![format!("{what} {}", fitted(between, room)), choices.clone()]
         }
         [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
         _ => lines,
@@ -88,6 +88,16 @@ mod tests {
         assert_eq!(folded(7, &before, "[7] shop v2 is live."), "[7] approved by lee. Starting. shop v2 is live.");
         let long = format!("[7] {}", "x".repeat(360));
         assert_eq!(folded(7, &before, &long), long);
+    }
+
+    #[test]
+    fn what_is_folded_is_measured_in_bytes_as_the_line_is() {
+        let before = ["[7] ".to_owned() + &"é".repeat(300)];
+        let line = folded(7, &before, &format!("[7] {}", "x".repeat(100)));
+        assert!(line.len() <= LINE + 5 && line.ends_with(&"x".repeat(100)), "{} {line}", line.len());
+        let lines = vec![format!("[7] {}", "é".repeat(100)), format!("[7] | {}", "é".repeat(200)), "[7] !retry 7".to_owned()];
+        let fewer = fewer(7, lines, 2);
+        assert!(fewer[0].len() <= LINE + 5, "{}", fewer[0].len());
     }
 
     #[test]

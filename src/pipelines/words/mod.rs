@@ -5,8 +5,10 @@ mod asides;
 mod format;
 mod looks;
 mod places;
+mod standstill;
 
 pub use asides::{fewer, folded, gone, skipping, unchecked};
+pub use standstill::*;
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
@@ -19,7 +21,7 @@ use crate::executors::Failure;
 use asides::checked;
 use format::{commits, list, minutes, with_commit};
 
-/// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
+/// The longest text in a line, in bytes: with its prefix it still fits into one line of IRC.
 pub(super) const LINE: usize = 380;
 
 /// What is about to happen: `shop -> prod: v2 (9f3c1e2) replaces v1 (b77a010), 6 commits by ana. Plan: test, build. ~11 min.`
@@ -68,7 +70,7 @@ pub fn started(run: &Run, link: Option<&str>) -> String {
             run.shown()
         );
     }
-    let reason = run.reason.as_ref().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
+    let reason = run.overrides().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
     let skipping = skipping(run);
     format!("[{}] {} {} -> {} started by {by}{reason}{skipping}.{link}", run.number, run.app, run.shown(), run.env)
 }
@@ -90,9 +92,14 @@ pub fn stage(stage: &StageRun) -> String {
                 format!(" (class {}: {})", failure.class.name().replace('_', "-"), cut(&failure.line, 100))
             });
             let on = if stage.forgiven { ", and the run goes on" } else { "" };
-            format!("{} FAILED{took}{}{on}", stage.name, why.unwrap_or_default())
+            format!("{} {}{took}{}{on}", stage.name, failing(stage), why.unwrap_or_default())
         }
     }
+}
+
+/// The word for what is wrong with a stage: it failed, or what it did does not prove good.
+fn failing(stage: &StageRun) -> &'static str {
+    if stage.state == StageState::Faulty { "FAULTY" } else { "FAILED" }
 }
 
 /// Several of them.
@@ -112,9 +119,10 @@ pub fn retrying(stage: &StageRun, of: u32, wait: Millis, failure: &Failure) -> S
     )
 }
 
-/// How a stage is doing.
-pub fn doing(stage: &str, words: &str) -> String {
-    format!("{stage}: {}", cut(words, 200))
+/// How a stage is doing: `canary 10%: errors 0.2% (base 0.2%), 5 min left; then rollout`.
+pub fn doing(stage: &str, words: &str, then: &[String]) -> String {
+    let then = if then.is_empty() { String::new() } else { format!("; then {}", list(then, 3)) };
+    format!("{stage}: {}{then}", cut(words, 200))
 }
 
 /// A run went well; `undo` is whether it can be undone.
@@ -161,7 +169,7 @@ pub fn failed(
     let hint = if suggestion.is_empty() { String::new() } else { format!("; {suggestion}") };
     let first = if failure.world.is_empty() { String::new() } else { format!(": {}", cut(&failure.line, 160)) };
     let mut lines =
-        vec![format!("[{n}] {what} FAILED in {} after {took}{first} (class: {class}; {retried}{hint}).", stage.name)];
+        vec![format!("[{n}] {what} {} in {} after {took}{first} (class: {class}; {retried}{hint}).", failing(stage), stage.name)];
     let decisive = failure.world.first().unwrap_or(&failure.line);
     if !decisive.is_empty() {
         lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
