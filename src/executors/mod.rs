@@ -36,6 +36,7 @@ mod step;
 mod supervise;
 mod terraform;
 mod terraform_files;
+mod terraform_left;
 mod terraform_settings;
 mod terraform_ui;
 mod verify;

@@ -71,6 +71,14 @@ impl Progress {
         self.since.get_or_insert(now);
     }
 
+    /// What was known of how a stage goes is out of date.
+    pub(super) fn forget(&mut self, stage: &str) {
+        self.going.retain(|(name, _)| name != stage);
+        if self.ended.is_empty() && self.going.is_empty() {
+            self.since = None;
+        }
+    }
+
     /// When there is something to be said next, where so many lines are left. The end may take three.
     pub(super) fn due(&self, room: usize) -> Option<Millis> {
         if self.urgent && room > 1 {

@@ -118,6 +118,10 @@ impl Attempt {
                     outputs.extend(more);
                     // What comes after it can ask about what it gave.
                     facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
+                    if order.apply.is_none() && !order.undo && stage.asks_for_plan(&outputs) {
+                        // Nothing was done yet that could prove good.
+                        break;
+                    }
                 }
                 other => {
                     outputs.extend(left);

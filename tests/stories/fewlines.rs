@@ -104,3 +104,23 @@ async fn where_nobody_has_to_say_yes_a_run_is_its_beginning_and_its_end() {
         stop(&test).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_trigger_does_not_get_is_told_once_an_hour() {
+    let text = format!(
+        "app: shop\ntriggers: [{{time: {{cron: \"*/20 * * * *\"}}}}]\nannounce: {{channels: [\"test/{CHANNEL}\"]}}\npolicy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\nstages: {{a: {{acted: {{}}}}}}\n"
+    );
+    let (test, acted) = with(&text).await;
+    test.user("ana").says(CHANNEL, "!freeze dev stocktaking").await;
+    test.expect(CHANNEL, "dev frozen by ana: stocktaking.").await;
+    let before = test.said();
+    for _ in 0..12 {
+        test.advance(10 * MINUTE).await;
+    }
+    let said: Vec<String> = test.transcript().into_iter().skip(before).collect();
+    assert_eq!(said.len(), 2, "{said:#?}");
+    let line = "shop was not started by its trigger (time): dev is frozen (stocktaking).";
+    assert!(said.iter().all(|one| one.contains(line)), "{said:#?}");
+    assert!(acted.done().is_empty());
+    stop(&test).await;
+}

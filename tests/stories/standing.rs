@@ -22,10 +22,9 @@ async fn what_is_paused_ends_what_it_is_at_and_begins_nothing_until_it_goes_on()
     test.expect(CHANNEL, "stranger: I do not know you").await;
     test.user("raj").says(CHANNEL, "!pause 1 the database is slow").await;
     test.expect(CHANNEL, "[1] shop v1 -> dev paused by raj: the database is slow. Nothing more begins. !resume 1 | !abort 1. Auto-abort in 60 min.").await;
-    test.expect(CHANNEL, "raj: run 1 is paused; !resume 1 lets it go on").await;
     test.advance(5 * MINUTE).await;
     assert_eq!(acted.done(), ["flaky#1", "test[a]#1"], "what ran went on to its end, and nothing more began");
-    for (word, answer) in [("!pause 1", "is paused by r\u{200b}aj already"), ("!retry 1", "is paused by r\u{200b}aj; !resume 1 first"), ("!promote 1", "!resume 1 first")] {
+    for (word, answer) in [("!pause 1", "is paused by r\u{200b}aj already"), ("!retry 1", "is paused by r\u{200b}aj; !resume 1 first"), ("!promote 1", "is paused by r\u{200b}aj; !resume 1 first")] {
         test.user("kim").says(CHANNEL, word).await;
         test.expect(CHANNEL, &format!("kim: run 1 {answer}")).await;
     }
@@ -68,7 +67,9 @@ policy:
     dev: { confirm: never, require_flag: d, windows: [{ days: daily, from: "08:00", to: "12:10" }] }
     prod: { confirm: never, require_flag: d, windows: [{ days: daily, from: "08:00", to: "12:10" }], emergency: { count: 1, from: [lee] } }
 stages:
-  rollout: { acted: { takes: 15m } }
+  build: { acted: {} }
+  test: { acted: {} }
+  rollout: { needs: [build, test], acted: { takes: 14m } }
 "##;
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +81,7 @@ async fn a_window_that_closed_meanwhile_is_passed_by_who_may_with_a_reason() {
     kim.says(CHANNEL, "!deploy shop/v2 to dev").await;
     test.expect(CHANNEL, "[2] queued for shop/dev").await;
     kim.says(CHANNEL, "!skip! 2 hurry").await;
-    test.expect(CHANNEL, "kim: no window or freeze holds run 2 up; it waits for 1 by kim in rollout").await;
+    test.expect(CHANNEL, "kim: no window or freeze holds run 2 up; it waits for 1 by kim in").await;
     test.advance(16 * MINUTE).await;
     test.expect(CHANNEL, "[2] shop v2 waits: dev is closed until Tue 08:00 UTC. !abort 2 | pass it: !skip! 2 <why>").await;
     kim.says(CHANNEL, "!skip! 2").await;
@@ -92,7 +93,7 @@ async fn a_window_that_closed_meanwhile_is_passed_by_who_may_with_a_reason() {
     test.expect(CHANNEL, "[2] shop v2 -> dev started by kim (override: the fix cannot wait, says kim).").await;
     test.advance(16 * MINUTE).await;
     test.expect(CHANNEL, "[2] shop v2 is live on dev").await;
-    assert_eq!(acted.done().len(), 2);
+    assert_eq!(acted.done().len(), 6);
     kim.says(CHANNEL, "!sal shop today").await;
     test.expect(CHANNEL, "run 2 does not wait for its window: the fix cannot wait").await;
     stop(&test).await;
@@ -108,7 +109,7 @@ async fn where_people_are_asked_in_an_emergency_they_are_asked_before_a_window_i
     test.advance(16 * MINUTE).await;
     test.expect(CHANNEL, "[2] shop v2 waits: prod is closed").await;
     kim.says(CHANNEL, "!skip! 2 the fix cannot wait").await;
-    let line = test.expect(CHANNEL, "[2] shop v2 -> prod by kim needs 1 approval from lee, not kim.").await;
+    let line = test.expect(CHANNEL, "[2] shop v2 -> prod: kim does not let it wait: the fix cannot wait. shop v2 -> prod by kim needs 1 approval from lee, not kim.").await;
     let code = line.split("!approve 2 ").nth(1).unwrap()[..4].to_owned();
     test.user("lee").says(CHANNEL, &format!("!approve 2 {code}")).await;
     test.expect(CHANNEL, "approved by lee").await;
@@ -151,11 +152,34 @@ async fn once_a_day_it_is_told_what_the_clock_ran_without_a_word() {
     test.advance(58 * MINUTE).await;
     assert_eq!(test.said(), before, "all went well");
     test.advance(2 * MINUTE).await;
-    test.expect(CHANNEL, "Last 24 h by the clock: shop/dev 40 ok, 1 other ok").await;
+    test.expect(CHANNEL, "Last 24 h by the clock: shop/dev 39 ok, 1 other ok").await;
     for _ in 0..24 {
         test.advance(HOUR).await;
     }
     test.expect(CHANNEL, "Last 24 h by the clock: shop/dev 48 ok").await;
     assert_eq!(test.said(), before + 2);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_booked_is_listed_and_called_off() {
+    let (test, acted) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages: {a: {acted: {}}}\n").await;
+    let kim = test.user("kim");
+    kim.says(CHANNEL, "!booked").await;
+    test.expect(CHANNEL, "nothing is booked").await;
+    kim.says(CHANNEL, "!at 14:00 deploy shop/v2 to dev").await;
+    test.expect(CHANNEL, "kim: booked: shop to dev at 14:00 UTC (B-1). Call it off: !unbook B-1").await;
+    kim.says(CHANNEL, "!at 13:00 deploy shop/v1 to dev").await;
+    kim.says(CHANNEL, "!booked shop").await;
+    test.expect(CHANNEL, "B-2 shop v1 to dev at 13:00 UTC by k\u{200b}im | B-1 shop v2 to dev at 14:00 UTC by k\u{200b}im").await;
+    test.user("stranger").says(CHANNEL, "!unbook B-1").await;
+    test.expect(CHANNEL, "stranger: I do not know you").await;
+    test.user("raj").says(CHANNEL, "!unbook B-1").await;
+    test.expect(CHANNEL, "B-1 is off: shop v2 to dev at 14:00 UTC (booked by k\u{200b}im).").await;
+    kim.says(CHANNEL, "!unbook B-1").await;
+    test.expect(CHANNEL, "kim: nothing is booked as B-1; !booked lists what is").await;
+    test.advance(3 * HOUR).await;
+    test.expect(CHANNEL, "[1] shop v1 is live on dev").await;
+    assert_eq!(acted.done(), ["a#1"]);
     stop(&test).await;
 }

@@ -74,6 +74,10 @@ impl Said {
             }
             Verb::Thaw => self.ask(Ask::Thaw(first.to_owned())).await,
             Verb::At => self.book(&text).await,
+            Verb::Unbook => {
+                let id = first.trim_start_matches("B-").parse().map_err(|_| user_error(self.written()))?;
+                self.ask(Ask::Unbook(id)).await
+            }
             Verb::Log => self.log(first, rest).await,
             _ => self.look(verb, first, rest).await,
         }
@@ -132,6 +136,11 @@ impl Said {
             Verb::Flaky => {
                 let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.flaky(first, since).await)
+            }
+            Verb::Booked => {
+                let mut all = self.pipelines.booked().await;
+                all.retain(|line| first.is_empty() || line.split(' ').nth(1) == Some(first));
+                Ok(Outcome::Reply(vec![if all.is_empty() { "nothing is booked".to_owned() } else { words::listed(&all) }]))
             }
             Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
             _ => {

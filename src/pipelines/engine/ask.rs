@@ -99,6 +99,8 @@ pub enum Ask {
     Pass(i64, String),
     /// A run is asked for at that time.
     Book(Millis, Box<Prepared>),
+    /// What was booked under this number is not asked for.
+    Unbook(i64),
 }
 
 impl Ask {
@@ -132,6 +134,7 @@ impl Ask {
             Ask::Pause(number, why) => format!("pause {number} {why}"),
             Ask::Resume(number) => format!("resume {number}"),
             Ask::Pass(number, why) => format!("skip {number} {why}"),
+            Ask::Unbook(id) => format!("unbook B-{id}"),
             Ask::Book(_, prepared) => format!("book {}", wanted(prepared)),
         }
     }
@@ -227,7 +230,15 @@ impl Engine {
     pub(in crate::pipelines) fn ask(&mut self, asked: Asked) -> Answer {
         let Asked { ask, who, may } = asked;
         match ask {
-            Ask::Deploy(prepared) => self.deploy(*prepared, who, &may),
+            Ask::Deploy(prepared) => {
+                let (app, env) = (prepared.app.clone(), prepared.environment.clone().unwrap_or_default());
+                let (by_itself, origin) = (prepared.unattended, who.origin.clone());
+                let answer = self.deploy(*prepared, who, &may);
+                if let (true, Err(fault)) = (by_itself, &answer) {
+                    self.tell_refused((&app, &env), &origin, fault);
+                }
+                answer
+            }
             Ask::Yes(number) => self.yes(number, &who, &may),
             Ask::Abort(number) => self.abort(number, &who, &may),
             Ask::Retry(number, stage) => self.retry(number, stage.as_deref(), &who, &may),
@@ -249,6 +260,7 @@ impl Engine {
             Ask::Resume(number) => self.resume_run(number, &who, &may),
             Ask::Pass(number, why) => self.pass(number, &why, &who, &may),
             Ask::Book(at, prepared) => self.book(at, &prepared, &who, &may),
+            Ask::Unbook(id) => self.unbook(id, &who, &may),
         }
     }
 }

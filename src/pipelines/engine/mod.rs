@@ -72,6 +72,8 @@ pub(super) enum Msg {
     Left(i64, oneshot::Sender<Option<Millis>>),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
+    /// What is booked.
+    Booked(oneshot::Sender<Vec<String>>),
     /// The same as figures.
     Pools(oneshot::Sender<Vec<PoolRow>>),
     /// What others said who were asked whether a run may begin.
@@ -220,6 +222,8 @@ pub(super) struct Engine {
     last_run: i64,
     last_incident: IncidentRow,
     warned: BTreeSet<String>,
+    /// When it was told last that a trigger does not get what it asks for.
+    refused: HashMap<String, Millis>,
     /// When it is told next what ran unsaid.
     digest_at: Option<Millis>,
     pub(super) now: Millis,
@@ -251,6 +255,7 @@ impl Engine {
             last_run: 0,
             last_incident: IncidentRow::default(),
             warned: BTreeSet::new(),
+            refused: HashMap::new(),
             digest_at: None,
             now: 0,
             puts: Vec::new(),
@@ -295,6 +300,10 @@ impl Engine {
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
+            }
+            Msg::Booked(to) => {
+                // As above.
+                let _ = to.send(self.all_booked());
             }
             Msg::Pools(to) => {
                 // As above.

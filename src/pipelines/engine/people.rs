@@ -251,6 +251,7 @@ impl Engine {
             self.start(number, at);
         } else if self.runs.get(&number).is_some_and(|live| live.stages[at].state == StageState::Ready) {
             self.stage_to(number, at, StageState::WaitingResources, "bot");
+            self.tell_holders(number, at);
         }
     }
 

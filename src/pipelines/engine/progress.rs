@@ -40,6 +40,33 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Who holds what a stage waits for, where that has a name of its own.
+    pub(super) fn tell_holders(&mut self, number: i64, at: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let pool = &live.pipeline.stages[live.stages[at].spec].resources.pool;
+        if pool == UNNAMED {
+            return;
+        }
+        let name = |(number, at): &(i64, usize)| {
+            let live = self.runs.get(number)?;
+            Some(format!("{number} {}", live.stages.get(*at)?.name))
+        };
+        let held: Vec<String> = self.pools.holders(pool).into_iter().filter_map(name).take(3).collect();
+        let text = match held.as_slice() {
+            [] => format!("waits for {pool}"),
+            held => format!("waits for {pool}, held by {}", held.join(", ")),
+        };
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let one = &mut live.stages[at];
+        one.summary.clone_from(&text);
+        live.progress.going(&one.name, words::doing(&one.name, &text, &[]), now);
+    }
+}
+
+/// The pool of stages that name none.
+const UNNAMED: &str = "default";
 /// What undoes something goes before everything else.
 const UNDOING: u64 = 1000;
 impl Engine {

@@ -4,10 +4,13 @@
 use masterchief_contract::split_place;
 
 use super::{Effect, Engine, Live, run_facts, same_place};
+use crate::pipelines::run::Millis;
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
 use crate::store::runs::{OutboxRow, Put};
 
+/// How often it is told that a trigger does not get what it asks for.
+const REFUSED: Millis = 3_600_000;
 /// The most bytes of a line: with its prefix it still fits into one line of IRC.
 const LINE: usize = 400;
 
@@ -129,6 +132,29 @@ impl Engine {
         targets.extend(more.map(str::to_owned));
         for target in targets {
             self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
+        }
+    }
+
+    /// What a trigger asked for and did not get, where its runs are talked about; the same once an hour at most.
+    pub(super) fn tell_refused(&mut self, (app, env): (&str, &str), origin: &str, fault: &str) {
+        let Ok(pipeline) = self.catalog.get(app) else { return };
+        if pipeline.triggers.iter().all(|trigger| trigger.kind != origin) {
+            return;
+        }
+        let key = format!("refused {app}/{env} {origin}");
+        let now = self.now;
+        self.refused.retain(|_, at| *at + REFUSED > now);
+        if self.refused.insert(key.clone(), now).is_some() {
+            return;
+        }
+        let facts = [("app", app), ("environment", env)];
+        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let text = words::not_started(app, env, origin, fault);
+        for place in &pipeline.announce.places {
+            let news = place.only.is_empty() || place.only.iter().any(|only| only == "failed");
+            if news && place.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false)) {
+                self.outbox(0, format!("{key}:{now}:{}", place.target), place.target.clone(), &text, false);
+            }
         }
     }
 

@@ -246,6 +246,11 @@ impl Engine {
         one.attempt += 1;
         one.failure = None;
         one.started.get_or_insert(now);
+        if !one.summary.is_empty() {
+            // What it waited for is out of date.
+            one.summary.clear();
+            live.progress.forget(&one.name);
+        }
         live.notes.remove(&at);
         live.begun.insert(at, now);
         let row = attempt_row(number, one, now);
@@ -297,15 +302,8 @@ impl Engine {
         let applied = !one.code.is_empty();
         one.outputs.extend(outputs);
         one.summary = summary;
-        let changes = ["add", "change", "destroy"]
-            .iter()
-            .any(|key| one.outputs.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0);
         let stage = &live.pipeline.stages[one.spec];
-        let after_approval = stage.actions.iter().any(|action| {
-            action.executor == "terraform"
-                && action.settings.get("apply").and_then(Value::as_str).is_none_or(|apply| apply == "after_approval")
-        });
-        if after_approval && changes && !applied && one.outputs.contains_key("plan_file") {
+        if !applied && stage.asks_for_plan(&one.outputs) {
             let plan = one.summary.clone();
             let approvals =
                 live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.overrides()).cloned());

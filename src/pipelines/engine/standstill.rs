@@ -43,8 +43,7 @@ impl Engine {
         self.say(number, "start", &line);
         let text = format!("run {number} paused: {}", words::cut(why, 400));
         self.incident(&who.handle, (&run.app, &run.env), Some(number), text.trim_end_matches(": "), None);
-        let tell = format!("run {number} is paused; !resume {number} lets it go on");
-        Ok(Reply::about(number, vec![tell]))
+        Ok(Reply::about(number, Vec::new()))
     }
 
     /// `!resume 118`.
@@ -125,10 +124,15 @@ impl Engine {
         self.dirty_runs.insert(number);
         self.event(number, "run", &who.handle, None, json!({"passed": why}));
         let line = words::passed_window(&run, &who.handle, why);
-        self.say(number, "start", &line);
+        let emergency = rules.and_then(|rules| rules.emergency);
+        match &emergency {
+            // Whom it asks then is said in the same line.
+            Some(_) => self.say_with_next(number, line),
+            None => self.say(number, "start", &line),
+        }
         let text = format!("run {number} does not wait for its window: {}", words::cut(why, 400));
         self.incident(&who.handle, (&run.app, &run.env), Some(number), &text, None);
-        match rules.and_then(|rules| rules.emergency) {
+        match emergency {
             Some(emergency) => self.await_approval(number, &emergency),
             None => self.next_in(&group),
         }

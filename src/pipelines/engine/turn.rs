@@ -169,9 +169,9 @@ impl Engine {
             let look = until.unwrap_or(self.now + 3_600_000).max(self.now + 1000);
             return self.due_at(number, run.queue_end.map_or(look, |end| look.min(end)));
         }
-        let waited = run.queued.is_some_and(|at| at < self.now);
+        // Whether it waited for its turn, for people or for the yes: what it was shown against is not there any more.
         let now_live = self.live_where(number);
-        let moved = waited && now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
+        let moved = now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
         if moved && run.reason.is_none() {
             return self.ask_again(number, now_live);
         }

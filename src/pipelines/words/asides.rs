@@ -60,6 +60,12 @@ pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
     }
 }
 
+/// A trigger asked for a run, and it may not be.
+pub fn not_started(app: &str, env: &str, origin: &str, fault: &str) -> String {
+    let to = if env.is_empty() { String::new() } else { format!(" -> {env}") };
+    format!("{app}{to} was not started by its trigger ({origin}): {fault}")
+}
+
 /// Who had to say yes is not there any more.
 pub fn gone(run: &Run) -> String {
     format!(

@@ -96,6 +96,7 @@ pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> 
             state if state.steps() => {
                 format!("{} {} {}", one.name, state.name(), span(now - one.started.unwrap_or(now)))
             }
+            _ if !one.summary.is_empty() => format!("{} {}", one.name, one.summary),
             state => format!("{} {}", one.name, state.name().replace('_', " ")),
         })
         .collect();

@@ -7,7 +7,7 @@ mod looks;
 mod places;
 mod standstill;
 
-pub use asides::{fewer, folded, gone, skipping, unchecked};
+pub use asides::{fewer, folded, gone, not_started, skipping, unchecked};
 pub use standstill::*;
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
@@ -307,13 +307,11 @@ pub fn held(run: &Run, stage: &StageRun, after: Millis) -> String {
 /// The bot died while a stage ran, and nobody knows how far it came.
 pub fn unsure(run: &Run, stage: &StageRun, why: &str) -> String {
     let n = run.number;
-    format!(
-        "[{n}] {} {} needs you: {}. !retry {n} {} | !promote {n} (it is done) | !abort {n}",
-        run.app,
-        stage.name,
-        cut(why, 200),
-        stage.name
-    )
+    let begin = format!("[{n}] {} {} needs you: ", run.app, stage.name);
+    let end = format!(". !retry {n} {} | !promote {n} (it is done) | !abort {n}", stage.name);
+    // What to type is never cut.
+    let room = LINE.saturating_sub(begin.len() + end.len()).max(40);
+    format!("{begin}{}{end}", fitted(why, room))
 }
 
 /// After the bot was away.
