@@ -170,9 +170,14 @@ fn read(settings: &Value) -> Result<Written, String> {
         Value::String(status) => json!({"status": status}),
         other => other.clone(),
     };
-    let written: Written = serde_json::from_value(settings)
-        .map_err(|fault| format!("{fault}; write the name of a status, or status, forge, project, commit, wait, every"))?;
-    if written.status.trim().is_empty() { Err("which status? write its name, as in ci/unit".to_owned()) } else { Ok(written) }
+    let written: Written = serde_json::from_value(settings).map_err(|fault| {
+        format!("{fault}; write the name of a status, or status, forge, project, commit, wait, every")
+    })?;
+    if written.status.trim().is_empty() {
+        Err("which status? write its name, as in ci/unit".to_owned())
+    } else {
+        Ok(written)
+    }
 }
 
 /// `acme/shop` of `https://git.example/acme/shop.git`, `git@git.example:acme/shop.git`, `ssh://git@git.example:22/acme/shop`.
@@ -200,13 +205,17 @@ struct Asking {
 impl Asking {
     fn new(written: &Written, name: String, forge: Forge, step: &Step) -> Result<Asking, String> {
         let project = written.project.clone().or_else(|| project_of(step.about.repo.as_deref()?));
-        let project = project.ok_or("which project? write project: OWNER/NAME, or give the pipeline a repo with an address")?;
+        let project =
+            project.ok_or("which project? write project: OWNER/NAME, or give the pipeline a repo with an address")?;
         let commit = written.commit.clone().unwrap_or_else(|| step.about.sha.clone());
         if commit.is_empty() || !commit.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c)) {
-            return Err(format!("{commit:?} is no commit; give the pipeline a repo, or write commit: \"{{stage.sha}}\""));
+            return Err(format!(
+                "{commit:?} is no commit; give the pipeline a repo, or write commit: \"{{stage.sha}}\""
+            ));
         }
         let url = Url::parse(&forge.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| format!("executors.forges.{name}.url is the address of a forge: https://git.example"))?;
+        let url =
+            url.ok_or_else(|| format!("executors.forges.{name}.url is the address of a forge: https://git.example"))?;
         Ok(Asking { name, forge, url, project, commit, status: written.status.clone() })
     }
 
@@ -227,13 +236,19 @@ impl Asking {
                 Ok(Said::Red(how)) => return End::failed(Class::TestFailed, format!("{} {how}", self.what())),
                 Ok(Said::Open(how)) => (format!("{} {how}; ask again when it has ended", self.what()), Class::Timeout),
                 Ok(Said::Nothing) => {
-                    let line = format!("there is no {}; is the commit pushed, and does CI know this name?", self.what());
+                    let line =
+                        format!("there is no {}; is the commit pushed, and does CI know this name?", self.what());
                     (line, Class::Timeout)
                 }
-                Err(Silent::Ever(failure)) => return End::Failed(Failure { line: hands.mask.hide(&failure.line), ..failure }),
+                Err(Silent::Ever(failure)) => {
+                    return End::Failed(Failure { line: hands.mask.hide(&failure.line), ..failure });
+                }
                 Err(Silent::Now(why)) => {
                     unheard += 1;
-                    (format!("{} does not answer: {why}; look at its address and whether it runs", self.name), Class::Network)
+                    (
+                        format!("{} does not answer: {why}; look at its address and whether it runs", self.name),
+                        Class::Network,
+                    )
                 }
             };
             if class != Class::Network {
@@ -305,7 +320,13 @@ impl Asking {
 
     fn of_commit<'s>(&'s self, what: &'s str) -> Vec<&'s str> {
         let under: &[&str] = if self.forge.kind == ForgeKind::Gitea { &["api", "v1"] } else { &[] };
-        under.iter().copied().chain(["repos"]).chain(self.project.split('/')).chain(["commits", &self.commit, what]).collect()
+        under
+            .iter()
+            .copied()
+            .chain(["repos"])
+            .chain(self.project.split('/'))
+            .chain(["commits", &self.commit, what])
+            .collect()
     }
 
     async fn get(&self, http: &dyn Http, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Silent> {
@@ -345,9 +366,10 @@ impl Asking {
                 ),
             ),
             (429 | 500.., _) => Err(Silent::Now(format!("HTTP {}", response.status))),
-            (status, _) => {
-                ever(Class::Config, format!("what answers as {name} is no such forge (HTTP {status}); correct executors.forges.{name}.url"))
-            }
+            (status, _) => ever(
+                Class::Config,
+                format!("what answers as {name} is no such forge (HTTP {status}); correct executors.forges.{name}.url"),
+            ),
         }
     }
 }
@@ -357,8 +379,17 @@ fn judge(how: Option<&str>, link: &Value) -> Said {
     let word: String = how.unwrap_or("unknown").chars().filter(|c| !c.is_control()).take(30).collect();
     match word.as_str() {
         "success" | "neutral" | "skipped" => Said::Green,
-        "pending" | "queued" | "in_progress" | "running" | "created" | "waiting" | "requested" | "waiting_for_resource"
-        | "preparing" | "scheduled" | "manual" => Said::Open(format!("is {}", word.replace('_', " "))),
+        "pending"
+        | "queued"
+        | "in_progress"
+        | "running"
+        | "created"
+        | "waiting"
+        | "requested"
+        | "waiting_for_resource"
+        | "preparing"
+        | "scheduled"
+        | "manual" => Said::Open(format!("is {}", word.replace('_', " "))),
         _ => {
             let link = link.as_str().filter(|link| link.starts_with("http") && link.len() < 150);
             let link = link.map(|link| format!(", see {}", link.replace(char::is_control, ""))).unwrap_or_default();
@@ -396,7 +427,8 @@ mod tests {
 
     #[test]
     fn the_only_forge_need_not_be_named_and_several_must() {
-        let faults = |ci: &Ci, settings: Value| ci.check(&settings).into_iter().map(|(_, fault)| fault).collect::<String>();
+        let faults =
+            |ci: &Ci, settings: Value| ci.check(&settings).into_iter().map(|(_, fault)| fault).collect::<String>();
         assert_eq!(faults(&ci(&["main"]), json!("ci/unit")), "");
         assert!(faults(&ci(&[]), json!("ci/unit")).contains("executors.forges"));
         assert!(faults(&ci(&["a", "b"]), json!("ci/unit")).contains("name one of the forges: a, b"));

@@ -439,7 +439,8 @@ fn judge(check: &Check, left: &[Sample], right: &[Sample], pairs: &[Sample], bas
                 None => format!("{} ({} {})", known(one), check.sign, known(other)),
             });
         } else {
-            let than = base.map_or_else(|| format!(", not {} {}", check.sign, known(other)), |base| format!(" vs base {base}"));
+            let than = base
+                .map_or_else(|| format!(", not {} {}", check.sign, known(other)), |base| format!(" vs base {base}"));
             return Said::Fails(format!("{}{than}{among}", known(one)));
         }
     }

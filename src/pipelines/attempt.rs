@@ -61,6 +61,17 @@ pub(super) fn actions(order: &Order) -> &[Action] {
     }
 }
 
+impl Stage {
+    /// Whether people have to agree to what it planned before it is done: Terraform's changes, unless they are applied at once or never.
+    pub(super) fn asks_for_plan(&self, given: &Map<String, Value>) -> bool {
+        let mode = |action: &Action| action.settings.get("apply").and_then(Value::as_str).map(str::to_owned);
+        let asks = |action: &Action| mode(action).is_none_or(|apply| apply == "after_approval");
+        let changes = |key: &&str| given.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0;
+        let planned = given.contains_key("plan_file") && ["add", "change", "destroy"].iter().any(changes);
+        planned && self.actions.iter().any(|action| action.executor == "terraform" && asks(action))
+    }
+}
+
 /// Whether an order goes the executor's own way back.
 fn own_way(order: &Order) -> bool {
     order.undo && matches!(order.pipeline.stages[order.spec].rollback, Some(Undo::Own))
@@ -100,9 +111,13 @@ impl Attempt {
                 facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
                 continue;
             }
-            if at > 0 && !order.undo {
-                // Should the bot go down now, the next one is told again.
-                let _ = self.inner.to.send(Msg::Validating(order.run, order.stage, order.attempt)).await;
+            // What was known before a restart is written down already.
+            if at > 0 && at != kept.len() && !order.undo {
+                let did = done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let first = first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let note = json!({"done": did, "note": null, "first": first});
+                // Should the bot go down now, the next one finds the work done by what it left.
+                let _ = self.inner.to.send(Msg::Validating(order.run, order.stage, order.attempt, note)).await;
             }
             let note = noted("note").filter(|note| !note.is_null() && at == kept.len()).cloned();
             let turn = Turn { at, noted: note, done: Arc::clone(&done), first: Arc::clone(&first) };

@@ -480,17 +480,6 @@ impl Collect {
     }
 }
 
-impl Stage {
-    /// Whether people have to agree to what it planned before it is done: Terraform's changes, unless they are applied at once or never.
-    pub(super) fn asks_for_plan(&self, given: &Map<String, Value>) -> bool {
-        let mode = |action: &Action| action.settings.get("apply").and_then(Value::as_str).map(str::to_owned);
-        let asks = |action: &Action| mode(action).is_none_or(|apply| apply == "after_approval");
-        let changes = |key: &&str| given.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0;
-        let planned = given.contains_key("plan_file") && ["add", "change", "destroy"].iter().any(changes);
-        planned && self.actions.iter().any(|action| action.executor == "terraform" && asks(action))
-    }
-}
-
 impl Pipeline {
     /// A stage by its name.
     pub fn stage(&self, name: &str) -> Option<&Stage> {

@@ -71,7 +71,9 @@ impl Steps {
         let mut asked = tokio::spawn(executor.run(step, hands));
         let end = match tokio::time::timeout(ANSWER, &mut asked).await {
             // A fault of an executor is told, it does not end the bot.
-            Ok(end) => end.unwrap_or_else(|_| End::failed(Class::Unknown, "it fell over; its fault is in the bot's log")),
+            Ok(end) => {
+                end.unwrap_or_else(|_| End::failed(Class::Unknown, "it fell over; its fault is in the bot's log"))
+            }
             Err(_elapsed) => {
                 stop.send_replace(true);
                 End::failed(Class::Timeout, format!("there was no answer within {} s", ANSWER.as_secs()))

@@ -68,7 +68,8 @@ impl Pipelines {
         let param = |name: &str| pipeline.params.iter().find(|param| param.name == name)?.default.clone();
         let default = param("environment").and_then(|env| env.as_str().map(str::to_owned));
         let env = prepared.environment.clone().or(default).or_else(|| pipeline.only_environment().map(str::to_owned));
-        let Some(env) = env.filter(|env| pipeline.rules(env).is_some_and(|rules| rules.asks_outside().next().is_some()))
+        let Some(env) =
+            env.filter(|env| pipeline.rules(env).is_some_and(|rules| rules.asks_outside().next().is_some()))
         else {
             return;
         };

@@ -65,7 +65,11 @@ async fn asked() -> (TestBot, Oracle, Oracle, Acted) {
 async fn checks_that_hold_are_in_the_plan_and_one_that_does_not_is_named_with_the_ways_out() {
     let (test, ci, metric, _) = asked().await;
     test.user("ana").says(CHANNEL, "!deploy shop/v1 to prod").await;
-    test.expect(CHANNEL, "shop -> prod: v1 is the first there. Checks: ci/unit ok, error_rate{app='shop'}<0.01 ok. Plan: rollout.").await;
+    test.expect(
+        CHANNEL,
+        "shop -> prod: v1 is the first there. Checks: ci/unit ok, error_rate{app='shop'}<0.01 ok. Plan: rollout.",
+    )
+    .await;
     assert_eq!(ci.1.lock().unwrap()[0], json!({"status": "ci/unit", "wait": "0s"}));
     assert_eq!(
         metric.1.lock().unwrap()[0]["checks"],
@@ -205,9 +209,11 @@ async fn gitea_and_gitlab_are_asked_in_their_own_way() {
 
 #[tokio::test]
 async fn a_stage_waits_until_its_status_is_there_and_can_be_stopped() {
-    let (url, asked) = forge(BTreeMap::from([("/repos/", json!({"statuses": [{"context": "a", "state": "pending"}]}))])).await;
+    let (url, asked) =
+        forge(BTreeMap::from([("/repos/", json!({"statuses": [{"context": "a", "state": "pending"}]}))])).await;
     let bench = knows(ForgeKind::Github, &url);
-    let waiting = tokio::spawn(bench.executors["ci"].run(bench.step(json!({"status": "a", "every": "1s"})), bench.hands()));
+    let waiting =
+        tokio::spawn(bench.executors["ci"].run(bench.step(json!({"status": "a", "every": "1s"})), bench.hands()));
     super::steps::until("it looks twice", || asked.lock().unwrap().len() > 1).await;
     assert_eq!(bench.notes.told.lock().unwrap().as_slice(), ["a of 9f3c1e2 is pending"]);
     bench.stop.send_replace(true);

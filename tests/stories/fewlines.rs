@@ -94,7 +94,9 @@ async fn of_what_the_clock_starts_only_trouble_and_its_end_is_told() {
 async fn where_nobody_has_to_say_yes_a_run_is_its_beginning_and_its_end() {
     let stages = "stages:\n  test: {acted: {takes: 2m, tells: [half]}}\n  build: {needs: [test], acted: {takes: 90s}}\n  rollout: {needs: [build], acted: {takes: 60s}}\n";
     for (announce, lines) in [("", 2), ("announce: {progress: true}\n", 4)] {
-        let text = format!("app: shop\n{announce}policy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\n{stages}");
+        let text = format!(
+            "app: shop\n{announce}policy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\n{stages}"
+        );
         let (test, _) = with(&text).await;
         test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
         test.advance(6 * MINUTE).await;

@@ -119,7 +119,8 @@ async fn what_proves_a_change_good_is_asked_once_it_is_made() {
     let line = test.expect(CHANNEL, "[1] infra the newest -> prod by ana needs 1 approval").await;
     let code = code(&line);
     test.user("raj").says(CHANNEL, &format!("!approve 1 {code}")).await;
-    let found = async || test.transcript().iter().any(|line| line.contains("[1] infra the newest -> prod FAULTY in apply"));
+    let found =
+        async || test.transcript().iter().any(|line| line.contains("[1] infra the newest -> prod FAULTY in apply"));
     eventually("it does not prove good", found).await;
     assert!(began(&test, 2, "apply"));
     test.stop().await;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use masterchief::bot::Started;
 use masterchief::bot::{CHANNEL, TestBot};
-use masterchief::pipelines::StageState;
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, StageState};
 
 use super::acted::Acted;
 use super::deploys::{builder, stop};
+use super::steps::eventually;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -119,4 +121,53 @@ async fn a_canary_tells_its_share_its_figures_the_time_that_is_left_and_what_com
     test.advance(6 * MINUTE).await;
     test.expect(CHANNEL, "[1] shop v2 is live").await;
     stop(&test).await;
+}
+
+/// The clock is real here: the bot ends and another takes up what it left.
+#[tokio::test]
+async fn after_a_restart_what_is_done_is_not_done_again_and_what_is_paused_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let acted = Acted::default();
+    let text = "app: shop\npolicy: {concurrency: {group: \"{run.number}\"}, environments: {dev: {confirm: never}}}\nstages:\n  rollout: {acted: {takes: 1s}, health: {takes: 3s}}\n  wait: {wait: 2s}\n  after: {needs: [rollout, wait], acted: {takes: 1s}}\n";
+    let start = async || {
+        let builder = builder(&acted).executor("health", acted.clone()).data(dir.path());
+        let bot = builder.start().await.unwrap();
+        bot.put_pipeline("shop", text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+        bot
+    };
+    let ask = async |bot: &Started, ask: Ask| {
+        let who = Asker { handle: "ana".to_owned(), nick: "ana".to_owned(), ..Asker::default() };
+        bot.pipelines().ask(Asked { ask, who, may: May::all() }).await.unwrap().run
+    };
+    let stage = async |bot: &Started, run: i64, name: &str| {
+        let (_, stages) = bot.pipelines().run(run).await.unwrap().unwrap();
+        stages.into_iter().find(|one| one.name == name).unwrap().state
+    };
+    let bot = start().await;
+    for _ in 0..2 {
+        let prepared = Prepared { app: "shop".to_owned(), ..Prepared::default() };
+        ask(&bot, Ask::Deploy(Box::new(prepared))).await.unwrap();
+    }
+    ask(&bot, Ask::Pause(2, "why not".to_owned())).await;
+    for run in [1, 2] {
+        eventually("it is looked at", async || stage(&bot, run, "rollout").await == StageState::Validating).await;
+    }
+    bot.stop("").await;
+
+    let bot = start().await;
+    for run in [1, 2] {
+        eventually("it proves good", async || stage(&bot, run, "rollout").await == StageState::Succeeded).await;
+    }
+    let (run, _) = bot.pipelines().ended(1).await.unwrap().unwrap();
+    assert_eq!(run.state, RunState::Succeeded);
+    assert_eq!(stage(&bot, 2, "wait").await, StageState::Waiting, "its clock stands still too");
+    assert_eq!(stage(&bot, 2, "after").await, StageState::Pending);
+    assert_eq!(bot.pipelines().run(2).await.unwrap().unwrap().0.state, RunState::Paused);
+    ask(&bot, Ask::Resume(2)).await;
+    let (run, _) = bot.pipelines().ended(2).await.unwrap().unwrap();
+    assert_eq!(run.state, RunState::Succeeded);
+    // Each is acted twice, the work and what proves it good.
+    let count = |name: &str| acted.done().iter().filter(|done| *done == name).count();
+    assert_eq!((count("rollout#1"), count("after#1")), (4, 2), "{:?}", acted.done());
+    bot.stop("").await;
 }

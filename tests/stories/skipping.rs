@@ -147,7 +147,11 @@ async fn who_leaves_or_takes_another_nick_does_not_say_yes_any_more() {
 
 #[tokio::test(start_paused = true)]
 async fn what_brings_the_version_out_and_was_left_out_did_not_go_live() {
-    let shop = |rollout: &str, smoke: &str| format!("app: shop\npolicy: {{environments: {{dev: {{confirm: never, require_flag: d}}}}}}\nstages:\n  test: {{acted: {{}}}}\n  rollout: {{needs: [test], acted: {{}}{rollout}}}\n  smoke: {{needs: [rollout], {smoke}}}\n");
+    let shop = |rollout: &str, smoke: &str| {
+        format!(
+            "app: shop\npolicy: {{environments: {{dev: {{confirm: never, require_flag: d}}}}}}\nstages:\n  test: {{acted: {{}}}}\n  rollout: {{needs: [test], acted: {{}}{rollout}}}\n  smoke: {{needs: [rollout], {smoke}}}\n"
+        )
+    };
     for (rollout, smoke) in [(", rollback: undo", "acted: {}"), (", live: true", "acted: {}"), ("", "nothing: true")] {
         let (test, acted) = with(&shop(rollout, smoke)).await;
         let ana = test.user("ana").with_flags("+dS");

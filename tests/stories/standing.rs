@@ -24,7 +24,11 @@ async fn what_is_paused_ends_what_it_is_at_and_begins_nothing_until_it_goes_on()
     test.expect(CHANNEL, "[1] shop v1 -> dev paused by raj: the database is slow. Nothing more begins. !resume 1 | !abort 1. Auto-abort in 60 min.").await;
     test.advance(5 * MINUTE).await;
     assert_eq!(acted.done(), ["flaky#1", "test[a]#1"], "what ran went on to its end, and nothing more began");
-    for (word, answer) in [("!pause 1", "is paused by r\u{200b}aj already"), ("!retry 1", "is paused by r\u{200b}aj; !resume 1 first"), ("!promote 1", "is paused by r\u{200b}aj; !resume 1 first")] {
+    for (word, answer) in [
+        ("!pause 1", "is paused by r\u{200b}aj already"),
+        ("!retry 1", "is paused by r\u{200b}aj; !resume 1 first"),
+        ("!promote 1", "is paused by r\u{200b}aj; !resume 1 first"),
+    ] {
         test.user("kim").says(CHANNEL, word).await;
         test.expect(CHANNEL, &format!("kim: run 1 {answer}")).await;
     }
@@ -83,7 +87,8 @@ async fn a_window_that_closed_meanwhile_is_passed_by_who_may_with_a_reason() {
     kim.says(CHANNEL, "!skip! 2 hurry").await;
     test.expect(CHANNEL, "kim: no window or freeze holds run 2 up; it waits for 1 by kim in").await;
     test.advance(16 * MINUTE).await;
-    test.expect(CHANNEL, "[2] shop v2 waits: dev is closed until Tue 08:00 UTC. !abort 2 | pass it: !skip! 2 <why>").await;
+    test.expect(CHANNEL, "[2] shop v2 waits: dev is closed until Tue 08:00 UTC. !abort 2 | pass it: !skip! 2 <why>")
+        .await;
     kim.says(CHANNEL, "!skip! 2").await;
     test.expect(CHANNEL, "kim: say why, logged in: !skip! 2 <why>").await;
     test.user("stranger").says(CHANNEL, "!skip! 2 hurry").await;
@@ -122,7 +127,11 @@ async fn where_people_are_asked_in_an_emergency_they_are_asked_before_a_window_i
 async fn a_stage_that_waits_for_the_clock_is_passed_with_the_flag_for_it() {
     let (test, _) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages:\n  night: {window: [{days: daily, from: \"23:00\", to: \"23:30\"}]}\n  soak: {wait: 3h, skip_flag: \"-\"}\n  rollout: {needs: [night, soak], acted: {}}\n").await;
     test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
-    test.expect(CHANNEL, "[1] shop v1 -> dev: night waits for its window until 23:00 UTC. !abort 1 | pass it: !skip! 1 night <why>").await;
+    test.expect(
+        CHANNEL,
+        "[1] shop v1 -> dev: night waits for its window until 23:00 UTC. !abort 1 | pass it: !skip! 1 night <why>",
+    )
+    .await;
     test.user("kim").says(CHANNEL, "!skip! 1 it is late").await;
     test.expect(CHANNEL, "kim: run 1 is running; several stages wait, name one: night, soak").await;
     test.user("kim").says(CHANNEL, "!skip! 1 night it is late").await;
@@ -163,7 +172,9 @@ async fn once_a_day_it_is_told_what_the_clock_ran_without_a_word() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_booked_is_listed_and_called_off() {
-    let (test, acted) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages: {a: {acted: {}}}\n").await;
+    let (test, acted) =
+        with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: d}}}\nstages: {a: {acted: {}}}\n")
+            .await;
     let kim = test.user("kim");
     kim.says(CHANNEL, "!booked").await;
     test.expect(CHANNEL, "nothing is booked").await;
@@ -171,7 +182,11 @@ async fn what_is_booked_is_listed_and_called_off() {
     test.expect(CHANNEL, "kim: booked: shop to dev at 14:00 UTC (B-1). Call it off: !unbook B-1").await;
     kim.says(CHANNEL, "!at 13:00 deploy shop/v1 to dev").await;
     kim.says(CHANNEL, "!booked shop").await;
-    test.expect(CHANNEL, "B-2 shop v1 to dev at 13:00 UTC by k\u{200b}im | B-1 shop v2 to dev at 14:00 UTC by k\u{200b}im").await;
+    test.expect(
+        CHANNEL,
+        "B-2 shop v1 to dev at 13:00 UTC by k\u{200b}im | B-1 shop v2 to dev at 14:00 UTC by k\u{200b}im",
+    )
+    .await;
     test.user("stranger").says(CHANNEL, "!unbook B-1").await;
     test.expect(CHANNEL, "stranger: I do not know you").await;
     test.user("raj").says(CHANNEL, "!unbook B-1").await;

@@ -348,7 +348,12 @@ async fn an_apply_whose_end_nobody_saw_is_for_a_person_and_never_begun_again() {
     let End::Unsure(words) = running.await.unwrap() else { panic!("{}", bench.log()) };
     assert!(words.contains("it was lost in the middle, 1 of 2 steps are known to be done"), "{words}");
     assert!(words.contains("; state of 2: +aws_vpc.main"), "{words}");
-    assert!(words.contains("; locked by lee@build-7 since 2026-08-22 14:03:09 (lock 9db590f1-b6fe-c5f2-2678-8804f089deba, apply)"), "{words}");
+    assert!(
+        words.contains(
+            "; locked by lee@build-7 since 2026-08-22 14:03:09 (lock 9db590f1-b6fe-c5f2-2678-8804f089deba, apply)"
+        ),
+        "{words}"
+    );
     assert!(words.ends_with("; plan again (nothing is applied again by itself)"), "{words}");
     assert!(bench.log().contains("in the state now: aws_old.one\nin the state now: aws_vpc.main"), "{}", bench.log());
     assert_eq!(calls(&bench, "force-unlock"), 0);

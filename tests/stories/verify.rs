@@ -124,8 +124,8 @@ fn failed(end: End) -> (Class, String) {
 async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_is() {
     let figures = Figures::start(&[(NEW, 0.002), (OLD, 0.002), ("p95", 0.18)]).await;
     let bench = Bench::new(&Settings::default());
-    let settings =
-        figures.settings("2s", json!([CANARY, {"name": "latency", "check": "p95 < 0.3", "unit": "ms"}, "scalar(p95) > 0.1"]));
+    let settings = figures
+        .settings("2s", json!([CANARY, {"name": "latency", "check": "p95 < 0.3", "unit": "ms"}, "scalar(p95) > 0.1"]));
     assert_eq!(bench.executors["verify"].check(&settings), []);
     let End::Done { outputs, summary } = bench.run("verify", bench.step(settings)).await else {
         panic!("{}", bench.log())
@@ -135,8 +135,7 @@ async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_i
         (json!({"points": 24, "failures": 0}), "good for 2 s, 0 of 24 checks failed")
     );
     let told = bench.notes.told.lock().unwrap().clone();
-    let half =
-        told.iter().find(|line| line.ends_with(", 1 s left")).unwrap_or_else(|| panic!("{told:#?}"));
+    let half = told.iter().find(|line| line.ends_with(", 1 s left")).unwrap_or_else(|| panic!("{told:#?}"));
     assert!(half.contains("latency 180 ms (< 300 ms), scalar(p95) 0.18 (> 0.1), "), "{half}");
     assert!(bench.log().contains("latency: holds, 180 ms (< 300 ms)"), "{}", bench.log());
 }

@@ -140,7 +140,11 @@ impl Said {
             Verb::Booked => {
                 let mut all = self.pipelines.booked().await;
                 all.retain(|line| first.is_empty() || line.split(' ').nth(1) == Some(first));
-                Ok(Outcome::Reply(vec![if all.is_empty() { "nothing is booked".to_owned() } else { words::listed(&all) }]))
+                Ok(Outcome::Reply(vec![if all.is_empty() {
+                    "nothing is booked".to_owned()
+                } else {
+                    words::listed(&all)
+                }]))
             }
             Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
             _ => {

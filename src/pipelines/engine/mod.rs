@@ -11,6 +11,7 @@ mod digest;
 mod due;
 mod facts;
 mod finish;
+mod live;
 mod load;
 mod matrix;
 mod people;
@@ -58,8 +59,8 @@ pub(super) enum Msg {
     Ended(Box<Ended>),
     /// An executor keeps a note: run, stage, attempt.
     Note(i64, usize, u32, Value, oneshot::Sender<Result<(), String>>),
-    /// The work of a stage is done, and it is looked whether it proves good: run, stage, attempt.
-    Validating(i64, usize, u32),
+    /// The work of a stage is done, and it is looked whether it proves good: run, stage, attempt, what is noted of it.
+    Validating(i64, usize, u32, Value),
     /// An executor says how it goes.
     Doing(i64, usize, String),
     /// A remote build says how the stage of this name goes.
@@ -283,7 +284,7 @@ impl Engine {
                 }
                 self.effects.push(Effect::Noted(to));
             }
-            Msg::Validating(run, stage, attempt) => self.validating(run, stage, attempt),
+            Msg::Validating(run, stage, attempt, note) => self.validating(run, stage, attempt, note),
             Msg::Doing(run, stage, text) => self.doing(run, stage, &text),
             Msg::Told(run, stage, text) => {
                 let at = self.runs.get(&run).and_then(|live| live.stages.iter().position(|one| one.name == stage));

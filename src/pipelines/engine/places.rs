@@ -215,7 +215,10 @@ impl Engine {
         self.puts.push(Put::Booking(row.clone()));
         self.bookings.insert(id, row);
         let at = words::moment(at, self.now);
-        Ok(Reply::lines(vec![format!("booked: {} to {env} at {at} (B-{id}). Call it off: !unbook B-{id}", prepared.app)]))
+        Ok(Reply::lines(vec![format!(
+            "booked: {} to {env} at {at} (B-{id}). Call it off: !unbook B-{id}",
+            prepared.app
+        )]))
     }
 
     /// `!unbook B-3`: for who booked it, and for those who may deploy there.

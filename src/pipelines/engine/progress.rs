@@ -7,6 +7,7 @@ use crate::executors::Failure;
 use crate::pipelines::run::RunKind;
 use crate::pipelines::state::StageState;
 use crate::pipelines::words;
+use crate::store::runs::Put;
 
 impl Engine {
     /// An executor says how it goes: kept nowhere, said when there is room.
@@ -32,11 +33,16 @@ impl Engine {
 
 impl Engine {
     /// The work of a stage is done; what proves it good begins.
-    pub(super) fn validating(&mut self, number: i64, at: usize, attempt: u32) {
-        let one = self.runs.get(&number).and_then(|live| live.stages.get(at));
-        if one.is_some_and(|one| one.state == StageState::Running && one.attempt == attempt) {
-            self.stage_to(number, at, StageState::Validating, "bot");
+    pub(super) fn validating(&mut self, number: i64, at: usize, attempt: u32, note: Value) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let Some(one) = live.stages.get(at) else { return };
+        if one.state != StageState::Running || one.attempt != attempt {
+            return;
         }
+        // What is done is not done again, whatever becomes of the bot.
+        self.puts.push(Put::Note(number, one.name.clone(), i64::from(attempt), note.to_string()));
+        live.notes.insert(at, note);
+        self.stage_to(number, at, StageState::Validating, "bot");
     }
 }
 

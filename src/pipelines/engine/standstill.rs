@@ -26,7 +26,10 @@ impl Engine {
                 return Err(format!("run {number} waits for a decision anyway: !promote {number} | !abort {number}"));
             }
             (state, _) => {
-                return Err(format!("run {number} is {}; only what runs can be paused", state.name().replace('_', " ")));
+                return Err(format!(
+                    "run {number} is {}; only what runs can be paused",
+                    state.name().replace('_', " ")
+                ));
             }
         }
         let at = self.now;

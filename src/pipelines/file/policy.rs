@@ -221,7 +221,8 @@ fn check(reader: &mut Reader, node: &Node) -> Option<Check> {
             ("verify", *value, settings)
         }
         _ => {
-            let known = "a condition such as \"size(files) < 100\", {ci: ci/unit}, or {metric: \"prometheus:error_rate<0.01\"}";
+            let known =
+                "a condition such as \"size(files) < 100\", {ci: ci/unit}, or {metric: \"prometheus:error_rate<0.01\"}";
             reader.fault(node, format!("a check is {known}"));
             return None;
         }

@@ -101,7 +101,8 @@ mod tests {
         let before = ["[7] ".to_owned() + &"é".repeat(300)];
         let line = folded(7, &before, &format!("[7] {}", "x".repeat(100)));
         assert!(line.len() <= LINE + 5 && line.ends_with(&"x".repeat(100)), "{} {line}", line.len());
-        let lines = vec![format!("[7] {}", "é".repeat(100)), format!("[7] | {}", "é".repeat(200)), "[7] !retry 7".to_owned()];
+        let lines =
+            vec![format!("[7] {}", "é".repeat(100)), format!("[7] | {}", "é".repeat(200)), "[7] !retry 7".to_owned()];
         let fewer = fewer(7, lines, 2);
         assert!(fewer[0].len() <= LINE + 5, "{}", fewer[0].len());
     }

@@ -8,10 +8,10 @@ mod places;
 mod standstill;
 
 pub use asides::{fewer, folded, gone, not_started, skipping, unchecked};
-pub use standstill::*;
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
+pub use standstill::*;
 
 use super::model::{Approvals, RollbackMode, Rules};
 use super::outside::Checked;
@@ -168,8 +168,11 @@ pub fn failed(
     let class = failure.class.name().replace('_', "-");
     let hint = if suggestion.is_empty() { String::new() } else { format!("; {suggestion}") };
     let first = if failure.world.is_empty() { String::new() } else { format!(": {}", cut(&failure.line, 160)) };
-    let mut lines =
-        vec![format!("[{n}] {what} {} in {} after {took}{first} (class: {class}; {retried}{hint}).", failing(stage), stage.name)];
+    let mut lines = vec![format!(
+        "[{n}] {what} {} in {} after {took}{first} (class: {class}; {retried}{hint}).",
+        failing(stage),
+        stage.name
+    )];
     let decisive = failure.world.first().unwrap_or(&failure.line);
     if !decisive.is_empty() {
         lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
