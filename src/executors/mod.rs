@@ -6,6 +6,7 @@ mod account;
 mod ansible;
 mod ansible_recap;
 mod cgroup;
+mod ci;
 mod class;
 mod classify;
 mod collect;
@@ -35,6 +36,7 @@ mod step;
 mod supervise;
 mod terraform;
 mod terraform_files;
+mod terraform_left;
 mod terraform_settings;
 mod terraform_ui;
 mod verify;
@@ -59,7 +61,7 @@ pub use log::{LOG, OWN, StepLog, ends, log_parts, tail};
 pub use mask::{MaskStream, Masker};
 pub use process::{Ask, Job, JobEnd, Out, Supervisor};
 pub use repository::{Changes, Commit, Resolved, changes, mirror, resolve, tag};
-pub use settings::{Cluster, Jenkins, Prometheus, Registry, Settings};
+pub use settings::{Cluster, Forge, ForgeKind, Jenkins, Prometheus, Registry, Settings};
 pub use shell::left_outputs;
 pub use step::{About, End, Executor, Hands, Keeper, Limits, Step};
 pub use supervise::main as supervise;
@@ -70,6 +72,7 @@ type Make = fn(&Settings) -> Arc<dyn Executor>;
 /// The executors, by the key a stage has for them.
 const EXECUTORS: &[(&str, Make)] = &[
     ("ansible", ansible::make),
+    ("ci", ci::make),
     ("docker", docker::make),
     ("git", git::make),
     ("health", health::make_health),

@@ -44,6 +44,10 @@ pub(super) struct Check {
     pub(super) matching: String,
     /// What is on the right of it.
     pub(super) right: String,
+    /// How its figures are shown: `percent`, `ms`, or what stands behind them.
+    pub(super) unit: Option<String>,
+    /// What it is compared with in what is said.
+    pub(super) base: Option<String>,
 }
 
 /// Splits a comparison at its sign (the grammar is in Prometheus' "Operators").
@@ -100,7 +104,7 @@ pub(super) fn split(text: &str, name: Option<String>) -> Result<Check, String> {
         return Err(format!("one side of {sign} is empty"));
     }
     let name = name.unwrap_or_else(|| left.chars().take(60).collect());
-    Ok(Check { name, left, sign, matching, right })
+    Ok(Check { name, left, sign, matching, right, unit: None, base: None })
 }
 
 /// Refuses `and`, `or` and `unless` between comparisons; gives where the next word begins.

@@ -19,6 +19,33 @@ pub struct Settings {
     pub kubernetes: BTreeMap<String, Cluster>,
     /// The Prometheus of a `verify` that names none.
     pub prometheus: Option<Prometheus>,
+    /// Forges that know how the tests of a commit went, by a name that checks use: `forge: main`.
+    pub forges: BTreeMap<String, Forge>,
+}
+
+/// A forge: where commits are kept, with what was found out about them.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forge {
+    /// Whose API it speaks; Forgejo speaks Gitea's.
+    pub kind: ForgeKind,
+    /// Its address: `https://api.github.com`, `https://git.example`.
+    pub url: String,
+    /// A token that may read statuses, shown to this address only.
+    #[serde(default)]
+    pub token: Option<Secret>,
+}
+
+/// Whose API a forge speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForgeKind {
+    /// GitHub; its address is that of the API.
+    Github,
+    /// GitLab.
+    Gitlab,
+    /// Gitea or Forgejo.
+    Gitea,
 }
 
 /// A Prometheus.

@@ -96,6 +96,8 @@ pub struct About {
     pub sha: String,
     /// What was asked for: a branch, a tag.
     pub reference: String,
+    /// Where its source is, if the pipeline says so.
+    pub repo: Option<String>,
 }
 
 /// What a command may use up. What is `None` is not limited.

@@ -32,11 +32,11 @@ const PLAN: &str = "plan.tfplan";
 /// The copy whose sum was looked at, and that is applied.
 const APPROVED: &str = "approved.tfplan";
 /// The file of variables, while it plans.
-const VARS: &str = "vars.tfvars.json";
+pub(super) const VARS: &str = "vars.tfvars.json";
 /// The file for the backend, while it is initialised.
 const BACKEND: &str = "backend.tfvars.json";
 /// How long a plan, and what comes before it, may take to give its lock back.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// How long an apply may take to end what it is at, and to write the state.
 const APPLY_GRACE: Duration = Duration::from_secs(60);
 /// What a build without `-json` complains.
@@ -159,28 +159,28 @@ fn code(sha256: &str) -> &str {
 }
 
 /// The program in its folder.
-struct Tool<'a> {
-    program: String,
-    dir: PathBuf,
-    step: &'a Step,
-    hands: &'a Hands,
-    written: &'a Written,
+pub(super) struct Tool<'a> {
+    pub(super) program: String,
+    pub(super) dir: PathBuf,
+    pub(super) step: &'a Step,
+    pub(super) hands: &'a Hands,
+    pub(super) written: &'a Written,
 }
 
 /// An end that comes before the work is done.
-type Early = Box<End>;
+pub(super) type Early = Box<End>;
 
 fn early(class: Class, line: impl Into<String>) -> Early {
     Box::new(End::failed(class, line))
 }
 
 impl Tool<'_> {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.step.folder.join(name)
     }
 
     /// Writes what is secret into a file of the step, and gives the option that names it.
-    fn secret_file(&self, option: &str, name: &str, values: &Map<String, Value>) -> Result<String, Early> {
+    pub(super) fn secret_file(&self, option: &str, name: &str, values: &Map<String, Value>) -> Result<String, Early> {
         let bytes = serde_json::to_vec(values).map_err(|fault| early(Class::Config, fault.to_string()))?;
         let written = write_private(&self.path(name), &bytes, 0o600);
         written.map_err(|fault| {
@@ -223,7 +223,7 @@ impl Tool<'_> {
     }
 
     /// What the newest command wrote to the log.
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         let log = ends(&self.step.folder);
         let begin = log.rfind(&format!("\n$ {} ", self.program)).unwrap_or(0);
         log.get(begin..).unwrap_or("").to_owned()
@@ -367,6 +367,7 @@ impl Tool<'_> {
         if !began {
             self.approved(plan)?;
             self.ready().await?;
+            self.remember_state().await;
             let note = json!({"phase": "applying", "sha256": plan.sha256});
             self.hands.note(note).await.map_err(|failure| Box::new(End::Failed(failure)))?;
         }
@@ -431,9 +432,19 @@ impl Tool<'_> {
             }
             JobEnd::Unstarted(failure) => End::Failed(failure),
             JobEnd::Stopped => self.unsure(code, "it was killed because it did not end when it was stopped", &ui),
-            JobEnd::Signalled(9) | JobEnd::OutOfMemory => self.unsure(code, "it was killed in the middle", &ui),
-            JobEnd::Signalled(_) | JobEnd::Lost => self.unsure(code, "it was lost in the middle", &ui),
+            JobEnd::Signalled(9) | JobEnd::OutOfMemory => {
+                self.broken_off(code, "it was killed in the middle", &ui).await
+            }
+            JobEnd::Signalled(_) | JobEnd::Lost => self.broken_off(code, "it was lost in the middle", &ui).await,
         }
+    }
+
+    /// It broke off, and what is left of it can still be looked at.
+    async fn broken_off(&self, code: &str, what: &str, ui: &Ui) -> End {
+        let End::Unsure(line) = self.unsure(code, what, ui) else { return End::done() };
+        let Some(left) = self.left().await else { return End::Unsure(line) };
+        let begin = line.split("; look at ").next().unwrap_or(&line);
+        End::Unsure(self.hands.mask.hide(&format!("{begin}; {left}; plan again (nothing is applied again by itself)")))
     }
 
     /// What only a person can tell.

@@ -1,7 +1,9 @@
 //! `verify`: watches figures in Prometheus for a while, for a canary or after a rollout.
 //!
 //! `verify: {prometheus: "https://prometheus.example", for: 5m, every: 15s, failure_limit: 1, min_points: 20,
-//! checks: ["err{v='new'} < 2 * err{v='old'} + 0.001", {name: p95, check: "p95 < 0.3"}]}`. A bearer token is taken from the stage's
+//! checks: ["err{v='new'} < 2 * err{v='old'} + 0.001", {name: p95, check: "p95{v='new'} < 0.3", unit: ms, base: "p95{v='old'}"}]}`. A
+//! figure is shown as `percent` of one, in `ms` where it is seconds, or with whatever unit is named; beside it `base`, else what it must
+//! be. A bearer token is taken from the stage's
 //! variable `PROMETHEUS_TOKEN`. Without `prometheus` the one of `executors.prometheus` is asked, with its own token. What begins with
 //! `prometheus:` means what follows that.
 //!
@@ -97,7 +99,14 @@ struct Written {
 #[serde(untagged)]
 enum OneWritten {
     Bare(String),
-    Named { name: String, check: String },
+    Named {
+        name: String,
+        check: String,
+        #[serde(default)]
+        unit: Option<String>,
+        #[serde(default)]
+        base: Option<String>,
+    },
 }
 
 /// The settings, checked.
@@ -221,11 +230,12 @@ fn plan(settings: &Value) -> Result<Plan, (String, String)> {
     }
     let mut checks = Vec::new();
     for (at, one) in written.checks.into_iter().enumerate() {
-        let (name, text) = match one {
-            OneWritten::Bare(text) => (None, text),
-            OneWritten::Named { name, check } => (Some(name), check),
+        let (name, text, unit, base) = match one {
+            OneWritten::Bare(text) => (None, text, None, None),
+            OneWritten::Named { name, check, unit, base } => (Some(name), check, unit, base),
         };
-        checks.push(split(&text, name).map_err(|what| (format!("checks.{at}"), what))?);
+        let check = split(&text, name).map_err(|what| (format!("checks.{at}"), what))?;
+        checks.push(Check { unit, base, ..check });
     }
     let (length, every, limit) = (written.length, written.every, written.failure_limit);
     Ok(Plan { url, length, every, rounds, limit, points, checks })
@@ -333,18 +343,20 @@ fn verdict(plan: &Plan, note: &Note, reason: &str, unheard: bool) -> End {
     End::Done { outputs, summary: format!("good for {passed} {unit}, {failures} of {points} checks failed") }
 }
 
-/// `errors is 0.002 <= 0.002, p95 is 181 < 196; 3 of 5 min, 2 left, 0 failures`.
+/// `errors 0.2% (base 0.2%), p95 181 ms (base 178 ms), 2 min left`.
 fn progress(plan: &Plan, note: &Note, now: &[String]) -> String {
     let gone = plan.every * note.round;
-    let (passed, unit) = spoken(gone, plan.length);
-    let (all, _) = spoken(plan.length, plan.length);
-    let (left, _) = spoken(plan.length.saturating_sub(gone), plan.length);
+    let (left, unit) = spoken(plan.length.saturating_sub(gone), plan.length);
     let failures: u32 = note.tallies.iter().map(|tally| tally.failed).sum();
     let silent = note.tallies.iter().map(|tally| tally.silent).max().unwrap_or(0);
+    let failed = match failures {
+        0 => String::new(),
+        1 => ", 1 failure".to_owned(),
+        more => format!(", {more} failures"),
+    };
     let missing = if silent > 0 { format!(", {silent} times without data") } else { String::new() };
-    let named = if now.is_empty() { String::new() } else { format!("{}; ", now.join(", ")) };
-    let counted = if failures == 1 { "failure" } else { "failures" };
-    format!("{named}{passed} of {all} {unit}, {left} left, {failures} {counted}{missing}")
+    let named = if now.is_empty() { String::new() } else { format!("{}, ", now.join(", ")) };
+    format!("{named}{left} {unit} left{failed}{missing}")
 }
 
 /// A time in the unit that fits a whole.
@@ -395,11 +407,15 @@ async fn ask(watch: &Watch, check: &Check, when: Option<DateTime<Utc>>) -> Resul
     if pairs.is_empty() && matching.is_empty() && left.len() == 1 && right.len() == 1 {
         pairs = query(watch, check, &comparison("on()"), moment.as_deref()).await?.0;
     }
-    Ok((true, judge(check, &left, &right, &pairs)))
+    let base = match &check.base {
+        Some(base) => query(watch, check, base, moment.as_deref()).await?.0.first().map(|(_, value)| *value),
+        None => None,
+    };
+    Ok((true, judge(check, &left, &right, &pairs, base)))
 }
 
 /// What the pairs say. A pair that has no number on one side says nothing.
-fn judge(check: &Check, left: &[Sample], right: &[Sample], pairs: &[Sample]) -> Said {
+fn judge(check: &Check, left: &[Sample], right: &[Sample], pairs: &[Sample], base: Option<f64>) -> Said {
     let value = |side: &[Sample], pair: &Sample| -> Option<f64> {
         let fits = |sample: &&Sample| pair.0.iter().all(|(label, text)| sample.0.get(label) == Some(text));
         let alone = (side.len() == 1).then(|| side.first()).flatten();
@@ -413,13 +429,19 @@ fn judge(check: &Check, left: &[Sample], right: &[Sample], pairs: &[Sample]) -> 
             unclear = true;
             continue;
         }
-        let known = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), short);
+        let known = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| check.shown(value));
+        let base = base.filter(|base| !base.is_nan()).map(|base| check.shown(base));
         let labels: Vec<String> = pair.0.iter().take(3).map(|(label, text)| format!("{label}={text}")).collect();
         let among = if pairs.len() > 1 { format!(" for {}", labels.join(", ")) } else { String::new() };
         if pair.1 == 1.0 {
-            good.get_or_insert_with(|| format!("is {} {} {}", known(one), check.sign, known(other)));
+            good.get_or_insert_with(|| match base {
+                Some(base) => format!("{} (base {base})", known(one)),
+                None => format!("{} ({} {})", known(one), check.sign, known(other)),
+            });
         } else {
-            return Said::Fails(format!("is {}, not {} {}{among}", known(one), check.sign, known(other)));
+            let than = base
+                .map_or_else(|| format!(", not {} {}", check.sign, known(other)), |base| format!(" vs base {base}"));
+            return Said::Fails(format!("{}{than}{among}", known(one)));
         }
     }
     match good {
@@ -479,6 +501,18 @@ fn answer(response: &Response, plan: &Plan, check: &Check) -> Result<Answer, Una
             Class::Config,
             format!("what answers at {host} is not Prometheus (HTTP {status}); correct its address"),
         ),
+    }
+}
+
+impl Check {
+    /// A figure with its unit: a part of one as percent, seconds as milliseconds.
+    fn shown(&self, value: f64) -> String {
+        match self.unit.as_deref() {
+            None => short(value),
+            Some("percent") => format!("{}%", short(value * 100.0)),
+            Some("ms") => format!("{} ms", short(value * 1000.0)),
+            Some(unit) => format!("{} {unit}", short(value)),
+        }
     }
 }
 
@@ -560,13 +594,21 @@ mod tests {
         let check = split("err < 0.01", None).unwrap();
         let right = [(BTreeMap::new(), 0.01)];
         let left = [sample("a", 0.001), sample("b", 0.05)];
-        let said = judge(&check, &left, &right, &[sample("a", 1.0), sample("b", 0.0)]);
-        assert_eq!(said, Said::Fails("is 0.05, not < 0.01 for pod=b".to_owned()));
-        let said = judge(&check, &left, &right, &[sample("a", 1.0)]);
-        assert_eq!(said, Said::Holds("is 0.001 < 0.01".to_owned()));
+        let said = judge(&check, &left, &right, &[sample("a", 1.0), sample("b", 0.0)], None);
+        assert_eq!(said, Said::Fails("0.05, not < 0.01 for pod=b".to_owned()));
+        let said = judge(&check, &left, &right, &[sample("a", 1.0)], None);
+        assert_eq!(said, Said::Holds("0.001 (< 0.01)".to_owned()));
+        let shown = Check { unit: Some("percent".to_owned()), ..check.clone() };
+        let said = judge(&shown, &left, &right, &[sample("a", 1.0)], Some(0.002));
+        assert_eq!(said, Said::Holds("0.1% (base 0.2%)".to_owned()));
+        let said = judge(&shown, &left[1..], &right, &[sample("b", 0.0)], Some(0.002));
+        assert_eq!(said, Said::Fails("5% vs base 0.2%".to_owned()));
+        let shown = Check { unit: Some("ms".to_owned()), ..check.clone() };
+        let said = judge(&shown, &left[..1], &right, &[sample("a", 1.0)], Some(f64::NAN));
+        assert_eq!(said, Said::Holds("1 ms (< 10 ms)".to_owned()));
         let left = [sample("a", 0.001), sample("b", f64::NAN)];
-        assert!(matches!(judge(&check, &left, &right, &[sample("a", 1.0), sample("b", 0.0)]), Said::Nothing(_)));
-        assert!(matches!(judge(&check, &left, &right, &[]), Said::Nothing(_)));
+        assert!(matches!(judge(&check, &left, &right, &[sample("a", 1.0), sample("b", 0.0)], None), Said::Nothing(_)));
+        assert!(matches!(judge(&check, &left, &right, &[], None), Said::Nothing(_)));
     }
 
     #[test]
@@ -605,12 +647,12 @@ mod tests {
         assert_eq!(said, ["0.019", "0.005124", "1235", "12", "0", "-0.5", "1.000e-9", "NaN", "3.000e20"]);
         let plan = plan(&settings()).unwrap();
         let mut note = Note { began: Utc::now(), round: 12, tallies: vec![Tally::default()] };
-        assert_eq!(progress(&plan, &note, &[]), "3 of 5 min, 2 left, 0 failures");
+        assert_eq!(progress(&plan, &note, &[]), "2 min left");
         note.tallies[0] = Tally { held: 9, failed: 1, silent: 2 };
-        let now = ["errors is 0.019 < 0.02".to_owned(), "p95 is 181 < 196".to_owned()];
+        let now = ["errors 0.2% (base 0.2%)".to_owned(), "p95 181 ms (base 178 ms)".to_owned()];
         assert_eq!(
             progress(&plan, &note, &now),
-            "errors is 0.019 < 0.02, p95 is 181 < 196; 3 of 5 min, 2 left, 1 failure, 2 times without data"
+            "errors 0.2% (base 0.2%), p95 181 ms (base 178 ms), 2 min left, 1 failure, 2 times without data"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! What is done to runs and places over HTTP: the words of the channel, by the same engine and the same rules.
 //!
-//! `POST /pipelines/{run}/{yes|approve|reject|retry|rollback|abort|again|promote|queue}` and
+//! `POST /pipelines/{run}/{yes|approve|reject|retry|rollback|abort|again|promote|pause|resume|skip|queue}` and
 //! `POST /pipelines/{rollback|lock|extend|unlock|freeze|thaw|incidents}`; what a word needs beside the run stands in the body, as JSON.
 
 use std::time::Duration;
@@ -76,6 +76,9 @@ fn of_a_run(number: i64, word: &str, said: Said) -> Option<Ask> {
         "abort" => Ask::Abort(number),
         "again" => Ask::Again(number),
         "promote" => Ask::Promote(number),
+        "pause" => Ask::Pause(number, said.reason),
+        "resume" => Ask::Resume(number),
+        "skip" => Ask::Pass(number, [said.stage.unwrap_or_default(), said.reason].join(" ").trim().to_owned()),
         "queue" => Ask::Queue(number),
         _ => return None,
     })

@@ -50,8 +50,8 @@ impl Progress {
     /// The failure of this stage is told in another line.
     pub(super) fn leave_out(&mut self, stage: Option<&str>) {
         let Some(stage) = stage else { return };
-        let own = format!("{stage} FAILED");
-        self.ended.retain(|text| !text.starts_with(&own));
+        let own = [format!("{stage} FAILED"), format!("{stage} FAULTY")];
+        self.ended.retain(|text| !own.iter().any(|own| text.starts_with(own)));
     }
 
     /// Whether something failed that nobody was told of.
@@ -69,6 +69,14 @@ impl Progress {
         self.going.retain(|(name, _)| name != stage);
         self.going.push((stage.to_owned(), text));
         self.since.get_or_insert(now);
+    }
+
+    /// What was known of how a stage goes is out of date.
+    pub(super) fn forget(&mut self, stage: &str) {
+        self.going.retain(|(name, _)| name != stage);
+        if self.ended.is_empty() && self.going.is_empty() {
+            self.since = None;
+        }
     }
 
     /// When there is something to be said next, where so many lines are left. The end may take three.

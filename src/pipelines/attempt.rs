@@ -61,6 +61,17 @@ pub(super) fn actions(order: &Order) -> &[Action] {
     }
 }
 
+impl Stage {
+    /// Whether people have to agree to what it planned before it is done: Terraform's changes, unless they are applied at once or never.
+    pub(super) fn asks_for_plan(&self, given: &Map<String, Value>) -> bool {
+        let mode = |action: &Action| action.settings.get("apply").and_then(Value::as_str).map(str::to_owned);
+        let asks = |action: &Action| mode(action).is_none_or(|apply| apply == "after_approval");
+        let changes = |key: &&str| given.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0;
+        let planned = given.contains_key("plan_file") && ["add", "change", "destroy"].iter().any(changes);
+        planned && self.actions.iter().any(|action| action.executor == "terraform" && asks(action))
+    }
+}
+
 /// Whether an order goes the executor's own way back.
 fn own_way(order: &Order) -> bool {
     order.undo && matches!(order.pipeline.stages[order.spec].rollback, Some(Undo::Own))
@@ -100,6 +111,14 @@ impl Attempt {
                 facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
                 continue;
             }
+            // What was known before a restart is written down already.
+            if at > 0 && at != kept.len() && !order.undo {
+                let did = done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let first = first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let note = json!({"done": did, "note": null, "first": first});
+                // Should the bot go down now, the next one finds the work done by what it left.
+                let _ = self.inner.to.send(Msg::Validating(order.run, order.stage, order.attempt, note)).await;
+            }
             let note = noted("note").filter(|note| !note.is_null() && at == kept.len()).cloned();
             let turn = Turn { at, noted: note, done: Arc::clone(&done), first: Arc::clone(&first) };
             let (end, left) = self.action(action, facts, turn).await;
@@ -114,6 +133,10 @@ impl Attempt {
                     outputs.extend(more);
                     // What comes after it can ask about what it gave.
                     facts.insert(stage.name.clone(), Value::Object(outputs.clone()));
+                    if order.apply.is_none() && !order.undo && stage.asks_for_plan(&outputs) {
+                        // Nothing was done yet that could prove good.
+                        break;
+                    }
                 }
                 other => {
                     outputs.extend(left);
@@ -187,7 +210,6 @@ impl Attempt {
         (folder, noted, token): (PathBuf, Option<Value>, Option<Secret>),
     ) -> Step {
         let order = &self.order;
-        let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         Step {
             run: order.run.unsigned_abs(),
             stage: order.name.clone(),
@@ -198,7 +220,7 @@ impl Attempt {
             env: self.place.env.clone(),
             limits: order.pipeline.stages[order.spec].resources.limits,
             requester: order.requester.clone(),
-            about: About { app: text("app"), env: text("environment"), sha: text("sha"), reference: text("ref") },
+            about: about(facts, order.pipeline.repo.clone()),
             noted,
             checkpoint: order.checkpoint.clone(),
             token,
@@ -265,6 +287,12 @@ impl Attempt {
             }
         }
     }
+}
+
+/// What a step is about, by what is known of its run.
+pub(super) fn about(facts: &Facts, repo: Option<String>) -> About {
+    let text = |name: &str| facts.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    About { app: text("app"), env: text("environment"), sha: text("sha"), reference: text("ref"), repo }
 }
 
 /// What a step said last, for who asks why it took so long: `, last: 2 of 4 pods new and ready; shop-7f9c4 CrashLoopBackOff x4`.

@@ -132,6 +132,14 @@ impl Drive {
         match effect {
             Effect::Start(order) => self.steps.start(*order),
             Effect::Stop(run, stage) => self.steps.stop(run, stage),
+            Effect::Look(run, pipeline, env, facts) => {
+                let steps = self.steps.clone();
+                tokio::spawn(async move {
+                    let told = steps.look(&pipeline, &env, &facts).await;
+                    // At shutdown nobody needs it any more; the next one asks again.
+                    let _ = steps.inner.to.send(Msg::Checked(run, told)).await;
+                });
+            }
             Effect::Say { target, text, passing, .. } => {
                 if !passing || self.around.present(&target) {
                     self.say(&target, text, How::Say);

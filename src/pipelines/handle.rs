@@ -235,6 +235,13 @@ impl Pipelines {
         told.await.unwrap_or_default()
     }
 
+    /// What is booked, a line each, the next first.
+    pub async fn booked(&self) -> Vec<String> {
+        let (to, told) = oneshot::channel();
+        let _ = self.inner.to.send(Msg::Booked(to)).await;
+        told.await.unwrap_or_default()
+    }
+
     /// What stages share, as figures.
     pub async fn pools(&self) -> Vec<PoolRow> {
         let (to, told) = oneshot::channel();

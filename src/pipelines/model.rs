@@ -156,7 +156,7 @@ pub struct Rules {
     /// What happens after a failure.
     pub rollback: Rollback,
     /// Conditions that must hold before a run may begin.
-    pub checks: Vec<Expr>,
+    pub checks: Vec<Check>,
     /// How urgent its runs are: the more, the sooner they get what stages share.
     pub priority: u64,
 }
@@ -166,6 +166,25 @@ impl Rules {
     pub fn asks(&self, reason: Option<&str>) -> Option<&Approvals> {
         let emergency = reason.and(self.emergency.as_ref());
         emergency.or(self.approvals.as_ref())
+    }
+}
+
+/// Something that must hold before a run may begin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// A condition on what is known of the run.
+    Holds(Expr),
+    /// Somebody outside is asked: what it is called, and how.
+    Asks(String, Action),
+}
+
+impl Rules {
+    /// What others are asked before a run may begin.
+    pub(super) fn asks_outside(&self) -> impl Iterator<Item = (&String, &Action)> {
+        self.checks.iter().filter_map(|check| match check {
+            Check::Asks(name, action) => Some((name, action)),
+            Check::Holds(_) => None,
+        })
     }
 }
 
@@ -214,6 +233,8 @@ pub struct Announce {
     pub places: Vec<AnnouncePlace>,
     /// How long what ends is gathered into one line.
     pub coalesce: Option<Duration>,
+    /// Whether it is told how runs go, beside their beginning and their end; where nothing is said, if people confirm them.
+    pub progress: Option<bool>,
 }
 
 /// A place, and what it hears.
@@ -270,6 +291,8 @@ pub struct Stage {
     pub finally: bool,
     /// Who may leave it out.
     pub skip: Skip,
+    /// Whether it is what brings the version out, so that nothing went live without it.
+    pub live: bool,
 }
 
 /// Who may leave a stage out with `--skip` or `--only`.

@@ -59,7 +59,38 @@ impl Pipelines {
             let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.unwrap_or_default() };
             self.look_into(&pipeline, place, &mut prepared).await?;
         }
+        self.check(&pipeline, &mut prepared).await;
         Ok(prepared)
+    }
+
+    /// Asks others what the rules of the environment want to know of them.
+    async fn check(&self, pipeline: &Pipeline, prepared: &mut Prepared) {
+        let param = |name: &str| pipeline.params.iter().find(|param| param.name == name)?.default.clone();
+        let default = param("environment").and_then(|env| env.as_str().map(str::to_owned));
+        let env = prepared.environment.clone().or(default).or_else(|| pipeline.only_environment().map(str::to_owned));
+        let Some(env) =
+            env.filter(|env| pipeline.rules(env).is_some_and(|rules| rules.asks_outside().next().is_some()))
+        else {
+            return;
+        };
+        let mut params = prepared.params.clone();
+        for param in &pipeline.params {
+            if let Some(default) = &param.default {
+                params.entry(param.name.clone()).or_insert_with(|| default.clone());
+            }
+        }
+        let reference = prepared.reference.clone().unwrap_or_default();
+        let facts = [
+            ("app", Value::from(pipeline.app.clone())),
+            ("environment", Value::from(env.clone())),
+            ("ref", Value::from(reference.clone())),
+            ("sha", Value::from(prepared.sha.clone())),
+            ("version", Value::from(if prepared.version.is_empty() { reference } else { prepared.version.clone() })),
+            ("params", Value::Object(params)),
+        ];
+        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        prepared.checks = self.inner.steps.look(pipeline, &env, &facts).await;
+        prepared.checked = Some(self.now());
     }
 
     pub(super) async fn look_into(

@@ -76,6 +76,16 @@ pub struct Before {
     pub outputs: Map<String, Value>,
 }
 
+/// Somebody holds a run up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Halt {
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub at: Millis,
+}
+
 /// A commit that goes out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -117,6 +127,9 @@ pub struct Run {
     pub sha: String,
     /// What was live when it was asked for.
     pub before: Option<Before>,
+    /// What was live when it began and had proven good: what undoing it goes back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub good: Option<Before>,
     /// Commits since then, the newest first, a hundred at most.
     pub commits: Vec<Commit>,
     /// How many there are.
@@ -135,6 +148,12 @@ pub struct Run {
     pub unattended: bool,
     /// Why rules were overridden, if they were.
     pub reason: Option<String>,
+    /// Why it does not wait for its window, and who says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<String>,
+    /// Who holds it up, if somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Halt>,
     /// The run it undoes.
     pub parent: Option<i64>,
     /// The keys that make equal requests one: the requester's, and the pipeline's.
@@ -155,6 +174,9 @@ pub struct Run {
     pub queue_end: Option<Millis>,
     /// Not before this moment.
     pub not_before: Option<Millis>,
+    /// When all others who are asked before it may begin said that it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Millis>,
     /// When its first stage began.
     pub started: Option<Millis>,
     /// When it ended.
@@ -248,6 +270,11 @@ impl Run {
     /// `shop/prod`.
     pub fn place(&self) -> String {
         format!("{}/{}", self.app, self.env)
+    }
+
+    /// Why a rule does not count for it, if one does not.
+    pub fn overrides(&self) -> Option<&str> {
+        self.reason.as_deref().or(self.passed.as_deref())
     }
 
     /// What people call what goes out: the version, else the first letters of the commit.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::NaiveTime;
 use serde::Deserialize;
 
 use super::pools::Sizes;
@@ -28,6 +29,11 @@ pub struct Settings {
     /// How long somebody has to decide about a stage that is held.
     #[serde(with = "humantime_serde")]
     pub decide: Duration,
+    /// How long a run that somebody paused stands still before it is aborted.
+    #[serde(with = "humantime_serde")]
+    pub pause: Duration,
+    /// When it is told what ran unsaid since the day before, in UTC: `08:00`, or `never`.
+    pub digest: String,
     /// Where what belongs to no run is said: the end of a lock, a window that opens. `libera/#ops`.
     pub channels: Vec<String>,
     /// Runs and their logs are kept so long.
@@ -47,6 +53,8 @@ impl Default for Settings {
             link: None,
             confirm: Duration::from_secs(120),
             decide: Duration::from_secs(600),
+            pause: Duration::from_secs(3600),
+            digest: "08:00".to_owned(),
             channels: Vec::new(),
             keep: Duration::from_secs(90 * 86400),
             groups: BTreeMap::new(),
@@ -71,6 +79,11 @@ impl Settings {
         }
     }
 
+    /// When it is told what ran unsaid, if it is.
+    pub(super) fn digest(&self) -> Option<NaiveTime> {
+        NaiveTime::parse_from_str(&self.digest, "%H:%M").ok()
+    }
+
     /// What is wrong beyond the grammar: the key and a sentence.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
@@ -82,6 +95,9 @@ impl Settings {
         }
         if self.link.as_ref().is_some_and(|link| !link.starts_with("http")) {
             faults.push(("link", "is the address of a web page: https://…".to_owned()));
+        }
+        if self.digest != "never" && self.digest().is_none() {
+            faults.push(("digest", "is a time of day in UTC such as 08:00, or never".to_owned()));
         }
         faults
     }

@@ -56,6 +56,8 @@ pub enum StageState {
     WaitingResources,
     /// It is begun: this is durable before anything happens.
     Running,
+    /// Its work is done, and it is looked whether that proves good: `verify`, `health`.
+    Validating,
     /// People, a window or the clock have to do something.
     Waiting,
     /// It failed and will be tried again.
@@ -72,6 +74,8 @@ pub enum StageState {
     Cancelled,
     /// It took longer than it may.
     TimedOut,
+    /// Its work is done, and it did not prove good.
+    Faulty,
 }
 
 use RunState as R;
@@ -82,8 +86,19 @@ const RUNS: &[(RunState, &[RunState])] = &[
     (R::Draft, &[R::AwaitingConfirm, R::AwaitingApproval, R::Queued, R::Cancelled, R::Expired]),
     (R::AwaitingConfirm, &[R::AwaitingApproval, R::Queued, R::Cancelled, R::Expired]),
     (R::AwaitingApproval, &[R::Queued, R::Rejected, R::Cancelled, R::Expired]),
-    (R::Queued, &[R::AwaitingConfirm, R::AwaitingWindow, R::Running, R::Cancelled, R::Expired]),
-    (R::AwaitingWindow, &[R::Queued, R::Running, R::Cancelled, R::Expired]),
+    (
+        R::Queued,
+        &[
+            R::AwaitingConfirm,
+            R::AwaitingWindow,
+            R::AwaitingApproval,
+            R::Running,
+            R::Rejected,
+            R::Cancelled,
+            R::Expired,
+        ],
+    ),
+    (R::AwaitingWindow, &[R::Queued, R::AwaitingApproval, R::Running, R::Rejected, R::Cancelled, R::Expired]),
     (R::Running, &[R::Paused, R::Cancelling, R::Succeeded, R::Failed, R::TimedOut]),
     (R::Paused, &[R::Running, R::Cancelling, R::Failed, R::TimedOut]),
     (R::Cancelling, &[R::Cancelled, R::TimedOut, R::Failed]),
@@ -104,12 +119,26 @@ const STAGES: &[(StageState, &[StageState])] = &[
     (S::Ready, &[S::WaitingResources, S::Running, S::Waiting, S::Succeeded, S::Skipped, S::Failed, S::Cancelled]),
     (S::WaitingResources, &[S::Running, S::Cancelled, S::Failed]),
     (S::Waiting, &[S::Ready, S::Running, S::Succeeded, S::Failed, S::Cancelled, S::TimedOut]),
-    (S::Running, &[S::Succeeded, S::Failed, S::TimedOut, S::Cancelled, S::RetryWait, S::NeedsOperator, S::Waiting]),
+    (
+        S::Running,
+        &[
+            S::Validating,
+            S::Succeeded,
+            S::Failed,
+            S::TimedOut,
+            S::Cancelled,
+            S::RetryWait,
+            S::NeedsOperator,
+            S::Waiting,
+        ],
+    ),
+    (S::Validating, &[S::Succeeded, S::Faulty, S::Cancelled, S::RetryWait, S::NeedsOperator, S::Waiting]),
     (S::RetryWait, &[S::Ready, S::Cancelled]),
     (S::NeedsOperator, &[S::Ready, S::Succeeded, S::Failed, S::Cancelled]),
     // Tried again by somebody.
     (S::Failed, &[S::Pending, S::Ready]),
     (S::TimedOut, &[S::Pending, S::Ready]),
+    (S::Faulty, &[S::Pending, S::Ready]),
     (S::Cancelled, &[S::Pending]),
     (S::Skipped, &[S::Pending]),
 ];
@@ -176,18 +205,23 @@ impl StageState {
         self >= S::Succeeded
     }
 
+    /// Whether a step of it is under way.
+    pub fn steps(self) -> bool {
+        matches!(self, S::Running | S::Validating)
+    }
+
     /// Whether it ended badly.
     pub fn bad(self) -> bool {
-        matches!(self, S::Failed | S::TimedOut | S::Cancelled)
+        matches!(self, S::Failed | S::TimedOut | S::Faulty | S::Cancelled)
     }
 
     /// One of the names that other programs know: pending, running, success, failed, aborted, skipped.
     pub fn plain(self) -> &'static str {
         match self {
             S::Pending | S::Ready | S::WaitingResources => "pending",
-            S::Running | S::Waiting | S::RetryWait | S::NeedsOperator => "running",
+            S::Running | S::Validating | S::Waiting | S::RetryWait | S::NeedsOperator => "running",
             S::Succeeded => "success",
-            S::Failed | S::TimedOut => "failed",
+            S::Failed | S::TimedOut | S::Faulty => "failed",
             S::Skipped => "skipped",
             S::Cancelled => "aborted",
         }
@@ -200,6 +234,7 @@ impl StageState {
             S::Ready => "ready",
             S::WaitingResources => "waiting_resources",
             S::Running => "running",
+            S::Validating => "validating",
             S::Waiting => "waiting",
             S::RetryWait => "retry_wait",
             S::NeedsOperator => "needs_operator",
@@ -208,6 +243,7 @@ impl StageState {
             S::Skipped => "skipped",
             S::Cancelled => "cancelled",
             S::TimedOut => "timed_out",
+            S::Faulty => "faulty",
         }
     }
 }
@@ -268,6 +304,7 @@ mod tests {
             ("ready", "pending"),
             ("waiting_resources", "pending"),
             ("running", "running"),
+            ("validating", "running"),
             ("waiting", "running"),
             ("retry_wait", "running"),
             ("needs_operator", "running"),
@@ -276,6 +313,7 @@ mod tests {
             ("skipped", "skipped"),
             ("cancelled", "aborted"),
             ("timed_out", "failed"),
+            ("faulty", "failed"),
         ];
         assert_eq!(told, wanted);
     }

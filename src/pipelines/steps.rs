@@ -24,13 +24,13 @@ const WORKSPACE: &str = "workspace";
 /// Begins steps and ends them. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Steps {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What all steps share.
 pub(super) struct Inner {
     pub(super) executors: Executors,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     pub(super) project: PathBuf,
     pub(super) supervisor: Supervisor,
     pub(super) clock: Clock,

@@ -6,7 +6,7 @@ apply_start, apply_complete, apply_errored, outputs) and after what Terraform 1.
 words of a build without -json after Terraform 0.15.0-rc2. What it does stands in double.json in its folder:
 
     {"changes": [["create", "aws_instance.web"]], "seconds": 0.5, "locked": true, "old": true, "fail": "aws_instance.web",
-     "stubborn": true, "workspaces": ["default"], "secret": "value of a sensitive output"}
+     "stubborn": true, "locks": true, "workspaces": ["default"], "secret": "value of a sensitive output"}
 
 Each call is written to a file calls in its folder, one line each.
 """
@@ -65,8 +65,10 @@ def announce():
 
 
 def plan(as_json, out):
-    if TOLD.get("locked"):
+    if TOLD.get("locked") or TOLD.get("locks") and os.path.exists("lock"):
         fault(as_json, "Error acquiring the state lock", LOCK)
+    if not out:
+        return 0
     open(out, "w").write(json.dumps(CHANGES))
     told = counts("plan")
     if as_json:
@@ -100,11 +102,15 @@ def apply(as_json, file):
     if as_json:
         say("version", "OpenTofu 1.8.2", tofu="1.8.2", ui="1.2")
         announce()
+    open("lock", "w").close()
     for action, address in CHANGES:
         for part in ("delete", "create") if action == "replace" else (action,):
             step(as_json, part, address)
             if INTERRUPTED:
                 fault(as_json, "execution halted", "")
+        with open("state", "a") as state:
+            state.write(address + "\n")
+    os.remove("lock")
     told = counts("apply")
     secret = TOLD.get("secret", "none")
     if as_json:
@@ -134,9 +140,15 @@ def main(argv):
     if as_json and TOLD.get("old") and argv[0] in ("plan", "apply"):
         fault(False, "Failed to parse command-line flags", "flag provided but not defined: -json")
     if argv[0] == "plan":
-        return plan(as_json, next(word[5:] for word in argv if word.startswith("-out=")))
+        return plan(as_json, next((word[5:] for word in argv if word.startswith("-out=")), None))
     if argv[0] == "apply":
         return apply(as_json, argv[-1])
+    if argv == ["state", "list"]:
+        if not os.path.exists("state"):
+            print("No state file was found!", file=sys.stderr)
+            return 1
+        print(open("state").read(), end="")
+        return 0
     if argv[0] == "show":
         return show()
     if argv[:2] == ["workspace", "select"] and argv[-1] not in TOLD.get("workspaces", ["default"]):

@@ -338,7 +338,7 @@ async fn a_failure_that_nobody_answers_is_rolled_back_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn trouble_on_the_way_is_tried_again_and_told_once() {
     let (test, acted) = with(
-        "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  test:\n    acted: {takes: 5s, fails: 2, class: network, line: registry timed out}\n    retry: {times: 3, first: 8s, factor: 2, jitter: 0}\n  build: {needs: [test], acted: {takes: 40s}}\n  push: {needs: [build], acted: {takes: 40s}}\n  rollout: {needs: [push], acted: {takes: 40s}}\n",
+        "app: shop\nannounce: {progress: true}\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  test:\n    acted: {takes: 5s, fails: 2, class: network, line: registry timed out}\n    retry: {times: 3, first: 8s, factor: 2, jitter: 0}\n  build: {needs: [test], acted: {takes: 40s}}\n  push: {needs: [build], acted: {takes: 40s}}\n  rollout: {needs: [push], acted: {takes: 40s}}\n",
     )
     .await;
     test.user("kim").says(CHANNEL, "!deploy shop").await;

@@ -24,7 +24,7 @@ async fn a_stage_that_fails_beside_a_long_one_is_told_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_failure_that_ends_a_run_is_told_once() {
-    let (test, _) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  lint: {acted: {takes: 1s}}\n  test: {needs: [lint], acted: {takes: 5s, fails: 9, line: no disk}}\n  push: {needs: [test], acted: {}}\n  rollout: {needs: [push], acted: {}}\n").await;
+    let (test, _) = with("app: shop\nannounce: {progress: true}\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  lint: {acted: {takes: 1s}}\n  test: {needs: [lint], acted: {takes: 5s, fails: 9, line: no disk}}\n  push: {needs: [test], acted: {}}\n  rollout: {needs: [push], acted: {}}\n").await;
     test.user("kim").says(CHANNEL, "!deploy shop").await;
     test.advance(10 * SECOND).await;
     test.expect(CHANNEL, "[1] lint ok 1s").await;
@@ -87,5 +87,42 @@ async fn of_what_the_clock_starts_only_trouble_and_its_end_is_told() {
     test.find(CHANNEL, 12 * MINUTE, |line| line.contains("[3] shop the newest is live on dev")).await.unwrap();
     test.expect_silence(CHANNEL, 15 * MINUTE).await;
     assert_eq!(acted.done().len(), 4);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_has_to_say_yes_a_run_is_its_beginning_and_its_end() {
+    let stages = "stages:\n  test: {acted: {takes: 2m, tells: [half]}}\n  build: {needs: [test], acted: {takes: 90s}}\n  rollout: {needs: [build], acted: {takes: 60s}}\n";
+    for (announce, lines) in [("", 2), ("announce: {progress: true}\n", 4)] {
+        let text = format!(
+            "app: shop\n{announce}policy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\n{stages}"
+        );
+        let (test, _) = with(&text).await;
+        test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
+        test.advance(6 * MINUTE).await;
+        test.expect(CHANNEL, "[1] shop v1 is live on dev. 4m30s").await;
+        let said: Vec<String> = test.transcript().into_iter().filter(|line| line.contains("[1] ")).collect();
+        assert!(if announce.is_empty() { said.len() == lines } else { said.len() >= lines }, "{said:#?}");
+        stop(&test).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_trigger_does_not_get_is_told_once_an_hour() {
+    let text = format!(
+        "app: shop\ntriggers: [{{time: {{cron: \"*/20 * * * *\"}}}}]\nannounce: {{channels: [\"test/{CHANNEL}\"]}}\npolicy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\nstages: {{a: {{acted: {{}}}}}}\n"
+    );
+    let (test, acted) = with(&text).await;
+    test.user("ana").says(CHANNEL, "!freeze dev stocktaking").await;
+    test.expect(CHANNEL, "dev frozen by ana: stocktaking.").await;
+    let before = test.said();
+    for _ in 0..12 {
+        test.advance(10 * MINUTE).await;
+    }
+    let said: Vec<String> = test.transcript().into_iter().skip(before).collect();
+    assert_eq!(said.len(), 2, "{said:#?}");
+    let line = "shop was not started by its trigger (time): dev is frozen (stocktaking).";
+    assert!(said.iter().all(|one| one.contains(line)), "{said:#?}");
+    assert!(acted.done().is_empty());
     stop(&test).await;
 }

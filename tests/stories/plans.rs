@@ -12,6 +12,11 @@ use super::terraform::path;
 
 /// A bot that ships `infra` with a double of OpenTofu, which does what `double.json` in a folder says.
 async fn infra(dir: &Path, told: Value) -> TestBot {
+    infra_with(dir, told, "").await
+}
+
+/// The same with more keys in the stage that applies.
+async fn infra_with(dir: &Path, told: Value, more: &str) -> TestBot {
     let source = dir.join("infra");
     std::fs::create_dir_all(&source).unwrap();
     std::fs::write(source.join("double.json"), told.to_string()).unwrap();
@@ -21,7 +26,7 @@ async fn infra(dir: &Path, told: Value) -> TestBot {
     let test = TestBot::start(bot).await.unwrap();
     drop(path(dir));
     let text = format!(
-        "app: infra\npolicy: {{environments: {{prod: {{confirm: never, require_flag: d}}}}}}\nstages:\n  get: {{shell: [cp, -r, \"{dir}/infra\", infra]}}\n  apply: {{needs: [get], terraform: {{dir: infra, binary: \"{dir}/bin/tofu\"}}}}\n",
+        "app: infra\npolicy: {{environments: {{prod: {{confirm: never, require_flag: d}}}}}}\nstages:\n  get: {{shell: [cp, -r, \"{dir}/infra\", infra]}}\n  apply: {{needs: [get], terraform: {{dir: infra, binary: \"{dir}/bin/tofu\"}}{more}}}\n",
         dir = dir.display()
     );
     test.started().put_pipeline("infra", &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
@@ -101,5 +106,22 @@ async fn a_plan_that_changes_nothing_asks_nobody_and_one_that_is_refused_is_not_
     test.user("raj").says(CHANNEL, "!reject 1 not on a Friday").await;
     eventually("the end", async || test.started().pipelines().run(1).await.unwrap().unwrap().0.state.ended()).await;
     assert!(!began(&test, 1, "apply") && !began(&test, 2, "apply"));
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn what_proves_a_change_good_is_asked_once_it_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing answers there before the change, nor after it.
+    let health = ", health: {url: \"http://127.0.0.1:1/\", times: 1, every: 100ms, within: 300ms}";
+    let test = infra_with(dir.path(), json!({"changes": [["create", "aws_lb.front"]]}), health).await;
+    test.user("ana").says(CHANNEL, "!deploy infra to prod").await;
+    let line = test.expect(CHANNEL, "[1] infra the newest -> prod by ana needs 1 approval").await;
+    let code = code(&line);
+    test.user("raj").says(CHANNEL, &format!("!approve 1 {code}")).await;
+    let found =
+        async || test.transcript().iter().any(|line| line.contains("[1] infra the newest -> prod FAULTY in apply"));
+    eventually("it does not prove good", found).await;
+    assert!(began(&test, 2, "apply"));
     test.stop().await;
 }

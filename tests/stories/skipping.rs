@@ -144,3 +144,26 @@ async fn who_leaves_or_takes_another_nick_does_not_say_yes_any_more() {
     assert!(acted.done().is_empty());
     stop(&test).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_brings_the_version_out_and_was_left_out_did_not_go_live() {
+    let shop = |rollout: &str, smoke: &str| {
+        format!(
+            "app: shop\npolicy: {{environments: {{dev: {{confirm: never, require_flag: d}}}}}}\nstages:\n  test: {{acted: {{}}}}\n  rollout: {{needs: [test], acted: {{}}{rollout}}}\n  smoke: {{needs: [rollout], {smoke}}}\n"
+        )
+    };
+    for (rollout, smoke) in [(", rollback: undo", "acted: {}"), (", live: true", "acted: {}"), ("", "nothing: true")] {
+        let (test, acted) = with(&shop(rollout, smoke)).await;
+        let ana = test.user("ana").with_flags("+dS");
+        ana.says(CHANNEL, "!deploy shop/v1 --skip test").await;
+        test.advance(5 * SECOND).await;
+        test.expect(CHANNEL, "[1] shop v1 is live on dev").await;
+        ana.says(CHANNEL, "!deploy shop/v2 --skip rollout").await;
+        test.advance(5 * SECOND).await;
+        test.expect(CHANNEL, "[2] shop v2 -> dev: nothing went out").await;
+        ana.says(CHANNEL, "!who shop").await;
+        test.expect(CHANNEL, "shop: dev v1 by").await;
+        assert!(acted.done().contains(&"rollout#1".to_owned()));
+        stop(&test).await;
+    }
+}

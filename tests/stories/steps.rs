@@ -70,6 +70,7 @@ impl Bench {
                 env: "prod".to_owned(),
                 sha: "9f3c1e2".to_owned(),
                 reference: "v2".to_owned(),
+                repo: Some("https://git.example/acme/shop.git".to_owned()),
             },
             noted: self.notes.noted.lock().unwrap().last().cloned(),
             checkpoint: None,

@@ -336,7 +336,10 @@ async fn a_bot_that_starts_again_finds_the_apply_and_logs_each_line_once() {
 
 #[tokio::test]
 async fn an_apply_whose_end_nobody_saw_is_for_a_person_and_never_begun_again() {
-    let bench = double(json!({"changes": [["create", "aws_vpc.main"], ["create", "aws_lb.front"]], "seconds": 1.0}));
+    let told_it =
+        json!({"changes": [["create", "aws_vpc.main"], ["create", "aws_lb.front"]], "seconds": 1.0, "locks": true});
+    let bench = double(told_it);
+    std::fs::write(infra(&bench).join("state"), "aws_old.one\n").unwrap();
     let (plan, _) = done(&bench, None, json!({})).await;
     let approval = approved(&bench, &plan);
     let running = tokio::spawn(bench.executors["terraform"].run(step(&bench, None, approval.clone()), bench.hands()));
@@ -344,9 +347,28 @@ async fn an_apply_whose_end_nobody_saw_is_for_a_person_and_never_begun_again() {
     kill_supervisor(&bench, "apply");
     let End::Unsure(words) = running.await.unwrap() else { panic!("{}", bench.log()) };
     assert!(words.contains("it was lost in the middle, 1 of 2 steps are known to be done"), "{words}");
-    assert!(words.contains("look at `tofu state list` in infra"), "{words}");
+    assert!(words.contains("; state of 2: +aws_vpc.main"), "{words}");
+    assert!(
+        words.contains(
+            "; locked by lee@build-7 since 2026-08-22 14:03:09 (lock 9db590f1-b6fe-c5f2-2678-8804f089deba, apply)"
+        ),
+        "{words}"
+    );
+    assert!(words.ends_with("; plan again (nothing is applied again by itself)"), "{words}");
+    assert!(bench.log().contains("in the state now: aws_old.one\nin the state now: aws_vpc.main"), "{}", bench.log());
+    assert_eq!(calls(&bench, "force-unlock"), 0);
     assert!(!runs(&bench));
     assert_eq!(run(&bench, None, approval.clone()).await, End::Unsure(words));
+    assert_eq!(calls(&bench, "apply"), 1);
+    // One that holds no lock says so too.
+    let bench = double(json!({"changes": [["create", "aws_vpc.main"], ["create", "aws_lb.front"]], "seconds": 1.0}));
+    let (plan, _) = done(&bench, None, json!({})).await;
+    let approval = approved(&bench, &plan);
+    let running = tokio::spawn(bench.executors["terraform"].run(step(&bench, None, approval.clone()), bench.hands()));
+    until("the first resource", || told(&bench, "1 of 2 applied")).await;
+    kill_supervisor(&bench, "apply");
+    let End::Unsure(words) = running.await.unwrap() else { panic!("{}", bench.log()) };
+    assert!(words.contains("; state of 1: +aws_vpc.main; not locked; plan again"), "{words}");
     // The note came to be, and then the machine went down.
     let bench = double(json!({"changes": [["create", "aws_vpc.main"]]}));
     let (plan, _) = done(&bench, None, json!({})).await;

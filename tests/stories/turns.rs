@@ -211,3 +211,41 @@ async fn how_long_a_run_still_takes_is_its_longest_way_and_what_had_time_to_spar
     test.expect(CHANNEL, "~10 min left").await;
     test.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_says_yes_to_what_is_not_there_any_more_is_asked_again() {
+    let shop = "app: shop\npolicy: {environments: {dev: {require_flag: \"-\"}, prod: {require_flag: \"-\", approvals: {count: 1, not_requester: false}}}}\nstages: {a: {acted: {takes: 5s}}}\n";
+    let (test, acted) = with(shop).await;
+    test.user("ana").says(CHANNEL, "!deploy shop/v2 to dev").await;
+    test.expect(CHANNEL, "shop -> dev: v2 is the first there").await;
+    assert_eq!(asked(&test, "dev", "v3", None).await, Ok(2));
+    test.advance(10 * SECOND).await;
+    assert_eq!(state(&test, 2).await, RunState::Succeeded);
+    test.user("ana").says(CHANNEL, "!yes 1").await;
+    test.expect(CHANNEL, "[1] ana: your turn. nothing is now v3 (2 went in between). !yes 1 within 5 min").await;
+    assert_eq!(acted.done().len(), 1);
+    test.user("ana").says(CHANNEL, "!yes 1").await;
+    test.advance(10 * SECOND).await;
+    assert_eq!(state(&test, 1).await, RunState::Succeeded);
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_that_waits_for_a_pool_says_who_holds_it() {
+    let text = "app: shop\nannounce: {progress: true}\npolicy: {concurrency: {group: \"{run.number}\"}, environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  build: {acted: {takes: 1s}}\n  rollout: {needs: [build], acted: {takes: 2m}, resources: {pool: prod-hosts}}\n  after: {needs: [rollout], acted: {}}\n";
+    let (test, _) = with(text).await;
+    for _ in 0..2 {
+        test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
+    }
+    test.advance(30 * SECOND).await;
+    let line = test.expect(CHANNEL, "[2] build ok 1s | rollout: waits for prod-hosts, held by 1 rollout").await;
+    assert!(line.ends_with("held by 1 rollout"), "{line}");
+    test.user("kim").says(CHANNEL, "!run 2").await;
+    test.expect(CHANNEL, "rollout waits for prod-hosts, held by 1 rollout").await;
+    test.advance(100 * SECOND).await;
+    test.user("kim").says(CHANNEL, "!run 2").await;
+    test.expect(CHANNEL, "rollout running").await;
+    test.advance(3 * MINUTE).await;
+    test.expect(CHANNEL, "[2] shop v1 is live").await;
+    test.stop().await;
+}

@@ -124,8 +124,8 @@ fn failed(end: End) -> (Class, String) {
 async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_is() {
     let figures = Figures::start(&[(NEW, 0.002), (OLD, 0.002), ("p95", 0.18)]).await;
     let bench = Bench::new(&Settings::default());
-    let settings =
-        figures.settings("2s", json!([CANARY, {"name": "latency", "check": "p95 < 0.3"}, "scalar(p95) > 0.1"]));
+    let settings = figures
+        .settings("2s", json!([CANARY, {"name": "latency", "check": "p95 < 0.3", "unit": "ms"}, "scalar(p95) > 0.1"]));
     assert_eq!(bench.executors["verify"].check(&settings), []);
     let End::Done { outputs, summary } = bench.run("verify", bench.step(settings)).await else {
         panic!("{}", bench.log())
@@ -135,10 +135,9 @@ async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_i
         (json!({"points": 24, "failures": 0}), "good for 2 s, 0 of 24 checks failed")
     );
     let told = bench.notes.told.lock().unwrap().clone();
-    let half =
-        told.iter().find(|line| line.ends_with("1 of 2 s, 1 left, 0 failures")).unwrap_or_else(|| panic!("{told:#?}"));
-    assert!(half.contains("latency is 0.18 < 0.3, scalar(p95) is 0.18 > 0.1; "), "{half}");
-    assert!(bench.log().contains("latency: holds, is 0.18 < 0.3"), "{}", bench.log());
+    let half = told.iter().find(|line| line.ends_with(", 1 s left")).unwrap_or_else(|| panic!("{told:#?}"));
+    assert!(half.contains("latency 180 ms (< 300 ms), scalar(p95) 0.18 (> 0.1), "), "{half}");
+    assert!(bench.log().contains("latency: holds, 180 ms (< 300 ms)"), "{}", bench.log());
 }
 
 #[tokio::test]
@@ -153,7 +152,7 @@ async fn a_canary_that_is_worse_fails_at_once_with_its_values() {
     let (class, line) = failed(end);
     assert_eq!(class, Class::AppNotReady);
     assert!(
-        line.starts_with("errors is 0.019, not < 0.005 (2 of ") && line.ends_with(" checks failed, limit 1)"),
+        line.starts_with("errors 0.019, not < 0.005 (2 of ") && line.ends_with(" checks failed, limit 1)"),
         "{line}"
     );
 }
@@ -164,7 +163,7 @@ async fn one_bad_pod_is_not_hidden_by_the_good_ones() {
     let bench = Bench::new(&Settings::default());
     let (class, line) = failed(bench.run("verify", bench.step(figures.settings("5s", json!(["e < 0.1"])))).await);
     assert_eq!(class, Class::AppNotReady);
-    assert!(line.starts_with("e is 0.5, not < 0.1 for") && line.contains("pod=b"), "{line}");
+    assert!(line.starts_with("e 0.5, not < 0.1 for") && line.contains("pod=b"), "{line}");
 }
 
 #[tokio::test]
@@ -274,7 +273,7 @@ async fn after_a_restart_it_goes_on_where_it_was_with_what_it_had_counted() {
     figures.show("p95", 0.1);
     let began = std::time::Instant::now();
     let (_, line) = failed(bench.run("verify", bench.step(settings)).await);
-    assert_eq!(line, "p95 is 0.5, not < 0.3 (8 of 8 checks failed, limit 7)");
+    assert_eq!(line, "p95 0.5, not < 0.3 (8 of 8 checks failed, limit 7)");
     assert!(began.elapsed() < Duration::from_millis(1500));
 }
 

@@ -86,7 +86,10 @@ async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     test.user("kim").says(CHANNEL, "!deploy shop/v3").await;
     test.expect(CHANNEL, "kim: dev is frozen until 14:00 UTC (Stocktaking).").await;
     test.advance(79 * MINUTE + 5 * SECOND).await;
-    test.expect(CHANNEL, "[2] shop v2 -> dev started").await;
+    assert_eq!(state(&test, 2).await, RunState::Running);
+    test.advance(40 * MINUTE).await;
+    // A run of one stage has three lines: that it began is told with its end.
+    test.expect(CHANNEL, "[2] shop v2 -> dev started by *. shop v2 is live on dev").await;
     test.stop().await;
     std::fs::write(dir.path().join("company.ics"), "no calendar").unwrap();
     let settings = masterchief::pipelines::Settings { folder: dir.path().join("pipelines"), ..Default::default() };
@@ -404,5 +407,25 @@ async fn a_run_takes_away_no_lock_but_its_own_whatever_its_reason_says() {
     test.expect(CHANNEL, "is live on dev").await;
     test.user("kim").says(CHANNEL, "!deploy shop").await;
     test.expect(CHANNEL, "kim: shop/dev is locked by ana").await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_tried_again_locks_its_place_again() {
+    let (test, acted) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  hold: {lock: the database moves}\n  move: {needs: [hold], acted: {takes: 60s, fails: 1, line: no disk}}\n  after: {needs: [move], acted: {takes: 5s}}\nfinally:\n  open: {unlock: true}\n").await;
+    test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
+    test.advance(2 * MINUTE).await;
+    test.expect(CHANNEL, "[1] shop v1 -> dev FAILED in move").await;
+    test.user("raj").says(CHANNEL, "!unlock shop/dev").await;
+    test.expect(CHANNEL, "raj: shop/dev is not locked").await;
+    test.user("kim").says(CHANNEL, "!retry 1").await;
+    test.advance(5 * SECOND).await;
+    test.user("raj").says(CHANNEL, "!lock shop/dev mine").await;
+    test.expect(CHANNEL, "raj: shop/dev is locked by k\u{200b}im").await;
+    test.advance(2 * MINUTE).await;
+    test.expect(CHANNEL, "[1] shop v1 is live on dev").await;
+    test.user("raj").says(CHANNEL, "!unlock shop/dev").await;
+    test.find(CHANNEL, SECOND, |line| line.contains("raj: shop/dev is not locked")).await.unwrap();
+    assert_eq!(acted.done(), ["move#1", "move#2", "after#1"]);
     stop(&test).await;
 }

@@ -55,6 +55,9 @@ impl Said {
             Verb::Approve => self.ask(Ask::Approve(self.number(first)?, rest.to_owned())).await,
             Verb::Reject => self.ask(Ask::Reject(self.number(first)?, rest.to_owned())).await,
             Verb::Promote => self.ask(Ask::Promote(self.number(first)?)).await,
+            Verb::Pause => self.ask(Ask::Pause(self.number(first)?, rest.to_owned())).await,
+            Verb::Resume => self.ask(Ask::Resume(self.number(first)?)).await,
+            Verb::Pass => self.ask(Ask::Pass(self.number(first)?, rest.to_owned())).await,
             Verb::Lock => self.lock(first, rest).await,
             Verb::Unlock => self.ask(Ask::Unlock(first.to_owned(), None)).await,
             Verb::Break => self.ask(Ask::Unlock(first.to_owned(), Some(rest.to_owned()))).await,
@@ -71,6 +74,10 @@ impl Said {
             }
             Verb::Thaw => self.ask(Ask::Thaw(first.to_owned())).await,
             Verb::At => self.book(&text).await,
+            Verb::Unbook => {
+                let id = first.trim_start_matches("B-").parse().map_err(|_| user_error(self.written()))?;
+                self.ask(Ask::Unbook(id)).await
+            }
             Verb::Log => self.log(first, rest).await,
             _ => self.look(verb, first, rest).await,
         }
@@ -129,6 +136,15 @@ impl Said {
             Verb::Flaky => {
                 let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.flaky(first, since).await)
+            }
+            Verb::Booked => {
+                let mut all = self.pipelines.booked().await;
+                all.retain(|line| first.is_empty() || line.split(' ').nth(1) == Some(first));
+                Ok(Outcome::Reply(vec![if all.is_empty() {
+                    "nothing is booked".to_owned()
+                } else {
+                    words::listed(&all)
+                }]))
             }
             Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
             _ => {

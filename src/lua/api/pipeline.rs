@@ -20,12 +20,15 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     pipeline.set("run", lua.create_async_function(run)?)?;
     pipeline.set("start", lua.create_async_function(start)?)?;
     pipeline.set("status", lua.create_async_function(status)?)?;
-    let of_a_run: [(&str, OfRun); 7] = [
+    let of_a_run: [(&str, OfRun); 10] = [
         ("abort", |run, _| Ask::Abort(run)),
         ("approve", |run, code| Ask::Approve(run, code.unwrap_or_default())),
         ("reject", |run, why| Ask::Reject(run, why.unwrap_or_default())),
         ("retry", Ask::Retry),
         ("promote", |run, _| Ask::Promote(run)),
+        ("pause", |run, why| Ask::Pause(run, why.unwrap_or_default())),
+        ("resume", |run, _| Ask::Resume(run)),
+        ("pass", |run, why| Ask::Pass(run, why.unwrap_or_default())),
         ("again", |run, _| Ask::Again(run)),
         ("queue", |run, _| Ask::Queue(run)),
     ];

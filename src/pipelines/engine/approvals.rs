@@ -87,8 +87,7 @@ impl Engine {
     /// this code, else the first.
     fn asked_for(&self, number: i64, code: &str) -> Result<(Option<usize>, Approvals, String), String> {
         let live = self.run_of(number)?;
-        let rules =
-            live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
+        let rules = live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.overrides()).cloned());
         if live.run.state == RunState::AwaitingApproval {
             let approvals = rules.ok_or_else(|| format!("run {number} needs no approval"))?;
             return Ok((None, approvals, live.run.code.clone()));

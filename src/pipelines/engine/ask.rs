@@ -6,6 +6,7 @@ use masterchief_contract::{Event, FlagScope};
 use serde_json::{Map, Value};
 
 use super::Engine;
+use crate::pipelines::outside::Checked;
 use crate::pipelines::run::{Asker, Commit, Millis};
 use crate::store::runs::IncidentRow;
 use crate::users::{Book, FlagMask};
@@ -45,6 +46,10 @@ pub struct Prepared {
     pub key: Option<String>,
     /// Whether nobody is there to say yes, so that none is asked.
     pub unattended: bool,
+    /// How the checks came out that ask others.
+    pub checks: Vec<Checked>,
+    /// When they were asked; nothing where they were not.
+    pub checked: Option<Millis>,
 }
 
 /// What is asked for.
@@ -86,8 +91,16 @@ pub enum Ask {
     Log(String, String, String),
     /// A line of the incident log is amended.
     Amend(Box<IncidentRow>, String),
+    /// Nothing more of a run begins, and why.
+    Pause(i64, String),
+    /// It goes on.
+    Resume(i64),
+    /// A window, a freeze or a wait is passed: the run, the stage if there are several, and why.
+    Pass(i64, String),
     /// A run is asked for at that time.
     Book(Millis, Box<Prepared>),
+    /// What was booked under this number is not asked for.
+    Unbook(i64),
 }
 
 impl Ask {
@@ -118,6 +131,10 @@ impl Ask {
             Ask::Thaw(scope) => format!("thaw {scope}"),
             Ask::Log(app, _, text) => format!("log {app} {text}"),
             Ask::Amend(row, text) => format!("amend L-{} {text}", row.id),
+            Ask::Pause(number, why) => format!("pause {number} {why}"),
+            Ask::Resume(number) => format!("resume {number}"),
+            Ask::Pass(number, why) => format!("skip {number} {why}"),
+            Ask::Unbook(id) => format!("unbook B-{id}"),
             Ask::Book(_, prepared) => format!("book {}", wanted(prepared)),
         }
     }
@@ -213,7 +230,15 @@ impl Engine {
     pub(in crate::pipelines) fn ask(&mut self, asked: Asked) -> Answer {
         let Asked { ask, who, may } = asked;
         match ask {
-            Ask::Deploy(prepared) => self.deploy(*prepared, who, &may),
+            Ask::Deploy(prepared) => {
+                let (app, env) = (prepared.app.clone(), prepared.environment.clone().unwrap_or_default());
+                let (by_itself, origin) = (prepared.unattended, who.origin.clone());
+                let answer = self.deploy(*prepared, who, &may);
+                if let (true, Err(fault)) = (by_itself, &answer) {
+                    self.tell_refused((&app, &env), &origin, fault);
+                }
+                answer
+            }
             Ask::Yes(number) => self.yes(number, &who, &may),
             Ask::Abort(number) => self.abort(number, &who, &may),
             Ask::Retry(number, stage) => self.retry(number, stage.as_deref(), &who, &may),
@@ -231,7 +256,11 @@ impl Engine {
             Ask::Thaw(scope) => self.thaw(&scope, &who, &may),
             Ask::Log(app, env, text) => self.log(&app, &env, &text, &who, &may),
             Ask::Amend(row, text) => self.amend(&row, &text, &who, &may),
+            Ask::Pause(number, why) => self.pause(number, &why, &who, &may),
+            Ask::Resume(number) => self.resume_run(number, &who, &may),
+            Ask::Pass(number, why) => self.pass(number, &why, &who, &may),
             Ask::Book(at, prepared) => self.book(at, &prepared, &who, &may),
+            Ask::Unbook(id) => self.unbook(id, &who, &may),
         }
     }
 }

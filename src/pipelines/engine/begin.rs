@@ -11,7 +11,8 @@ use super::skip::{asked_where, guarded, left_out};
 use super::{Effect, Engine, Live, code, run_facts};
 use crate::pipelines::announce::{COALESCE, Progress};
 use crate::pipelines::graph::Graph;
-use crate::pipelines::model::{Approvals, OnBusy, Pipeline, Rules, Stage};
+use crate::pipelines::model::{Approvals, Check, OnBusy, Pipeline, Rules, Stage};
+use crate::pipelines::outside::Checked;
 use crate::pipelines::request;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun};
 use crate::pipelines::state::{RunState, StageState};
@@ -36,6 +37,7 @@ impl Engine {
         let mut run = Run { skipped, guarded, ..self.new_run(&pipeline, &env, &prepared, params, who) };
         let facts = run_facts(&run);
         for check in &rules.checks {
+            let Check::Holds(check) = check else { continue };
             if !check.holds(&facts).map_err(|fault| format!("a check of {env} cannot be told: {fault}"))?
                 && run.reason.is_none()
             {
@@ -46,6 +48,12 @@ impl Engine {
                 ));
             }
         }
+        let faults = |check: &Checked| Some((check.name.clone(), check.fault.clone()?));
+        let faults: Vec<(String, String)> = prepared.checks.iter().filter_map(faults).collect();
+        if run.reason.is_none() && !faults.is_empty() {
+            return Err(words::unchecked(&run.place(), &faults, &asked_words(&run)));
+        }
+        run.checked = prepared.checked.filter(|_| faults.is_empty());
         if run.reason.is_none()
             && let Some((why, until)) = self.closed(&run, &rules, &pipeline)
         {
@@ -69,7 +77,7 @@ impl Engine {
         let stages = instances(&pipeline);
         run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env, run.skipped]));
         let eta = self.eta(&run, &pipeline);
-        let plan = words::plan(&run, &planned(&run, &pipeline), eta, rules);
+        let plan = words::plan(&run, &planned(&run, &pipeline), eta, rules, &prepared.checks);
         let lock = self.locks.get(&run.place()).cloned().filter(|_| run.reason.is_none());
         let has_commits = !run.commits.is_empty();
         let confirm = rules.confirm && !prepared.unattended;
@@ -351,7 +359,7 @@ pub(super) fn rules<'p>(pipeline: &'p Pipeline, env: &str) -> Result<&'p Rules, 
 }
 
 /// How it would be asked for again.
-fn asked_words(run: &Run) -> String {
+pub(super) fn asked_words(run: &Run) -> String {
     let reference = if run.reference.is_empty()
         || run.params.get("ref").and_then(Value::as_str) == Some("main") && run.reference == "main"
     {
@@ -442,6 +450,7 @@ impl Live {
             progress,
             notes: HashMap::new(),
             begun: HashMap::new(),
+            looking: false,
         }
     }
 

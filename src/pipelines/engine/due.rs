@@ -20,7 +20,8 @@ impl Engine {
     pub(in crate::pipelines) fn next_due(&self) -> Option<Millis> {
         let runs = self.runs.values().flat_map(|live| {
             let ended = live.run.state.ended();
-            let stages = live.timed.iter().filter(move |_| !ended).filter_map(|at| live.stages[*at].due);
+            let still = ended || live.run.paused.is_some();
+            let stages = live.timed.iter().filter(move |_| !still).filter_map(|at| live.stages[*at].due);
             let progress = live.progress.due(live.room()).filter(|_| !ended);
             let due = live.run.due.filter(|_| !ended);
             due.into_iter()
@@ -39,12 +40,13 @@ impl Engine {
         });
         let freezes = self.freezes.values().filter_map(|freeze| freeze.until);
         let bookings = self.bookings.values().map(|booking| booking.at);
-        runs.chain(locks).chain(freezes).chain(bookings).min()
+        runs.chain(locks).chain(freezes).chain(bookings).chain(self.digest_at).min()
     }
 
     /// Does what is due.
     pub(in crate::pipelines) fn tick(&mut self) {
         self.windows_open();
+        self.digest();
         let due: Vec<i64> = self
             .runs
             .values()
@@ -159,6 +161,7 @@ impl Engine {
                 self.next_in(&group);
             }
             RunState::Running => self.stop_run(number, RunState::TimedOut, "bot"),
+            RunState::Paused if live.run.paused.is_some() => self.stop_run(number, RunState::Cancelled, "bot"),
             RunState::Paused => self.stop_run(number, RunState::Failed, "bot"),
             _ => {}
         }
@@ -171,7 +174,7 @@ impl Engine {
         let all: Vec<(i64, Vec<usize>)> = self
             .runs
             .iter()
-            .filter(|(_, live)| live.run.state.active())
+            .filter(|(_, live)| live.run.state.active() && live.run.paused.is_none())
             .map(|(number, live)| (*number, due(live)))
             .filter(|(_, due)| !due.is_empty())
             .collect();

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ask::{Answer, May, Reply};
-use super::begin::before;
+use super::live::is_out;
 use super::{Effect, Engine, Live};
 use crate::executors::suggest;
 use crate::pipelines::model::{OnFailure, RollbackMode};
@@ -89,6 +89,10 @@ impl Engine {
 
     /// A failure is told at once, with what one may do; what happens by itself is begun or set.
     fn failed(&mut self, number: i64, rest: Option<String>) {
+        if self.runs.get(&number).is_some_and(is_out) {
+            // It is out there, whatever becomes of it now.
+            self.went_live(number);
+        }
         let target = self.target(number);
         let Some(live) = self.runs.get(&number) else { return };
         let run = live.run.clone();
@@ -190,63 +194,15 @@ impl Engine {
         );
     }
 
-    /// What is live now; whether anything is.
-    fn went_live(&mut self, number: i64) -> bool {
-        let Some(live) = self.runs.get(&number) else { return false };
-        let ends = |one: &StageRun| live.feeds[one.spec].is_empty() && !live.pipeline.stages[one.spec].finally;
-        let undone = live.run.kind == RunKind::Rollback;
-        if !undone && !live.stages.iter().any(|one| ends(one) && one.good() && one.state != StageState::Skipped) {
-            return false;
-        }
-        let mut outputs = Map::new();
-        for one in live.stages.iter().filter(|one| !one.outputs.is_empty()) {
-            let name = &live.pipeline.stages[one.spec].name;
-            outputs.insert(name.clone(), Value::Object(one.outputs.clone()));
-        }
-        let place = (live.run.app.clone(), live.run.env.clone());
-        if let Some(target) = live.run.target.as_ref().filter(|_| undone) {
-            outputs.clone_from(&target.outputs);
-        }
-        let run = &live.run;
-        let row = DeploymentRow {
-            app: run.app.clone(),
-            env: run.env.clone(),
-            run: number,
-            version: run.version.clone(),
-            sha: run.sha.clone(),
-            at: self.now,
-            validated: true,
-            outputs: Value::Object(outputs).to_string(),
-        };
-        // What failed before it is not undone any more: it would undo this.
-        let older: Vec<i64> = self
-            .runs
-            .values()
-            .filter(|live| {
-                live.run.undo_at.is_some()
-                    && (live.run.app.as_str(), live.run.env.as_str()) == (place.0.as_str(), place.1.as_str())
-            })
-            .map(|live| live.run.number)
-            .collect();
-        for older in older {
-            if let Some(live) = self.runs.get_mut(&older) {
-                live.run.undo_at = None;
-            }
-            self.dirty_runs.insert(older);
-        }
-        self.puts.push(Put::Deployment(row.clone()));
-        self.live.insert(place, row);
-        true
-    }
-
     /// What a rollback of a run would go back to: what was live and validated before it.
     pub(super) fn target(&self, number: i64) -> Option<Before> {
         let run = &self.runs.get(&number)?.run;
         let live = self.live.get(&(run.app.clone(), run.env.clone()));
         match live {
             // It never went live: what is live is what was there before.
-            Some(row) if row.run != number => Some(before(row)),
-            _ => run.before.clone(),
+            Some(row) if row.run != number => self.good_where(number),
+            // What is live and did not prove good is nothing to go back to.
+            _ => run.good.clone().or_else(|| run.before.clone()),
         }
     }
 

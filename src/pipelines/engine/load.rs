@@ -78,7 +78,7 @@ impl Engine {
         // What runs holds what it uses before anybody else asks.
         for number in &open {
             let Some(live) = self.runs.get(number) else { continue };
-            for (at, one) in live.stages.iter().enumerate().filter(|(_, one)| one.state == StageState::Running) {
+            for (at, one) in live.stages.iter().enumerate().filter(|(_, one)| one.state.steps()) {
                 self.pools.hold((*number, at), live.pipeline.stages[one.spec].resources.clone());
             }
         }
@@ -94,7 +94,7 @@ impl Engine {
                 let Some(live) = self.runs.get(&number) else { continue };
                 let finally = live.pipeline.stages[live.stages[at].spec].finally;
                 match state {
-                    StageState::Running => {
+                    state if state.steps() => {
                         let order = self.order(number, at, true);
                         self.effects.extend(order.map(|order| Effect::Start(Box::new(order))));
                         if !finally && live_ending(self, number) {
@@ -113,7 +113,7 @@ impl Engine {
     }
 
     fn begin_again(&mut self, number: i64, at: usize, state: StageState) {
-        let Some(live) = self.runs.get(&number) else { return };
+        let Some(live) = self.runs.get(&number).filter(|live| live.run.paused.is_none()) else { return };
         let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
         let priority = live.priority();
         if self.pools.ask((number, at), resources, priority) {

@@ -6,9 +6,12 @@
 mod approvals;
 mod ask;
 mod begin;
+mod checks;
+mod digest;
 mod due;
 mod facts;
 mod finish;
+mod live;
 mod load;
 mod matrix;
 mod people;
@@ -18,6 +21,7 @@ mod rows;
 mod say;
 mod skip;
 mod stages;
+mod standstill;
 mod turn;
 mod waits;
 
@@ -32,6 +36,7 @@ use super::around::Around;
 use super::catalog::Catalog;
 use super::expr::Facts;
 use super::model::{Pipeline, Rules};
+use super::outside::Checked;
 use super::pools::{PoolRow, Pools};
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
@@ -54,6 +59,8 @@ pub(super) enum Msg {
     Ended(Box<Ended>),
     /// An executor keeps a note: run, stage, attempt.
     Note(i64, usize, u32, Value, oneshot::Sender<Result<(), String>>),
+    /// The work of a stage is done, and it is looked whether it proves good: run, stage, attempt, what is noted of it.
+    Validating(i64, usize, u32, Value),
     /// An executor says how it goes.
     Doing(i64, usize, String),
     /// A remote build says how the stage of this name goes.
@@ -66,8 +73,12 @@ pub(super) enum Msg {
     Left(i64, oneshot::Sender<Option<Millis>>),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
+    /// What is booked.
+    Booked(oneshot::Sender<Vec<String>>),
     /// The same as figures.
     Pools(oneshot::Sender<Vec<PoolRow>>),
+    /// What others said who were asked whether a run may begin.
+    Checked(i64, Vec<Checked>),
     /// Other pipelines and settings.
     Configure(Arc<Catalog>, Box<Settings>),
 }
@@ -94,6 +105,8 @@ pub(super) enum Effect {
     Start(Box<Order>),
     /// A step is to end.
     Stop(i64, usize),
+    /// Others are asked whether a run may begin.
+    Look(i64, Arc<Pipeline>, String, Facts),
     /// A line is said to a place, and noted as said under this key.
     /// How it goes is not worth saying any more once the network is back; the rest is.
     Say { dedupe: String, target: String, text: String, passing: bool },
@@ -190,6 +203,8 @@ pub(super) struct Live {
     notes: HashMap<usize, Value>,
     /// When the attempt that runs began.
     begun: HashMap<usize, Millis>,
+    /// Whether others are being asked whether it may begin.
+    looking: bool,
 }
 
 /// All runs that are open, and all that decides about them.
@@ -208,6 +223,10 @@ pub(super) struct Engine {
     last_run: i64,
     last_incident: IncidentRow,
     warned: BTreeSet<String>,
+    /// When it was told last that a trigger does not get what it asks for.
+    refused: HashMap<String, Millis>,
+    /// When it is told next what ran unsaid.
+    digest_at: Option<Millis>,
     pub(super) now: Millis,
     puts: Vec<Put>,
     dirty_runs: BTreeSet<i64>,
@@ -237,6 +256,8 @@ impl Engine {
             last_run: 0,
             last_incident: IncidentRow::default(),
             warned: BTreeSet::new(),
+            refused: HashMap::new(),
+            digest_at: None,
             now: 0,
             puts: Vec::new(),
             dirty_runs: BTreeSet::new(),
@@ -263,6 +284,7 @@ impl Engine {
                 }
                 self.effects.push(Effect::Noted(to));
             }
+            Msg::Validating(run, stage, attempt, note) => self.validating(run, stage, attempt, note),
             Msg::Doing(run, stage, text) => self.doing(run, stage, &text),
             Msg::Told(run, stage, text) => {
                 let at = self.runs.get(&run).and_then(|live| live.stages.iter().position(|one| one.name == stage));
@@ -280,14 +302,20 @@ impl Engine {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
             }
+            Msg::Booked(to) => {
+                // As above.
+                let _ = to.send(self.all_booked());
+            }
             Msg::Pools(to) => {
                 // As above.
                 let _ = to.send(self.pools.rows());
             }
+            Msg::Checked(run, checks) => self.checked(run, &checks),
             Msg::Configure(catalog, settings) => {
                 self.pools.resize(settings.sizes());
                 self.catalog = catalog;
                 self.settings = *settings;
+                self.digest_at = None;
                 self.grant();
             }
         }

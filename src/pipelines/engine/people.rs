@@ -7,7 +7,7 @@ use serde_json::json;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::finish::no_run;
 use super::{Engine, Live, skip};
-use crate::pipelines::model::{OnFailure, Skip};
+use crate::pipelines::model::{OnFailure, Skip, Wait};
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
@@ -87,7 +87,11 @@ impl Engine {
         let held = |state: StageState| {
             matches!(
                 state,
-                StageState::NeedsOperator | StageState::Failed | StageState::TimedOut | StageState::Cancelled
+                StageState::NeedsOperator
+                    | StageState::Failed
+                    | StageState::TimedOut
+                    | StageState::Faulty
+                    | StageState::Cancelled
             )
         };
         if let Some(name) = stage
@@ -102,6 +106,9 @@ impl Engine {
         }
         let state = live.run.state;
         let again = matches!(state, RunState::Failed | RunState::TimedOut | RunState::Cancelled | RunState::Paused);
+        if let Some(halt) = &live.run.paused {
+            return Err(words::stands_still(number, &halt.by));
+        }
         if !again {
             return Err(format!(
                 "run {number} is {}, so there is nothing to try again",
@@ -176,7 +183,7 @@ impl Engine {
     fn reset(&mut self, number: i64, reset: &[usize], by: &str) {
         let now = self.now;
         let resumed = self.runs.get(&number).is_some_and(|live| live.run.state == RunState::Paused);
-        let now_live = self.live_where(number);
+        let (now_live, good) = (self.live_where(number), self.good_where(number));
         self.to(number, RunState::Running, by);
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.finished = None;
@@ -186,7 +193,10 @@ impl Engine {
         live.run.failed = None;
         live.run.undo_at = None;
         if !resumed {
-            live.run.before = now_live;
+            if now_live.as_ref().is_none_or(|before| before.run != number) {
+                live.run.before = now_live;
+                live.run.good = good;
+            }
             // Somebody wants to hear of it again.
             live.run.spared = live.run.lines;
         }
@@ -209,8 +219,13 @@ impl Engine {
             }
         }
         let mut last = Vec::new();
+        let place = live.run.place();
+        let locked = self.locks.get(&place).is_some_and(|lock| lock.run == Some(number));
         for (at, one) in live.stages.iter_mut().enumerate() {
-            if live.pipeline.stages[one.spec].finally && one.state.ended() {
+            let stage = &live.pipeline.stages[one.spec];
+            // What the run has given back since it locked it is locked again.
+            let again = matches!(stage.wait, Some(Wait::Lock(..))) && !locked && one.state == StageState::Succeeded;
+            if stage.finally && one.state.ended() || again {
                 one.state = StageState::Pending;
                 one.ended = None;
                 last.push((number, at));
@@ -223,12 +238,20 @@ impl Engine {
     /// A stage that is ready once more begins.
     pub(super) fn again_stage(&mut self, number: i64, at: usize) {
         let Some(live) = self.runs.get(&number) else { return };
+        if live.run.paused.is_some() {
+            // It asks when the run goes on.
+            if live.stages[at].state == StageState::Ready {
+                self.stage_to(number, at, StageState::WaitingResources, "bot");
+            }
+            return;
+        }
         let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
         let priority = live.priority();
         if self.pools.ask((number, at), resources, priority) {
             self.start(number, at);
-        } else {
+        } else if self.runs.get(&number).is_some_and(|live| live.stages[at].state == StageState::Ready) {
             self.stage_to(number, at, StageState::WaitingResources, "bot");
+            self.tell_holders(number, at);
         }
     }
 
@@ -238,6 +261,9 @@ impl Engine {
         let live = self.run_of(number)?;
         if live.run.state != RunState::Paused {
             return Err(format!("nothing of run {number} is held"));
+        }
+        if let Some(halt) = &live.run.paused {
+            return Err(words::stands_still(number, &halt.by));
         }
         let unsure: Vec<usize> =
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::NeedsOperator).collect();

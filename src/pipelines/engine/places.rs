@@ -4,11 +4,21 @@ use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::begin::{rules, settle};
 use super::skip::{asked_where, left_out};
-use crate::pipelines::run::{Asker, Millis, Run};
+use crate::pipelines::run::{Asker, Millis, Run, shown};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
 use crate::store::runs::{BookingRow, FreezeRow, IncidentRow, LockRow, Put};
 use serde_json::json;
+
+/// The app, the environment and a few words of something that is booked.
+fn booked_what(row: &BookingRow) -> (String, String, String) {
+    let detail: serde_json::Value = serde_json::from_str(&row.detail).unwrap_or_default();
+    let text = |key: &str| detail.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let (app, env, version) = (text("app"), text("env"), shown(&text("version"), &text("sha")));
+    let version = if text("version").is_empty() && !text("ref").is_empty() { text("ref") } else { version };
+    let what = format!("{app} {version} to {env}");
+    (app, env, what)
+}
 
 /// How far ahead somebody may book.
 const BOOK_MOST: Millis = 366 * 86_400_000;
@@ -204,7 +214,39 @@ impl Engine {
         let row = BookingRow { id, at, handle: who.handle.clone(), detail: detail.to_string() };
         self.puts.push(Put::Booking(row.clone()));
         self.bookings.insert(id, row);
-        Ok(Reply::lines(vec![format!("booked: {} to {env} at {}", prepared.app, words::moment(at, self.now))]))
+        let at = words::moment(at, self.now);
+        Ok(Reply::lines(vec![format!(
+            "booked: {} to {env} at {at} (B-{id}). Call it off: !unbook B-{id}",
+            prepared.app
+        )]))
+    }
+
+    /// `!unbook B-3`: for who booked it, and for those who may deploy there.
+    pub(super) fn unbook(&mut self, id: i64, who: &Asker, may: &May) -> Answer {
+        let row = self.bookings.get(&id).cloned();
+        let row = row.ok_or_else(|| format!("nothing is booked as B-{id}; !booked lists what is"))?;
+        let (app, env, what) = booked_what(&row);
+        if row.handle != who.handle || !may.vouched {
+            let pipeline = self.catalog.get(&app)?;
+            self.may_deploy(&pipeline, &env, who, may)?;
+        }
+        self.bookings.remove(&id);
+        self.puts.push(Put::Unbook(id));
+        let at = words::moment(row.at, self.now);
+        self.incident(&who.handle, (&app, &env), None, &format!("{what} at {at} was called off"), None);
+        let by = words::quiet(&row.handle);
+        Ok(Reply { public: vec![format!("B-{id} is off: {what} at {at} (booked by {by}).")], ..Reply::default() })
+    }
+
+    /// What is booked, the next first.
+    pub(super) fn all_booked(&self) -> Vec<String> {
+        let mut rows: Vec<&BookingRow> = self.bookings.values().collect();
+        rows.sort_by_key(|row| (row.at, row.id));
+        let line = |row: &&BookingRow| {
+            let (at, by) = (words::moment(row.at, self.now), words::quiet(&row.handle));
+            format!("B-{} {} at {at} by {by}", row.id, booked_what(row).2)
+        };
+        rows.iter().map(line).collect()
     }
 
     /// A run that was booked is asked for by the one who booked it, whose flags were good then.

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 use super::{Effect, Engine, Live, News};
 use crate::executors::Failure;
 use crate::pipelines::run::RunKind;
+use crate::pipelines::state::StageState;
 use crate::pipelines::words;
+use crate::store::runs::Put;
 
 impl Engine {
     /// An executor says how it goes: kept nowhere, said when there is room.
@@ -13,13 +15,64 @@ impl Engine {
         let now = self.now;
         let Some(live) = self.runs.get_mut(&number) else { return };
         let Some(one) = live.stages.get(at).filter(|one| !one.state.ended()) else { return };
-        let (name, words) = (one.name.clone(), words::doing(&one.name, text));
+        let stage = &live.pipeline.stages[one.spec];
+        let first = stage.actions.first();
+        let share = first.and_then(|action| action.settings.get("weight")?.as_u64());
+        let share = share.map(|percent| format!(" {percent}%")).unwrap_or_default();
+        // What only watches for a while says what comes after it.
+        let watches = one.state == StageState::Validating || first.is_some_and(|action| action.executor == "verify");
+        let last = |spec: &&usize| !live.pipeline.stages[**spec].finally;
+        let then = live.feeds[one.spec].iter().filter(|_| watches && !one.undo).filter(last);
+        let then: Vec<String> = then.map(|spec| live.pipeline.stages[*spec].name.clone()).collect();
+        let (name, words) = (one.name.clone(), words::doing(&format!("{}{share}", one.name), text, &then));
         let news = News { text: words.clone(), ..live.news("doing", Some(at)) };
         live.progress.going(&name, words, now);
         self.effects.push(Effect::News(news));
     }
 }
 
+impl Engine {
+    /// The work of a stage is done; what proves it good begins.
+    pub(super) fn validating(&mut self, number: i64, at: usize, attempt: u32, note: Value) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let Some(one) = live.stages.get(at) else { return };
+        if one.state != StageState::Running || one.attempt != attempt {
+            return;
+        }
+        // What is done is not done again, whatever becomes of the bot.
+        self.puts.push(Put::Note(number, one.name.clone(), i64::from(attempt), note.to_string()));
+        live.notes.insert(at, note);
+        self.stage_to(number, at, StageState::Validating, "bot");
+    }
+}
+
+impl Engine {
+    /// Who holds what a stage waits for, where that has a name of its own.
+    pub(super) fn tell_holders(&mut self, number: i64, at: usize) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let pool = &live.pipeline.stages[live.stages[at].spec].resources.pool;
+        if pool == UNNAMED {
+            return;
+        }
+        let name = |(number, at): &(i64, usize)| {
+            let live = self.runs.get(number)?;
+            Some(format!("{number} {}", live.stages.get(*at)?.name))
+        };
+        let held: Vec<String> = self.pools.holders(pool).into_iter().filter_map(name).take(3).collect();
+        let text = match held.as_slice() {
+            [] => format!("waits for {pool}"),
+            held => format!("waits for {pool}, held by {}", held.join(", ")),
+        };
+        let now = self.now;
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let one = &mut live.stages[at];
+        one.summary.clone_from(&text);
+        live.progress.going(&one.name, words::doing(&one.name, &text, &[]), now);
+    }
+}
+
+/// The pool of stages that name none.
+const UNNAMED: &str = "default";
 /// What undoes something goes before everything else.
 const UNDOING: u64 = 1000;
 impl Engine {

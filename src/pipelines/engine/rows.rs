@@ -46,6 +46,9 @@ pub(super) fn run_facts(run: &Run) -> Facts {
 pub(super) fn cause_of_run(run: &Run, stages: &[StageRun]) -> Option<String> {
     match run.state {
         RunState::Failed | RunState::TimedOut | RunState::Paused => {
+            if let Some(halt) = &run.paused {
+                return Some(format!("paused by {}", halt.by));
+            }
             let held = |one: &&StageRun| one.state == StageState::NeedsOperator;
             let stage = stages.iter().find(|one| run.failed.as_ref() == Some(&one.name));
             let stage = stage.or_else(|| stages.iter().find(held));
@@ -55,7 +58,7 @@ pub(super) fn cause_of_run(run: &Run, stages: &[StageRun]) -> Option<String> {
         RunState::Cancelling => run.ending.map(|ending| ending.name().replace('_', " ")),
         RunState::AwaitingApproval => Some("people have to agree".to_owned()),
         RunState::Expired => Some("nobody answered in time, or its turn never came".to_owned()),
-        RunState::Running => run.reason.as_ref().map(|reason| format!("override: {reason}")),
+        RunState::Running => run.overrides().map(|reason| format!("override: {reason}")),
         _ => None,
     }
 }

@@ -4,10 +4,13 @@
 use masterchief_contract::split_place;
 
 use super::{Effect, Engine, Live, run_facts, same_place};
+use crate::pipelines::run::Millis;
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
 use crate::store::runs::{OutboxRow, Put};
 
+/// How often it is told that a trigger does not get what it asks for.
+const REFUSED: Millis = 3_600_000;
 /// The most bytes of a line: with its prefix it still fits into one line of IRC.
 const LINE: usize = 400;
 
@@ -16,6 +19,12 @@ impl Live {
     pub(super) fn room(&self) -> usize {
         let said = self.run.lines.saturating_sub(self.run.spared) as usize;
         (self.stages.len() + 2).saturating_sub(said)
+    }
+
+    /// Whether only its beginning and its end are told, and what fails: nobody had to confirm it.
+    fn briefly(&self) -> bool {
+        let confirmed = || self.pipeline.rules(&self.run.env).is_none_or(|rules| rules.confirm);
+        !self.pipeline.announce.progress.unwrap_or_else(confirmed)
     }
 
     /// Whether nobody waits for it: of what the clock starts only trouble and its end is told.
@@ -54,7 +63,7 @@ impl Engine {
     /// How a run goes: said if there is room, else not at all.
     pub(super) fn say_passing(&mut self, number: i64, class: &str, text: &str) {
         let Some(live) = self.runs.get(&number) else { return };
-        if live.room() > 1 && (!live.by_the_clock() || class == "failed") {
+        if live.room() > 1 && (class == "failed" || !live.by_the_clock() && !live.briefly()) {
             self.must_say(number, class, text);
         }
     }
@@ -126,6 +135,29 @@ impl Engine {
         }
     }
 
+    /// What a trigger asked for and did not get, where its runs are talked about; the same once an hour at most.
+    pub(super) fn tell_refused(&mut self, (app, env): (&str, &str), origin: &str, fault: &str) {
+        let Ok(pipeline) = self.catalog.get(app) else { return };
+        if pipeline.triggers.iter().all(|trigger| trigger.kind != origin) {
+            return;
+        }
+        let key = format!("refused {app}/{env} {origin}");
+        let now = self.now;
+        self.refused.retain(|_, at| *at + REFUSED > now);
+        if self.refused.insert(key.clone(), now).is_some() {
+            return;
+        }
+        let facts = [("app", app), ("environment", env)];
+        let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let text = words::not_started(app, env, origin, fault);
+        for place in &pipeline.announce.places {
+            let news = place.only.is_empty() || place.only.iter().any(|only| only == "failed");
+            if news && place.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false)) {
+                self.outbox(0, format!("{key}:{now}:{}", place.target), place.target.clone(), &text, false);
+            }
+        }
+    }
+
     /// How a run goes, to the places of a network that is back.
     pub(super) fn say_back(&mut self, number: i64, network: &str, text: &str) {
         let Some(live) = self.runs.get(&number).filter(|live| live.room() > 1) else { return };
@@ -143,7 +175,7 @@ impl Engine {
         }
     }
 
-    fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
+    pub(super) fn outbox(&mut self, run: i64, dedupe: String, target: String, text: &str, passing: bool) {
         let text = words::fitted(text, LINE);
         let row = OutboxRow {
             dedupe: dedupe.clone(),

@@ -89,8 +89,9 @@ impl Engine {
     }
 
     /// Begins pending instances of a stage, as many as may run at once.
-    fn begin_more(&mut self, number: i64, spec: usize) {
-        let Some(live) = self.runs.get(&number).filter(|live| live.opened[spec]) else { return };
+    pub(super) fn begin_more(&mut self, number: i64, spec: usize) {
+        let begins = |live: &&Live| live.opened[spec] && live.run.paused.is_none();
+        let Some(live) = self.runs.get(&number).filter(begins) else { return };
         let stage = &live.pipeline.stages[spec];
         let most = stage.matrix.as_ref().and_then(|matrix| matrix.max_parallel).unwrap_or(usize::MAX);
         let of = &live.of[spec];
@@ -245,6 +246,11 @@ impl Engine {
         one.attempt += 1;
         one.failure = None;
         one.started.get_or_insert(now);
+        if !one.summary.is_empty() {
+            // What it waited for is out of date.
+            one.summary.clear();
+            live.progress.forget(&one.name);
+        }
         live.notes.remove(&at);
         live.begun.insert(at, now);
         let row = attempt_row(number, one, now);
@@ -258,7 +264,7 @@ impl Engine {
         let (number, at) = (ended.run, ended.stage);
         let Some(live) = self.runs.get_mut(&number) else { return };
         let Some(one) = live.stages.get_mut(at) else { return };
-        if one.state != StageState::Running || one.attempt != ended.attempt {
+        if !one.state.steps() || one.attempt != ended.attempt {
             return;
         }
         let begun = live.begun.remove(&at).unwrap_or(self.now);
@@ -296,18 +302,11 @@ impl Engine {
         let applied = !one.code.is_empty();
         one.outputs.extend(outputs);
         one.summary = summary;
-        let changes = ["add", "change", "destroy"]
-            .iter()
-            .any(|key| one.outputs.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0);
         let stage = &live.pipeline.stages[one.spec];
-        let after_approval = stage.actions.iter().any(|action| {
-            action.executor == "terraform"
-                && action.settings.get("apply").and_then(Value::as_str).is_none_or(|apply| apply == "after_approval")
-        });
-        if after_approval && changes && !applied && one.outputs.contains_key("plan_file") {
+        if !applied && stage.asks_for_plan(&one.outputs) {
             let plan = one.summary.clone();
             let approvals =
-                live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned());
+                live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.overrides()).cloned());
             let approvals = approvals.unwrap_or(Approvals {
                 count: 1,
                 from: Vec::new(),
@@ -358,10 +357,11 @@ impl Engine {
         live.stages[at].failure = Some(failure);
         live.stages[at].forgiven = stage.on_failure == OnFailure::Continue;
         let name = live.stages[at].name.clone();
-        let state = if timed_out && live.stages[at].state != StageState::Ready {
-            StageState::TimedOut
-        } else {
-            StageState::Failed
+        let state = match live.stages[at].state {
+            StageState::Validating => StageState::Faulty,
+            StageState::Ready => StageState::Failed,
+            _ if timed_out => StageState::TimedOut,
+            _ => StageState::Failed,
         };
         if stage.on_failure != OnFailure::Continue {
             live.run.failed.get_or_insert(name);
@@ -389,7 +389,7 @@ impl Engine {
     pub(super) fn stop_stage(&mut self, number: i64, at: usize) {
         let Some(live) = self.runs.get(&number) else { return };
         match live.stages[at].state {
-            StageState::Running => self.effects.push(Effect::Stop(number, at)),
+            state if state.steps() => self.effects.push(Effect::Stop(number, at)),
             state if state.ended() => {}
             _ => {
                 self.pools.release(&(number, at));
@@ -446,7 +446,7 @@ impl Engine {
         }
         live.left[spec] = live.left[spec].saturating_sub(1);
         let one = &live.stages[at];
-        if matches!(one.state, StageState::Failed | StageState::TimedOut) {
+        if matches!(one.state, StageState::Failed | StageState::TimedOut | StageState::Faulty) {
             live.progress.failed(&one.name, words::stage(one), now);
         } else if one.started.is_some() {
             live.progress.ended(&one.name, words::stage(one), now);

@@ -86,7 +86,7 @@ impl Engine {
             let doing = live
                 .stages
                 .iter()
-                .find(|one| one.state == StageState::Running)
+                .find(|one| one.state.steps())
                 .map_or_else(String::new, |one| format!(" in {}", one.name));
             let left = self
                 .left(live.run.number)
@@ -157,23 +157,25 @@ impl Engine {
         }
         let pipeline = std::sync::Arc::clone(&live.pipeline);
         let closed = match pipeline.rules(&run.env) {
-            Some(rules) if run.reason.is_none() => self.closed(&run, rules, &pipeline),
+            Some(rules) if run.overrides().is_none() => self.closed(&run, rules, &pipeline),
             _ => None,
         };
         if let Some((_, until)) = closed {
             if run.state == RunState::Queued {
                 self.to(number, RunState::AwaitingWindow, "bot");
+                let line = words::waits_for_window(&run, until, self.now);
+                self.say(number, "start", &line);
             }
             let look = until.unwrap_or(self.now + 3_600_000).max(self.now + 1000);
             return self.due_at(number, run.queue_end.map_or(look, |end| look.min(end)));
         }
-        let waited = run.queued.is_some_and(|at| at < self.now);
+        // Whether it waited for its turn, for people or for the yes: what it was shown against is not there any more.
         let now_live = self.live_where(number);
-        let moved = waited && now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
+        let moved = now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
         if moved && run.reason.is_none() {
             return self.ask_again(number, now_live);
         }
-        self.launch(number);
+        self.launch_checked(number);
     }
 
     /// What a run was asked for on is not there any more: the one who asked has to say yes to what it is now.
@@ -191,7 +193,7 @@ impl Engine {
         live.run.before = now_live;
         let confirm = live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && !live.run.unattended;
         if !confirm {
-            return self.launch(number);
+            return self.launch_checked(number);
         }
         let queued = live.run.queued;
         if live.run.state == RunState::AwaitingWindow {
@@ -211,16 +213,24 @@ impl Engine {
         self.live.get(&(run.app.clone(), run.env.clone())).map(before)
     }
 
+    /// What is live there and has proven good; else what was before that.
+    pub(super) fn good_where(&self, number: i64) -> Option<Before> {
+        let run = &self.runs.get(&number)?.run;
+        let row = self.live.get(&(run.app.clone(), run.env.clone()))?;
+        if row.validated { Some(before(row)) } else { self.runs.get(&row.run)?.run.good.clone() }
+    }
+
     /// A run begins.
     pub(super) fn launch(&mut self, number: i64) {
         self.to(number, RunState::Running, "bot");
         let now = self.now;
-        let now_live = self.live_where(number);
+        let (now_live, good) = (self.live_where(number), self.good_where(number));
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.started.get_or_insert(now);
         if live.run.kind == RunKind::Deploy {
             // What is there now, not what was there when it was asked for, is what undoing it goes back to.
             live.run.before = now_live;
+            live.run.good = good;
         }
         live.run.deadline = live.pipeline.policy.timeout.map(|time| now + time.as_millis() as Millis);
         live.run.due = live.run.deadline;
@@ -336,6 +346,7 @@ impl Engine {
             return;
         }
         live.run.ending = Some(state);
+        live.run.paused = None;
         by.clone_into(&mut live.run.stopped_by);
         self.to(number, RunState::Cancelling, by);
         let Some(live) = self.runs.get(&number) else { return };

@@ -38,8 +38,11 @@ impl Engine {
                     return self.stage_to(number, at, StageState::Succeeded, "bot");
                 }
                 self.stage_to(number, at, StageState::Waiting, "bot");
-                let next = window::next(windows, now).map_or(self.now + 86_400_000, |next| next.timestamp_millis());
-                self.stage_due(number, at, next);
+                let next = window::next(windows, now).map(|next| next.timestamp_millis());
+                self.stage_due(number, at, next.unwrap_or(self.now + 86_400_000));
+                let Some(live) = self.runs.get(&number) else { return };
+                let line = words::stage_waits(&live.run, &live.stages[at].name, next, self.now);
+                self.say(number, "start", &line);
             }
             Wait::Approve(approvals) if !self.has_to_agree(number, at, approvals) => {
                 self.stage_done(number, at, "nobody has to agree".to_owned());

@@ -104,6 +104,7 @@ fn announce(reader: &mut Reader, node: &Node) -> Announce {
         announce.places.push(AnnouncePlace { target, only: only.into_iter().map(str::to_owned).collect(), when });
     }
     announce.coalesce = fields.take("coalesce").and_then(|node| reader.duration(node));
+    announce.progress = fields.take("progress").and_then(|node| reader.bool(node));
     // Accepted since every run is in the incident log anyway.
     fields.take("log_to");
     fields.done(reader);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chrono::NaiveTime;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::model::{
-    Approvals, Concurrency, OnBusy, Param, Policy, Rollback, RollbackMode, Rules, Takes, Trigger,
+    Action, Approvals, Check, Concurrency, OnBusy, Param, Policy, Rollback, RollbackMode, Rules, Takes, Trigger,
 };
 use super::super::window::{self, Window};
 use super::reader::{Fields, Reader, is_name};
@@ -17,6 +17,9 @@ use crate::yaml::Node;
 pub(in super::super) const DEPLOYER: &str = "D|D";
 /// How long there is for an approval where the policy says nothing.
 const APPROVAL: Duration = Duration::from_secs(30 * 60);
+
+/// How long a metric is watched for a check: it is looked at once.
+const LOOK: &str = "100ms";
 
 pub(super) fn params(reader: &mut Reader, node: &Node) -> Vec<Param> {
     let mut out = Vec::new();
@@ -174,17 +177,8 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
     let max_commits = fields.take("max_commits").and_then(|node| reader.count(node));
     let rollback = fields.take("rollback").map(|node| rollback(reader, node)).unwrap_or_default();
     let priority = fields.take("priority").and_then(|node| reader.count(node)).unwrap_or(0).min(100);
-    let mut checks = Vec::new();
-    for node in fields.take("checks").map(|node| reader.list(node)).unwrap_or_default() {
-        if !reader.is_text(node) {
-            reader.fault(
-                node,
-                "a check is a condition, such as \"size(files) < 100\"; for CI or a metric make a first stage with http or verify",
-            );
-            continue;
-        }
-        checks.extend(reader.expr(node));
-    }
+    let checks = fields.take("checks").map(|node| reader.list(node)).unwrap_or_default();
+    let checks = checks.into_iter().filter_map(|node| check(reader, node)).collect();
     fields.done(reader);
     Some(Rules {
         confirm: confirm != Some("never"),
@@ -198,6 +192,52 @@ fn rules(reader: &mut Reader, node: &Node, name: &str) -> Option<Rules> {
         checks,
         priority,
     })
+}
+
+/// `"size(files) < 100"`, `{ci: ci/unit}`, `{metric: "prometheus:error_rate{app='shop'}<0.01"}`.
+fn check(reader: &mut Reader, node: &Node) -> Option<Check> {
+    if reader.is_text(node) {
+        return reader.expr(node).map(Check::Holds);
+    }
+    let entries = reader.entries(node, "a check");
+    let (executor, value, settings) = match entries.as_slice() {
+        [(kind, _, value)] if kind.as_str() == "ci" => {
+            let mut settings = match reader.value(value) {
+                Value::Object(map) => map,
+                text => Map::from_iter([("status".to_owned(), text)]),
+            };
+            // Whoever asks for a run is told at once.
+            settings.insert("wait".to_owned(), "0s".into());
+            ("ci", *value, settings)
+        }
+        [(kind, _, value)] if kind.as_str() == "metric" => {
+            let mut settings = match reader.value(value) {
+                Value::Object(map) => map,
+                text => Map::from_iter([("checks".to_owned(), vec![text].into())]),
+            };
+            settings.insert("for".to_owned(), LOOK.into());
+            settings.insert("every".to_owned(), LOOK.into());
+            settings.insert("min_points".to_owned(), 1.into());
+            ("verify", *value, settings)
+        }
+        _ => {
+            let known =
+                "a condition such as \"size(files) < 100\", {ci: ci/unit}, or {metric: \"prometheus:error_rate<0.01\"}";
+            reader.fault(node, format!("a check is {known}"));
+            return None;
+        }
+    };
+    let first = settings.get("checks").and_then(|checks| checks.get(0));
+    let first = first.map(|check| check.get("name").or(check.get("check")).unwrap_or(check));
+    let name = settings.get("status").or(first).and_then(Value::as_str).unwrap_or(executor).to_owned();
+    let name = name.strip_prefix("prometheus:").unwrap_or(&name).chars().take(60).collect();
+    let settings = Value::Object(settings);
+    for (path, fault) in reader.executors.get(executor).map(|one| one.check(&settings)).unwrap_or_default() {
+        let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
+        let spot = value.spot_of(&parts);
+        reader.fault_at(&spot, format!("{}: {fault}", entries[0].0));
+    }
+    Some(Check::Asks(name, Action { executor: executor.to_owned(), settings }))
 }
 
 impl Default for Rollback {

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How often a stage may be tried again.
 const RETRIES_MAX: u64 = 100;
 /// The flag that leaving out a stage needs where the stage names none.
-const SKIPPER: &str = "S|S";
+pub(in super::super) const SKIPPER: &str = "S|S";
 /// How many instances a matrix may have.
 pub(in super::super) const INSTANCES_MAX: usize = 1000;
 /// What is the same for stages that do not say otherwise.
@@ -194,6 +194,7 @@ fn stage<'n>(
     let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
     let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
     let back = fields.take("rollback");
+    let live = fields.take("live").and_then(|node| reader.bool(node)).unwrap_or(false);
     let wait = wait(reader, &mut fields, name, spot);
     let skip = skip(reader, &mut fields, wait.as_ref());
     let actions = actions(reader, &mut fields);
@@ -230,6 +231,7 @@ fn stage<'n>(
         outputs,
         finally,
         skip,
+        live,
     };
     Some(Draft { stage, needs, node })
 }
@@ -270,6 +272,7 @@ fn actions(reader: &mut Reader, fields: &mut Fields<'_>) -> Vec<Action> {
             "gate",
             "outputs",
             "rollback",
+            "live",
             "skip_flag",
             "approve",
             "wait",

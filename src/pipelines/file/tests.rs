@@ -29,8 +29,8 @@ impl Executor for Any {
 }
 
 fn executors() -> Executors {
-    const NAMES: [&str; 10] =
-        ["shell", "git", "jenkins", "docker", "terraform", "kubernetes", "ansible", "verify", "health", "http"];
+    const NAMES: [&str; 11] =
+        ["ci", "shell", "git", "jenkins", "docker", "terraform", "kubernetes", "ansible", "verify", "health", "http"];
     let made = |name: &str| Arc::new(Any(matches!(name, "kubernetes" | "verify"))) as Arc<dyn Executor>;
     NAMES.into_iter().map(|name| (name.to_owned(), made(name))).collect()
 }
@@ -71,6 +71,7 @@ policy:
       approvals: { count: 1, from: "@payments", not_requester: true, expires: 30m, when: "risk > 0.3 || plan.destroy > 0" }
       windows: [ { days: mon-fri, from: "08:00", to: "16:00", tz: UTC } ]
       freeze:  [ calendar/company.ics ]
+      checks:  [ { ci: "ci/unit" }, { metric: "prometheus:error_rate{app='shop'}<0.01" }, "size(files) < 100" ]
       max_commits: 8
       rollback: { mode: offer, auto_after: 5m, lock: true }
 announce:
@@ -137,6 +138,10 @@ fn a_whole_file_is_read_as_it_is_meant() {
     assert_eq!(shop.params[0].takes, Takes::Choice(vec!["dev".into(), "staging".into(), "prod".into()]));
     assert!(shop.params[2].needs_flag.is_some() && shop.params[3].optional);
     let prod = shop.rules("prod").unwrap();
+    let asked: Vec<(&str, &str)> =
+        prod.asks_outside().map(|(name, action)| (name.as_str(), action.executor.as_str())).collect();
+    assert_eq!(asked, [("ci/unit", "ci"), ("error_rate{app='shop'}<0.01", "verify")]);
+    assert_eq!(prod.checks.len(), 3);
     assert!(prod.confirm && prod.flags.is_some() && prod.windows.len() == 1 && prod.max_commits == Some(8));
     assert_eq!((prod.rollback.mode, prod.rollback.auto_after), (RollbackMode::Offer, Some(Duration::from_secs(300))));
     assert!(shop.rules("dev").unwrap().flags.is_none() && !shop.rules("dev").unwrap().confirm);
@@ -215,9 +220,11 @@ fn what_would_surprise_somebody_later_is_refused() {
         assert!(told.contains(part), "{stages}: {told}");
     }
     assert!(faults("stages: {a: {shell: [x]}}")[0].contains("there is no policy"));
-    let told = faults("triggers: [{irc: {channels: [\"#ops\"], params: {a: 1}}}]\npolicy: {environments: {dev: {checks: [{ci: ci/unit}]}}}\nstages: {a: {shell: [x]}}").join("\n");
+    let told = faults("triggers: [{irc: {channels: [\"#ops\"], params: {a: 1}}}]\npolicy: {environments: {dev: {checks: [{weather: fine}, {ci: {status: a, bad: 1}}]}}}\nstages: {a: {shell: [x]}}").join("\n");
     assert!(
-        told.contains("1:39: there is no key \"params\" here") && told.contains("2:40: a check is a condition"),
+        told.contains("1:39: there is no key \"params\" here")
+            && told.contains("2:40: a check is a condition such as")
+            && told.contains("ci: this is bad"),
         "{told}"
     );
     assert!(faults("params: {environment: {type: choice, of: [dev, prod]}}\npolicy: {environments: {dev: {}}}\nstages: {a: {shell: [x]}}")[0].contains("says nothing of it"));

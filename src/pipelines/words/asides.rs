@@ -1,7 +1,8 @@
 //! What is said beside the rest: what was left out, who is gone, what had time to spare; and lines that share one.
 
 use super::LINE;
-use super::format::{cut, list, span};
+use super::format::{cut, fitted, list, span};
+use crate::pipelines::outside::Checked;
 use crate::pipelines::run::{Run, StageRun};
 
 /// What is not as usual, behind other words: `, skipping test, scan`, `, with skip_tests=true`.
@@ -12,16 +13,36 @@ pub fn skipping(run: &Run) -> String {
     format!("{}{}", some("skipping", &run.skipped), some("with", &run.guarded))
 }
 
+/// What others said who were asked: ` Checks: ci/unit ok, error_rate FAILED (overridden).`
+pub(super) fn checked(checks: &[Checked]) -> String {
+    let one = |check: &Checked| match &check.fault {
+        None => format!("{} ok", check.name),
+        Some(_) => format!("{} FAILED (overridden)", check.name),
+    };
+    let all: Vec<String> = checks.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!(" Checks: {}.", list(&all, 4)) }
+}
+
+/// Why a run may not begin: checks that do not hold, and the ways out.
+pub fn unchecked(place: &str, faults: &[(String, String)], asked: &str) -> String {
+    let one = |(name, why): &(String, String)| {
+        if why.contains(name.as_str()) { cut(why, 160) } else { cut(&format!("{name}: {why}"), 160) }
+    };
+    let all: Vec<String> = faults.iter().map(one).collect();
+    let what = if all.len() == 1 { "a check does not hold" } else { "checks do not hold" };
+    format!("{place}: {what}: {}. Mend it and ask again, or override: !deploy! {asked} <reason>", list(&all, 2))
+}
+
 /// A line with what found no room of its own before it. The line itself is never cut.
 pub fn folded(number: i64, before: &[String], line: &str) -> String {
     let mark = format!("[{number}] ");
     let plain = |line: &str| line.strip_prefix(&mark).unwrap_or(line).to_owned();
     let before: Vec<String> = before.iter().map(|line| plain(line)).collect();
-    let room = LINE.saturating_sub(line.chars().count());
+    let room = LINE.saturating_sub(line.len());
     if before.is_empty() || room < 20 {
         return line.to_owned();
     }
-    format!("{mark}{} {}", cut(&before.join(" "), room), plain(line))
+    format!("{mark}{} {}", fitted(&before.join(" "), room), plain(line))
 }
 
 /// The last lines of a run as fewer lines: what happened and what one may do stay, what is between goes first.
@@ -31,12 +52,18 @@ pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
         [what, between, choices] if most == 2 => {
             let mark = format!("[{number}] ");
             let between = between.strip_prefix(&mark).unwrap_or(between);
-            let room = LINE.saturating_sub(what.chars().count()).max(20);
-            vec![format!("{what} {}", cut(between, room)), choices.clone()]
+            let room = LINE.saturating_sub(what.len()).max(20);
+            vec![format!("{what} {}", fitted(between, room)), choices.clone()]
         }
         [what, .., choices] => vec![folded(number, std::slice::from_ref(what), choices)],
         _ => lines,
     }
+}
+
+/// A trigger asked for a run, and it may not be.
+pub fn not_started(app: &str, env: &str, origin: &str, fault: &str) -> String {
+    let to = if env.is_empty() { String::new() } else { format!(" -> {env}") };
+    format!("{app}{to} was not started by its trigger ({origin}): {fault}")
 }
 
 /// Who had to say yes is not there any more.
@@ -67,6 +94,17 @@ mod tests {
         assert_eq!(folded(7, &before, "[7] shop v2 is live."), "[7] approved by lee. Starting. shop v2 is live.");
         let long = format!("[7] {}", "x".repeat(360));
         assert_eq!(folded(7, &before, &long), long);
+    }
+
+    #[test]
+    fn what_is_folded_is_measured_in_bytes_as_the_line_is() {
+        let before = ["[7] ".to_owned() + &"é".repeat(300)];
+        let line = folded(7, &before, &format!("[7] {}", "x".repeat(100)));
+        assert!(line.len() <= LINE + 5 && line.ends_with(&"x".repeat(100)), "{} {line}", line.len());
+        let lines =
+            vec![format!("[7] {}", "é".repeat(100)), format!("[7] | {}", "é".repeat(200)), "[7] !retry 7".to_owned()];
+        let fewer = fewer(7, lines, 2);
+        assert!(fewer[0].len() <= LINE + 5, "{}", fewer[0].len());
     }
 
     #[test]

@@ -110,7 +110,10 @@ pub(super) fn commits(run: &Run) -> String {
         }
     }
     let count = if run.commit_count == 1 { "1 commit".to_owned() } else { format!("{} commits", run.commit_count) };
-    if authors.is_empty() { format!(", {count}") } else { format!(", {count} by {}", list(&authors, 2)) }
+    // One commit has room for what it says.
+    let only = run.commits.first().filter(|_| run.commit_count == 1).map(|commit| cut(&commit.subject, 60));
+    let only = only.filter(|subject| !subject.is_empty()).map(|subject| format!(": {subject}")).unwrap_or_default();
+    if authors.is_empty() { format!(", {count}{only}") } else { format!(", {count} by {}{only}", list(&authors, 2)) }
 }
 
 pub(super) fn with_commit(version: &str, sha: &str) -> String {

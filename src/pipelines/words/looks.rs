@@ -5,7 +5,7 @@ use super::format::{about, cut, list, moment, quiet, span, utc};
 use super::stage;
 use crate::pipelines::looks::Places;
 use crate::pipelines::run::{Commit, Millis, Run, RunKind, StageRun, shown};
-use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::state::RunState;
 use crate::store::runs::{DeploymentRow, IncidentRow, RunRow};
 
 /// What is where: one app in all its environments.
@@ -20,6 +20,9 @@ pub fn who(app: &str, rows: &Places, now: Millis) -> String {
             }
             None => format!("{env} nothing"),
         };
+        if live.as_ref().is_some_and(|(live, _)| !live.validated) {
+            text.push_str(" FAULTY");
+        }
         if *locked {
             text.push_str(" LOCKED");
         }
@@ -90,7 +93,10 @@ pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> 
         .iter()
         .map(|one| match one.state {
             state if state.ended() => format!("{}{}", stage(one), spare(one)),
-            StageState::Running => format!("{} running {}", one.name, span(now - one.started.unwrap_or(now))),
+            state if state.steps() => {
+                format!("{} {} {}", one.name, state.name(), span(now - one.started.unwrap_or(now)))
+            }
+            _ if !one.summary.is_empty() => format!("{} {}", one.name, one.summary),
             state => format!("{} {}", one.name, state.name().replace('_', " ")),
         })
         .collect();

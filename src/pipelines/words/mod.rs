@@ -5,23 +5,27 @@ mod asides;
 mod format;
 mod looks;
 mod places;
+mod standstill;
 
-pub use asides::{fewer, folded, gone, skipping};
+pub use asides::{fewer, folded, gone, not_started, skipping, unchecked};
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
+pub use standstill::*;
 
 use super::model::{Approvals, RollbackMode, Rules};
+use super::outside::Checked;
 use super::run::{Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};
 use crate::executors::Failure;
+use asides::checked;
 use format::{commits, list, minutes, with_commit};
 
-/// The longest text in a line, in characters: with its prefix it still fits into one line of IRC.
+/// The longest text in a line, in bytes: with its prefix it still fits into one line of IRC.
 pub(super) const LINE: usize = 380;
 
 /// What is about to happen: `shop -> prod: v2 (9f3c1e2) replaces v1 (b77a010), 6 commits by ana. Plan: test, build. ~11 min.`
-pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) -> String {
+pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules, checks: &[Checked]) -> String {
     let mut text = format!("{} -> {}: {}", run.app, run.env, with_commit(&run.version, &run.sha));
     match &run.before {
         Some(before) if before.sha == run.sha && before.version == run.version => text.push_str(" again"),
@@ -33,6 +37,7 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules) ->
     if rules.max_commits.is_some_and(|most| run.commit_count > most) {
         text.push_str(&format!(" More than {} commits.", rules.max_commits.unwrap_or(0)));
     }
+    text.push_str(&checked(checks));
     text.push_str(&format!(" Plan: {}{}.", list(stages, 8), skipping(run)));
     if let Some(eta) = eta {
         text.push_str(&format!(" {}.", about(eta)));
@@ -65,7 +70,7 @@ pub fn started(run: &Run, link: Option<&str>) -> String {
             run.shown()
         );
     }
-    let reason = run.reason.as_ref().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
+    let reason = run.overrides().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
     let skipping = skipping(run);
     format!("[{}] {} {} -> {} started by {by}{reason}{skipping}.{link}", run.number, run.app, run.shown(), run.env)
 }
@@ -87,9 +92,14 @@ pub fn stage(stage: &StageRun) -> String {
                 format!(" (class {}: {})", failure.class.name().replace('_', "-"), cut(&failure.line, 100))
             });
             let on = if stage.forgiven { ", and the run goes on" } else { "" };
-            format!("{} FAILED{took}{}{on}", stage.name, why.unwrap_or_default())
+            format!("{} {}{took}{}{on}", stage.name, failing(stage), why.unwrap_or_default())
         }
     }
+}
+
+/// The word for what is wrong with a stage: it failed, or what it did does not prove good.
+fn failing(stage: &StageRun) -> &'static str {
+    if stage.state == StageState::Faulty { "FAULTY" } else { "FAILED" }
 }
 
 /// Several of them.
@@ -109,9 +119,10 @@ pub fn retrying(stage: &StageRun, of: u32, wait: Millis, failure: &Failure) -> S
     )
 }
 
-/// How a stage is doing.
-pub fn doing(stage: &str, words: &str) -> String {
-    format!("{stage}: {}", cut(words, 200))
+/// How a stage is doing: `canary 10%: errors 0.2% (base 0.2%), 5 min left; then rollout`.
+pub fn doing(stage: &str, words: &str, then: &[String]) -> String {
+    let then = if then.is_empty() { String::new() } else { format!("; then {}", list(then, 3)) };
+    format!("{stage}: {}{then}", cut(words, 200))
 }
 
 /// A run went well; `undo` is whether it can be undone.
@@ -157,8 +168,11 @@ pub fn failed(
     let class = failure.class.name().replace('_', "-");
     let hint = if suggestion.is_empty() { String::new() } else { format!("; {suggestion}") };
     let first = if failure.world.is_empty() { String::new() } else { format!(": {}", cut(&failure.line, 160)) };
-    let mut lines =
-        vec![format!("[{n}] {what} FAILED in {} after {took}{first} (class: {class}; {retried}{hint}).", stage.name)];
+    let mut lines = vec![format!(
+        "[{n}] {what} {} in {} after {took}{first} (class: {class}; {retried}{hint}).",
+        failing(stage),
+        stage.name
+    )];
     let decisive = failure.world.first().unwrap_or(&failure.line);
     if !decisive.is_empty() {
         lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
@@ -296,13 +310,11 @@ pub fn held(run: &Run, stage: &StageRun, after: Millis) -> String {
 /// The bot died while a stage ran, and nobody knows how far it came.
 pub fn unsure(run: &Run, stage: &StageRun, why: &str) -> String {
     let n = run.number;
-    format!(
-        "[{n}] {} {} needs you: {}. !retry {n} {} | !promote {n} (it is done) | !abort {n}",
-        run.app,
-        stage.name,
-        cut(why, 200),
-        stage.name
-    )
+    let begin = format!("[{n}] {} {} needs you: ", run.app, stage.name);
+    let end = format!(". !retry {n} {} | !promote {n} (it is done) | !abort {n}", stage.name);
+    // What to type is never cut.
+    let room = LINE.saturating_sub(begin.len() + end.len()).max(40);
+    format!("{begin}{}{end}", fitted(why, room))
 }
 
 /// After the bot was away.

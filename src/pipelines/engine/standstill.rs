@@ -1,0 +1,176 @@
+//! Runs that people hold up, let go on, or bring past a window: `!pause`, `!resume`, `!skip!`.
+
+use serde_json::json;
+
+use super::ask::{Answer, May, Reply};
+use super::finish::no_run;
+use super::{Engine, Live, skip};
+use crate::pipelines::file::stages::SKIPPER;
+use crate::pipelines::model::{OnFailure, Skip, Wait};
+use crate::pipelines::run::{Asker, Halt, Millis};
+use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::words;
+use crate::users::FlagMask;
+
+impl Engine {
+    /// `!pause 118 why`: what runs goes on to its end, and nothing more begins.
+    pub(super) fn pause(&mut self, number: i64, why: &str, who: &Asker, may: &May) -> Answer {
+        self.may_act(number, who, may)?;
+        let live = self.run_of(number)?;
+        match (live.run.state, &live.run.paused) {
+            (RunState::Running, _) => {}
+            (RunState::Paused, Some(halt)) => {
+                return Err(format!("run {number} is paused by {} already; !resume {number}", words::quiet(&halt.by)));
+            }
+            (RunState::Paused, None) => {
+                return Err(format!("run {number} waits for a decision anyway: !promote {number} | !abort {number}"));
+            }
+            (state, _) => {
+                return Err(format!(
+                    "run {number} is {}; only what runs can be paused",
+                    state.name().replace('_', " ")
+                ));
+            }
+        }
+        let at = self.now;
+        let limit = self.settings.pause.as_millis() as Millis;
+        self.to(number, RunState::Paused, &who.handle);
+        self.due_in(number, limit);
+        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        live.run.paused = Some(Halt { by: who.handle.clone(), at });
+        // What waits for a slot does not take one meanwhile.
+        let waiting: Vec<usize> =
+            (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::WaitingResources).collect();
+        let (run, line) = (live.run.clone(), words::paused(&live.run, &who.handle, why, limit));
+        waiting.into_iter().for_each(|at| self.pools.release(&(number, at)));
+        self.say(number, "start", &line);
+        let text = format!("run {number} paused: {}", words::cut(why, 400));
+        self.incident(&who.handle, (&run.app, &run.env), Some(number), text.trim_end_matches(": "), None);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!resume 118`.
+    pub(super) fn resume_run(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        self.may_act(number, who, may)?;
+        let now = self.now;
+        let live = self.runs.get_mut(&number).ok_or_else(|| no_run(number))?;
+        let Some(halt) = live.run.paused.take().filter(|_| live.run.state == RunState::Paused) else {
+            let state = live.run.state.name().replace('_', " ");
+            return Err(format!("run {number} is {state}, and nobody paused it"));
+        };
+        // The time that it stood still is not its own.
+        live.run.deadline = live.run.deadline.map(|at| at + (now - halt.at));
+        let (run, line) = (live.run.clone(), words::resumed(&live.run, &who.handle, now - halt.at));
+        self.to(number, RunState::Running, &who.handle);
+        self.say(number, "start", &line);
+        self.incident(&who.handle, (&run.app, &run.env), Some(number), &format!("run {number} goes on"), None);
+        let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
+        let waiting: Vec<usize> =
+            (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::WaitingResources).collect();
+        let specs = 0..live.of.len();
+        if live.asks_people() {
+            // Something failed meanwhile about which somebody decides.
+            self.to(number, RunState::Paused, "bot");
+            self.due_in(number, self.settings.decide.as_millis() as Millis);
+        }
+        waiting.into_iter().for_each(|at| self.again_stage(number, at));
+        specs.for_each(|spec| self.begin_more(number, spec));
+        self.advance(number);
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// `!skip! 118 [stage] why`: a window, a freeze or a wait that a run waits for is passed.
+    pub(super) fn pass(&mut self, number: i64, text: &str, who: &Asker, may: &May) -> Answer {
+        self.may_act(number, who, may)?;
+        self.reaches(number, may)?;
+        let live = self.run_of(number)?;
+        let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let waits = |at: &usize| {
+            let one = &live.stages[*at];
+            let wait = &live.pipeline.stages[one.spec].wait;
+            one.state == StageState::Waiting && matches!(wait, Some(Wait::Pause(_) | Wait::Window(_)))
+        };
+        let waiting: Vec<usize> = (0..live.stages.len()).filter(waits).collect();
+        let named = waiting.iter().copied().find(|at| live.stages[*at].name == first);
+        let why = if named.is_some() { rest.trim() } else { text.trim() };
+        if why.is_empty() || !may.vouched {
+            return Err(format!("say why, logged in: !skip! {number} <why>"));
+        }
+        match (live.run.state, named.or(waiting.first().copied())) {
+            (RunState::AwaitingWindow | RunState::Queued, _) => self.pass_window(number, why, who),
+            (state, Some(_)) if named.is_none() && waiting.len() > 1 => {
+                let names: Vec<&str> = waiting.iter().map(|at| live.stages[*at].name.as_str()).collect();
+                let names = names.join(", ");
+                Err(format!("run {number} is {}; several stages wait, name one: {names}", state.name()))
+            }
+            (_, Some(at)) => self.pass_stage(number, at, why, who, may),
+            (state, None) => Err(format!(
+                "run {number} is {} and waits for no window, freeze or time; !run {number} shows what for",
+                state.name().replace('_', " ")
+            )),
+        }
+    }
+
+    /// A run goes past its window, or its freeze; who has to agree to an emergency is asked.
+    fn pass_window(&mut self, number: i64, why: &str, who: &Asker) -> Answer {
+        let live = self.run_of(number)?;
+        let rules = live.pipeline.rules(&live.run.env).cloned();
+        let closed = rules.as_ref().and_then(|rules| self.closed(&live.run, rules, &live.pipeline));
+        if closed.is_none() || live.run.passed.is_some() || live.run.reason.is_some() {
+            let (ahead, _) = self.ahead(&live.run);
+            let ahead = if ahead.is_empty() { "its turn".to_owned() } else { ahead.join(", ") };
+            return Err(format!("no window or freeze holds run {number} up; it waits for {ahead}"));
+        }
+        let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
+        live.run.passed = Some(format!("{why}, says {}", who.handle));
+        let (run, group) = (live.run.clone(), live.run.group.clone());
+        self.dirty_runs.insert(number);
+        self.event(number, "run", &who.handle, None, json!({"passed": why}));
+        let line = words::passed_window(&run, &who.handle, why);
+        let emergency = rules.and_then(|rules| rules.emergency);
+        match &emergency {
+            // Whom it asks then is said in the same line.
+            Some(_) => self.say_with_next(number, line),
+            None => self.say(number, "start", &line),
+        }
+        let text = format!("run {number} does not wait for its window: {}", words::cut(why, 400));
+        self.incident(&who.handle, (&run.app, &run.env), Some(number), &text, None);
+        match emergency {
+            Some(emergency) => self.await_approval(number, &emergency),
+            None => self.next_in(&group),
+        }
+        Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// A stage that waits for the clock waits no more, if somebody may leave out such a stage.
+    fn pass_stage(&mut self, number: i64, at: usize, why: &str, who: &Asker, may: &May) -> Answer {
+        let live = self.run_of(number)?;
+        let (stage, run) = (&live.pipeline.stages[live.stages[at].spec], live.run.clone());
+        // Nobody leaves out a window beforehand; who has the usual flag may pass one, with a reason.
+        let usual = Skip::Flags(FlagMask::parse(SKIPPER).ok());
+        let skip = if stage.skip == Skip::Never { usual } else { stage.skip.clone() };
+        skip::may_skip(&crate::pipelines::model::Stage { skip, ..stage.clone() }, may)
+            .map_err(|fault| fault.replace("; ask without --skip or --only, or ask an owner", "; ask an owner"))?;
+        let name = live.stages[at].name.clone();
+        let line = words::passed_stage(&run, &name, &who.handle, why);
+        if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
+            one.summary = format!("passed by {}: {}", who.handle, words::cut(why, 200));
+        }
+        self.stage_to(number, at, StageState::Succeeded, &who.handle);
+        self.say(number, "start", &line);
+        let text = format!("run {number}: {name} passed: {}", words::cut(why, 400));
+        self.incident(&who.handle, (&run.app, &run.env), Some(number), &text, None);
+        self.advance(number);
+        Ok(Reply::about(number, Vec::new()))
+    }
+}
+
+impl Live {
+    /// Whether something failed, or is unsure, about which people decide.
+    fn asks_people(&self) -> bool {
+        self.stages.iter().any(|one| {
+            let asks = self.pipeline.stages[one.spec].on_failure == OnFailure::Ask;
+            one.state == StageState::NeedsOperator || asks && one.state.bad() && !one.forgiven
+        })
+    }
+}
