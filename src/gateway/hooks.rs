@@ -26,7 +26,7 @@ const HIDDEN: [&str; 9] =
 /// How long a post may wait for the journal.
 const FATE: Duration = Duration::from_secs(8);
 /// When a sender may come again, in seconds.
-const AGAIN: &str = "5";
+pub(super) const AGAIN: &str = "5";
 
 struct Given<'a>(&'a HeaderMap);
 

@@ -66,7 +66,7 @@ async fn ask(lua: &Lua, ask: Ask) -> mlua::Result<Option<i64>> {
     let (who, may) = asker(lua)?;
     let reply = pipelines(lua)?.ask(Asked { ask, who, may }).await;
     // Why not is for the person, as `!deploy` would say it.
-    reply.map(|reply| reply.run).map_err(|text| mlua::Error::external(value::Fail(text)))
+    reply.map(|reply| reply.run).map_err(|refusal| mlua::Error::external(value::Fail(refusal.text)))
 }
 
 /// `pipeline.start(app, {env=, ref=, params=, skip=, key=})` gives the number of the run. Whoever asks is not asked to confirm.
@@ -97,8 +97,10 @@ async fn begin(lua: &Lua, app: String, mut options: Options) -> mlua::Result<i64
     };
     let key = options.take("key")?;
     options.done()?;
-    let prepared =
-        pipelines(lua)?.prepare(words, params).await.map_err(|text| mlua::Error::external(value::Fail(text)))?;
+    let prepared = pipelines(lua)?
+        .prepare(words, params)
+        .await
+        .map_err(|refusal| mlua::Error::external(value::Fail(refusal.text)))?;
     let prepared = Prepared { unattended: true, key, ..prepared };
     ask(lua, Ask::Deploy(Box::new(prepared))).await?.ok_or_else(|| fault("no run was made"))
 }

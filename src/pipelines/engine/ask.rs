@@ -6,6 +6,7 @@ use masterchief_contract::{Event, FlagScope};
 use serde_json::{Map, Value};
 
 use super::Engine;
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Commit, Millis};
 use crate::store::runs::IncidentRow;
 use crate::users::{Book, FlagMask};
@@ -150,7 +151,7 @@ pub struct May {
 }
 
 /// What is answered: lines for who asked, or why not.
-pub type Answer = Result<Reply, String>;
+pub type Answer = Result<Reply, Refusal>;
 
 /// A good answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
