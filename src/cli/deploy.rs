@@ -317,7 +317,7 @@ fn records(_: &Common, config: &Config, work: impl AsyncFnOnce(&Runs) -> Done) -
         bail!("{} is not there: nothing was run here yet; name the project, as in --config PATH", path.display());
     }
     runtime()?.block_on(async {
-        let runs = Runs::open(Some(&path))?;
+        let runs = Runs::look(&path)?;
         work(&runs).await
     })
 }
