@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mlua::{Function, Lua, Table};
 use serde_json::Map;
 
+use super::super::limits::Limits;
 use super::super::value::{self, Options};
 use super::progress::Progress;
 use super::{effect, vm};
@@ -105,13 +106,15 @@ async fn begin(lua: &Lua, app: String, mut options: Options) -> mlua::Result<i64
     ask(lua, Ask::Deploy(Box::new(prepared))).await?.ok_or_else(|| fault("no run was made"))
 }
 
-/// `pipeline.run(app, {…, on_step=function(news) end})`: the same, and waits for its end. Gives what `pipeline.status` gives.
+/// `pipeline.run(app, {…, on_step=function(news) end})`: the same, and waits for its end. Gives what `pipeline.status` gives. A fault in
+/// `on_step` is the operators': the run goes on, and so does the script.
 async fn run(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Result<Table> {
     let mut options = Options::new("pipeline.run", options);
     let on_step = OnStep::of(options.take("on_step")?)?;
     let pipelines = pipelines(&lua)?;
     let mut news = pipelines.news();
     let number = begin(&lua, app, options).await?;
+    let mut failed = false;
     loop {
         let (run, stages) = found(&pipelines, number).await?;
         if run.state.ended() {
@@ -120,7 +123,14 @@ async fn run(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Result<
         loop {
             match news.recv().await {
                 Ok(one) if one.run == number => {
-                    on_step.call(&lua, &one).await?;
+                    if let Err(fault) = on_step.call(&lua, &one).await {
+                        if !std::mem::replace(&mut failed, true) {
+                            let script = &vm(&lua)?.name;
+                            tracing::error!(%script, run = number, %fault, "on_step failed; the run goes on, and more of it is not told");
+                        }
+                        // The time that it used up is its own.
+                        Limits::another_slice(&lua);
+                    }
                     if one.state.ended() {
                         break;
                     }
