@@ -11,8 +11,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::{Fallible, cpu_seconds};
 use crate::servers::{Tansu, kafka_settings};
+use crate::{Fallible, cpu_seconds};
 
 const MESSAGES: u64 = 100_000;
 

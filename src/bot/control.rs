@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use masterchief_contract::{Action, Future, HandlerError, Outcome, Outlet, Refused, Shutdown};
+use masterchief_contract::{Action, Future, Outcome, Outlet, Refused, Shutdown};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -14,8 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::deploys;
-use crate::pipelines::{Pipelines, RunState};
+use super::deploys::{self, Undone};
+use crate::pipelines::{Pipelines, RefusalKind, RunState};
 
 /// The socket under the data folder.
 pub(crate) const SOCKET: &str = "control.sock";
@@ -100,7 +100,8 @@ async fn client(stream: UnixStream, pipelines: Pipelines) -> std::io::Result<()>
     let request: Request = match serde_json::from_str(&text) {
         Ok(request) => request,
         Err(fault) => {
-            return send(&mut write, &json!({"end": "refused", "line": format!("this is no request: {fault}")})).await;
+            let line = format!("this is no request: {fault}");
+            return send(&mut write, &json!({"end": "refused", "kind": RefusalKind::Wrong, "line": line})).await;
         }
     };
     // Before it is asked, so that nothing of it is missed.
@@ -121,8 +122,13 @@ async fn client(stream: UnixStream, pipelines: Pipelines) -> std::io::Result<()>
     let lines = match answered {
         Ok(Outcome::Reply(lines)) => lines,
         Ok(_) => Vec::new(),
-        Err(HandlerError::User(text)) => return send(&mut write, &json!({"end": "refused", "line": text})).await,
-        Err(fault) => return send(&mut write, &json!({"end": "refused", "line": fault.to_string()})).await,
+        Err(Undone::Refused(refusal)) => {
+            let answer = json!({"end": "refused", "kind": refusal.kind, "line": refusal.text});
+            return send(&mut write, &answer).await;
+        }
+        Err(Undone::Fault(fault)) => {
+            return send(&mut write, &json!({"end": "refused", "line": fault.to_string()})).await;
+        }
     };
     for line in lines {
         send(&mut write, &json!({"line": line})).await?;

@@ -1,12 +1,22 @@
 //! What starts pipelines beside people: the triggers of their files, bound like any handler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use masterchief_contract::{BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Outcome};
+use masterchief_contract::{
+    BindOptions, DeliveryOptions, Event, Future, Handler, HandlerError, HandlerResult, Matching, Outcome,
+};
 use serde_json::{Map, Value};
 
 use crate::dispatch::{BindFault, Kinds, NewBind};
-use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Pipeline, Pipelines, Trigger, fill_all};
+use crate::pipelines::{
+    Ask, Asked, Asker, DeployWords, May, Pipeline, Pipelines, Refusal, RefusalKind, Trigger, fill_all,
+};
+
+/// A repository that is away, or a full queue, is asked again so often, over a quarter of an hour or so…
+const ATTEMPTS: u32 = 10;
+/// …first after so long at most, then twice that.
+const BACKOFF: Duration = Duration::from_secs(5);
 
 /// The binds of all triggers of all pipelines. One that cannot be bound is told, and the others are there.
 pub(super) fn binds(kinds: &Kinds, pipelines: &Pipelines) -> (Vec<NewBind>, Vec<(String, BindFault)>) {
@@ -24,11 +34,14 @@ pub(super) fn binds(kinds: &Kinds, pipelines: &Pipelines) -> (Vec<NewBind>, Vec<
 
 fn bind(kinds: &Kinds, pipelines: &Pipelines, pipeline: &Pipeline, trigger: &Trigger) -> Result<NewBind, BindFault> {
     let handler = Triggered { pipelines: pipelines.clone(), app: pipeline.app.clone(), trigger: trigger.clone() };
-    let options = BindOptions {
+    let mut options = BindOptions {
         tz: trigger.tz.clone(),
         help: Some(format!("starts {}", pipeline.app)),
         ..BindOptions::default()
     };
+    if kinds.get(&trigger.kind).is_some_and(|spec| spec.matching == Matching::Journal) {
+        options.delivery = DeliveryOptions { max_attempts: ATTEMPTS, backoff: BACKOFF, ..DeliveryOptions::default() };
+    }
     NewBind::parse(kinds, &trigger.kind, "-|-", &trigger.mask, options, Arc::new(handler))
 }
 
@@ -64,20 +77,22 @@ impl Handler for Triggered {
                 return Err(HandlerError::Dead(format!("a run of {app} is left out: this replay is dry")));
             }
             let words = DeployWords { app, ..DeployWords::default() };
-            // The repository may be away for a while.
-            let again = |reason: String| HandlerError::Retry { after: None, reason };
-            let mut prepared = pipelines.prepare(words, params).await.map_err(again)?;
+            // The repository may be away for a while, and we ourselves too.
+            let refused = |refusal: Refusal| {
+                tracing::warn!(%kind, fault = %refusal, "A trigger asked for a run that is refused");
+                match refusal.kind {
+                    RefusalKind::Busy | RefusalKind::Broken => {
+                        HandlerError::Retry { after: None, reason: refusal.text }
+                    }
+                    _ => HandlerError::Dead(refusal.text),
+                }
+            };
+            let mut prepared = pipelines.prepare(words, params).await.map_err(&refused)?;
             prepared.unattended = true;
             prepared.key = key;
             prepared.event = told;
             let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program(&kind), may: May::all() };
-            match pipelines.ask(asked).await {
-                Ok(_) => Ok(Outcome::Nothing),
-                Err(fault) => {
-                    tracing::warn!(%kind, %fault, "A trigger asked for a run that is refused");
-                    Err(HandlerError::Dead(fault))
-                }
-            }
+            pipelines.ask(asked).await.map(|_| Outcome::Nothing).map_err(refused)
         })
     }
 

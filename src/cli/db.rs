@@ -130,7 +130,7 @@ async fn clean(common: &Common, config: &Config, dry_run: bool) -> Done {
     if !path.is_file() {
         bail!("{} is not there: nothing was run here yet", path.display());
     }
-    let runs = Runs::open(Some(&path))?;
+    let runs = if dry_run { Runs::look(&path)? } else { Runs::open(Some(&path))? };
     let keep = i64::try_from(config.pipelines.keep.as_millis()).unwrap_or(i64::MAX);
     let before = chrono::Utc::now().timestamp_millis().saturating_sub(keep);
     let gone = if dry_run { runs.old(before).await? } else { runs.purge(before).await? };

@@ -1,7 +1,8 @@
 //! `masterchief deploy` and `masterchief runs`: the words of the channel from a shell. The bot that runs on the data folder does it;
 //! if none runs, `deploy` begins one for as long as it takes.
 //!
-//! Exit codes: 0 it went well, 1 it failed or was refused, 3 it waits for somebody, 4 detached.
+//! Exit codes: 0 it went well, 1 it failed, 2 what was asked for makes no sense, 3 it waits for somebody, 4 detached; refused because
+//! 5 somebody may not, 6 there is no such app, run or place, 7 it does not go with how things are, 75 not now (try again later).
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -12,12 +13,12 @@ use clap::Subcommand;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, Done, logging, output, runtime};
+use super::{Common, Done, WRONG_INPUT, logging, output, runtime};
 use crate::bot::Bot;
 use crate::bot::control::{Request, ask};
 use crate::config::{Config, Secrets};
 use crate::executors::tail;
-use crate::pipelines::{Run, RunState, StageRun, chosen, open_artifact, step_folder, words};
+use crate::pipelines::{RefusalKind, Run, RunState, StageRun, chosen, open_artifact, step_folder, words};
 use crate::store::runs::{ArtifactRow, Runs, Which};
 
 /// It waits for somebody: a yes, an approval, its turn.
@@ -26,6 +27,19 @@ const WAITS: u8 = 3;
 const LINES: usize = 1000;
 /// It goes on without us.
 const DETACHED: u8 = 4;
+
+/// The exit code for a refusal, by its kind.
+fn refused(kind: Option<RefusalKind>) -> ExitCode {
+    match kind {
+        Some(RefusalKind::Wrong) => ExitCode::from(WRONG_INPUT),
+        Some(RefusalKind::Denied) => ExitCode::from(5),
+        Some(RefusalKind::Unknown) => ExitCode::from(6),
+        Some(RefusalKind::Conflict) => ExitCode::from(7),
+        // As sysexits(3) has it: a failure that passes.
+        Some(RefusalKind::Busy) => ExitCode::from(75),
+        Some(RefusalKind::Broken) | None => ExitCode::FAILURE,
+    }
+}
 
 /// Starts a deployment and shows how it goes.
 #[derive(Debug, clap::Args)]
@@ -214,7 +228,8 @@ async fn converse(common: &Common, data: &Path, mut request: Request, yes: bool)
             output::line(&format!("run {number} is begun; masterchief runs follow {number} shows how it goes"))?;
         }
         let Some(number) = number.filter(|_| state.is_some()) else {
-            return Ok(Some(if end == "done" { ExitCode::SUCCESS } else { ExitCode::FAILURE }));
+            let kind = serde_json::from_value(answer["kind"].clone()).ok();
+            return Ok(Some(if end == "done" { ExitCode::SUCCESS } else { refused(kind) }));
         };
         match state {
             Some(RunState::AwaitingConfirm) if request.word == "deploy" && (yes || agrees(number)?) => {
@@ -302,7 +317,7 @@ fn records(_: &Common, config: &Config, work: impl AsyncFnOnce(&Runs) -> Done) -
         bail!("{} is not there: nothing was run here yet; name the project, as in --config PATH", path.display());
     }
     runtime()?.block_on(async {
-        let runs = Runs::open(Some(&path))?;
+        let runs = Runs::look(&path)?;
         work(&runs).await
     })
 }

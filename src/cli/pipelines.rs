@@ -128,7 +128,7 @@ fn records(config: &Config) -> anyhow::Result<Runs> {
     if !path.is_file() {
         bail!("{} is not there: nothing was run here yet, so there is nothing to go by", path.display());
     }
-    Ok(Runs::open(Some(&path))?)
+    Ok(Runs::look(&path)?)
 }
 
 pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
@@ -144,10 +144,10 @@ pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
     let people = config.data.join(crate::bot::PEOPLE);
     let verified = runtime()?.block_on(async {
         let anchor = match people.is_file() {
-            true => Store::open(&people).await?.anchor(crate::bot::ANCHOR).await?,
+            true => Store::look(&people).await?.anchor(crate::bot::ANCHOR).await?,
             false => None,
         };
-        anyhow::Ok(verify_incidents(&Runs::open(Some(&path))?, anchor.as_ref()).await?)
+        anyhow::Ok(verify_incidents(&Runs::look(&path)?, anchor.as_ref()).await?)
     })?;
     match verified {
         Ok(count) => {

@@ -121,7 +121,13 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         bail!("there is no project here; name one with --config, or make one with `masterchief new`");
     }
     runtime()?.block_on(async {
-        let store = Store::open(&database).await?;
+        let looks = matches!(args.command, Command::List | Command::Show { .. } | Command::Audit { .. });
+        let store = match (looks, database.is_file()) {
+            (true, true) => Store::look(&database).await?,
+            // Nobody is known yet.
+            (true, false) => Store::memory(),
+            (false, _) => Store::open(&database).await?,
+        };
         let done = act(common, &config, &store, args.command).await;
         store.close().await;
         done

@@ -1,10 +1,18 @@
 //! Whose rights a command has: an account of this machine, by its name in `/etc/passwd`. Only a bot that runs as root can choose.
 
-use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
+use rustix::io::Errno;
 
 /// Where accounts are.
 const ACCOUNTS: &str = "/etc/passwd";
+
+/// Deeper folders are a mistake, or meant to use up what we can open.
+const DEPTH_MAX: usize = 200;
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,27 +66,46 @@ impl Account {
     }
 
     /// Gives it a file or a folder with all that is in it. Links are not followed, and a file with a second name stays whose it is: that
-    /// may be a file of somebody else.
+    /// may be a file of somebody else. A command of the account may exchange what stands there at any moment, so everything is opened
+    /// once and from then on known by its descriptor, never by its name.
     pub(super) fn give(&self, path: &Path) -> Result<(), String> {
         if !rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        let fault = |what: std::io::Error| format!("{} cannot be given to {}: {what}", path.display(), self.name);
-        let meta = match std::fs::symlink_metadata(path) {
+        let given = self.give_at(CWD, path.as_os_str().as_bytes(), 0);
+        given.map_err(|what| format!("{} cannot be given to {}: {what}", path.display(), self.name))
+    }
+
+    fn give_at(&self, folder: BorrowedFd<'_>, name: &[u8], depth: usize) -> Result<(), String> {
+        let told = |what: Errno| std::io::Error::from(what).to_string();
+        if depth > DEPTH_MAX {
+            return Err(format!("it is more than {DEPTH_MAX} folders deep; remove what made them"));
+        }
+        let found = match openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
             // What a command that runs took away meanwhile is nobody's.
-            Err(what) if what.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            meta => meta.map_err(fault)?,
+            Err(Errno::NOENT) => return Ok(()),
+            found => found.map_err(told)?,
         };
-        // What it has already is not walked through: the account may change it under our feet.
-        if meta.uid() == self.user {
+        let meta = fstat(&found).map_err(told)?;
+        // What it has already is not walked through: what is in it is its own to give.
+        if meta.st_uid == self.user {
             return Ok(());
         }
-        if meta.is_dir() || meta.nlink() < 2 {
-            lchown(path, Some(self.user), Some(self.group)).map_err(fault)?;
+        let is_folder = FileType::from_raw_mode(meta.st_mode) == FileType::Directory;
+        if is_folder || meta.st_nlink < 2 {
+            let (user, group) = (Some(Uid::from_raw(self.user)), Some(Gid::from_raw(self.group)));
+            chownat(&found, "", user, group, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW).map_err(told)?;
         }
-        if meta.is_dir() {
-            for entry in std::fs::read_dir(path).map_err(fault)?.flatten() {
-                self.give(&entry.path())?;
+        if !is_folder {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = openat(&found, ".", flags, Mode::empty()).map_err(told)?;
+        for entry in Dir::read_from(&inside).map_err(told)? {
+            let entry = entry.map_err(told)?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                self.give_at(inside.as_fd(), name, depth + 1)?;
             }
         }
         Ok(())
@@ -110,5 +137,87 @@ mod tests {
         assert_eq!((account.user, account.group, account.home), (1001, 100, PathBuf::from("/srv/build")));
         assert_eq!(read("# nothing"), None);
         assert_eq!(read("build:x:-1:100::/:"), None);
+    }
+
+    fn nobody() -> Account {
+        Account { name: "nobody".to_owned(), user: 65_534, group: 65_534, home: PathBuf::from("/") }
+    }
+
+    fn owner(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().uid()
+    }
+
+    #[test]
+    fn all_in_a_folder_is_given_but_no_file_with_a_second_name_and_nothing_behind_a_link() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+        std::fs::create_dir_all(theirs.join("a/b")).unwrap();
+        std::fs::create_dir_all(&ours).unwrap();
+        for file in [ours.join("secret"), ours.join("twice"), theirs.join("a/b/plain")] {
+            std::fs::write(file, "x").unwrap();
+        }
+        std::fs::hard_link(ours.join("twice"), theirs.join("a/twice")).unwrap();
+        std::os::unix::fs::symlink(&ours, theirs.join("link")).unwrap();
+        nobody().give(&theirs).unwrap();
+        for (path, user) in [
+            (theirs.join("a/b/plain"), 65_534),
+            (theirs.join("a"), 65_534),
+            (theirs.join("link"), 65_534),
+            (theirs.join("a/twice"), 0),
+            (ours.join("secret"), 0),
+            (ours.clone(), 0),
+        ] {
+            assert_eq!(owner(&path), user, "{}", path.display());
+        }
+        assert_eq!(nobody().give(&dir.path().join("gone")), Ok(()));
+        let deep = (0..300).fold(dir.path().join("deep"), |path, _| path.join("d"));
+        std::fs::create_dir_all(deep).unwrap();
+        assert!(nobody().give(&dir.path().join("deep")).unwrap_err().contains("folders deep"));
+    }
+
+    #[test]
+    fn a_folder_that_becomes_a_link_meanwhile_gives_nothing_away() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, workspace) = (dir.path().join("outside"), dir.path().join("workspace"));
+        for folder in [&outside, &workspace, &workspace.join("a")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let secret = outside.join("secret");
+        std::fs::write(&secret, "x").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (a, b) = (workspace.join("a"), workspace.join("b"));
+                std::os::unix::fs::symlink(&outside, &b).unwrap();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    rustix::fs::renameat_with(
+                        rustix::fs::CWD,
+                        &a,
+                        rustix::fs::CWD,
+                        &b,
+                        rustix::fs::RenameFlags::EXCHANGE,
+                    )
+                    .unwrap();
+                }
+            });
+            for _ in 0..5_000 {
+                for path in [&workspace, &workspace.join("a"), &workspace.join("b")] {
+                    let _ = std::os::unix::fs::lchown(path, Some(0), Some(0));
+                }
+                // What is exchanged between two looks is no folder, or no link: either is a fault, and well.
+                let _ = nobody().give(&workspace);
+                if owner(&secret) != 0 {
+                    break;
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!((owner(&secret), owner(&outside)), (0, 0));
     }
 }

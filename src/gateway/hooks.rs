@@ -1,8 +1,8 @@
 //! One post: capped, verified, understood, written, answered.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -21,13 +21,12 @@ use super::source::Knock;
 pub(super) type Reply = Response<Vec<u8>>;
 
 /// Words in the names of headers that a handler never sees: they are there to prove who posts.
-static HIDDEN: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new("signature|token|secret|api-key|apikey|password|authorization|credential|cookie").ok()
-});
+static HIDDEN: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("signature|token|secret|api-key|apikey|password|authorization|credential|cookie").ok());
 /// How long a post may wait for the journal.
 const FATE: Duration = Duration::from_secs(8);
 /// When a sender may come again, in seconds.
-const AGAIN: &str = "5";
+pub(super) const AGAIN: &str = "5";
 
 struct Given<'a>(&'a HeaderMap);
 

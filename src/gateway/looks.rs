@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 use super::hooks::{Reply, reply};
 use super::runs::{Caller, not_found, plainly, refused, wrong};
-use crate::pipelines::{Millis, Pipelines, Run, StageRun, words};
+use crate::pipelines::{Millis, Pipelines, Refusal, Run, StageRun, words};
 use crate::store::runs::{RunsError, Which};
 
 /// Lines of the incident log, at most.
@@ -90,7 +90,7 @@ fn plain(text: &str) -> String {
 }
 
 fn broken(fault: RunsError) -> Reply {
-    reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": fault.to_string()}))
+    refused(fault)
 }
 
 async fn list(pipelines: &Pipelines, query: &Query) -> Result<Reply, Reply> {
@@ -142,7 +142,7 @@ async fn of_an_app(pipelines: &Pipelines, what: &str, query: &Query) -> Result<R
 async fn found(pipelines: &Pipelines, number: &str) -> Result<(Run, Vec<StageRun>), Reply> {
     let Ok(number) = number.parse() else { return Err(not_found()) };
     let run = pipelines.run(number).await.map_err(broken)?;
-    run.ok_or_else(|| refused(format!("there is no run {number}")))
+    run.ok_or_else(|| refused(Refusal::unknown(format!("there is no run {number}"))))
 }
 
 /// All that is known of a run.
@@ -229,12 +229,9 @@ async fn artifact(
     let (run, _) = found(pipelines, number).await?;
     let rules = pipelines.catalog().get(&run.app).ok().and_then(|pipeline| pipeline.rules(&run.env).cloned());
     if !rules.is_some_and(|rules| caller.may.has(rules.flags.as_ref())) {
-        return Err(refused(format!("this token may not fetch what was kept of {}", run.place())));
+        return Err(refused(Refusal::denied(format!("this token may not fetch what was kept of {}", run.place()))));
     }
-    let (row, file) = pipelines
-        .artifact(run.number, &plain(stage), &plain(path))
-        .await
-        .map_err(|fault| reply(StatusCode::NOT_FOUND, &json!({"error": fault})))?;
+    let (row, file) = pipelines.artifact(run.number, &plain(stage), &plain(path)).await.map_err(refused)?;
     let parts = stream::try_unfold(tokio::fs::File::from_std(file), |mut file| async move {
         let mut part = vec![0; PART];
         let read = file.read(&mut part).await?;

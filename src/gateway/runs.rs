@@ -14,10 +14,10 @@ use subtle::ConstantTimeEq;
 use warp::Reply as _;
 use warp::http::{HeaderMap, StatusCode, header};
 
-use super::hooks::{Reply, reply};
+use super::hooks::{AGAIN, Reply, reply};
 use super::server::Shared;
 use super::{looks, verbs};
-use crate::pipelines::{Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Told};
+use crate::pipelines::{Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Refusal, RefusalKind, Told};
 use crate::users::{FlagMask, FlagSet};
 
 /// A program, or a person's program, that may ask for runs.
@@ -119,11 +119,11 @@ pub(super) async fn answer(
 }
 
 pub(super) fn not_found() -> Reply {
-    reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"}))
+    refused(Refusal::unknown("there is nothing here"))
 }
 
 pub(super) fn wrong(text: impl std::fmt::Display) -> Reply {
-    reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": text.to_string()}))
+    refused(Refusal::wrong(text.to_string()))
 }
 
 /// Lines as programs read them: without what keeps clients of IRC from calling somebody.
@@ -131,18 +131,21 @@ pub(super) fn plainly(lines: impl IntoIterator<Item = String>) -> Vec<String> {
     lines.into_iter().map(|line| line.replace('\u{200b}', "")).collect()
 }
 
-/// What the engine did not do, and why.
-pub(super) fn refused(fault: String) -> Reply {
-    let forbidden =
-        ["may not", "(needs flag", "cannot approve", "log in to services", "needs somebody of", "can say yes"];
-    let status = if forbidden.iter().any(|words| fault.contains(words)) {
-        StatusCode::FORBIDDEN
-    } else if fault.starts_with("there is no run") {
-        StatusCode::NOT_FOUND
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
+/// What the engine did not do, and why. Programs go by the status, or by `kind`.
+pub(super) fn refused(refusal: impl Into<Refusal>) -> Reply {
+    let Refusal { kind, text } = refusal.into();
+    let status = match kind {
+        RefusalKind::Denied => StatusCode::FORBIDDEN,
+        RefusalKind::Unknown => StatusCode::NOT_FOUND,
+        RefusalKind::Conflict => StatusCode::CONFLICT,
+        RefusalKind::Wrong => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalKind::Busy | RefusalKind::Broken => StatusCode::SERVICE_UNAVAILABLE,
     };
-    reply(status, &json!({"error": plainly([fault])[0]}))
+    let mut out = reply(status, &json!({"error": plainly([text])[0], "kind": kind}));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        out.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(AGAIN));
+    }
+    out
 }
 
 /// The token that is shown.
@@ -168,7 +171,7 @@ pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap)
     // Flags that cannot be read were refused with the configuration; here they are none.
     let flags = FlagSet::parse(&token.flags).unwrap_or(FlagSet::NONE);
     let own = Arc::new(move |mask: &FlagMask| mask.allows(flags, FlagSet::NONE));
-    let forbidden = |text: String| Err(Box::new(reply(StatusCode::FORBIDDEN, &json!({"error": text}))));
+    let forbidden = |text: String| Err(Box::new(refused(Refusal::denied(text))));
     let asker = |handle: &str| Asker { origin: "http".to_owned(), ..Asker::program(handle) };
     let Some(handle) = &token.handle else {
         // What it asked for would count as theirs.
@@ -202,7 +205,7 @@ async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]
     };
     let pipeline = match pipelines.catalog().get(&asked.app) {
         Ok(pipeline) => pipeline,
-        Err(fault) => return wrong(fault),
+        Err(refusal) => return refused(refusal),
     };
     let known = |name: &str| pipeline.params.iter().any(|param| param.name == name);
     let (mut params, mut skip) = (asked.params, Vec::new());
@@ -233,11 +236,11 @@ async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]
         DeployWords { app: asked.app, environment: asked.environment, reference, skip, ..DeployWords::default() };
     let prepared = match pipelines.prepare(words, params).await {
         Ok(prepared) => Prepared { unattended: true, key: asked.key, ..prepared },
-        Err(fault) => return wrong(fault),
+        Err(refusal) => return refused(refusal),
     };
     match pipelines.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may }).await {
         Ok(said) => reply(StatusCode::ACCEPTED, &json!({"id": said.run, "lines": plainly(said.lines)})),
-        Err(fault) => refused(fault),
+        Err(refusal) => refused(refusal),
     }
 }
 
@@ -259,13 +262,12 @@ async fn told(pipelines: &Pipelines, caller: Result<Caller, Box<Reply>>, shown: 
             pipelines.remote_own(own, &told).await.map(|()| own.0)
         }
         (None, Some((own, _)), _) => {
-            let fault = format!("this token speaks for run {own} only");
-            return reply(StatusCode::FORBIDDEN, &json!({"error": fault}));
+            return refused(Refusal::denied(format!("this token speaks for run {own} only")));
         }
-        _ => Err("name the run: {\"run\": 118}".to_owned()),
+        _ => Err(Refusal::wrong("name the run: {\"run\": 118}")),
     };
     match heard {
         Ok(number) => reply(StatusCode::ACCEPTED, &json!({"id": number})),
-        Err(fault) => wrong(fault),
+        Err(refusal) => refused(refusal),
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str]
             let lines = plainly(told.public.into_iter().chain(told.lines));
             reply(StatusCode::ACCEPTED, &json!({"id": told.run, "lines": lines}))
         }
-        Err(fault) => refused(fault),
+        Err(refusal) => refused(refusal),
     }
 }
 

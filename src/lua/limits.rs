@@ -55,6 +55,7 @@ impl Limits {
             ticks: AtomicU64::new(0),
             killed: AtomicBool::new(false),
         });
+        lua.set_app_data(Arc::clone(&limits));
         let watched = Arc::clone(&limits);
         lua.set_interrupt(move |lua| match watched.tick() {
             None => Ok(VmState::Continue),
@@ -92,6 +93,13 @@ impl Limits {
     fn begin(&self, used: u64) {
         self.slice_began.store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.ticks.store(used, Ordering::Relaxed);
+    }
+
+    /// What ran for somebody else was stopped: whoever called it has a slice of their own. The budget is still for all of it.
+    pub(super) fn another_slice(lua: &Lua) {
+        if let Some(limits) = lua.app_data_ref::<Arc<Limits>>() {
+            limits.begin(limits.used());
+        }
     }
 
     fn used(&self) -> u64 {

@@ -8,6 +8,7 @@ use masterchief_contract::closest;
 
 use super::file;
 use super::model::Pipeline;
+use super::refusal::Refusal;
 use crate::executors::Executors;
 use crate::yaml::ConfigFault;
 
@@ -63,13 +64,13 @@ impl Catalog {
     }
 
     /// The pipeline that ships this; else what to say.
-    pub fn get(&self, app: &str) -> Result<Arc<Pipeline>, String> {
+    pub fn get(&self, app: &str) -> Result<Arc<Pipeline>, Refusal> {
         self.by_app.get(app).cloned().ok_or_else(|| {
             if let Some(fault) = self.broken.get(app) {
-                return format!("{app} cannot be read: {fault}");
+                return Refusal::conflict(format!("{app} cannot be read: {fault}"));
             }
             let close: Vec<&str> = self.by_app.keys().map(String::as_str).filter(|name| near(app, name)).collect();
-            match close.as_slice() {
+            Refusal::unknown(match close.as_slice() {
                 [] if self.by_app.is_empty() => {
                     format!("no app {app:?}: there are no pipelines yet; put one into config/pipelines")
                 }
@@ -77,7 +78,7 @@ impl Catalog {
                     format!("no app {app:?}. There are {}", self.by_app.keys().cloned().collect::<Vec<_>>().join(", "))
                 }
                 close => format!("no app {app:?}. Did you mean {}?", close.join(" or ")),
-            }
+            })
         })
     }
 

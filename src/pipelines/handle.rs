@@ -17,6 +17,7 @@ use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
 use super::file;
 use super::model::Pipeline;
 use super::pools::PoolRow;
+use super::refusal::Refusal;
 use super::remote::Told;
 use super::run::{Asker, Millis, Run, StageRun};
 use super::settings::Settings;
@@ -174,21 +175,21 @@ impl Pipelines {
     /// Asks for something; ready once what came of it is durable.
     pub async fn ask(&self, asked: Asked) -> Answer {
         let (to, answered) = oneshot::channel();
-        let gone = || "the bot is going down; ask again in a minute".to_owned();
+        let gone = || Refusal::busy("the bot is going down; ask again in a minute");
         let (who, deed) = (asked.who.clone(), asked.ask.deed());
         self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
         let answer = answered.await.map_err(|_| gone())?;
-        self.inner.around.note(&who, &deed, answer.as_ref().err().map(String::as_str));
+        self.inner.around.note(&who, &deed, answer.as_ref().err().map(|refusal| refusal.text.as_str()));
         answer
     }
 
     /// What a remote build tells of a run that is under way: for those who may deploy there.
-    pub async fn remote(&self, number: i64, may: &May, told: &Told) -> Result<(), String> {
-        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
-        let Some((run, _)) = found else { return Err(format!("there is no run {number}")) };
+    pub async fn remote(&self, number: i64, may: &May, told: &Told) -> Result<(), Refusal> {
+        let found = self.run(number).await?;
+        let Some((run, _)) = found else { return Err(Refusal::unknown(format!("there is no run {number}"))) };
         let pipeline = self.catalog().get(&run.app)?;
         if !pipeline.rules(&run.env).is_some_and(|rules| may.has(rules.flags.as_ref())) {
-            return Err(format!("this token may not speak for {}", run.place()));
+            return Err(Refusal::denied(format!("this token may not speak for {}", run.place())));
         }
         self.heard(number, None, told).await
     }
@@ -199,11 +200,11 @@ impl Pipelines {
     }
 
     /// What the build of a stage tells that showed the stage's own token.
-    pub async fn remote_own(&self, (number, stage): (i64, usize), told: &Told) -> Result<(), String> {
+    pub async fn remote_own(&self, (number, stage): (i64, usize), told: &Told) -> Result<(), Refusal> {
         self.heard(number, Some(stage), told).await
     }
 
-    async fn heard(&self, number: i64, stage: Option<usize>, told: &Told) -> Result<(), String> {
+    async fn heard(&self, number: i64, stage: Option<usize>, told: &Told) -> Result<(), Refusal> {
         if let (name, Some(text)) = self.inner.steps.hear(number, stage, told)? {
             // At shutdown nobody needs it any more.
             let _ = self.inner.to.send(Msg::Told(number, name, text)).await;
@@ -311,9 +312,9 @@ impl Pipelines {
     }
 
     /// The last lines of a stage's log; of the stage that failed, runs, or ran last, if none is named.
-    pub async fn tail(&self, number: i64, stage: Option<&str>, count: usize) -> Result<(String, Vec<String>), String> {
-        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
-        let Some((run, stages)) = found else { return Err(format!("there is no run {number}")) };
+    pub async fn tail(&self, number: i64, stage: Option<&str>, count: usize) -> Result<(String, Vec<String>), Refusal> {
+        let found = self.run(number).await?;
+        let Some((run, stages)) = found else { return Err(Refusal::unknown(format!("there is no run {number}"))) };
         let one = chosen(&run, &stages, stage)?;
         let folder = self.inner.steps.folder(number, &one.name, one.attempt);
         let (name, count) = (one.name.clone(), count.min(1000));
@@ -338,7 +339,7 @@ impl Pipelines {
 }
 
 /// The stage whose log is meant: the one that is named, else the one that failed, runs, or ran last.
-pub fn chosen<'s>(run: &Run, stages: &'s [StageRun], name: Option<&str>) -> Result<&'s StageRun, String> {
+pub fn chosen<'s>(run: &Run, stages: &'s [StageRun], name: Option<&str>) -> Result<&'s StageRun, Refusal> {
     let began = || stages.iter().filter(|one| one.attempt > 0);
     let found = match name {
         Some(name) => began().find(|one| one.name == name),
@@ -350,8 +351,8 @@ pub fn chosen<'s>(run: &Run, stages: &'s [StageRun], name: Option<&str>) -> Resu
     found.ok_or_else(|| {
         let names: Vec<&str> = began().map(|one| one.name.as_str()).collect();
         match names.as_slice() {
-            [] => format!("no stage of run {} has begun", run.number),
-            names => format!("run {} has logs of {}", run.number, names.join(", ")),
+            [] => Refusal::conflict(format!("no stage of run {} has begun", run.number)),
+            names => Refusal::unknown(format!("run {} has logs of {}", run.number, names.join(", "))),
         }
     })
 }

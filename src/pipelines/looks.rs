@@ -6,6 +6,7 @@ use std::path::Path;
 use super::collect::ARTIFACTS;
 use super::figures::{Dora, Stats, dora, stats};
 use super::handle::Pipelines;
+use super::refusal::Refusal;
 use super::run::{Millis, Run};
 use super::words;
 use crate::store::Anchor;
@@ -30,31 +31,35 @@ impl Pipelines {
     }
 
     /// A file that was kept of a run, opened: only what the records name, and nothing that is a link.
-    pub async fn artifact(&self, number: i64, stage: &str, path: &str) -> Result<(ArtifactRow, std::fs::File), String> {
-        let rows = self.inner.runs.artifacts(number).await.map_err(|fault| fault.to_string())?;
+    pub async fn artifact(
+        &self,
+        number: i64,
+        stage: &str,
+        path: &str,
+    ) -> Result<(ArtifactRow, std::fs::File), Refusal> {
+        let rows = self.inner.runs.artifacts(number).await?;
         let row = rows.into_iter().find(|row| row.stage == stage && row.path == path);
-        let row = row.ok_or_else(|| format!("run {number} keeps no {path} of {stage}"))?;
-        let found = self.run(number).await.map_err(|fault| fault.to_string())?;
+        let row = row.ok_or_else(|| Refusal::unknown(format!("run {number} keeps no {path} of {stage}")))?;
+        let found = self.run(number).await?;
         let one = found.and_then(|(_, stages)| stages.into_iter().find(|one| one.name == stage));
-        let one = one.ok_or_else(|| format!("run {number} has no stage {stage}"))?;
+        let one = one.ok_or_else(|| Refusal::unknown(format!("run {number} has no stage {stage}")))?;
         let folder = self.step_folder(number, &one);
         let opened = tokio::task::spawn_blocking(move || open_artifact(&folder, &row).map(|file| (row, file)));
-        opened.await.map_err(|_| "it cannot be read".to_owned())?
+        opened.await.map_err(|_| Refusal::unknown("it cannot be read"))?.map_err(Refusal::unknown)
     }
 
     /// What is where of an app.
-    pub async fn places(&self, app: &str) -> Result<Places, String> {
+    pub async fn places(&self, app: &str) -> Result<Places, Refusal> {
         let pipeline = self.catalog().get(app)?;
-        let told = |fault: RunsError| fault.to_string();
-        let open = self.inner.runs.open_runs(app).await.map_err(told)?;
+        let open = self.inner.runs.open_runs(app).await?;
         let mut out = Vec::new();
         for (env, _) in &pipeline.policy.environments {
-            let row = self.inner.runs.deployments(app, env, 1).await.map_err(told)?.into_iter().next();
+            let row = self.inner.runs.deployments(app, env, 1).await?.into_iter().next();
             let live = match row {
-                Some(row) => self.inner.runs.run(row.run).await.map_err(told)?.map(|(run, _)| (row, run)),
+                Some(row) => self.inner.runs.run(row.run).await?.map(|(run, _)| (row, run)),
                 None => None,
             };
-            let locked = self.inner.runs.lock(&format!("{app}/{env}")).await.map_err(told)?.is_some();
+            let locked = self.inner.runs.lock(&format!("{app}/{env}")).await?.is_some();
             let here = open.iter().filter(|run| run.env == *env);
             let running =
                 here.filter_map(|row| serde_json::from_str::<Run>(&row.detail).ok()).find(|run| run.state.active());
@@ -70,24 +75,26 @@ impl Pipelines {
     }
 
     /// What changed somewhere in the time before now, and the alerts since then; production where none is named.
-    pub async fn whatson(&self, env: Option<&str>, time: Millis) -> Result<String, String> {
+    pub async fn whatson(&self, env: Option<&str>, time: Millis) -> Result<String, Refusal> {
         let known = |wanted: &str| self.catalog().all().any(|pipeline| pipeline.rules(wanted).is_some());
         let env = match env {
-            Some(env) if !known(env) => return Err(format!("no app has an environment {env:?}; !apps lists them")),
+            Some(env) if !known(env) => {
+                return Err(Refusal::unknown(format!("no app has an environment {env:?}; !apps lists them")));
+            }
             Some(env) => Some(env),
             None => Some("prod").filter(|env| known(env)),
         };
         let now = self.now();
-        let rows = self.inner.runs.deployed_since(env, now - time).await.map_err(|fault| fault.to_string())?;
+        let rows = self.inner.runs.deployed_since(env, now - time).await?;
         let since = rows.last().map_or(now - time, |row| row.at);
         let alerts = self.inner.around.alerts(since).await;
         Ok(words::whatson(env, &rows, &alerts, time, now))
     }
 
     /// Lines about who waits for an app.
-    pub async fn queue(&self, app: &str) -> Result<Vec<String>, String> {
+    pub async fn queue(&self, app: &str) -> Result<Vec<String>, Refusal> {
         self.catalog().get(app)?;
-        let rows = self.inner.runs.open_runs(app).await.map_err(|fault| fault.to_string())?;
+        let rows = self.inner.runs.open_runs(app).await?;
         let runs: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
         let line = |run: &Run| {
             format!(
@@ -109,14 +116,14 @@ impl Pipelines {
     }
 
     /// The four figures of DORA for an app since then.
-    pub async fn dora(&self, app: &str, since: Millis) -> Result<Dora, String> {
+    pub async fn dora(&self, app: &str, since: Millis) -> Result<Dora, Refusal> {
         self.catalog().get(app)?;
         let mut runs: Vec<Run> = Vec::new();
         let mut below = None;
         // Page by page, without what takes room and tells nothing here.
         while runs.len() < DORA_MOST {
             let which = Which { app: Some(app.to_owned()), since: Some(since), limit: PAGE, below, ..Which::default() };
-            let page = self.list(which).await.map_err(|fault| fault.to_string())?;
+            let page = self.list(which).await?;
             let Some((last, _)) = page.last() else { break };
             below = Some(last.number);
             runs.extend(page.into_iter().map(|(_, run)| Run {
@@ -133,9 +140,9 @@ impl Pipelines {
     }
 
     /// The news of each kind of failure in an app since then.
-    pub async fn flaky(&self, app: &str, since: Millis) -> Result<Vec<String>, String> {
+    pub async fn flaky(&self, app: &str, since: Millis) -> Result<Vec<String>, Refusal> {
         self.catalog().get(app)?;
-        let rows = self.inner.runs.failures(app, since).await.map_err(|fault| fault.to_string())?;
+        let rows = self.inner.runs.failures(app, since).await?;
         let mut by_class: BTreeMap<String, i64> = BTreeMap::new();
         rows.iter().for_each(|(_, class, count)| *by_class.entry(class.clone()).or_default() += count);
         if rows.is_empty() {

@@ -2,9 +2,10 @@
 
 use super::engine::Prepared;
 use super::model::{Pipeline, Takes};
+use super::refusal::{Kind, Refusal};
 use super::request::{self, DeployWords};
 use super::run::Commit;
-use crate::executors::{self, changes, mirror, resolve, tag};
+use crate::executors::{self, Class, Failure, changes, mirror, resolve, tag};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const RESOLVE: Duration = Duration::from_secs(20);
 
 impl Pipelines {
     /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live.
-    pub async fn prepare(&self, words: DeployWords, given: Map<String, Value>) -> Result<Prepared, String> {
+    pub async fn prepare(&self, words: DeployWords, given: Map<String, Value>) -> Result<Prepared, Refusal> {
         let pipeline = self.catalog().get(&words.app)?;
         let mut params = given;
         for (name, text) in &words.params {
@@ -98,11 +99,11 @@ impl Pipelines {
         pipeline: &Pipeline,
         place: Place<'_>,
         prepared: &mut Prepared,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let Place { repo, reference, env } = place;
         let own = self.inner.steps.credentials(pipeline, &env);
-        prepared.sha = resolve(repo, reference, &own, RESOLVE).await.map_err(|failure| failure.line)?.sha;
-        let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await.map_err(|fault| fault.to_string())?;
+        prepared.sha = resolve(repo, reference, &own, RESOLVE).await.map_err(unresolved)?.sha;
+        let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await?;
         let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty()) else { return Ok(()) };
         let copy = self.inner.folder.join("mirrors").join(&pipeline.app);
         let known = match mirror(repo, &copy, &own).await {
@@ -139,4 +140,14 @@ pub(super) struct Place<'a> {
     reference: &'a str,
     /// The environment; empty where it is not known.
     env: String,
+}
+
+/// A repository that is away for a while can be asked again; what it does not have is not there later either.
+fn unresolved(failure: Failure) -> Refusal {
+    let kind = match failure.class {
+        Class::Network | Class::Timeout | Class::Quota | Class::InfraLost => Kind::Busy,
+        Class::Config => Kind::Wrong,
+        _ => Kind::Broken,
+    };
+    Refusal { kind, text: failure.line }
 }

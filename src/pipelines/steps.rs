@@ -13,6 +13,7 @@ use super::collect::{checkpoint, collect, collect_failed, hidden, mark, segments
 use super::engine::{Ended, Msg, Order};
 use super::expr::Facts;
 use super::model::{Pipeline, Stage};
+use super::refusal::Refusal;
 use super::remote::{Ear, Told};
 use super::run::StageRun;
 use crate::executors::{Class, End, Executors, Masker, Supervisor, forget_secrets};
@@ -104,7 +105,7 @@ impl Steps {
 
     /// Takes in what a build elsewhere tells of a run: the stage of ours, and words for people if there are any. `own` is the stage
     /// it is about if that is known; else it is the one that builds elsewhere, and of several the one it names.
-    pub(super) fn hear(&self, run: i64, own: Option<usize>, told: &Told) -> Result<(String, Option<String>), String> {
+    pub(super) fn hear(&self, run: i64, own: Option<usize>, told: &Told) -> Result<(String, Option<String>), Refusal> {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
         let of_run: Vec<(usize, Arc<Ear>)> =
             running.range((run, 0)..=(run, usize::MAX)).map(|((_, stage), ear)| (*stage, Arc::clone(ear))).collect();
@@ -121,11 +122,14 @@ impl Steps {
         };
         let Some((_, ear)) = found else {
             if of_run.is_empty() {
-                return Err(format!("no stage of run {run} runs now"));
+                return Err(Refusal::conflict(format!("no stage of run {run} runs now")));
             }
             let many = if elsewhere.is_empty() { &all } else { &elsewhere };
             let names: Vec<&str> = many.iter().map(|(_, ear)| ear.name.as_str()).collect();
-            return Err(format!("several stages of run {run} run now; name one as stage: {}", names.join(", ")));
+            return Err(Refusal::wrong(format!(
+                "several stages of run {run} run now; name one as stage: {}",
+                names.join(", ")
+            )));
         };
         Ok((ear.name.clone(), ear.hear(told)))
     }

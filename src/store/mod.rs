@@ -19,6 +19,9 @@ pub const KEY_MAX: usize = 512;
 /// The longest value of [`Store::kv_set`], in bytes of JSON.
 pub const VALUE_MAX: usize = 1 << 20;
 
+/// What to do about records that are older than this program.
+const BRING_UP: &str = "`masterchief db migrate` brings them up to date, and so does a bot that starts";
+
 /// The records. Cheap to clone; all clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -40,6 +43,9 @@ pub enum StoreError {
     /// The database was made by another version of this program.
     #[error("the records: {0}; they may be of a newer version of masterchief")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// It was made by an older version of this program, and is only looked at.
+    #[error("the records: they do not have {0} yet; {BRING_UP}")]
+    Older(String),
     /// A folder cannot be made.
     #[error("{path}: {source}")]
     Folder {
@@ -119,6 +125,15 @@ impl Store {
     /// Opens the database at `path`, making it and its folder if need be, and brings it up to date.
     pub async fn open(path: &Path) -> Result<Store, StoreError> {
         Ok(Store { place: Place::Sqlite(Sqlite::open(path).await?) })
+    }
+
+    /// Opens the database at `path` to look at it: nothing is changed, also no older schema, which is refused.
+    pub async fn look(path: &Path) -> Result<Store, StoreError> {
+        let older = Store::migrations(path).await?.into_iter().find(|(_, done)| !done);
+        match older {
+            Some((name, _)) => Err(StoreError::Older(name)),
+            None => Ok(Store { place: Place::Sqlite(Sqlite::look(path).await?) }),
+        }
     }
 
     /// Records that end with the process. They take no time, which paused clocks need.

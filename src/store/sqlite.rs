@@ -38,6 +38,11 @@ impl Sqlite {
         Ok(Sqlite { pool })
     }
 
+    pub(super) async fn look(path: &Path) -> Result<Sqlite, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
+        Ok(Sqlite { pool: SqlitePoolOptions::new().max_connections(1).connect_with(options).await? })
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }

@@ -166,3 +166,28 @@ async fn a_job_that_declares_no_parameter_for_a_token_gets_none() {
     assert!(bench.log().contains("declares no parameter MC_TOKEN"), "{}", bench.log());
     assert_eq!(double.state().await["builds"][0]["params"].get("MC_TOKEN"), None);
 }
+
+#[tokio::test]
+async fn a_token_is_handed_over_where_jenkins_hides_it_and_nowhere_else() {
+    for (kind, hides) in [
+        ("StringParameterDefinition", false),
+        ("TextParameterDefinition", false),
+        ("PasswordParameterDefinition", true),
+    ] {
+        let declared = json!({"parameters": [text("MC_RUN_ID"), {"name": "MC_TOKEN", "type": kind}]});
+        let double = Double::start(json!({"image": marked(declared)}), json!({}));
+        let bench = double.bench();
+        let mut step = bench.step(json!({"job": "image", "stage_updates": true}));
+        step.token = Some(masterchief::contract::Secret::new("a-token-of-a-step"));
+        let end = bench.run("jenkins", step).await;
+        let builds = double.state().await["builds"].clone();
+        if hides {
+            assert_eq!(builds[0]["params"]["MC_TOKEN"], "a-token-of-a-step", "{end:?}");
+            continue;
+        }
+        let failure = failed(end);
+        assert_eq!(failure.class, Class::Config);
+        assert!(failure.line.contains("MC_TOKEN is no Password parameter"), "{}", failure.line);
+        assert_eq!(builds.as_array().map(Vec::len), Some(0), "nothing is begun that could show it");
+    }
+}

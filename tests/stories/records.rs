@@ -195,6 +195,19 @@ fn databases_are_checked_cleaned_and_brought_up_to_date_from_a_shell() {
         assert!(code == Some(1) && said.contains("runs 0001_runs: done"), "{said}");
         assert!(said.contains("runs 0002_logs_keys: to be done"), "a look changes nothing: {said}");
     }
+    for words in
+        [&["db", "clean", "--dry-run"][..], &["audit", "verify"], &["runs", "list"], &["runs", "artifacts", "1"]]
+    {
+        let (code, said) = masterchief(dir.path(), words);
+        assert!(
+            code == Some(1) && said.contains("`masterchief db migrate` brings them up to date"),
+            "{words:?}: {said}"
+        );
+    }
+    let (code, said) = masterchief(dir.path(), &["users", "list"]);
+    assert!(code == Some(0) && !dir.path().join("data/masterchief.db").exists(), "a look makes nothing: {said}");
+    let (_, said) = masterchief(dir.path(), &["db", "migrate", "--check"]);
+    assert!(said.contains("runs 0002_logs_keys: to be done"), "whoever looks changes nothing: {said}");
     // Two runs are older than they are kept; what is live, and what has not ended, stays.
     rusqlite::Connection::open(&runs)
         .unwrap()
@@ -205,7 +218,18 @@ fn databases_are_checked_cleaned_and_brought_up_to_date_from_a_shell() {
     assert_eq!(masterchief(dir.path(), &["db", "migrate", "--check"]).0, Some(0));
     std::fs::create_dir_all(dir.path().join("data/runs/11/test/1")).unwrap();
     std::fs::write(dir.path().join("data/runs/11/test/1/log"), "0123456789").unwrap();
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(dir.path().join(format!("data/runs.db{end}")));
+    }
+    let before = std::fs::read(&runs).unwrap();
+    for words in [&["runs", "list"][..], &["runs", "show", "1"], &["users", "list"], &["pipelines", "stats", "shop"]] {
+        let (code, said) = masterchief(dir.path(), words);
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+    }
+    // Its lines were made up.
+    assert!(masterchief(dir.path(), &["audit", "verify"]).1.contains("L-1 is not as it was written"));
     let dry = masterchief(dir.path(), &["db", "clean", "--dry-run"]);
+    assert!(std::fs::read(&runs).unwrap() == before, "the records are as they were");
     assert_eq!(
         dry,
         (Some(0), "would forget 1 run and 10 bytes of their logs and files; nothing is changed\n".to_owned())

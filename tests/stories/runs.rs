@@ -145,7 +145,7 @@ async fn a_program_with_a_token_starts_a_run_and_sees_how_it_goes_and_one_withou
     assert_eq!((status, &told["id"]), (202, &json!(1)));
     let (status, _) =
         post("stage", "a-token-of-the-ci-server", json!({"run": 1, "stage": "compile", "status": "running"})).await;
-    assert!(status == 202 || status == 422, "{status}");
+    assert!(status == 202 || status == 409, "{status}");
     eventually("the end", async || get("1").await.1["status"] == "success").await;
     let (_, told) = get("1").await;
     assert_eq!((&told["requester"], &told["stages"][0]["status"]), (&json!("ci"), &json!("success")));
@@ -179,6 +179,12 @@ fn a_shell_deploys_looks_and_hears_how_it_ended() {
     let dir = project(SHELL);
     let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
     assert_eq!((code, said.trim()), (Some(0), "all good: 1 pipeline"));
+    for (words, refused) in
+        [("shoop to dev", 6), ("shop/-x to dev", 2), ("shop to prod", 6), ("shop to dev colour=1", 2)]
+    {
+        let (code, said) = masterchief(dir.path(), &["deploy", "--yes", words]);
+        assert_eq!(code, Some(refused), "{words}: {said}");
+    }
     let (code, said) = masterchief(dir.path(), &["deploy", "shop/v2", "to", "dev"]);
     assert_eq!(code, Some(3), "nobody is there to say yes: {said}");
     assert!(said.contains("shop -> dev: v2 is the first there. Plan: test, build, rollout."), "{said}");
@@ -196,7 +202,7 @@ fn a_shell_deploys_looks_and_hears_how_it_ended() {
     let (code, said) = masterchief(dir.path(), &["deploy", "--yes", "shop/v3", "to", "dev", "good=no"]);
     assert_eq!(code, Some(0), "what is skipped is no failure, and it is told: {said}");
     let (code, said) = masterchief(dir.path(), &["deploy", "shp"]);
-    assert!(code == Some(1) && said.contains("Did you mean shop?"), "{said}");
+    assert!(code == Some(6) && said.contains("Did you mean shop?"), "{said}");
     let (_, said) = masterchief(dir.path(), &["pipelines", "show", "shop", "--dot"]);
     assert!(said.contains("\"test\" -> \"build\""), "{said}");
     let (code, said) = masterchief(dir.path(), &["runs", "who", "shop"]);

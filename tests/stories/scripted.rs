@@ -46,6 +46,25 @@ async fn a_run_drives_the_progress_of_an_event_in_few_lines_and_its_end_is_said_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fault_in_what_follows_a_run_ends_neither_the_run_nor_the_script() {
+    for on_step in [
+        "error(\"no table\")",
+        "n.nothing.there = 1",
+        "bot.say(\"nowhere\", string.rep(\"x\", -1), 7, {})",
+        "while true do end",
+    ] {
+        let lua = format!(
+            "bot.caps{{ pipelines = {{\"shop\"}} }}\nbot.bind(\"pub\", \"-|-\", \"!ship\", function(ev)\n  local r = pipeline.run(\"shop\", {{ env = \"dev\", on_step = function(n) {on_step} end }})\n  return `run {{r.run}} {{r.state}}`\nend, {{ timeout = \"10m\" }})\n"
+        );
+        let (test, _dir) = scripted(&lua).await;
+        test.user("ana").with_flags("+D").says(CHANNEL, "!ship").await;
+        test.advance(Duration::from_secs(180)).await;
+        test.expect(CHANNEL, "run 1 succeeded").await;
+        test.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_script_without_a_person_may_what_it_was_granted_and_approves_nothing() {
     let after = |caps: &str, work: &str| {
         format!(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use masterchief::bot::{CHANNEL, TestBot};
 use masterchief::journal::Fixture;
+use masterchief::store::runs::Which;
 use serde_json::{Value, json};
 
 use super::acted::Acted;
@@ -64,5 +65,33 @@ async fn the_clock_a_file_and_a_message_each_start_a_run() {
     assert_eq!(run(3).await.map(|run| (run.asker.origin, run.env)), Some(("time".to_owned(), "nightly".to_owned())));
     assert_eq!(acted.done().len(), 3);
     test.expect_silence(CHANNEL, Duration::from_secs(1)).await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_the_queue_full_is_asked_for_again_and_what_makes_no_sense_is_not() {
+    let (test, acted) = started().await;
+    let crowded = SHOP.replace("environments:", "concurrency: {on_busy: queue, max_queued: 1}, environments:");
+    let slow = crowded.replace("app: shop", "app: slow").replace("acted: {}", "acted: {takes: 20s}");
+    let slow =
+        slow.replace("kafka:releases", "kafka:slow").replace("/srv/drop/", "/srv/slow/").replace("30 12", "30 11");
+    test.started().put_pipeline("slow", &slow).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    test.advance(Duration::from_secs(2)).await;
+    for key in ["s1", "s2", "s3"] {
+        let body = json!({"go": true, "version": "v7"});
+        let fields = json!({"broker": "kafka", "topic": "slow", "partition": 0, "offset": 1});
+        let event =
+            json!({"kind": "stream", "lane": "kafka:slow", "key": key, "text": body.to_string(), "fields": fields});
+        test.started().happens(happens(event)).await.unwrap();
+    }
+    test.advance(Duration::from_secs(10)).await;
+    let slow = async || {
+        let which = Which { app: Some("slow".to_owned()), limit: 10, ..Which::default() };
+        test.started().pipelines().list(which).await.unwrap().len()
+    };
+    assert_eq!(slow().await, 2, "one runs, one waits");
+    test.advance(Duration::from_secs(300)).await;
+    assert_eq!(slow().await, 3, "the third came in when there was room");
+    assert!(acted.done().len() >= 3, "{:?}", acted.done());
     stop(&test).await;
 }

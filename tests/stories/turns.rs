@@ -38,7 +38,7 @@ async fn asked(test: &TestBot, env: &str, version: &str, key: Option<&str>) -> R
     };
     let who = Asker::program("test");
     let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who, may: May::all() };
-    test.started().pipelines().ask(asked).await.map(|reply| reply.run.unwrap())
+    test.started().pipelines().ask(asked).await.map(|reply| reply.run.unwrap()).map_err(|refusal| refusal.text)
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,7 +187,11 @@ stages:
 
 async fn ask(bot: &Started, who: &str, ask: Ask) -> Result<Option<i64>, String> {
     let who = Asker { handle: who.to_owned(), nick: who.to_owned(), ..Asker::default() };
-    bot.pipelines().ask(Asked { ask, who, may: May::all() }).await.map(|reply| reply.run)
+    bot.pipelines()
+        .ask(Asked { ask, who, may: May::all() })
+        .await
+        .map(|reply| reply.run)
+        .map_err(|refusal| refusal.text)
 }
 
 async fn waits(bot: &Started, number: i64, run: RunState, stage: Option<StageState>) {

@@ -181,7 +181,14 @@ impl Kafka {
         // These are the guarantee; nobody may configure them away.
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         let told = Arc::new(Told { meter: Arc::clone(meter), ..Told::default() });
-        Ok(Kafka { config, topic: topic.clone(), told, consumer: None, known: HashMap::new(), unsettled: VecDeque::new() })
+        Ok(Kafka {
+            config,
+            topic: topic.clone(),
+            told,
+            consumer: None,
+            known: HashMap::new(),
+            unsettled: VecDeque::new(),
+        })
     }
 
     fn consumer(&self) -> Result<&StreamConsumer<Context>, SourceError> {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use masterchief_contract::Value;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// The parts that are kept.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for &Kept {
                     let value = map.next_value_seed(kept)?;
                     out.insert((*name).to_owned(), value);
                 }
-                None => drop(map.next_value::<IgnoredAny>()?),
+                None => drop(map.next_value::<Passed>()?),
             }
         }
         Ok(Value::Object(out))
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for &Kept {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut out = Vec::new();
-        while list.next_element::<IgnoredAny>()?.is_some() {
+        while list.next_element::<Passed>()?.is_some() {
             out.push(Value::Null);
         }
         Ok(Value::Array(out))
@@ -105,6 +105,69 @@ impl<'de> Visitor<'de> for &Kept {
     }
 }
 
+/// A value that is passed over. It is looked at as closely as what is kept, for a text is as good as its worst part: what serde
+/// ignores may hold halves of characters and numbers that are none, and is as deep as it likes.
+struct Passed;
+
+impl<'de> Deserialize<'de> for Passed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Passed, D::Error> {
+        from.deserialize_any(Passed)
+    }
+}
+
+impl<'de> Visitor<'de> for Passed {
+    type Value = Passed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Passed, A::Error> {
+        while map.next_key::<Key>()?.is_some() {
+            map.next_value::<Passed>()?;
+        }
+        Ok(Passed)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Passed, A::Error> {
+        while list.next_element::<Passed>()?.is_some() {}
+        Ok(Passed)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Passed, E> {
+        Ok(Passed)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Passed, E> {
+        Ok(Passed)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Passed, E> {
+        Ok(Passed)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Passed, E> {
+        Ok(Passed)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Passed, E> {
+        Ok(Passed)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Passed, E> {
+        Ok(Passed)
+    }
+}
+
+/// The key of such a value.
+struct Key;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Key, D::Error> {
+        from.deserialize_str(Passed).map(|_| Key)
+    }
+}
+
 /// Finds a key among those that are kept.
 struct Name<'a>(&'a [(&'static str, Kept)]);
 
@@ -130,9 +193,107 @@ impl<'a> Visitor<'_> for Name<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    /// Pieces of JSON, and of what is nearly JSON.
+    const PIECES: [&str; 40] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        " ",
+        "\n",
+        "null",
+        "true",
+        "fals",
+        "0",
+        "-0",
+        "01",
+        "1.5",
+        "1e5",
+        "1e999",
+        "-1e-999",
+        "18446744073709551616",
+        "\"ref\"",
+        "\"repository\"",
+        "\"full_name\"",
+        "\"x\"",
+        "\"\"",
+        "\"a",
+        "\\",
+        "\"",
+        "\"\\ud800\"",
+        "\"\\udc00\\ud800\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud83dx\"",
+        "\"\\u00\"",
+        "\"\\u0072ef\"",
+        "\"\\q\"",
+        "\"\\n\"",
+        "\"\u{1}\"",
+        "\"é\"",
+        "\u{feff}",
+        "\"ref\":1,",
+        "{\"x\":",
+    ];
+
+    fn kept() -> Kept {
+        Kept::of(&["/ref", "/repository/full_name", "/commits/", "/sender"])
+    }
+
+    /// Ours takes what serde_json takes, and names the same place where it does not.
+    fn same(text: &[u8]) {
+        match (kept().read(text), serde_json::from_slice::<Value>(text)) {
+            (Ok(ours), Ok(theirs)) => {
+                for pointer in ["/ref", "/repository/full_name", "/sender"] {
+                    assert_eq!(ours.pointer(pointer), theirs.pointer(pointer), "{}", String::from_utf8_lossy(text));
+                }
+            }
+            (Err(ours), Err(theirs)) => {
+                assert_eq!((ours.line(), ours.column()), (theirs.line(), theirs.column()), "{ours}, {theirs}");
+            }
+            (ours, theirs) => panic!("{}: {ours:?}, {theirs:?}", String::from_utf8_lossy(text)),
+        }
+    }
+
+    /// Any JSON, with strings as they may be written.
+    fn value() -> impl Strategy<Value = String> {
+        let leaf = prop::sample::select(&PIECES[8..]).prop_map(str::to_owned);
+        leaf.prop_recursive(6, 40, 5, |inner| {
+            let key = prop::sample::select(&PIECES[19..36]);
+            let pair = (key, inner.clone()).prop_map(|(key, value)| format!("{key}: {value}"));
+            prop_oneof![
+                prop::collection::vec(inner, 0..5).prop_map(|parts| format!("[{}]", parts.join(","))),
+                prop::collection::vec(pair, 0..5).prop_map(|parts| format!("{{{}}}", parts.join(", "))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken_or_refused_as_if_all_of_it_were_read(text in value()) {
+            same(text.as_bytes());
+        }
+
+        #[test]
+        fn any_heap_of_pieces_is_too(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12)) {
+            same(pieces.concat().as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_passed_over_is_looked_at_as_closely_as_the_rest() {
+        for part in ["\"\\ud800\"", "1e999", &format!("{}1{}", "[".repeat(200), "]".repeat(200)), "{\"\\udc00\": 1}"] {
+            same(format!("{{\"files\": {part}}}").as_bytes());
+            same(format!("{{\"commits\": [{part}]}}").as_bytes());
+            same(format!("{{\"repository\": {{\"id\": {part}, \"full_name\": 1}}}}").as_bytes());
+        }
+    }
 
     #[test]
     fn what_is_asked_about_is_kept_and_the_rest_is_read_all_the_same() {

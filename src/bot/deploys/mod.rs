@@ -10,14 +10,16 @@ use std::time::Duration;
 use chrono::Utc;
 use masterchief_contract::{
     Actor, BindId, BindOptions, Call, Event, EventData, Future, Handler, HandlerResult, Kind, Outcome, Outlet, Who,
-    closest, user_error,
+    closest,
 };
 
 use super::triggers;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
-use crate::pipelines::{Asker, May, Pipelines};
+use crate::pipelines::{Asker, May, Pipelines, Refusal};
 use crate::users::Book;
 use said::Said;
+
+pub(crate) use said::Undone;
 
 pub(crate) use around::Surroundings;
 pub(crate) use follow::{ANCHOR, anchor, follow, purge, tell_binds, watch_networks};
@@ -171,7 +173,7 @@ impl Handler for Word {
             event,
         };
         let verb = self.verb;
-        Box::pin(async move { said.answer(verb).await })
+        Box::pin(async move { Ok(said.answer(verb).await?) })
     }
 
     fn origin(&self) -> String {
@@ -185,11 +187,11 @@ pub(crate) async fn at_this_machine(
     word: &str,
     text: &str,
     outlet: Arc<dyn Outlet>,
-) -> HandlerResult {
+) -> Result<Outcome, Undone> {
     let Some((_, usage, _, verb)) = WORDS.iter().find(|(known, ..)| known.trim_start_matches('!') == word) else {
         let names: Vec<&str> = WORDS.iter().map(|(known, ..)| known.trim_start_matches('!')).collect();
         let close = closest(word, names.iter().copied()).map(|close| format!("; did you mean {close}?"));
-        return Err(user_error(format!("there is no {word:?}{}", close.unwrap_or_default())));
+        return Err(Refusal::wrong(format!("there is no {word:?}{}", close.unwrap_or_default())).into());
     };
     let actor = Actor { nick: MACHINE.to_owned(), login: Some(MACHINE.to_owned()), ..Actor::default() };
     let data = EventData {

@@ -1,10 +1,10 @@
 //! One word that somebody said, and what comes of it.
 
 use super::Verb;
-use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Reply, words};
+use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Refusal, Reply, words};
 use crate::store::runs::Which;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeZone, Utc, Weekday};
-use masterchief_contract::{Action, Event, HandlerError, HandlerResult, How, Outcome, user_error};
+use masterchief_contract::{Action, Event, HandlerError, How, Outcome, user_error};
 use serde_json::Map;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,44 @@ const HOUR: Millis = 3_600_000;
 /// Rows of a list in a channel, at most.
 const ROWS: u32 = 10;
 
+/// What comes of a word.
+pub(super) type Done = Result<Outcome, Undone>;
+
+/// Why nothing came of it.
+pub(crate) enum Undone {
+    /// It is refused: words for the person, and of which kind it is.
+    Refused(Refusal),
+    /// Anything else.
+    Fault(HandlerError),
+}
+
+impl From<Refusal> for Undone {
+    fn from(refusal: Refusal) -> Undone {
+        Undone::Refused(refusal)
+    }
+}
+
+impl From<String> for Undone {
+    fn from(text: String) -> Undone {
+        Undone::Refused(Refusal::wrong(text))
+    }
+}
+
+impl From<HandlerError> for Undone {
+    fn from(fault: HandlerError) -> Undone {
+        Undone::Fault(fault)
+    }
+}
+
+impl From<Undone> for HandlerError {
+    fn from(undone: Undone) -> HandlerError {
+        match undone {
+            Undone::Refused(refusal) => user_error(refusal.text),
+            Undone::Fault(fault) => fault,
+        }
+    }
+}
+
 /// One word that somebody said.
 pub(super) struct Said {
     pub(super) pipelines: Pipelines,
@@ -30,7 +68,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    pub(super) async fn answer(self, verb: Verb) -> HandlerResult {
+    pub(super) async fn answer(self, verb: Verb) -> Done {
         let text = self.event.text().trim().to_owned();
         let (first, rest) = split(&text);
         match verb {
@@ -46,7 +84,7 @@ impl Said {
                 Err(fault) => {
                     let (env, to) = split(rest);
                     if first.is_empty() || env.is_empty() {
-                        return Err(fault);
+                        return Err(fault.into());
                     }
                     let to = to.strip_prefix("to ").map(|to| to.trim().to_owned());
                     self.ask(Ask::RollbackPlace(first.to_owned(), env.to_owned(), to)).await
@@ -63,7 +101,7 @@ impl Said {
             Verb::Break => self.ask(Ask::Unlock(first.to_owned(), Some(rest.to_owned()))).await,
             Verb::Queue => match self.number(first) {
                 Ok(number) => self.ask(Ask::Queue(number)).await,
-                Err(fault) if first.is_empty() => Err(fault),
+                Err(fault) if first.is_empty() => Err(fault.into()),
                 Err(_) => lines(self.pipelines.queue(first).await),
             },
             Verb::Again => self.ask(Ask::Again(self.number(first)?)).await,
@@ -84,11 +122,11 @@ impl Said {
     }
 
     /// What only looks.
-    async fn look(self, verb: Verb, first: &str, rest: &str) -> HandlerResult {
+    async fn look(self, verb: Verb, first: &str, rest: &str) -> Done {
         let now = self.pipelines.now();
         match verb {
             Verb::Who => {
-                let places = self.pipelines.places(first).await.map_err(user_error)?;
+                let places = self.pipelines.places(first).await?;
                 Ok(Outcome::Reply(vec![words::who(first, &places, now)]))
             }
             Verb::Whatson => {
@@ -102,7 +140,7 @@ impl Said {
             Verb::Run => {
                 let number = self.number(first)?;
                 let Some((run, stages)) = self.pipelines.run(number).await.map_err(HandlerError::internal)? else {
-                    return Err(user_error(format!("there is no run {number}")));
+                    return Err(Refusal::unknown(format!("there is no run {number}")).into());
                 };
                 let left = self.pipelines.left(number).await;
                 Ok(Outcome::Reply(words::run(&run, &stages, left, now)))
@@ -110,7 +148,7 @@ impl Said {
             Verb::Diff => {
                 let number = self.number(first)?;
                 let found = self.pipelines.run(number).await.map_err(HandlerError::internal)?;
-                let (run, _) = found.ok_or_else(|| user_error(format!("there is no run {number}")))?;
+                let (run, _) = found.ok_or_else(|| Refusal::unknown(format!("there is no run {number}")))?;
                 self.whisper(words::diff(&run)).await
             }
             Verb::Tail => self.tail(first, rest).await,
@@ -159,9 +197,9 @@ impl Said {
     }
 
     /// Asks the engine, and tells what it answers.
-    async fn ask(&self, ask: Ask) -> HandlerResult {
+    async fn ask(&self, ask: Ask) -> Done {
         let asked = Asked { ask, who: self.who.clone(), may: self.may.clone() };
-        let reply = self.pipelines.ask(asked).await.map_err(user_error)?;
+        let reply = self.pipelines.ask(asked).await?;
         Ok(Outcome::Reply(self.told(reply)))
     }
 
@@ -176,65 +214,65 @@ impl Said {
         out
     }
 
-    fn number(&self, text: &str) -> Result<i64, HandlerError> {
+    fn number(&self, text: &str) -> Result<i64, Refusal> {
         let plain = text.trim_start_matches(['#', '[']).trim_end_matches(']');
-        plain.parse().map_err(|_| user_error(self.written()))
+        plain.parse().map_err(|_| Refusal::wrong(self.written()))
     }
 
     fn written(&self) -> String {
         format!("write it with {}", self.usage)
     }
 
-    async fn deploy(&self, text: &str, reason: bool) -> HandlerResult {
-        let typed = DeployWords::parse(text, reason).map_err(user_error)?;
+    async fn deploy(&self, text: &str, reason: bool) -> Done {
+        let typed = DeployWords::parse(text, reason)?;
         if reason && typed.rest.is_empty() {
-            return Err(user_error("say why: !deploy! APP to ENV <why>"));
+            return Err(Refusal::wrong("say why: !deploy! APP to ENV <why>").into());
         }
         let why = reason.then(|| typed.rest.clone());
-        let mut prepared = self.pipelines.prepare(typed, Map::new()).await.map_err(user_error)?;
+        let mut prepared = self.pipelines.prepare(typed, Map::new()).await?;
         prepared.reason = why;
         self.ask(Ask::Deploy(Box::new(prepared))).await
     }
 
-    async fn book(&self, text: &str) -> HandlerResult {
+    async fn book(&self, text: &str) -> Done {
         let now = DateTime::from_timestamp_millis(self.pipelines.now()).unwrap_or_default();
-        let (when, typed) = text.split_once("deploy ").ok_or_else(|| user_error(self.written()))?;
-        let at = next(now, when.trim()).ok_or_else(|| user_error(self.written()))?;
-        let typed = DeployWords::parse(typed, false).map_err(user_error)?;
-        let prepared = self.pipelines.prepare(typed, Map::new()).await.map_err(user_error)?;
+        let (when, typed) = text.split_once("deploy ").ok_or_else(|| Refusal::wrong(self.written()))?;
+        let at = next(now, when.trim()).ok_or_else(|| Refusal::wrong(self.written()))?;
+        let typed = DeployWords::parse(typed, false)?;
+        let prepared = self.pipelines.prepare(typed, Map::new()).await?;
         self.ask(Ask::Book(at, Box::new(prepared))).await
     }
 
-    async fn lock(&self, place: &str, rest: &str) -> HandlerResult {
+    async fn lock(&self, place: &str, rest: &str) -> Done {
         if let Some(more) = split(rest).0.strip_prefix('+') {
-            let time = duration(more).ok_or_else(|| user_error(format!("{more:?} is no time; write +1h")))?;
+            let time = duration(more).ok_or_else(|| Refusal::wrong(format!("{more:?} is no time; write +1h")))?;
             return self.ask(Ask::Extend(place.to_owned(), time)).await;
         }
         let (time, why) = timed(rest);
         self.ask(Ask::Lock(place.to_owned(), time, why.to_owned())).await
     }
 
-    async fn log(&self, first: &str, rest: &str) -> HandlerResult {
+    async fn log(&self, first: &str, rest: &str) -> Done {
         if first == "amend" {
             let (id, text) = split(rest);
-            let id = id.trim_start_matches("L-").parse().map_err(|_| user_error("write !log amend L-12 <text>"))?;
+            let id = id.trim_start_matches("L-").parse().map_err(|_| Refusal::wrong("write !log amend L-12 <text>"))?;
             let row = self.pipelines.records().incident(id).await.map_err(HandlerError::internal)?;
-            let row = row.ok_or_else(|| user_error(format!("there is no L-{id}; !sal APP shows the log")))?;
+            let row = row.ok_or_else(|| Refusal::unknown(format!("there is no L-{id}; !sal APP shows the log")))?;
             return self.ask(Ask::Amend(Box::new(row), text.to_owned())).await;
         }
         let (app, env) = first.split_once('/').unwrap_or((first, ""));
         self.ask(Ask::Log(app.to_owned(), env.to_owned(), rest.to_owned())).await
     }
 
-    async fn deploys(&self, app: &str, rest: &str) -> HandlerResult {
-        let pipeline = self.pipelines.catalog().get(app).map_err(user_error)?;
+    async fn deploys(&self, app: &str, rest: &str) -> Done {
+        let pipeline = self.pipelines.catalog().get(app)?;
         let (env, count) = match split(rest) {
             (word, "") if word.parse::<u32>().is_ok() => ("", word),
             (env, count) => (env, count),
         };
         let env = Some(env).filter(|env| !env.is_empty());
         if let Some(env) = env.filter(|env| pipeline.rules(env).is_none()) {
-            return Err(user_error(format!("{app} has no environment {env:?}")));
+            return Err(Refusal::unknown(format!("{app} has no environment {env:?}")).into());
         }
         let limit = count.parse().unwrap_or(3).clamp(1, ROWS);
         let which = Which { app: Some(app.to_owned()), env: env.map(str::to_owned), limit, ..Which::default() };
@@ -249,26 +287,30 @@ impl Said {
     }
 
     /// The end of a log, in private, slowly: for the one who asked for the run, and for those who may deploy there.
-    async fn tail(&self, first: &str, rest: &str) -> HandlerResult {
+    async fn tail(&self, first: &str, rest: &str) -> Done {
         let number = self.number(first)?;
         let found = self.pipelines.run(number).await.map_err(HandlerError::internal)?;
-        let (run, _) = found.ok_or_else(|| user_error(format!("there is no run {number}")))?;
-        let pipeline = self.pipelines.catalog().get(&run.app).map_err(user_error)?;
+        let (run, _) = found.ok_or_else(|| Refusal::unknown(format!("there is no run {number}")))?;
+        let pipeline = self.pipelines.catalog().get(&run.app)?;
         let flags = pipeline.rules(&run.env).map(|rules| rules.flags);
         let may = flags.is_some_and(|flags| self.may.has(flags.as_ref()));
         let own = self.may.vouched && self.who.handle == run.asker.handle;
         if !may && !own {
-            return Err(user_error(format!("the log of run {number} is for those who may deploy {}", run.place())));
+            return Err(Refusal::denied(format!(
+                "the log of run {number} is for those who may deploy {}",
+                run.place()
+            ))
+            .into());
         }
         let stage = Some(rest).filter(|rest| !rest.is_empty());
-        let (stage, lines) = self.pipelines.tail(number, stage, TAIL).await.map_err(user_error)?;
+        let (stage, lines) = self.pipelines.tail(number, stage, TAIL).await?;
         let mut out = vec![format!("[{number}] {stage}, the last {} lines:", lines.len())];
         out.extend(lines.iter().map(|line| words::cut(line, 380)));
         self.whisper(out).await
     }
 
     /// Lines for who asked alone, one a second.
-    async fn whisper(&self, lines: Vec<String>) -> HandlerResult {
+    async fn whisper(&self, lines: Vec<String>) -> Done {
         let network = self.event.network.to_string();
         for (at, text) in lines.into_iter().enumerate() {
             if at > 0 {
@@ -276,14 +318,14 @@ impl Said {
             }
             let target = self.event.nick().to_owned();
             let say = Action::Say { network: network.clone(), target, text, how: How::Notice, reply: true };
-            self.event.perform(say).await?;
+            self.event.perform(say).await.map_err(HandlerError::from)?;
         }
         Ok(Outcome::Nothing)
     }
 }
 
-fn lines(answer: Result<Vec<String>, String>) -> HandlerResult {
-    answer.map(Outcome::Reply).map_err(user_error)
+fn lines(answer: Result<Vec<String>, Refusal>) -> Done {
+    Ok(answer.map(Outcome::Reply)?)
 }
 
 /// The first word and the rest.

@@ -249,7 +249,7 @@ impl Work {
                 "the job declares no parameter MC_RUN_ID: if the bot dies while it asks, the build is not found again",
             );
         }
-        self.hand_over_token(&known, &mut fields);
+        self.hand_over_token(&known, &mut fields).map_err(Fault::Failed)?;
         if self.hands.is_stopping() {
             return Err(Fault::Stopped);
         }
@@ -287,18 +287,26 @@ impl Work {
         tokio::time::sleep(LAST_WORD).await;
     }
 
-    /// Gives the build the token with which it tells how its stages go, if the job declares a parameter for it.
-    fn hand_over_token(&self, known: &[params::Definition], fields: &mut Vec<(String, String)>) {
+    /// Gives the build the token with which it tells how its stages go, if the job declares a parameter for it, and one that hides it.
+    fn hand_over_token(&self, known: &[params::Definition], fields: &mut Vec<(String, String)>) -> Result<(), Failure> {
         fields.retain(|(name, _)| name != params::TOKEN);
-        let Some(token) = &self.step.token else { return };
-        if known.iter().any(|one| one.name == params::TOKEN) {
-            fields.push((params::TOKEN.to_owned(), token.reveal().to_owned()));
-        } else {
-            say(
+        let Some(token) = &self.step.token else { return Ok(()) };
+        match known.iter().find(|one| one.name == params::TOKEN) {
+            Some(own) if own.hides() => fields.push((params::TOKEN.to_owned(), token.reveal().to_owned())),
+            Some(_) => {
+                let line = format!(
+                    "{}: MC_TOKEN is no Password parameter, so everybody who may look at the build could read the token; make it \
+                     one, or take it away",
+                    self.job()
+                );
+                return Err(Failure::new(Class::Config, line));
+            }
+            None => say(
                 &self.hands,
                 "the job declares no parameter MC_TOKEN: it needs one of gateway.tokens to tell how its stages go",
-            );
+            ),
         }
+        Ok(())
     }
 
     async fn taken(&self, answer: client::Answer, marked: bool) -> Result<Next, Fault> {

@@ -24,6 +24,14 @@ pub(super) struct Definition {
     choices: Option<Vec<String>>,
 }
 
+impl Definition {
+    /// Whether Jenkins hides what it holds (hudson.model.PasswordParameterDefinition, and the plugin Mask Passwords' own). Any other
+    /// is shown to everybody who may look at the build, and is kept with it.
+    pub(super) fn hides(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("PasswordParameterDefinition" | "NonStoredPasswordParameterDefinition"))
+    }
+}
+
 /// The parameters that a job declares.
 pub(super) fn definitions(job: &Value) -> Vec<Definition> {
     let properties = job["property"].as_array().map_or(&[][..], Vec::as_slice);
@@ -68,11 +76,7 @@ fn fits(definition: &Definition, text: &str) -> Result<(), String> {
 
 /// A value in a sentence; never one that is a password.
 fn quoted(definition: &Definition, text: &str) -> String {
-    if definition.kind.as_deref().is_some_and(|kind| kind.starts_with("Password")) {
-        "***".to_owned()
-    } else {
-        super::client::short(&format!("{text:?}"))
-    }
+    if definition.hides() { "***".to_owned() } else { super::client::short(&format!("{text:?}")) }
 }
 
 fn unknown(name: &str, known: &[Definition]) -> String {

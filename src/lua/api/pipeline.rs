@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mlua::{Function, Lua, Table};
 use serde_json::Map;
 
+use super::super::limits::Limits;
 use super::super::value::{self, Options};
 use super::progress::Progress;
 use super::{effect, vm};
@@ -69,7 +70,7 @@ async fn ask(lua: &Lua, ask: Ask) -> mlua::Result<Option<i64>> {
     let (who, may) = asker(lua)?;
     let reply = pipelines(lua)?.ask(Asked { ask, who, may }).await;
     // Why not is for the person, as `!deploy` would say it.
-    reply.map(|reply| reply.run).map_err(|text| mlua::Error::external(value::Fail(text)))
+    reply.map(|reply| reply.run).map_err(|refusal| mlua::Error::external(value::Fail(refusal.text)))
 }
 
 /// `pipeline.start(app, {env=, ref=, params=, skip=, key=})` gives the number of the run. Whoever asks is not asked to confirm.
@@ -100,19 +101,23 @@ async fn begin(lua: &Lua, app: String, mut options: Options) -> mlua::Result<i64
     };
     let key = options.take("key")?;
     options.done()?;
-    let prepared =
-        pipelines(lua)?.prepare(words, params).await.map_err(|text| mlua::Error::external(value::Fail(text)))?;
+    let prepared = pipelines(lua)?
+        .prepare(words, params)
+        .await
+        .map_err(|refusal| mlua::Error::external(value::Fail(refusal.text)))?;
     let prepared = Prepared { unattended: true, key, ..prepared };
     ask(lua, Ask::Deploy(Box::new(prepared))).await?.ok_or_else(|| fault("no run was made"))
 }
 
-/// `pipeline.run(app, {…, on_step=function(news) end})`: the same, and waits for its end. Gives what `pipeline.status` gives.
+/// `pipeline.run(app, {…, on_step=function(news) end})`: the same, and waits for its end. Gives what `pipeline.status` gives. A fault in
+/// `on_step` is the operators': the run goes on, and so does the script.
 async fn run(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Result<Table> {
     let mut options = Options::new("pipeline.run", options);
     let on_step = OnStep::of(options.take("on_step")?)?;
     let pipelines = pipelines(&lua)?;
     let mut news = pipelines.news();
     let number = begin(&lua, app, options).await?;
+    let mut failed = false;
     loop {
         let (run, stages) = found(&pipelines, number).await?;
         if run.state.ended() {
@@ -121,7 +126,14 @@ async fn run(lua: Lua, (app, options): (String, Option<Table>)) -> mlua::Result<
         loop {
             match news.recv().await {
                 Ok(one) if one.run == number => {
-                    on_step.call(&lua, &one).await?;
+                    if let Err(fault) = on_step.call(&lua, &one).await {
+                        if !std::mem::replace(&mut failed, true) {
+                            let script = &vm(&lua)?.name;
+                            tracing::error!(%script, run = number, %fault, "on_step failed; the run goes on, and more of it is not told");
+                        }
+                        // The time that it used up is its own.
+                        Limits::another_slice(&lua);
+                    }
                     if one.state.ended() {
                         break;
                     }

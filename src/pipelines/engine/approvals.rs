@@ -4,6 +4,7 @@ use super::Engine;
 use super::ask::{Answer, May, Reply};
 use super::finish::no_run;
 use crate::pipelines::model::{Approvals, Wait};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::Asker;
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
@@ -15,19 +16,18 @@ impl Engine {
         let (at, approvals, wanted) = self.asked_for(number, code)?;
         let requester = self.run_of(number)?.run.asker.handle.clone();
         if !may.vouched || who.handle == "*" {
-            return Err("log in to services first: only somebody I know can approve".to_owned());
+            return Err(Refusal::denied("log in to services first: only somebody I know can approve".to_owned()));
         }
         if approvals.not_requester && who.handle == requester {
-            return Err(format!("the one who asked cannot approve {number}."));
+            return Err(Refusal::denied(format!("the one who asked cannot approve {number}.")));
         }
         self.may_approve(number, &approvals, who, may)?;
         if !code.eq_ignore_ascii_case(&wanted) {
-            let hint = if code.is_empty() {
-                "name the code of what you agree to"
-            } else {
-                "that is not the code of what is shown now; look again"
-            };
-            return Err(format!("{hint}: !approve {number} {wanted}"));
+            let write = format!("!approve {number} {wanted}");
+            return Err(match code {
+                "" => Refusal::wrong(format!("name the code of what you agree to: {write}")),
+                _ => Refusal::conflict(format!("that is not the code of what is shown now; look again: {write}")),
+            });
         }
         let row = ApprovalRow {
             run: number,
@@ -40,7 +40,7 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
         let list = at.map_or(&mut live.run.approvals, |at| &mut live.stages[at].approvals);
         if list.contains(&who.handle) {
-            return Err(format!("you approved {number} already"));
+            return Err(Refusal::conflict(format!("you approved {number} already")));
         }
         list.push(who.handle.clone());
         let left = approvals.count.saturating_sub(list.len());
@@ -85,21 +85,21 @@ impl Engine {
 
     /// What people have to agree to now: the stage, if it is one, who may, and the code. Of several stages that wait it is the one with
     /// this code, else the first.
-    fn asked_for(&self, number: i64, code: &str) -> Result<(Option<usize>, Approvals, String), String> {
+    fn asked_for(&self, number: i64, code: &str) -> Result<(Option<usize>, Approvals, String), Refusal> {
         let live = self.run_of(number)?;
         let rules = live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.overrides()).cloned());
         if live.run.state == RunState::AwaitingApproval {
-            let approvals = rules.ok_or_else(|| format!("run {number} needs no approval"))?;
+            let approvals = rules.ok_or_else(|| Refusal::conflict(format!("run {number} needs no approval")))?;
             return Ok((None, approvals, live.run.code.clone()));
         }
         let waits = |at: &usize| live.stages[*at].state == StageState::Waiting && !live.stages[*at].code.is_empty();
         let waiting: Vec<usize> = (0..live.stages.len()).filter(waits).collect();
         let named = waiting.iter().find(|at| live.stages[**at].code.eq_ignore_ascii_case(code));
         let Some(at) = named.or(waiting.first()).copied() else {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "run {number} waits for no approval; it is {}",
                 live.run.state.name().replace('_', " ")
-            ));
+            )));
         };
         let approvals = match &live.pipeline.stages[live.stages[at].spec].wait {
             Some(Wait::Approve(approvals)) => approvals.clone(),
@@ -120,7 +120,7 @@ impl Engine {
         live.stages.iter().filter(|one| one.state == StageState::Waiting && !one.code.is_empty()).count()
     }
 
-    fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), String> {
+    fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), Refusal> {
         self.reaches(number, may)?;
         if approvals.from.is_empty() {
             return self.may_act(number, who, may);
@@ -136,17 +136,17 @@ impl Engine {
         if approvals.from.iter().any(named) {
             return Ok(());
         }
-        Err(format!("{number} needs somebody of {}", approvals.from.join(" or ")))
+        Err(Refusal::denied(format!("{number} needs somebody of {}", approvals.from.join(" or "))))
     }
 
     /// Whether the token somebody speaks through may act on a run.
-    pub(super) fn reaches(&self, number: i64, may: &May) -> Result<(), String> {
+    pub(super) fn reaches(&self, number: i64, may: &May) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
         let flags = live.pipeline.rules(&live.run.env).and_then(|rules| rules.flags.as_ref());
         if may.reaches(flags) {
             return Ok(());
         }
-        Err(format!("this token may not act on {}: it lacks the flags for it", live.run.place()))
+        Err(Refusal::denied(format!("this token may not act on {}: it lacks the flags for it", live.run.place())))
     }
 
     /// `!reject 130 why`.
@@ -157,16 +157,18 @@ impl Engine {
         let why = if first.eq_ignore_ascii_case(&code) {
             rest
         } else if self.waiting(number) > 1 {
-            return Err(format!("several stages of run {number} wait; say which: !reject {number} CODE <why>"));
+            return Err(Refusal::wrong(format!(
+                "several stages of run {number} wait; say which: !reject {number} CODE <why>"
+            )));
         } else {
             why
         };
         if !may.vouched {
-            return Err("log in to services first".to_owned());
+            return Err(Refusal::denied("log in to services first".to_owned()));
         }
         self.may_approve(number, &approvals, who, may)?;
         if why.trim().is_empty() {
-            return Err(format!("say why: !reject {number} <why>"));
+            return Err(Refusal::wrong(format!("say why: !reject {number} <why>")));
         }
         let row = ApprovalRow {
             run: number,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Engine;
 use crate::pipelines::outside::Checked;
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Commit, Millis};
 use crate::store::runs::IncidentRow;
 use crate::users::{Book, FlagMask};
@@ -167,7 +168,7 @@ pub struct May {
 }
 
 /// What is answered: lines for who asked, or why not.
-pub type Answer = Result<Reply, String>;
+pub type Answer = Result<Reply, Refusal>;
 
 /// A good answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -235,7 +236,7 @@ impl Engine {
                 let (by_itself, origin) = (prepared.unattended, who.origin.clone());
                 let answer = self.deploy(*prepared, who, &may);
                 if let (true, Err(fault)) = (by_itself, &answer) {
-                    self.tell_refused((&app, &env), &origin, fault);
+                    self.tell_refused((&app, &env), &origin, &fault.text);
                 }
                 answer
             }

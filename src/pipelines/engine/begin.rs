@@ -13,6 +13,7 @@ use crate::pipelines::announce::{COALESCE, Progress};
 use crate::pipelines::graph::Graph;
 use crate::pipelines::model::{Approvals, Check, OnBusy, Pipeline, Rules, Stage};
 use crate::pipelines::outside::Checked;
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::request;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun};
 use crate::pipelines::state::{RunState, StageState};
@@ -38,26 +39,28 @@ impl Engine {
         let facts = run_facts(&run);
         for check in &rules.checks {
             let Check::Holds(check) = check else { continue };
-            if !check.holds(&facts).map_err(|fault| format!("a check of {env} cannot be told: {fault}"))?
+            if !check
+                .holds(&facts)
+                .map_err(|fault| Refusal::conflict(format!("a check of {env} cannot be told: {fault}")))?
                 && run.reason.is_none()
             {
-                return Err(format!(
+                return Err(Refusal::conflict(format!(
                     "{}: the check `{}` does not hold; override with !deploy! and a reason",
                     run.place(),
                     check.text()
-                ));
+                )));
             }
         }
         let faults = |check: &Checked| Some((check.name.clone(), check.fault.clone()?));
         let faults: Vec<(String, String)> = prepared.checks.iter().filter_map(faults).collect();
         if run.reason.is_none() && !faults.is_empty() {
-            return Err(words::unchecked(&run.place(), &faults, &asked_words(&run)));
+            return Err(Refusal::conflict(words::unchecked(&run.place(), &faults, &asked_words(&run))));
         }
         run.checked = prepared.checked.filter(|_| faults.is_empty());
         if run.reason.is_none()
             && let Some((why, until)) = self.closed(&run, &rules, &pipeline)
         {
-            return Err(words::closed(&env, &why, until, &asked_words(&run), &rules, self.now));
+            return Err(Refusal::conflict(words::closed(&env, &why, until, &asked_words(&run), &rules, self.now)));
         }
         if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
             return Ok(Reply::about(
@@ -159,7 +162,7 @@ impl Engine {
     }
 
     /// Whether somebody may deploy there; else what they may, and whom to ask.
-    pub(super) fn may_deploy(&self, pipeline: &Pipeline, env: &str, who: &Asker, may: &May) -> Result<(), String> {
+    pub(super) fn may_deploy(&self, pipeline: &Pipeline, env: &str, who: &Asker, may: &May) -> Result<(), Refusal> {
         let rules = rules(pipeline, env)?;
         if may.has(rules.flags.as_ref()) {
             return Ok(());
@@ -175,7 +178,7 @@ impl Engine {
         whom.sort_by_key(|handle| !nicks.iter().any(|nick| nick.eq_ignore_ascii_case(handle)));
         let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
         let flags = flags.split('|').next().unwrap_or("").to_owned();
-        Err(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &whom))
+        Err(Refusal::denied(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &whom)))
     }
 
     /// A run that was asked for with the same key, if there is one.
@@ -210,23 +213,28 @@ impl Engine {
     }
 
     /// Whether its group takes one more.
-    fn busy(&self, pipeline: &Pipeline, run: &Run) -> Result<(), String> {
+    fn busy(&self, pipeline: &Pipeline, run: &Run) -> Result<(), Refusal> {
         let rules = &pipeline.policy.concurrency;
         let same =
             |live: &&Live| live.run.group == run.group && !live.run.state.ended() && live.run.state != RunState::Draft;
         let holder = self.runs.values().filter(same).find(|live| live.run.state.active());
         let waiting = self.runs.values().filter(same).filter(|live| !live.run.state.active()).count();
         if let (OnBusy::Reject, Some(holder)) = (rules.on_busy, holder) {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "{} is busy with run {} by {}; wait for it, or !abort {}",
                 run.place(),
                 holder.run.number,
                 holder.run.asker.handle,
                 holder.run.number
-            ));
+            )));
         }
         if waiting >= rules.max_queued && rules.on_busy == OnBusy::Queue {
-            return Err(format!("{} runs wait for {} already; !queue {} shows them", waiting, run.place(), run.app));
+            return Err(Refusal::busy(format!(
+                "{} runs wait for {} already; !queue {} shows them",
+                waiting,
+                run.place(),
+                run.app
+            )));
         }
         Ok(())
     }
@@ -319,7 +327,7 @@ pub(super) fn settle(
     pipeline: &Pipeline,
     prepared: &Prepared,
     may: &May,
-) -> Result<(Map<String, Value>, String), String> {
+) -> Result<(Map<String, Value>, String), Refusal> {
     let mut given = prepared.params.clone();
     if let Some(env) = &prepared.environment {
         given.insert("environment".to_owned(), Value::from(env.clone()));
@@ -331,7 +339,7 @@ pub(super) fn settle(
         let changed = given.get(&param.name).is_some_and(|value| Some(value) != param.default.as_ref());
         if changed && !may.has(param.needs_flag.as_ref()) {
             let flags = param.needs_flag.as_ref().map(ToString::to_string).unwrap_or_default();
-            return Err(format!("you may not set {} (needs the flags {flags})", param.name));
+            return Err(Refusal::denied(format!("you may not set {} (needs the flags {flags})", param.name)));
         }
     }
     let mut params = request::settle(&pipeline.params, &given)?;
@@ -348,13 +356,13 @@ pub(super) fn settle(
 }
 
 /// The rules of an environment; an environment without rules is nobody's.
-pub(super) fn rules<'p>(pipeline: &'p Pipeline, env: &str) -> Result<&'p Rules, String> {
+pub(super) fn rules<'p>(pipeline: &'p Pipeline, env: &str) -> Result<&'p Rules, Refusal> {
     pipeline.rules(env).ok_or_else(|| {
         let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
         let close = masterchief_contract::closest(env, names.iter().copied());
         let hint =
             close.map_or_else(|| format!("There are {}", names.join(", ")), |close| format!("Did you mean {close}?"));
-        format!("{} has no environment {env:?}. {hint}", pipeline.app)
+        Refusal::unknown(format!("{} has no environment {env:?}. {hint}", pipeline.app))
     })
 }
 

@@ -9,6 +9,7 @@ use super::live::is_out;
 use super::{Effect, Engine, Live};
 use crate::executors::suggest;
 use crate::pipelines::model::{OnFailure, RollbackMode};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun, shown};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
@@ -213,56 +214,63 @@ impl Engine {
         self.may_deploy(&pipeline, &env, who, may)?;
         let place = live.run.place();
         if live.run.state.active() {
-            return Err(format!("run {number} is under way: !abort {number} first"));
+            return Err(Refusal::conflict(format!("run {number} is under way: !abort {number} first")));
         }
         self.may_undo(&place, who)?;
         self.roll_back(number, who.clone())
     }
 
     /// Whether somebody may undo something there: not under another's lock, which has its reason.
-    fn may_undo(&self, place: &str, who: &Asker) -> Result<(), String> {
+    fn may_undo(&self, place: &str, who: &Asker) -> Result<(), Refusal> {
         match self.locks.get(place) {
-            Some(lock) if !lock.rollback && lock.handle != who.handle => Err(words::locked(lock, self.now, None)),
+            Some(lock) if !lock.rollback && lock.handle != who.handle => {
+                Err(Refusal::conflict(words::locked(lock, self.now, None)))
+            }
             _ => Ok(()),
         }
     }
 
     /// What a run would go back to, and the stages that undo it; else why it cannot be undone now.
-    fn undoable(&self, parent: i64) -> Result<(Before, Vec<StageRun>), String> {
+    fn undoable(&self, parent: i64) -> Result<(Before, Vec<StageRun>), Refusal> {
         let Some(target) = self.target(parent) else {
-            return Err(format!("nothing was live before run {parent}, so there is nothing to go back to"));
+            return Err(Refusal::conflict(format!(
+                "nothing was live before run {parent}, so there is nothing to go back to"
+            )));
         };
         let Some(live) = self.runs.get(&parent) else { return Err(no_run(parent)) };
         let group = live.run.group.clone();
         if let Some(row) = self.came_after(parent) {
-            return Err(format!("run {} came after it and is live; undo that one: !rollback {}", row.run, row.run));
+            return Err(Refusal::conflict(format!(
+                "run {} came after it and is live; undo that one: !rollback {}",
+                row.run, row.run
+            )));
         }
         if let Some(other) = self.runs.values().find(|other| other.run.group == group && other.run.state.active()) {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "run {} is under way there; wait for it, or !abort {}",
                 other.run.number, other.run.number
-            ));
+            )));
         }
         if live.run.kind == RunKind::Rollback {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "run {parent} is a rollback itself; deploy what you want: !deploy {}/VERSION to {}",
                 live.run.app, live.run.env
-            ));
+            )));
         }
         if !live.run.state.may(RunState::RollingBack) {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "run {parent} is {}, so there is nothing to undo",
                 live.run.state.name().replace('_', " ")
-            ));
+            )));
         }
         let stages = undoing(live);
         if stages.is_empty() {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "no stage of run {parent} says how it is undone; deploy the old version: !deploy {}/{} to {}",
                 live.run.app,
                 shown(&target.version, &target.sha),
                 live.run.env
-            ));
+            )));
         }
         Ok((target, stages))
     }
@@ -335,10 +343,12 @@ impl Engine {
         let pipeline = self.catalog.get(app)?;
         self.may_deploy(&pipeline, env, who, may)?;
         if let Some(version) = to {
-            return Err(format!("to go to a version of your choice deploy it: !deploy {app}/{version} to {env}"));
+            return Err(Refusal::wrong(format!(
+                "to go to a version of your choice deploy it: !deploy {app}/{version} to {env}"
+            )));
         }
         let Some(row) = self.live.get(&(app.to_owned(), env.to_owned())) else {
-            return Err(format!("nothing is live on {app}/{env}"));
+            return Err(Refusal::conflict(format!("nothing is live on {app}/{env}")));
         };
         // What came after it and did not go well may be there in part: that is undone first.
         let half = self.runs.range(row.run + 1..).rev().find(|(_, live)| {
@@ -352,9 +362,9 @@ impl Engine {
         });
         let number = half.map_or(row.run, |(number, _)| *number);
         if !self.runs.contains_key(&number) {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "run {number} is too long ago to be undone stage by stage; deploy the old version: !deploy {app}/VERSION to {env}, !deploys {app} {env} lists them"
-            ));
+            )));
         }
         self.may_undo(&format!("{app}/{env}"), who)?;
         self.roll_back(number, who.clone())
@@ -425,6 +435,6 @@ fn undoing(live: &Live) -> Vec<StageRun> {
     stages
 }
 
-pub(super) fn no_run(number: i64) -> String {
-    format!("there is no run {number} that this could be done to; !deploys APP ENV lists them")
+pub(super) fn no_run(number: i64) -> Refusal {
+    Refusal::unknown(format!("there is no run {number} that this could be done to; !deploys APP ENV lists them"))
 }

@@ -8,17 +8,18 @@ use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::finish::no_run;
 use super::{Engine, Live, skip};
 use crate::pipelines::model::{OnFailure, Skip, Wait};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
 
 impl Engine {
-    pub(super) fn run_of(&self, number: i64) -> Result<&Live, String> {
+    pub(super) fn run_of(&self, number: i64) -> Result<&Live, Refusal> {
         self.runs.get(&number).ok_or_else(|| no_run(number))
     }
 
     /// Whether somebody may act on a run: by its environment's flags.
-    pub(super) fn may_act(&self, number: i64, who: &Asker, may: &May) -> Result<(), String> {
+    pub(super) fn may_act(&self, number: i64, who: &Asker, may: &May) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
         self.may_deploy(&live.pipeline, &live.run.env, who, may)
     }
@@ -27,10 +28,16 @@ impl Engine {
     pub(super) fn yes(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
         let live = self.run_of(number)?;
         if live.run.state != RunState::AwaitingConfirm {
-            return Err(format!("run {number} waits for no yes; it is {}", live.run.state.name().replace('_', " ")));
+            return Err(Refusal::conflict(format!(
+                "run {number} waits for no yes; it is {}",
+                live.run.state.name().replace('_', " ")
+            )));
         }
         if who.handle != live.run.asker.handle || !may.vouched {
-            return Err(format!("only {} can say yes to run {number}, logged in as then", live.run.asker.handle));
+            return Err(Refusal::denied(format!(
+                "only {} can say yes to run {number}, logged in as then",
+                live.run.asker.handle
+            )));
         }
         self.may_act(number, who, may)?;
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
@@ -67,10 +74,10 @@ impl Engine {
                     vec![format!("run {number} is left as it is; I will not roll it back by myself")],
                 ));
             }
-            return Err(format!("run {number} is over: {}", state.name().replace('_', " ")));
+            return Err(Refusal::conflict(format!("run {number} is over: {}", state.name().replace('_', " "))));
         }
         if state == RunState::RollingBack {
-            return Err(format!("run {number} is being undone; stop that run instead"));
+            return Err(Refusal::conflict(format!("run {number} is being undone; stop that run instead")));
         }
         if state.active() {
             self.stop_run(number, RunState::Cancelled, &who.handle);
@@ -99,21 +106,21 @@ impl Engine {
         {
             let names: Vec<&str> =
                 live.stages.iter().filter(|one| held(one.state)).map(|one| one.name.as_str()).collect();
-            return Err(format!(
+            return Err(Refusal::wrong(format!(
                 "{name} did not fail in run {number}; {}",
                 if names.is_empty() { "nothing did".to_owned() } else { format!("these did: {}", names.join(", ")) }
-            ));
+            )));
         }
         let state = live.run.state;
         let again = matches!(state, RunState::Failed | RunState::TimedOut | RunState::Cancelled | RunState::Paused);
         if let Some(halt) = &live.run.paused {
-            return Err(words::stands_still(number, &halt.by));
+            return Err(Refusal::conflict(words::stands_still(number, &halt.by)));
         }
         if !again {
-            return Err(format!(
+            return Err(Refusal::conflict(format!(
                 "run {number} is {}, so there is nothing to try again",
                 state.name().replace('_', " ")
-            ));
+            )));
         }
         if state.ended() {
             self.may_go_on(number)?;
@@ -156,25 +163,28 @@ impl Engine {
     }
 
     /// Whether a run that ended may go on: nothing newer is there, nothing runs there, and nothing forbids it.
-    fn may_go_on(&self, number: i64) -> Result<(), String> {
+    fn may_go_on(&self, number: i64) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
         if self.runs.values().any(|other| other.run.group == live.run.group && other.run.state.active()) {
-            return Err(format!("another run is under way there; !queue {}", live.run.app));
+            return Err(Refusal::conflict(format!("another run is under way there; !queue {}", live.run.app)));
         }
         if let Some(row) = self.came_after(number) {
-            return Err(format!("run {} came after it and is live; deploy again: !again {number}", row.run));
+            return Err(Refusal::conflict(format!(
+                "run {} came after it and is live; deploy again: !again {number}",
+                row.run
+            )));
         }
         let (run, pipeline) = (live.run.clone(), Arc::clone(&live.pipeline));
         if let (true, Some(rules)) = (run.reason.is_none(), pipeline.rules(&run.env))
             && let Some((why, until)) = self.closed(&run, rules, &pipeline)
         {
-            return Err(words::closed(&run.env, &why, until, &run.app, rules, self.now));
+            return Err(Refusal::conflict(words::closed(&run.env, &why, until, &run.app, rules, self.now)));
         }
         let live = self.run_of(number)?;
         // A lock that the run made itself is no hindrance to it.
         let lock = self.locks.get(&live.run.place());
         if let Some(lock) = lock.filter(|lock| lock.run != Some(number)) {
-            return Err(words::locked(lock, self.now, None));
+            return Err(Refusal::conflict(words::locked(lock, self.now, None)));
         }
         Ok(())
     }
@@ -260,10 +270,10 @@ impl Engine {
         self.may_act(number, who, may)?;
         let live = self.run_of(number)?;
         if live.run.state != RunState::Paused {
-            return Err(format!("nothing of run {number} is held"));
+            return Err(Refusal::conflict(format!("nothing of run {number} is held")));
         }
         if let Some(halt) = &live.run.paused {
-            return Err(words::stands_still(number, &halt.by));
+            return Err(Refusal::conflict(words::stands_still(number, &halt.by)));
         }
         let unsure: Vec<usize> =
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::NeedsOperator).collect();
@@ -308,22 +318,22 @@ impl Engine {
     }
 
     /// Whether somebody may go on although stages failed. What people decide stands; a gate may be passed by who may leave it out.
-    fn may_promote(&self, live: &Live, failed: &[usize], may: &May) -> Result<(), String> {
+    fn may_promote(&self, live: &Live, failed: &[usize], may: &May) -> Result<(), Refusal> {
         for at in failed {
             let stage = &live.pipeline.stages[live.stages[*at].spec];
             if stage.skip == Skip::Never {
-                return Err(format!(
+                return Err(Refusal::denied(format!(
                     "{} is decided by people or the clock and cannot be let pass; !retry {n} {} asks again, !abort {n} ends it",
                     stage.name,
                     stage.name,
                     n = live.run.number
-                ));
+                )));
             }
             if stage.gate.is_some() && skip::may_skip(stage, may).is_err() {
-                return Err(format!(
+                return Err(Refusal::denied(format!(
                     "the gate of {} does not hold, and you may not leave it out; !abort {}, or ask an owner",
                     stage.name, live.run.number
-                ));
+                )));
             }
         }
         Ok(())
@@ -333,7 +343,7 @@ impl Engine {
     pub(super) fn queue(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
         let live = self.run_of(number)?;
         if live.run.asker.handle != who.handle {
-            return Err(format!("run {number} is {}'s", live.run.asker.handle));
+            return Err(Refusal::denied(format!("run {number} is {}'s", live.run.asker.handle)));
         }
         self.may_act(number, who, may)?;
         if self.run_of(number)?.run.state != RunState::Draft {
@@ -354,7 +364,7 @@ impl Engine {
     pub(super) fn again(&mut self, number: i64, who: Asker, may: &May) -> Answer {
         let run = self.run_of(number)?.run.clone();
         if !run.state.ended() {
-            return Err(format!("run {number} is {}", run.state.name().replace('_', " ")));
+            return Err(Refusal::conflict(format!("run {number} is {}", run.state.name().replace('_', " "))));
         }
         let prepared = Prepared {
             app: run.app,

@@ -4,6 +4,7 @@ use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::begin::{rules, settle};
 use super::skip::{asked_where, left_out};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Millis, Run, shown};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
@@ -30,10 +31,10 @@ impl Engine {
         let pipeline = self.catalog.get(&app)?;
         self.may_deploy(&pipeline, &env, who, may)?;
         if why.trim().is_empty() {
-            return Err(format!("say why: !lock {place} 2h <why>"));
+            return Err(Refusal::wrong(format!("say why: !lock {place} 2h <why>")));
         }
         if let Some(lock) = self.locks.get(place) {
-            return Err(words::locked(lock, self.now, None));
+            return Err(Refusal::conflict(words::locked(lock, self.now, None)));
         }
         let lock = LockRow {
             place: place.to_owned(),
@@ -62,12 +63,14 @@ impl Engine {
         let pipeline = self.catalog.get(&app)?;
         self.may_deploy(&pipeline, &env, who, may)?;
         let now = self.now;
-        let Some(lock) = self.locks.get_mut(place) else { return Err(format!("{place} is not locked")) };
+        let Some(lock) = self.locks.get_mut(place) else {
+            return Err(Refusal::conflict(format!("{place} is not locked")));
+        };
         if lock.handle != who.handle {
-            return Err(words::not_your_lock(lock));
+            return Err(Refusal::conflict(words::not_your_lock(lock)));
         }
         if lock.until.is_none() {
-            return Err(format!("the lock of {place} has no end; end it with !unlock {place}"));
+            return Err(Refusal::conflict(format!("the lock of {place} has no end; end it with !unlock {place}")));
         }
         lock.until = Some(lock.until.unwrap_or(now).saturating_add(time));
         let lock = lock.clone();
@@ -82,11 +85,13 @@ impl Engine {
         let (app, env) = self.known_place(place)?;
         let pipeline = self.catalog.get(&app)?;
         self.may_deploy(&pipeline, &env, who, may)?;
-        let Some(lock) = self.locks.get(place).cloned() else { return Err(format!("{place} is not locked")) };
+        let Some(lock) = self.locks.get(place).cloned() else {
+            return Err(Refusal::conflict(format!("{place} is not locked")));
+        };
         let own = lock.handle == who.handle || lock.handle == "bot";
         match why.map(str::trim) {
-            None if !own => return Err(words::not_your_lock(&lock)),
-            Some("") => return Err(format!("say why: !unlock! {place} <why>")),
+            None if !own => return Err(Refusal::conflict(words::not_your_lock(&lock))),
+            Some("") => return Err(Refusal::wrong(format!("say why: !unlock! {place} <why>"))),
             _ => {}
         }
         self.locks.remove(place);
@@ -110,7 +115,7 @@ impl Engine {
     pub(super) fn freeze(&mut self, scope: &str, until: Option<Millis>, why: &str, who: &Asker, may: &May) -> Answer {
         self.may_scope(scope, who, may)?;
         if why.trim().is_empty() {
-            return Err(format!("say why: !freeze {scope} 2d <why>"));
+            return Err(Refusal::wrong(format!("say why: !freeze {scope} 2d <why>")));
         }
         let row = FreezeRow {
             scope: scope.to_owned(),
@@ -130,7 +135,7 @@ impl Engine {
     pub(super) fn thaw(&mut self, scope: &str, who: &Asker, may: &May) -> Answer {
         self.may_scope(scope, who, may)?;
         if self.freezes.remove(scope).is_none() {
-            return Err(format!("{scope} is not frozen"));
+            return Err(Refusal::conflict(format!("{scope} is not frozen")));
         }
         self.puts.push(Put::Thaw(scope.to_owned()));
         let (app, env) = scope.split_once('/').unwrap_or(("", scope));
@@ -140,7 +145,7 @@ impl Engine {
     }
 
     /// Whether somebody may freeze a scope: they must be able to deploy to all of it.
-    pub(super) fn may_scope(&self, scope: &str, who: &Asker, may: &May) -> Result<(), String> {
+    pub(super) fn may_scope(&self, scope: &str, who: &Asker, may: &May) -> Result<(), Refusal> {
         let meets = |app: &str, env: &str| scope == "*" || scope == env || scope == format!("{app}/{env}");
         let mut any = false;
         for pipeline in self.catalog.all() {
@@ -149,21 +154,25 @@ impl Engine {
                 self.may_deploy(pipeline, env, who, may)?;
             }
         }
-        if any { Ok(()) } else { Err(format!("{scope:?} is neither an environment nor APP/ENVIRONMENT nor *")) }
+        if any {
+            Ok(())
+        } else {
+            Err(Refusal::unknown(format!("{scope:?} is neither an environment nor APP/ENVIRONMENT nor *")))
+        }
     }
 
     /// `!log shop words`.
     pub(super) fn log(&mut self, app: &str, env: &str, text: &str, who: &Asker, may: &May) -> Answer {
         let pipeline = self.catalog.get(app)?;
         if !may.vouched {
-            return Err("log in to services first: the log says who wrote".to_owned());
+            return Err(Refusal::denied("log in to services first: the log says who wrote".to_owned()));
         }
         let mut flags = pipeline.policy.environments.iter().map(|(_, rules)| rules.flags.as_ref());
         if !flags.any(|flags| may.reaches(flags)) {
-            return Err(format!("this token may not write about {app}: it lacks the flags for it"));
+            return Err(Refusal::denied(format!("this token may not write about {app}: it lacks the flags for it")));
         }
         if text.trim().is_empty() {
-            return Err(format!("say what happened: !log {app} <text>"));
+            return Err(Refusal::wrong(format!("say what happened: !log {app} <text>")));
         }
         let id = self.incident(&who.handle, (app, env), None, &words::cut(text, 1000), None);
         let link = self.settings.link.as_ref().map(|link| format!(" {link}/log/L-{id}")).unwrap_or_default();
@@ -173,16 +182,19 @@ impl Engine {
     /// `!log amend L-902 words`: the old text is kept.
     pub(super) fn amend(&mut self, row: &IncidentRow, text: &str, who: &Asker, may: &May) -> Answer {
         if !may.vouched {
-            return Err("log in to services first: the log says who wrote".to_owned());
+            return Err(Refusal::denied("log in to services first: the log says who wrote".to_owned()));
         }
         if text.trim().is_empty() {
-            return Err(format!("say what: !log amend L-{} <text>", row.id));
+            return Err(Refusal::wrong(format!("say what: !log amend L-{} <text>", row.id)));
         }
         if row.handle != who.handle {
             let pipeline = self.catalog.get(&row.app)?;
             let envs = pipeline.policy.environments.iter().filter(|(env, _)| row.env.is_empty() || *env == row.env);
             if !envs.into_iter().any(|(_, rules)| may.has(rules.flags.as_ref())) {
-                return Err(format!("L-{} is {}'s; ask them, or write a line of your own", row.id, row.handle));
+                return Err(Refusal::denied(format!(
+                    "L-{} is {}'s; ask them, or write a line of your own",
+                    row.id, row.handle
+                )));
             }
         }
         let (app, env) = (row.app.as_str(), row.env.as_str());
@@ -198,11 +210,11 @@ impl Engine {
         // What is wrong with it is told now, not at night.
         settle(&pipeline, prepared, may)?;
         if at > self.now.saturating_add(BOOK_MOST) {
-            return Err("that is more than a year ahead; name a time before that".to_owned());
+            return Err(Refusal::wrong("that is more than a year ahead; name a time before that".to_owned()));
         }
         if let Some((why, until)) = self.closed_at(&env, rules(&pipeline, &env)?, &pipeline, at) {
             let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
-            return Err(format!("{env} is closed then ({why}){open}: book a time after that"));
+            return Err(Refusal::conflict(format!("{env} is closed then ({why}){open}: book a time after that")));
         }
         asked_where(&pipeline, prepared, who)?;
         left_out(&pipeline, prepared, may)?;

@@ -5,22 +5,25 @@ use serde_json::{Map, Value};
 use super::ask::{May, Prepared};
 use super::same_place;
 use crate::pipelines::model::{Pipeline, Skip, Stage};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::Asker;
 use crate::pipelines::words::cut;
 
 /// The stages that are left out, if that may be.
-pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<Vec<String>, String> {
+pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<Vec<String>, Refusal> {
     for name in prepared.skip.iter().chain(&prepared.only) {
         match pipeline.stage(name) {
             Some(stage) if stage.finally && prepared.skip.contains(name) => {
-                return Err(format!("{name} is done in any case, so it cannot be left out; ask without --skip {name}"));
+                return Err(Refusal::conflict(format!(
+                    "{name} is done in any case, so it cannot be left out; ask without --skip {name}"
+                )));
             }
             Some(_) => {}
             None => {
                 let names = pipeline.stages.iter().map(|stage| stage.name.as_str());
                 let close = masterchief_contract::closest(name, names);
                 let hint = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
-                return Err(format!("{} has no stage {name:?}{hint}", pipeline.app));
+                return Err(Refusal::unknown(format!("{} has no stage {name:?}{hint}", pipeline.app)));
             }
         }
     }
@@ -30,17 +33,17 @@ pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> R
 }
 
 /// Whether somebody may leave out a stage, or go on although it failed.
-pub(super) fn may_skip(stage: &Stage, may: &May) -> Result<(), String> {
+pub(super) fn may_skip(stage: &Stage, may: &May) -> Result<(), Refusal> {
     let name = &stage.name;
     match &stage.skip {
-        Skip::Never => {
-            Err(format!("{name} cannot be left out: people or the clock decide there; ask without --skip or --only"))
-        }
+        Skip::Never => Err(Refusal::conflict(format!(
+            "{name} cannot be left out: people or the clock decide there; ask without --skip or --only"
+        ))),
         Skip::Flags(flags) if may.has(flags.as_ref()) => Ok(()),
-        Skip::Flags(flags) => Err(format!(
+        Skip::Flags(flags) => Err(Refusal::denied(format!(
             "you may not leave out {name} (needs flag {}); ask without --skip or --only, or ask an owner",
             flags.as_ref().map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or("")
-        )),
+        ))),
     }
 }
 
@@ -54,7 +57,7 @@ pub(super) fn guarded(pipeline: &Pipeline, params: &Map<String, Value>) -> Vec<S
 }
 
 /// Whether a pipeline may be asked for in words where somebody is. One that names channels is asked for there.
-pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker) -> Result<(), String> {
+pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker) -> Result<(), Refusal> {
     let Some(place) = who.channel().filter(|_| who.origin == "irc" && !prepared.unattended) else { return Ok(()) };
     let words = || pipeline.triggers.iter().filter(|trigger| trigger.kind == "pub");
     let named: Vec<&str> = words().flat_map(|trigger| trigger.mask.split_whitespace()).collect();
@@ -62,5 +65,5 @@ pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker)
     if anywhere || named.is_empty() || named.iter().any(|channel| same_place(channel, place)) {
         return Ok(());
     }
-    Err(format!("{} is deployed from {}; ask there", pipeline.app, named.join(", ")))
+    Err(Refusal::denied(format!("{} is deployed from {}; ask there", pipeline.app, named.join(", "))))
 }

@@ -7,6 +7,7 @@ use super::finish::no_run;
 use super::{Engine, Live, skip};
 use crate::pipelines::file::stages::SKIPPER;
 use crate::pipelines::model::{OnFailure, Skip, Wait};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Halt, Millis};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
@@ -20,16 +21,21 @@ impl Engine {
         match (live.run.state, &live.run.paused) {
             (RunState::Running, _) => {}
             (RunState::Paused, Some(halt)) => {
-                return Err(format!("run {number} is paused by {} already; !resume {number}", words::quiet(&halt.by)));
+                return Err(Refusal::conflict(format!(
+                    "run {number} is paused by {} already; !resume {number}",
+                    words::quiet(&halt.by)
+                )));
             }
             (RunState::Paused, None) => {
-                return Err(format!("run {number} waits for a decision anyway: !promote {number} | !abort {number}"));
+                return Err(Refusal::conflict(format!(
+                    "run {number} waits for a decision anyway: !promote {number} | !abort {number}"
+                )));
             }
             (state, _) => {
-                return Err(format!(
+                return Err(Refusal::conflict(format!(
                     "run {number} is {}; only what runs can be paused",
                     state.name().replace('_', " ")
-                ));
+                )));
             }
         }
         let at = self.now;
@@ -56,7 +62,7 @@ impl Engine {
         let live = self.runs.get_mut(&number).ok_or_else(|| no_run(number))?;
         let Some(halt) = live.run.paused.take().filter(|_| live.run.state == RunState::Paused) else {
             let state = live.run.state.name().replace('_', " ");
-            return Err(format!("run {number} is {state}, and nobody paused it"));
+            return Err(Refusal::conflict(format!("run {number} is {state}, and nobody paused it")));
         };
         // The time that it stood still is not its own.
         live.run.deadline = live.run.deadline.map(|at| at + (now - halt.at));
@@ -94,20 +100,24 @@ impl Engine {
         let named = waiting.iter().copied().find(|at| live.stages[*at].name == first);
         let why = if named.is_some() { rest.trim() } else { text.trim() };
         if why.is_empty() || !may.vouched {
-            return Err(format!("say why, logged in: !skip! {number} <why>"));
+            let text = format!("say why, logged in: !skip! {number} <why>");
+            return Err(if may.vouched { Refusal::wrong(text) } else { Refusal::denied(text) });
         }
         match (live.run.state, named.or(waiting.first().copied())) {
             (RunState::AwaitingWindow | RunState::Queued, _) => self.pass_window(number, why, who),
             (state, Some(_)) if named.is_none() && waiting.len() > 1 => {
                 let names: Vec<&str> = waiting.iter().map(|at| live.stages[*at].name.as_str()).collect();
                 let names = names.join(", ");
-                Err(format!("run {number} is {}; several stages wait, name one: {names}", state.name()))
+                Err(Refusal::conflict(format!(
+                    "run {number} is {}; several stages wait, name one: {names}",
+                    state.name()
+                )))
             }
             (_, Some(at)) => self.pass_stage(number, at, why, who, may),
-            (state, None) => Err(format!(
+            (state, None) => Err(Refusal::conflict(format!(
                 "run {number} is {} and waits for no window, freeze or time; !run {number} shows what for",
                 state.name().replace('_', " ")
-            )),
+            ))),
         }
     }
 
@@ -119,7 +129,7 @@ impl Engine {
         if closed.is_none() || live.run.passed.is_some() || live.run.reason.is_some() {
             let (ahead, _) = self.ahead(&live.run);
             let ahead = if ahead.is_empty() { "its turn".to_owned() } else { ahead.join(", ") };
-            return Err(format!("no window or freeze holds run {number} up; it waits for {ahead}"));
+            return Err(Refusal::conflict(format!("no window or freeze holds run {number} up; it waits for {ahead}")));
         }
         let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
         live.run.passed = Some(format!("{why}, says {}", who.handle));
@@ -149,8 +159,10 @@ impl Engine {
         // Nobody leaves out a window beforehand; who has the usual flag may pass one, with a reason.
         let usual = Skip::Flags(FlagMask::parse(SKIPPER).ok());
         let skip = if stage.skip == Skip::Never { usual } else { stage.skip.clone() };
-        skip::may_skip(&crate::pipelines::model::Stage { skip, ..stage.clone() }, may)
-            .map_err(|fault| fault.replace("; ask without --skip or --only, or ask an owner", "; ask an owner"))?;
+        skip::may_skip(&crate::pipelines::model::Stage { skip, ..stage.clone() }, may).map_err(|fault| Refusal {
+            text: fault.text.replace("; ask without --skip or --only, or ask an owner", "; ask an owner"),
+            ..fault
+        })?;
         let name = live.stages[at].name.clone();
         let line = words::passed_stage(&run, &name, &who.handle, why);
         if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {

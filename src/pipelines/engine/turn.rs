@@ -9,6 +9,7 @@ use super::begin::{before, rules};
 use super::{Engine, Live};
 use crate::executors::Cgroup;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Before, Millis, Run, RunKind, shown};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{calendar, window, words};
@@ -380,7 +381,7 @@ impl Engine {
     }
 
     /// Whether an environment of an app is known.
-    pub(super) fn known_place(&self, place: &str) -> Result<(String, String), String> {
+    pub(super) fn known_place(&self, place: &str) -> Result<(String, String), Refusal> {
         let (app, env) = place
             .split_once('/')
             .ok_or_else(|| format!("{place:?} is no place; write APP/ENVIRONMENT, as in shop/prod"))?;

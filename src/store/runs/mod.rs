@@ -14,6 +14,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::BRING_UP;
+
 pub use places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
 pub use put::Put;
 pub use rows::{AttemptRow, EventRow, LogSegmentRow, OutboxRow, PipelineRow, RunRow, StageRow};
@@ -103,6 +105,16 @@ impl Runs {
             reading.pragma_update(None, "query_only", true)?;
         }
         Runs::start(writing, reading)
+    }
+
+    /// Opens the records at `path` to look at them: nothing is changed, also no older schema, which is refused.
+    pub fn look(path: &Path) -> Result<Runs, RunsError> {
+        let db = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        prepare(&db)?;
+        if let Some((name, _)) = schema::check(&db)?.into_iter().find(|(_, done)| !done) {
+            return Err(RunsError::Migration(format!("they do not have {name} yet; {BRING_UP}")));
+        }
+        Runs::start(db, None)
     }
 
     /// Which migrations the records at `path` have: name, and whether it is there. Nothing is changed.
