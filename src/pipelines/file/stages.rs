@@ -193,8 +193,7 @@ fn stage<'n>(
     let gate = fields.take("gate").and_then(|node| reader.expr(node));
     let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
     let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
-    let (back, live) = (fields.take("rollback"), fields.take("live"));
-    let live = live.and_then(|node| reader.bool(node)).unwrap_or(false);
+    let (back, live) = (fields.take("rollback"), fields.take("live").and_then(|node| reader.bool(node)));
     let wait = wait(reader, &mut fields, name, spot);
     let skip = skip(reader, &mut fields, wait.as_ref());
     let actions = actions(reader, &mut fields);
@@ -230,7 +229,7 @@ fn stage<'n>(
         outputs,
         finally,
         skip,
-        live,
+        live: live == Some(true),
     };
     Some(Draft { stage, needs, node })
 }
