@@ -40,7 +40,7 @@ async fn a_hook_hears_what_the_channel_hears_signed_and_each_line_once_however_o
     let test = TestBot::start(builder(&acted).pipelines(settings)).await.unwrap();
     let text = "app: shop\nannounce: {channels: [\"hook:team\", {name: \"hook:lost\"}]}\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages: {a: {acted: {}}}\n";
     test.started().put_pipeline("shop", text).await.unwrap();
-    test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
+    test.user("kim").with_flags("+d").says(CHANNEL, "!deploy shop/v1").await;
     test.expect(CHANNEL, "[1] shop v1 is live on dev").await;
     until("both lines, the first twice", || heard.lock().unwrap().len() == 3).await;
     let heard = heard.lock().unwrap().clone();
