@@ -31,7 +31,7 @@ use serde_json::{Map, Value, json};
 
 use super::class::{Class, Failure};
 use super::http::{NetHttp, Request, Response};
-use super::promql::{Answer, Check, Sample, samples, split};
+use super::promql::{Answer, Check, Said, Sample, judge, samples, short, split};
 use super::settings::{Prometheus, Settings};
 use super::step::{End, Executor, Hands, Step};
 use super::{ExecFault, Http};
@@ -136,15 +136,6 @@ struct Note {
     began: DateTime<Utc>,
     round: u32,
     tallies: Vec<Tally>,
-}
-
-/// What a check said once.
-#[derive(Clone, Debug, PartialEq)]
-enum Said {
-    Holds(String),
-    Fails(String),
-    /// There is no data, and why.
-    Nothing(String),
 }
 
 /// Why a question has no answer.
@@ -378,16 +369,6 @@ fn host(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-impl Said {
-    fn words(&self) -> String {
-        match self {
-            Said::Holds(values) => format!("holds, {values}"),
-            Said::Fails(values) => format!("fails, {values}"),
-            Said::Nothing(why) => format!("no data: {why}"),
-        }
-    }
-}
-
 /// Asks for a check, as it is now or as it was at a time; and whether somebody answered.
 async fn ask(watch: &Watch, check: &Check, when: Option<DateTime<Utc>>) -> Result<(bool, Said), Unanswered> {
     let nothing = |why: String| Ok((true, Said::Nothing(why)));
@@ -412,44 +393,6 @@ async fn ask(watch: &Watch, check: &Check, when: Option<DateTime<Utc>>) -> Resul
         None => None,
     };
     Ok((true, judge(check, &left, &right, &pairs, base)))
-}
-
-/// What the pairs say. A pair that has no number on one side says nothing.
-fn judge(check: &Check, left: &[Sample], right: &[Sample], pairs: &[Sample], base: Option<f64>) -> Said {
-    let value = |side: &[Sample], pair: &Sample| -> Option<f64> {
-        let fits = |sample: &&Sample| pair.0.iter().all(|(label, text)| sample.0.get(label) == Some(text));
-        let alone = (side.len() == 1).then(|| side.first()).flatten();
-        side.iter().find(fits).or(alone).map(|(_, value)| *value)
-    };
-    let mut good = None;
-    let mut unclear = false;
-    for pair in pairs {
-        let (one, other) = (value(left, pair), value(right, pair));
-        if one.is_some_and(f64::is_nan) || other.is_some_and(f64::is_nan) {
-            unclear = true;
-            continue;
-        }
-        let known = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| check.shown(value));
-        let base = base.filter(|base| !base.is_nan()).map(|base| check.shown(base));
-        let labels: Vec<String> = pair.0.iter().take(3).map(|(label, text)| format!("{label}={text}")).collect();
-        let among = if pairs.len() > 1 { format!(" for {}", labels.join(", ")) } else { String::new() };
-        if pair.1 == 1.0 {
-            good.get_or_insert_with(|| match base {
-                Some(base) => format!("{} (base {base})", known(one)),
-                None => format!("{} ({} {})", known(one), check.sign, known(other)),
-            });
-        } else {
-            let than = base
-                .map_or_else(|| format!(", not {} {}", check.sign, known(other)), |base| format!(" vs base {base}"));
-            return Said::Fails(format!("{}{than}{among}", known(one)));
-        }
-    }
-    match good {
-        Some(_) if unclear => Said::Nothing(format!("a part of {} is not a number", check.left)),
-        Some(values) => Said::Holds(values),
-        None if unclear => Said::Nothing(format!("{} is not a number", check.left)),
-        None => Said::Nothing(format!("no series of {} belongs to one of {}", check.left, check.right)),
-    }
 }
 
 /// Asks for an expression: its samples, and the moment they are of, as Prometheus wrote it.
@@ -502,33 +445,6 @@ fn answer(response: &Response, plan: &Plan, check: &Check) -> Result<Answer, Una
             format!("what answers at {host} is not Prometheus (HTTP {status}); correct its address"),
         ),
     }
-}
-
-impl Check {
-    /// A figure with its unit: a part of one as percent, seconds as milliseconds.
-    fn shown(&self, value: f64) -> String {
-        match self.unit.as_deref() {
-            None => short(value),
-            Some("percent") => format!("{}%", short(value * 100.0)),
-            Some("ms") => format!("{} ms", short(value * 1000.0)),
-            Some(unit) => format!("{} {unit}", short(value)),
-        }
-    }
-}
-
-/// A number with four significant digits at most.
-fn short(number: f64) -> String {
-    if !number.is_finite() || number == 0.0 {
-        return number.to_string();
-    }
-    let size = number.abs().log10().floor();
-    if !(-6.0..15.0).contains(&size) {
-        return format!("{number:.3e}");
-    }
-    // Between 0 and 9 for the sizes that are left.
-    let digits = (3.0 - size).max(0.0) as usize;
-    let text = format!("{number:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]

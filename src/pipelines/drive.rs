@@ -9,7 +9,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::around::Around;
 use super::engine::{Effect, Engine, Msg, News};
+use super::hooks::{HOOK, Post, poster};
 use super::steps::Steps;
+use crate::executors::NetHttp;
 use crate::store::Anchor;
 use crate::store::runs::{Put, Runs};
 
@@ -38,6 +40,8 @@ pub(super) struct Drive {
     pub(super) chained: watch::Sender<Option<Anchor>>,
     /// Where lines for each network go.
     pub(super) speaking: BTreeMap<String, mpsc::Sender<Action>>,
+    /// Where lines for each hook go.
+    pub(super) posting: BTreeMap<String, mpsc::Sender<Post>>,
 }
 
 impl Drive {
@@ -140,6 +144,7 @@ impl Drive {
                     let _ = steps.inner.to.send(Msg::Checked(run, told)).await;
                 });
             }
+            Effect::Say { dedupe, target, text, .. } if target.starts_with(HOOK) => self.post(&target, dedupe, text),
             Effect::Say { target, text, passing, .. } => {
                 if !passing || self.around.present(&target) {
                     self.say(&target, text, How::Say);
@@ -162,6 +167,19 @@ impl Drive {
                 let _ = to.send(Ok(()));
             }
             Effect::Tidy(run) => self.steps.tidy(run),
+        }
+    }
+
+    /// Hands a line to a hook, through a task of its own.
+    fn post(&mut self, target: &str, delivery: String, text: String) {
+        let name = target.trim_start_matches(HOOK);
+        let Some(hook) = self.engine.settings.hooks.get(name).cloned() else {
+            tracing::warn!(hook = %name, "A pipeline is announced to a hook that is not in pipelines.hooks");
+            return;
+        };
+        let posting = self.posting.entry(name.to_owned()).or_insert_with(|| poster(name, Arc::new(NetHttp)));
+        if posting.try_send(Post { hook, delivery, text }).is_err() {
+            tracing::warn!(hook = %name, "A line about a run was given up: its hook takes none");
         }
     }
 

@@ -114,6 +114,7 @@ impl Pipelines {
             around: Arc::clone(&around),
             chained: chain_end,
             speaking: BTreeMap::new(),
+            posting: BTreeMap::new(),
         };
         let task = tokio::spawn(drive.run(shutdown));
         let inner = Inner {

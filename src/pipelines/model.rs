@@ -178,16 +178,6 @@ pub enum Check {
     Asks(String, Action),
 }
 
-impl Rules {
-    /// What others are asked before a run may begin.
-    pub(super) fn asks_outside(&self) -> impl Iterator<Item = (&String, &Action)> {
-        self.checks.iter().filter_map(|check| match check {
-            Check::Asks(name, action) => Some((name, action)),
-            Check::Holds(_) => None,
-        })
-    }
-}
-
 /// Who has to agree.
 #[derive(Clone, Debug)]
 pub struct Approvals {

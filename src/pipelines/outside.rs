@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::attempt::about;
 use super::collect::{hidden, told};
 use super::expr::Facts;
-use super::model::{Action, Pipeline};
+use super::model::{Action, Check, Pipeline, Rules};
 use super::steps::Steps;
 use super::template;
 use crate::executors::{Class, End, Hands, Keeper, Limits, Masker, Step, StepLog};
@@ -28,6 +28,16 @@ pub struct Checked {
     pub name: String,
     /// Why it does not hold, or cannot be told; nothing if it holds.
     pub fault: Option<String>,
+}
+
+impl Rules {
+    /// What others are asked before a run may begin.
+    pub(super) fn asks_outside(&self) -> impl Iterator<Item = (&String, &Action)> {
+        self.checks.iter().filter_map(|check| match check {
+            Check::Asks(name, action) => Some((name, action)),
+            Check::Holds(_) => None,
+        })
+    }
 }
 
 impl Steps {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveTime;
+use masterchief_contract::Secret;
 use serde::Deserialize;
 
 use super::pools::Sizes;
@@ -39,8 +40,21 @@ pub struct Settings {
     /// Runs and their logs are kept so long.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
+    /// Where lines about runs are posted, by a name that pipelines announce to: `hook:mattermost`.
+    pub hooks: BTreeMap<String, Hook>,
     /// Groups of people for approvals: `payments: [ana, lee]` is `@payments`. A name that is not here is a role.
     pub groups: BTreeMap<String, Vec<String>>,
+}
+
+/// A place outside of IRC: each line is posted there as `{"text": …}`, which Mattermost, Slack and others take.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// Its address; often it is a secret itself.
+    pub url: Secret,
+    /// With it each post has `X-Masterchief-Signature: sha256=…`, the HMAC of its body.
+    #[serde(default)]
+    pub secret: Option<Secret>,
 }
 
 impl Default for Settings {
@@ -57,6 +71,7 @@ impl Default for Settings {
             digest: "08:00".to_owned(),
             channels: Vec::new(),
             keep: Duration::from_secs(90 * 86400),
+            hooks: BTreeMap::new(),
             groups: BTreeMap::new(),
         }
     }
@@ -95,6 +110,9 @@ impl Settings {
         }
         if self.link.as_ref().is_some_and(|link| !link.starts_with("http")) {
             faults.push(("link", "is the address of a web page: https://…".to_owned()));
+        }
+        if self.hooks.values().any(|hook| !hook.url.reveal().starts_with("http")) {
+            faults.push(("hooks", "has addresses that begin with https://".to_owned()));
         }
         if self.digest != "never" && self.digest().is_none() {
             faults.push(("digest", "is a time of day in UTC such as 08:00, or never".to_owned()));

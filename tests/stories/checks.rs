@@ -45,8 +45,8 @@ policy:
   environments:
     prod:
       require_flag: D
-      checks: [ "app == 'shop'", { ci: "ci/unit" }, { metric: "prometheus:error_rate{app='shop'}<0.01" } ]
-    dev: { confirm: never, require_flag: "-", checks: [ { ci: { status: "ci/{environment}" } } ] }
+      checks: [ "app == 'shop'", { ci: { status: "ci/unit", commit: "9f3c1e2" } }, { metric: "prometheus:error_rate{app='shop'}<0.01" } ]
+    dev: { confirm: never, require_flag: "-", checks: [ { ci: { status: "ci/{environment}", commit: abc } } ] }
 stages:
   rollout: { acted: { takes: 5m } }
 "##;
@@ -70,7 +70,7 @@ async fn checks_that_hold_are_in_the_plan_and_one_that_does_not_is_named_with_th
         "shop -> prod: v1 is the first there. Checks: ci/unit ok, error_rate{app='shop'}<0.01 ok. Plan: rollout.",
     )
     .await;
-    assert_eq!(ci.1.lock().unwrap()[0], json!({"status": "ci/unit", "wait": "0s"}));
+    assert_eq!(ci.1.lock().unwrap()[0], json!({"status": "ci/unit", "commit": "9f3c1e2", "wait": "0s"}));
     assert_eq!(
         metric.1.lock().unwrap()[0]["checks"],
         json!(["prometheus:error_rate{app='shop'}<0.01"]),

@@ -378,11 +378,11 @@ async fn outside_the_window_it_is_refused_booked_or_overridden_with_a_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_canary_that_is_held_is_decided_by_people_or_by_the_clock() {
-    const CANARY: &str = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  canary:\n    acted: {takes: 5s, fails: 9, class: app_not_ready, line: \"errors 1.9% vs base 0.2% (2 of 3 checks failed, limit 1)\"}\n    on_failure: ask\n  rollout: {needs: [canary], acted: {takes: 10s}}\n";
+    const CANARY: &str = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  canary:\n    acted: {weight: 25, takes: 5s, fails: 9, class: app_not_ready, line: \"errors 1.9% vs base 0.2% (2 of 3 checks failed, limit 1)\"}\n    on_failure: ask\n  rollout: {needs: [canary], acted: {takes: 10s}}\n";
     let (test, acted) = with(CANARY).await;
     test.user("kim").says(CHANNEL, "!deploy shop").await;
     test.advance(6 * SECOND).await;
-    test.expect(CHANNEL, "[1] shop canary held: errors 1.9% vs base 0.2% (2 of 3 checks failed, limit 1). !promote 1 | !abort 1. Auto-abort in 10 min.").await;
+    test.expect(CHANNEL, "[1] shop canary 25% held: errors 1.9% vs base 0.2% (2 of 3 checks failed, limit 1). !promote 1 | !abort 1. Auto-abort in 10 min.").await;
     test.user("ana").says(CHANNEL, "!promote 1").await;
     test.expect(CHANNEL, "[1] shop canary promoted by ana, going on.").await;
     test.advance(12 * SECOND).await;
@@ -390,7 +390,7 @@ async fn a_canary_that_is_held_is_decided_by_people_or_by_the_clock() {
     assert_eq!(acted.done(), ["canary#1", "rollout#1"]);
     test.user("kim").says(CHANNEL, "!deploy shop").await;
     test.advance(11 * MINUTE).await;
-    test.expect(CHANNEL, "[2] shop canary held").await;
+    test.expect(CHANNEL, "[2] shop canary 25% held").await;
     test.expect(CHANNEL, "[2] shop the newest -> dev FAILED in canary").await;
     assert_eq!(acted.done().len(), 3);
     stop(&test).await;

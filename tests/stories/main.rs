@@ -18,6 +18,7 @@ mod deploys;
 mod fake;
 mod fewlines;
 mod files;
+mod hooked;
 mod http;
 mod images;
 mod jenkins;

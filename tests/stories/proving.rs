@@ -127,10 +127,11 @@ async fn a_canary_tells_its_share_its_figures_the_time_that_is_left_and_what_com
 #[tokio::test]
 async fn after_a_restart_what_is_done_is_not_done_again_and_what_is_paused_stands_still() {
     let dir = tempfile::tempdir().unwrap();
-    let acted = Acted::default();
+    // The steps of a bot that ended go on here, in the same process.
+    let (acted, looks) = (Acted::default(), Acted::default());
     let text = "app: shop\npolicy: {concurrency: {group: \"{run.number}\"}, environments: {dev: {confirm: never}}}\nstages:\n  rollout: {acted: {takes: 1s}, health: {takes: 3s}}\n  wait: {wait: 2s}\n  after: {needs: [rollout, wait], acted: {takes: 1s}}\n";
     let start = async || {
-        let builder = builder(&acted).executor("health", acted.clone()).data(dir.path());
+        let builder = builder(&acted).executor("health", looks.clone()).data(dir.path());
         let bot = builder.start().await.unwrap();
         bot.put_pipeline("shop", text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
         bot
@@ -166,8 +167,7 @@ async fn after_a_restart_what_is_done_is_not_done_again_and_what_is_paused_stand
     ask(&bot, Ask::Resume(2)).await;
     let (run, _) = bot.pipelines().ended(2).await.unwrap().unwrap();
     assert_eq!(run.state, RunState::Succeeded);
-    // Each is acted twice, the work and what proves it good.
     let count = |name: &str| acted.done().iter().filter(|done| *done == name).count();
-    assert_eq!((count("rollout#1"), count("after#1")), (4, 2), "{:?}", acted.done());
+    assert_eq!((count("rollout#1"), count("after#1")), (2, 2), "{:?}", acted.done());
     bot.stop("").await;
 }

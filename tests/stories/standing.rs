@@ -87,8 +87,11 @@ async fn a_window_that_closed_meanwhile_is_passed_by_who_may_with_a_reason() {
     kim.says(CHANNEL, "!skip! 2 hurry").await;
     test.expect(CHANNEL, "kim: no window or freeze holds run 2 up; it waits for 1 by kim in").await;
     test.advance(16 * MINUTE).await;
-    test.expect(CHANNEL, "[2] shop v2 waits: dev is closed until Tue 08:00 UTC. !abort 2 | pass it: !skip! 2 <why>")
-        .await;
+    test.expect(
+        CHANNEL,
+        "[2] shop v2 waits: dev is closed until Tue 08:00 UTC (outside its window). !abort 2 | pass it: !skip! 2 <why>",
+    )
+    .await;
     kim.says(CHANNEL, "!skip! 2").await;
     test.expect(CHANNEL, "kim: say why, logged in: !skip! 2 <why>").await;
     test.user("stranger").says(CHANNEL, "!skip! 2 hurry").await;

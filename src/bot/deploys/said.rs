@@ -175,15 +175,7 @@ impl Said {
                 let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.flaky(first, since).await)
             }
-            Verb::Booked => {
-                let mut all = self.pipelines.booked().await;
-                all.retain(|line| first.is_empty() || line.split(' ').nth(1) == Some(first));
-                Ok(Outcome::Reply(vec![if all.is_empty() {
-                    "nothing is booked".to_owned()
-                } else {
-                    words::listed(&all)
-                }]))
-            }
+            Verb::Booked => self.booked(first).await,
             Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
             _ => {
                 let catalog = self.pipelines.catalog();
@@ -194,6 +186,13 @@ impl Said {
                 Ok(Outcome::Reply(vec![catalog.all().map(one).collect::<Vec<_>>().join(" | ")]))
             }
         }
+    }
+
+    /// What is booked, of one app if one is named.
+    async fn booked(&self, app: &str) -> HandlerResult {
+        let mut all = self.pipelines.booked().await;
+        all.retain(|line| app.is_empty() || line.split(' ').nth(1) == Some(app));
+        Ok(Outcome::Reply(vec![if all.is_empty() { "nothing is booked".to_owned() } else { words::listed(&all) }]))
     }
 
     /// Asks the engine, and tells what it answers.

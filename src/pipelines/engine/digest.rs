@@ -15,13 +15,13 @@ const DAY: Millis = 86_400_000;
 impl Engine {
     /// Tells it, if it is time. What was due while the bot was away is left out: it would be about another day.
     pub(super) fn digest(&mut self) {
-        let Some(time) = self.settings.digest() else {
-            self.digest_at = None;
-            return;
-        };
         if self.digest_at.is_some_and(|at| at > self.now) {
             return;
         }
+        let Some(time) = self.settings.digest() else {
+            self.digest_at = Some(Millis::MAX);
+            return;
+        };
         let due = self.digest_at.is_some();
         let now = DateTime::from_timestamp_millis(self.now).unwrap_or_default();
         let today = now.date_naive().and_time(time).and_utc();

@@ -225,7 +225,7 @@ pub(super) struct Engine {
     warned: BTreeSet<String>,
     /// When it was told last that a trigger does not get what it asks for.
     refused: HashMap<String, Millis>,
-    /// When it is told next what ran unsaid.
+    /// When it is told next what ran unsaid; nothing where that was not looked at yet.
     digest_at: Option<Millis>,
     pub(super) now: Millis,
     puts: Vec<Put>,

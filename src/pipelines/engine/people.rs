@@ -91,16 +91,7 @@ impl Engine {
     pub(super) fn retry(&mut self, number: i64, stage: Option<&str>, who: &Asker, may: &May) -> Answer {
         self.may_act(number, who, may)?;
         let live = self.run_of(number)?;
-        let held = |state: StageState| {
-            matches!(
-                state,
-                StageState::NeedsOperator
-                    | StageState::Failed
-                    | StageState::TimedOut
-                    | StageState::Faulty
-                    | StageState::Cancelled
-            )
-        };
+        let held = |state: StageState| state.bad() || state == StageState::NeedsOperator;
         if let Some(name) = stage
             && !live.stages.iter().any(|one| one.name == name && held(one.state))
         {

@@ -17,14 +17,12 @@ impl Engine {
         let Some(one) = live.stages.get(at).filter(|one| !one.state.ended()) else { return };
         let stage = &live.pipeline.stages[one.spec];
         let first = stage.actions.first();
-        let share = first.and_then(|action| action.settings.get("weight")?.as_u64());
-        let share = share.map(|percent| format!(" {percent}%")).unwrap_or_default();
         // What only watches for a while says what comes after it.
         let watches = one.state == StageState::Validating || first.is_some_and(|action| action.executor == "verify");
         let last = |spec: &&usize| !live.pipeline.stages[**spec].finally;
         let then = live.feeds[one.spec].iter().filter(|_| watches && !one.undo).filter(last);
         let then: Vec<String> = then.map(|spec| live.pipeline.stages[*spec].name.clone()).collect();
-        let (name, words) = (one.name.clone(), words::doing(&format!("{}{share}", one.name), text, &then));
+        let (name, words) = (one.name.clone(), words::doing(&live.called(at), text, &then));
         let news = News { text: words.clone(), ..live.news("doing", Some(at)) };
         live.progress.going(&name, words, now);
         self.effects.push(Effect::News(news));
@@ -94,6 +92,16 @@ impl Engine {
 }
 
 impl Live {
+    /// What a stage is called: a canary with its share, `canary 10%`.
+    pub(super) fn called(&self, at: usize) -> String {
+        let one = &self.stages[at];
+        let first = self.pipeline.stages[one.spec].actions.first();
+        match first.and_then(|action| action.settings.get("weight")?.as_u64()) {
+            Some(share) => format!("{} {share}%", one.name),
+            None => one.name.clone(),
+        }
+    }
+
     /// How urgent it is: what is more urgent goes first where slots are scarce.
     pub(super) fn priority(&self) -> u64 {
         if self.run.kind == RunKind::Rollback {

@@ -144,9 +144,10 @@ impl Engine {
         let key = format!("refused {app}/{env} {origin}");
         let now = self.now;
         self.refused.retain(|_, at| *at + REFUSED > now);
-        if self.refused.insert(key.clone(), now).is_some() {
+        if self.refused.contains_key(&key) {
             return;
         }
+        self.refused.insert(key.clone(), now);
         let facts = [("app", app), ("environment", env)];
         let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let text = words::not_started(app, env, origin, fault);

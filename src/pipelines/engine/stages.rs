@@ -423,7 +423,7 @@ impl Engine {
     fn hold(&mut self, number: i64, at: usize) {
         let time = self.settings.decide.as_millis() as Millis;
         let Some(live) = self.runs.get(&number) else { return };
-        let line = words::held(&live.run, &live.stages[at], time);
+        let line = words::held(&live.run, &live.stages[at], &live.called(at), time);
         if live.run.state == RunState::Running {
             self.to(number, RunState::Paused, "bot");
             self.due_in(number, time);

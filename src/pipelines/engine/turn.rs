@@ -161,10 +161,10 @@ impl Engine {
             Some(rules) if run.overrides().is_none() => self.closed(&run, rules, &pipeline),
             _ => None,
         };
-        if let Some((_, until)) = closed {
+        if let Some((why, until)) = closed {
             if run.state == RunState::Queued {
                 self.to(number, RunState::AwaitingWindow, "bot");
-                let line = words::waits_for_window(&run, until, self.now);
+                let line = words::waits_for_window(&run, &why, until, self.now);
                 self.say(number, "start", &line);
             }
             let look = until.unwrap_or(self.now + 3_600_000).max(self.now + 1000);

@@ -47,7 +47,13 @@ fn read(reader: &mut Reader, file: &Path, text: &str, tree: &Node) -> Option<Pip
     let params = fields.take("params").map(|node| policy::params(reader, node)).unwrap_or_default();
     let triggers = fields.take("triggers").map(|node| policy::triggers(reader, node)).unwrap_or_default();
     let policy = match fields.take("policy") {
-        Some(node) => policy::policy(reader, node, &params),
+        Some(node) => {
+            let policy = policy::policy(reader, node, &params);
+            if repo.is_none() {
+                policy::ask_of_no_commit(reader, node, &policy);
+            }
+            policy
+        }
         None => {
             reader.fault(
                 tree,

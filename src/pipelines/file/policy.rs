@@ -240,6 +240,18 @@ fn check(reader: &mut Reader, node: &Node) -> Option<Check> {
     Some(Check::Asks(name, Action { executor: executor.to_owned(), settings }))
 }
 
+/// Refuses checks that ask about a commit where nothing says which.
+pub(super) fn ask_of_no_commit(reader: &mut Reader, node: &Node, policy: &Policy) {
+    for (env, rules) in &policy.environments {
+        let lost = |action: &Action| action.executor == "ci" && action.settings.get("commit").is_none();
+        if let Some((name, _)) = rules.asks_outside().find(|(_, action)| lost(action)) {
+            let message =
+                format!("{env} asks for {name} of a commit, and there is no repo to know it by; write repo: https://…");
+            reader.fault(node, message);
+        }
+    }
+}
+
 impl Default for Rollback {
     fn default() -> Rollback {
         Rollback { mode: RollbackMode::Never, auto_after: None, lock: true }

@@ -193,8 +193,7 @@ fn stage<'n>(
     let gate = fields.take("gate").and_then(|node| reader.expr(node));
     let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
     let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
-    let back = fields.take("rollback");
-    let live = fields.take("live").and_then(|node| reader.bool(node)).unwrap_or(false);
+    let (back, live) = (fields.take("rollback"), fields.take("live").and_then(|node| reader.bool(node)));
     let wait = wait(reader, &mut fields, name, spot);
     let skip = skip(reader, &mut fields, wait.as_ref());
     let actions = actions(reader, &mut fields);
@@ -203,8 +202,7 @@ fn stage<'n>(
         (on_failure == OnFailure::Rollback && undoes(reader, &actions)).then_some(Undo::Own)
     });
     if actions.is_empty() == wait.is_none() {
-        let names: Vec<&str> = reader.executors.keys().map(String::as_str).collect();
-        let names = names.join(", ");
+        let names = reader.executors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let message = format!(
             "{name}: say what it does with exactly one of {names}, approve, wait, window, lock, unlock, nothing"
         );
@@ -231,7 +229,7 @@ fn stage<'n>(
         outputs,
         finally,
         skip,
-        live,
+        live: live == Some(true),
     };
     Some(Draft { stage, needs, node })
 }

@@ -224,7 +224,8 @@ fn what_would_surprise_somebody_later_is_refused() {
     assert!(
         told.contains("1:39: there is no key \"params\" here")
             && told.contains("2:40: a check is a condition such as")
-            && told.contains("ci: this is bad"),
+            && told.contains("ci: this is bad")
+            && told.contains("dev asks for a of a commit, and there is no repo"),
         "{told}"
     );
     assert!(faults("params: {environment: {type: choice, of: [dev, prod]}}\npolicy: {environments: {dev: {}}}\nstages: {a: {shell: [x]}}")[0].contains("says nothing of it"));

@@ -296,15 +296,10 @@ fn wanted(approvals: &Approvals) -> String {
 }
 
 /// A stage failed and somebody decides.
-pub fn held(run: &Run, stage: &StageRun, after: Millis) -> String {
+pub fn held(run: &Run, stage: &StageRun, called: &str, after: Millis) -> String {
     let line = stage.failure.as_ref().map(|failure| cut(&failure.line, 180)).unwrap_or_default();
     let n = run.number;
-    format!(
-        "[{n}] {} {} held: {line}. !promote {n} | !abort {n}. Auto-abort in {}.",
-        run.app,
-        stage.name,
-        minutes(after)
-    )
+    format!("[{n}] {} {called} held: {line}. !promote {n} | !abort {n}. Auto-abort in {}.", run.app, minutes(after))
 }
 
 /// The bot died while a stage ran, and nobody knows how far it came.

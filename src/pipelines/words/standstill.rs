@@ -35,14 +35,15 @@ pub fn stands_still(number: i64, by: &str) -> String {
 }
 
 /// A run waits for its window, or for a freeze to end.
-pub fn waits_for_window(run: &Run, until: Option<Millis>, now: Millis) -> String {
+pub fn waits_for_window(run: &Run, why: &str, until: Option<Millis>, now: Millis) -> String {
     let until = until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
     let n = run.number;
     format!(
-        "[{n}] {} {} waits: {} is closed{until}. !abort {n} | pass it: !skip! {n} <why>",
+        "[{n}] {} {} waits: {} is closed{until} ({}). !abort {n} | pass it: !skip! {n} <why>",
         run.app,
         run.shown(),
-        run.env
+        run.env,
+        cut(why, 100)
     )
 }
 
