@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use masterchief::bot::Bot;
@@ -126,40 +127,45 @@ async fn schedule() {
     );
 }
 
-/// A step that writes a gigabyte: what is kept of it, and what we need meanwhile.
+/// A step that writes a gigabyte, or `MASTERCHIEF_LOG_MB`: what is kept of it, and what the bot and the step's supervisor need
+/// meanwhile. Neither may grow with what is written.
 async fn log() {
+    let megabytes: u64 = std::env::var("MASTERCHIEF_LOG_MB").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { folder: "".into(), ..Settings::default() };
     let program = Path::new(env!("CARGO_BIN_EXE_masterchief"));
     let bot = Bot::builder().data(dir.path()).supervisor(program).pipelines(settings).start().await.unwrap();
-    let text = "app: loud\npolicy: {environments: {dev: {confirm: never}}}\nstages: {a: {shell: [sh, -c, \"yes a line of a build that is not short | head -c 1000000000\"]}}\n";
-    bot.put_pipeline("loud", text).await.unwrap_or_else(|faults| panic!("{faults:?}"));
-    let before = resident();
+    let text = format!(
+        "app: loud\npolicy: {{environments: {{dev: {{confirm: never}}}}}}\nstages: {{a: {{shell: [sh, -c, \"yes a line of a build that is not short | head -c {megabytes}000000\"]}}}}\n"
+    );
+    bot.put_pipeline("loud", &text).await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let before = resident("self");
     let begun = Instant::now();
     let prepared = Prepared { app: "loud".to_owned(), unattended: true, ..Prepared::default() };
     let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program("bench"), may: May::all() };
     let number = bot.pipelines().ask(asked).await.unwrap().run.unwrap();
     let watch = tokio::spawn(async {
-        let mut most = 0;
         loop {
-            most = most.max(resident());
+            MOST.fetch_max(resident("self"), Ordering::Relaxed);
+            SUPERVISOR.fetch_max(supervisor(), Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(50)).await;
-            MOST.store(most, std::sync::atomic::Ordering::Relaxed);
         }
     });
     let (run, _) = bot.pipelines().ended(number).await.unwrap().unwrap();
     watch.abort();
     assert_eq!(run.state, RunState::Succeeded);
-    let most = MOST.load(std::sync::atomic::Ordering::Relaxed);
+    let (most, beside) = (MOST.load(Ordering::Relaxed), SUPERVISOR.load(Ordering::Relaxed));
     let folder = dir.path().join(format!("runs/{number}/a/1"));
     let kept: u64 = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).sum();
     println!(
-        "log: 1 GB in {:.1?}; the bot had {:.1} MB before and {:.1} MB at most; {:.1} MB are kept",
+        "log: {megabytes} MB in {:.1?}; the bot had {:.1} MB before and {:.1} MB at most, the supervisor {:.1} MB; {:.1} MB are kept",
         begun.elapsed(),
         before as f64 / 1e6,
         most as f64 / 1e6,
+        beside as f64 / 1e6,
         kept as f64 / 1e6
     );
+    assert!(most - before < 50_000_000 && beside < 50_000_000, "memory grows with what is written");
     bot.stop("").await;
 }
 
@@ -308,10 +314,25 @@ async fn timed(what: &str, mut ask: impl AsyncFnMut() -> usize) {
     println!("records: {what}: p50 {:.2?}, p99 {:.2?}", times[100], times[198]);
 }
 
-static MOST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+/// The most that the bot, and the supervisor of its step, had.
+static MOST: AtomicU64 = AtomicU64::new(0);
+static SUPERVISOR: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes of memory that this process has.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+/// Bytes of memory that a process has; none if it is gone.
+fn resident(pid: &str) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+/// Bytes of memory that the supervisors have which this process started.
+fn supervisor() -> u64 {
+    let own = std::process::id().to_string();
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let ours = |pid: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        parent == Some(own.as_str())
+    };
+    pids.filter(ours).map(|pid| resident(&pid)).sum()
 }

@@ -326,7 +326,10 @@ fn complaint(step: &Step, began: bool) -> Failure {
     let (class, advice) = if lower.contains("attempting to decrypt but no vault secrets") {
         (Class::Config, "; name the variable with the password in `vault_password_env`")
     } else if lower.contains("decryption failed") {
-        (Class::Auth, "; the vault's password does not fit")
+        (
+            Class::Auth,
+            "; the vault's password does not fit, put the right one into the variable of `vault_password_env`",
+        )
     } else if began {
         (classify(&line, None).class, "")
     } else {

@@ -19,6 +19,8 @@ impl Cgroup {
             return None;
         }
         let folder = Path::new(ROOT).join(format!("masterchief-step-{}", std::process::id()));
+        // One of a supervisor that was killed, and had the same number, is empty by now.
+        let _ = std::fs::remove_dir(&folder);
         std::fs::create_dir(&folder).ok()?;
         let group = Cgroup { folder };
         let write = |name: &str, value: String| std::fs::write(group.folder.join(name), value);

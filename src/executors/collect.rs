@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -122,19 +124,17 @@ fn keep(root: &Path, file: &Path, into: &Path, left: u64) -> Result<Artifact, Op
     Ok(Artifact { path: below.to_string_lossy().into_owned(), bytes, sha256 })
 }
 
-/// Opens a regular file that is not a link, also if it becomes one meanwhile.
+/// Opens a regular file that is not a link, also if it becomes one, or a pipe, meanwhile.
 pub fn open(path: &Path) -> Result<File, String> {
-    use std::os::unix::fs::MetadataExt;
-    let look = || fs::symlink_metadata(path).map_err(|fault| fault.to_string());
-    let before = look()?;
+    let told = |what: Errno| match what {
+        Errno::LOOP => "it is not a regular file".to_owned(),
+        what => std::io::Error::from(what).to_string(),
+    };
     // A pipe would be waited for without end.
-    if !before.is_file() {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(openat(CWD, path, flags, Mode::empty()).map_err(told)?);
+    if !file.metadata().map_err(|fault| fault.to_string())?.is_file() {
         return Err("it is not a regular file".to_owned());
-    }
-    let file = File::open(path).map_err(|fault| fault.to_string())?;
-    let opened = file.metadata().map_err(|fault| fault.to_string())?;
-    if (opened.dev(), opened.ino()) != (before.dev(), before.ino()) {
-        return Err("it was replaced while it was read".to_owned());
     }
     Ok(file)
 }

@@ -12,6 +12,7 @@ use masterchief_contract::{Future, Secret};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::apart::apart;
 use super::class::{Class, Failure};
 use super::log::tail;
 use super::process::{Job, JobEnd, Out};
@@ -154,7 +155,8 @@ impl<'a> Checkout<'a> {
                         .map_err(|fault| config(format!("git: .git cannot be replaced: {fault}")))?;
                 }
                 let again = kind.is_some_and(|kind| kind.is_dir());
-                unlock(&own);
+                let locked = own.clone();
+                apart(move || unlock(&locked)).await;
                 hands.note(json!({"again": again})).await?;
                 again
             }

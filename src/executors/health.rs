@@ -307,10 +307,11 @@ impl Order {
                 502 | 503 => Class::Network,
                 _ => Class::Unknown,
             };
-            return End::failed(
-                class,
-                hands.mask.hide(&format!("{shown} answered with {fault}; see the log for its words")),
-            );
+            let next = match class {
+                Class::Auth => "see what it wants to be shown in `headers`; its words are in the log",
+                _ => "see the log for its words",
+            };
+            return End::failed(class, hands.mask.hide(&format!("{shown} answered with {fault}; {next}")));
         }
         let mut outputs = Map::from_iter([("status".to_owned(), json!(status))]);
         if !self.save.is_empty() {

@@ -5,6 +5,7 @@
 mod account;
 mod ansible;
 mod ansible_recap;
+mod apart;
 mod cgroup;
 mod ci;
 mod class;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use masterchief_contract::Future;
 
 pub use account::Account;
+pub use apart::apart;
 pub use cgroup::Cgroup;
 pub use class::{Class, Failure};
 pub use classify::{classify, suggest};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use super::account::Account;
+use super::apart::apart;
 use super::class::{Class, Failure};
 use super::mask::Masker;
 use super::step::{Hands, Limits, Step};
@@ -21,7 +22,7 @@ const MARK: &str = "MC_JOB";
 /// How often the state of a process and its output are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a supervisor that was just started may take to say so.
-const BEGIN: Duration = Duration::from_secs(5);
+const BEGIN: Duration = Duration::from_secs(20);
 /// How much of its output is read at once.
 const CHUNK: usize = 256 * 1024;
 /// The longest line that is given on; the rest of it is dropped.
@@ -204,7 +205,9 @@ impl Job {
             }
             if let Some(ended) = ended {
                 if self.out == Out::Own {
-                    while lines.read(&mut line) {}
+                    while lines.read(&mut line) {
+                        tokio::task::yield_now().await;
+                    }
                     lines.last(&mut line);
                 }
                 return self.outcome(ended, hands);
@@ -285,7 +288,9 @@ impl Job {
             Ok(Err(failure)) => Err(failure),
             Err(_elapsed) => {
                 let _ = child.kill().await;
-                Err(fault("its supervisor does not answer".to_owned()))
+                // It may have begun at this very moment.
+                sweep(read_json(&running).unwrap_or_default(), &format!("{MARK}={}", self.mark(step))).await;
+                Err(fault("its supervisor does not answer; the machine may have too much to do".to_owned()))
             }
         }
     }
@@ -352,29 +357,39 @@ pub(super) fn signal(pid: i32, signal: Signal) {
 /// Ends what a supervisor that was killed left behind: all of its session, which began with it, and whatever went into a
 /// session of its own with the job's mark in its environment. The command itself may not have been noted yet.
 async fn sweep(at: Running, mark: &str) {
-    let members = || -> Vec<i32> {
-        if at.supervisor <= 1 {
-            return Vec::new();
-        }
-        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok());
-        // A session that began before the supervisor has only its number in common with it.
-        let ours = |stat: &Stat| stat.session == at.supervisor && stat.state != 'Z' && stat.since >= at.since;
-        let marked = |pid: i32| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|pair| pair == mark.as_bytes())
-        };
-        pids.filter(|pid| stat(*pid).as_ref().is_some_and(|stat| ours(stat) || stat.state != 'Z' && marked(*pid)))
-            .collect()
-    };
     for _ in 0..100 {
-        let left = members();
+        let mark = mark.to_owned();
+        // Every process of the machine is looked at.
+        let left = apart(move || left_behind(at, &mark)).await.unwrap_or_default();
         if left.is_empty() {
             return;
         }
         left.into_iter().for_each(|pid| signal(pid, Signal::KILL));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What still runs of what a supervisor started: what has the mark, and its session with all that gave up its environment.
+fn left_behind(at: Running, mark: &str) -> Vec<i32> {
+    if at.supervisor <= 1 {
+        return Vec::new();
+    }
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok());
+    let runs: Vec<(i32, Stat)> =
+        pids.filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, one)| one.state != 'Z').collect();
+    let marked = |pid: i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|pair| pair == mark.as_bytes())
+    };
+    let (marked, others): (Vec<_>, Vec<_>) = runs.into_iter().partition(|(pid, _)| marked(*pid));
+    let of_session = |stat: &Stat| stat.session == at.supervisor && stat.since >= at.since;
+    // The number of a session that is over is given to others, after a restart of the machine at the latest: it is ours as long as
+    // somebody in it has our mark, or its first process is the supervisor itself.
+    let ours = marked.iter().any(|(_, stat)| of_session(stat))
+        || stat(at.supervisor).is_some_and(|first| first.since == at.since);
+    let others = others.into_iter().filter(|(pid, stat)| ours && of_session(stat) && *pid != at.supervisor);
+    marked.iter().map(|(pid, _)| *pid).chain(others.map(|(pid, _)| pid)).collect()
 }
 
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
@@ -425,4 +440,34 @@ impl Lines {
 /// A masker of what was handed on.
 pub(super) fn masker(order: &Order) -> Masker {
     Masker::of_forms(order.hide.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_has_the_number_of_a_session_that_is_over_is_left_alone() {
+        let spawn = |mark: &str| {
+            let mut command = std::process::Command::new("setsid");
+            command.args(["sleep", "60"]).env(MARK, mark).stdin(Stdio::null()).spawn().unwrap()
+        };
+        let (mut stranger, mut ours) = (spawn("/somewhere/else/main"), spawn("/data/runs/7/a/1/main"));
+        let session = |child: &std::process::Child| child.id().cast_signed();
+        for child in [&stranger, &ours] {
+            while stat(session(child)).is_none_or(|stat| stat.session != session(child)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        // Of a supervisor that had these numbers, and began earlier.
+        let at = |child: &std::process::Child| Running { supervisor: session(child), since: 1 };
+        let mark = format!("{MARK}=/data/runs/7/a/1/main");
+        assert_eq!(left_behind(at(&stranger), &mark), [session(&ours)]);
+        assert_eq!(left_behind(at(&ours), &mark), [session(&ours)]);
+        sweep(at(&stranger), &mark).await;
+        assert!(stranger.try_wait().unwrap().is_none(), "it is somebody else's");
+        assert!(!ours.wait().unwrap().success());
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use masterchief_contract::Secret;
 use serde::Serialize;
 
+use super::apart::apart;
 use super::class::{Class, Failure};
 use super::local::{Command, LocalShell, Output};
 use super::{ExecFault, Shell};
@@ -202,7 +203,8 @@ pub async fn mirror(repo: &str, folder: &Path, env: &[(String, Secret)]) -> Resu
     let _turn = waiting.map_err(std::io::Error::other).and_then(|locked| locked).map_err(kept)?;
     ask(repo, &["init", "--quiet", "--bare", "--", &path], env, LOCAL).await?;
     // Locks in it are of somebody who is dead: it is our turn.
-    unlock(folder);
+    let locked = folder.to_owned();
+    apart(move || unlock(&locked)).await;
     let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
     let mut args = vec!["-C", &path, "fetch", "--quiet", "--prune", "--force", "--no-auto-maintenance", "--", repo];
     args.extend(all);

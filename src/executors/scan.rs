@@ -16,6 +16,7 @@ use masterchief_contract::Future;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::apart::apart;
 use super::class::{Class, Failure};
 use super::collect::open;
 use super::kept::short;
@@ -195,7 +196,8 @@ async fn scan(written: Written, step: &Step, hands: &Hands) -> End {
     let (JobEnd::Exited(code), shown) = (&end, written.report.as_deref().unwrap_or("its output")) else {
         return finish(end, step, |_| End::done());
     };
-    match look(&report) {
+    let looked = apart(move || look(&report)).await;
+    match looked.unwrap_or_else(|| Err("it could not be read to its end".to_owned())) {
         Ok(findings) => {
             hands.log.line(&format!("{shown}: {}", findings.line()));
             match findings.end(written.severity) {

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::account::Account;
+use super::apart::apart;
 use super::class::{Class, Failure};
 use super::classify::classify;
 use super::log::ends;
@@ -109,9 +110,19 @@ impl Executor for Shell {
                 Ok(whole) => whole,
                 Err(fault) => return End::failed(Class::Config, format!("shell: {fault}")),
             };
-            let user = match whole.user.as_deref().map(|name| own(name, &step)).transpose() {
-                Ok(user) => user,
-                Err(fault) => return End::failed(Class::Config, format!("shell: user: {fault}")),
+            let user = match whole.user {
+                None => None,
+                // A workspace may have a great many files.
+                Some(name) => match apart({
+                    let step = step.clone();
+                    move || own(&name, &step)
+                })
+                .await
+                {
+                    Some(Ok(user)) => Some(user),
+                    Some(Err(fault)) => return End::failed(Class::Config, format!("shell: user: {fault}")),
+                    None => return End::failed(Class::Unknown, "shell: user: the workspace could not be given to it"),
+                },
             };
             let job = Job {
                 env: variables(&step),
@@ -123,7 +134,8 @@ impl Executor for Shell {
                 ..Job::new("main", whole.run)
             };
             let end = job.run(&step, &hands, |_| ()).await;
-            finish(end, &step, |step| outputs(step, &hands))
+            let told = apart(move || finish(end, &step, |step| outputs(step, &hands))).await;
+            told.unwrap_or_else(|| End::failed(Class::Unknown, "how it ended cannot be told; look at its log"))
         })
     }
 }

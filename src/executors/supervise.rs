@@ -87,10 +87,12 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
             status = child.wait() => break status?,
             _ = stopping.recv(), if !stopped => {
                 stopped = true;
-                // Its output is read on meanwhile, so that nobody waits for us.
+                // Its output is read on meanwhile, so that nobody waits for us. It is asked once, also if it closes its output first.
+                let ending = end(&mut child, order);
+                tokio::pin!(ending);
                 tokio::select! {
-                    () = end(&mut child, order) => {}
-                    _ = &mut pumps, if !pumped => { pumped = true; end(&mut child, order).await }
+                    () = &mut ending => {}
+                    _ = &mut pumps, if !pumped => { pumped = true; ending.await }
                 }
             }
             _ = &mut pumps, if !pumped => pumped = true,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use masterchief_contract::{Future, Secret};
 use serde_json::{Map, Value, json};
 
+use super::apart::apart;
 use super::class::{Class, Failure};
 use super::kept::{end_of, note_of, write_private};
 use super::log::ends;
@@ -23,7 +24,7 @@ use super::process::{Ask, Job, JobEnd, Out};
 use super::settings::Settings;
 use super::shell::finish;
 use super::step::{End, Executor, Hands, Step};
-use super::terraform_files::{PLAN_MAX, scrub, sum};
+use super::terraform_files::{PLAN_MAX, scrub, summed};
 use super::terraform_settings::{Apply, Approved, Written, read};
 use super::terraform_ui::{Counts, Echo, Ui};
 
@@ -218,7 +219,11 @@ impl Tool<'_> {
             }
         });
         let end = end.await;
-        scrub(&self.path(&format!("{name}.out")), &self.hands.mask);
+        let (said, mask) = (self.path(&format!("{name}.out")), self.hands.mask.clone());
+        if apart(move || scrub(&said, &mask)).await.is_none() {
+            // Rather nothing than secrets.
+            let _ = std::fs::remove_file(self.path(&format!("{name}.out")));
+        }
         end
     }
 
@@ -306,7 +311,10 @@ impl Tool<'_> {
             let _ = std::fs::remove_file(&file);
             done?;
         }
-        let sha256 = if changes { sum(&file).map_err(|fault| early(Class::Unknown, fault))?.0 } else { String::new() };
+        let sha256 = match changes {
+            true => summed(&file).await.map_err(|fault| early(Class::Unknown, fault))?.0,
+            false => String::new(),
+        };
         // They are told as they come, which is another way each time.
         let mut resources: Vec<String> = ui.planned.iter().map(|words| self.hands.mask.hide(words)).collect();
         resources.sort_unstable();
@@ -328,8 +336,11 @@ impl Tool<'_> {
             ..Job::new("show", std::iter::once(self.program.clone()).chain(args))
         };
         let end = job.run(self.step, self.hands, |_| ()).await;
-        let size = std::fs::metadata(&shown).map_or(0, |meta| meta.len());
-        let text = if size <= PLAN_MAX { std::fs::read_to_string(&shown).unwrap_or_default() } else { String::new() };
+        let read = move || {
+            let size = std::fs::metadata(&shown).map_or(0, |meta| meta.len());
+            if size <= PLAN_MAX { std::fs::read_to_string(&shown).unwrap_or_default() } else { String::new() }
+        };
+        let text = apart(read).await.unwrap_or_default();
         forget();
         self.must(end, Ui::default())?;
         if !ui.take_plan(&text) {
@@ -365,7 +376,7 @@ impl Tool<'_> {
             return Ok(self.unsure(code, what, &Ui::default()));
         }
         if !began {
-            self.approved(plan)?;
+            self.approved(plan).await?;
             self.ready().await?;
             self.remember_state().await;
             let note = json!({"phase": "applying", "sha256": plan.sha256});
@@ -383,8 +394,9 @@ impl Tool<'_> {
     }
 
     /// Looks at the sum of the plan, and keeps a copy that nobody exchanges meanwhile.
-    fn approved(&self, plan: &Approved) -> Result<(), Early> {
-        let (sha256, bytes) = sum(&plan.file).map_err(|fault| early(Class::Config, format!("{fault}; plan again")))?;
+    async fn approved(&self, plan: &Approved) -> Result<(), Early> {
+        let (sha256, bytes) =
+            summed(&plan.file).await.map_err(|fault| early(Class::Config, format!("{fault}; plan again")))?;
         if !sha256.eq_ignore_ascii_case(&plan.sha256) {
             let code = code(&plan.sha256);
             let line = format!("refused: the plan file is not the one that was approved (plan {code}); plan again");

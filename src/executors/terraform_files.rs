@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::apart::apart;
 use super::mask::Masker;
 use super::terraform_ui::is_outputs;
 
@@ -15,7 +16,12 @@ use super::terraform_ui::is_outputs;
 pub(super) const PLAN_MAX: u64 = 256 << 20;
 
 /// The SHA-256 of a saved plan in hex, and the plan.
-pub(super) fn sum(file: &Path) -> Result<(String, Vec<u8>), String> {
+pub(super) async fn summed(file: &Path) -> Result<(String, Vec<u8>), String> {
+    let file = file.to_owned();
+    apart(move || sum(&file)).await.unwrap_or_else(|| Err("the saved plan could not be read to its end".to_owned()))
+}
+
+fn sum(file: &Path) -> Result<(String, Vec<u8>), String> {
     let fault = |fault: std::io::Error| match fault.kind() {
         std::io::ErrorKind::NotFound => "the saved plan is gone".to_owned(),
         _ => format!("the saved plan cannot be read: {fault}"),

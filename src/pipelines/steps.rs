@@ -16,7 +16,7 @@ use super::model::{Pipeline, Stage};
 use super::refusal::Refusal;
 use super::remote::{Ear, Told};
 use super::run::StageRun;
-use crate::executors::{Class, End, Executors, Masker, Supervisor, forget_secrets};
+use crate::executors::{Class, End, Executors, Masker, Supervisor, apart, forget_secrets};
 use crate::store::runs::LogSegmentRow;
 
 /// Where stages of a run work.
@@ -148,17 +148,7 @@ impl Steps {
         let order = Arc::new(order);
         let folder = self.folder(order.run, &order.name, order.attempt);
         let workspace = self.run_folder(order.run).join(WORKSPACE);
-        let mut ended = Ended {
-            run: order.run,
-            stage: order.stage,
-            attempt: order.attempt,
-            end: End::done(),
-            outputs: Map::new(),
-            resumed: order.resumed.then(|| self.inner.repeatable(&order)),
-            checkpoint: None,
-            artifacts: Vec::new(),
-            log: Vec::new(),
-        };
+        let mut ended = ended_by(&order, End::done(), order.resumed.then(|| self.inner.repeatable(&order)));
         let stage = &order.pipeline.stages[order.spec];
         let collects = !order.undo && stage.collect.any();
         // Most of what a stage that only asks and looks costs would be its folders.
@@ -187,7 +177,11 @@ impl Steps {
             Err(fault) => (End::failed(Class::Config, fault), Map::new()),
         };
         if !order.undo {
-            report(stage, (&workspace, &folder), &mut facts, &mut ended);
+            if collects {
+                ended = reported(&order, (workspace, folder.clone()), facts, ended).await;
+            } else {
+                report(stage, (&workspace, &folder), &mut facts, &mut ended);
+            }
             ended.artifacts.iter_mut().for_each(|row| {
                 row.run = order.run;
                 row.stage.clone_from(&order.name);
@@ -205,6 +199,32 @@ impl Steps {
         ended.log = segments(&folder, &of);
         ended
     }
+}
+
+/// A step that ended, with nothing but that.
+fn ended_by(order: &Order, end: End, resumed: Option<bool>) -> Ended {
+    Ended {
+        run: order.run,
+        stage: order.stage,
+        attempt: order.attempt,
+        end,
+        outputs: Map::new(),
+        resumed,
+        checkpoint: None,
+        artifacts: Vec::new(),
+        log: Vec::new(),
+    }
+}
+
+/// Takes in what a stage left, which may be a gigabyte of files.
+async fn reported(order: &Arc<Order>, at: (PathBuf, PathBuf), mut facts: Facts, mut ended: Ended) -> Ended {
+    let (own, resumed) = (Arc::clone(order), ended.resumed);
+    let work = move || {
+        report(&own.pipeline.stages[own.spec], (&at.0, &at.1), &mut facts, &mut ended);
+        ended
+    };
+    let fell = "what it left could not be taken in; its fault is in the bot's log";
+    apart(work).await.unwrap_or_else(|| ended_by(order, End::failed(Class::Unknown, fell), resumed))
 }
 
 /// Takes in what a stage left, well or not.

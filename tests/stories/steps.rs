@@ -177,6 +177,23 @@ async fn stopping_leaves_no_process_behind_wherever_it_hides_and_whatever_it_ign
 }
 
 #[tokio::test]
+async fn what_is_interrupted_is_asked_once_also_if_it_closes_its_output_first() {
+    let bench = Bench::new(&Settings::default());
+    let heard = bench.folder.path().join("heard");
+    let script = format!(
+        "trap 'echo x >> {0}.asked; exec >&- 2>&-' INT; touch {0}; i=0; while test $i -lt 15; do sleep 0.1; test -e {0}.asked && i=$((i+1)); done",
+        heard.display()
+    );
+    let settings = json!({"run": ["sh", "-c", script], "interrupt": true, "grace": "20s"});
+    let running = tokio::spawn(bench.executors["shell"].run(bench.step(settings), bench.hands()));
+    until("the start", || heard.exists()).await;
+    bench.stop.send_replace(true);
+    assert_eq!(running.await.unwrap(), End::Stopped);
+    let asked = std::fs::read_to_string(heard.with_extension("asked")).unwrap();
+    assert_eq!(asked, "x\n", "a second time would make it leave everything as it is");
+}
+
+#[tokio::test]
 async fn what_a_command_leaves_in_the_background_ends_with_it() {
     let bench = Bench::new(&Settings::default());
     let pid = bench.folder.path().join("pid");

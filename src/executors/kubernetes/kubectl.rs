@@ -199,7 +199,13 @@ pub(super) fn read_fault(stderr: &str, cluster: &str) -> Fault {
         );
         fault(Kind::Other, Class::Network, line)
     } else if PASSING.iter().any(|phrase| has(phrase)) {
-        fault(Kind::Passing, Class::Network, format!("the API of cluster {cluster} cannot be reached: {said}"))
+        fault(
+            Kind::Passing,
+            Class::Network,
+            format!(
+                "the API of cluster {cluster} cannot be reached: {said}; see whether it is up, and the server in its kubeconfig"
+            ),
+        )
     } else if has("(invalid)") || has("(badrequest)") || has("is invalid:") {
         fault(Kind::Other, Class::Config, format!("cluster {cluster} refuses the change: {said}"))
     } else if text.is_empty() {
@@ -218,7 +224,9 @@ fn own_fault(text: &str, said: &str, cluster: &str) -> Option<(Kind, Class, Stri
             format!("the kubeconfig has no context for cluster {cluster}; set executors.kubernetes.{cluster}.context");
         (Kind::Other, Class::Config, line)
     } else if has("loading config file") || (has("stat ") && has("no such file")) || has("invalid configuration") {
-        let line = format!("the kubeconfig of cluster {cluster} cannot be read ({said})");
+        let line = format!(
+            "the kubeconfig of cluster {cluster} cannot be read ({said}); set executors.kubernetes.{cluster}.kubeconfig to one"
+        );
         (Kind::Other, Class::Config, line)
     } else if has("(unauthorized)") || has("provide credentials") || has("must be logged in") {
         let line = format!("cluster {cluster} does not know who we are (401); renew the credentials in its kubeconfig");
@@ -228,7 +236,11 @@ fn own_fault(text: &str, said: &str, cluster: &str) -> Option<(Kind, Class, Stri
         let line = format!("the kubeconfig has no credentials for cluster {cluster}; add a user to its context");
         (Kind::Denied, Class::Auth, line)
     } else if has("getting credentials") {
-        (Kind::Denied, Class::Auth, format!("kubectl cannot log in to cluster {cluster}: {said}"))
+        (
+            Kind::Denied,
+            Class::Auth,
+            format!("kubectl cannot log in to cluster {cluster}: {said}; try the login of its kubeconfig by hand"),
+        )
     } else if has("(forbidden)") {
         (Kind::Denied, Class::Auth, forbidden(text, cluster))
     } else {

@@ -138,6 +138,7 @@ impl Runs {
     /// What an engine begins with. Runs that ended after `since` come too.
     pub async fn load(&self, since: i64) -> Result<Loaded, RunsError> {
         self.read(move |db| {
+            let _moment = db.unchecked_transaction()?;
             // By time, not by number: what was asked for first may have gone out last.
             const OPEN: &str = "(SELECT number FROM run WHERE ended = 0 OR finished >= ?1
                  UNION SELECT run FROM deployment WHERE run = (SELECT run FROM deployment AS other
@@ -178,9 +179,10 @@ impl Runs {
         self.read(move |db| one(db, &format!("{} WHERE hash = ?1", PipelineRow::SELECT), [hash], PipelineRow::of)).await
     }
 
-    /// A run with its stages.
+    /// A run with its stages, as both were at one moment.
     pub async fn run(&self, number: i64) -> Result<Option<(RunRow, Vec<StageRow>)>, RunsError> {
         self.read(move |db| {
+            let _moment = db.unchecked_transaction()?;
             let run = one(db, &sql::run(), [number], RunRow::of)?;
             let stages = all(db, &sql::stages(), [number], StageRow::of)?;
             Ok(run.map(|run| (run, stages)))
@@ -303,19 +305,35 @@ impl Runs {
         self.read(move |db| all(db, sql::TIMES, [app], |row| Ok((row.get(0)?, row.get(1)?)))).await
     }
 
-    /// Forgets runs that ended before this moment, but for what is live and the fifty deployments before it; their numbers.
+    /// Forgets runs that ended before this moment, but for what is live and the fifty deployments before it; their numbers. It goes by
+    /// parts, so that runs that are under way are written between them.
     pub async fn purge(&self, before: i64) -> Result<Vec<i64>, RunsError> {
         self.change(move |db| {
             let transaction = db.unchecked_transaction()?;
             transaction.execute(&format!("DELETE FROM deployment WHERE {OLD_DEPLOYMENT}"), [])?;
-            let gone =
-                all(&transaction, &format!("SELECT number FROM run WHERE {OLD_RUN}"), [before], |row| row.get(0))?;
-            transaction.execute(&format!("DELETE FROM run WHERE {OLD_RUN}"), [before])?;
             transaction.execute("DELETE FROM outbox WHERE sent < ?1", [before])?;
-            transaction.commit()?;
-            Ok(gone)
+            Ok(transaction.commit()?)
         })
-        .await
+        .await?;
+        let mut gone: Vec<i64> = Vec::new();
+        loop {
+            let some: Vec<i64> = self
+                .change(move |db| {
+                    let transaction = db.unchecked_transaction()?;
+                    let sql = format!("SELECT number FROM run WHERE {OLD_RUN} ORDER BY number LIMIT {PURGE}");
+                    let some: Vec<i64> = all(&transaction, &sql, [before], |row| row.get(0))?;
+                    for number in &some {
+                        transaction.prepare_cached("DELETE FROM run WHERE number = ?1")?.execute([number])?;
+                    }
+                    transaction.commit()?;
+                    Ok(some)
+                })
+                .await?;
+            if some.is_empty() {
+                return Ok(gone);
+            }
+            gone.extend(some);
+        }
     }
 
     /// What [`Runs::purge`] would forget: the numbers of runs. Nothing is changed.
@@ -343,6 +361,8 @@ impl Runs {
     }
 }
 
+/// So many runs are forgotten at once.
+const PURGE: usize = 100;
 /// Deployments that are older than the fifty newest of their place.
 const OLD_DEPLOYMENT: &str = "run NOT IN (
      SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env

@@ -48,6 +48,34 @@ async fn what_is_written_together_is_there_together_also_after_a_restart() {
     assert_eq!(runs.runs(which).await.unwrap().iter().map(|run| run.number).collect::<Vec<_>>(), [2, 1]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_and_its_stages_are_read_as_they_were_at_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = Runs::open(Some(&dir.path().join("runs.db"))).unwrap();
+    let both = |state: i64| {
+        let mut puts = put_run(1, "shop", "prod", &state.to_string(), false);
+        puts.push(Put::Stage(StageRow {
+            run: 1,
+            name: "test".to_owned(),
+            state: state.to_string(),
+            ..StageRow::default()
+        }));
+        puts
+    };
+    runs.write(both(0)).await.unwrap();
+    let writer = runs.clone();
+    let writing = tokio::spawn(async move {
+        for state in 1..=600 {
+            writer.write(both(state)).await.unwrap();
+        }
+    });
+    while !writing.is_finished() {
+        let (run, stages) = runs.run(1).await.unwrap().unwrap();
+        assert_eq!(run.state, stages[0].state);
+    }
+    writing.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_row_that_belongs_to_nothing_is_refused_with_all_that_was_to_be_written_with_it() {
     let runs = Runs::open(None).unwrap();

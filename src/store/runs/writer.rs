@@ -10,6 +10,8 @@ use super::put::Put;
 
 /// Requests that wait for the thread.
 const DEPTH: usize = 1024;
+/// Groups that are committed together, at most: whoever came first does not wait for all who come later.
+const TOGETHER: usize = 1024;
 
 /// The records of runs. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -136,7 +138,7 @@ fn work(db: &Connection, mut from: mpsc::Receiver<Work>) {
                     break;
                 }
             }
-            next = from.try_recv().ok();
+            next = if groups.len() < TOGETHER { from.try_recv().ok() } else { None };
         }
         if !groups.is_empty() {
             settle(db, groups, answers);
