@@ -31,6 +31,7 @@ use super::{JOURNAL, RUNS, builtin, control, deploys, letters};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
 use crate::gateway::{Door, GatewayError};
+use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
 use crate::partyline::{self, Console};
@@ -41,6 +42,8 @@ use crate::users::{Book, FlagFault};
 
 /// The database under the data folder.
 pub(crate) const PEOPLE: &str = "masterchief.db";
+/// Which servers demand TLS, under the data folder.
+const STS: &str = "sts.json";
 
 /// Why a bot does not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,9 @@ pub enum StartError {
     /// The records of runs cannot be opened.
     #[error(transparent)]
     Runs(#[from] RunsError),
+    /// It cannot be read which servers demand TLS.
+    #[error(transparent)]
+    Sts(#[from] StsFault),
     /// The gateway's port cannot be opened.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -283,6 +289,8 @@ impl Started {
         // Sources find it by themselves; whoever embeds the bot may have chosen another before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ground = Ground::open(&builder).await?;
+        let policies = builder.data.as_ref().map(|folder| Policies::open(&folder.join(STS))).transpose()?;
+        let policies = policies.unwrap_or_default();
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());
         let blocks = builder.blocks.clone();
@@ -323,6 +331,7 @@ impl Started {
             inlet,
             clock,
             dial,
+            policies,
             networks: Mutex::default(),
             sources,
             source_tasks: Vec::new(),

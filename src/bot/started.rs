@@ -63,6 +63,8 @@ pub struct Started {
     pub(super) inlet: Inlet,
     pub(super) clock: Clock,
     pub(super) dial: Arc<dyn Dial>,
+    /// Which servers demand TLS.
+    pub(super) policies: irc::Policies,
     pub(super) networks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     /// Ends the sources: schedules, watchers, the console.
     pub(super) sources: Stopper,
@@ -227,8 +229,8 @@ impl Started {
     }
 
     pub(super) fn add_network(&self, name: &str, settings: irc::Settings) {
-        let (network, task) =
-            Network::start(name, settings, Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
+        let (dial, inlet, clock) = (Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
+        let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone());
         network.want_raw(self.table.has_any(RAW));
         self.outbox.put(name, Place::Irc(network));
         self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task);

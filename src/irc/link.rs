@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Backoff, Clock, Inlet, Parcel, Shutdown};
+use masterchief_contract::{Backoff, Parcel, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -16,8 +16,9 @@ use super::message::{Message, compose};
 use super::network::Inner;
 use super::outgoing::{Class, Next};
 use super::react::{Upkeep, put_right, registered};
+use super::reconnect::Ways;
 use super::register::{Progress, Registration};
-use super::settings::Settings;
+use super::settings::{ServerAddr, Settings};
 use super::state::State;
 use super::translate::{Context, translate};
 
@@ -38,8 +39,38 @@ const NEVER: Duration = Duration::from_secs(86_400 * 365);
 pub(super) enum End {
     /// We left.
     Left,
+    /// The server demands TLS on this port.
+    Upgrade(u16),
     /// It was lost or refused, and why.
-    Lost(String),
+    Lost(String, Trouble),
+}
+
+/// What kind of end it was: it decides how long we stay away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Whatever happens to connections.
+    Usual,
+    /// An oper has ended it (KILL).
+    Killed,
+    /// The server does not want us (465, K-line and the like).
+    Banned,
+}
+
+impl Trouble {
+    /// What a line says about how this is going to end; nothing where it says nothing.
+    fn told_by(message: &Message<'_>, own_nick: bool) -> Option<Trouble> {
+        match message.command {
+            "465" | "463" => Some(Trouble::Banned),
+            "KILL" if own_nick => Some(Trouble::Killed),
+            "ERROR" => {
+                // There is no code for it; these are the words of the servers there are.
+                let words = message.last().to_ascii_lowercase();
+                let lines = ["k-line", "g-line", "z-line", "gz-line", "d-line", "akill", "banned", "k:line", "g:line"];
+                lines.iter().any(|word| words.contains(word)).then_some(Trouble::Banned)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What became of a connection.
@@ -52,8 +83,8 @@ pub(super) struct Ended {
 /// One connection.
 pub(super) struct Link<'a> {
     inner: &'a Arc<Inner>,
-    inlet: &'a Inlet,
-    clock: &'a Clock,
+    ways: &'a Ways,
+    server: &'a ServerAddr,
     registration: Registration,
     reader: LineReader,
     /// Bytes on their way out.
@@ -67,6 +98,7 @@ pub(super) struct Link<'a> {
     step: Instant,
     upkeep: Upkeep,
     quit: Option<Instant>,
+    trouble: Trouble,
 }
 
 /// What woke the loop.
@@ -81,12 +113,12 @@ enum Woken {
 
 impl<'a> Link<'a> {
     /// A new connection with these settings.
-    pub(super) fn new(inner: &'a Arc<Inner>, inlet: &'a Inlet, clock: &'a Clock, settings: &Settings) -> Link<'a> {
+    pub(super) fn new(inner: &'a Arc<Inner>, ways: &'a Ways, server: &'a ServerAddr, settings: &Settings) -> Link<'a> {
         let now = Instant::now();
         Link {
             inner,
-            inlet,
-            clock,
+            ways,
+            server,
             registration: Registration::new(settings),
             reader: LineReader::default(),
             out: Vec::new(),
@@ -98,6 +130,7 @@ impl<'a> Link<'a> {
             step: now,
             upkeep: Upkeep::new(now + LOOK_AFTER),
             quit: None,
+            trouble: Trouble::Usual,
         }
     }
 
@@ -151,7 +184,11 @@ impl<'a> Link<'a> {
                 // A line that was on its way may have arrived or not; to send it again could be twice.
                 let on_its_way = usize::from(!self.out.is_empty());
                 self.inner.lock().gave_up(on_its_way, &self.inner.name, "the connection broke while a line was sent");
-                return if left { End::Left } else { End::Lost(reason) };
+                return match self.registration.progress() {
+                    _ if left => End::Left,
+                    Progress::Upgrade(port) => End::Upgrade(*port),
+                    _ => End::Lost(reason, self.trouble),
+                };
             }
             if left && self.ready_to_quit() {
                 self.goodbye(&mut read, &mut write).await;
@@ -256,6 +293,12 @@ impl<'a> Link<'a> {
             self.inner.lock().state.forget_accounts();
         }
         self.step = Instant::now();
+        if let Some(trouble) = self.told_trouble(&message) {
+            self.trouble = trouble;
+        }
+        if let Some(seconds) = self.registration.keep() {
+            self.keep(seconds);
+        }
         self.after_step()?;
         if self.up.is_none() && self.registration.progress() == &Progress::Ready {
             self.up = Some(Instant::now());
@@ -264,12 +307,25 @@ impl<'a> Link<'a> {
         let parcel = self.understand(&message);
         // The connection never waits for the street, so a PING is always answered.
         if let Some(parcel) = parcel
-            && self.inlet.try_put(parcel).is_err()
-            && !self.inlet.is_closed()
+            && self.ways.inlet.try_put(parcel).is_err()
+            && !self.ways.inlet.is_closed()
         {
             self.dropped();
         }
         Ok(())
+    }
+
+    fn told_trouble(&self, message: &Message<'_>) -> Option<Trouble> {
+        Trouble::told_by(message, message.is("KILL") && self.inner.lock().state.is_own(message.param(0)))
+    }
+
+    /// The server wants to be reached with TLS only, for so long.
+    fn keep(&self, seconds: u64) {
+        let Ways { policies, clock, .. } = self.ways;
+        policies.keep(&self.server.host, self.server.port, seconds, clock.now());
+        // Written in a task of its own: the disk must not hold up a PONG. What is newer is never overwritten by it.
+        let policies = policies.clone();
+        tokio::spawn(async move { policies.save().await });
     }
 
     fn dropped(&self) {
@@ -299,7 +355,7 @@ impl<'a> Link<'a> {
         let context = Context {
             network: &inner.name,
             state: &shared.state,
-            at: told.unwrap_or_else(|| self.clock.now()),
+            at: told.unwrap_or_else(|| self.ways.clock.now()),
             actor,
             raw: inner.raw.load(Ordering::Relaxed),
             old,
@@ -326,6 +382,7 @@ impl<'a> Link<'a> {
         self.send_registration();
         match self.registration.progress() {
             Progress::Failed(reason) => Err(reason.clone()),
+            Progress::Upgrade(port) => Err(format!("the server demands TLS on port {port}")),
             Progress::Going | Progress::Ready => Ok(()),
         }
     }

@@ -16,6 +16,7 @@ pub mod sasl;
 mod settings;
 pub mod split;
 mod state;
+mod sts;
 pub mod text;
 mod tls;
 mod translate;
@@ -23,6 +24,9 @@ mod translate;
 pub use dial::{Dial, DialFault, NetDial, Stream, Wire};
 pub use kinds::KINDS;
 pub use network::{Network, Status};
-pub use settings::{Channel, Fingerprint, PaceSettings, PingSettings, Sasl, ServerAddr, Settings, Tls};
+pub use settings::{
+    Channel, Fingerprint, PaceSettings, PingSettings, Proxy, Sasl, ServerAddr, Services, Settings, Tls, Via, WebPath,
+};
 pub use state::Member;
+pub use sts::{Policies, Sts, StsFault};
 pub use tls::TlsFault;

@@ -13,9 +13,10 @@ use super::dial::Dial;
 use super::history::History;
 use super::message::compose;
 use super::outgoing::{Class, Outgoing};
-use super::reconnect::keep_connected;
+use super::reconnect::{Ways, keep_connected};
 use super::settings::{Channel, Settings};
 use super::state::{Member, State};
+use super::sts::Policies;
 use super::{split, text};
 
 /// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
@@ -88,17 +89,20 @@ pub struct Status {
 }
 
 impl Network {
-    /// Starts the task. It runs until [`Network::disconnect`] and gives its events to `inlet`.
+    /// Starts the task. It runs until [`Network::disconnect`] and gives its events to `inlet`. `policies` is the book of the servers
+    /// that demand TLS, shared by all networks.
     pub fn start(
         name: &str,
         settings: Settings,
         dial: Arc<dyn Dial>,
         inlet: Inlet,
         clock: Clock,
+        policies: Policies,
     ) -> (Network, JoinHandle<()>) {
         let (leave, leaving) = Shutdown::new();
         let network = Network { inner: Arc::new(Inner::new(name, settings, leave)) };
-        let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), dial, inlet, clock, leaving));
+        let ways = Ways { dial, inlet, clock, policies };
+        let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), ways, leaving));
         (network, task)
     }
 
@@ -431,7 +435,7 @@ mod tests {
 
     use super::*;
     use crate::irc::dial::{DialFault, Stream};
-    use crate::irc::settings::{PaceSettings, ServerAddr, Tls};
+    use crate::irc::settings::{PaceSettings, ServerAddr, Tls, Via};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -439,7 +443,7 @@ mod tests {
     struct ToTest(mpsc::Sender<(String, DuplexStream)>);
 
     impl Dial for ToTest {
-        fn dial(&self, server: &ServerAddr, _tls: &Tls) -> Future<Result<Stream, DialFault>> {
+        fn dial(&self, server: &ServerAddr, _tls: &Tls, _via: &Via) -> Future<Result<Stream, DialFault>> {
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
             let taken = server.host != "refuses" && self.0.try_send((server.host.clone(), theirs)).is_ok();
@@ -501,14 +505,15 @@ mod tests {
         fn new(servers: &[&str]) -> World {
             let (to, dialled) = mpsc::channel(4);
             let (inlet, out) = inlet(4);
-            let servers = servers.iter().map(|name| ServerAddr { host: (*name).to_owned(), port: 6667 });
+            let servers = servers.iter().map(|name| ServerAddr::new(name, 6667));
             let settings = Settings {
                 tls: Tls::off(),
                 channels: vec![Channel { name: "#ops".to_owned(), key: None }],
                 pace: PaceSettings { burst: 1, interval: Duration::ZERO },
                 ..Settings::new(servers.collect())
             };
-            let (network, task) = Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system());
+            let (network, task) =
+                Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system(), Policies::memory());
             World { network, task, dialled, out }
         }
 

@@ -151,6 +151,12 @@ impl State {
         self.people.values_mut().for_each(|person| person.account = None);
     }
 
+    /// The connection is gone. The casemapping is kept: keys of queues and of wanted channels are folded by it.
+    pub(super) fn disconnected(&mut self) {
+        let isupport = std::mem::take(&mut self.isupport);
+        *self = State { isupport, ..State::default() };
+    }
+
     /// Who sent a line, with the account the server vouches for: by the tag if `tagged`, else as it told before, if
     /// it tells of every change (`notified`).
     pub(super) fn actor(&self, message: &Message<'_>, tagged: bool, notified: bool) -> Option<Actor> {
