@@ -153,11 +153,5 @@ impl World for Outbox {
 }
 
 fn at_the_console(nick: &str) -> Member {
-    Member {
-        nick: nick.to_owned(),
-        user: nick.to_owned(),
-        host: partyline::NETWORK.to_owned(),
-        account: None,
-        status: String::new(),
-    }
+    Member { nick: nick.to_owned(), user: nick.to_owned(), host: partyline::NETWORK.to_owned(), ..Member::default() }
 }

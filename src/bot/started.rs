@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::builder::{Rules, rules};
 use super::calls::Calls;
-use super::follow::{RAW, tell_of};
+use super::follow::{HISTORY, RAW, tell_of};
 use super::ingest::{Feeds, Ingest};
 use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
@@ -232,6 +232,7 @@ impl Started {
         let (dial, inlet, clock) = (Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
         let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone());
         network.want_raw(self.table.has_any(RAW));
+        network.want_history(self.table.has_any(HISTORY));
         self.outbox.put(name, Place::Irc(network));
         self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task);
     }

@@ -1,5 +1,6 @@
 //! The IRC connection: bytes to events, actions to bytes. It knows nothing of binds, scripts or deployments.
 
+mod comeback;
 pub mod decode;
 mod dial;
 mod history;
@@ -10,11 +11,14 @@ pub mod message;
 mod network;
 pub mod outgoing;
 mod react;
+mod receipts;
 mod reconnect;
+mod regain;
 mod register;
 pub mod sasl;
 mod settings;
 pub mod split;
+mod splits;
 mod state;
 mod sts;
 pub mod text;

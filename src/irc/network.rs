@@ -1,20 +1,24 @@
 //! One network: a handle for those above, and the task behind it that stays connected for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
 use masterchief_contract::{Action, CaseMap, Clock, How, Inlet, Refused, Shutdown, Stopper};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::comeback::Comeback;
 use super::dial::Dial;
 use super::history::History;
 use super::message::compose;
 use super::outgoing::{Class, Outgoing};
+use super::receipts::Receipts;
 use super::reconnect::{Ways, keep_connected};
 use super::settings::{Channel, Settings};
+use super::splits::Splits;
 use super::state::{Member, State};
 use super::sts::Policies;
 use super::{split, text};
@@ -41,6 +45,8 @@ pub(super) struct Inner {
     pub(super) room: Notify,
     /// Whether somebody has bound `raw` or `rawt`.
     pub(super) raw: AtomicBool,
+    /// Whether somebody has bound `hist`.
+    pub(super) history: AtomicBool,
     leave: Stopper,
 }
 
@@ -49,6 +55,14 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) state: State,
     pub(super) history: History,
+    pub(super) splits: Splits,
+    /// When which channel may be tried again, by folded name.
+    pub(super) comeback: Comeback,
+    /// What was asked of nobody twice: channels that were knocked at, by folded name.
+    knocked: BTreeSet<String>,
+    /// When something was last said in a channel, by the server's clock and folded name. It outlives connections.
+    pub(super) seen: BTreeMap<String, DateTime<Utc>>,
+    pub(super) receipts: Receipts,
     pub(super) outgoing: Outgoing,
     /// The channels to be in, by folded name.
     pub(super) wanted: BTreeMap<String, Channel>,
@@ -86,6 +100,8 @@ pub struct Status {
     pub dropped: u64,
     /// Lines that were queued and then given up, or that the server refused to pass on.
     pub refused: u64,
+    /// Lines that the server says it passed on, where it says so.
+    pub confirmed: u64,
 }
 
 impl Network {
@@ -167,6 +183,11 @@ impl Network {
     /// Whether events of kind `raw` and `rawt` are made. Without a bind for them they would be made for nobody.
     pub fn want_raw(&self, wanted: bool) {
         self.inner.raw.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Whether the server is asked for what was said while we were away. Without a bind of kind `hist` nobody would hear it.
+    pub fn want_history(&self, wanted: bool) {
+        self.inner.history.store(wanted, Ordering::Relaxed);
     }
 
     /// New settings. Channels, nick, pace and patience change at once; the server, its password and the login are
@@ -306,6 +327,11 @@ impl Inner {
         let mut shared = Shared {
             state: State::default(),
             history: History::default(),
+            splits: Splits::default(),
+            comeback: Comeback::default(),
+            knocked: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            receipts: Receipts::default(),
             outgoing: Outgoing::new(settings.pace.pace()),
             wanted: BTreeMap::new(),
             farewell: None,
@@ -322,6 +348,7 @@ impl Inner {
             wake: Notify::new(),
             room: Notify::new(),
             raw: AtomicBool::new(false),
+            history: AtomicBool::new(false),
             leave,
         }
     }
@@ -349,6 +376,29 @@ impl Shared {
             How::Say | How::Notice => format!("{command} {target} :{piece}"),
         });
         pieces.collect()
+    }
+
+    /// The names anew, after the server changed its casemapping.
+    pub(super) fn refold(&mut self) {
+        let channels: Vec<_> = self.wanted.values().cloned().collect();
+        self.wanted = self.wanted_of(&channels);
+        let casemap = self.state.casemap();
+        self.comeback.refold(|chan| casemap.fold(chan));
+        let seen = std::mem::take(&mut self.seen);
+        self.seen = seen.into_iter().map(|(chan, at)| (casemap.fold(&chan), at)).collect();
+    }
+
+    /// Something is said in a channel, by the server's clock.
+    pub(super) fn saw(&mut self, chan: &str, at: DateTime<Utc>) {
+        let key = self.state.fold(chan);
+        if self.wanted.contains_key(&key) {
+            self.seen.insert(key, at);
+        }
+    }
+
+    /// Whether a channel was not knocked at yet.
+    pub(super) fn comeback_once(&mut self, chan: &str) -> bool {
+        self.knocked.insert(chan.to_owned())
     }
 
     /// Queues a command of our own; dropped when the queue is full, as commands of a dead connection would be.
@@ -429,7 +479,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use masterchief_contract::{Future, Outlets, inlet};
+    use masterchief_contract::{Future, Kind, Outlets, inlet};
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
     use tokio::sync::mpsc;
 
@@ -504,7 +554,7 @@ mod tests {
     impl World {
         fn new(servers: &[&str]) -> World {
             let (to, dialled) = mpsc::channel(4);
-            let (inlet, out) = inlet(4);
+            let (inlet, out) = inlet(16);
             let servers = servers.iter().map(|name| ServerAddr::new(name, 6667));
             let settings = Settings {
                 tls: Tls::off(),
@@ -523,12 +573,13 @@ mod tests {
             Server { name, read: BufReader::new(read).lines(), write }
         }
 
-        /// What was said to the street so far.
+        /// What was said to the street so far, the connection's own news left out.
         async fn told(&mut self) -> Vec<String> {
             tokio::time::sleep(SECOND / 10).await;
             let mut out = Vec::new();
             while let Ok(parcel) = self.out.try_recv() {
-                out.extend(parcel.events.iter().map(|event| format!("{} {}", event.kind(), event.text())));
+                let events = parcel.events.iter().filter(|event| event.kind() != Kind::Evnt);
+                out.extend(events.map(|event| format!("{} {}", event.kind(), event.text())));
             }
             out
         }
@@ -611,7 +662,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_from_before_our_join_or_out_of_a_history_is_told_to_nobody() {
+    async fn a_line_from_before_our_join_or_out_of_a_history_is_no_command() {
         let mut world = World::new(&["one"]);
         let mut server = world.server().await;
         server.welcomes().await;
@@ -628,7 +679,8 @@ mod tests {
                 "@time=2026-03-02T12:00:06.000Z;msgid=7 :alice!a@h PRIVMSG #ops :!deploy live",
             ])
             .await;
-        assert_eq!(world.told().await, ["join ", "pubm !deploy live"]);
+        let hist = ["hist !deploy old", "hist !deploy batch"];
+        assert_eq!(world.told().await, ["join ", hist[0], hist[1], "pubm !deploy live"]);
         world.task.abort();
     }
 
@@ -637,13 +689,15 @@ mod tests {
         let mut world = World::new(&["one"]);
         let mut server = world.server().await;
         server.welcomes().await;
-        for n in 0..10 {
+        server.hears("JOIN #ops").await;
+        world.told().await;
+        for n in 0..22 {
             server.says(&[&format!(":alice!a@h PRIVMSG chief :{n}")]).await;
         }
         server.says(&["PING :still"]).await;
         server.hears("PONG still").await;
         assert_eq!(world.network.status().dropped, 6);
-        assert_eq!(world.told().await.len(), 4);
+        assert_eq!(world.told().await.len(), 16);
         world.task.abort();
     }
 

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{Backoff, Clock, Inlet, Shutdown};
+use masterchief_contract::{Backoff, Clock, Event, Inlet, Shutdown};
 use tokio::time::Instant;
 
 use super::dial::Dial;
+use super::history::Age;
 use super::link::{End, Link, Trouble};
 use super::network::{Inner, queue_key};
+use super::receipts::Receipts;
 use super::sts::Policies;
+use super::translate::{Context, evnt};
 
 /// The back-off between connections: full jitter under a ceiling from a second to two minutes, and from the start
 /// again after a minute without trouble.
@@ -61,8 +64,12 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
             () = leaving.recv() => return,
         };
         let (reason, trouble) = match dialled {
-            Err(fault) => (fault.to_string(), Trouble::Usual),
+            Err(fault) => {
+                tell(inner, ways, "fail-server", &fault.to_string());
+                (fault.to_string(), Trouble::Usual)
+            }
             Ok(stream) => {
+                tell(inner, ways, "connect-server", &server.to_string());
                 let link = Link::new(inner, ways, &server, &settings);
                 let ended = link.run(stream, leaving.clone(), &mut backoff).await;
                 disconnected(inner);
@@ -78,6 +85,12 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
                         continue;
                     }
                     End::Lost(reason, trouble) => {
+                        tell(
+                            inner,
+                            ways,
+                            if ended.up.is_some() { "disconnect-server" } else { "fail-server" },
+                            &reason,
+                        );
                         // After a good time, the first server is the first choice again.
                         if ended.up.is_some_and(|up| up.elapsed() >= stable) {
                             next_server = usize::MAX;
@@ -102,6 +115,15 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
     }
 }
 
+/// Tells the street of the connection. If it has no room, the status says the same.
+fn tell(inner: &Inner, ways: &Ways, name: &str, about: &str) {
+    let shared = inner.lock();
+    let (network, state, at) = (&inner.name, &shared.state, ways.clock.now());
+    let context = Context { network, state, at, actor: None, raw: false, age: Age::Live, split: None, back: false };
+    // A parcel that is given back is dropped.
+    let _ = ways.inlet.try_put(Event::new(evnt(name, about, &context)).into());
+}
+
 /// The connection is gone: what belonged to it goes too, words wait for the next.
 fn disconnected(inner: &Inner) {
     let mut shared = inner.lock();
@@ -110,6 +132,7 @@ fn disconnected(inner: &Inner) {
     shared.status.account = None;
     shared.outgoing.disconnected();
     shared.history.reconnected();
+    shared.receipts = Receipts::default();
     shared.state.disconnected();
     for channel in shared.wanted.values() {
         shared.outgoing.hold(&queue_key(&channel.name));

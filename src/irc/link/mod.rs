@@ -1,31 +1,26 @@
 //! One connection, from its first byte to its last: reads lines, answers what the protocol demands, writes the queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use masterchief_contract::{Backoff, Parcel, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::decode::{LineReader, encode};
 use super::dial::Stream;
-use super::history::time_of;
 use super::message::{Message, compose};
 use super::network::Inner;
 use super::outgoing::{Class, Next};
-use super::react::{Upkeep, put_right, registered};
+use super::react::{LOOK_AFTER, Upkeep};
 use super::reconnect::Ways;
 use super::register::{Progress, Registration};
 use super::settings::{ServerAddr, Settings};
-use super::state::State;
-use super::translate::{Context, translate};
+
+mod understand;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// How often the channels and the nick are compared with what is wanted.
-const LOOK_AFTER: Duration = Duration::from_secs(30);
 /// How long the queue may take to empty when we leave.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the server may take to close after QUIT.
@@ -205,7 +200,14 @@ impl<'a> Link<'a> {
         let mut shared = self.inner.lock();
         match shared.outgoing.next(Instant::now()) {
             Next::Line(line) => {
-                self.out.extend_from_slice(&encode(&line));
+                let answers = self.registration.has("labeled-response") && self.registration.has("echo-message");
+                let labelled = if answers { shared.receipts.label(&line, Instant::now()) } else { None };
+                let line = labelled.unwrap_or(line);
+                if shared.state.isupport.has("UTF8ONLY") {
+                    self.out.extend_from_slice(line.as_bytes());
+                } else {
+                    self.out.extend_from_slice(&encode(&line));
+                }
                 self.out.extend_from_slice(b"\r\n");
                 shared.status.lines_out += 1;
                 drop(shared);
@@ -227,7 +229,7 @@ impl<'a> Link<'a> {
         };
         let step = self.registration.patience().map_or(never, |patience| self.step + patience);
         let look = if self.up.is_some() { self.upkeep.look_after } else { self.born + REGISTRATION };
-        let quit = self.quit.unwrap_or(never);
+        let quit = self.quit.unwrap_or(never).min(self.inner.lock().splits.due().unwrap_or(never));
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
     }
 
@@ -254,9 +256,9 @@ impl<'a> Link<'a> {
             return Err(format!("not registered after {} s", REGISTRATION.as_secs()));
         }
         if self.up.is_some() && now >= self.upkeep.look_after {
-            self.upkeep.look_after = now + LOOK_AFTER;
-            put_right(&mut self.inner.lock());
+            self.upkeep.put_right(&mut self.inner.lock());
         }
+        self.tell_splits(now);
         Ok(())
     }
 
@@ -305,14 +307,25 @@ impl<'a> Link<'a> {
             backoff.up();
         }
         let parcel = self.understand(&message);
-        // The connection never waits for the street, so a PING is always answered.
+        self.tell(parcel);
+        if message.is("BATCH") {
+            // A message in parts is one when its batch ends.
+            let whole = self.inner.lock().history.batch(&message);
+            let whole = whole.as_deref().and_then(|line| Message::parse(line).ok());
+            let parcel = whole.and_then(|whole| self.understand(&whole));
+            self.tell(parcel);
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is to tell. The connection never waits for the street, so a PING is always answered.
+    fn tell(&self, parcel: Option<Parcel>) {
         if let Some(parcel) = parcel
             && self.ways.inlet.try_put(parcel).is_err()
             && !self.ways.inlet.is_closed()
         {
             self.dropped();
         }
-        Ok(())
     }
 
     fn told_trouble(&self, message: &Message<'_>) -> Option<Trouble> {
@@ -335,46 +348,6 @@ impl<'a> Link<'a> {
         if shared.status.dropped.is_power_of_two() {
             tracing::warn!(network = %self.inner.name, dropped = shared.status.dropped, "The street is full: lines are dropped");
         }
-    }
-
-    /// What a line means to the picture, to us and to the street.
-    fn understand(&mut self, message: &Message<'_>) -> Option<Parcel> {
-        let inner = self.inner;
-        let mut shared = inner.lock();
-        let shared = &mut *shared;
-        shared.status.lines_in += 1;
-        let told = time_of(message);
-        if message.is("BATCH") {
-            shared.history.batch(message);
-        }
-        let numeric = message.command.starts_with(|c: char| c.is_ascii_digit());
-        let since = since(message, &shared.state);
-        let old = !numeric && shared.history.is_old(message, told, since);
-        let actor =
-            shared.state.actor(message, self.registration.has("account-tag"), self.registration.has("account-notify"));
-        let context = Context {
-            network: &inner.name,
-            state: &shared.state,
-            at: told.unwrap_or_else(|| self.ways.clock.now()),
-            actor,
-            raw: inner.raw.load(Ordering::Relaxed),
-            old,
-        };
-        let parcel = translate(message, &context);
-        let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
-        if !old {
-            shared.state.take(message, told);
-        }
-        self.upkeep.react(message, own, old, shared);
-        if shared.status.account.as_deref() != self.registration.account() {
-            shared.status.account = self.registration.account().map(str::to_owned);
-        }
-        if self.up.is_some() && !shared.status.connected {
-            shared.status.connected = true;
-            shared.status.trouble = None;
-            registered(&inner.name, shared);
-        }
-        parcel
     }
 
     /// What the registration wants sent, and whether it has failed.
@@ -435,14 +408,4 @@ impl<'a> Link<'a> {
 /// Writes some of what is left; flushes when nothing is.
 async fn write_or_flush<W: AsyncWriteExt + Unpin>(write: &mut W, out: &[u8]) -> Woken {
     if out.is_empty() { Woken::Flushed(write.flush().await) } else { Woken::Wrote(write.write(out).await) }
-}
-
-/// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of
-/// linked servers differ, so the other commands, which only a history batch can repeat, are not judged by their time.
-fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
-    if !matches!(message.command, "PRIVMSG" | "NOTICE" | "TAGMSG") {
-        return None;
-    }
-    let chan = state.isupport.channel_of(message.param(0));
-    chan.and_then(|chan| state.channel(chan)).map_or(state.welcomed, |channel| channel.joined)
 }
