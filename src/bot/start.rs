@@ -16,6 +16,7 @@ use super::audit::Audit;
 use super::builder::{Builder, RUST, Rules};
 use super::calls::Calls;
 use super::deliver::{Deliveries, WantedStream};
+use super::floodgate::Floodgate;
 use super::follow::{follow_raw, follow_scripts, follow_users, tell_of};
 use super::ingest::{Feeds, Ingest, Makers};
 use super::letters::Desk;
@@ -27,7 +28,7 @@ use super::schedules::Schedules;
 use super::scripts::Scripts;
 use super::started::Started;
 use super::street::Street;
-use super::{JOURNAL, RUNS, builtin, control, deploys, letters};
+use super::{JOURNAL, RUNS, builtin, control, deploys, floodgate, letters};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
 use crate::gateway::{Door, GatewayError};
@@ -110,6 +111,8 @@ struct Ground {
     rules: Arc<ArcSwap<Rules>>,
     journal: Journal,
     calls: Arc<Calls>,
+    /// What stops floods.
+    gate: Floodgate,
     /// Who did what.
     audit: Audit,
     /// Ends the audit's writer.
@@ -142,7 +145,23 @@ impl Ground {
             clock,
         )?;
         let table = BindTable::new();
-        Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit, audit_writer })
+        let key = "floods".to_owned();
+        let gate = Floodgate::open(&store, &builder.clock).await.map_err(|fault| StartError::Flags { key, fault })?;
+        Ok(Ground {
+            gate,
+            lock,
+            store,
+            book,
+            revision,
+            table,
+            outbox,
+            rules,
+            journal,
+            calls,
+            records,
+            audit,
+            audit_writer,
+        })
     }
 
     /// Binds what is the bot's own, and what was bound in Rust.
@@ -159,7 +178,8 @@ impl Ground {
             let _ = reloadable.set(scripts.clone());
         }
         let desk = Desk { journal: self.journal.clone(), table: self.table.clone(), calls: Arc::clone(&self.calls) };
-        let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable)?;
+        let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable, Arc::clone(&self.rules))?;
+        own.extend(floodgate::binds(kinds, &self.gate)?);
         own.extend(letters::binds(kinds, &desk)?);
         self.table.replace(builtin::OWNER, own);
         self.table.replace(RUST, binds);
@@ -174,6 +194,7 @@ impl Ground {
             table: self.table.clone(),
             book: self.book.clone(),
             calls: Arc::clone(&self.calls),
+            gate: self.gate.clone(),
             told: Mutex::default(),
         };
         let (stopper, shutdown) = Shutdown::new();

@@ -59,10 +59,10 @@ async fn a_netsplit_is_told_once_and_those_who_come_back_did_not_join() {
         ":dave!u@h QUIT :Quit: hub.test leaf.test",
     ])
     .await;
-    assert_eq!(told(&mut line).await, "splt #ops bob [servers=\"hub.test leaf.test\"] ");
-    assert_eq!(told(&mut line).await, "splt #ops carol [servers=\"hub.test leaf.test\"] ");
+    assert_eq!(told(&mut line).await, "splt #ops bob [servers=\"hub.test leaf.test\"]");
+    assert_eq!(told(&mut line).await, "splt #ops carol [servers=\"hub.test leaf.test\"]");
     assert_eq!(told(&mut line).await, "sign #ops dave [] Quit: hub.test leaf.test");
-    assert_eq!(told(&mut line).await, "netsplit -  [servers=\"hub.test leaf.test\" lost=2] ");
+    assert_eq!(told(&mut line).await, "netsplit -  [servers=\"hub.test leaf.test\" lost=2]");
     line.says(&[":bob!u@h JOIN #ops * :x", ":carol!u@elsewhere JOIN #ops * :x", ":bob!u@h JOIN #ops * :x"]).await;
     assert!(told(&mut line).await.starts_with("rejn #ops bob"));
     assert!(told(&mut line).await.starts_with("join #ops carol"), "another host: another person, for all we know");
@@ -135,25 +135,25 @@ async fn everything_the_server_tells_of_people_and_of_itself_reaches_its_bind() 
     let (started, mut line) = joined(telling(&kinds), &wire, CAPS, "").await;
     for (says, wanted) in [
         (":alice!a@h AWAY :lunch", "ircaway #ops alice [] lunch"),
-        (":alice!a@h ACCOUNT al", "account #ops alice [account=\"al\"] "),
-        (":alice!a@h CHGHOST al cloak.test", "chghost #ops alice [newuser=\"al\" newhost=\"cloak.test\"] "),
+        (":alice!a@h ACCOUNT al", "account #ops alice [account=\"al\"]"),
+        (":alice!a@h CHGHOST al cloak.test", "chghost #ops alice [newuser=\"al\" newhost=\"cloak.test\"]"),
         (":alice!al@cloak.test SETNAME :Alice L.", "setname #ops alice [] Alice L."),
-        (":alice!al@cloak.test INVITE bob #ops", "invt #ops alice [target=\"bob\"] "),
-        (":s 730 chief :bob!b@h", "monitor - bob [online=true] "),
-        (":s 005 chief TOPICLEN=9 :x", "isupport - [token=\"TOPICLEN\" value=\"9\" isset=true] "),
+        (":alice!al@cloak.test INVITE bob #ops", "invt #ops alice [target=\"bob\"]"),
+        (":s 730 chief :bob!b@h", "monitor - bob [online=true]"),
+        (":s 005 chief TOPICLEN=9 :x", "isupport - [token=\"TOPICLEN\" value=\"9\" isset=true]"),
         (":oper!o@h WALLOPS :down soon", "wall -  [from=\"oper!o@h\"] down soon"),
         (
             "@+draft/react=ok;+reply=m7 :alice!al@cloak.test TAGMSG #ops",
-            "react #ops alice [reaction=\"ok\" msgid=\"m7\" removed=false] ",
+            "react #ops alice [reaction=\"ok\" msgid=\"m7\" removed=false]",
         ),
         (":alice!al@cloak.test REDACT #ops m7 :oops", "redact #ops alice [msgid=\"m7\"] oops"),
         (
             ":s FAIL REDACT UNKNOWN_MSGID #ops m8 :no such",
             "fail -  [level=\"FAIL\" command=\"REDACT\" code=\"UNKNOWN_MSGID\" context=\"#ops m8\"] no such",
         ),
-        (":s 482 chief #ops :You're not channel operator", "need #ops  [type=\"op\"] "),
+        (":s 482 chief #ops :You're not channel operator", "need #ops  [type=\"op\"]"),
         (":s 396 chief cloak.bot :is now your displayed host", "evnt -  [type=\"hidden-host\"] cloak.bot"),
-        ("@+typing=active :alice!al@cloak.test TAGMSG chief", "tagmsg - alice [dest=\"chief\"] "),
+        ("@+typing=active :alice!al@cloak.test TAGMSG chief", "tagmsg - alice [dest=\"chief\"]"),
     ] {
         line.says(&[says]).await;
         let heard = told(&mut line).await;
@@ -170,7 +170,7 @@ async fn everything_the_server_tells_of_people_and_of_itself_reaches_its_bind() 
         ":s BATCH -z",
     ])
     .await;
-    assert_eq!(told(&mut line).await, "ircaway #ops alice [] ");
+    assert_eq!(told(&mut line).await, "ircaway #ops alice []");
     started.stop("").await;
 }
 
@@ -210,7 +210,7 @@ async fn a_casemapping_that_changes_does_not_lose_the_channel() {
     line.hears("JOIN #Ops[1]").await;
     line.says(&[":chief!c@host JOIN #ops{1} * :x", ":s 005 chief CASEMAPPING=ascii :x"]).await;
     line.says(&[":alice!a@h PRIVMSG #ops{1} :!x", ":alice!a@h KICK #OPS{1} chief :out"]).await;
-    assert_eq!(told(&mut line).await, "pub #ops{1} alice [] ");
+    assert_eq!(told(&mut line).await, "pub #ops{1} alice []");
     line.says(&[":s 005 chief -CASEMAPPING :x"]).await;
     // Five seconds after the kick.
     assert_eq!(line.hears("JOIN").await, "JOIN #Ops[1]");
@@ -247,7 +247,10 @@ async fn services_are_asked_to_help_only_where_that_is_configured() {
             continue;
         }
         assert!(heard.contains(&"PRIVMSG NickServ@services.test :REGAIN chief sesame".to_owned()), "{heard:?}");
-        line.hears("PRIVMSG ChanServ :GETKEY #ops").await;
+        let asked = "PRIVMSG ChanServ :GETKEY #ops";
+        if !heard.iter().any(|line| line == asked) {
+            line.hears(asked).await;
+        }
         line.says(&[":ChanServ!s@services.test NOTICE chief1 :Channel \u{2}#ops\u{2} key is: sekrit"]).await;
         assert_eq!(line.hears("JOIN").await, "JOIN #ops sekrit");
         started.stop("").await;

@@ -17,6 +17,7 @@ mod deploys;
 mod fake;
 mod fewlines;
 mod files;
+mod floods;
 mod http;
 mod images;
 mod ircv3;

@@ -1,0 +1,108 @@
+//! Floods: who says too much is not listened to for a while, and who may say so.
+
+use std::time::Duration;
+
+use masterchief::bot::{Bot, Builder, CHANNEL, NETWORK, Rules, TestBot};
+use masterchief::contract::{Action, Event, How, Kind, Outcome};
+use masterchief::dispatch::FloodSettings;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn bot() -> Builder {
+    Bot::builder()
+        .rules(Rules { floods: Some(FloodSettings::default()), ..Rules::default() })
+        .bind(Kind::Pub, "-|-", "!x", |ev: Event| async move { format!("heard {}", ev.nick()) })
+        .unwrap()
+}
+
+/// How often the bot answered somebody.
+fn answers(test: &TestBot, nick: &str) -> usize {
+    test.transcript().iter().filter(|line| line.ends_with(&format!("heard {nick}"))).count()
+}
+
+async fn floods(test: &TestBot, nick: &str, lines: usize) {
+    for _ in 0..lines {
+        test.user(nick).says(CHANNEL, "!x").await;
+    }
+    test.advance(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_floods_is_not_heard_for_a_quarter_of_an_hour_and_the_others_are() {
+    let test = TestBot::start(bot()).await.unwrap();
+    floods(&test, "mallory", 40).await;
+    floods(&test, "alice", 3).await;
+    assert_eq!((answers(&test, "mallory"), answers(&test, "alice")), (15, 3));
+    test.advance(14 * MINUTE).await;
+    floods(&test, "mallory", 1).await;
+    assert_eq!(answers(&test, "mallory"), 15);
+    test.advance(2 * MINUTE).await;
+    floods(&test, "mallory", 1).await;
+    assert_eq!(answers(&test, "mallory"), 16);
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_take_turns_are_both_stopped_and_a_friend_is_not() {
+    let test = TestBot::start(bot()).await.unwrap();
+    test.user("fay").with_flags("+f");
+    for _ in 0..30 {
+        for nick in ["mallory", "oscar", "fay"] {
+            test.user(nick).says(CHANNEL, "!x").await;
+        }
+    }
+    test.advance(Duration::from_secs(1)).await;
+    assert_eq!((answers(&test, "mallory"), answers(&test, "oscar")), (15, 15));
+    // The channel as a whole had enough for a while, but nobody blames her.
+    test.advance(2 * MINUTE).await;
+    let before = answers(&test, "fay");
+    floods(&test, "fay", 20).await;
+    assert_eq!(answers(&test, "fay"), before + 20);
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_hears_of_a_flood_and_may_have_mercy() {
+    let bot = bot()
+        .bind(Kind::Flud, "-|-", "pub", |ev: Event| async move {
+            let (network, target) = (NETWORK.to_owned(), "#log".to_owned());
+            let text = format!("{} floods {} by {}", ev.nick(), ev.chan().unwrap_or("?"), ev.field_str("type"));
+            let say = Action::Say { network, target, text, how: How::Say, reply: false };
+            ev.perform(say).await.map_err(masterchief::contract::HandlerError::internal)?;
+            let mercy = if ev.nick() == "mo" { Outcome::Stop } else { Outcome::Nothing };
+            Ok::<_, masterchief::contract::HandlerError>(mercy)
+        })
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    floods(&test, "mallory", 20).await;
+    floods(&test, "mo", 20).await;
+    assert_eq!((answers(&test, "mallory"), answers(&test, "mo")), (15, 20));
+    let told = test.started().status().await.networks[0].queued;
+    assert!(told >= 1, "the bot is not in #log, so the words wait: {told}");
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_says_who_is_not_heard_and_a_restart_remembers() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = TestBot::start_in(dir.path(), bot()).await.unwrap();
+    test.user("may").with_flags("+m").says(CHANNEL, "!ignore mallory.test 2h spams").await;
+    test.expect(CHANNEL, "Not listening to *!*@mallory.test for 2h").await;
+    floods(&test, "mallory", 1).await;
+    assert_eq!(answers(&test, "mallory"), 0);
+    test.user("may").says(CHANNEL, "!ignore * 2h").await;
+    test.expect(CHANNEL, "nearly everybody").await;
+    test.user("alice").says(CHANNEL, "!ignore may").await;
+    test.expect_silence(CHANNEL, Duration::from_secs(1)).await;
+    test.stop().await;
+    let test = TestBot::start_in(dir.path(), bot()).await.unwrap();
+    floods(&test, "mallory", 1).await;
+    assert_eq!(answers(&test, "mallory"), 0);
+    test.user("may").with_flags("+m").says(CHANNEL, "!ignores").await;
+    test.expect(CHANNEL, "*!*@mallory.test for").await;
+    test.user("may").says(CHANNEL, "!unignore *!*@mallory.test").await;
+    test.expect(CHANNEL, "Listening to *!*@mallory.test again").await;
+    floods(&test, "mallory", 1).await;
+    assert_eq!(answers(&test, "mallory"), 1);
+    test.stop().await;
+}
