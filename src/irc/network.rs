@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Action, CaseMap, Clock, How, Inlet, Refused, Shutdown, Stopper};
+use masterchief_contract::{Action, CaseMap, Clock, Inlet, Refused, Shutdown, Stopper};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -14,17 +14,14 @@ use super::comeback::Comeback;
 use super::dial::Dial;
 use super::history::History;
 use super::message::compose;
-use super::outgoing::{Class, Outgoing};
+use super::outgoing::{Class, Line, Outgoing};
 use super::receipts::Receipts;
 use super::reconnect::{Ways, keep_connected};
 use super::settings::{Channel, Settings};
+use super::speak::Words;
 use super::splits::Splits;
 use super::state::{Member, State};
 use super::sts::Policies;
-use super::{split, text};
-
-/// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
-const MASK_ROOM: usize = 10 + 1 + 64;
 
 /// Bytes of names and keys in one JOIN, well under a line.
 const JOIN_ROOM: usize = 400;
@@ -32,7 +29,7 @@ const JOIN_ROOM: usize = 400;
 /// A network. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
 pub struct Network {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What the handle and the task share.
@@ -124,15 +121,16 @@ impl Network {
 
     /// Does an action. Ready once all of it is queued; it waits while the queue is full.
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
+        let (tags, action) = action.untagged();
         match action {
             Action::Say { target, text, how, reply, .. } => {
                 let class = if reply { Class::Reply } else { Class::Talk };
-                self.say(&target, &text, how, class).await
+                self.say(&Words { target: &target, text: &text, how, tags: &tags }, class).await
             }
             Action::Join { channel, key, .. } => self.join(&channel, key),
             Action::Part { channel, reason, .. } => self.part(&channel, &reason),
-            Action::Send { command, params, .. } => self.send(&command, &params).await,
-            Action::Answer { .. } => Err(Refused::new("an IRC network posts no webhooks")),
+            Action::Send { command, params, .. } => self.send(&command, &params, &tags).await,
+            Action::Tagged { .. } | Action::Answer { .. } => Err(Refused::new("an IRC network posts no webhooks")),
         }
     }
 
@@ -225,41 +223,7 @@ impl Network {
         self.inner.room.notify_waiters();
     }
 
-    async fn say(&self, target: &str, words: &str, how: How, class: Class) -> Result<(), Refused> {
-        if target.is_empty() || target.starts_with(':') || target.contains([' ', ',', '\r', '\n', '\0']) {
-            return Err(Refused::new(format!("{target:?} is not a channel or a nick")));
-        }
-        // A CTCP is never made by accident of a text.
-        let words = words.replace('\u{1}', "");
-        let command = if how == How::Notice { "NOTICE" } else { "PRIVMSG" };
-        let (key, lines) = {
-            let shared = self.inner.lock();
-            (queue_key(target), shared.lines(command, target, &words, how))
-        };
-        self.queue(class, &key, lines).await
-    }
-
-    async fn send(&self, command: &str, params: &[String]) -> Result<(), Refused> {
-        let params: Vec<&str> = params.iter().map(String::as_str).collect();
-        let line = compose(&[], command, &params).map_err(|fault| Refused::new(fault.to_string()))?;
-        let linelen = {
-            let shared = self.inner.lock();
-            if !shared.status.connected {
-                return Err(Refused::new(format!("{} is not connected; the command would be lost", self.inner.name)));
-            }
-            shared.state.isupport.linelen()
-        };
-        if line.len() + 2 > linelen {
-            return Err(Refused::new(format!(
-                "the line has {} bytes; {} takes {linelen}",
-                line.len() + 2,
-                self.inner.name
-            )));
-        }
-        self.queue(Class::Command, "", vec![line]).await
-    }
-
-    async fn queue(&self, class: Class, key: &str, lines: Vec<String>) -> Result<(), Refused> {
+    pub(super) async fn queue(&self, class: Class, key: &str, lines: Vec<Line>) -> Result<(), Refused> {
         let mut lines = lines.into_iter();
         let mut held_back = None;
         loop {
@@ -363,19 +327,6 @@ impl Shared {
     /// Channels by folded name.
     fn wanted_of(&self, channels: &[Channel]) -> BTreeMap<String, Channel> {
         channels.iter().map(|channel| (self.state.fold(&channel.name), channel.clone())).collect()
-    }
-
-    /// Words as lines that fit.
-    fn lines(&self, command: &str, target: &str, words: &str, how: How) -> Vec<String> {
-        let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
-        let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
-        let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
-        let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
-        let pieces = split::split(words, room).into_iter().map(|piece| match how {
-            How::Act => format!("{command} {target} :{}", text::as_ctcp("ACTION", piece)),
-            How::Say | How::Notice => format!("{command} {target} :{piece}"),
-        });
-        pieces.collect()
     }
 
     /// The names anew, after the server changed its casemapping.

@@ -379,3 +379,39 @@ async fn who_was_banned_does_not_knock_again_at_once() {
     assert!(started.status().await.networks[0].trouble.clone().unwrap().contains("465"));
     started.stop("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_words_are_one_message_where_the_server_takes_such_and_an_answer_names_what_it_answers() {
+    let wire = Wire::plain().await;
+    let long = |_: Event| async { format!("one\ntwo {}", "x".repeat(600)) };
+    let bot = Bot::builder().bind(Kind::Pub, "-|-", "!long", long).unwrap();
+    let bot =
+        bot.bind(Kind::Pub, "-|-", "!up", |ev: Event| async move { ev.react("\u{1f44d}").await.is_ok() }).unwrap();
+    let caps = CAPS.replace("draft/multiline", "draft/multiline=max-bytes=4096,max-lines=24");
+    let (started, mut line) = joined(bot, &wire, &caps, "").await;
+    line.says(&["@msgid=m1 :alice!a@h PRIVMSG #ops :!long"]).await;
+    assert_eq!(line.hears("@").await, "@+reply=m1;+draft/reply=m1 BATCH +mc1 draft/multiline #ops");
+    assert_eq!(line.next().await.unwrap(), "@batch=mc1 PRIVMSG #ops :one");
+    assert!(line.next().await.unwrap().starts_with("@batch=mc1 PRIVMSG #ops :two xxx"));
+    assert!(line.next().await.unwrap().starts_with("@batch=mc1;draft/multiline-concat PRIVMSG #ops :xxx"));
+    assert_eq!(line.next().await.unwrap(), "BATCH -mc1");
+    // A server that does not want it after all is told line by line.
+    line.says(&[":s FAIL BATCH MULTILINE_MAX_BYTES 9 :Too long"]).await;
+    assert_eq!(line.next().await.unwrap(), "@+reply=m1;+draft/reply=m1 PRIVMSG #ops :one");
+    assert!(line.next().await.unwrap().starts_with("PRIVMSG #ops :two xxx"));
+    line.hears("PRIVMSG #ops :xxx").await;
+    line.says(&["@msgid=m2 :alice!a@h PRIVMSG #ops :!up"]).await;
+    let react = "@+draft/react=\u{1f44d};+reply=m2;+draft/reply=m2 TAGMSG #ops";
+    assert_eq!(line.hears("@").await, react);
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tags_is_sent_none() {
+    let wire = Wire::plain().await;
+    let bot = Bot::builder().bind(Kind::Pub, "-|-", "!x", |_: Event| async { "y" }).unwrap();
+    let (started, mut line) = joined(bot, &wire, "", "").await;
+    line.says(&["@msgid=m1 :alice!a@h PRIVMSG #ops :!x"]).await;
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :y");
+    started.stop("").await;
+}

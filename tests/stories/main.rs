@@ -35,6 +35,7 @@ mod plans;
 mod polled;
 mod probes;
 mod real;
+mod realmore;
 mod records;
 mod reports;
 mod runs;

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::decode::{LineReader, encode};
 use super::dial::Stream;
 use super::message::{Message, compose};
-use super::network::Inner;
-use super::outgoing::{Class, Next};
+use super::multiline::{self, without_tags};
+use super::network::{Inner, queue_key};
+use super::outgoing::{Class, Line, Most, Next};
 use super::react::{LOOK_AFTER, Upkeep};
 use super::reconnect::Ways;
 use super::register::{Progress, Registration};
@@ -94,6 +95,11 @@ pub(super) struct Link<'a> {
     upkeep: Upkeep,
     quit: Option<Instant>,
     trouble: Trouble,
+    /// Messages in parts so far.
+    wholes: u64,
+    /// The last of them, in case the server refuses it.
+    last_whole: Vec<Line>,
+    no_multiline: bool,
 }
 
 /// What woke the loop.
@@ -126,6 +132,9 @@ impl<'a> Link<'a> {
             upkeep: Upkeep::new(now + LOOK_AFTER),
             quit: None,
             trouble: Trouble::Usual,
+            wholes: 0,
+            last_whole: Vec::new(),
+            no_multiline: false,
         }
     }
 
@@ -197,25 +206,57 @@ impl<'a> Link<'a> {
         if !self.out.is_empty() {
             return None;
         }
+        let most = self.multiline();
         let mut shared = self.inner.lock();
-        match shared.outgoing.next(Instant::now()) {
-            Next::Line(line) => {
-                let answers = self.registration.has("labeled-response") && self.registration.has("echo-message");
-                let labelled = if answers { shared.receipts.label(&line, Instant::now()) } else { None };
-                let line = labelled.unwrap_or(line);
-                if shared.state.isupport.has("UTF8ONLY") {
-                    self.out.extend_from_slice(line.as_bytes());
-                } else {
-                    self.out.extend_from_slice(&encode(&line));
-                }
-                self.out.extend_from_slice(b"\r\n");
-                shared.status.lines_out += 1;
-                drop(shared);
-                self.inner.room.notify_waiters();
-                None
+        let shared = &mut *shared;
+        shared.outgoing.set_most(most);
+        let now = Instant::now();
+        let lines = match shared.outgoing.next(now) {
+            Next::Line(line) => vec![line],
+            Next::Whole(lines) => {
+                self.wholes += 1;
+                let batch = multiline::batch(&lines, &format!("mc{}", self.wholes));
+                self.last_whole = lines;
+                batch
             }
-            Next::At(at) => Some(at),
-            Next::Empty => None,
+            Next::At(at) => return Some(at),
+            Next::Empty => return None,
+        };
+        for mut line in lines {
+            if !self.registration.has("message-tags") {
+                line = without_tags(&line).to_owned();
+            }
+            let answers = self.registration.has("labeled-response") && self.registration.has("echo-message");
+            let labelled = if answers { shared.receipts.label(&line, now) } else { None };
+            let line = labelled.unwrap_or(line);
+            if shared.state.isupport.has("UTF8ONLY") {
+                self.out.extend_from_slice(line.as_bytes());
+            } else {
+                self.out.extend_from_slice(&encode(&line));
+            }
+            self.out.extend_from_slice(b"\r\n");
+            shared.status.lines_out += 1;
+        }
+        self.inner.room.notify_waiters();
+        None
+    }
+
+    /// How long a message in parts may be, where the server takes such.
+    fn multiline(&self) -> Option<Most> {
+        let has = |cap| self.registration.has(cap);
+        let takes = !self.no_multiline && has("draft/multiline") && has("batch") && has("message-tags");
+        takes.then(|| multiline::most(self.registration.value("draft/multiline"))).flatten()
+    }
+
+    /// The server does not want the last message in parts: it is said line by line, and so are those that follow.
+    fn say_apart(&mut self) {
+        self.no_multiline = true;
+        let mut shared = self.inner.lock();
+        for line in std::mem::take(&mut self.last_whole) {
+            let target = Message::parse(&line.text).map_or(String::new(), |message| queue_key(message.param(0)));
+            if shared.outgoing.push(Class::Reply, &target, line.text).is_err() {
+                shared.gave_up(1, &target, "the server refused it in parts, and the queue is full");
+            }
         }
     }
 
@@ -305,6 +346,9 @@ impl<'a> Link<'a> {
         if self.up.is_none() && self.registration.progress() == &Progress::Ready {
             self.up = Some(Instant::now());
             backoff.up();
+        }
+        if message.is("FAIL") && message.param(0) == "BATCH" && message.param(1).starts_with("MULTILINE_") {
+            self.say_apart();
         }
         let parcel = self.understand(&message);
         self.tell(parcel);

@@ -35,7 +35,8 @@ async fn a_real_netsplit_is_one_event_and_who_returns_did_not_join() {
     alice.joins("#ops").await;
     let mut bob = Person::connect(lab.leaf, "bob").await;
     bob.joins("#ops").await;
-    let kinds = [(Kind::Splt, "*"), (Kind::Rejn, "*"), (Kind::Netsplit, "*"), (Kind::Sign, "*"), (Kind::Join, "* bob!*")];
+    let kinds =
+        [(Kind::Splt, "*"), (Kind::Rejn, "*"), (Kind::Netsplit, "*"), (Kind::Sign, "*"), (Kind::Join, "* bob!*")];
     let started = telling(bot_on(&lab, "#ops"), &kinds).start().await.unwrap();
     alice.sees_join("chief", "#ops").await;
     alice.sends("OPER oper operpass");
@@ -84,7 +85,8 @@ async fn on_inspircd_what_people_do_reaches_the_binds() {
     let lab = Lab::start();
     let mut alice = Person::connect(lab.plain, "alice").await;
     alice.joins("#ops").await;
-    let kinds = [(Kind::Ircaway, "*"), (Kind::Setname, "*"), (Kind::Chghost, "*"), (Kind::Invt, "*"), (Kind::Wall, "*")];
+    let kinds =
+        [(Kind::Ircaway, "*"), (Kind::Setname, "*"), (Kind::Chghost, "*"), (Kind::Invt, "*"), (Kind::Wall, "*")];
     let started = telling(bot_on(&lab, "#ops"), &kinds).start().await.unwrap();
     alice.sees_join("chief", "#ops").await;
     alice.sends("AWAY :lunch");
