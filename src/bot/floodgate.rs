@@ -19,8 +19,8 @@ use crate::users::{FlagFault, FlagMask, Standing};
 const KEPT: &str = "@ignores";
 /// Masks read at the start.
 const KEPT_MAX: u32 = 4096;
-/// Whom floods are not counted of: Eggdrop's friends.
-const FRIENDS: &str = "f|f";
+/// Whom floods are not counted of: Eggdrop's friends, and those who could not help themselves if they were ignored.
+const FRIENDS: &str = "fmn|fmn";
 /// Who may say whom to ignore.
 const MASTERS: &str = "m|-";
 /// How long somebody is ignored where no time is said.
@@ -43,6 +43,8 @@ pub(crate) enum Pass {
     Yes,
     /// It does not.
     No,
+    /// In its place goes this one, which no command answers.
+    Only(Box<Event>),
     /// It does not, unless a handler of this event stops the punishment of this mask.
     Ask(Box<Event>, String),
 }
@@ -71,7 +73,17 @@ impl Floodgate {
         let verdict = self.lock().judge(settings, event, friend, Instant::now());
         match verdict {
             Verdict::Fine => Pass::Yes,
-            Verdict::Ignored | Verdict::Crowd => Pass::No,
+            Verdict::Ignored => Pass::No,
+            Verdict::Crowd if standing.who.handle.is_some() => Pass::Yes,
+            // Strangers command nothing while a channel is flooded; who looks on still sees all of it.
+            Verdict::Crowd => match event.kinds.first() {
+                Some(&Kind::Pubm) => {
+                    let data = EventData { kinds: &[Kind::Pubm], ..EventData::clone(event) };
+                    Pass::Only(Box::new(Event::new(data)))
+                }
+                Some(&Kind::Ctcp) => Pass::No,
+                _ => Pass::Yes,
+            },
             Verdict::Flood { kind, mask } => {
                 let mut flood = EventData::new(&[Kind::Flud], event.at);
                 flood.network = Arc::clone(&event.network);

@@ -76,7 +76,7 @@ pub enum Verdict {
         /// Whom to ignore.
         mask: String,
     },
-    /// The channel as a whole has too many: nobody in particular is to blame, but for a while no more of this is taken.
+    /// The channel as a whole has too many: nobody in particular is to blame, but for a while strangers command nothing there.
     Crowd,
 }
 

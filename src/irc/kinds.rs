@@ -197,7 +197,7 @@ pub static KINDS: &[KindSpec] = &[
     KindSpec {
         kind: Kind::Account,
         subject: account,
-        fields: &["nick", "user", "host", "handle", "chan", "account"],
+        fields: &["nick", "user", "host", "handle", "chan", "newaccount"],
         about: "somebody logs in to services, or out (`*`), once for each channel shared with the bot",
         example: "* * alice",
         ..IN_CHANNEL
@@ -351,7 +351,7 @@ fn invited(event: &EventData) -> Cow<'_, str> {
 }
 
 fn account(event: &EventData) -> Cow<'_, str> {
-    Cow::Owned(format!("{} {}", chan_and_source(event), field(event, "account")))
+    Cow::Owned(format!("{} {}", chan_and_source(event), field(event, "newaccount")))
 }
 
 fn new_host(event: &EventData) -> Cow<'_, str> {

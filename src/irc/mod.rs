@@ -4,6 +4,8 @@ mod comeback;
 pub mod decode;
 mod dial;
 mod history;
+#[cfg(any(test, fuzzing))]
+mod inbound;
 pub mod isupport;
 mod kinds;
 mod link;
@@ -26,6 +28,9 @@ mod sts;
 pub mod text;
 mod tls;
 mod translate;
+
+#[cfg(any(test, fuzzing))]
+pub use inbound::inbound;
 
 pub use dial::{Dial, DialFault, NetDial, Stream, Wire};
 pub use kinds::KINDS;

@@ -97,6 +97,8 @@ pub struct Status {
     pub dropped: u64,
     /// Lines that were queued and then given up, or that the server refused to pass on.
     pub refused: u64,
+    /// Milliseconds that the server took for our last PING.
+    pub lag_ms: Option<u64>,
     /// Lines that the server says it passed on, where it says so.
     pub confirmed: u64,
 }
@@ -430,7 +432,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use masterchief_contract::{Future, Kind, Outlets, inlet};
+    use masterchief_contract::{Future, How, Kind, Outlets, inlet};
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
     use tokio::sync::mpsc;
 
@@ -575,8 +577,10 @@ mod tests {
         let mut server = world.server().await;
         server.welcomes().await;
         server.hears("PING masterchief").await;
+        tokio::time::sleep(SECOND / 4).await;
         server.says(&[":s PONG s masterchief"]).await;
         server.hears("PING masterchief").await;
+        assert_eq!(world.network.status().lag_ms, Some(250));
         assert!(world.network.status().connected);
         let second = world.server().await;
         assert!(!world.network.status().connected);
@@ -742,5 +746,48 @@ mod tests {
         server.hears("QUIT :until tomorrow").await;
         drop(server);
         world.task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_killed_waits_a_minute_and_who_was_banned_five() {
+        for (says, least, most) in [
+            (":oper!o@h KILL chief :go away", 60, 62),
+            ("ERROR :Closing link: (c@host) [G-Lined: spam]", 150, 300),
+            ("ERROR :Closing link: (c@host) [Quit]", 0, 2),
+        ] {
+            let mut world = World::new(&["one"]);
+            let mut server = world.server().await;
+            server.welcomes().await;
+            let start = Instant::now();
+            server.says(&[says]).await;
+            drop(server);
+            world.server().await;
+            let took = start.elapsed().as_secs();
+            assert!((least..=most).contains(&took), "{says}: {took} s");
+            world.task.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_refuses_us_is_tried_again_at_its_own_pace() {
+        for (numeric, seconds) in [("437", 6), ("471", 60), ("474", 120), ("520", 600)] {
+            let mut world = World::new(&["one"]);
+            let mut server = world.server().await;
+            server.welcomes().await;
+            server.hears("JOIN #ops").await;
+            let start = Instant::now();
+            server.says(&[&format!(":s {numeric} chief #ops :Cannot join")]).await;
+            loop {
+                let line = server.within(1000 * SECOND).await.unwrap();
+                if line == "PING masterchief" {
+                    server.says(&[":s PONG s masterchief"]).await;
+                } else if line == "JOIN #ops" {
+                    break;
+                }
+            }
+            let took = start.elapsed().as_secs();
+            assert!((seconds..seconds + 31).contains(&took), "{numeric}: {took} s");
+            world.task.abort();
+        }
     }
 }

@@ -16,6 +16,8 @@ use super::state::WHOX_FIELDS;
 
 /// How long ChanServ may take to tell a key, for its words to be taken for one.
 const KEY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long NickServ may take before channels are joined all the same.
+const IDENTIFY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often channels and nick are compared with what is wanted.
 pub(super) const LOOK_AFTER: Duration = Duration::from_secs(30);
 
@@ -102,7 +104,14 @@ impl Upkeep {
         for channel in &channels {
             shared.outgoing.hold(&queue_key(&channel.name));
         }
-        shared.join_all(&channels);
+        let late =
+            shared.settings.services.clone().filter(|services| services.identify && shared.status.account.is_none());
+        if let Some((services, password)) = late.as_ref().and_then(|late| Some((late, late.password.as_ref()?))) {
+            shared.command("PRIVMSG", &[&services.nickserv, &format!("IDENTIFY {}", password.reveal())]);
+            self.look_after = Instant::now() + IDENTIFY_PATIENCE;
+        } else {
+            shared.join_all(&channels);
+        }
         if let Some(letter) = shared.state.isupport.bot_letter() {
             let nick = shared.state.nick.clone();
             shared.command("MODE", &[&nick, &format!("+{letter}")]);

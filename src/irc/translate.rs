@@ -77,7 +77,7 @@ fn news(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
         }
         "AWAY" => everywhere(Kind::Ircaway, message.param(0), &[], context),
         "SETNAME" => everywhere(Kind::Setname, message.param(0), &[], context),
-        "ACCOUNT" => everywhere(Kind::Account, "", &[("account", message.param(0))], context),
+        "ACCOUNT" => everywhere(Kind::Account, "", &[("newaccount", message.param(0))], context),
         "CHGHOST" => {
             let new = [("newuser", message.param(0)), ("newhost", message.param(1))];
             everywhere(Kind::Chghost, "", &new, context)
@@ -459,8 +459,8 @@ mod tests {
             live(":alice!a@h AWAY :lunch"),
             [format!("ircaway #dev {alice} | "), format!("ircaway #ops {alice} | ")]
         );
-        assert_eq!(live(":alice!a@h ACCOUNT al")[1], format!("account #ops {alice} al | account=\"al\""));
-        assert_eq!(live(":alice!a@h ACCOUNT *")[1], format!("account #ops {alice} * | account=\"*\""));
+        assert_eq!(live(":alice!a@h ACCOUNT al")[1], format!("account #ops {alice} al | newaccount=\"al\""));
+        assert_eq!(live(":alice!a@h ACCOUNT *")[1], format!("account #ops {alice} * | newaccount=\"*\""));
         assert_eq!(
             live(":alice!a@h CHGHOST x cloak.test")[1],
             "chghost #ops alice!x@cloak.test | newuser=\"x\" newhost=\"cloak.test\""

@@ -109,3 +109,26 @@ async fn a_master_says_who_is_not_heard_and_a_restart_remembers() {
     assert_eq!(answered(&test, "mallory").await, 1);
     test.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_a_flooded_channel_strangers_command_nothing_and_who_looks_on_sees_it_all() {
+    let seen = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&seen);
+    let bot = bot()
+        .bind(Kind::Pubm, "-|-", "*", move |_: Event| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async { Outcome::Nothing }
+        })
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    test.user("dora").with_flags("+d");
+    for n in 0..200 {
+        test.user(&format!("clone{n}")).says(CHANNEL, "!x").await;
+    }
+    test.user("dora").says(CHANNEL, "!x").await;
+    test.advance(Duration::from_secs(1)).await;
+    let answered = test.transcript().iter().filter(|line| line.contains("heard clone")).count();
+    assert_eq!((answered, answers(&test, "dora")), (90, 1));
+    assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 201);
+    test.stop().await;
+}

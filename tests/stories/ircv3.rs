@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, Started};
-use masterchief::contract::{Action, Event, How, Kind};
+use masterchief::contract::{Action, Event, HandlerError, How, Kind};
 use masterchief::irc::{ServerAddr, Services};
 
 use crate::wire::{Line, Wire};
@@ -22,7 +22,7 @@ fn telling(kinds: &[(Kind, &str)]) -> Builder {
             let text = format!("{} {place} {} [{}] {}", ev.kind(), ev.nick(), fields.join(" "), ev.text());
             let say =
                 Action::Say { network: String::new(), target: "alice".to_owned(), text, how: How::Say, reply: false };
-            ev.perform(say).await.map_err(masterchief::contract::HandlerError::internal)
+            ev.perform(say).await.map_err(HandlerError::internal)
         };
         bot = bot.bind(*kind, "-|-", mask, tell).unwrap();
     }
@@ -135,7 +135,7 @@ async fn everything_the_server_tells_of_people_and_of_itself_reaches_its_bind() 
     let (started, mut line) = joined(telling(&kinds), &wire, CAPS, "").await;
     for (says, wanted) in [
         (":alice!a@h AWAY :lunch", "ircaway #ops alice [] lunch"),
-        (":alice!a@h ACCOUNT al", "account #ops alice [account=\"al\"]"),
+        (":alice!a@h ACCOUNT al", "account #ops alice [newaccount=\"al\"]"),
         (":alice!a@h CHGHOST al cloak.test", "chghost #ops alice [newuser=\"al\" newhost=\"cloak.test\"]"),
         (":alice!al@cloak.test SETNAME :Alice L.", "setname #ops alice [] Alice L."),
         (":alice!al@cloak.test INVITE bob #ops", "invt #ops alice [target=\"bob\"]"),
@@ -224,6 +224,7 @@ async fn services_are_asked_to_help_only_where_that_is_configured() {
         chanserv: "ChanServ".to_owned(),
         regain: Some("REGAIN".to_owned()),
         password: Some(masterchief::contract::Secret::new("sesame")),
+        identify: false,
         let_in: true,
     };
     for configured in [true, false] {
@@ -385,8 +386,11 @@ async fn long_words_are_one_message_where_the_server_takes_such_and_an_answer_na
     let wire = Wire::plain().await;
     let long = |_: Event| async { format!("one\ntwo {}", "x".repeat(600)) };
     let bot = Bot::builder().bind(Kind::Pub, "-|-", "!long", long).unwrap();
-    let bot =
-        bot.bind(Kind::Pub, "-|-", "!up", |ev: Event| async move { ev.react("\u{1f44d}").await.is_ok() }).unwrap();
+    let bot = bot
+        .bind(Kind::Pub, "-|-", "!up", |ev: Event| async move {
+            ev.react("\u{1f44d}").await.map_err(HandlerError::internal)
+        })
+        .unwrap();
     let caps = CAPS.replace("draft/multiline", "draft/multiline=max-bytes=4096,max-lines=24");
     let (started, mut line) = joined(bot, &wire, &caps, "").await;
     line.says(&["@msgid=m1 :alice!a@h PRIVMSG #ops :!long"]).await;
@@ -413,5 +417,30 @@ async fn a_server_without_tags_is_sent_none() {
     let (started, mut line) = joined(bot, &wire, "", "").await;
     line.says(&["@msgid=m1 :alice!a@h PRIVMSG #ops :!x"]).await;
     assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :y");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_no_sasl_services_are_told_the_password_before_anything_is_joined() {
+    let wire = Wire::plain().await;
+    let mut settings = wire.settings();
+    settings.services = Some(Services {
+        nickserv: "NickServ@services.test".to_owned(),
+        chanserv: "ChanServ".to_owned(),
+        regain: None,
+        password: Some(masterchief::contract::Secret::new("sesame")),
+        identify: true,
+        let_in: false,
+    });
+    let started = Bot::builder().network("story", settings).start().await.unwrap();
+    let mut line = wire.accepts().await;
+    line.negotiates("").await;
+    line.welcomes("").await;
+    line.hears("PRIVMSG NickServ@services.test :IDENTIFY sesame").await;
+    line.says(&["PING :joined"]).await;
+    assert_eq!(line.next().await.unwrap(), "PONG joined", "not yet");
+    line.says(&[":s 900 chief chief!c@host chief :You are now logged in"]).await;
+    assert_eq!(line.next().await.unwrap(), "JOIN #ops");
+    assert_eq!(started.status().await.networks[0].account.as_deref(), Some("chief"));
     started.stop("").await;
 }

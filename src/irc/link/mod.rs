@@ -20,6 +20,8 @@ use super::settings::{ServerAddr, Settings};
 
 mod understand;
 
+/// What our PING says, to know its answer.
+const PING: &str = "masterchief";
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 /// How long the queue may take to empty when we leave.
@@ -90,6 +92,8 @@ pub(super) struct Link<'a> {
     born: Instant,
     heard: Instant,
     asked: Option<Instant>,
+    /// When the PING left that is not answered yet.
+    pinged: Option<Instant>,
     /// Since when the registration waits for its next step.
     step: Instant,
     upkeep: Upkeep,
@@ -128,6 +132,7 @@ impl<'a> Link<'a> {
             born: now,
             heard: now,
             asked: None,
+            pinged: None,
             step: now,
             upkeep: Upkeep::new(now + LOOK_AFTER),
             quit: None,
@@ -289,7 +294,8 @@ impl<'a> Link<'a> {
             }
             None if now >= self.heard + ping.after => {
                 self.asked = Some(now);
-                self.urgent("PING", &["masterchief"])?;
+                self.pinged = Some(now);
+                self.urgent("PING", &[PING])?;
             }
             _ => {}
         }
@@ -329,6 +335,10 @@ impl<'a> Link<'a> {
         };
         if message.is("PING") {
             return self.urgent("PONG", message.params());
+        }
+        if message.is("PONG") && message.last() == PING {
+            let took = self.pinged.take().map(|at| at.elapsed().as_millis());
+            self.inner.lock().status.lag_ms = took.and_then(|took| u64::try_from(took).ok());
         }
         let told_of_changes = self.registration.has("account-notify");
         self.registration.take(&message);

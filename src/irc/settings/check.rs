@@ -126,6 +126,9 @@ impl Settings {
         {
             faults.push("regain is one word, such as REGAIN, GHOST or RECOVER".to_owned());
         }
+        if services.identify && services.password.is_none() {
+            faults.push("identify needs `password`".to_owned());
+        }
         if services.password.as_ref().is_some_and(|password| !is_word(password.reveal())) {
             faults.push("password is not one word".to_owned());
         }

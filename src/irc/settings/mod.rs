@@ -89,9 +89,13 @@ pub struct Services {
     /// The word that takes our nick back from whoever has it: `REGAIN`, `GHOST`, `RECOVER`. None is sent without it.
     #[serde(default)]
     pub regain: Option<String>,
-    /// The password to say behind that, for services that do not go by our login.
+    /// The password to say behind that, for services that do not go by our login, and to identify with.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// Whether NickServ is told the password where we are not logged in by SASL. Channels are joined once it has answered, or after ten
+    /// seconds.
+    #[serde(default)]
+    pub identify: bool,
     /// Whether ChanServ is asked for what keeps us out of a channel: INVITE, UNBAN, GETKEY.
     #[serde(default)]
     pub let_in: bool,
