@@ -32,7 +32,7 @@ pub(crate) fn version() -> String {
 
 /// To a master who ignores a mask.
 pub(crate) fn ignoring(mask: &str, time: Duration) -> String {
-    format!("Not listening to {mask} for {}", rounded_up(time))
+    format!("Not listening to {mask} for {}", in_units(time))
 }
 
 /// To a master whose mask would be everybody's.
@@ -50,13 +50,18 @@ pub(crate) fn not_ignored(mask: &str) -> String {
     format!("{mask} is not ignored; !ignores lists who is")
 }
 
+/// A time as it is written in commands: `1h 30m`.
+fn in_units(time: Duration) -> String {
+    humantime_serde::re::humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+}
+
 /// Who is ignored, for how much longer and why.
 pub(crate) fn ignores(all: &[(&str, Option<Duration>, &str)]) -> Vec<String> {
     if all.is_empty() {
         return vec!["Nobody is ignored".to_owned()];
     }
     let row = |(mask, left, reason): &(&str, Option<Duration>, &str)| {
-        let left = left.map_or("for ever".to_owned(), |left| format!("for {}", rounded_up(left)));
+        let left = left.map_or("for ever".to_owned(), |left| format!("for {}", in_units(left)));
         format!("{mask} {left}: {reason}")
     };
     all.iter().map(row).collect()

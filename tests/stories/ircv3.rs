@@ -304,6 +304,7 @@ async fn over_websocket_a_line_is_a_frame_and_an_old_servers_names_are_spoken_to
             #[allow(clippy::result_large_err, reason = "the library's own type")]
             let choose = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
                 assert_eq!(request.uri().path(), "/webirc");
+                assert_eq!(request.headers()["Origin"], "http://127.0.0.1");
                 let asked = request.headers().get("Sec-WebSocket-Protocol").map_or("", |value| value.to_str().unwrap());
                 if !knows.is_empty() && asked.contains(knows) {
                     response.headers_mut().insert("Sec-WebSocket-Protocol", knows.parse().unwrap());

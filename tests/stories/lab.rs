@@ -231,9 +231,11 @@ impl Lab {
 <options casemapping="rfc1459" prefixquit="Quit: " defaultmodes="not" allowmismatch="yes">
 <security announceinvites="none" maxtargets="20">
 <performance netbuffersize="10240" softlimit="2000">
+<sslprofile name="lab" provider="gnutls" hash="sha256" certfile="server.pem" keyfile="server.key">
 {modules}<sasl target="services.lab.test" requiressl="no">
 <chanhistory maxlines="50" prefixmsg="no" bots="yes">
 <websocket defaultmode="text">
+<wsorigin allow="*">
 <link name="irc.lab.test" ipaddr="127.0.0.1" allowmask="127.0.0.1" port="{servers}" sendpass="linkpass" recvpass="linkpass">
 <autoconnect period="2s" server="irc.lab.test">
 <bind address="127.0.0.1" port="{leaf}" type="clients">

@@ -56,6 +56,11 @@ pub(super) async fn upgrade(
         let value = HeaderValue::from_str(&names.join(", ")).map_err(|bad| refused(bad.into()))?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", value);
     }
+    // InspIRCd refuses whoever does not say from where; a page of the server's own is what its operator allows.
+    let scheme = if web.secure { "https" } else { "http" };
+    let host = if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let origin = HeaderValue::from_str(&format!("{scheme}://{host}")).map_err(|bad| refused(bad.into()))?;
+    request.headers_mut().insert("Origin", origin);
     tracing::debug!(path = %web.path, ?names, "Asking for a WebSocket");
     let config = WebSocketConfig::default().max_message_size(Some(FRAME_MAX)).max_frame_size(Some(FRAME_MAX));
     let asked = tokio::time::timeout(PATIENCE, client_async_with_config(request, stream, Some(config)));

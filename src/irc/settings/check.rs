@@ -126,6 +126,9 @@ impl Settings {
         {
             faults.push("regain is one word, such as REGAIN, GHOST or RECOVER".to_owned());
         }
+        if services.password.is_some() && !self.tls.enabled {
+            faults.push("password would be sent in plain text: set `tls: true`".to_owned());
+        }
         if services.identify && services.password.is_none() {
             faults.push("identify needs `password`".to_owned());
         }
@@ -156,5 +159,23 @@ mod tests {
         assert_eq!(keys, ["servers", "nick", "channels", "channels", "sasl", "sasl"]);
         let password = &settings.sasl.unwrap().password.unwrap();
         assert_eq!(format!("{password:?}"), "***");
+    }
+
+    #[test]
+    fn what_would_show_a_password_or_cannot_be_reached_is_told() {
+        let keys = |json: &str| {
+            let settings: Settings = serde_json::from_str(json).unwrap();
+            settings.faults().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(r#"{"servers":["h"],"tls":false,"services":{"password":"x"}}"#), ["services"]);
+        assert_eq!(keys(r#"{"servers":["h"],"services":{"password":"x y","regain":"RE GAIN"}}"#), ["services"; 2]);
+        assert_eq!(keys(r#"{"servers":["h"],"services":{"identify":true,"nickserv":""}}"#), ["services"; 2]);
+        assert_eq!(keys(r#"{"servers":["ws://h/"]}"#), ["servers"]);
+        assert_eq!(keys(r#"{"servers":["wss://h/"],"tls":false}"#), ["servers"]);
+        assert_eq!(keys(r#"{"servers":["wss://h/"],"proxy":{"address":"127.0.0.1:9050","user":"a"}}"#), ["proxy"; 2]);
+        let both = r#"{"servers":["h"],"local_address":"::1","proxy":{"address":"127.0.0.1:9050"}}"#;
+        assert_eq!(keys(both), ["local_address"]);
+        let key = r#"{"servers":["h"],"sasl":{"mechanisms":["ECDSA-NIST256P-CHALLENGE"],"ecdsa_key":"no"}}"#;
+        assert_eq!(keys(key), ["sasl"; 2]);
     }
 }
