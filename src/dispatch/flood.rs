@@ -237,10 +237,10 @@ mod tests {
         let mut floods = Floods::default();
         let now = Instant::now();
         let event = said("alice", None, None);
-        assert_eq!(fine(&mut floods, &[event.clone()], 6, Duration::ZERO, now), 5);
+        assert_eq!(fine(&mut floods, std::slice::from_ref(&event), 6, Duration::ZERO, now), 5);
         let verdict = floods.judge(&FloodSettings::default(), &event, false, now);
         assert_eq!(verdict, Verdict::Flood { kind: "msg", mask: "*!*@alice.test".to_owned() });
-        assert_eq!(fine(&mut floods, &[event.clone()], 9, Duration::ZERO, now + 24 * SECOND), 2);
+        assert_eq!(fine(&mut floods, std::slice::from_ref(&event), 9, Duration::ZERO, now + 24 * SECOND), 2);
         let mut slow = Floods::default();
         assert_eq!(fine(&mut slow, &[event], 1000, 12 * SECOND, now), 1000, "one every twelve seconds is no flood");
     }

@@ -26,9 +26,9 @@ pub(super) struct Regain {
     list_full: bool,
 }
 
-/// How the server tells that a nick is free.
+/// By which means it is known that a nick is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
+enum Means {
     /// <https://ircv3.net/specs/extensions/monitor>
     Monitor,
     /// Its forerunner.
@@ -45,9 +45,9 @@ impl Regain {
             return;
         }
         match self.watch(shared) {
-            Watch::Monitor => shared.command("MONITOR", &["+", &wanted]),
-            Watch::Watch => shared.command("WATCH", &[&format!("+{wanted}")]),
-            Watch::Ison => {}
+            Means::Monitor => shared.command("MONITOR", &["+", &wanted]),
+            Means::Watch => shared.command("WATCH", &[&format!("+{wanted}")]),
+            Means::Ison => {}
         }
         self.ask_services(shared, now);
     }
@@ -58,7 +58,7 @@ impl Regain {
         if shared.state.is_own(&wanted) {
             return;
         }
-        if self.watch(shared) == Watch::Ison {
+        if self.watch(shared) == Means::Ison {
             shared.command("ISON", &[&wanted]);
         }
         self.ask_services(shared, now);
@@ -70,9 +70,9 @@ impl Regain {
         match message.command {
             "NICK" | "QUIT" if !own => self.take(message.nick(), shared, now),
             "NICK" if shared.state.casemap().eq(message.param(0), &wanted) => match self.watch(shared) {
-                Watch::Monitor => shared.command("MONITOR", &["-", &wanted]),
-                Watch::Watch => shared.command("WATCH", &[&format!("-{wanted}")]),
-                Watch::Ison => {}
+                Means::Monitor => shared.command("MONITOR", &["-", &wanted]),
+                Means::Watch => shared.command("WATCH", &[&format!("-{wanted}")]),
+                Means::Ison => {}
             },
             // Somebody (services, an oper) has given us another.
             "NICK" => self.begin(shared, now),
@@ -81,7 +81,7 @@ impl Regain {
             // RPL_LOGOFF, RPL_NOWOFF.
             "601" | "605" => self.take(message.param(1), shared, now),
             // RPL_ISON: those of the asked that are there.
-            "303" if self.watch(shared) == Watch::Ison => {
+            "303" if self.watch(shared) == Means::Ison => {
                 let casemap = shared.state.casemap();
                 if !message.last().split(' ').any(|nick| casemap.eq(nick, &wanted)) {
                     self.take(&wanted, shared, now);
@@ -101,12 +101,12 @@ impl Regain {
         }
     }
 
-    fn watch(&self, shared: &Shared) -> Watch {
+    fn watch(&self, shared: &Shared) -> Means {
         match &shared.state.isupport {
-            _ if self.list_full => Watch::Ison,
-            isupport if isupport.has("MONITOR") => Watch::Monitor,
-            isupport if isupport.has("WATCH") => Watch::Watch,
-            _ => Watch::Ison,
+            _ if self.list_full => Means::Ison,
+            isupport if isupport.has("MONITOR") => Means::Monitor,
+            isupport if isupport.has("WATCH") => Means::Watch,
+            _ => Means::Ison,
         }
     }
 

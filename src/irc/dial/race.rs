@@ -63,11 +63,9 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     addrs: Vec<SocketAddr>,
     mut open: impl FnMut(SocketAddr) -> F,
 ) -> io::Result<T> {
-    let mut waiting = addrs.into_iter();
     let mut running = FuturesUnordered::new();
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    loop {
-        let Some(addr) = waiting.next() else { break };
+    for addr in addrs {
         running.push(tokio::time::timeout(ADDRESS_TIMEOUT, open(addr)));
         let head_start = tokio::time::sleep(HEAD_START);
         tokio::pin!(head_start);
