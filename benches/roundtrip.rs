@@ -51,7 +51,7 @@ async fn accept(listener: &TcpListener) -> io::Result<Wire> {
 
 /// A bot that is registered with us and in #ops.
 async fn bot(listener: &TcpListener, scripts: Option<&std::path::Path>) -> anyhow::Result<(Started, Wire)> {
-    let server = ServerAddr { host: "127.0.0.1".to_owned(), port: listener.local_addr()?.port() };
+    let server = ServerAddr::new("127.0.0.1", listener.local_addr()?.port());
     let settings = Settings {
         tls: Tls::off(),
         channels: vec![Channel { name: "#ops".to_owned(), key: None }],

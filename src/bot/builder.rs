@@ -13,7 +13,7 @@ use super::fakenet::{FakeDial, FakeNet};
 use super::ingest::{Makers, SourceMaker, SourceWrap};
 use super::{StartError, Started};
 use crate::config;
-use crate::dispatch::{BindFault, Kinds, NewBind, Policy};
+use crate::dispatch::{BindFault, FloodSettings, Kinds, NewBind, Policy};
 use crate::executors::{self, Executor, Executors, Supervisor};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
@@ -69,6 +69,10 @@ pub struct Rules {
     pub tell_denied: bool,
     /// How long shutdown waits for running calls.
     pub grace: Duration,
+    /// What counts as a flood. A bot that is configured counts by Eggdrop's figures; one that is built counts nothing without them.
+    pub floods: Option<FloodSettings>,
+    /// Whether CTCP VERSION, PING, TIME, SOURCE and CLIENTINFO are answered.
+    pub answer_ctcp: bool,
 }
 
 impl Default for Rules {
@@ -78,6 +82,8 @@ impl Default for Rules {
             policy: Policy::default(),
             tell_denied: true,
             grace: Duration::from_secs(2),
+            floods: None,
+            answer_ctcp: true,
         }
     }
 }
@@ -304,5 +310,7 @@ pub(crate) fn rules(config: &config::Config) -> Rules {
         policy: Policy { exclusive_binds: config.replies.exclusive_binds, answer_bots: config.replies.answer_bots },
         tell_denied: config.replies.tell_denied,
         grace: config.replies.grace,
+        floods: Some(config.replies.floods.clone()),
+        answer_ctcp: config.replies.ctcp,
     }
 }

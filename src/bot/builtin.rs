@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use masterchief_contract::{
     Action, BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome, closest, user_error,
 };
 use tokio::time::Instant;
 
+use super::builder::Rules;
 use super::scripts::Scripts;
 use super::words;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
@@ -40,6 +42,7 @@ pub(crate) fn binds(
     table: &BindTable,
     book: &Book,
     scripts: &Arc<OnceLock<Scripts>>,
+    rules: Arc<ArcSwap<Rules>>,
 ) -> Result<Vec<NewBind>, BindFault> {
     let help: Arc<dyn Handler> = Arc::new(Help { table: table.clone(), book: book.clone() });
     let options = BindOptions {
@@ -60,8 +63,8 @@ pub(crate) fn binds(
     for kind in [Kind::Pub, Kind::Msg] {
         binds.push(NewBind::parse(kinds, kind.name(), OWNERS, RELOAD, options.clone(), Arc::clone(&reload))?);
     }
-    let ctcp: Arc<dyn Handler> = Arc::new(Ctcp::default());
-    for keyword in ["PING", "VERSION", "TIME", "CLIENTINFO"] {
+    let ctcp: Arc<dyn Handler> = Arc::new(Ctcp { rules, answered: Mutex::default() });
+    for keyword in ["PING", "VERSION", "TIME", "SOURCE", "CLIENTINFO"] {
         binds.push(NewBind::parse(
             kinds,
             Kind::Ctcp.name(),
@@ -102,8 +105,8 @@ impl Handler for Reload {
 }
 
 /// The answers to CTCP. A bind of one's own that returns STOP comes before them.
-#[derive(Default)]
 struct Ctcp {
+    rules: Arc<ArcSwap<Rules>>,
     answered: Mutex<VecDeque<Instant>>,
 }
 
@@ -130,9 +133,11 @@ impl Handler for Ctcp {
             "PING" => event.text().to_owned(),
             "VERSION" => words::version(),
             "TIME" => event.at.to_rfc2822(),
-            _ => "ACTION CLIENTINFO PING TIME VERSION".to_owned(),
+            "SOURCE" => env!("CARGO_PKG_REPOSITORY").to_owned(),
+            _ => "ACTION CLIENTINFO PING SOURCE TIME VERSION".to_owned(),
         };
-        let may = self.may();
+        let by_bot = event.actor.as_ref().is_some_and(|actor| actor.bot);
+        let may = self.rules.load().answer_ctcp && !by_bot && self.may();
         Box::pin(async move {
             if may {
                 let params = vec![event.nick().to_owned(), text::as_ctcp(&keyword, &answer)];

@@ -241,7 +241,7 @@ impl Calls {
                 how: How::Say,
                 reply: true,
             };
-            if let Err(refused) = self.outlet.perform(say).await {
+            if let Err(refused) = self.outlet.perform(event.answering(say)).await {
                 tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
             }
         }

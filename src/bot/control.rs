@@ -201,7 +201,9 @@ impl Outlet for Whispers {
     fn perform(&self, action: Action) -> Future<Result<(), Refused>> {
         let to = self.0.clone();
         Box::pin(async move {
-            let Action::Say { text, .. } = action else { return Err(Refused::new("only words can be told here")) };
+            let Action::Say { text, .. } = action.untagged().1 else {
+                return Err(Refused::new("only words can be told here"));
+            };
             to.send(text).await.map_err(|_| Refused::new("nobody listens any more"))
         })
     }

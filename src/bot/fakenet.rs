@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, watch};
 
 use super::fakeserver::{SERVER, State};
-use crate::irc::{Channel, Dial, DialFault, PaceSettings, ServerAddr, Settings, Stream, Tls};
+use crate::irc::{Channel, Dial, DialFault, PaceSettings, ServerAddr, Settings, Stream, Tls, Via};
 
 /// Lines on their way to the bot before a test that sends more has to wait for it.
 const WIRE_DEPTH: usize = 4096;
@@ -22,7 +22,7 @@ const WIRE_BYTES: usize = 1 << 16;
 pub(crate) struct FakeDial(pub(crate) FakeNet);
 
 impl Dial for FakeDial {
-    fn dial(&self, server: &ServerAddr, _tls: &Tls) -> Future<Result<Stream, DialFault>> {
+    fn dial(&self, server: &ServerAddr, _tls: &Tls, _via: &Via) -> Future<Result<Stream, DialFault>> {
         let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
         let dialled = self.0.accept().map(|stream| Box::new(stream) as Stream).ok_or(refused);
         Box::pin(std::future::ready(dialled))
@@ -57,7 +57,7 @@ impl FakeNet {
 
     /// The settings of a bot on this network, in one channel, with no limit on its pace.
     pub(crate) fn settings(channel: &str) -> Settings {
-        let server = ServerAddr { host: SERVER.to_owned(), port: 6667 };
+        let server = ServerAddr::new(SERVER, 6667);
         Settings {
             tls: Tls::off(),
             channels: vec![Channel { name: channel.to_owned(), key: None }],

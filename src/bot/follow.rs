@@ -19,12 +19,19 @@ const USERS_LOOK: Duration = Duration::from_secs(2);
 /// The kinds that are made only if somebody wants them.
 pub(super) const RAW: &[Kind] = &[Kind::Raw, Kind::Rawt];
 
-/// Tells the networks whether anybody wants raw lines.
+/// The kind that the server is asked for only if somebody wants it.
+pub(super) const HISTORY: &[Kind] = &[Kind::Hist];
+
+/// Tells the networks whether anybody wants raw lines, and what was missed.
 pub(super) async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: Shutdown) {
     let mut changes = table.changes();
     loop {
         let wanted = table.has_any(RAW);
-        outbox.networks().iter().for_each(|network| network.want_raw(wanted));
+        let history = table.has_any(HISTORY);
+        for network in outbox.networks() {
+            network.want_raw(wanted);
+            network.want_history(history);
+        }
         tokio::select! {
             () = shutdown.recv() => return,
             changed = changes.changed() => if changed.is_err() { return },

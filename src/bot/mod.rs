@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+pub(crate) mod bindpage;
 mod builder;
 mod builtin;
 mod calls;
@@ -11,6 +12,7 @@ mod deploys;
 mod dry;
 mod fakenet;
 mod fakeserver;
+mod floodgate;
 mod follow;
 mod inflight;
 mod ingest;

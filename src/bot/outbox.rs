@@ -91,7 +91,8 @@ impl Outlet for Outbox {
     fn perform(&self, action: Action) -> Future<Result<(), Refused>> {
         let outbox = self.clone();
         Box::pin(async move {
-            let network = match &action {
+            let network = match action.bare() {
+                Action::Tagged { .. } => "",
                 Action::Answer { event, status, content_type, body } => {
                     let answer = Answer { status: *status, content_type: content_type.clone(), body: body.clone() };
                     return match outbox.answers.give(*event, answer) {
@@ -153,11 +154,5 @@ impl World for Outbox {
 }
 
 fn at_the_console(nick: &str) -> Member {
-    Member {
-        nick: nick.to_owned(),
-        user: nick.to_owned(),
-        host: partyline::NETWORK.to_owned(),
-        account: None,
-        status: String::new(),
-    }
+    Member { nick: nick.to_owned(), user: nick.to_owned(), host: partyline::NETWORK.to_owned(), ..Member::default() }
 }

@@ -33,7 +33,7 @@ pub(super) struct Silent {
 
 impl Outlet for Silent {
     fn perform(&self, action: Action) -> Future<Result<(), Refused>> {
-        if matches!(action, Action::Say { .. } | Action::Send { .. }) {
+        if matches!(action.bare(), Action::Say { .. } | Action::Send { .. }) {
             tracing::info!(action = %shown(&action), "A replay would have said this");
             return Box::pin(std::future::ready(Ok(())));
         }
@@ -58,6 +58,7 @@ fn shown(action: &Action) -> String {
         Action::Part { network, channel, .. } => format!("part {}", at(network, channel)),
         Action::Send { network, command, params } => format!("send {}: {}", at(network, command), params.join(" ")),
         Action::Answer { status, .. } => format!("answer the post with {status}"),
+        Action::Tagged { action, .. } => shown(action),
     }
 }
 

@@ -16,6 +16,7 @@ use super::audit::Audit;
 use super::builder::{Builder, RUST, Rules};
 use super::calls::Calls;
 use super::deliver::{Deliveries, WantedStream};
+use super::floodgate::Floodgate;
 use super::follow::{follow_raw, follow_scripts, follow_users, tell_of};
 use super::ingest::{Feeds, Ingest, Makers};
 use super::letters::Desk;
@@ -27,10 +28,11 @@ use super::schedules::Schedules;
 use super::scripts::Scripts;
 use super::started::Started;
 use super::street::Street;
-use super::{JOURNAL, RUNS, builtin, control, deploys, letters};
+use super::{JOURNAL, RUNS, builtin, control, deploys, floodgate, letters};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
 use crate::gateway::{Door, GatewayError};
+use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
 use crate::partyline::{self, Console};
@@ -41,6 +43,8 @@ use crate::users::{Book, FlagFault};
 
 /// The database under the data folder.
 pub(crate) const PEOPLE: &str = "masterchief.db";
+/// Which servers demand TLS, under the data folder.
+const STS: &str = "sts.json";
 
 /// Why a bot does not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,9 @@ pub enum StartError {
     /// The records of runs cannot be opened.
     #[error(transparent)]
     Runs(#[from] RunsError),
+    /// It cannot be read which servers demand TLS.
+    #[error(transparent)]
+    Sts(#[from] StsFault),
     /// The gateway's port cannot be opened.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -104,6 +111,8 @@ struct Ground {
     rules: Arc<ArcSwap<Rules>>,
     journal: Journal,
     calls: Arc<Calls>,
+    /// What stops floods.
+    gate: Floodgate,
     /// Who did what.
     audit: Audit,
     /// Ends the audit's writer.
@@ -136,7 +145,23 @@ impl Ground {
             clock,
         )?;
         let table = BindTable::new();
-        Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit, audit_writer })
+        let key = "floods".to_owned();
+        let gate = Floodgate::open(&store, &builder.clock).await.map_err(|fault| StartError::Flags { key, fault })?;
+        Ok(Ground {
+            gate,
+            lock,
+            store,
+            book,
+            revision,
+            table,
+            outbox,
+            rules,
+            journal,
+            calls,
+            records,
+            audit,
+            audit_writer,
+        })
     }
 
     /// Binds what is the bot's own, and what was bound in Rust.
@@ -153,7 +178,8 @@ impl Ground {
             let _ = reloadable.set(scripts.clone());
         }
         let desk = Desk { journal: self.journal.clone(), table: self.table.clone(), calls: Arc::clone(&self.calls) };
-        let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable)?;
+        let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable, Arc::clone(&self.rules))?;
+        own.extend(floodgate::binds(kinds, &self.gate)?);
         own.extend(letters::binds(kinds, &desk)?);
         self.table.replace(builtin::OWNER, own);
         self.table.replace(RUST, binds);
@@ -168,6 +194,7 @@ impl Ground {
             table: self.table.clone(),
             book: self.book.clone(),
             calls: Arc::clone(&self.calls),
+            gate: self.gate.clone(),
             told: Mutex::default(),
         };
         let (stopper, shutdown) = Shutdown::new();
@@ -283,6 +310,8 @@ impl Started {
         // Sources find it by themselves; whoever embeds the bot may have chosen another before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ground = Ground::open(&builder).await?;
+        let policies = builder.data.as_ref().map(|folder| Policies::open(&folder.join(STS))).transpose()?;
+        let policies = policies.unwrap_or_default();
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());
         let blocks = builder.blocks.clone();
@@ -323,6 +352,7 @@ impl Started {
             inlet,
             clock,
             dial,
+            policies,
             networks: Mutex::default(),
             sources,
             source_tasks: Vec::new(),

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::builder::{Rules, rules};
 use super::calls::Calls;
-use super::follow::{RAW, tell_of};
+use super::follow::{HISTORY, RAW, tell_of};
 use super::ingest::{Feeds, Ingest};
 use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
@@ -63,6 +63,8 @@ pub struct Started {
     pub(super) inlet: Inlet,
     pub(super) clock: Clock,
     pub(super) dial: Arc<dyn Dial>,
+    /// Which servers demand TLS.
+    pub(super) policies: irc::Policies,
     pub(super) networks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     /// Ends the sources: schedules, watchers, the console.
     pub(super) sources: Stopper,
@@ -227,9 +229,10 @@ impl Started {
     }
 
     pub(super) fn add_network(&self, name: &str, settings: irc::Settings) {
-        let (network, task) =
-            Network::start(name, settings, Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
+        let (dial, inlet, clock) = (Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
+        let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone());
         network.want_raw(self.table.has_any(RAW));
+        network.want_history(self.table.has_any(HISTORY));
         self.outbox.put(name, Place::Irc(network));
         self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task);
     }

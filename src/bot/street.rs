@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::builder::Rules;
 use super::calls::Calls;
+use super::floodgate::{Floodgate, Pass};
 use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Step, decide};
 use crate::users::{Book, Standing};
 
@@ -31,6 +32,8 @@ pub(crate) struct Street {
     pub(crate) book: Book,
     /// Runs what is decided.
     pub(crate) calls: Arc<Calls>,
+    /// What stops floods.
+    pub(crate) gate: Floodgate,
     /// Who was told lately.
     pub(crate) told: std::sync::Mutex<Cooldowns>,
 }
@@ -68,8 +71,29 @@ impl Street {
     /// One parcel: its events in order, until a handler stops the rest.
     async fn take(&self, parcel: Parcel) {
         for event in &parcel.events {
-            if self.offer(event).await == Flow::Stopped {
+            let Some(event) = self.passes(event).await else { return };
+            if self.offer(&event).await == Flow::Stopped {
                 return;
+            }
+        }
+    }
+
+    /// The event as it is taken: not at all where somebody floods, unless a handler of kind `flud` stops their punishment.
+    async fn passes(&self, event: &Event) -> Option<Event> {
+        let rules = self.calls.rules.load_full();
+        let Some(settings) = &rules.floods else { return Some(event.clone()) };
+        let standing = self.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+        match self.gate.judge(settings, event, &standing) {
+            Pass::Yes => Some(event.clone()),
+            Pass::No => None,
+            Pass::Only(event) => Some(*event),
+            Pass::Ask(flood, mask) => {
+                if self.offer(&flood).await == Flow::Stopped {
+                    return Some(event.clone());
+                }
+                let reason = format!("{} flood on {}", flood.field_str("type"), event.network);
+                self.gate.ignore(&mask, settings.ignore, &reason).await;
+                None
             }
         }
     }

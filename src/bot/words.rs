@@ -30,6 +30,43 @@ pub(crate) fn version() -> String {
     format!("masterchief {}", env!("CARGO_PKG_VERSION"))
 }
 
+/// To a master who ignores a mask.
+pub(crate) fn ignoring(mask: &str, time: Duration) -> String {
+    format!("Not listening to {mask} for {}", in_units(time))
+}
+
+/// To a master whose mask would be everybody's.
+pub(crate) fn mask_too_wide(mask: &str) -> String {
+    format!("{mask} would be nearly everybody; name a nick, user@host or nick!user@host")
+}
+
+/// To a master who listens again.
+pub(crate) fn listening(mask: &str) -> String {
+    format!("Listening to {mask} again")
+}
+
+/// To a master who would listen to somebody who is heard already.
+pub(crate) fn not_ignored(mask: &str) -> String {
+    format!("{mask} is not ignored; !ignores lists who is")
+}
+
+/// A time as it is written in commands: `1h 30m`.
+fn in_units(time: Duration) -> String {
+    humantime_serde::re::humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+}
+
+/// Who is ignored, for how much longer and why.
+pub(crate) fn ignores(all: &[(&str, Option<Duration>, &str)]) -> Vec<String> {
+    if all.is_empty() {
+        return vec!["Nobody is ignored".to_owned()];
+    }
+    let row = |(mask, left, reason): &(&str, Option<Duration>, &str)| {
+        let left = left.map_or("for ever".to_owned(), |left| format!("for {}", in_units(left)));
+        format!("{mask} {left}: {reason}")
+    };
+    all.iter().map(row).collect()
+}
+
 /// On shutdown, to the networks.
 pub(crate) fn goodbye(reason: &str) -> String {
     if reason.is_empty() { "MasterChief is going down".to_owned() } else { reason.to_owned() }

@@ -18,6 +18,9 @@ pub(super) struct Args {
     /// The kinds there are instead, with their fields
     #[arg(long)]
     kinds: bool,
+    /// The kinds as a page for people: what `docs/binds.md` holds
+    #[arg(long, requires = "kinds")]
+    markdown: bool,
 }
 
 #[derive(Serialize)]
@@ -38,6 +41,10 @@ struct KindRow {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
+    if args.markdown {
+        output::line(bot::bindpage::page(&bot::kinds()).trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.kinds {
         return kinds(common);
     }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::yaml::{self, Node};
-use crate::{executors, gateway, irc, journal, lua, pipelines, users};
+use crate::{dispatch, executors, gateway, irc, journal, lua, pipelines, users};
 
 pub use crate::yaml::{ConfigFault, Secrets, Spot};
 pub use shown::{Shown, shown};
@@ -79,6 +79,10 @@ pub struct Replies {
     /// How long shutdown waits for running calls.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// Whether CTCP VERSION, PING, TIME, SOURCE and CLIENTINFO are answered.
+    pub ctcp: bool,
+    /// What counts as a flood.
+    pub floods: dispatch::FloodSettings,
 }
 
 /// What is logged.
@@ -146,6 +150,8 @@ impl Default for Replies {
             answer_bots: false,
             tell_denied: true,
             grace: Duration::from_secs(2),
+            ctcp: true,
+            floods: dispatch::FloodSettings::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bind;
 mod cooldown;
 mod decide;
+mod flood;
 mod kinds;
 mod table;
 mod usage;
@@ -10,6 +11,7 @@ mod usage;
 pub use bind::{Bind, BindFault, NewBind, Turn};
 pub use cooldown::Cooldowns;
 pub use decide::{Decision, Denied, Policy, Step, decide};
+pub use flood::{FloodSettings, Floods, Ignore, Rate, Verdict};
 pub use kinds::Kinds;
 pub use table::{BindRow, BindTable, Index};
 pub use usage::{Usage, UsageError, UsageFault};

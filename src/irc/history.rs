@@ -1,5 +1,6 @@
-//! Telling old lines from live ones. A server may replay a channel's history when we join, and a bouncer what we
-//! missed; such lines are byte for byte like live ones but for their batch, their time and their id.
+//! Telling old lines from live ones, and putting together what comes in parts. A server may replay a channel's history when we
+//! join, and a bouncer what we missed; such lines are byte for byte like live ones but for their batch, their time and their id.
+//! <https://ircv3.net/specs/extensions/batch>
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -9,52 +10,140 @@ use super::message::Message;
 
 /// Message ids remembered, over reconnects too.
 const IDS_MAX: usize = 8192;
-/// Batches open at once; more are hostile.
+/// Batches open at once; more are hostile, and the oldest is forgotten: its lines are then nobody's.
 const BATCHES_MAX: usize = 256;
+/// What a message in parts may have at most, in lines and in bytes.
+const PARTS_MAX: (usize, usize) = (1000, 64 * 1024);
+
+/// Whether a line is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// It happens now.
+    Live,
+    /// It happened before, and we did not see it.
+    Missed,
+    /// It is the same that we saw before.
+    Seen,
+    /// It is a part of something that is understood when it is whole.
+    Part,
+}
 
 /// What is remembered to tell them.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Open batches: whether their lines are old.
-    batches: BTreeMap<String, bool>,
+    /// Open batches.
+    batches: BTreeMap<String, Batch>,
+    /// Their names, oldest first.
+    opened: VecDeque<String>,
     ids: HashSet<String>,
     order: VecDeque<String>,
 }
 
+#[derive(Debug, Default)]
+struct Batch {
+    /// Whether its lines are old.
+    old: bool,
+    /// The servers, where it is a netsplit.
+    split: Option<String>,
+    /// The message in parts, where it is one.
+    parts: Option<Parts>,
+}
+
+/// A message of several lines. <https://ircv3.net/specs/extensions/multiline>
+#[derive(Debug, Default)]
+struct Parts {
+    /// `@tags :source ` of the line that began it: who said it is not left to the parts.
+    head: String,
+    target: String,
+    command: String,
+    text: String,
+    lines: usize,
+}
+
 impl History {
-    /// Takes a BATCH line: `+ref type …` or `-ref`.
-    pub(super) fn batch(&mut self, message: &Message<'_>) {
+    /// Takes a BATCH line: `+ref type …` or `-ref`. Gives the line that the batch makes, if it is a message in parts and whole.
+    pub(super) fn batch(&mut self, message: &Message<'_>) -> Option<String> {
         let reference = message.param(0);
         if let Some(name) = reference.strip_prefix('+') {
-            let kind = message.param(1).to_ascii_lowercase();
-            let old = kind.contains("history") || kind.contains("playback") || self.in_old_batch(message);
-            if self.batches.len() < BATCHES_MAX {
-                self.batches.insert(name.to_owned(), old);
+            let batch = self.begun(message);
+            if self.batches.insert(name.to_owned(), batch).is_none() {
+                self.opened.push_back(name.to_owned());
             }
-        } else if let Some(name) = reference.strip_prefix('-') {
-            self.batches.remove(name);
+            if self.opened.len() > BATCHES_MAX
+                && let Some(oldest) = self.opened.pop_front()
+            {
+                self.batches.remove(&oldest);
+            }
+            return None;
         }
+        let name = reference.strip_prefix('-')?;
+        self.opened.retain(|open| open != name);
+        let batch = self.batches.remove(name)?;
+        let Parts { head, target, command, text, lines } = batch.parts?;
+        (lines > 0 && !batch.old).then(|| format!("{head}{command} {target} :{text}"))
     }
 
-    /// Whether a line is old. `since` is when we came, by the server's clock; remembers the line's id.
-    pub(super) fn is_old(
+    fn begun(&self, message: &Message<'_>) -> Batch {
+        let kind = message.param(1).to_ascii_lowercase();
+        let old = kind.contains("history") || kind.contains("playback") || self.is_in_old_batch(message);
+        let split = (kind == "netsplit").then(|| format!("{} {}", message.param(2), message.param(3)));
+        let multiline = matches!(kind.as_str(), "draft/multiline" | "multiline");
+        let parts =
+            multiline.then(|| Parts { head: message.head(), target: message.param(2).to_owned(), ..Parts::default() });
+        Batch { old, split, parts }
+    }
+
+    /// How old a line is. `since` is when we came, by the server's clock; remembers the line's id.
+    pub(super) fn age(
         &mut self,
         message: &Message<'_>,
         at: Option<DateTime<Utc>>,
         since: Option<DateTime<Utc>>,
-    ) -> bool {
+    ) -> Age {
+        if self.collect(message) {
+            return Age::Part;
+        }
         let repeated = message.tags.get("msgid").is_some_and(|id| !self.remember(&id));
         let before = at.zip(since).is_some_and(|(at, since)| at < since);
-        repeated || before || self.in_old_batch(message)
+        match (repeated, before || self.is_in_old_batch(message)) {
+            (true, _) => Age::Seen,
+            (false, true) => Age::Missed,
+            (false, false) => Age::Live,
+        }
+    }
+
+    /// The servers, if the line's batch says that it belongs to a netsplit.
+    pub(super) fn split_of(&self, message: &Message<'_>) -> Option<&str> {
+        let name = message.tags.get("batch")?;
+        self.batches.get(&*name)?.split.as_deref()
     }
 
     /// A new connection: batches end with the old one, ids do not.
     pub(super) fn reconnected(&mut self) {
         self.batches.clear();
+        self.opened.clear();
     }
 
-    fn in_old_batch(&self, message: &Message<'_>) -> bool {
-        message.tags.get("batch").is_some_and(|name| self.batches.get(&*name).copied().unwrap_or(false))
+    /// Takes a line as a part of a message; false if it is none.
+    fn collect(&mut self, message: &Message<'_>) -> bool {
+        let Some(name) = message.tags.get("batch") else { return false };
+        let Some(parts) = self.batches.get_mut(&*name).and_then(|batch| batch.parts.as_mut()) else { return false };
+        let words = matches!(message.command, "PRIVMSG" | "NOTICE");
+        if words && parts.lines < PARTS_MAX.0 && parts.text.len() + message.param(1).len() < PARTS_MAX.1 {
+            let goes_on = message.tags.get("draft/multiline-concat").is_some();
+            if parts.lines > 0 && !goes_on {
+                parts.text.push('\n');
+            }
+            parts.lines += 1;
+            parts.command = message.command.to_owned();
+            parts.text.push_str(message.param(1));
+        }
+        true
+    }
+
+    /// A line in a batch that was never opened is taken for old: what it is nobody knows.
+    fn is_in_old_batch(&self, message: &Message<'_>) -> bool {
+        message.tags.get("batch").is_some_and(|name| self.batches.get(&*name).is_none_or(|batch| batch.old))
     }
 
     /// False if the id is known already.
@@ -85,14 +174,14 @@ pub(super) fn time_of(message: &Message<'_>) -> Option<DateTime<Utc>> {
 mod tests {
     use super::*;
 
-    fn old(history: &mut History, line: &str, since: Option<&str>) -> bool {
+    fn age(history: &mut History, line: &str, since: Option<&str>) -> Age {
         let message = Message::parse(line).unwrap();
         let since = since.map(|at| DateTime::parse_from_rfc3339(at).unwrap().to_utc());
-        history.is_old(&message, time_of(&message), since)
+        history.age(&message, time_of(&message), since)
     }
 
-    fn batch(history: &mut History, line: &str) {
-        history.batch(&Message::parse(line).unwrap());
+    fn batch(history: &mut History, line: &str) -> Option<String> {
+        history.batch(&Message::parse(line).unwrap())
     }
 
     #[test]
@@ -101,31 +190,80 @@ mod tests {
         batch(&mut history, "BATCH +a chathistory #ops");
         batch(&mut history, "@batch=a BATCH +b netjoin x");
         batch(&mut history, "BATCH +c netjoin x");
-        assert!(old(&mut history, "@batch=a PRIVMSG #ops :!deploy", None));
-        assert!(old(&mut history, "@batch=b PRIVMSG #ops :!deploy", None));
-        assert!(!old(&mut history, "@batch=c PRIVMSG #ops :!deploy", None));
+        assert_eq!(age(&mut history, "@batch=a PRIVMSG #ops :!deploy", None), Age::Missed);
+        assert_eq!(age(&mut history, "@batch=b PRIVMSG #ops :!deploy", None), Age::Missed);
+        assert_eq!(age(&mut history, "@batch=c PRIVMSG #ops :!deploy", None), Age::Live);
         batch(&mut history, "BATCH -a");
-        assert!(!old(&mut history, "@batch=a PRIVMSG #ops :!deploy", None));
+        assert_eq!(age(&mut history, "@batch=a PRIVMSG #ops :!deploy", None), Age::Missed, "nobody knows what a is");
+        assert_eq!(age(&mut history, "PRIVMSG #ops :!deploy", None), Age::Live);
+    }
+
+    #[test]
+    fn a_server_that_opens_batches_without_end_costs_no_memory_and_makes_no_old_line_live() {
+        let mut history = History::default();
+        batch(&mut history, "BATCH +old chathistory #ops");
+        for n in 0..10_000 {
+            batch(&mut history, &format!("BATCH +b{n} netjoin x"));
+        }
+        assert!(history.batches.len() <= BATCHES_MAX && history.opened.len() <= BATCHES_MAX);
+        assert_eq!(age(&mut history, "@batch=old PRIVMSG #ops :!deploy", None), Age::Missed);
+    }
+
+    #[test]
+    fn a_message_in_parts_is_one_when_it_is_whole_and_is_said_by_who_began_it() {
+        let mut history = History::default();
+        batch(&mut history, "@account=alice;msgid=1 :alice!a@h BATCH +m draft/multiline #ops");
+        assert_eq!(age(&mut history, "@batch=m :alice!a@h PRIVMSG #ops :!note one", None), Age::Part);
+        assert_eq!(age(&mut history, "@batch=m :mallory!m@h PRIVMSG #ops :two ", None), Age::Part);
+        let goes_on = "@batch=m;draft/multiline-concat :alice!a@h PRIVMSG #ops :goes on";
+        assert_eq!(age(&mut history, goes_on, None), Age::Part);
+        let whole = batch(&mut history, "BATCH -m").unwrap();
+        assert_eq!(whole, "@account=alice;msgid=1 :alice!a@h PRIVMSG #ops :!note one\ntwo goes on");
+        batch(&mut history, ":alice!a@h BATCH +n draft/multiline #ops");
+        assert_eq!(batch(&mut history, "BATCH -n"), None, "nothing was said");
+    }
+
+    #[test]
+    fn parts_of_something_old_are_old_and_those_without_end_are_cut() {
+        let mut history = History::default();
+        batch(&mut history, "BATCH +h chathistory #ops");
+        batch(&mut history, "@batch=h :alice!a@h BATCH +m draft/multiline #ops");
+        age(&mut history, "@batch=m :alice!a@h PRIVMSG #ops :!deploy", None);
+        assert_eq!(batch(&mut history, "BATCH -m"), None);
+        batch(&mut history, ":alice!a@h BATCH +n draft/multiline #ops");
+        for _ in 0..5000 {
+            age(&mut history, &format!("@batch=n PRIVMSG #ops :{}", "x".repeat(400)), None);
+        }
+        assert!(batch(&mut history, "BATCH -n").unwrap().len() < PARTS_MAX.1 + 1000);
+    }
+
+    #[test]
+    fn a_netsplit_names_its_servers() {
+        let mut history = History::default();
+        batch(&mut history, "BATCH +s netsplit irc.hub other.host");
+        let quit = Message::parse("@batch=s :alice!a@h QUIT :irc.hub other.host").unwrap();
+        assert_eq!(history.split_of(&quit), Some("irc.hub other.host"));
+        assert_eq!(history.split_of(&Message::parse("QUIT :irc.hub other.host").unwrap()), None);
     }
 
     #[test]
     fn a_line_from_before_we_came_is_old() {
         let mut history = History::default();
         let since = Some("2026-03-02T12:00:00.500Z");
-        assert!(old(&mut history, "@time=2026-03-02T12:00:00.499Z PRIVMSG #ops :!deploy", since));
-        assert!(!old(&mut history, "@time=2026-03-02T12:00:00.500Z PRIVMSG #ops :!deploy", since));
-        assert!(!old(&mut history, "PRIVMSG #ops :!deploy", since));
+        assert_eq!(age(&mut history, "@time=2026-03-02T12:00:00.499Z PRIVMSG #ops :!deploy", since), Age::Missed);
+        assert_eq!(age(&mut history, "@time=2026-03-02T12:00:00.500Z PRIVMSG #ops :!deploy", since), Age::Live);
+        assert_eq!(age(&mut history, "PRIVMSG #ops :!deploy", since), Age::Live);
     }
 
     #[test]
     fn a_repeated_id_is_old_after_a_reconnect_too() {
         let mut history = History::default();
-        assert!(!old(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None));
+        assert_eq!(age(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None), Age::Live);
         history.reconnected();
-        assert!(old(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None));
+        assert_eq!(age(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None), Age::Seen);
         for id in 2..=IDS_MAX + 1 {
-            assert!(!old(&mut history, &format!("@msgid={id} PRIVMSG #ops :x"), None));
+            assert_eq!(age(&mut history, &format!("@msgid={id} PRIVMSG #ops :x"), None), Age::Live);
         }
-        assert!(!old(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None), "memory is bounded");
+        assert_eq!(age(&mut history, "@msgid=1 PRIVMSG #ops :!deploy", None), Age::Live, "memory is bounded");
     }
 }

@@ -4,215 +4,316 @@ use std::borrow::Cow;
 
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns};
 
-/// The rows, in Eggdrop's order.
+/// What most rows have: a mask over `#chan …`, the flags in that channel, a return that means nothing.
+const IN_CHANNEL: KindSpec = KindSpec {
+    kind: Kind::Pubm,
+    matching: Matching::Mask,
+    flags: FlagScope::Channel,
+    stackable: true,
+    returns: Returns::Ignored,
+    subject: chan_and_source,
+    check: chan_mask,
+    fields: &[],
+    about: "",
+    example: "",
+    wants: None,
+};
+/// What is said to the bot, or to nobody in particular: the flags on any channel count.
+const ANYWHERE: KindSpec = KindSpec { flags: FlagScope::AnyChannel, subject: words, check: any_mask, ..IN_CHANNEL };
+/// What nobody does who could have flags.
+const BY_NOBODY: KindSpec = KindSpec { flags: FlagScope::Nobody, ..ANYWHERE };
+/// A command.
+const COMMAND: KindSpec = KindSpec {
+    matching: Matching::Word,
+    stackable: false,
+    returns: Returns::Log,
+    subject: words,
+    check: one_word,
+    ..IN_CHANNEL
+};
+
+/// The rows, in Eggdrop's order; those that Eggdrop does not have come last.
 pub static KINDS: &[KindSpec] = &[
     KindSpec {
         kind: Kind::Pub,
-        matching: Matching::Word,
-        flags: FlagScope::Channel,
-        stackable: false,
-        returns: Returns::Log,
-        subject: words,
-        check: one_word,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody says a line in a channel and its first word is the mask",
         example: "!deploy",
-        wants: None,
+        ..COMMAND
     },
     KindSpec {
         kind: Kind::Pubm,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
         returns: Returns::Quiet,
         subject: chan_and_words,
-        check: chan_mask,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody says anything in a channel",
         example: "#ops *outage*",
-        wants: None,
+        ..IN_CHANNEL
     },
     KindSpec {
         kind: Kind::Msg,
-        matching: Matching::Word,
         flags: FlagScope::AnyChannel,
-        stackable: false,
-        returns: Returns::Log,
-        subject: words,
-        check: one_word,
         fields: &["nick", "user", "host", "handle", "text"],
         about: "somebody says a line to the bot and its first word is the mask",
         example: "!status",
-        wants: None,
+        ..COMMAND
     },
     KindSpec {
         kind: Kind::Msgm,
-        matching: Matching::Mask,
-        flags: FlagScope::AnyChannel,
-        stackable: true,
         returns: Returns::Quiet,
-        subject: words,
-        check: any_mask,
         fields: &["nick", "user", "host", "handle", "text"],
         about: "somebody says anything to the bot",
         example: "*",
-        wants: None,
+        ..ANYWHERE
     },
     KindSpec {
         kind: Kind::Notc,
-        matching: Matching::Mask,
-        flags: FlagScope::AnyChannel,
-        stackable: true,
         returns: Returns::Quiet,
-        subject: words,
-        check: any_mask,
         fields: &["nick", "user", "host", "handle", "text", "dest"],
         about: "a notice comes to the bot or a channel",
         example: "*",
-        wants: None,
+        ..ANYWHERE
     },
     KindSpec {
         kind: Kind::Ctcp,
-        matching: Matching::Mask,
-        flags: FlagScope::AnyChannel,
-        stackable: true,
         returns: Returns::Stop,
         subject: keyword,
-        check: any_mask,
         fields: &["nick", "user", "host", "handle", "dest", "keyword", "text"],
         about: "a CTCP request comes; the mask meets its keyword (ACTION is `/me`)",
         example: "ACTION",
-        wants: None,
+        ..ANYWHERE
     },
     KindSpec {
         kind: Kind::Ctcr,
-        matching: Matching::Mask,
-        flags: FlagScope::AnyChannel,
-        stackable: true,
-        returns: Returns::Ignored,
         subject: keyword,
-        check: any_mask,
         fields: &["nick", "user", "host", "handle", "dest", "keyword", "text"],
         about: "a CTCP reply comes",
         example: "VERSION",
-        wants: None,
+        ..ANYWHERE
     },
     KindSpec {
         kind: Kind::Join,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
-        subject: chan_and_source,
-        check: chan_mask,
         fields: &["nick", "user", "host", "handle", "chan"],
         about: "somebody joins a channel",
         example: "#ops *!*@*",
-        wants: None,
+        ..IN_CHANNEL
     },
     KindSpec {
         kind: Kind::Part,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
-        subject: chan_and_source,
-        check: chan_mask,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody leaves a channel",
         example: "#ops *!*@*",
-        wants: None,
+        ..IN_CHANNEL
     },
     KindSpec {
         kind: Kind::Sign,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
-        subject: chan_and_source,
-        check: chan_mask,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
         about: "somebody quits, once for each channel shared with the bot",
         example: "* alice!*@*",
-        wants: None,
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Splt,
+        fields: &["nick", "user", "host", "handle", "chan", "servers"],
+        about: "somebody is lost in a netsplit, once for each channel shared with the bot; no `sign` comes",
+        example: "#ops *!*@*",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Rejn,
+        fields: &["nick", "user", "host", "handle", "chan"],
+        about: "somebody lost in a netsplit is back within ten minutes; no `join` comes",
+        example: "#ops *!*@*",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Topc,
+        subject: chan_and_words,
+        fields: &["nick", "user", "host", "handle", "chan", "text"],
+        about: "a topic changes",
+        example: "#ops *",
+        ..IN_CHANNEL
     },
     KindSpec {
         kind: Kind::Kick,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
         subject: kicked,
-        check: chan_mask,
         fields: &["nick", "user", "host", "handle", "chan", "target", "text"],
         about: "somebody is kicked; the person and the flags are the kicker's",
         example: "#ops alice *",
-        wants: None,
+        ..IN_CHANNEL
     },
     KindSpec {
         kind: Kind::Nick,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
         subject: renamed,
-        check: chan_mask,
         fields: &["nick", "user", "host", "handle", "chan", "newnick"],
         about: "somebody changes nick, once for each channel shared with the bot",
         example: "* *",
-        wants: None,
+        ..IN_CHANNEL
     },
     KindSpec {
         kind: Kind::Mode,
         matching: Matching::ModeMask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
         subject: mode,
         check: mode_mask,
         fields: &["nick", "user", "host", "handle", "chan", "mode", "target"],
         about: "a single mode of a channel changes",
         example: "#ops +o",
-        wants: None,
+        ..IN_CHANNEL
     },
     KindSpec {
-        kind: Kind::Topc,
-        matching: Matching::Mask,
-        flags: FlagScope::Channel,
-        stackable: true,
-        returns: Returns::Ignored,
-        subject: chan_and_words,
+        kind: Kind::Need,
+        subject: need,
         check: chan_mask,
+        fields: &["chan", "type"],
+        about: "the bot cannot do what it should in a channel: it needs op, unban, invite, limit or key",
+        example: "#ops invite",
+        ..BY_NOBODY
+    },
+    KindSpec {
+        kind: Kind::Flud,
+        flags: FlagScope::Nobody,
+        returns: Returns::Stop,
+        subject: type_of,
+        fields: &["nick", "user", "host", "handle", "type", "chan"],
+        about: "somebody floods; they are ignored for a while unless a handler stops that",
+        example: "pub",
+        ..ANYWHERE
+    },
+    KindSpec {
+        kind: Kind::Invt,
+        subject: invited,
+        fields: &["nick", "user", "host", "handle", "chan", "target"],
+        about: "somebody is invited to a channel: the bot, or with invite-notify anybody",
+        example: "* *",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Ircaway,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
-        about: "a topic changes",
-        example: "#ops *",
-        wants: None,
+        about: "somebody goes away, or comes back with no text, once for each channel shared with the bot",
+        example: "#ops *!*@*",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Account,
+        subject: account,
+        fields: &["nick", "user", "host", "handle", "chan", "newaccount"],
+        about: "somebody logs in to services, or out (`*`), once for each channel shared with the bot",
+        example: "* * alice",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Chghost,
+        subject: new_host,
+        fields: &["nick", "user", "host", "handle", "chan", "newuser", "newhost"],
+        about: "somebody's user name or host changes, once for each channel shared with the bot; the mask meets the new one",
+        example: "#ops *!*@*.example.net",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Monitor,
+        subject: watched,
+        fields: &["nick", "user", "host", "online"],
+        about: "a nick on the bot's MONITOR list comes or goes",
+        example: "alice",
+        ..BY_NOBODY
+    },
+    KindSpec {
+        kind: Kind::Isupport,
+        subject: token,
+        fields: &["token", "isset", "value"],
+        about: "the server says something new about itself (005)",
+        example: "CASEMAPPING",
+        ..BY_NOBODY
+    },
+    KindSpec {
+        kind: Kind::Wall,
+        returns: Returns::Quiet,
+        fields: &["from", "text"],
+        about: "a WALLOPS comes",
+        example: "*",
+        ..BY_NOBODY
     },
     KindSpec {
         kind: Kind::Rawt,
-        matching: Matching::Mask,
-        flags: FlagScope::Nobody,
-        stackable: true,
         returns: Returns::Stop,
         subject: keyword,
-        check: any_mask,
         fields: &["from", "keyword", "text", "tags"],
         about: "any line of the server comes, before everything else; with message tags",
         example: "PRIVMSG",
-        wants: None,
+        ..BY_NOBODY
     },
     KindSpec {
         kind: Kind::Raw,
-        matching: Matching::Mask,
-        flags: FlagScope::Nobody,
-        stackable: true,
         returns: Returns::Stop,
         subject: keyword,
-        check: any_mask,
         fields: &["from", "keyword", "text"],
         about: "any line of the server comes, by command or numeric",
         example: "4??",
-        wants: None,
+        ..BY_NOBODY
+    },
+    KindSpec {
+        kind: Kind::Evnt,
+        subject: type_of,
+        fields: &["type", "text"],
+        about: "the connection: connect-server, init-server, disconnect-server, fail-server, hidden-host, got-chanlist",
+        example: "init-server",
+        ..BY_NOBODY
+    },
+    KindSpec {
+        kind: Kind::Netsplit,
+        subject: servers,
+        fields: &["servers", "lost"],
+        about: "a whole netsplit, told once, with how many were lost",
+        example: "*.example.net *",
+        ..BY_NOBODY
+    },
+    KindSpec {
+        kind: Kind::Setname,
+        fields: &["nick", "user", "host", "handle", "chan", "text"],
+        about: "somebody's real name changes, once for each channel shared with the bot",
+        example: "#ops *!*@*",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Hist,
+        subject: chan_and_words,
+        fields: &["nick", "user", "host", "handle", "chan", "text"],
+        about: "a line from before the bot was there: what it missed, or what the server repeats; never a command otherwise",
+        example: "#ops !deploy *",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Tagmsg,
+        subject: dest,
+        fields: &["nick", "user", "host", "handle", "dest", "tags"],
+        about: "a message that is nothing but tags",
+        example: "#ops",
+        ..ANYWHERE
+    },
+    KindSpec {
+        kind: Kind::React,
+        subject: reaction,
+        fields: &["nick", "user", "host", "handle", "chan", "reaction", "msgid", "removed"],
+        about: "somebody reacts to a message of a channel, or takes it back",
+        example: "#ops \u{1f44d}",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Redact,
+        subject: chan_and_words,
+        fields: &["nick", "user", "host", "handle", "chan", "msgid", "text"],
+        about: "a message of a channel is taken back; the text is the reason",
+        example: "#ops *",
+        ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Fail,
+        subject: standard,
+        fields: &["level", "command", "code", "context", "text"],
+        about: "the server says FAIL, WARN or NOTE",
+        example: "FAIL * *",
+        ..BY_NOBODY
     },
 ];
 
@@ -239,6 +340,50 @@ fn renamed(event: &EventData) -> Cow<'_, str> {
 
 fn mode(event: &EventData) -> Cow<'_, str> {
     Cow::Owned(format!("{} {}", chan(event), field(event, "mode")))
+}
+
+fn need(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}", chan(event), field(event, "type")))
+}
+
+fn invited(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}", chan(event), field(event, "target")))
+}
+
+fn account(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}", chan_and_source(event), field(event, "newaccount")))
+}
+
+fn new_host(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}!{}@{}", chan(event), event.nick(), field(event, "newuser"), field(event, "newhost")))
+}
+
+fn reaction(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}", chan(event), field(event, "reaction")))
+}
+
+fn standard(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {} {}", field(event, "level"), field(event, "command"), field(event, "code")))
+}
+
+fn type_of(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(field(event, "type"))
+}
+
+fn watched(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(event.nick())
+}
+
+fn token(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(field(event, "token"))
+}
+
+fn servers(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(field(event, "servers"))
+}
+
+fn dest(event: &EventData) -> Cow<'_, str> {
+    Cow::Borrowed(field(event, "dest"))
 }
 
 fn keyword(event: &EventData) -> Cow<'_, str> {

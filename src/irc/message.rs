@@ -111,6 +111,26 @@ impl<'a> Message<'a> {
         self.params().last().copied().unwrap_or("")
     }
 
+    /// Tags and source as they stand in front of a command, the tag `batch` left out; for a line that is put together of parts.
+    pub(super) fn head(&self) -> String {
+        let tags: Vec<&str> =
+            self.tags.0.split(';').filter(|tag| !tag.is_empty() && !tag.starts_with("batch=")).collect();
+        let mut out = String::new();
+        if !tags.is_empty() {
+            out = format!("@{} ", tags.join(";"));
+        }
+        if let Some(Source { nick, user, host }) = self.source {
+            out.push(':');
+            out.push_str(nick);
+            [('!', user), ('@', host)].iter().filter(|(_, part)| !part.is_empty()).for_each(|(sign, part)| {
+                out.push(*sign);
+                out.push_str(part);
+            });
+            out.push(' ');
+        }
+        out
+    }
+
     /// Whether this is the command, without case.
     pub fn is(&self, command: &str) -> bool {
         self.command.eq_ignore_ascii_case(command)

@@ -1,25 +1,27 @@
 //! One network: a handle for those above, and the task behind it that stays connected for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use masterchief_contract::{Action, CaseMap, Clock, How, Inlet, Refused, Shutdown, Stopper};
+use chrono::{DateTime, Utc};
+use masterchief_contract::{Action, CaseMap, Clock, Inlet, Refused, Shutdown, Stopper};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::comeback::Comeback;
 use super::dial::Dial;
 use super::history::History;
 use super::message::compose;
-use super::outgoing::{Class, Outgoing};
-use super::reconnect::keep_connected;
+use super::outgoing::{Class, Line, Outgoing};
+use super::receipts::Receipts;
+use super::reconnect::{Ways, keep_connected};
 use super::settings::{Channel, Settings};
+use super::speak::Words;
+use super::splits::Splits;
 use super::state::{Member, State};
-use super::{split, text};
-
-/// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
-const MASK_ROOM: usize = 10 + 1 + 64;
+use super::sts::Policies;
 
 /// Bytes of names and keys in one JOIN, well under a line.
 const JOIN_ROOM: usize = 400;
@@ -27,7 +29,7 @@ const JOIN_ROOM: usize = 400;
 /// A network. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
 pub struct Network {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What the handle and the task share.
@@ -40,6 +42,8 @@ pub(super) struct Inner {
     pub(super) room: Notify,
     /// Whether somebody has bound `raw` or `rawt`.
     pub(super) raw: AtomicBool,
+    /// Whether somebody has bound `hist`.
+    pub(super) history: AtomicBool,
     leave: Stopper,
 }
 
@@ -48,6 +52,14 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) state: State,
     pub(super) history: History,
+    pub(super) splits: Splits,
+    /// When which channel may be tried again, by folded name.
+    pub(super) comeback: Comeback,
+    /// What was asked of nobody twice: channels that were knocked at, by folded name.
+    knocked: BTreeSet<String>,
+    /// When something was last said in a channel, by the server's clock and folded name. It outlives connections.
+    pub(super) seen: BTreeMap<String, DateTime<Utc>>,
+    pub(super) receipts: Receipts,
     pub(super) outgoing: Outgoing,
     /// The channels to be in, by folded name.
     pub(super) wanted: BTreeMap<String, Channel>,
@@ -85,34 +97,42 @@ pub struct Status {
     pub dropped: u64,
     /// Lines that were queued and then given up, or that the server refused to pass on.
     pub refused: u64,
+    /// Milliseconds that the server took for our last PING.
+    pub lag_ms: Option<u64>,
+    /// Lines that the server says it passed on, where it says so.
+    pub confirmed: u64,
 }
 
 impl Network {
-    /// Starts the task. It runs until [`Network::disconnect`] and gives its events to `inlet`.
+    /// Starts the task. It runs until [`Network::disconnect`] and gives its events to `inlet`. `policies` is the book of the servers
+    /// that demand TLS, shared by all networks.
     pub fn start(
         name: &str,
         settings: Settings,
         dial: Arc<dyn Dial>,
         inlet: Inlet,
         clock: Clock,
+        policies: Policies,
     ) -> (Network, JoinHandle<()>) {
         let (leave, leaving) = Shutdown::new();
         let network = Network { inner: Arc::new(Inner::new(name, settings, leave)) };
-        let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), dial, inlet, clock, leaving));
+        let ways = Ways { dial, inlet, clock, policies };
+        let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), ways, leaving));
         (network, task)
     }
 
     /// Does an action. Ready once all of it is queued; it waits while the queue is full.
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
+        let (tags, action) = action.untagged();
         match action {
             Action::Say { target, text, how, reply, .. } => {
                 let class = if reply { Class::Reply } else { Class::Talk };
-                self.say(&target, &text, how, class).await
+                self.say(&Words { target: &target, text: &text, how, tags: &tags }, class).await
             }
             Action::Join { channel, key, .. } => self.join(&channel, key),
             Action::Part { channel, reason, .. } => self.part(&channel, &reason),
-            Action::Send { command, params, .. } => self.send(&command, &params).await,
-            Action::Answer { .. } => Err(Refused::new("an IRC network posts no webhooks")),
+            Action::Send { command, params, .. } => self.send(&command, &params, &tags).await,
+            Action::Tagged { .. } | Action::Answer { .. } => Err(Refused::new("an IRC network posts no webhooks")),
         }
     }
 
@@ -165,6 +185,11 @@ impl Network {
         self.inner.raw.store(wanted, Ordering::Relaxed);
     }
 
+    /// Whether the server is asked for what was said while we were away. Without a bind of kind `hist` nobody would hear it.
+    pub fn want_history(&self, wanted: bool) {
+        self.inner.history.store(wanted, Ordering::Relaxed);
+    }
+
     /// New settings. Channels, nick, pace and patience change at once; the server, its password and the login are
     /// used by the next connection, so that this one is not dropped.
     pub fn reconfigure(&self, settings: Settings) {
@@ -200,41 +225,7 @@ impl Network {
         self.inner.room.notify_waiters();
     }
 
-    async fn say(&self, target: &str, words: &str, how: How, class: Class) -> Result<(), Refused> {
-        if target.is_empty() || target.starts_with(':') || target.contains([' ', ',', '\r', '\n', '\0']) {
-            return Err(Refused::new(format!("{target:?} is not a channel or a nick")));
-        }
-        // A CTCP is never made by accident of a text.
-        let words = words.replace('\u{1}', "");
-        let command = if how == How::Notice { "NOTICE" } else { "PRIVMSG" };
-        let (key, lines) = {
-            let shared = self.inner.lock();
-            (queue_key(target), shared.lines(command, target, &words, how))
-        };
-        self.queue(class, &key, lines).await
-    }
-
-    async fn send(&self, command: &str, params: &[String]) -> Result<(), Refused> {
-        let params: Vec<&str> = params.iter().map(String::as_str).collect();
-        let line = compose(&[], command, &params).map_err(|fault| Refused::new(fault.to_string()))?;
-        let linelen = {
-            let shared = self.inner.lock();
-            if !shared.status.connected {
-                return Err(Refused::new(format!("{} is not connected; the command would be lost", self.inner.name)));
-            }
-            shared.state.isupport.linelen()
-        };
-        if line.len() + 2 > linelen {
-            return Err(Refused::new(format!(
-                "the line has {} bytes; {} takes {linelen}",
-                line.len() + 2,
-                self.inner.name
-            )));
-        }
-        self.queue(Class::Command, "", vec![line]).await
-    }
-
-    async fn queue(&self, class: Class, key: &str, lines: Vec<String>) -> Result<(), Refused> {
+    pub(super) async fn queue(&self, class: Class, key: &str, lines: Vec<Line>) -> Result<(), Refused> {
         let mut lines = lines.into_iter();
         let mut held_back = None;
         loop {
@@ -302,6 +293,11 @@ impl Inner {
         let mut shared = Shared {
             state: State::default(),
             history: History::default(),
+            splits: Splits::default(),
+            comeback: Comeback::default(),
+            knocked: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            receipts: Receipts::default(),
             outgoing: Outgoing::new(settings.pace.pace()),
             wanted: BTreeMap::new(),
             farewell: None,
@@ -318,6 +314,7 @@ impl Inner {
             wake: Notify::new(),
             room: Notify::new(),
             raw: AtomicBool::new(false),
+            history: AtomicBool::new(false),
             leave,
         }
     }
@@ -334,17 +331,27 @@ impl Shared {
         channels.iter().map(|channel| (self.state.fold(&channel.name), channel.clone())).collect()
     }
 
-    /// Words as lines that fit.
-    fn lines(&self, command: &str, target: &str, words: &str, how: How) -> Vec<String> {
-        let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
-        let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
-        let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
-        let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
-        let pieces = split::split(words, room).into_iter().map(|piece| match how {
-            How::Act => format!("{command} {target} :{}", text::as_ctcp("ACTION", piece)),
-            How::Say | How::Notice => format!("{command} {target} :{piece}"),
-        });
-        pieces.collect()
+    /// The names anew, after the server changed its casemapping.
+    pub(super) fn refold(&mut self) {
+        let channels: Vec<_> = self.wanted.values().cloned().collect();
+        self.wanted = self.wanted_of(&channels);
+        let casemap = self.state.casemap();
+        self.comeback.refold(|chan| casemap.fold(chan));
+        let seen = std::mem::take(&mut self.seen);
+        self.seen = seen.into_iter().map(|(chan, at)| (casemap.fold(&chan), at)).collect();
+    }
+
+    /// Something is said in a channel, by the server's clock.
+    pub(super) fn saw(&mut self, chan: &str, at: DateTime<Utc>) {
+        let key = self.state.fold(chan);
+        if self.wanted.contains_key(&key) {
+            self.seen.insert(key, at);
+        }
+    }
+
+    /// Whether a channel was not knocked at yet.
+    pub(super) fn comeback_once(&mut self, chan: &str) -> bool {
+        self.knocked.insert(chan.to_owned())
     }
 
     /// Queues a command of our own; dropped when the queue is full, as commands of a dead connection would be.
@@ -425,13 +432,13 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use masterchief_contract::{Future, Outlets, inlet};
+    use masterchief_contract::{Future, How, Kind, Outlets, inlet};
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::irc::dial::{DialFault, Stream};
-    use crate::irc::settings::{PaceSettings, ServerAddr, Tls};
+    use crate::irc::settings::{PaceSettings, ServerAddr, Tls, Via};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -439,7 +446,7 @@ mod tests {
     struct ToTest(mpsc::Sender<(String, DuplexStream)>);
 
     impl Dial for ToTest {
-        fn dial(&self, server: &ServerAddr, _tls: &Tls) -> Future<Result<Stream, DialFault>> {
+        fn dial(&self, server: &ServerAddr, _tls: &Tls, _via: &Via) -> Future<Result<Stream, DialFault>> {
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
             let taken = server.host != "refuses" && self.0.try_send((server.host.clone(), theirs)).is_ok();
@@ -500,15 +507,16 @@ mod tests {
     impl World {
         fn new(servers: &[&str]) -> World {
             let (to, dialled) = mpsc::channel(4);
-            let (inlet, out) = inlet(4);
-            let servers = servers.iter().map(|name| ServerAddr { host: (*name).to_owned(), port: 6667 });
+            let (inlet, out) = inlet(16);
+            let servers = servers.iter().map(|name| ServerAddr::new(name, 6667));
             let settings = Settings {
                 tls: Tls::off(),
                 channels: vec![Channel { name: "#ops".to_owned(), key: None }],
                 pace: PaceSettings { burst: 1, interval: Duration::ZERO },
                 ..Settings::new(servers.collect())
             };
-            let (network, task) = Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system());
+            let (network, task) =
+                Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system(), Policies::memory());
             World { network, task, dialled, out }
         }
 
@@ -518,12 +526,13 @@ mod tests {
             Server { name, read: BufReader::new(read).lines(), write }
         }
 
-        /// What was said to the street so far.
+        /// What was said to the street so far, the connection's own news left out.
         async fn told(&mut self) -> Vec<String> {
             tokio::time::sleep(SECOND / 10).await;
             let mut out = Vec::new();
             while let Ok(parcel) = self.out.try_recv() {
-                out.extend(parcel.events.iter().map(|event| format!("{} {}", event.kind(), event.text())));
+                let events = parcel.events.iter().filter(|event| event.kind() != Kind::Evnt);
+                out.extend(events.map(|event| format!("{} {}", event.kind(), event.text())));
             }
             out
         }
@@ -568,8 +577,10 @@ mod tests {
         let mut server = world.server().await;
         server.welcomes().await;
         server.hears("PING masterchief").await;
+        tokio::time::sleep(SECOND / 4).await;
         server.says(&[":s PONG s masterchief"]).await;
         server.hears("PING masterchief").await;
+        assert_eq!(world.network.status().lag_ms, Some(250));
         assert!(world.network.status().connected);
         let second = world.server().await;
         assert!(!world.network.status().connected);
@@ -606,7 +617,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_from_before_our_join_or_out_of_a_history_is_told_to_nobody() {
+    async fn a_line_from_before_our_join_or_out_of_a_history_is_no_command() {
         let mut world = World::new(&["one"]);
         let mut server = world.server().await;
         server.welcomes().await;
@@ -623,7 +634,8 @@ mod tests {
                 "@time=2026-03-02T12:00:06.000Z;msgid=7 :alice!a@h PRIVMSG #ops :!deploy live",
             ])
             .await;
-        assert_eq!(world.told().await, ["join ", "pubm !deploy live"]);
+        let hist = ["hist !deploy old", "hist !deploy batch"];
+        assert_eq!(world.told().await, ["join ", hist[0], hist[1], "pubm !deploy live"]);
         world.task.abort();
     }
 
@@ -632,13 +644,15 @@ mod tests {
         let mut world = World::new(&["one"]);
         let mut server = world.server().await;
         server.welcomes().await;
-        for n in 0..10 {
+        server.hears("JOIN #ops").await;
+        world.told().await;
+        for n in 0..22 {
             server.says(&[&format!(":alice!a@h PRIVMSG chief :{n}")]).await;
         }
         server.says(&["PING :still"]).await;
         server.hears("PONG still").await;
         assert_eq!(world.network.status().dropped, 6);
-        assert_eq!(world.told().await.len(), 4);
+        assert_eq!(world.told().await.len(), 16);
         world.task.abort();
     }
 
@@ -732,5 +746,48 @@ mod tests {
         server.hears("QUIT :until tomorrow").await;
         drop(server);
         world.task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_killed_waits_a_minute_and_who_was_banned_five() {
+        for (says, least, most) in [
+            (":oper!o@h KILL chief :go away", 60, 62),
+            ("ERROR :Closing link: (c@host) [G-Lined: spam]", 150, 300),
+            ("ERROR :Closing link: (c@host) [Quit]", 0, 2),
+        ] {
+            let mut world = World::new(&["one"]);
+            let mut server = world.server().await;
+            server.welcomes().await;
+            let start = Instant::now();
+            server.says(&[says]).await;
+            drop(server);
+            world.server().await;
+            let took = start.elapsed().as_secs();
+            assert!((least..=most).contains(&took), "{says}: {took} s");
+            world.task.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_refuses_us_is_tried_again_at_its_own_pace() {
+        for (numeric, seconds) in [("437", 6), ("471", 60), ("474", 120), ("520", 600)] {
+            let mut world = World::new(&["one"]);
+            let mut server = world.server().await;
+            server.welcomes().await;
+            server.hears("JOIN #ops").await;
+            let start = Instant::now();
+            server.says(&[&format!(":s {numeric} chief #ops :Cannot join")]).await;
+            loop {
+                let line = server.within(1000 * SECOND).await.unwrap();
+                if line == "PING masterchief" {
+                    server.says(&[":s PONG s masterchief"]).await;
+                } else if line == "JOIN #ops" {
+                    break;
+                }
+            }
+            let took = start.elapsed().as_secs();
+            assert!((seconds..seconds + 31).contains(&took), "{numeric}: {took} s");
+            world.task.abort();
+        }
     }
 }

@@ -41,11 +41,39 @@ pub struct Pace {
     pub interval: Duration,
 }
 
+/// A line, without CRLF.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Its words.
+    pub text: String,
+    /// Lines with the same number, other than 0, are one message in parts.
+    pub whole: u64,
+    /// Whether it goes on where the line before it was cut.
+    pub goes_on: bool,
+}
+
+impl From<String> for Line {
+    fn from(text: String) -> Line {
+        Line { text, ..Line::default() }
+    }
+}
+
+/// What a message in parts may have at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Lines.
+    pub lines: usize,
+    /// Bytes of all lines, as they are queued.
+    pub bytes: usize,
+}
+
 /// What is next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send this line, without CRLF.
     Line(String),
+    /// Send these together, and nothing between them: a message in parts.
+    Whole(Vec<Line>),
     /// Ask again then.
     At(Instant),
     /// Nothing waits.
@@ -54,15 +82,38 @@ pub enum Next {
 
 /// There is no room for the line; it is given back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full(pub String);
+pub struct Full(pub Line);
 
 /// What waits for one target, in order.
 #[derive(Debug, Default)]
 struct Words {
     /// Each line, and whether somebody waits for it.
-    lines: VecDeque<(String, bool)>,
+    lines: VecDeque<(Line, bool)>,
     /// How many of them somebody waits for.
     replies: usize,
+}
+
+impl Words {
+    /// The first line, and those behind it that are the same message, as far as they may go together.
+    fn take(&mut self, most: Option<Most>) -> Vec<Line> {
+        let mut out: Vec<Line> = Vec::new();
+        let mut bytes = 0;
+        while let Some((next, _)) = self.lines.front() {
+            bytes += next.text.len() + 1;
+            let same = out.first().is_none_or(|first| {
+                most.is_some_and(|most| out.len() < most.lines && bytes <= most.bytes)
+                    && first.whole != 0
+                    && first.whole == next.whole
+            });
+            if !same {
+                break;
+            }
+            let Some((line, reply)) = self.lines.pop_front() else { break };
+            self.replies -= usize::from(reply);
+            out.push(line);
+        }
+        out
+    }
 }
 
 /// The queue of one network. It outlives connections.
@@ -71,8 +122,10 @@ pub struct Outgoing {
     pace: Pace,
     /// Since when the bucket has been full, moved on by one interval for each line.
     full_at: Option<Instant>,
-    urgent: VecDeque<String>,
-    commands: VecDeque<String>,
+    urgent: VecDeque<Line>,
+    commands: VecDeque<Line>,
+    /// Whether messages in parts leave as such, and how long they may be.
+    most: Option<Most>,
     /// Words by target; each in order.
     talk: BTreeMap<String, Words>,
     /// Targets with words, the next one first.
@@ -94,6 +147,7 @@ impl Outgoing {
             full_at: None,
             urgent: VecDeque::new(),
             commands: VecDeque::new(),
+            most: None,
             talk: BTreeMap::new(),
             turns: VecDeque::new(),
             paused: true,
@@ -103,13 +157,19 @@ impl Outgoing {
         }
     }
 
+    /// Whether the server takes messages in parts now.
+    pub fn set_most(&mut self, most: Option<Most>) {
+        self.most = most;
+    }
+
     /// Changes the pace from now on.
     pub fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
     }
 
     /// Puts a line in. `target` is the folded name of who hears it and matters for [`Class::Talk`].
-    pub fn push(&mut self, class: Class, target: &str, line: String) -> Result<(), Full> {
+    pub fn push(&mut self, class: Class, target: &str, line: impl Into<Line>) -> Result<(), Full> {
+        let line = line.into();
         let room = match class {
             Class::Urgent => self.urgent.len() < URGENT_DEPTH,
             Class::Command => self.commands.len() < COMMAND_DEPTH,
@@ -159,7 +219,7 @@ impl Outgoing {
         if let Some(line) = self.urgent.pop_front() {
             self.waiting -= 1;
             self.spend(now);
-            return Next::Line(line);
+            return Next::Line(line.text);
         }
         if self.paused || self.sendable() == 0 {
             return Next::Empty;
@@ -167,12 +227,17 @@ impl Outgoing {
         if let Some(at) = self.ready_at(now) {
             return Next::At(at);
         }
-        let Some(line) = self.commands.pop_front().or_else(|| self.next_talk()) else {
-            return Next::Empty;
-        };
-        self.waiting -= 1;
-        self.spend(now);
-        Next::Line(line)
+        let command = self.commands.pop_front().map(|line| vec![line]);
+        let mut lines = command.unwrap_or_else(|| self.next_talk());
+        self.waiting -= lines.len();
+        // What opens and closes the parts is counted too.
+        let cost = if lines.len() > 1 { lines.len() + 2 } else { lines.len() };
+        (0..cost).for_each(|_| self.spend(now));
+        match lines.len() {
+            0 => Next::Empty,
+            1 => Next::Line(lines.swap_remove(0).text),
+            _ => Next::Whole(lines),
+        }
     }
 
     /// The connection is gone: what only it could use goes with it. The bucket of the next one is full.
@@ -216,8 +281,12 @@ impl Outgoing {
         dropped
     }
 
-    /// One line of the target whose turn it is; if it has more, its next turn comes after all others.
-    fn next_talk(&mut self) -> Option<String> {
+    /// One line of the target whose turn it is, or as many as are one message; if it has more, its next turn comes after all others.
+    fn next_talk(&mut self) -> Vec<Line> {
+        self.turn().unwrap_or_default()
+    }
+
+    fn turn(&mut self) -> Option<Vec<Line>> {
         let may = |target: &&String| !self.held.contains(*target);
         let awaited = |target: &&String| self.talk.get(*target).is_some_and(|words| words.replies > 0);
         let first = self.turns.iter().position(|target| may(&target))?;
@@ -231,14 +300,13 @@ impl Outgoing {
         self.in_a_row = if reply == Some(at) { self.in_a_row + 1 } else { 0 };
         let target = self.turns.remove(at)?;
         let words = self.talk.get_mut(&target)?;
-        let (line, reply) = words.lines.pop_front()?;
-        words.replies -= usize::from(reply);
+        let lines = words.take(self.most);
         if words.lines.is_empty() {
             self.talk.remove(&target);
         } else {
             self.turns.push_back(target);
         }
-        Some(line)
+        Some(lines)
     }
 
     /// When a line may leave, if not now.
@@ -289,6 +357,10 @@ mod tests {
         loop {
             match out.next(now) {
                 Next::Line(line) => sent.push(((now - start).as_secs(), line)),
+                Next::Whole(lines) => {
+                    let texts = lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
+                    sent.push(((now - start).as_secs(), texts.join("+")));
+                }
                 Next::At(at) => {
                     assert!(at > now, "asked to wait for the past");
                     now = at;
@@ -367,6 +439,7 @@ mod tests {
                     }
                 }
                 Next::At(at) => now = at,
+                Next::Whole(_) => panic!("nothing is in parts"),
                 Next::Empty => break,
             }
         }
@@ -377,7 +450,7 @@ mod tests {
     async fn a_full_queue_gives_the_line_back_and_words_survive_a_lost_connection() {
         let mut out = open(PACE);
         (0..TARGET_DEPTH).for_each(|_| talk(&mut out, "#a", "x"));
-        assert_eq!(out.push(Class::Talk, "#a", "one more".to_owned()), Err(Full("one more".to_owned())));
+        assert_eq!(out.push(Class::Talk, "#a", "one more".to_owned()), Err(Full("one more".to_owned().into())));
         assert!(out.push(Class::Talk, "#b", "y".to_owned()).is_ok());
         out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
         out.push(Class::Command, "", "JOIN #a".to_owned()).unwrap();
@@ -395,5 +468,30 @@ mod tests {
         let mut out = open(Pace { burst: 1, interval: Duration::ZERO });
         (0..100).for_each(|n| talk(&mut out, "#a", &n.to_string()));
         assert!(drain(&mut out, Instant::now()).iter().all(|(at, _)| *at == 0));
+    }
+
+    #[tokio::test]
+    async fn a_message_in_parts_leaves_together_and_costs_what_its_lines_cost() {
+        let mut out = open(PACE);
+        out.set_most(Some(Most { lines: 3, bytes: 100 }));
+        for (target, whole, text) in [("#a", 1, "a"), ("#b", 0, "x"), ("#a", 1, "b"), ("#a", 2, "c"), ("#b", 0, "y")] {
+            out.push(Class::Talk, target, Line { text: text.to_owned(), whole, goes_on: false }).unwrap();
+        }
+        // Five at once: two parts with what opens and closes them, and one more.
+        assert_eq!(
+            drain(&mut out, Instant::now()),
+            [(0, "a+b".to_owned()), (0, "x".to_owned()), (2, "c".to_owned()), (4, "y".to_owned())]
+        );
+        for _ in 0..5 {
+            out.push(Class::Talk, "#a", Line { text: "z".to_owned(), whole: 9, goes_on: false }).unwrap();
+        }
+        let texts: Vec<String> = drain(&mut out, Instant::now()).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["z+z+z", "z+z"], "no more than the server takes");
+        assert!(out.is_empty());
+        out.set_most(None);
+        (0..2).for_each(|_| {
+            out.push(Class::Talk, "#a", Line { text: "z".to_owned(), whole: 9, goes_on: false }).unwrap()
+        });
+        assert_eq!(drain(&mut out, Instant::now()).len(), 2);
     }
 }

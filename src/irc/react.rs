@@ -1,144 +1,241 @@
-//! What a line demands of us beyond understanding it: joining, coming back, taking the nick back.
+//! What a line demands of us beyond understanding it: joining, coming back, asking for what we missed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use tokio::time::Instant;
 
+use super::comeback::Reason;
 use super::message::Message;
 use super::network::{Shared, queue_key};
-use super::register::fallback_nick;
+use super::regain::Regain;
+use super::register::Registration;
+use super::settings::Services;
 use super::state::WHOX_FIELDS;
 
-/// How long to wait before coming back after a kick.
-const AFTER_KICK: Duration = Duration::from_secs(5);
+/// How long ChanServ may take to tell a key, for its words to be taken for one.
+const KEY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long NickServ may take before channels are joined all the same.
+const IDENTIFY_PATIENCE: Duration = Duration::from_secs(10);
+/// How often channels and nick are compared with what is wanted.
+pub(super) const LOOK_AFTER: Duration = Duration::from_secs(30);
 
 /// What was done lately, and when to look after things again.
 pub(super) struct Upkeep {
     /// When channels and nick are next compared with what is wanted.
     pub(super) look_after: Instant,
-    /// Nicks that were refused while we were forced to leave ours.
-    nick_tries: usize,
+    regain: Regain,
+    /// The channel whose key ChanServ was asked for, and when.
+    key_asked: Option<(String, Instant)>,
+    /// Where we may be sent without having asked (470), folded.
+    sent_to: BTreeSet<String>,
+}
+
+/// What is known of a line beside its words.
+pub(super) struct About<'a> {
+    /// Whether we are its source.
+    pub(super) own: bool,
+    /// Whether it is a history's.
+    pub(super) old: bool,
+    /// What the server and we agreed on.
+    pub(super) registration: &'a Registration,
+    /// Whether somebody wants to know what we missed.
+    pub(super) history: bool,
 }
 
 impl Upkeep {
     /// Nothing was done yet.
     pub(super) fn new(look_after: Instant) -> Upkeep {
-        Upkeep { look_after, nick_tries: 0 }
+        Upkeep { look_after, regain: Regain::default(), key_asked: None, sent_to: BTreeSet::new() }
     }
 
-    /// Reacts to a line that the picture has already taken in. `own` is whether we are its source, `old` whether it
-    /// is a history's.
-    pub(super) fn react(&mut self, message: &Message<'_>, own: bool, old: bool, shared: &mut Shared) {
+    /// Reacts to a line that the picture has already taken in.
+    pub(super) fn react(&mut self, message: &Message<'_>, about: &About<'_>, shared: &mut Shared) {
+        let now = Instant::now();
+        self.regain.react(message, about.own, shared, now);
         match message.command {
-            "JOIN" | "PART" | "KICK" => self.channel_changed(message, own, shared),
-            "NICK" | "QUIT" if !own => take_nick_back(message.nick(), shared),
-            "NICK" if own => stop_watching(message.param(0), shared),
-            // RPL_MONOFFLINE: the nicks that nobody has now.
-            "731" => message.last().split(',').for_each(|nick| take_nick_back(nick, shared)),
+            "JOIN" | "PART" | "KICK" => self.channel_changed(message, about, shared, now),
             "366" if shared.state.isupport.has("WHOX") => shared.command("WHO", &[message.param(1), WHOX_FIELDS]),
-            "432" | "433" | "436" | "437" if !shared.state.isupport.is_channel(message.param(1)) => {
-                self.nick_refused(shared);
+            // Without WHOX too: who is away, who is a bot, who has which host.
+            "366" if shared.state.is_in(message.param(1)) => shared.command("WHO", &[message.param(1)]),
+            "470" => self.sent_elsewhere(message, shared, now),
+            "900" => self.reconsider(shared, now, |_, reason| reason == Reason::Login),
+            "INVITE" if shared.state.is_own(message.param(0)) => {
+                let chan = shared.state.fold(message.param(1));
+                // Only where we wanted to be anyway: an invitation is no order.
+                self.reconsider(shared, now, |refused, _| refused == chan);
             }
-            "403" | "405" | "437" | "471" | "473" | "474" | "475" | "476" | "477" | "489" | "520" => {
-                join_refused(message, shared);
-            }
-            "401" | "404" | "411" | "412" | "415" | "417" | "531" if shared.status.connected => {
+            "NOTICE" => self.key_told(message, shared, now),
+            "RENAME" => renamed(message, shared),
+            "401" | "404" | "411" | "412" | "415" | "417" | "531"
+                if shared.status.connected && message.tags.get("label").is_none() =>
+            {
                 shared.status.refused += 1;
                 tracing::warn!(target = message.param(1), reason = message.last(), "The server refused a line");
             }
-            _ => {}
+            "FAIL" => {
+                tracing::warn!(command = message.param(0), code = message.param(1), words = message.last(), "FAIL")
+            }
+            numeric => {
+                if let Some(reason) = Reason::of(numeric) {
+                    self.join_refused(message, reason, shared, now);
+                }
+            }
         }
-        let seen = matches!(message.command, "JOIN" | "PRIVMSG") && !own && !old;
+        let seen = matches!(message.command, "JOIN" | "PRIVMSG") && !about.own && !about.old;
         if seen && shared.settings.ask_certificates && shared.state.ask_certificate(message.nick()) {
             shared.command("WHOIS", &[message.nick()]);
         }
     }
 
-    fn channel_changed(&mut self, message: &Message<'_>, own: bool, shared: &mut Shared) {
-        let folded = shared.state.fold(message.param(0));
+    /// Registered: what is to be done first.
+    pub(super) fn registered(&mut self, name: &str, shared: &mut Shared) {
+        tracing::info!(network = name, nick = %shared.state.nick, server = %shared.status.server, "Connected");
+        shared.outgoing.resume(Instant::now());
+        if shared.farewell.is_some() {
+            // We are about to leave: what is queued is said, and nothing is joined.
+            return;
+        }
+        // The casemapping may be another than before.
+        shared.refold();
+        shared.comeback.reconnected();
+        let channels: Vec<_> = shared.wanted.values().cloned().collect();
+        for channel in &channels {
+            shared.outgoing.hold(&queue_key(&channel.name));
+        }
+        let late =
+            shared.settings.services.clone().filter(|services| services.identify && shared.status.account.is_none());
+        if let Some((services, password)) = late.as_ref().and_then(|late| Some((late, late.password.as_ref()?))) {
+            shared.command("PRIVMSG", &[&services.nickserv, &format!("IDENTIFY {}", password.reveal())]);
+            self.look_after = Instant::now() + IDENTIFY_PATIENCE;
+        } else {
+            shared.join_all(&channels);
+        }
+        if let Some(letter) = shared.state.isupport.bot_letter() {
+            let nick = shared.state.nick.clone();
+            shared.command("MODE", &[&nick, &format!("+{letter}")]);
+        }
+        self.regain.begin(shared, Instant::now());
+    }
+
+    /// Joins what should be joined and may be, and looks after the nick.
+    pub(super) fn put_right(&mut self, shared: &mut Shared) {
+        let now = Instant::now();
+        self.look_after = now + LOOK_AFTER;
+        let missing = shared
+            .wanted
+            .iter()
+            .filter(|(key, channel)| !shared.state.is_in(&channel.name) && shared.comeback.may(key, now));
+        let missing: Vec<_> = missing.map(|(_, channel)| channel.clone()).collect();
+        shared.join_all(&missing);
+        self.regain.look(shared, now);
+    }
+
+    fn channel_changed(&mut self, message: &Message<'_>, about: &About<'_>, shared: &mut Shared, now: Instant) {
+        let chan = message.param(0);
+        let folded = shared.state.fold(chan);
         let ours = shared.wanted.get(&folded).map(|channel| queue_key(&channel.name));
         let kicked = message.command == "KICK" && shared.state.is_own(message.param(1));
-        if message.command == "JOIN" && own {
-            shared.outgoing.release(&queue_key(message.param(0)));
+        if message.command == "JOIN" && about.own {
+            shared.comeback.joined(&folded);
+            shared.outgoing.release(&queue_key(chan));
             // The server may write it otherwise than we do.
             ours.iter().for_each(|key| shared.outgoing.release(key));
-        } else if kicked || message.command == "PART" && own {
+            if self.sent_to.remove(&folded) && ours.is_none() && !shared.settings.follow_redirects {
+                shared.command("PART", &[chan, "not where I wanted to go"]);
+            } else {
+                ask_for_missed(chan, &folded, about, shared);
+            }
+        } else if kicked || message.command == "PART" && about.own {
             ours.iter().for_each(|key| shared.outgoing.hold(key));
         }
         if kicked {
-            let (channel, by, reason) = (message.param(0), message.nick(), message.last());
-            tracing::warn!(channel, by, reason, "Kicked");
-            self.look_after = self.look_after.min(Instant::now() + AFTER_KICK);
+            let (by, reason) = (message.nick(), message.last());
+            let back = shared.comeback.kicked(&folded, now);
+            tracing::warn!(channel = chan, by, reason, "Kicked");
+            self.look_after = self.look_after.min(back.unwrap_or(self.look_after));
         }
     }
 
-    /// Refused while we have one: we keep it. Only a nick that is an id, which a server forces on us, is left at once.
-    fn nick_refused(&mut self, shared: &mut Shared) {
-        let forced = shared.state.nick.starts_with(|c: char| c.is_ascii_digit());
-        if shared.status.connected && forced {
-            let nick = fallback_nick(&shared.settings, self.nick_tries, shared.state.isupport.nicklen());
-            self.nick_tries += 1;
-            shared.command("NICK", &[&nick]);
+    /// 470: full, and we are sent to another one.
+    fn sent_elsewhere(&mut self, message: &Message<'_>, shared: &mut Shared, now: Instant) {
+        let (wanted, other) = (message.param(1), message.param(2));
+        if self.sent_to.len() < shared.wanted.len().max(1) {
+            self.sent_to.insert(shared.state.fold(other));
+        }
+        tracing::warn!(wanted, other, "A channel is full and sends us to another");
+        self.join_refused(message, Reason::Full, shared, now);
+    }
+
+    fn join_refused(&mut self, message: &Message<'_>, reason: Reason, shared: &mut Shared, now: Instant) {
+        let chan = message.param(1);
+        let folded = shared.state.fold(chan);
+        if !shared.wanted.contains_key(&folded) || shared.state.is_in(chan) {
+            return;
+        }
+        let services = shared.settings.services.clone().filter(|services| services.let_in);
+        let help = services.zip(reason.chanserv()).filter(|_| shared.comeback.is_first(&folded));
+        let again = shared.comeback.refused(&folded, reason, help.is_some(), now);
+        tracing::warn!(channel = chan, reason = message.last(), again = ?again.map(|at| at - now), "Cannot join");
+        self.look_after = self.look_after.min(again.unwrap_or(self.look_after));
+        if let Some((services, word)) = help {
+            if reason == Reason::Key {
+                self.key_asked = Some((folded, now));
+            }
+            shared.command("PRIVMSG", &[&services.chanserv, &format!("{word} {chan}")]);
+        } else if reason == Reason::Uninvited && shared.state.isupport.has("KNOCK") && shared.comeback_once(&folded) {
+            shared.command("KNOCK", &[chan]);
+        }
+    }
+
+    /// What stood in the way of some channels may be gone.
+    fn reconsider(&mut self, shared: &mut Shared, now: Instant, matters: impl Fn(&str, Reason) -> bool) {
+        shared.comeback.reconsider(matters);
+        self.look_after = self.look_after.min(now);
+    }
+
+    /// ChanServ tells the key that we asked for, as `Channel #x key is: K` and in like words.
+    fn key_told(&mut self, message: &Message<'_>, shared: &mut Shared, now: Instant) {
+        let Some(Services { chanserv, .. }) = &shared.settings.services else { return };
+        let nick = chanserv.split('@').next().unwrap_or("");
+        let Some((chan, at)) = &self.key_asked else { return };
+        if !shared.state.casemap().eq(message.nick(), nick) || now.duration_since(*at) > KEY_PATIENCE {
+            return;
+        }
+        let words = super::text::plain(message.last()).into_owned();
+        if !words.split(' ').any(|word| shared.state.fold(word) == *chan) || !words.contains("key") {
+            return;
+        }
+        let key = words.rsplit(' ').next().unwrap_or("").trim_end_matches('.').to_owned();
+        let Some(wanted) = shared.wanted.get(chan).cloned() else { return };
+        self.key_asked = None;
+        if !key.is_empty() && !key.contains(',') {
+            shared.join(&super::Channel { key: Some(masterchief_contract::Secret::new(key)), ..wanted });
         }
     }
 }
 
-/// Registered: what is to be done first.
-pub(super) fn registered(name: &str, shared: &mut Shared) {
-    tracing::info!(network = name, nick = %shared.state.nick, server = %shared.status.server, "Connected");
-    shared.outgoing.resume(Instant::now());
-    if shared.farewell.is_some() {
-        // We are about to leave: what is queued is said, and nothing is joined.
+/// What was said in a channel while we were away, if somebody wants it and the server has it.
+/// <https://ircv3.net/specs/extensions/chathistory>
+fn ask_for_missed(chan: &str, folded: &str, about: &About<'_>, shared: &mut Shared) {
+    let has = |cap| about.registration.has(cap);
+    let Some(since) = shared.seen.get(folded).copied() else { return };
+    if !about.history || shared.settings.history == 0 || !has("draft/chathistory") || !has("batch") {
         return;
     }
-    // The casemapping may be another than before.
-    let channels: Vec<_> = shared.wanted.values().cloned().collect();
-    shared.wanted = channels.iter().map(|channel| (shared.state.fold(&channel.name), channel.clone())).collect();
-    for channel in &channels {
-        shared.outgoing.hold(&queue_key(&channel.name));
-    }
-    shared.join_all(&channels);
-    if let Some(letter) = shared.state.isupport.bot_letter() {
-        let nick = shared.state.nick.clone();
-        shared.command("MODE", &[&nick, &format!("+{letter}")]);
-    }
-    let wanted = shared.settings.nick.clone();
-    if shared.state.isupport.has("MONITOR") && !shared.state.is_own(&wanted) {
-        shared.command("MONITOR", &["+", &wanted]);
-    }
+    let most = shared.state.isupport.number("CHATHISTORY").filter(|most| *most > 0).unwrap_or(usize::MAX);
+    let since = format!("timestamp={}", since.to_rfc3339_opts(SecondsFormat::Millis, true));
+    let limit = shared.settings.history.min(most).to_string();
+    shared.command("CHATHISTORY", &["LATEST", chan, &since, &limit]);
 }
 
-/// Joins what should be joined and takes the nick back, if it is free.
-pub(super) fn put_right(shared: &mut Shared) {
-    let missing = shared.wanted.values().filter(|channel| !shared.state.is_in(&channel.name));
-    let missing: Vec<_> = missing.cloned().collect();
-    shared.join_all(&missing);
-    let nick = shared.settings.nick.clone();
-    // With MONITOR the server says when it is free, and need not be asked.
-    if !shared.state.is_own(&nick) && !shared.state.isupport.has("MONITOR") {
-        shared.command("NICK", &[&nick]);
-    }
-}
-
-/// The nick is ours again.
-fn stop_watching(now: &str, shared: &mut Shared) {
-    let wanted = shared.settings.nick.clone();
-    if shared.state.isupport.has("MONITOR") && shared.state.casemap().eq(now, &wanted) {
-        shared.command("MONITOR", &["-", &wanted]);
-    }
-}
-
-/// Somebody left this nick. If it is the one we want, it is ours.
-fn take_nick_back(left: &str, shared: &mut Shared) {
-    let wanted = shared.settings.nick.clone();
-    if shared.state.casemap().eq(left, &wanted) && !shared.state.is_own(&wanted) {
-        shared.command("NICK", &[&wanted]);
-    }
-}
-
-fn join_refused(message: &Message<'_>, shared: &Shared) {
-    if shared.wanted.contains_key(&shared.state.fold(message.param(1))) {
-        let (channel, reason) = (message.param(1), message.last());
-        tracing::warn!(channel, reason, "Cannot join; trying again");
+/// A channel has another name: we want it by that. <https://ircv3.net/specs/extensions/channel-rename>
+fn renamed(message: &Message<'_>, shared: &mut Shared) {
+    let (old, new) = (message.param(0), message.param(1));
+    if let Some(mut channel) = shared.wanted.remove(&shared.state.fold(old)) {
+        tracing::warn!(old, new, "A channel was renamed: change the configuration too");
+        channel.name = new.to_owned();
+        shared.wanted.insert(shared.state.fold(new), channel);
     }
 }

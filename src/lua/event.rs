@@ -81,6 +81,12 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         })?;
         methods.set(*name, say)?;
     }
+    let react = |lua: Lua, (ev, reaction): (mlua::Value, String)| async move {
+        let event = of(&ev, "react")?;
+        api::effect(&lua, "ev:react")?;
+        event.react(reaction).await.map_err(mlua::Error::external)
+    };
+    methods.set("react", lua.create_async_function(react)?)?;
     methods.set("respond", lua.create_async_function(respond)?)?;
     methods.set("progress", lua.create_function(api::progress::begin)?)?;
     methods.set("can", lua.create_function(api::bot::can)?)?;

@@ -44,14 +44,18 @@ impl Console {
 
     /// Does what a handler asks, on the terminal.
     pub fn perform(&self, action: Action) -> Result<(), Refused> {
-        match action {
+        match action.untagged().1 {
             Action::Say { target, text, how, .. } => {
                 for line in text.lines().filter(|line| !line.is_empty()) {
                     self.print(&self.said(&target, line, how));
                 }
                 Ok(())
             }
-            Action::Join { .. } | Action::Part { .. } | Action::Send { .. } | Action::Answer { .. } => {
+            Action::Join { .. }
+            | Action::Part { .. }
+            | Action::Send { .. }
+            | Action::Answer { .. }
+            | Action::Tagged { .. } => {
                 Err(Refused::new("the console is not an IRC network: it has one channel and takes words only"))
             }
         }

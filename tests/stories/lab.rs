@@ -27,6 +27,8 @@ const MODULES: &[&str] = &[
     "ircv3_chghost",
     "ircv3_ctctags",
     "ircv3_echomessage",
+    "ircv3_invitenotify",
+    "ircv3_labeledresponse",
     "ircv3_msgid",
     "ircv3_servertime",
     "monitor",
@@ -41,6 +43,10 @@ const MODULES: &[&str] = &[
     "sakick",
     "saquit",
     "kicknorejoin",
+    "setname",
+    "chghost",
+    "sha1",
+    "websocket",
 ];
 
 /// InspIRCd, with services beside it if wanted.
@@ -54,7 +60,12 @@ pub(crate) struct Lab {
     pub(crate) stranger: u16,
     /// Plain text, five lines and then one every two seconds, else `Excess Flood`.
     pub(crate) flood: u16,
+    /// WebSocket without TLS.
+    pub(crate) web: u16,
+    /// The leaf's port, plain text; 0 where there is none.
+    pub(crate) leaf: u16,
     servers: u16,
+    leaf_ircd: Option<Server>,
     ircd: Option<Server>,
     services: Option<Server>,
 }
@@ -77,8 +88,9 @@ impl Lab {
     pub(crate) fn start() -> Lab {
         let dir = tempfile::tempdir().unwrap();
         certificates(dir.path());
-        let [plain, tls, stranger, flood, servers] = free_ports();
-        let mut lab = Lab { dir, plain, tls, stranger, flood, servers, ircd: None, services: None };
+        let [plain, tls, stranger, flood, web, servers] = free_ports();
+        let (leaf_ircd, ircd, services) = (None, None, None);
+        let mut lab = Lab { dir, plain, tls, stranger, flood, web, leaf: 0, servers, leaf_ircd, ircd, services };
         std::fs::write(lab.path("inspircd.conf"), lab.inspircd_conf()).unwrap();
         lab.start_ircd();
         lab
@@ -94,6 +106,37 @@ impl Lab {
         command.arg("-l").arg(lab.path("services/log")).arg("-p").arg(lab.path("services/pid"));
         lab.services = Some(spawn(command, lab.dir.path(), "services.out"));
         crate::services::register(&lab, ACCOUNT.0, ACCOUNT.1, Some(&lab.fingerprint("client"))).await;
+        lab
+    }
+
+    /// InspIRCd with another one linked to it, which comes back by itself when it is split off.
+    pub(crate) async fn with_leaf() -> Lab {
+        let mut lab = Lab::start();
+        let [leaf] = free_ports();
+        lab.leaf = leaf;
+        std::fs::create_dir_all(lab.path("leaf")).unwrap();
+        std::fs::write(lab.path("leaf.conf"), lab.leaf_conf()).unwrap();
+        let mut command = Command::new("inspircd");
+        command.args(["--nofork", "--nopid", "--config"]).arg(lab.path("leaf.conf"));
+        if is_root() {
+            command.arg("--runasroot");
+        }
+        lab.leaf_ircd = Some(spawn(command, lab.dir.path(), "leaf.out"));
+        await_port(leaf, &lab.path("leaf.out"));
+        let mut watcher = crate::person::Person::connect(lab.plain, "watcher").await;
+        let start = Instant::now();
+        loop {
+            watcher.sends("LINKS");
+            if watcher
+                .waits_for(Duration::from_millis(500), |line| line.params.iter().any(|name| name == "leaf.lab.test"))
+                .await
+                .is_some()
+            {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "the leaf does not link");
+        }
+        watcher.quits();
         lab
     }
 
@@ -136,7 +179,7 @@ impl Lab {
     }
 
     fn inspircd_conf(&self) -> String {
-        let Lab { plain, tls, stranger, flood, servers, .. } = self;
+        let Lab { plain, tls, stranger, flood, web, servers, .. } = self;
         let dir = self.dir.path().display();
         let modules: String = MODULES.iter().map(|name| format!("<module name=\"{name}\">\n")).collect();
         format!(
@@ -156,7 +199,11 @@ impl Lab {
 <oper name="oper" password="operpass" host="*@*" type="oper">
 <bind address="127.0.0.1" port="{servers}" type="servers">
 <link name="services.lab.test" ipaddr="127.0.0.1" allowmask="127.0.0.1" port="1" sendpass="linkpass" recvpass="linkpass">
+<link name="leaf.lab.test" ipaddr="127.0.0.1" allowmask="127.0.0.1" port="1" sendpass="linkpass" recvpass="linkpass">
 <uline server="services.lab.test" silent="yes">
+<websocket defaultmode="text">
+<wsorigin allow="*">
+<bind address="127.0.0.1" port="{web}" type="clients" hook="websocket">
 <bind address="127.0.0.1" port="{plain}" type="clients">
 <bind address="127.0.0.1" port="{tls}" type="clients" ssl="lab">
 <bind address="127.0.0.1" port="{stranger}" type="clients" ssl="stranger">
@@ -166,6 +213,34 @@ impl Lab {
 <connect name="main" allow="*" resolvehostnames="no" timeout="30" pingfreq="60" localmax="1000" globalmax="1000"
   maxconnwarn="no" recvq="65536" sendq="10485760" hardsendq="10485760" softsendq="10485760" threshold="100000"
   commandrate="100000000" fakelag="no">
+"#
+        )
+    }
+}
+
+impl Lab {
+    /// Linked servers need the same modules.
+    fn leaf_conf(&self) -> String {
+        let Lab { leaf, servers, .. } = self;
+        let dir = self.dir.path().display();
+        let modules: String = MODULES.iter().map(|name| format!("<module name=\"{name}\">\n")).collect();
+        format!(
+            r#"<path configdir="{dir}" datadir="{dir}/leaf" logdir="{dir}/leaf" runtimedir="{dir}/leaf">
+<server name="leaf.lab.test" description="leaf" network="LabNet" id="1LB">
+<admin name="lab" email="lab@lab.test" nick="lab">
+<options casemapping="rfc1459" prefixquit="Quit: " defaultmodes="not" allowmismatch="yes">
+<security announceinvites="none" maxtargets="20">
+<performance netbuffersize="10240" softlimit="2000">
+<sslprofile name="lab" provider="gnutls" hash="sha256" certfile="server.pem" keyfile="server.key">
+{modules}<sasl target="services.lab.test" requiressl="no">
+<chanhistory maxlines="50" prefixmsg="no" bots="yes">
+<websocket defaultmode="text">
+<wsorigin allow="*">
+<link name="irc.lab.test" ipaddr="127.0.0.1" allowmask="127.0.0.1" port="{servers}" sendpass="linkpass" recvpass="linkpass">
+<autoconnect period="2s" server="irc.lab.test">
+<bind address="127.0.0.1" port="{leaf}" type="clients">
+<connect name="main" allow="*" resolvehostnames="no" timeout="30" pingfreq="60" localmax="1000" globalmax="1000"
+  maxconnwarn="no" recvq="65536" threshold="100000" commandrate="100000000" fakelag="no">
 "#
         )
     }
@@ -287,6 +362,9 @@ fn services_conf(port: u16) -> String {
         "saslserv/main",
         "saslserv/plain",
         "saslserv/external",
+        "saslserv/ecdsa-nist256p-challenge",
+        "nickserv/set_core",
+        "nickserv/set_pubkey",
     ];
     let modules: String = modules.iter().map(|name| format!("loadmodule \"modules/{name}\";\n")).collect();
     format!(

@@ -11,7 +11,7 @@ use crate::person::{PATIENCE, Person};
 
 /// Settings for the lab over TLS with its own authority, without limits on the pace.
 pub(crate) fn settings(lab: &Lab, channel: &str) -> Settings {
-    let mut settings = Settings::new(vec![ServerAddr { host: "localhost".to_owned(), port: lab.tls }]);
+    let mut settings = Settings::new(vec![ServerAddr::new("localhost", lab.tls)]);
     settings.tls = Tls { ca: Some(lab.ca()), ..Tls::default() };
     settings.channels = vec![Channel { name: channel.to_owned(), key: None }];
     settings.pace = PaceSettings { burst: 100, interval: Duration::ZERO };
@@ -86,7 +86,7 @@ async fn on_inspircd_over_tls_luau_and_rust_answer_in_channels_and_in_private() 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_ngircd_over_tls_a_server_of_the_old_kind_is_as_good() {
     let server = OldServer::start();
-    let mut settings = Settings::new(vec![ServerAddr { host: "127.0.0.1".to_owned(), port: server.tls }]);
+    let mut settings = Settings::new(vec![ServerAddr::new("127.0.0.1", server.tls)]);
     settings.tls = Tls { ca: Some(server.ca()), ..Tls::default() };
     settings.nick = "masterchief".to_owned();
     settings.alt_nicks = vec!["chief".to_owned()];
@@ -107,7 +107,7 @@ async fn on_ngircd_over_tls_a_server_of_the_old_kind_is_as_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_networks_live_in_one_process_and_a_target_names_its_network() {
     let (lab, old) = (Lab::start(), OldServer::start());
-    let mut other = Settings::new(vec![ServerAddr { host: "127.0.0.1".to_owned(), port: old.plain }]);
+    let mut other = Settings::new(vec![ServerAddr::new("127.0.0.1", old.plain)]);
     other.tls = Tls::off();
     other.channels = vec![Channel { name: "#ops".to_owned(), key: None }];
     let builder = bot_on(&lab, "#ops").network("ng", other);

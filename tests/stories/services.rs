@@ -39,7 +39,7 @@ fn with_sasl(lab: &Lab, mechanism: Mechanism, password: &str, required: bool) ->
         account: ACCOUNT.0.to_owned(),
         password: Some(Secret::new(password)),
         required,
-        allow_plaintext: false,
+        ..Sasl::default()
     });
     settings
 }

@@ -111,7 +111,7 @@ async fn under_a_servers_flood_limit_everything_is_said_in_order_and_nobody_is_c
     const HEARD: usize = 12;
     let lab = Lab::start();
     let mut slow = settings(&lab, "#ops");
-    slow.servers[0] = masterchief::irc::ServerAddr { host: "127.0.0.1".to_owned(), port: lab.flood };
+    slow.servers[0] = masterchief::irc::ServerAddr::new("127.0.0.1", lab.flood);
     slow.tls = masterchief::irc::Tls::off();
     slow.pace = masterchief::irc::PaceSettings::default();
     // Its PINGs cost lines too, so it asks no more often than it does by default.

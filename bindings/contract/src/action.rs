@@ -59,6 +59,13 @@ pub enum Action {
         /// Its parameters; only the last may hold blanks.
         params: Vec<String>,
     },
+    /// The same with message tags for other clients, such as `+reply`. A network without tags leaves them out.
+    Tagged {
+        /// Names, which begin with `+`, and values.
+        tags: Vec<(String, String)>,
+        /// What is done.
+        action: Box<Action>,
+    },
     /// Answer whoever posted a webhook, where its route waits for that.
     Answer {
         /// The event's number.
@@ -70,6 +77,28 @@ pub enum Action {
         /// The body.
         body: Vec<u8>,
     },
+}
+
+impl Action {
+    /// The action itself and the tags around it.
+    pub fn untagged(self) -> (Vec<(String, String)>, Action) {
+        match self {
+            Action::Tagged { mut tags, action } => {
+                let (more, action) = action.untagged();
+                tags.extend(more);
+                (tags, action)
+            }
+            action => (Vec::new(), action),
+        }
+    }
+
+    /// The action itself.
+    pub fn bare(&self) -> &Action {
+        match self {
+            Action::Tagged { action, .. } => action.bare(),
+            action => action,
+        }
+    }
 }
 
 /// Why an action was not taken, with what to do next.

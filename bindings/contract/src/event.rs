@@ -310,7 +310,30 @@ impl Event {
                 "this event has neither a channel nor a person; name a target with bot.say, or with `to` where it is bound",
             ));
         };
-        self.perform(Action::Say { network: self.reply_network().to_owned(), target, text, how, reply: true }).await
+        let say = Action::Say { network: self.reply_network().to_owned(), target, text, how, reply: true };
+        self.perform(self.answering(say)).await
+    }
+
+    /// The action marked as an answer to this event's message, where it has an id.
+    /// <https://ircv3.net/specs/client-tags/reply>
+    pub fn answering(&self, action: Action) -> Action {
+        let Some(id) = self.tag("msgid").filter(|id| !id.is_empty()) else { return action };
+        // Both names, while servers and clients are old.
+        let tags = ["+reply", "+draft/reply"].map(|name| (name.to_owned(), id.to_owned()));
+        Action::Tagged { tags: tags.to_vec(), action: Box::new(action) }
+    }
+
+    /// Reacts to this event's message, with an emoji or a word.
+    /// <https://ircv3.net/specs/client-tags/react>
+    pub async fn react(&self, reaction: impl Into<String>) -> Result<(), Refused> {
+        let reaction = reaction.into();
+        let Some((target, _)) = self.reply_target().zip(self.tag("msgid")) else {
+            return Err(Refused::new("this message has no id to react to; the network may have no message tags"));
+        };
+        let (network, command) = (self.reply_network().to_owned(), "TAGMSG".to_owned());
+        let send = self.answering(Action::Send { network, command, params: vec![target] });
+        let tags = vec![("+draft/react".to_owned(), reaction)];
+        self.perform(Action::Tagged { tags, action: Box::new(send) }).await
     }
 }
 

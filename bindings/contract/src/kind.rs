@@ -46,6 +46,44 @@ impl Kind {
     pub const Raw: Kind = Kind("raw");
     /// The same with message tags, before `raw`.
     pub const Rawt: Kind = Kind("rawt");
+    /// Somebody is lost in a netsplit, once for each channel shared.
+    pub const Splt: Kind = Kind("splt");
+    /// Somebody lost in a netsplit is back.
+    pub const Rejn: Kind = Kind("rejn");
+    /// A whole netsplit, told once.
+    pub const Netsplit: Kind = Kind("netsplit");
+    /// The bot cannot do what it should in a channel: it lacks op, an invitation, a key…
+    pub const Need: Kind = Kind("need");
+    /// Somebody floods.
+    pub const Flud: Kind = Kind("flud");
+    /// Somebody is invited.
+    pub const Invt: Kind = Kind("invt");
+    /// Somebody goes away or comes back.
+    pub const Ircaway: Kind = Kind("ircaway");
+    /// Somebody logs in to services or out.
+    pub const Account: Kind = Kind("account");
+    /// Somebody's user name or host changes.
+    pub const Chghost: Kind = Kind("chghost");
+    /// Somebody's real name changes.
+    pub const Setname: Kind = Kind("setname");
+    /// A nick that is watched comes or goes.
+    pub const Monitor: Kind = Kind("monitor");
+    /// The server says something new about itself.
+    pub const Isupport: Kind = Kind("isupport");
+    /// A WALLOPS.
+    pub const Wall: Kind = Kind("wall");
+    /// The connection, named as Eggdrop does: `init-server`, `disconnect-server`…
+    pub const Evnt: Kind = Kind("evnt");
+    /// A line from before we were there.
+    pub const Hist: Kind = Kind("hist");
+    /// A message that is nothing but tags.
+    pub const Tagmsg: Kind = Kind("tagmsg");
+    /// A reaction to a message, or its end.
+    pub const React: Kind = Kind("react");
+    /// A message is taken back.
+    pub const Redact: Kind = Kind("redact");
+    /// The server says FAIL, WARN or NOTE.
+    pub const Fail: Kind = Kind("fail");
     /// A schedule: Eggdrop's time mask, or five-field cron.
     pub const Time: Kind = Kind("time");
     /// A schedule in five-field cron.

@@ -1,12 +1,12 @@
 //! EXTERNAL: the certificate of the TLS connection says who we are. RFC 4422, appendix A.
 
-use super::{Dialogue, Sasl};
+use super::{Begun, Dialogue, Sasl};
 
 struct External;
 
 /// The authorisation identity stays empty: Atheme 7.2.12 refuses the account's own name there.
-pub(super) fn begin(_settings: &Sasl) -> Box<dyn Dialogue> {
-    Box::new(External)
+pub(super) fn begin(_settings: &Sasl) -> Begun {
+    Ok(Box::new(External))
 }
 
 impl Dialogue for External {

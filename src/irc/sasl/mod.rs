@@ -1,7 +1,9 @@
 //! SASL: logging in to services before joining anything. <https://ircv3.net/specs/extensions/sasl-3.2>
 
+mod ecdsa;
 mod external;
 mod plain;
+mod scram;
 
 use std::fmt;
 
@@ -18,11 +20,18 @@ const CHALLENGE_MAX: usize = 16 * 1024;
 
 /// A way to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
 pub enum Mechanism {
+    /// Account and password, neither shown and both sides proven. RFC 7677.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// A key of ours on the curve NIST P-256 signs what services ask.
+    #[serde(rename = "ECDSA-NIST256P-CHALLENGE")]
+    Ecdsa,
     /// Account and password. RFC 4616.
+    #[serde(rename = "PLAIN")]
     Plain,
     /// The certificate of the TLS connection. RFC 4422, appendix A.
+    #[serde(rename = "EXTERNAL")]
     External,
 }
 
@@ -32,17 +41,40 @@ struct Row {
     name: &'static str,
     needs_password: bool,
     needs_certificate: bool,
+    needs_key: bool,
     shows_password: bool,
-    begin: fn(&Sasl) -> Box<dyn Dialogue>,
+    begin: fn(&Sasl) -> Begun,
 }
+
+/// A mechanism's side of a conversation, or why it cannot begin.
+type Begun = Result<Box<dyn Dialogue>, String>;
 
 /// The mechanisms. A new one is a file beside this one, a variant and a row.
 const MECHANISMS: &[Row] = &[
+    Row {
+        mechanism: Mechanism::ScramSha256,
+        name: "SCRAM-SHA-256",
+        needs_password: true,
+        needs_certificate: false,
+        needs_key: false,
+        shows_password: false,
+        begin: scram::begin,
+    },
+    Row {
+        mechanism: Mechanism::Ecdsa,
+        name: "ECDSA-NIST256P-CHALLENGE",
+        needs_password: false,
+        needs_certificate: false,
+        needs_key: true,
+        shows_password: false,
+        begin: ecdsa::begin,
+    },
     Row {
         mechanism: Mechanism::Plain,
         name: "PLAIN",
         needs_password: true,
         needs_certificate: false,
+        needs_key: false,
         shows_password: true,
         begin: plain::begin,
     },
@@ -51,6 +83,7 @@ const MECHANISMS: &[Row] = &[
         name: "EXTERNAL",
         needs_password: false,
         needs_certificate: true,
+        needs_key: false,
         shows_password: false,
         begin: external::begin,
     },
@@ -60,6 +93,12 @@ const MECHANISMS: &[Row] = &[
 pub(super) trait Dialogue: Send {
     /// Answers one challenge, both without base64. The first is empty.
     fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Whether the server may say now that we are logged in. A mechanism in which the server has to prove something too says no
+    /// until it has.
+    fn may_end(&self) -> bool {
+        true
+    }
 }
 
 /// One attempt with one mechanism.
@@ -88,6 +127,11 @@ impl Mechanism {
         self.row().needs_certificate
     }
 
+    /// Whether it needs `ecdsa_key`.
+    pub fn needs_key(self) -> bool {
+        self.row().needs_key
+    }
+
     /// Whether who listens on the wire learns the password.
     pub fn shows_password(self) -> bool {
         self.row().shows_password
@@ -102,8 +146,13 @@ impl fmt::Display for Mechanism {
 
 impl Exchange {
     /// Begins; `AUTHENTICATE NAME` is the first line to send.
-    pub(super) fn begin(mechanism: Mechanism, settings: &Sasl) -> Exchange {
-        Exchange { dialogue: (mechanism.row().begin)(settings), incoming: String::new() }
+    pub(super) fn begin(mechanism: Mechanism, settings: &Sasl) -> Result<Exchange, String> {
+        Ok(Exchange { dialogue: (mechanism.row().begin)(settings)?, incoming: String::new() })
+    }
+
+    /// Whether the server may say now that we are logged in.
+    pub(super) fn may_end(&self) -> bool {
+        self.dialogue.may_end()
     }
 
     /// Takes the parameter of an AUTHENTICATE line and gives the parameters to answer with; none while the challenge
@@ -122,6 +171,11 @@ impl Exchange {
         self.incoming.clear();
         Ok(pieces(&self.dialogue.answer(&challenge)?))
     }
+}
+
+/// What is wrong with a key for ECDSA, if anything.
+pub(super) fn key_fault(pem: &str) -> Option<String> {
+    ecdsa::key(pem).err()
 }
 
 /// A payload in pieces of base64; a last `+` where the pieces come out even, and for an empty one.
@@ -146,21 +200,20 @@ mod tests {
             mechanisms: vec![Mechanism::Plain],
             account: "chief".to_owned(),
             password: Some(Secret::new(password)),
-            required: true,
-            allow_plaintext: false,
+            ..Sasl::default()
         }
     }
 
     #[test]
     fn plain_sends_account_and_password_in_utf8() {
-        let mut exchange = Exchange::begin(Mechanism::Plain, &settings("pässword"));
+        let mut exchange = Exchange::begin(Mechanism::Plain, &settings("pässword")).unwrap();
         let answer = exchange.take("+").unwrap();
         assert_eq!(BASE64.decode(&answer[0]).unwrap(), "chief\0chief\0pässword".as_bytes());
     }
 
     #[test]
     fn external_sends_nothing_but_a_plus() {
-        assert_eq!(Exchange::begin(Mechanism::External, &settings("")).take("+").unwrap(), ["+"]);
+        assert_eq!(Exchange::begin(Mechanism::External, &settings("")).unwrap().take("+").unwrap(), ["+"]);
     }
 
     #[test]
@@ -175,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_long_challenge_is_collected_and_an_endless_one_refused() {
-        let mut exchange = Exchange::begin(Mechanism::Plain, &settings("x"));
+        let mut exchange = Exchange::begin(Mechanism::Plain, &settings("x")).unwrap();
         assert_eq!(exchange.take(&"A".repeat(400)), Ok(Vec::new()));
         assert!(!exchange.take("+").unwrap().is_empty());
         let piece = "A".repeat(400);

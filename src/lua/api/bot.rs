@@ -309,18 +309,21 @@ async fn perform(vm: &Arc<Vm>, action: Action) -> mlua::Result<()> {
     outlet.perform(action).await.map_err(mlua::Error::external)
 }
 
-/// `bot.users(channel)`: a list of `{nick, user, host, account, status}`.
+/// `bot.users(channel)`: a list of `{nick, user, host, account, status, realname, away, bot}`.
 fn users(lua: &Lua, target: String) -> mlua::Result<Vec<Table>> {
     let vm = vm(lua)?;
     let (network, channel) = vm.place(&target);
     let mut out = Vec::new();
     for member in vm.services.world.members(&network, &channel) {
-        let row = lua.create_table_with_capacity(0, 5)?;
+        let row = lua.create_table_with_capacity(0, 8)?;
         row.raw_set("nick", member.nick)?;
         row.raw_set("user", member.user)?;
         row.raw_set("host", member.host)?;
         row.raw_set("account", member.account)?;
         row.raw_set("status", member.status)?;
+        row.raw_set("realname", member.realname)?;
+        row.raw_set("away", member.away)?;
+        row.raw_set("bot", member.bot)?;
         out.push(row);
     }
     Ok(out)

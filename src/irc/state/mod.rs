@@ -3,10 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Actor, CaseMap};
+use masterchief_contract::CaseMap;
 
 use super::isupport::ISupport;
 use super::message::{Message, Source};
+use people::{is_account, same_host};
+
+mod people;
+
+pub(super) use people::WHOX_FIELDS;
 
 /// Members kept of one channel; more are hostile.
 const MEMBERS_MAX: usize = 100_000;
@@ -14,13 +19,9 @@ const MEMBERS_MAX: usize = 100_000;
 const NAME_MAX: usize = 256;
 /// Channels we can be in; a server that puts us in more is hostile.
 const CHANNELS_MAX: usize = 1000;
-/// The query type in our WHOX requests, so that we know the answers.
-const WHOX_TOKEN: &str = "152";
-/// What our WHOX asks for: token, channel, user, host, nick, flags, account.
-pub(super) const WHOX_FIELDS: &str = "%tcuhnfa,152";
 
 /// A member of a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// The nick.
     pub nick: String,
@@ -32,6 +33,12 @@ pub struct Member {
     pub account: Option<String>,
     /// Status symbols, highest first: `@+`.
     pub status: String,
+    /// Whether they are away, as far as the server tells.
+    pub away: bool,
+    /// Whether the network marks them as a bot.
+    pub bot: bool,
+    /// The real name, where known.
+    pub realname: String,
 }
 
 /// A person we share a channel with.
@@ -45,6 +52,8 @@ struct Person {
     /// Whether the server was asked for the certificate.
     asked: bool,
     bot: bool,
+    away: bool,
+    realname: String,
 }
 
 /// A channel we are in.
@@ -73,6 +82,8 @@ pub(super) struct State {
     pub(super) mask: Option<(String, String)>,
     /// What the server says about itself.
     pub(super) isupport: ISupport,
+    /// Whether `isupport` is this connection's. Some servers tell it before they welcome us.
+    begun: bool,
     /// When this connection was welcomed, by the server's clock.
     pub(super) welcomed: Option<DateTime<Utc>>,
     channels: BTreeMap<String, Channel>,
@@ -133,48 +144,18 @@ impl State {
                 host: person.host.clone(),
                 account: person.account.clone(),
                 status: status.collect(),
+                away: person.away,
+                bot: person.bot,
+                realname: person.realname.clone(),
             });
         }
         out
     }
 
-    /// Whether the server is to be asked for somebody's certificate now: once, and only about those we share a channel
-    /// with, so that nobody can make us ask without end.
-    pub(super) fn ask_certificate(&mut self, nick: &str) -> bool {
-        let key = self.fold(nick);
-        let first = |person: &mut Person| !std::mem::replace(&mut person.asked, true);
-        self.people.get_mut(&key).is_some_and(first)
-    }
-
-    /// The server no longer tells of changes, so what is known of accounts is worth nothing.
-    pub(super) fn forget_accounts(&mut self) {
-        self.people.values_mut().for_each(|person| person.account = None);
-    }
-
-    /// Who sent a line, with the account the server vouches for: by the tag if `tagged`, else as it told before, if
-    /// it tells of every change (`notified`).
-    pub(super) fn actor(&self, message: &Message<'_>, tagged: bool, notified: bool) -> Option<Actor> {
-        let source = message.source?;
-        let person = self.people.get(&self.fold(source.nick)).filter(|person| same_host(person, &source));
-        // An extended JOIN tells itself.
-        let extended = (message.command == "JOIN" && message.params().len() > 2).then(|| message.param(1).to_owned());
-        let account = if extended.is_some() {
-            extended
-        } else if tagged {
-            message.tags.get("account").map(|account| account.into_owned())
-        } else {
-            person.filter(|_| notified).and_then(|person| person.account.clone())
-        };
-        Some(Actor {
-            nick: source.nick.to_owned(),
-            user: source.user.to_owned(),
-            host: source.host.to_owned(),
-            account: account.filter(|account| is_account(account)),
-            cert: person.and_then(|person| person.cert.clone()),
-            login: None,
-            bot: message.tags.get("bot").is_some() || person.is_some_and(|person| person.bot),
-            own: self.is_own(source.nick),
-        })
+    /// The connection is gone. The casemapping is kept: keys of queues and of wanted channels are folded by it.
+    pub(super) fn disconnected(&mut self) {
+        let isupport = std::mem::take(&mut self.isupport);
+        *self = State { isupport, ..State::default() };
     }
 
     /// Takes a line in. `at` is its time as the server tells it.
@@ -182,7 +163,7 @@ impl State {
         let source = message.source.unwrap_or(Source { nick: "", user: "", host: "" });
         match message.command {
             "001" => {
-                self.isupport = ISupport::default();
+                self.begin();
                 self.nick = message.param(0).to_owned();
                 self.welcomed = at;
                 // `Welcome to X nick!user@host` is the first to tell how others see us.
@@ -196,7 +177,8 @@ impl State {
             "324" => self.set_modes(message.param(1), message.param(2), message.params().get(3..).unwrap_or(&[])),
             "353" => self.named(message.param(2), message.last()),
             "366" => self.names_end(message.param(1)),
-            "354" => self.who(message),
+            "352" => self.who(message),
+            "354" => self.whox(message),
             "276" => self.certificate(message.param(1), message.last()),
             "396" => self.host_hidden(message.param(1)),
             "JOIN" => self.joined(message, &source, at),
@@ -212,6 +194,12 @@ impl State {
                 let account = Some(message.param(0).to_owned()).filter(|account| is_account(account));
                 self.with_person(source.nick, |person| person.account = account);
             }
+            "AWAY" => self.with_person(source.nick, |person| person.away = !message.param(0).is_empty()),
+            "SETNAME" => {
+                let name = message.param(0).to_owned();
+                self.with_person(source.nick, |person| person.realname = name);
+            }
+            "RENAME" => self.channel_renamed(message.param(0), message.param(1)),
             "CHGHOST" => {
                 let (user, host) = (message.param(0).to_owned(), message.param(1).to_owned());
                 if self.is_own(source.nick) {
@@ -223,7 +211,15 @@ impl State {
         }
     }
 
+    /// The server begins to speak of itself: what another one said is worth nothing now.
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.isupport = ISupport::default();
+        }
+    }
+
     fn take_isupport(&mut self, message: &Message<'_>) {
+        self.begin();
         let before = self.casemap();
         self.isupport.take(message.params());
         if self.casemap() != before {
@@ -276,9 +272,13 @@ impl State {
         let extended = (message.params().len() > 2).then(|| message.param(1).to_owned());
         let account = extended.or_else(|| message.tags.get("account").map(|account| account.into_owned()));
         self.add_member(chan, source, &[]);
+        let realname = (message.params().len() > 2).then(|| message.param(2).to_owned());
         self.with_person(source.nick, |person| {
             if let Some(account) = account {
                 person.account = Some(account).filter(|account| is_account(account));
+            }
+            if let Some(realname) = realname {
+                person.realname = realname;
             }
         });
     }
@@ -332,27 +332,10 @@ impl State {
         }
     }
 
-    /// 354: us, token, channel, user, host, nick, flags, account.
-    fn who(&mut self, message: &Message<'_>) {
-        let [_, token, _, user, host, nick, flags, account, ..] = message.params() else {
-            return;
-        };
-        if *token != WHOX_TOKEN {
-            return;
-        }
-        let bot = self.isupport.bot_letter().is_some_and(|letter| flags.contains(letter));
-        let (user, host) = ((*user).to_owned(), (*host).to_owned());
-        let account = Some((*account).to_owned()).filter(|account| is_account(account));
-        self.with_person(nick, |person| {
-            (person.user, person.host, person.account, person.bot) = (user, host, account, bot);
-        });
-    }
-
-    /// 276: `has client certificate fingerprint HEX`.
-    fn certificate(&mut self, nick: &str, text: &str) {
-        let hex = text.rsplit(' ').next().unwrap_or("").replace(':', "").to_ascii_lowercase();
-        if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            self.with_person(nick, |person| person.cert = Some(hex));
+    fn channel_renamed(&mut self, old: &str, new: &str) {
+        if let Some(mut channel) = self.channels.remove(&self.fold(old)) {
+            channel.name = new.to_owned();
+            self.channels.insert(self.fold(new), channel);
         }
     }
 
@@ -453,18 +436,6 @@ impl Channel {
     }
 }
 
-/// Whether a known person and the source of a line are the same client, as far as can be told.
-fn same_host(person: &Person, source: &Source<'_>) -> bool {
-    let host = person.host.is_empty() || source.host.is_empty() || person.host == source.host;
-    let user = person.user.is_empty() || source.user.is_empty() || person.user == source.user;
-    host && user
-}
-
-/// `*` and `0` say that there is none.
-fn is_account(account: &str) -> bool {
-    !matches!(account, "" | "*" | "0")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -545,7 +516,7 @@ mod tests {
         take(
             &mut state,
             &[
-                ":s 354 chief 152 #ops b h bob H bobby",
+                ":s 354 chief 152 #ops b h bob G bobby :Bob B.",
                 ":s 354 chief 152 #ops r h robo HB 0",
                 ":s 354 chief 999 #ops x h bob H mallory",
                 &format!(":s 276 chief bob :has client certificate fingerprint {fingerprint}"),
@@ -556,6 +527,31 @@ mod tests {
         assert_eq!(bob.cert, Some(fingerprint.to_lowercase()));
         let robo = state.actor(&Message::parse(":robo!r@h PRIVMSG #ops :x").unwrap(), false, true).unwrap();
         assert!(robo.bot && robo.account.is_none());
+        let away: Vec<_> = state.members("#ops").into_iter().map(|member| (member.away, member.realname)).collect();
+        assert_eq!(away[0], (true, "Bob B.".to_owned()));
+        take(&mut state, &[":bob!b@h AWAY", ":bob!b@h SETNAME :Robert", ":s 352 chief #ops r h irc robo G@ :0 Robo T"]);
+        let members = state.members("#ops");
+        assert_eq!((members[0].away, members[0].realname.as_str()), (false, "Robert"));
+        assert_eq!((members[2].away, members[2].realname.as_str()), (true, "Robo T"));
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_before_its_welcome_holds_and_another_servers_does_not() {
+        let mut state = state(&[]);
+        assert_eq!(state.isupport.bot_letter(), Some('B'));
+        state.disconnected();
+        assert_eq!(state.isupport.bot_letter(), Some('B'), "kept while nobody else speaks");
+        take(&mut state, &[":s 005 * CASEMAPPING=ascii :x", ":s 001 chief :hi"]);
+        assert_eq!((state.isupport.bot_letter(), state.casemap()), (None, CaseMap::Ascii));
+    }
+
+    #[test]
+    fn a_channel_that_is_renamed_keeps_its_people() {
+        let mut state = state(&[":alice!a@h JOIN #ops", ":alice!a@h RENAME #ops #Operations :clearer"]);
+        assert!(!state.is_in("#ops") && state.is_in("#operations"));
+        assert_eq!(state.members("#operations").len(), 2);
+        take(&mut state, &[":alice!a@h PART #operations"]);
+        assert_eq!(state.members("#operations").len(), 1);
     }
 
     #[test]

@@ -1,30 +1,29 @@
 //! One connection, from its first byte to its last: reads lines, answers what the protocol demands, writes the queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use masterchief_contract::{Backoff, Clock, Inlet, Parcel, Shutdown};
+use masterchief_contract::{Backoff, Parcel, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::decode::{LineReader, encode};
 use super::dial::Stream;
-use super::history::time_of;
 use super::message::{Message, compose};
-use super::network::Inner;
-use super::outgoing::{Class, Next};
-use super::react::{Upkeep, put_right, registered};
+use super::multiline::{self, without_tags};
+use super::network::{Inner, queue_key};
+use super::outgoing::{Class, Line, Most, Next};
+use super::react::{LOOK_AFTER, Upkeep};
+use super::reconnect::Ways;
 use super::register::{Progress, Registration};
-use super::settings::Settings;
-use super::state::State;
-use super::translate::{Context, translate};
+use super::settings::{ServerAddr, Settings};
 
+mod understand;
+
+/// What our PING says, to know its answer.
+const PING: &str = "masterchief";
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// How often the channels and the nick are compared with what is wanted.
-const LOOK_AFTER: Duration = Duration::from_secs(30);
 /// How long the queue may take to empty when we leave.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the server may take to close after QUIT.
@@ -38,8 +37,38 @@ const NEVER: Duration = Duration::from_secs(86_400 * 365);
 pub(super) enum End {
     /// We left.
     Left,
+    /// The server demands TLS on this port.
+    Upgrade(u16),
     /// It was lost or refused, and why.
-    Lost(String),
+    Lost(String, Trouble),
+}
+
+/// What kind of end it was: it decides how long we stay away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Whatever happens to connections.
+    Usual,
+    /// An oper has ended it (KILL).
+    Killed,
+    /// The server does not want us (465, K-line and the like).
+    Banned,
+}
+
+impl Trouble {
+    /// What a line says about how this is going to end; nothing where it says nothing.
+    fn told_by(message: &Message<'_>, own_nick: bool) -> Option<Trouble> {
+        match message.command {
+            "465" | "463" => Some(Trouble::Banned),
+            "KILL" if own_nick => Some(Trouble::Killed),
+            "ERROR" => {
+                // There is no code for it; these are the words of the servers there are.
+                let words = message.last().to_ascii_lowercase();
+                let lines = ["k-line", "g-line", "z-line", "gz-line", "d-line", "akill", "banned", "k:line", "g:line"];
+                lines.iter().any(|word| words.contains(word)).then_some(Trouble::Banned)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What became of a connection.
@@ -52,8 +81,8 @@ pub(super) struct Ended {
 /// One connection.
 pub(super) struct Link<'a> {
     inner: &'a Arc<Inner>,
-    inlet: &'a Inlet,
-    clock: &'a Clock,
+    ways: &'a Ways,
+    server: &'a ServerAddr,
     registration: Registration,
     reader: LineReader,
     /// Bytes on their way out.
@@ -63,10 +92,18 @@ pub(super) struct Link<'a> {
     born: Instant,
     heard: Instant,
     asked: Option<Instant>,
+    /// When the PING left that is not answered yet.
+    pinged: Option<Instant>,
     /// Since when the registration waits for its next step.
     step: Instant,
     upkeep: Upkeep,
     quit: Option<Instant>,
+    trouble: Trouble,
+    /// Messages in parts so far.
+    wholes: u64,
+    /// The last of them, in case the server refuses it.
+    last_whole: Vec<Line>,
+    no_multiline: bool,
 }
 
 /// What woke the loop.
@@ -81,12 +118,12 @@ enum Woken {
 
 impl<'a> Link<'a> {
     /// A new connection with these settings.
-    pub(super) fn new(inner: &'a Arc<Inner>, inlet: &'a Inlet, clock: &'a Clock, settings: &Settings) -> Link<'a> {
+    pub(super) fn new(inner: &'a Arc<Inner>, ways: &'a Ways, server: &'a ServerAddr, settings: &Settings) -> Link<'a> {
         let now = Instant::now();
         Link {
             inner,
-            inlet,
-            clock,
+            ways,
+            server,
             registration: Registration::new(settings),
             reader: LineReader::default(),
             out: Vec::new(),
@@ -95,9 +132,14 @@ impl<'a> Link<'a> {
             born: now,
             heard: now,
             asked: None,
+            pinged: None,
             step: now,
             upkeep: Upkeep::new(now + LOOK_AFTER),
             quit: None,
+            trouble: Trouble::Usual,
+            wholes: 0,
+            last_whole: Vec::new(),
+            no_multiline: false,
         }
     }
 
@@ -151,7 +193,11 @@ impl<'a> Link<'a> {
                 // A line that was on its way may have arrived or not; to send it again could be twice.
                 let on_its_way = usize::from(!self.out.is_empty());
                 self.inner.lock().gave_up(on_its_way, &self.inner.name, "the connection broke while a line was sent");
-                return if left { End::Left } else { End::Lost(reason) };
+                return match self.registration.progress() {
+                    _ if left => End::Left,
+                    Progress::Upgrade(port) => End::Upgrade(*port),
+                    _ => End::Lost(reason, self.trouble),
+                };
             }
             if left && self.ready_to_quit() {
                 self.goodbye(&mut read, &mut write).await;
@@ -165,18 +211,57 @@ impl<'a> Link<'a> {
         if !self.out.is_empty() {
             return None;
         }
+        let most = self.multiline();
         let mut shared = self.inner.lock();
-        match shared.outgoing.next(Instant::now()) {
-            Next::Line(line) => {
-                self.out.extend_from_slice(&encode(&line));
-                self.out.extend_from_slice(b"\r\n");
-                shared.status.lines_out += 1;
-                drop(shared);
-                self.inner.room.notify_waiters();
-                None
+        let shared = &mut *shared;
+        shared.outgoing.set_most(most);
+        let now = Instant::now();
+        let lines = match shared.outgoing.next(now) {
+            Next::Line(line) => vec![line],
+            Next::Whole(lines) => {
+                self.wholes += 1;
+                let batch = multiline::batch(&lines, &format!("mc{}", self.wholes));
+                self.last_whole = lines;
+                batch
             }
-            Next::At(at) => Some(at),
-            Next::Empty => None,
+            Next::At(at) => return Some(at),
+            Next::Empty => return None,
+        };
+        for mut line in lines {
+            if !self.registration.has("message-tags") {
+                line = without_tags(&line).to_owned();
+            }
+            let answers = self.registration.has("labeled-response") && self.registration.has("echo-message");
+            let labelled = if answers { shared.receipts.label(&line, now) } else { None };
+            let line = labelled.unwrap_or(line);
+            if shared.state.isupport.has("UTF8ONLY") {
+                self.out.extend_from_slice(line.as_bytes());
+            } else {
+                self.out.extend_from_slice(&encode(&line));
+            }
+            self.out.extend_from_slice(b"\r\n");
+            shared.status.lines_out += 1;
+        }
+        self.inner.room.notify_waiters();
+        None
+    }
+
+    /// How long a message in parts may be, where the server takes such.
+    fn multiline(&self) -> Option<Most> {
+        let has = |cap| self.registration.has(cap);
+        let takes = !self.no_multiline && has("draft/multiline") && has("batch") && has("message-tags");
+        takes.then(|| multiline::most(self.registration.value("draft/multiline"))).flatten()
+    }
+
+    /// The server does not want the last message in parts: it is said line by line, and so are those that follow.
+    fn say_apart(&mut self) {
+        self.no_multiline = true;
+        let mut shared = self.inner.lock();
+        for line in std::mem::take(&mut self.last_whole) {
+            let target = Message::parse(&line.text).map_or(String::new(), |message| queue_key(message.param(0)));
+            if shared.outgoing.push(Class::Reply, &target, line.text).is_err() {
+                shared.gave_up(1, &target, "the server refused it in parts, and the queue is full");
+            }
         }
     }
 
@@ -190,7 +275,7 @@ impl<'a> Link<'a> {
         };
         let step = self.registration.patience().map_or(never, |patience| self.step + patience);
         let look = if self.up.is_some() { self.upkeep.look_after } else { self.born + REGISTRATION };
-        let quit = self.quit.unwrap_or(never);
+        let quit = self.quit.unwrap_or(never).min(self.inner.lock().splits.due().unwrap_or(never));
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
     }
 
@@ -209,7 +294,8 @@ impl<'a> Link<'a> {
             }
             None if now >= self.heard + ping.after => {
                 self.asked = Some(now);
-                self.urgent("PING", &["masterchief"])?;
+                self.pinged = Some(now);
+                self.urgent("PING", &[PING])?;
             }
             _ => {}
         }
@@ -217,9 +303,9 @@ impl<'a> Link<'a> {
             return Err(format!("not registered after {} s", REGISTRATION.as_secs()));
         }
         if self.up.is_some() && now >= self.upkeep.look_after {
-            self.upkeep.look_after = now + LOOK_AFTER;
-            put_right(&mut self.inner.lock());
+            self.upkeep.put_right(&mut self.inner.lock());
         }
+        self.tell_splits(now);
         Ok(())
     }
 
@@ -250,26 +336,63 @@ impl<'a> Link<'a> {
         if message.is("PING") {
             return self.urgent("PONG", message.params());
         }
+        if message.is("PONG") && message.last() == PING {
+            let took = self.pinged.take().map(|at| at.elapsed().as_millis());
+            self.inner.lock().status.lag_ms = took.and_then(|took| u64::try_from(took).ok());
+        }
         let told_of_changes = self.registration.has("account-notify");
         self.registration.take(&message);
         if told_of_changes && !self.registration.has("account-notify") {
             self.inner.lock().state.forget_accounts();
         }
         self.step = Instant::now();
+        if let Some(trouble) = self.told_trouble(&message) {
+            self.trouble = trouble;
+        }
+        if let Some(seconds) = self.registration.keep() {
+            self.keep(seconds);
+        }
         self.after_step()?;
         if self.up.is_none() && self.registration.progress() == &Progress::Ready {
             self.up = Some(Instant::now());
             backoff.up();
         }
+        if message.is("FAIL") && message.param(0) == "BATCH" && message.param(1).starts_with("MULTILINE_") {
+            self.say_apart();
+        }
         let parcel = self.understand(&message);
-        // The connection never waits for the street, so a PING is always answered.
+        self.tell(parcel);
+        if message.is("BATCH") {
+            // A message in parts is one when its batch ends.
+            let whole = self.inner.lock().history.batch(&message);
+            let whole = whole.as_deref().and_then(|line| Message::parse(line).ok());
+            let parcel = whole.and_then(|whole| self.understand(&whole));
+            self.tell(parcel);
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is to tell. The connection never waits for the street, so a PING is always answered.
+    fn tell(&self, parcel: Option<Parcel>) {
         if let Some(parcel) = parcel
-            && self.inlet.try_put(parcel).is_err()
-            && !self.inlet.is_closed()
+            && self.ways.inlet.try_put(parcel).is_err()
+            && !self.ways.inlet.is_closed()
         {
             self.dropped();
         }
-        Ok(())
+    }
+
+    fn told_trouble(&self, message: &Message<'_>) -> Option<Trouble> {
+        Trouble::told_by(message, message.is("KILL") && self.inner.lock().state.is_own(message.param(0)))
+    }
+
+    /// The server wants to be reached with TLS only, for so long.
+    fn keep(&self, seconds: u64) {
+        let Ways { policies, clock, .. } = self.ways;
+        policies.keep(&self.server.host, self.server.port, seconds, clock.now());
+        // Written in a task of its own: the disk must not hold up a PONG. What is newer is never overwritten by it.
+        let policies = policies.clone();
+        tokio::spawn(async move { policies.save().await });
     }
 
     fn dropped(&self) {
@@ -281,51 +404,12 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// What a line means to the picture, to us and to the street.
-    fn understand(&mut self, message: &Message<'_>) -> Option<Parcel> {
-        let inner = self.inner;
-        let mut shared = inner.lock();
-        let shared = &mut *shared;
-        shared.status.lines_in += 1;
-        let told = time_of(message);
-        if message.is("BATCH") {
-            shared.history.batch(message);
-        }
-        let numeric = message.command.starts_with(|c: char| c.is_ascii_digit());
-        let since = since(message, &shared.state);
-        let old = !numeric && shared.history.is_old(message, told, since);
-        let actor =
-            shared.state.actor(message, self.registration.has("account-tag"), self.registration.has("account-notify"));
-        let context = Context {
-            network: &inner.name,
-            state: &shared.state,
-            at: told.unwrap_or_else(|| self.clock.now()),
-            actor,
-            raw: inner.raw.load(Ordering::Relaxed),
-            old,
-        };
-        let parcel = translate(message, &context);
-        let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
-        if !old {
-            shared.state.take(message, told);
-        }
-        self.upkeep.react(message, own, old, shared);
-        if shared.status.account.as_deref() != self.registration.account() {
-            shared.status.account = self.registration.account().map(str::to_owned);
-        }
-        if self.up.is_some() && !shared.status.connected {
-            shared.status.connected = true;
-            shared.status.trouble = None;
-            registered(&inner.name, shared);
-        }
-        parcel
-    }
-
     /// What the registration wants sent, and whether it has failed.
     fn after_step(&mut self) -> Result<(), String> {
         self.send_registration();
         match self.registration.progress() {
             Progress::Failed(reason) => Err(reason.clone()),
+            Progress::Upgrade(port) => Err(format!("the server demands TLS on port {port}")),
             Progress::Going | Progress::Ready => Ok(()),
         }
     }
@@ -378,14 +462,4 @@ impl<'a> Link<'a> {
 /// Writes some of what is left; flushes when nothing is.
 async fn write_or_flush<W: AsyncWriteExt + Unpin>(write: &mut W, out: &[u8]) -> Woken {
     if out.is_empty() { Woken::Flushed(write.flush().await) } else { Woken::Wrote(write.write(out).await) }
-}
-
-/// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of
-/// linked servers differ, so the other commands, which only a history batch can repeat, are not judged by their time.
-fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
-    if !matches!(message.command, "PRIVMSG" | "NOTICE" | "TAGMSG") {
-        return None;
-    }
-    let chan = state.isupport.channel_of(message.param(0));
-    chan.and_then(|chan| state.channel(chan)).map_or(state.welcomed, |channel| channel.joined)
 }

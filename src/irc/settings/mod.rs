@@ -1,6 +1,7 @@
 //! The settings of one network, as they stand under `networks:` in a configuration.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,15 +14,23 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use super::outgoing::Pace;
 use super::sasl;
 
-/// The port for TLS, RFC 7194.
-const TLS_PORT: u16 = 6697;
+mod check;
+mod route;
+
+pub use route::{Proxy, ServerAddr, Via, WebPath};
 
 /// One network.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// `host:port`, tried in order, for ever. The port is 6697 where none is given.
+    /// `host:port`, tried in order, for ever. The port is 6697 where none is given. Or `wss://host/path`, IRC over WebSocket.
     pub servers: Vec<ServerAddr>,
+    /// A SOCKS5 proxy to go through, such as Tor's.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
+    /// The address of this machine to connect from. The system chooses where none is given.
+    #[serde(default)]
+    pub local_address: Option<IpAddr>,
     /// `true`, `false`, or the details of [`Tls`].
     #[serde(default)]
     pub tls: Tls,
@@ -55,15 +64,41 @@ pub struct Settings {
     /// Asks the server (WHOIS) for the certificate of everybody seen, so that user records can name fingerprints.
     #[serde(default)]
     pub ask_certificates: bool,
+    /// What services may be asked for when SASL is not enough.
+    #[serde(default)]
+    pub services: Option<Services>,
+    /// Whether to stay in a channel that a full one sends us to (470). The one we wanted is tried again all the same.
+    #[serde(default)]
+    pub follow_redirects: bool,
+    /// Lines of a channel's history to ask for after we were away, where a bind of kind `hist` wants them and the server has them.
+    #[serde(default = "default_history")]
+    pub history: usize,
 }
 
-/// A server's name and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddr {
-    /// A name or an address.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
+/// Commands to services. Nothing is ever sent to anybody who only has their nick: where the server tells no host, the words go to
+/// `nick@server`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// Whom to talk to about nicks: `NickServ`, or `NickServ@services.example` where the network takes that.
+    #[serde(default = "default_nickserv")]
+    pub nickserv: String,
+    /// Whom to talk to about channels.
+    #[serde(default = "default_chanserv")]
+    pub chanserv: String,
+    /// The word that takes our nick back from whoever has it: `REGAIN`, `GHOST`, `RECOVER`. None is sent without it.
+    #[serde(default)]
+    pub regain: Option<String>,
+    /// The password to say behind that, for services that do not go by our login, and to identify with.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Whether NickServ is told the password where we are not logged in by SASL. Channels are joined once it has answered, or after ten
+    /// seconds.
+    #[serde(default)]
+    pub identify: bool,
+    /// Whether ChanServ is asked for what keeps us out of a channel: INVITE, UNBAN, GETKEY.
+    #[serde(default)]
+    pub let_in: bool,
 }
 
 /// TLS, or not.
@@ -105,9 +140,12 @@ pub struct Sasl {
     /// The account's name. Not needed for EXTERNAL.
     #[serde(default)]
     pub account: String,
-    /// Its password. Not needed for EXTERNAL.
+    /// Its password, for SCRAM-SHA-256 and PLAIN.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// A PEM text with our key on NIST P-256, for ECDSA-NIST256P-CHALLENGE: `"${file:chief.ecdsa.pem}"`.
+    #[serde(default)]
+    pub ecdsa_key: Option<Secret>,
     /// Whether to stay away rather than be on the network without the account.
     #[serde(default = "yes")]
     pub required: bool,
@@ -166,72 +204,24 @@ impl Settings {
             pace: PaceSettings::default(),
             ping: PingSettings::default(),
             ask_certificates: false,
+            proxy: None,
+            local_address: None,
+            services: None,
+            follow_redirects: false,
+            history: default_history(),
         }
-    }
-
-    /// What is wrong with these settings beyond their grammar: each with the key it concerns.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
-        if self.servers.is_empty() {
-            faults.push(("servers", "needs at least one server, such as \"irc.libera.chat:6697\"".to_owned()));
-        }
-        for nick in std::iter::once(&self.nick).chain(&self.alt_nicks) {
-            if !is_word(nick) || nick.starts_with(|c: char| c.is_ascii_digit() || c == '#' || c == ':') {
-                faults.push(("nick", format!("{nick:?} is not a nick: one word that does not begin with a digit")));
-            }
-        }
-        for channel in &self.channels {
-            if !is_word(&channel.name) || !channel.name.starts_with(|c: char| c.is_ascii_punctuation()) {
-                faults.push(("channels", format!("{:?} is not a channel: write \"#{}\"", channel.name, channel.name)));
-            }
-            if channel.key.as_ref().is_some_and(|key| !is_word(key.reveal())) {
-                faults.push(("channels", format!("the key of {} is not one word", channel.name)));
-            }
-        }
-        if self.realname.contains(['\r', '\n', '\0']) {
-            faults.push(("realname", "has a line break".to_owned()));
-        }
-        if self.username.as_ref().is_some_and(|name| !is_word(name)) {
-            faults.push(("username", "is not one word".to_owned()));
-        }
-        if self.password.as_ref().is_some_and(|password| password.reveal().contains(['\r', '\n', '\0'])) {
-            faults.push(("password", "has a line break".to_owned()));
-        }
-        faults.extend(self.sasl_faults().into_iter().map(|fault| ("sasl", fault)));
-        if self.pace.burst == 0 {
-            faults.push(("pace", "burst must be at least 1".to_owned()));
-        }
-        if self.ping.after.is_zero() || self.ping.timeout.is_zero() {
-            faults.push(("ping", "after and timeout must be longer than nothing".to_owned()));
-        }
-        faults
-    }
-
-    fn sasl_faults(&self) -> Vec<String> {
-        let Some(sasl) = &self.sasl else { return Vec::new() };
-        let mut faults = Vec::new();
-        if sasl.mechanisms.is_empty() {
-            faults.push("mechanisms is empty: leave it out, or name PLAIN or EXTERNAL".to_owned());
-        }
-        for mechanism in &sasl.mechanisms {
-            if mechanism.needs_password() && (sasl.account.is_empty() || sasl.password.is_none()) {
-                faults.push(format!("{mechanism} needs `account` and `password`"));
-            }
-            if mechanism.needs_certificate() && self.tls.cert.is_none() {
-                faults.push(format!("{mechanism} needs our certificate: set `tls: {{cert: PATH}}`"));
-            }
-            if mechanism.shows_password() && !self.tls.enabled && !sasl.allow_plaintext {
-                faults.push(format!(
-                    "{mechanism} would send the password in plain text: set `tls: true`, or `allow_plaintext: true`"
-                ));
-            }
-        }
-        faults
     }
 
     /// The user name to register with.
     pub fn username(&self) -> &str {
         self.username.as_deref().unwrap_or(&self.nick)
+    }
+}
+
+impl Settings {
+    /// How a connection gets out of this machine.
+    pub(super) fn via(&self) -> Via {
+        Via { proxy: self.proxy.clone(), local_address: self.local_address }
     }
 }
 
@@ -255,6 +245,19 @@ impl Default for PingSettings {
     }
 }
 
+impl Default for Sasl {
+    fn default() -> Sasl {
+        Sasl {
+            mechanisms: default_mechanisms(),
+            account: String::new(),
+            password: None,
+            ecdsa_key: None,
+            required: true,
+            allow_plaintext: false,
+        }
+    }
+}
+
 impl Default for Tls {
     fn default() -> Tls {
         Tls { enabled: true, verify: true, ca: None, fingerprints: Vec::new(), cert: None, key: None }
@@ -270,48 +273,6 @@ impl Tls {
     /// No TLS.
     pub fn off() -> Tls {
         Tls { enabled: false, ..Tls::default() }
-    }
-}
-
-impl FromStr for ServerAddr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ServerAddr, String> {
-        let fault = || format!("{text:?} is not a server: write host:port, such as \"irc.libera.chat:6697\"");
-        let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
-            let (host, rest) = bracketed.split_once(']').ok_or_else(fault)?;
-            (host, rest.strip_prefix(':'))
-        } else {
-            match text.split_once(':') {
-                Some((_, port)) if port.contains(':') => (text, None),
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            }
-        };
-        let port = match port {
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(fault)?,
-            None => TLS_PORT,
-        };
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || "[]/,".contains(c)) {
-            return Err(fault());
-        }
-        Ok(ServerAddr { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for ServerAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for ServerAddr {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ServerAddr, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -395,11 +356,6 @@ impl<'de> Deserialize<'de> for Channel {
     }
 }
 
-/// Whether this can stand in the middle of a line.
-fn is_word(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with(':') && !text.contains([' ', ',', '\r', '\n', '\0', '\u{7}'])
-}
-
 fn yes() -> bool {
     true
 }
@@ -408,29 +364,29 @@ fn default_nick() -> String {
     "chief".to_owned()
 }
 
+fn default_history() -> usize {
+    100
+}
+
+fn default_nickserv() -> String {
+    "NickServ".to_owned()
+}
+
+fn default_chanserv() -> String {
+    "ChanServ".to_owned()
+}
+
 fn default_realname() -> String {
     "MasterChief".to_owned()
 }
 
 fn default_mechanisms() -> Vec<sasl::Mechanism> {
-    vec![sasl::Mechanism::Plain]
+    vec![sasl::Mechanism::ScramSha256, sasl::Mechanism::Plain]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_a_name_or_an_address_with_a_port() {
-        let read = |text: &str| text.parse::<ServerAddr>().map(|addr| (addr.host.clone(), addr.port));
-        assert_eq!(read("irc.libera.chat:6697"), Ok(("irc.libera.chat".to_owned(), 6697)));
-        assert_eq!(read("irc.libera.chat"), Ok(("irc.libera.chat".to_owned(), 6697)));
-        assert_eq!(read("[::1]:6667"), Ok(("::1".to_owned(), 6667)));
-        assert_eq!(read("::1"), Ok(("::1".to_owned(), 6697)));
-        for bad in ["", ":6697", "host:", "host:0", "host:99999", "a b:1", "[::1"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn tls_is_a_word_or_a_map_and_an_unknown_key_is_refused() {
@@ -440,18 +396,5 @@ mod tests {
         let pinned = read(&format!(r#"{{"fingerprints":["{}"]}}"#, "AB:".repeat(32).trim_end_matches(':'))).unwrap();
         assert_eq!(pinned.tls.fingerprints, [Fingerprint([0xAB; 32])]);
         assert!(read(r#"{"fingerprint":[]}"#).unwrap_err().to_string().contains("unknown field"));
-    }
-
-    #[test]
-    fn settings_that_cannot_work_are_told_with_their_key() {
-        let settings: Settings = serde_json::from_str(
-            r##"{"servers":[],"nick":"9lives","tls":false,"channels":["ops","#a b"],
-                 "sasl":{"mechanisms":["PLAIN","EXTERNAL"],"account":"chief","password":"x"}}"##,
-        )
-        .unwrap();
-        let keys: Vec<&str> = settings.faults().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["servers", "nick", "channels", "channels", "sasl", "sasl"]);
-        let password = &settings.sasl.unwrap().password.unwrap();
-        assert_eq!(format!("{password:?}"), "***");
     }
 }

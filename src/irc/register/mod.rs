@@ -9,18 +9,34 @@ use std::time::Duration;
 use super::message::{Message, compose};
 use super::sasl::{Exchange, Mechanism};
 use super::settings::Settings;
+use super::sts::Sts;
 
-/// The capabilities we know what to do with. `sasl` is asked for only where an account is configured.
+mod login;
+
+/// The capabilities we know what to do with. `sasl` is asked for only where an account is configured, and `sts` never: it says
+/// something and cannot be switched on.
 const WANTED: &[&str] = &[
     "account-notify",
     "account-tag",
+    "away-notify",
     "batch",
     "cap-notify",
     "chghost",
+    "draft/channel-rename",
+    "draft/chathistory",
+    "draft/message-redaction",
+    "draft/multiline",
+    "echo-message",
     "extended-join",
+    "extended-monitor",
+    "inspircd.org/standard-replies",
+    "invite-notify",
+    "labeled-response",
     "message-tags",
     "multi-prefix",
     "server-time",
+    "setname",
+    "standard-replies",
     "userhost-in-names",
 ];
 /// Bytes of capabilities in one request, well under a line.
@@ -41,6 +57,8 @@ pub(super) enum Progress {
     Going,
     /// Registered (376 or 422) and, where demanded, logged in: channels may be joined.
     Ready,
+    /// The server demands TLS on this port: nothing more may be said on this connection.
+    Upgrade(u16),
     /// It cannot succeed on this connection, and why.
     Failed(String),
 }
@@ -72,6 +90,10 @@ pub(super) struct Registration {
     account: Option<String>,
     nick: String,
     nick_tries: usize,
+    /// Whether PASS, NICK and USER wait for the server's list, because it may demand TLS before the password is shown.
+    held: bool,
+    /// For how many seconds the server wants to be reached with TLS only; told since last asked.
+    keep: Option<u64>,
     out: Vec<String>,
 }
 
@@ -90,15 +112,28 @@ impl Registration {
             account: None,
             nick: settings.nick.clone(),
             nick_tries: 0,
+            held: !settings.tls.enabled && settings.password.is_some(),
+            keep: None,
             out: Vec::new(),
         };
         new.send("CAP", &["LS", "302"]);
-        if let Some(password) = &settings.password {
-            new.send("PASS", &[password.reveal()]);
+        if !new.held {
+            new.introduce();
         }
-        new.send("NICK", &[&settings.nick]);
-        new.send("USER", &[settings.username(), "0", "*", &settings.realname]);
         new
+    }
+
+    /// Says who we are.
+    fn introduce(&mut self) {
+        self.held = false;
+        if let Some(password) = &self.settings.password {
+            let password = password.clone();
+            self.send("PASS", &[password.reveal()]);
+        }
+        let Settings { nick, realname, .. } = self.settings.clone();
+        let username = self.settings.username().to_owned();
+        self.send("NICK", &[&nick]);
+        self.send("USER", &[&username, "0", "*", &realname]);
     }
 
     /// The lines to send now, without CRLF. They hold secrets: never log them.
@@ -114,6 +149,16 @@ impl Registration {
     /// Whether a capability is on.
     pub(super) fn has(&self, cap: &str) -> bool {
         self.enabled.contains(cap)
+    }
+
+    /// The value of a capability that the server offers; empty where it has none.
+    pub(super) fn value(&self, cap: &str) -> &str {
+        self.offered.get(cap).map_or("", String::as_str)
+    }
+
+    /// For how many seconds the server now wants to be reached with TLS only, if it just said so. 0 takes that back.
+    pub(super) fn keep(&mut self) -> Option<u64> {
+        self.keep.take()
     }
 
     /// The account we are logged in to.
@@ -135,20 +180,25 @@ impl Registration {
     pub(super) fn late(&mut self) {
         match self.stage {
             Stage::Listing | Stage::Requesting => {
+                if self.held {
+                    self.introduce();
+                }
                 self.unanswered.clear();
                 self.begin_login_or_end();
             }
-            Stage::LoggingIn | Stage::Done => {
-                self.send("AUTHENTICATE", &["*"]);
-                self.login_failed("services did not answer the login");
-            }
+            Stage::LoggingIn | Stage::Done => self.login_silent(),
             Stage::Welcome => self.fail("the server did not finish the registration"),
         }
     }
 
     /// Takes one line of the server.
     pub(super) fn take(&mut self, message: &Message<'_>) {
+        if matches!(self.progress, Progress::Upgrade(_) | Progress::Failed(_)) {
+            return;
+        }
         match message.command {
+            // A server without CAP: it knows nothing of TLS to be demanded either.
+            "421" | "451" | "410" if self.held => self.introduce(),
             "001" => self.welcomed(message),
             "376" | "422" => self.registered(),
             "432" | "433" | "436" | "437" if !self.is_done() => self.next_nick(),
@@ -157,10 +207,7 @@ impl Registration {
             "901" => self.account = None,
             "903" | "907" => self.logged_in(),
             "902" | "904" | "905" | "906" => self.login_failed(message.last()),
-            "908" => {
-                let known: Vec<&str> = message.param(1).split(',').collect();
-                self.mechanisms.retain(|mechanism| known.contains(&mechanism.name()));
-            }
+            "908" => self.mechanisms_known(message.param(1)),
             command if command.eq_ignore_ascii_case("CAP") => self.cap(message),
             command if command.eq_ignore_ascii_case("AUTHENTICATE") => self.challenge(message.param(0)),
             command if command.eq_ignore_ascii_case("ERROR") => self.fail(&server_says(message)),
@@ -179,19 +226,33 @@ impl Registration {
         match verb.as_str() {
             "LS" => {
                 self.offer(&list);
+                if self.heed_sts(&list) {
+                    return;
+                }
                 let more = message.param(2) == "*" && message.params().len() > 3;
                 if !more && self.stage == Stage::Listing {
+                    if self.held {
+                        self.introduce();
+                    }
                     self.request_wanted();
                 }
             }
             "NEW" => {
                 self.offer(&list);
+                if self.heed_sts(&list) {
+                    return;
+                }
                 let names: Vec<&str> = list.iter().map(|cap| cap_name(cap)).collect();
                 let wanted = self.wanted().into_iter().filter(|cap| names.contains(&cap.as_str())).collect();
                 self.request(wanted);
+                // It was never taken away, but services are back.
+                if self.is_done() && names.contains(&"sasl") && self.enabled.contains("sasl") {
+                    self.login_again();
+                }
             }
             "DEL" => {
-                for cap in &list {
+                // A demand for TLS is not taken back this way.
+                for cap in list.iter().filter(|cap| cap_name(cap) != "sts") {
                     self.offered.remove(cap_name(cap));
                     self.enabled.remove(cap_name(cap));
                 }
@@ -209,6 +270,21 @@ impl Registration {
                 self.offered.insert(name.to_owned(), value.to_owned());
             }
         }
+    }
+
+    /// What the server demands about TLS; whether this connection is over for it.
+    /// <https://ircv3.net/specs/extensions/sts>
+    fn heed_sts(&mut self, list: &[String]) -> bool {
+        let Some(value) = list.iter().find_map(|cap| cap.strip_prefix("sts=")) else { return false };
+        let sts = Sts::parse(value);
+        if self.settings.tls.enabled {
+            self.keep = sts.duration.or(self.keep);
+            return false;
+        }
+        let Some(port) = sts.port else { return false };
+        self.out.clear();
+        self.progress = Progress::Upgrade(port);
+        true
     }
 
     /// What we want of what there is and is not on yet.
@@ -260,7 +336,7 @@ impl Registration {
         self.unanswered.retain(|cap| !list.iter().any(|answer| answer.trim_start_matches('-') == cap));
         self.all_answered();
         if self.is_done() && list.iter().any(|cap| cap == "sasl") {
-            self.begin_login();
+            self.login_again();
         }
     }
 
@@ -279,87 +355,6 @@ impl Registration {
     fn all_answered(&mut self) {
         if self.stage == Stage::Requesting && self.unanswered.is_empty() {
             self.begin_login_or_end();
-        }
-    }
-
-    fn begin_login_or_end(&mut self) {
-        if self.settings.sasl.is_none() {
-            self.end();
-        } else if self.enabled.contains("sasl") {
-            self.stage = Stage::LoggingIn;
-            self.begin_login();
-        } else {
-            self.login_failed("the server offers no SASL");
-        }
-    }
-
-    /// Lines up the mechanisms that we and the server have, and tries the first.
-    fn begin_login(&mut self) {
-        let Some(sasl) = &self.settings.sasl else { return };
-        let offered = self.offered.get("sasl").map(String::as_str).unwrap_or("");
-        let known = |mechanism: &Mechanism| {
-            offered.is_empty() || offered.split(',').any(|name| name.eq_ignore_ascii_case(mechanism.name()))
-        };
-        let plaintext = !self.settings.tls.enabled && !sasl.allow_plaintext;
-        let safe = |mechanism: &Mechanism| !(plaintext && mechanism.shows_password());
-        self.mechanisms = sasl.mechanisms.iter().copied().filter(|one| known(one) && safe(one)).collect();
-        self.next_mechanism("the server has none of the configured mechanisms");
-    }
-
-    fn next_mechanism(&mut self, otherwise: &str) {
-        let next = self.mechanisms.pop_front();
-        let Some((mechanism, sasl)) = next.zip(self.settings.sasl.as_ref()) else {
-            return self.no_login(otherwise);
-        };
-        self.exchange = Some(Exchange::begin(mechanism, sasl));
-        self.send("AUTHENTICATE", &[mechanism.name()]);
-    }
-
-    fn challenge(&mut self, piece: &str) {
-        let Some(exchange) = &mut self.exchange else { return };
-        match exchange.take(piece) {
-            Ok(answers) => {
-                for answer in answers {
-                    self.send("AUTHENTICATE", &[&answer]);
-                }
-            }
-            Err(reason) => {
-                tracing::warn!(%reason, "A login is given up");
-                self.send("AUTHENTICATE", &["*"]);
-            }
-        }
-    }
-
-    fn logged_in(&mut self) {
-        if self.exchange.take().is_none() && self.stage != Stage::LoggingIn {
-            return;
-        }
-        if self.account.is_none() {
-            self.account = self.settings.sasl.as_ref().map(|sasl| sasl.account.clone()).filter(|name| !name.is_empty());
-        }
-        if self.stage == Stage::LoggingIn {
-            self.end();
-        }
-    }
-
-    fn login_failed(&mut self, reason: &str) {
-        let trying = self.exchange.take().is_some();
-        if !trying && !matches!(self.stage, Stage::LoggingIn | Stage::Listing | Stage::Requesting) {
-            return;
-        }
-        self.next_mechanism(reason);
-    }
-
-    /// No mechanism is left.
-    fn no_login(&mut self, reason: &str) {
-        let required = self.settings.sasl.as_ref().is_some_and(|sasl| sasl.required);
-        if required {
-            return self
-                .fail(&format!("not logged in to services, which `sasl: {{required: true}}` demands: {reason}"));
-        }
-        tracing::warn!(%reason, "Not logged in to services; going on without");
-        if !self.is_done() {
-            self.end();
         }
     }
 
@@ -445,7 +440,7 @@ mod tests {
             account: "chief".to_owned(),
             password: Some(Secret::new("pw")),
             required,
-            allow_plaintext: false,
+            ..Sasl::default()
         });
         settings
     }

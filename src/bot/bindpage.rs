@@ -1,0 +1,106 @@
+//! The page about binds, `docs/binds.md`, made from the kinds themselves: a test holds the two together.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use masterchief_contract::{Actor, EventData, FlagScope, KindSpec, Matching, Returns, Value};
+
+use crate::dispatch::Kinds;
+
+/// What comes before the table.
+const HEAD: &str = "# Binds\n\n\
+<!-- Made from the code: `masterchief binds --kinds --markdown > docs/binds.md` writes it anew. -->\n\n\
+`bot.bind(kind, flags, mask, handler [, options])`: what happens becomes an event of a kind, and every bind of that kind whose\n\
+mask meets it and whose flags the person holds is called. The newest bind comes first. Of a kind that does not stack, the newest\n\
+bind of a mask serves, and the one before it if that passes (`bot.PASS`).\n\n\
+**Mask**: what it is held against. *word*: the whole first word, without wildcards. *mask*: all of the text, with `*`, `?`, `%` (a\n\
+run without blanks), `~` (one or more blanks) and `\\`; letters as the network compares names. *mode*: like mask, but the mode keeps\n\
+its case. *schedule* and *source* are explained with their kind.\n\n\
+**Flags**: whose count. *channel*: those held globally and in the event's channel. *any channel*: those held globally and in any\n\
+channel. *nobody*: nobody stands behind the event; write `-|-`.\n\n\
+**STOP**: what `bot.STOP` does. *log*: the line goes to the command log. *quiet*: it is kept out of the channel's log, and the other\n\
+handlers still run. *stop*: neither other handlers nor the bot itself do anything about it.\n\n\
+Kinds of Eggdrop are not here where they need DCC (`dcc fil filt chon chof sent rcvd lost tout`), Tcl or modules (`load unld`), or\n\
+Twitch. `time` understands Eggdrop's masks and cron. Two differences: a STOP in `isupport` does not undo what the server said, and\n\
+`away` of the botnet is not `ircaway`.\n\n";
+
+/// The whole page.
+pub(crate) fn page(kinds: &Kinds) -> String {
+    let mut out = HEAD.to_owned();
+    out.push_str("| kind | when | mask | flags | fields | stacks | STOP | example |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    for spec in kinds.all() {
+        let fields = spec.fields.join(" ");
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} | {} | `{}` |",
+            spec.kind,
+            cell(spec.about),
+            mask(spec),
+            flags(spec),
+            cell(&fields),
+            if spec.stackable { "yes" } else { "no" },
+            stop(spec),
+            cell(spec.example),
+        );
+    }
+    out
+}
+
+/// What a mask is held against: the subject of an event in which everything is its own name.
+fn mask(spec: &KindSpec) -> String {
+    let how = match spec.matching {
+        Matching::Word => "word",
+        Matching::Mask => "mask",
+        Matching::ModeMask => "mode",
+        Matching::Named => return "schedule".to_owned(),
+        Matching::Journal => return "source".to_owned(),
+    };
+    let mut event = EventData::new(&[], DateTime::UNIX_EPOCH);
+    let name = |name: &str| name.to_owned();
+    event.chan = Some(Arc::from("#chan"));
+    event.text = name(if spec.matching == Matching::Word { "word" } else { "text" });
+    event.actor = Some(Actor { nick: name("nick"), user: name("user"), host: name("host"), ..Actor::default() });
+    event.fields = spec.fields.iter().map(|field| (*field, Value::from(*field))).collect();
+    format!("{how} `{}`", cell(&(spec.subject)(&event)))
+}
+
+fn flags(spec: &KindSpec) -> &'static str {
+    match spec.flags {
+        FlagScope::Channel => "channel",
+        FlagScope::AnyChannel => "any channel",
+        FlagScope::Nobody => "nobody",
+    }
+}
+
+fn stop(spec: &KindSpec) -> &'static str {
+    match spec.returns {
+        Returns::Log => "log",
+        Returns::Quiet => "quiet",
+        Returns::Stop => "stop",
+        Returns::Ignored => "",
+    }
+}
+
+/// Text in a cell: a bar would end it.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_page_about_binds_says_what_the_code_does() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/binds.md");
+        let page = super::page(&crate::bot::kinds());
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == page,
+            "docs/binds.md is not what the kinds say: write it anew with \
+             `masterchief binds --kinds --markdown > docs/binds.md`"
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! The gate before the street: floods stop here, and those who are ignored.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use masterchief_contract::{
+    BindOptions, Clock, Event, EventData, FlagScope, Future, Handler, HandlerError, HandlerResult, Kind, Outcome,
+    Value, user_error,
+};
+use tokio::time::Instant;
+
+use super::words;
+use crate::dispatch::{BindFault, FloodSettings, Floods, Ignore, Kinds, NewBind, Verdict};
+use crate::store::Store;
+use crate::users::{FlagFault, FlagMask, Standing};
+
+/// Under which name the ignored stand among what scripts keep. No script can have it.
+const KEPT: &str = "@ignores";
+/// Masks read at the start.
+const KEPT_MAX: u32 = 4096;
+/// Whom floods are not counted of: Eggdrop's friends, and those who could not help themselves if they were ignored.
+const FRIENDS: &str = "fmn|fmn";
+/// Who may say whom to ignore.
+const MASTERS: &str = "m|-";
+/// How long somebody is ignored where no time is said.
+const USUALLY: Duration = Duration::from_secs(900);
+/// Letters that a mask must have beside wildcards, so that nobody ignores everybody.
+const MASK_LETTERS: usize = 3;
+
+/// Cheap to clone; all clones are the same gate.
+#[derive(Clone)]
+pub(crate) struct Floodgate {
+    floods: Arc<Mutex<Floods>>,
+    friends: FlagMask,
+    store: Store,
+    clock: Clock,
+}
+
+/// What becomes of an event.
+pub(crate) enum Pass {
+    /// It goes on.
+    Yes,
+    /// It does not.
+    No,
+    /// In its place goes this one, which no command answers.
+    Only(Box<Event>),
+    /// It does not, unless a handler of this event stops the punishment of this mask.
+    Ask(Box<Event>, String),
+}
+
+impl Floodgate {
+    /// With those who are still to be ignored.
+    pub(crate) async fn open(store: &Store, clock: &Clock) -> Result<Floodgate, FlagFault> {
+        let friends = FlagMask::parse(FRIENDS)?;
+        let gate = Floodgate { floods: Arc::default(), friends, store: store.clone(), clock: clock.clone() };
+        let now = clock.now();
+        for mask in store.kv_names(KEPT, "", KEPT_MAX, now).await.unwrap_or_default() {
+            let Ok(Some(kept)) = store.kv_get(KEPT, &mask, now).await else { continue };
+            let until = kept["until"].as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+            let left = until.and_then(|until| (until.to_utc() - now).to_std().ok());
+            let reason = kept["reason"].as_str().unwrap_or("").to_owned();
+            let until = left.map(|left| Instant::now() + left);
+            gate.lock().ignore(Ignore { mask, until, reason }, Instant::now());
+        }
+        Ok(gate)
+    }
+
+    /// What becomes of an event of this person.
+    pub(crate) fn judge(&self, settings: &FloodSettings, event: &Event, standing: &Standing) -> Pass {
+        let chan = event.chan();
+        let friend = standing.allows(&self.friends, FlagScope::Channel, &event.network, chan, event.casemap);
+        let verdict = self.lock().judge(settings, event, friend, Instant::now());
+        match verdict {
+            Verdict::Fine => Pass::Yes,
+            Verdict::Ignored => Pass::No,
+            Verdict::Crowd if standing.who.handle.is_some() => Pass::Yes,
+            // Strangers command nothing while a channel is flooded; who looks on still sees all of it.
+            Verdict::Crowd => match event.kinds.first() {
+                Some(&Kind::Pubm) => {
+                    let data = EventData { kinds: &[Kind::Pubm], ..EventData::clone(event) };
+                    Pass::Only(Box::new(Event::new(data)))
+                }
+                Some(&Kind::Ctcp) => Pass::No,
+                _ => Pass::Yes,
+            },
+            Verdict::Flood { kind, mask } => {
+                let mut flood = EventData::new(&[Kind::Flud], event.at);
+                flood.network = Arc::clone(&event.network);
+                flood.casemap = event.casemap;
+                flood.actor = event.actor.clone();
+                flood.chan = event.chan.clone();
+                flood.fields = vec![("type", Value::from(kind))];
+                Pass::Ask(Box::new(Event::new(flood)), mask)
+            }
+        }
+    }
+
+    /// Ignores a mask for this long.
+    pub(crate) async fn ignore(&self, mask: &str, time: Duration, reason: &str) {
+        tracing::warn!(mask, ?time, reason, "Ignored");
+        let now = Instant::now();
+        let ignore = Ignore { mask: mask.to_owned(), until: now.checked_add(time), reason: reason.to_owned() };
+        self.lock().ignore(ignore, now);
+        let until: DateTime<Utc> = self.clock.now() + time;
+        let kept = serde_json::json!({"until": until.to_rfc3339(), "reason": reason});
+        if let Err(fault) = self.store.kv_set(KEPT, mask, &kept, Some(until)).await {
+            tracing::warn!(%fault, mask, "Who is ignored cannot be written down; a restart forgets it");
+        }
+    }
+
+    async fn listen(&self, mask: &str) -> bool {
+        let known = self.lock().listen(mask);
+        // If it cannot be deleted it is ignored again after a restart, and the log says so.
+        if let Err(fault) = self.store.kv_delete(KEPT, mask).await {
+            tracing::warn!(%fault, mask, "Who is listened to again cannot be written down");
+        }
+        known
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Floods> {
+        self.floods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `!ignore`, `!unignore` and `!ignores`.
+struct Command {
+    gate: Floodgate,
+    work: Work,
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    Ignore,
+    Listen,
+    List,
+}
+
+/// The binds of the gate, ready for the table.
+pub(crate) fn binds(kinds: &Kinds, gate: &Floodgate) -> Result<Vec<NewBind>, BindFault> {
+    let rows = [
+        ("!ignore", "<mask> [time:duration] [reason...]", "Listens to nobody with this mask for a while", Work::Ignore),
+        ("!unignore", "<mask>", "Listens to a mask again", Work::Listen),
+        ("!ignores", "", "Lists who is not listened to", Work::List),
+    ];
+    let mut binds = Vec::new();
+    for (word, usage, help, work) in rows {
+        let handler: Arc<dyn Handler> = Arc::new(Command { gate: gate.clone(), work });
+        let options =
+            BindOptions { usage: Some(usage.to_owned()), help: Some(help.to_owned()), ..BindOptions::default() };
+        for kind in [Kind::Pub, Kind::Msg] {
+            binds.push(NewBind::parse(kinds, kind.name(), MASTERS, word, options.clone(), Arc::clone(&handler))?);
+        }
+    }
+    Ok(binds)
+}
+
+impl Handler for Command {
+    fn call(&self, event: Event) -> Future<HandlerResult> {
+        let (gate, work) = (self.gate.clone(), self.work);
+        Box::pin(async move {
+            let mask = whole(event.arg_str("mask"));
+            let lines = match work {
+                Work::Ignore => {
+                    let letters = mask.chars().filter(|c| c.is_alphanumeric()).count();
+                    if letters < MASK_LETTERS {
+                        return Err(user_error(words::mask_too_wide(&mask)));
+                    }
+                    let seconds = event.arg("time").and_then(Value::as_f64);
+                    let time = seconds.and_then(|secs| Duration::try_from_secs_f64(secs).ok()).unwrap_or(USUALLY);
+                    let by = format!("{} by {}", event.arg_str("reason"), event.nick());
+                    gate.ignore(&mask, time, by.trim()).await;
+                    vec![words::ignoring(&mask, time)]
+                }
+                Work::Listen if gate.listen(&mask).await => vec![words::listening(&mask)],
+                Work::Listen => return Err(user_error(words::not_ignored(&mask))),
+                Work::List => {
+                    let now = Instant::now();
+                    let all = gate.lock().ignored(now);
+                    let left = |ignore: &Ignore| ignore.until.map(|until| until - now);
+                    words::ignores(
+                        &all.iter().map(|one| (one.mask.as_str(), left(one), one.reason.as_str())).collect::<Vec<_>>(),
+                    )
+                }
+            };
+            Ok::<_, HandlerError>(Outcome::Reply(lines))
+        })
+    }
+
+    fn origin(&self) -> String {
+        super::builtin::OWNER.to_owned()
+    }
+}
+
+/// A nick or a host alone as the mask that is meant.
+fn whole(mask: &str) -> String {
+    match (mask.contains('!'), mask.contains('@')) {
+        (true, _) => mask.to_owned(),
+        (false, true) => format!("*!{mask}"),
+        (false, false) if mask.contains('.') => format!("*!*@{mask}"),
+        (false, false) => format!("{mask}!*@*"),
+    }
+}

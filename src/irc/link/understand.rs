@@ -1,0 +1,151 @@
+//! What a line means: to the picture of the network, to us, and to the street.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use masterchief_contract::{Event, Parcel};
+use tokio::time::Instant;
+
+use super::Link;
+use crate::irc::history::{Age, time_of};
+use crate::irc::message::Message;
+use crate::irc::network::Shared;
+use crate::irc::react::About;
+use crate::irc::receipts::Receipt;
+use crate::irc::splits;
+use crate::irc::state::State;
+use crate::irc::translate::{Context, evnt, netsplit, translate};
+
+impl Link<'_> {
+    /// What a line means to the picture, to us and to the street.
+    pub(super) fn understand(&mut self, message: &Message<'_>) -> Option<Parcel> {
+        let inner = self.inner;
+        let mut shared = inner.lock();
+        let shared = &mut *shared;
+        shared.status.lines_in += 1;
+        let told = time_of(message);
+        let numeric = message.command.starts_with(|c: char| c.is_ascii_digit());
+        let since = since(message, &shared.state);
+        // A BATCH has an id too where it is a message in parts: it is that message's.
+        let judged = !numeric && !message.is("BATCH");
+        let age = if judged { shared.history.age(message, told, since) } else { Age::Live };
+        let old = matches!(age, Age::Missed | Age::Seen);
+        let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
+        if let Some(receipt) = shared.receipts.answered(message) {
+            count(receipt, shared);
+        }
+        let split = split_of(message, shared).filter(|_| !old && !own);
+        let back = message.is("JOIN") && !old && !own && is_back(message, shared);
+        let actor =
+            shared.state.actor(message, self.registration.has("account-tag"), self.registration.has("account-notify"));
+        let context = Context {
+            actor,
+            raw: inner.raw.load(Ordering::Relaxed),
+            age,
+            split: split.as_deref(),
+            back,
+            ..self.context(&inner.name, &shared.state, told)
+        };
+        let parcel = translate(message, &context);
+        let casemap = shared.state.casemap();
+        if !old && age != Age::Part {
+            remember(message, told, split.as_deref(), shared);
+            shared.state.take(message, told);
+        }
+        if shared.state.casemap() != casemap {
+            shared.refold();
+        }
+        if shared.status.account.as_deref() != self.registration.account() {
+            shared.status.account = self.registration.account().map(str::to_owned);
+        }
+        let history = inner.history.load(Ordering::Relaxed);
+        let about = About { own, old, registration: &self.registration, history };
+        if age != Age::Part {
+            self.upkeep.react(message, &about, shared);
+        }
+        if self.up.is_some() && !shared.status.connected {
+            shared.status.connected = true;
+            shared.status.trouble = None;
+            self.upkeep.registered(&inner.name, shared);
+            let context = self.context(&inner.name, &shared.state, told);
+            let event = evnt("init-server", &shared.status.server, &context);
+            let mut events = parcel.map_or(Vec::new(), |parcel| parcel.events);
+            events.push(Event::new(event));
+            return Some(Parcel { events });
+        }
+        parcel
+    }
+
+    /// What is known where nobody stands behind a line.
+    fn context<'b>(&self, network: &'b Arc<str>, state: &'b State, told: Option<DateTime<Utc>>) -> Context<'b> {
+        let at = told.unwrap_or_else(|| self.ways.clock.now());
+        Context { network, state, at, actor: None, raw: false, age: Age::Live, split: None, back: false }
+    }
+
+    /// Tells of splits in which nobody was lost any more for a while.
+    pub(super) fn tell_splits(&self, now: Instant) {
+        let parcels: Vec<Parcel> = {
+            let mut shared = self.inner.lock();
+            let reports = shared.splits.ripe(now);
+            let context = self.context(&self.inner.name, &shared.state, None);
+            reports.iter().map(|report| Event::new(netsplit(report, &context)).into()).collect()
+        };
+        parcels.into_iter().for_each(|parcel| self.tell(Some(parcel)));
+    }
+}
+
+/// What the server says of a line of ours.
+fn count(receipt: Receipt, shared: &mut Shared) {
+    match receipt {
+        Receipt::Passed => shared.status.confirmed += 1,
+        Receipt::Changed { target } => {
+            shared.status.confirmed += 1;
+            tracing::warn!(%target, "The server passed a line on that is not as we said it");
+        }
+        Receipt::Refused { target, reason } => {
+            shared.status.refused += 1;
+            tracing::warn!(%target, %reason, "The server refused a line");
+        }
+    }
+}
+
+/// The servers, where a QUIT is a netsplit's: by its batch, or by its words.
+fn split_of(message: &Message<'_>, shared: &Shared) -> Option<String> {
+    if !message.is("QUIT") {
+        return None;
+    }
+    shared.history.split_of(message).or_else(|| splits::servers(message.param(0))).map(str::to_owned)
+}
+
+/// Whether a JOIN is somebody who was lost in a netsplit and is back.
+fn is_back(message: &Message<'_>, shared: &mut Shared) -> bool {
+    let Some(source) = message.source else { return false };
+    let (nick, chan) = (shared.state.fold(source.nick), shared.state.fold(message.param(0)));
+    shared.splits.is_back(&nick, (source.user, source.host), &chan, Instant::now())
+}
+
+/// What is to be known later about a line, before the picture changes by it.
+fn remember(message: &Message<'_>, told: Option<DateTime<Utc>>, split: Option<&str>, shared: &mut Shared) {
+    if let Some((servers, source)) = split.zip(message.source) {
+        let channels: Vec<String> =
+            shared.state.channels_of(source.nick).iter().map(|chan| shared.state.fold(chan)).collect();
+        if !channels.is_empty() {
+            let nick = shared.state.fold(source.nick);
+            shared.splits.lost(servers, &nick, (source.user, source.host), channels, Instant::now());
+        }
+    }
+    if let Some(at) = told.filter(|_| message.is("PRIVMSG")) {
+        shared.saw(message.param(0), at);
+    }
+}
+
+/// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of
+/// linked servers differ, so the other commands, which only a history batch can repeat, are not judged by their time.
+fn since(message: &Message<'_>, state: &State) -> Option<DateTime<Utc>> {
+    if !matches!(message.command, "PRIVMSG" | "NOTICE" | "TAGMSG") {
+        return None;
+    }
+    let chan = state.isupport.channel_of(message.param(0));
+    chan.and_then(|chan| state.channel(chan)).map_or(state.welcomed, |channel| channel.joined)
+}

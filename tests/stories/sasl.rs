@@ -1,0 +1,243 @@
+//! Logging in to services on a server that plays all its parts: the good one, the forgetful one and the bad ones.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use masterchief::bot::{Bot, Started};
+use masterchief::contract::Secret;
+use masterchief::irc::sasl::Mechanism;
+use masterchief::irc::{Sasl, Settings};
+use ring::{hmac, pbkdf2};
+
+use crate::wire::{Line, Wire};
+
+const SALT: &[u8] = b"sixteen bytes 16";
+const ROUNDS: u32 = 4096;
+
+fn with_login(wire: &Wire, mechanisms: &[Mechanism], password: &str, required: bool) -> Settings {
+    let mut settings = wire.settings();
+    settings.sasl = Some(Sasl {
+        mechanisms: mechanisms.to_vec(),
+        account: "chief".to_owned(),
+        password: Some(Secret::new(password)),
+        required,
+        allow_plaintext: true,
+        ..Sasl::default()
+    });
+    settings
+}
+
+async fn start(settings: Settings) -> Started {
+    Bot::builder().network("story", settings).start().await.unwrap()
+}
+
+/// Up to the mechanism's name.
+async fn begins(line: &mut Line, offer: &str) {
+    line.hears("CAP LS 302").await;
+    line.says(&[&format!(":s CAP * LS :{offer}")]).await;
+    line.hears("CAP REQ sasl").await;
+    line.says(&[":s CAP * ACK :sasl"]).await;
+}
+
+/// The words of one answer, put together and without base64.
+async fn answer(line: &mut Line) -> String {
+    let mut text = String::new();
+    loop {
+        let piece = line.hears("AUTHENTICATE ").await["AUTHENTICATE ".len()..].to_owned();
+        if piece != "+" {
+            text.push_str(&piece);
+        }
+        if piece.len() != 400 {
+            return String::from_utf8(BASE64.decode(text).unwrap()).unwrap();
+        }
+    }
+}
+
+fn keyed(key: &[u8], text: &str) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
+}
+
+/// The server's side of SCRAM. Gives whether the client has proven the password, and the server's own proof.
+async fn scram(
+    line: &mut Line,
+    password: &str,
+    nonce_of: impl Fn(&str) -> String,
+    rounds: u32,
+) -> Option<(bool, String)> {
+    assert_eq!(line.hears("AUTHENTICATE").await, "AUTHENTICATE SCRAM-SHA-256");
+    line.says(&["AUTHENTICATE +"]).await;
+    let first = answer(line).await;
+    let bare = first.strip_prefix("n,,").expect("no authorisation identity");
+    let nonce = nonce_of(bare.split("r=").nth(1).unwrap());
+    let challenge = format!("r={nonce},s={},i={rounds}", BASE64.encode(SALT));
+    line.says(&[&format!("AUTHENTICATE {}", BASE64.encode(&challenge))]).await;
+    let piece = line.hears("AUTHENTICATE ").await["AUTHENTICATE ".len()..].to_owned();
+    if piece == "*" {
+        return None;
+    }
+    let proof = String::from_utf8(BASE64.decode(piece).unwrap()).unwrap();
+    let (without, proof) = proof.split_once(",p=").unwrap();
+    assert_eq!(without, format!("c=biws,r={nonce}"));
+    let mut salted = [0; 32];
+    let rounds = NonZeroU32::new(ROUNDS).unwrap();
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, SALT, password.as_bytes(), &mut salted);
+    let covered = format!("{bare},{challenge},{without}");
+    let client_key = keyed(&salted, "Client Key");
+    let stored = ring::digest::digest(&ring::digest::SHA256, &client_key);
+    let mask = keyed(stored.as_ref(), &covered);
+    let wanted: Vec<u8> = client_key.iter().zip(mask).map(|(key, mask)| key ^ mask).collect();
+    let server_proof = keyed(&keyed(&salted, "Server Key"), &covered);
+    Some((BASE64.decode(proof).unwrap() == wanted, format!("v={}", BASE64.encode(server_proof))))
+}
+
+async fn account(started: &Started) -> Option<String> {
+    started.status().await.networks[0].account.clone()
+}
+
+/// Waits until the network has this trouble.
+async fn trouble(started: &Started) -> String {
+    loop {
+        if let Some(trouble) = started.status().await.networks[0].trouble.clone() {
+            return trouble;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_is_proven_by_scram_and_the_server_proves_it_too() {
+    let wire = Wire::plain().await;
+    let started = start(with_login(&wire, &[Mechanism::ScramSha256], "p=ä,ss", true)).await;
+    let mut line = wire.accepts().await;
+    begins(&mut line, "sasl=SCRAM-SHA-256,PLAIN").await;
+    let (proven, proof) = scram(&mut line, "p=ä,ss", |ours| format!("{ours}theirs"), ROUNDS).await.unwrap();
+    assert!(proven);
+    line.says(&[&format!("AUTHENTICATE {}", BASE64.encode(proof))]).await;
+    assert_eq!(line.hears("AUTHENTICATE").await, "AUTHENTICATE +");
+    line.says(&[":s 900 * chief!c@h chief :You are now logged in", ":s 903 * :SASL authentication successful"]).await;
+    line.hears("CAP END").await;
+    line.welcomes("").await;
+    line.hears("JOIN #ops").await;
+    assert_eq!(account(&started).await.as_deref(), Some("chief"));
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_falls_back_to_the_next_mechanism_in_the_configured_order() {
+    let wire = Wire::plain().await;
+    let started = start(with_login(&wire, &[Mechanism::ScramSha256, Mechanism::Plain], "wrong", false)).await;
+    let mut line = wire.accepts().await;
+    begins(&mut line, "sasl=PLAIN,SCRAM-SHA-256").await;
+    let (proven, _) = scram(&mut line, "right", |ours| format!("{ours}x"), ROUNDS).await.unwrap();
+    assert!(!proven);
+    line.says(&[":s 904 * :SASL authentication failed"]).await;
+    assert_eq!(line.hears("AUTHENTICATE").await, "AUTHENTICATE PLAIN");
+    line.says(&["AUTHENTICATE +"]).await;
+    assert_eq!(answer(&mut line).await, "chief\0chief\0wrong");
+    line.says(&[":s 904 * :SASL authentication failed"]).await;
+    line.hears("CAP END").await;
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_servers_are_told_to_stop_and_are_never_shown_the_password() {
+    let nonces: [fn(&str) -> String; 3] = [|_| "mine".to_owned(), str::to_owned, |ours| format!("x{ours}")];
+    for nonce in nonces {
+        let wire = Wire::plain().await;
+        let mechanisms = [Mechanism::ScramSha256, Mechanism::Plain];
+        let started = start(with_login(&wire, &mechanisms, "sesame", true)).await;
+        let mut line = wire.accepts().await;
+        begins(&mut line, "sasl").await;
+        assert_eq!(scram(&mut line, "sesame", nonce, ROUNDS).await, None, "the bot gives up");
+        line.says(&[":s 906 * :aborted"]).await;
+        assert_eq!(line.rest().await, [""; 0], "it says nothing more");
+        assert!(trouble(&started).await.contains("required"));
+        started.stop("").await;
+    }
+    for rounds in [1, 4095, 1_000_001] {
+        let wire = Wire::plain().await;
+        let started = start(with_login(&wire, &[Mechanism::ScramSha256], "sesame", true)).await;
+        let mut line = wire.accepts().await;
+        begins(&mut line, "sasl").await;
+        assert_eq!(scram(&mut line, "sesame", |ours| format!("{ours}x"), rounds).await, None, "{rounds} rounds");
+        started.stop("").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_prove_that_it_knows_the_password_is_left() {
+    for last in ["v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "e=other-error", ""] {
+        let wire = Wire::plain().await;
+        let mechanisms = [Mechanism::ScramSha256, Mechanism::Plain];
+        let started = start(with_login(&wire, &mechanisms, "sesame", true)).await;
+        let mut line = wire.accepts().await;
+        begins(&mut line, "sasl").await;
+        scram(&mut line, "sesame", |ours| format!("{ours}x"), ROUNDS).await.unwrap();
+        let last = if last.is_empty() { "+".to_owned() } else { BASE64.encode(last) };
+        line.says(&[&format!("AUTHENTICATE {last}")]).await;
+        assert_eq!(line.hears("AUTHENTICATE").await, "AUTHENTICATE *", "{last}");
+        started.stop("").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_passwords_are_sent_in_pieces_of_four_hundred_bytes() {
+    // Account twice and two NULs are 12 bytes: base64 of 300 and of 600 bytes comes out even.
+    for (letters, pieces) in
+        [(600 - 12, vec![400, 400, 1]), (300 - 12, vec![400, 1]), (301 - 12, vec![400, 4]), (5, vec![24])]
+    {
+        let wire = Wire::plain().await;
+        let password = "x".repeat(letters);
+        let started = start(with_login(&wire, &[Mechanism::Plain], &password, true)).await;
+        let mut line = wire.accepts().await;
+        begins(&mut line, "sasl=PLAIN").await;
+        line.hears("AUTHENTICATE PLAIN").await;
+        line.says(&["AUTHENTICATE +"]).await;
+        for length in pieces {
+            let piece = line.hears("AUTHENTICATE ").await;
+            assert_eq!(piece.len() - "AUTHENTICATE ".len(), length, "{letters} letters");
+        }
+        line.says(&[":s 903 * :ok"]).await;
+        line.hears("CAP END").await;
+        started.stop("").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_mechanism_is_shared_the_capability_is_asked_for_all_the_same_and_then_the_policy_decides() {
+    for required in [true, false] {
+        let wire = Wire::plain().await;
+        let started = start(with_login(&wire, &[Mechanism::Plain], "sesame", required)).await;
+        let mut line = wire.accepts().await;
+        begins(&mut line, "sasl=X-UNKNOWN").await;
+        if required {
+            assert_eq!(line.rest().await, [""; 0]);
+            assert!(trouble(&started).await.contains("none of the configured mechanisms"));
+        } else {
+            line.hears("CAP END").await;
+        }
+        started.stop("").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_come_back_are_logged_in_to_again() {
+    let wire = Wire::plain().await;
+    let started = start(with_login(&wire, &[Mechanism::Plain], "sesame", false)).await;
+    let mut line = wire.accepts().await;
+    line.negotiates("batch").await;
+    line.welcomes("").await;
+    line.hears("JOIN #ops").await;
+    for _ in 0..2 {
+        line.says(&[":s CAP chief DEL :sasl", ":s CAP chief NEW :sasl=PLAIN,EXTERNAL"]).await;
+        line.hears("CAP REQ sasl").await;
+        line.says(&[":s CAP chief ACK :sasl"]).await;
+        line.hears("AUTHENTICATE PLAIN").await;
+        line.says(&["AUTHENTICATE +"]).await;
+        answer(&mut line).await;
+        line.says(&[":s 900 chief chief!c@h chief :in", ":s 903 chief :ok", ":s 901 chief chief!c@h :out"]).await;
+    }
+    started.stop("").await;
+}
