@@ -18,7 +18,7 @@ use crate::executors::{self, Executor, Executors, Supervisor};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
-use crate::partyline::Console;
+use crate::partyline::{self, Console};
 use crate::users;
 use crate::{gateway, journal, pipelines};
 
@@ -49,6 +49,7 @@ pub struct Builder {
     pub(crate) sources: masterchief_bindings::Settings,
     pub(crate) makers: Makers,
     pub(crate) gateway: gateway::Settings,
+    pub(crate) partyline: partyline::Settings,
     pub(crate) pipelines: pipelines::Settings,
     pub(crate) executors: executors::Settings,
     /// Beside those of the bot, or instead of them.
@@ -106,6 +107,7 @@ impl Builder {
             sources: masterchief_bindings::Settings::default(),
             makers: Makers { shipped: true, ..Makers::default() },
             gateway: gateway::Settings::default(),
+            partyline: partyline::Settings::default(),
             pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
             executors: executors::Settings::default(),
             own_executors: Executors::new(),
@@ -145,6 +147,7 @@ impl Builder {
         self.journal = config.journal.clone();
         self.sources = config.sources.clone();
         self.gateway = config.gateway.clone();
+        self.partyline = config.partyline.clone();
         self.pipelines = config.pipelines.clone();
         self.executors = config.executors.clone();
         self.project = config.source.project.clone();
@@ -154,6 +157,12 @@ impl Builder {
     /// Opens the gateway, where services post webhooks.
     pub fn gateway(mut self, settings: gateway::Settings) -> Builder {
         self.gateway = settings;
+        self
+    }
+
+    /// Opens the partyline, where operators come in.
+    pub fn partyline(mut self, settings: partyline::Settings) -> Builder {
+        self.partyline = settings;
         self
     }
 
@@ -221,6 +230,7 @@ impl Builder {
     pub(crate) fn without_sources(mut self) -> Builder {
         self.makers = Makers::default();
         self.gateway.listen = None;
+        self.partyline = partyline::Settings::default();
         self
     }
 
@@ -267,7 +277,7 @@ impl Builder {
         self
     }
 
-    /// Puts a console on the terminal, which stands for a channel.
+    /// Puts a console on the terminal: who sits there is on the partyline.
     pub fn console(mut self, console: Console) -> Builder {
         self.console = Some(console);
         self

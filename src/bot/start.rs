@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::stream::Publishers;
@@ -21,7 +21,8 @@ use super::ingest::{Feeds, Ingest, Makers};
 use super::letters::Desk;
 use super::lock::FolderLock;
 use super::luastep::stage_executors;
-use super::outbox::{Outbox, Place};
+use super::outbox::Outbox;
+use super::partyline::{Around, Opening as Faces, Partyline};
 use super::people::{PeopleError, read_users};
 use super::schedules::Schedules;
 use super::scripts::Scripts;
@@ -33,7 +34,7 @@ use crate::executors::unguessable;
 use crate::gateway::{Door, GatewayError};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
-use crate::partyline::{self, Console};
+use crate::partyline::{self, Party, PartylineError};
 use crate::pipelines::{Opening, Pipelines};
 use crate::store::runs::{Runs, RunsError};
 use crate::store::{Store, StoreError};
@@ -79,6 +80,9 @@ pub enum StartError {
     /// The gateway's port cannot be opened.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The partyline's port cannot be opened.
+    #[error(transparent)]
+    Partyline(#[from] PartylineError),
     /// A script that a test needs.
     #[error(transparent)]
     Script(#[from] LoadError),
@@ -106,8 +110,12 @@ struct Ground {
     calls: Arc<Calls>,
     /// Who did what.
     audit: Audit,
+    /// Where operators are.
+    party: Party,
     /// Ends the audit's writer.
     records: Stopper,
+    /// The same, for who waits for it.
+    records_end: Shutdown,
     audit_writer: JoinHandle<()>,
 }
 
@@ -125,7 +133,7 @@ impl Ground {
         book.fill(read_users(&store).await?);
         let outbox = Outbox::default();
         let (records, records_end) = Shutdown::new();
-        let (audit, audit_writer) = Audit::start(store.clone(), records_end);
+        let (audit, audit_writer) = Audit::start(store.clone(), records_end.clone());
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules.clone()));
         let clock = builder.clock.clone();
         let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit.clone(), clock.clone(), Arc::clone(&rules)));
@@ -136,7 +144,25 @@ impl Ground {
             clock,
         )?;
         let table = BindTable::new();
-        Ok(Ground { lock, store, book, revision, table, outbox, rules, journal, calls, records, audit, audit_writer })
+        let outlet: Arc<dyn Outlet> = Arc::new(outbox.clone());
+        let nick = &builder.partyline.nick;
+        let party = Party::new(nick, book.clone(), table.clone(), outlet, builder.clock.clone());
+        Ok(Ground {
+            party,
+            records_end,
+            lock,
+            store,
+            book,
+            revision,
+            table,
+            outbox,
+            rules,
+            journal,
+            calls,
+            records,
+            audit,
+            audit_writer,
+        })
     }
 
     /// Binds what is the bot's own, and what was bound in Rust.
@@ -161,6 +187,40 @@ impl Ground {
         Ok(())
     }
 
+    /// The partyline's commands, bound; nobody is in yet.
+    fn partyline(
+        &self,
+        kinds: &Kinds,
+        settings: partyline::Settings,
+        pipelines: &Pipelines,
+        scripts: Option<&Scripts>,
+        feeds: &Feeds,
+    ) -> Result<Partyline, BindFault> {
+        let wishes = watch::Sender::new(Default::default());
+        let around = Around {
+            outbox: self.outbox.clone(),
+            scripts: scripts.cloned(),
+            feeds: feeds.clone(),
+            store: self.store.clone(),
+            book: self.book.clone(),
+            wishes: wishes.clone(),
+            since: self.calls.clock.now(),
+        };
+        let desk = Arc::new(partyline::Desk {
+            party: self.party.clone(),
+            book: self.book.clone(),
+            store: self.store.clone(),
+            table: self.table.clone(),
+            journal: self.journal.clone(),
+            pipelines: pipelines.clone(),
+            outlet: Arc::new(self.outbox.clone()),
+            host: Arc::new(around),
+        });
+        self.table.replace(partyline::OWNER, partyline::binds(kinds, &desk)?);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Ok(Partyline { party: self.party.clone(), settings, faces: None, arrivals: None, wishes, own: None })
+    }
+
     /// Opens the street: what is put into the inlet is decided and called.
     fn open_street(&self) -> (Inlet, Stopper, JoinHandle<()>) {
         let (inlet, parcels) = inlet(INLET_DEPTH);
@@ -168,6 +228,7 @@ impl Ground {
             table: self.table.clone(),
             book: self.book.clone(),
             calls: Arc::clone(&self.calls),
+            party: self.party.clone(),
             told: Mutex::default(),
         };
         let (stopper, shutdown) = Shutdown::new();
@@ -299,6 +360,8 @@ impl Started {
         let listens = builder.gateway.listen.is_some();
         let (ingest, feeds, door) =
             ground.ingest(Reading { makers: builder.makers, settings, data: data.clone(), listens });
+        let partyline = ground.partyline(&kinds, builder.partyline, &pipelines, scripts.as_ref(), &feeds)?;
+        let (audit, until) = (ground.audit.clone(), ground.records_end.clone());
         let mut started = Started {
             table: ground.table,
             book: ground.book,
@@ -315,6 +378,7 @@ impl Started {
             ingest: Some(ingest),
             ingest_task: None,
             gateway: None,
+            partyline,
             pipelines,
             kinds,
             runs_end,
@@ -340,9 +404,8 @@ impl Started {
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
-        if let Some(console) = builder.console {
-            started.read_console(console, &shutdown);
-        }
+        let faces = Faces { console: builder.console, audit, data: data_folder.as_deref(), until, web: listens };
+        started.open_partyline(faces, &shutdown).await?;
         // Last: what waited in the journal is handled at once, and may want to speak.
         started.start_ingest(shutdown.clone()).await;
         started.open_gateway(builder.gateway, door, shutdown).await?;
@@ -384,13 +447,6 @@ impl Started {
             let following = deploys::follow(kinds, table, self.pipelines.clone(), book, shutdown.clone());
             self.source_tasks.push(tokio::spawn(following));
         }
-    }
-
-    fn read_console(&self, console: Console, shutdown: &Shutdown) {
-        self.outbox.put(partyline::NETWORK, Place::Console(console.clone()));
-        let (inlet, clock, until) = (self.inlet.clone(), self.clock.clone(), shutdown.clone());
-        let reading = tokio::spawn(async move { console.read(inlet, clock, until).await });
-        *self.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
     }
 
     /// Loads the scripts; gives the task that watches their files.

@@ -25,8 +25,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     bring_scripts(&mut config)?;
     config.networks.clear();
     runtime()?.block_on(async {
-        let console = Console::stdout("chief");
+        let console = Console::stdout();
         let mut builder = Bot::builder().configured(&config).console(console);
+        builder = builder.partyline(Default::default());
         builder.data = None;
         let started = builder.start().await?;
         output::line(&format!(

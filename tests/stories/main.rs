@@ -28,6 +28,7 @@ mod logs;
 mod manners;
 mod matrices;
 mod metrics;
+mod partyline;
 mod person;
 mod plans;
 mod polled;
