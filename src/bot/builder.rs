@@ -18,7 +18,7 @@ use crate::executors::{self, Executor, Executors, Supervisor};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
-use crate::partyline::{self, Console};
+use crate::partyline::{self, Console, LiveLog};
 use crate::users;
 use crate::{gateway, journal, pipelines};
 
@@ -40,6 +40,7 @@ pub struct Builder {
     pub(crate) blocks: BTreeMap<String, Value>,
     pub(crate) placement: Placement,
     pub(crate) console: Option<Console>,
+    pub(crate) live: Option<LiveLog>,
     pub(crate) rules: Rules,
     pub(crate) http: Arc<dyn Http>,
     pub(crate) shell: Arc<dyn Shell>,
@@ -99,6 +100,7 @@ impl Builder {
             blocks: BTreeMap::new(),
             placement: Placement::Thread,
             console: None,
+            live: None,
             rules: Rules::default(),
             http: Arc::new(NetHttp),
             shell: Arc::new(LocalShell),
@@ -298,6 +300,12 @@ impl Builder {
         self.makers.shipped = false;
         self.data = None;
         self.console = None;
+        self
+    }
+
+    /// Shows the log to those on the partyline who want to see it.
+    pub fn live_log(mut self, lines: LiveLog) -> Builder {
+        self.live = Some(lines);
         self
     }
 

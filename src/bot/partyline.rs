@@ -1,5 +1,6 @@
 //! The bot behind the partyline: what its commands ask of the rest of the house, and who opens it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,9 +18,10 @@ use super::scripts::Scripts;
 use super::started::Started;
 use super::words;
 use crate::executors::unguessable;
+use crate::gateway::Pages;
 use crate::irc;
 use crate::journal::FeedRow;
-use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, Party, Settings};
+use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings};
 use crate::store::Store;
 use crate::users::{Book, User};
 
@@ -66,6 +68,8 @@ pub(super) struct Around {
 /// What the partyline is opened with.
 pub(super) struct Opening<'a> {
     pub(super) console: Option<Console>,
+    /// The log, for those who want to see it.
+    pub(super) live: Option<LiveLog>,
     pub(super) audit: Audit,
     pub(super) data: Option<&'a Path>,
     /// When the console has shown all there is to show.
@@ -113,6 +117,11 @@ impl Host for Around {
 
     fn members(&self, network: &str, channel: &str) -> Vec<irc::Member> {
         self.outbox.network(network).map(|network| network.members(channel)).unwrap_or_default()
+    }
+
+    fn modules(&self) -> Vec<String> {
+        let kinds = super::kinds();
+        kinds.all().map(|spec| format!("{:<10} {}", spec.kind, spec.about)).collect()
     }
 
     fn scripts(&self) -> Future<Vec<String>> {
@@ -214,7 +223,30 @@ impl Partyline {
     }
 }
 
+/// IRC clients in pages come in through the gateway.
+struct Web {
+    faces: Arc<Faces>,
+    settings: Arc<ArcSwap<Settings>>,
+}
+
+impl Pages for Web {
+    fn welcomes(&self, origin: &str) -> bool {
+        self.settings.load().origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+    }
+
+    fn meet(&self, stream: irc::Stream, peer: SocketAddr) -> Future<()> {
+        let faces = Arc::clone(&self.faces);
+        Box::pin(async move { faces.meet_web(stream, peer).await })
+    }
+}
+
 impl Started {
+    /// Who serves IRC clients in pages.
+    pub(super) fn pages(&self) -> Option<Arc<dyn Pages>> {
+        let faces = Arc::clone(self.partyline.faces.as_ref()?);
+        Some(Arc::new(Web { faces, settings: Arc::clone(&self.partyline.settings) }))
+    }
+
     /// The partyline.
     pub fn party(&self) -> &Party {
         &self.partyline.party
@@ -226,7 +258,7 @@ impl Started {
     }
 
     /// Where the partyline listens, and for TLS only; nowhere if it does not.
-    pub fn partyline_at(&self) -> (Option<std::net::SocketAddr>, Option<std::net::SocketAddr>) {
+    pub fn partyline_at(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         self.partyline.faces.as_ref().map_or((None, None), |faces| (faces.at, faces.tls_at))
     }
 
@@ -247,7 +279,7 @@ impl Started {
 
     /// Opens the partyline, and seats the console.
     pub(super) async fn open_partyline(&mut self, opening: Opening<'_>, shutdown: &Shutdown) -> Result<(), StartError> {
-        let Opening { console, audit, data, until, web } = opening;
+        let Opening { console, live, audit, data, until, web } = opening;
         let party = self.partyline.party.clone();
         party.open(self.inlet.clone());
         let listens = {
@@ -256,7 +288,16 @@ impl Started {
         };
         if console.is_some() || listens || web {
             self.outbox.put(partyline::NETWORK, Place::Party(party.clone()));
-            self.outbox.watched.store(Some(Arc::new(party.clone())));
+        }
+        self.outbox.watched.store(Some(Arc::new(party.clone())));
+        if let Some(live) = live {
+            let (party, mut shutdown) = (party.clone(), shutdown.clone());
+            self.source_tasks.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = live.tell(party) => {}
+                    () = shutdown.recv() => {}
+                }
+            }));
         }
         if let Some(console) = console {
             let seat = console.sit(&party);

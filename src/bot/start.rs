@@ -404,7 +404,14 @@ impl Started {
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
-        let faces = Faces { console: builder.console, audit, data: data_folder.as_deref(), until, web: listens };
+        let faces = Faces {
+            console: builder.console,
+            live: builder.live,
+            audit,
+            data: data_folder.as_deref(),
+            until,
+            web: listens,
+        };
         started.open_partyline(faces, &shutdown).await?;
         // Last: what waited in the journal is handled at once, and may want to speak.
         started.start_ingest(shutdown.clone()).await;

@@ -21,7 +21,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    logging::start(&config.log, logging::CONSOLE);
+    // On the terminal alone.
+    let _ = logging::start(&config.log, logging::CONSOLE);
     bring_scripts(&mut config)?;
     config.networks.clear();
     runtime()?.block_on(async {

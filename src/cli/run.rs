@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{Common, Done, logging, output, runtime};
 use crate::bot::{self, Bot, Started, Wish};
 use crate::config::{self, Config, Secrets};
-use crate::partyline::{self, Console};
+use crate::partyline::{self, Console, LiveLog};
 
 /// The scripts that ship with the bot, for a project that has none.
 const SHIPPED: &[(&str, &str)] = &[
@@ -53,16 +53,16 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     // A bot without a network is there for its console, piped input too; one with networks may be a service.
     let alone = config.networks.is_empty();
     let console = !args.no_console && (alone || std::io::stdin().is_terminal());
-    logging::start(&config.log, if console { logging::CONSOLE } else { "info" });
+    let live = logging::start(&config.log, if console { logging::CONSOLE } else { "info" });
     bring_scripts(&mut config)?;
-    runtime()?.block_on(serve(common, args, config, console, alone))
+    runtime()?.block_on(serve(common, args, config, live, console, alone))
 }
 
-async fn serve(common: &Common, args: &Args, mut config: Config, console: bool, alone: bool) -> Done {
+async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, console: bool, alone: bool) -> Done {
     if alone && config.partyline.listen.is_none() && config.partyline.tls_listen.is_none() {
         config.partyline = partyline::usual(&config.partyline).await;
     }
-    let mut builder = Bot::builder().configured(&config);
+    let mut builder = Bot::builder().configured(&config).live_log(live);
     if console {
         builder = builder.console(Console::stdout());
     }

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 
 use super::console_modes::Modes;
 use super::gate::Gate;
-use super::party::{NETWORK, Party, Seat, icon, is_console};
+use super::here::{icon, is_console};
+use super::party::{NETWORK, Party, Seat};
 use super::room::{Entry, Face};
 use crate::irc::Stream;
 

@@ -123,8 +123,8 @@ impl Faces {
     }
 
     /// Serves an IRC client that came in by another door (the gateway's WebSocket) until it goes.
-    pub async fn meet_web(&self, stream: Stream, peer: SocketAddr, tls: bool) {
-        let call = Call { stream, read: Vec::new(), peer, tls, cert: None, face: Face::Web };
+    pub async fn meet_web(&self, stream: Stream, peer: SocketAddr) {
+        let call = Call { stream, read: Vec::new(), peer, tls: false, cert: None, face: Face::Web };
         irc::serve(call, Arc::clone(&self.hall), self.shutdown.clone()).await;
     }
 

@@ -9,10 +9,11 @@ use masterchief_contract::{
 use tokio::sync::{broadcast, mpsc};
 use tracing::Level;
 
-use super::console::HANDLE;
 use super::console_modes::Modes;
+use super::events::event_of;
+use super::here::{Here, here, there};
 use super::kinds;
-use super::news::{Author, Change, Did, News, What};
+use super::news::{Author, Change, News, What};
 use super::place::Place;
 use super::room::{Entry, Guest, Room, Session, author, bare};
 use crate::dispatch::BindTable;
@@ -45,6 +46,8 @@ struct Inner {
     dropped: AtomicU64,
     /// Whether anybody watches a channel of a network.
     watching: AtomicBool,
+    /// Is told the least important level of the log that anybody wants, when that changes.
+    level: OnceLock<Box<dyn Fn(Option<Level>) + Send + Sync>>,
 }
 
 /// A seat at the partyline. Whoever drops it has left.
@@ -72,19 +75,6 @@ impl Drop for Seat {
     }
 }
 
-/// Somebody on the partyline, for lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Here {
-    /// The name in this room, and whose it is.
-    pub author: Author,
-    /// Eggdrop's sign for how much they are.
-    pub icon: char,
-    /// Why they are away.
-    pub away: Option<Arc<str>>,
-    /// The linked bot they are on.
-    pub bot: Option<Arc<str>>,
-}
-
 impl Party {
     /// An empty room in which the bot is called `nick`. What people say in channels of networks goes to `outlet`.
     pub fn new(nick: &str, book: Book, table: BindTable, outlet: Arc<dyn Outlet>, clock: Clock) -> Party {
@@ -98,6 +88,7 @@ impl Party {
             changes: broadcast::Sender::new(CHANGES),
             dropped: AtomicU64::new(0),
             watching: AtomicBool::new(false),
+            level: OnceLock::new(),
         };
         Party { inner: Arc::new(inner) }
     }
@@ -337,6 +328,13 @@ impl Party {
         });
     }
 
+    /// Tells which level of the log is wanted, now and whenever that changes.
+    pub(super) fn watch_level(&self, tell: impl Fn(Option<Level>) + Send + Sync + 'static) {
+        // The first who asks is the only one.
+        let _ = self.inner.level.set(Box::new(tell));
+        self.change(|_, _| ());
+    }
+
     /// A record has another handle.
     pub fn renamed(&self, old: &str, new: &str) {
         self.change(|room, now| room.rename(old, new, now));
@@ -375,12 +373,7 @@ impl Party {
     pub fn here(&self, place: &Place) -> Vec<Here> {
         let room = self.lock();
         let ours = room.sessions().filter(|session| session.places.contains(place)).map(here);
-        let guests = room.guests().filter(|guest| place.number() == Some(guest.channel)).map(|guest| Here {
-            author: guest.author(),
-            icon: guest.icon,
-            away: guest.away.clone(),
-            bot: Some(Arc::clone(&guest.bot)),
-        });
+        let guests = room.guests().filter(|guest| place.number() == Some(guest.channel)).map(there);
         ours.chain(guests).collect()
     }
 
@@ -428,9 +421,14 @@ impl Party {
         event
     }
 
-    async fn put(&self, event: EventData) -> Result<(), String> {
+    /// Gives an event to the street. Waits while it is full.
+    pub(super) async fn pass_on(&self, event: Event) -> Result<(), String> {
         let inlet = self.inner.inlet.get().ok_or("the bot is not up yet; try again")?;
-        inlet.put(Event::new(event)).await.map_err(|closed| closed.to_string())
+        inlet.put(event).await.map_err(|closed| closed.to_string())
+    }
+
+    async fn put(&self, event: EventData) -> Result<(), String> {
+        self.pass_on(Event::new(event)).await
     }
 
     fn try_put(&self, event: Event) {
@@ -445,8 +443,11 @@ impl Party {
         let now = self.inner.clock.now();
         let mut room = self.lock();
         let out = work(&mut room, now);
+        if let Some(tell) = self.inner.level.get() {
+            tell(room.wanted_level());
+        }
         for change in room.changes() {
-            if let Some(event) = self.event_for(&change, &room.bot) {
+            if let Some(event) = event_of(&change, &room.bot, now) {
                 self.try_put(Event::new(event));
             }
             if change.bot.is_none() {
@@ -455,52 +456,6 @@ impl Party {
             }
         }
         out
-    }
-
-    /// The event that binds see of a change, if they do.
-    fn event_for(&self, change: &Change, own: &Arc<str>) -> Option<EventData> {
-        let now = self.inner.clock.now();
-        let bot = change.bot.as_ref().unwrap_or(own);
-        let (kinds, mut fields, channel, text): (&'static [Kind], _, _, _) = match &change.what {
-            Did::Entered { .. } => (&[kinds::CHON], vec![], None, String::new()),
-            Did::Left { reason } if change.bot.is_none() => (&[kinds::CHOF], vec![], None, reason.clone()),
-            Did::Joined { channel, icon, host } => {
-                let fields = vec![("icon", Value::from(icon.to_string())), ("host", Value::from(&**host))];
-                (&[kinds::CHJN], fields, Some(i64::from(*channel)), String::new())
-            }
-            Did::Parted { channel, reason } => (&[kinds::CHPT], vec![], Some(i64::from(*channel)), reason.clone()),
-            Did::Said { channel, text, act: false } => {
-                (&[kinds::CHAT], vec![], Some(i64::from(*channel)), text.clone())
-            }
-            Did::Said { channel, text, act: true } => (&[kinds::ACT], vec![], Some(i64::from(*channel)), text.clone()),
-            Did::Told { channel, text } if change.bot.is_some() => {
-                (&[kinds::BCST], vec![], Some(channel.map_or(-1, i64::from)), text.clone())
-            }
-            Did::Away { reason } => (&[kinds::AWAY], vec![], None, reason.as_deref().unwrap_or("").to_owned()),
-            Did::Left { .. } | Did::Told { .. } | Did::Renamed { .. } | Did::Unlinked { .. } => return None,
-        };
-        let handle = match &change.bot {
-            Some(bot) => format!("{}@{bot}", change.handle),
-            None => change.handle.to_string(),
-        };
-        let mut event = EventData::new(kinds, now);
-        event.network = Arc::from(NETWORK);
-        fields.extend([
-            ("handle", Value::from(handle)),
-            ("bot", Value::from(&**bot)),
-            ("idx", Value::from(change.idx)),
-        ]);
-        if let Some(channel) = channel {
-            fields.push(("channel", Value::from(channel)));
-            event.chan = u32::try_from(channel).ok().map(|number| Arc::from(Place::Party(number).to_string()));
-        }
-        if change.bot.is_none() {
-            let nick = change.handle.to_string();
-            let login = Some(nick.clone());
-            event.actor = Some(Actor { user: nick.clone(), nick, host: NETWORK.to_owned(), login, ..Actor::default() });
-        }
-        (event.fields, event.text) = (fields, text);
-        Some(event)
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {
@@ -517,10 +472,6 @@ fn watches(standing: &Standing, network: &str, channel: &str) -> bool {
     standing.allows(&mask, FlagScope::Channel, network, Some(channel), CaseMap::Rfc1459)
 }
 
-fn here(session: &Session) -> Here {
-    Here { author: author(session), icon: session.icon, away: session.away.clone(), bot: None }
-}
-
 fn actor(session: &Session) -> Actor {
     Actor {
         nick: session.nick.to_string(),
@@ -529,16 +480,4 @@ fn actor(session: &Session) -> Actor {
         login: Some(session.handle.to_string()),
         ..Actor::default()
     }
-}
-
-/// Eggdrop's sign for how much somebody is.
-pub(super) fn icon(standing: &Standing) -> char {
-    let (global, _) = standing.flags(NETWORK, None, CaseMap::Rfc1459);
-    let of = [('n', '*'), ('m', '+'), ('t', '%'), ('o', '@')];
-    of.into_iter().find(|(flag, _)| global.has(*flag)).map_or('-', |(_, icon)| icon)
-}
-
-/// Whether a handle is the terminal's, or that of whoever has the bot's own password.
-pub(super) fn is_console(handle: &str) -> bool {
-    handle == HANDLE
 }

@@ -406,6 +406,11 @@ impl Room {
         self.let_go
     }
 
+    /// The least important level of the log that anybody wants.
+    pub(super) fn wanted_level(&self) -> Option<tracing::Level> {
+        self.sessions.values().filter(|session| !session.modes.is_empty()).map(|session| session.modes.level()).max()
+    }
+
     /// What happened since this was last asked.
     pub(super) fn changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)

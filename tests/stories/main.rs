@@ -29,6 +29,8 @@ mod manners;
 mod matrices;
 mod metrics;
 mod partyline;
+mod partyline_commands;
+mod partyline_ways;
 mod person;
 mod plans;
 mod polled;

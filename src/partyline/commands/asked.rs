@@ -39,6 +39,8 @@ pub trait Host: Send + Sync + 'static {
     fn networks(&self) -> Vec<crate::irc::Status>;
     /// The members of a channel of a network.
     fn members(&self, network: &str, channel: &str) -> Vec<crate::irc::Member>;
+    /// What this bot is made of, in lines.
+    fn modules(&self) -> Vec<String>;
     /// The scripts, in lines.
     fn scripts(&self) -> Future<Vec<String>>;
     /// Loads a script anew, or all of them.

@@ -3,7 +3,18 @@
 //! A command is a bind of kind `dcc` like any other: the street judges flags, audits, limits and answers.
 
 mod asked;
+mod away;
+mod boot;
+mod bot;
+mod channels;
+mod console;
 mod help;
+mod look;
+mod notes;
+mod outside;
+mod records;
+mod secrets;
+mod talk;
 mod who;
 
 use std::sync::Arc;
@@ -12,7 +23,7 @@ use masterchief_contract::{
     BindOptions, Event, Future, Handler, HandlerError, HandlerResult, Kind, Outcome, user_error,
 };
 
-use super::kinds::DCC;
+use super::kinds::{CHON, DCC};
 use super::party::NETWORK;
 use crate::dispatch::{BindFault, Kinds, NewBind};
 
@@ -55,7 +66,21 @@ pub enum From {
 }
 
 /// All of them.
-static COMMANDS: &[&[Command]] = &[help::COMMANDS, who::COMMANDS];
+static COMMANDS: &[&[Command]] = &[
+    away::COMMANDS,
+    boot::COMMANDS,
+    bot::COMMANDS,
+    channels::COMMANDS,
+    console::COMMANDS,
+    help::COMMANDS,
+    look::COMMANDS,
+    notes::COMMANDS,
+    outside::COMMANDS,
+    records::COMMANDS,
+    secrets::COMMANDS,
+    talk::COMMANDS,
+    who::COMMANDS,
+];
 
 /// All rows.
 fn rows() -> impl Iterator<Item = &'static Command> {
@@ -97,6 +122,8 @@ pub fn binds(kinds: &Kinds, desk: &Arc<Desk>) -> Result<Vec<NewBind>, BindFault>
             binds.push(NewBind::parse(kinds, Kind::Msg.name(), flags, &mask, options, handler)?);
         }
     }
+    let waiting: Arc<dyn Handler> = Arc::new(notes::Waiting(Arc::clone(desk)));
+    binds.push(NewBind::parse(kinds, CHON.name(), "-|-", "*", BindOptions::default(), waiting)?);
     Ok(binds)
 }
 

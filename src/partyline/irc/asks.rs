@@ -5,7 +5,7 @@ use masterchief_contract::CaseMap;
 use super::client::Client;
 use super::lines::SERVER;
 use crate::irc::message::Message;
-use crate::partyline::party::Here;
+use crate::partyline::here::Here;
 use crate::partyline::place::Place;
 
 /// Names in one question.
