@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -27,6 +28,9 @@ use crate::users::{Book, User};
 
 /// The bot's own password, under the data folder, where it knows nobody yet.
 const OWN: &str = "partyline.password";
+
+/// How often it is looked whether everybody who is here may still be.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// What an operator asked of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -290,6 +294,15 @@ impl Started {
             self.outbox.put(partyline::NETWORK, Place::Party(party.clone()));
         }
         self.outbox.watched.store(Some(Arc::new(party.clone())));
+        let (sweeping, mut over) = (party.clone(), shutdown.clone());
+        self.source_tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = over.recv() => return,
+                    () = tokio::time::sleep(SWEEP) => sweeping.sweep(),
+                }
+            }
+        }));
         if let Some(live) = live {
             let (party, mut shutdown) = (party.clone(), shutdown.clone());
             self.source_tasks.push(tokio::spawn(async move {

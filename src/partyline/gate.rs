@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::console::HANDLE;
-use super::party::NETWORK;
+use super::party::{ENTRANCE, NETWORK};
 use super::settings::Settings;
 use crate::store::AuditRow;
 use crate::users::{Book, FlagMask, PasswordHash, User};
@@ -20,8 +20,6 @@ use crate::users::{Book, FlagMask, PasswordHash, User};
 const HASHING: usize = 2;
 /// Addresses that are remembered; when there are more, the oldest are forgotten.
 const ADDRESSES: usize = 10_000;
-/// The flag without which nobody comes in.
-const ENTRANCE: &str = "p";
 
 /// Writes into the audit trail.
 pub type Trail = Arc<dyn Fn(AuditRow) + Send + Sync>;

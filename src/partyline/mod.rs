@@ -36,3 +36,11 @@ pub use place::{CHANNEL, LOBBY, Place};
 pub use room::{Entry, Face, Guest, QUEUE, Session};
 pub use settings::Settings;
 pub use tls::CertFault;
+
+/// Bytes as they may come from anybody: first as a caller, then as lines of an IRC client and of a terminal.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    guess::guess(bytes);
+    irc::fuzz(bytes);
+    telnet::fuzz(bytes);
+}

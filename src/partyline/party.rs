@@ -25,6 +25,10 @@ pub const NETWORK: &str = "partyline";
 const CHANGES: usize = 4096;
 /// The longest line that is taken from somebody, in bytes.
 pub const LINE_MAX: usize = 2000;
+/// Who comes in.
+pub(super) const ENTRANCE: &str = "p";
+/// Who may see the log.
+const READERS: &str = "m";
 /// Who may watch a channel of a network, and speak in it.
 const WATCHERS: &str = "o|o";
 
@@ -192,7 +196,7 @@ impl Party {
     /// Somebody says something to the bot alone. Waits while the street is full.
     pub async fn say_to_bot(&self, idx: u32, text: &str, how: How) -> Result<Option<u64>, String> {
         let (actor, _) = self.person(idx).ok_or("you have left")?;
-        let id = self.change(|room, now| room.to_bot(idx, text, how, now));
+        let id = self.change(|room, now| room.for_bot(idx, text, how, now));
         if how == How::Say && !text.trim().is_empty() {
             self.put(self.event_of(&PRIVATE, actor, text)).await?;
         }
@@ -333,6 +337,22 @@ impl Party {
         // The first who asks is the only one.
         let _ = self.inner.level.set(Box::new(tell));
         self.change(|_, _| ());
+    }
+
+    /// Ends sessions of people who have no access any more, and shows the log only to those who may see it.
+    pub fn sweep(&self) {
+        let may = |standing: &Standing, flags: &str| {
+            let mask = FlagMask::parse(flags).ok();
+            mask.is_some_and(|mask| standing.allows(&mask, FlagScope::AnyChannel, NETWORK, None, CaseMap::Rfc1459))
+        };
+        for idx in self.each(|session| session.idx) {
+            let Some(standing) = self.standing(idx) else { continue };
+            if !may(&standing, ENTRANCE) {
+                self.leave(idx, "you have no access any more");
+            } else if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
+                self.set_modes(idx, Modes::default());
+            }
+        }
     }
 
     /// A record has another handle.

@@ -45,7 +45,7 @@ impl Place {
         }
         let digits = name.strip_prefix('#')?;
         let number: u32 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-        (number >= 1 && number <= CHANNEL_MAX && !digits.starts_with('0')).then_some(Place::Party(number))
+        ((1..=CHANNEL_MAX).contains(&number) && !digits.starts_with('0')).then_some(Place::Party(number))
     }
 
     /// The number, where linked bots know this place.

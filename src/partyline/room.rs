@@ -237,7 +237,7 @@ impl Room {
     }
 
     /// Words of a person for the bot: only the person hears them again.
-    pub(super) fn to_bot(&mut self, idx: u32, text: &str, how: How, now: DateTime<Utc>) -> Option<u64> {
+    pub(super) fn for_bot(&mut self, idx: u32, text: &str, how: How, now: DateTime<Utc>) -> Option<u64> {
         let session = self.sessions.get_mut(&idx)?;
         session.spoke = now;
         let from = author(session);

@@ -44,11 +44,15 @@ impl Typist {
 
     /// Comes in with a handle and a password.
     pub(crate) async fn logs_in(at: SocketAddr, handle: &str) -> Typist {
+        Typist::logs_in_with(at, handle, PASSWORD).await
+    }
+
+    pub(crate) async fn logs_in_with(at: SocketAddr, handle: &str, password: &str) -> Typist {
         let mut typist = Typist::calls(at).await;
         typist.reads("Please enter your handle.").await;
         typist.types(handle).await;
         typist.reads("Enter your password.").await;
-        typist.types(PASSWORD).await;
+        typist.types(password).await;
         typist.reads("Connected to chief").await;
         typist
     }
@@ -176,7 +180,7 @@ async fn wrong_passwords_are_few_and_written_down() {
         mallory.reads("that handle and password do not fit").await;
     }
     let mut alice = Typist::calls(at).await;
-    alice.types(&format!("PASS alice:{PASSWORD}\r\nNICK alice\r\nUSER a 0 * :A")).await;
+    alice.types(&format!("PASS :alice:{PASSWORD}\r\nNICK alice\r\nUSER a 0 * :A")).await;
     assert!(alice.reads_to_the_end().await.contains("too many wrong passwords"));
     let rows = bot.audit_recent(10).await.unwrap();
     let refused = rows.iter().filter(|row| row.mask == "login" && row.action == "refused");

@@ -59,6 +59,10 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     alice.reads("Your password is changed").await;
     mia.types(".boot alice enough").await;
     alice.reads("you were let go").await;
+    // Who loses access is not kept.
+    let mut bob = Typist::logs_in_with(at, "bob", "a much better secret").await;
+    olga.types(".chattr bob -p").await;
+    bob.reads("you were let go").await;
     let rows = bot.audit_recent(100).await.unwrap();
     let words = ["a much better secret", "taken over now", "another good one", PASSWORD];
     assert!(!rows.iter().any(|row| words.iter().any(|secret| row.detail.contains(secret))), "{rows:#?}");
@@ -128,7 +132,7 @@ async fn who_does_not_read_is_let_go_and_nobody_waits_for_them() {
     knows(&bot, "alice", "p").await;
     knows(&bot, "sleepy", "p").await;
     let mut sleepy = TcpStream::connect(at).await.unwrap();
-    sleepy.write_all(format!("PASS sleepy:{PASSWORD}\r\nNICK sleepy\r\nUSER s 0 * :S\r\n").as_bytes()).await.unwrap();
+    sleepy.write_all(format!("PASS :sleepy:{PASSWORD}\r\nNICK sleepy\r\nUSER s 0 * :S\r\n").as_bytes()).await.unwrap();
     let mut alice = Typist::logs_in(at, "alice").await;
     while bot.party().each(|_| ()).len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -190,7 +190,7 @@ async fn tags_times_echoes_and_labels_come_as_a_client_asked() {
     let mut client = plain(at).await;
     client.sends("CAP LS 302\nCAP REQ :server-time message-tags echo-message batch labeled-response account-tag extended-join userhost-in-names").await;
     client.hears("ACK").await;
-    client.sends(&format!("PASS alice:{PASSWORD}\nNICK Alice\nUSER a 0 * :A\nCAP END")).await;
+    client.sends(&format!("PASS :alice:{PASSWORD}\nNICK Alice\nUSER a 0 * :A\nCAP END")).await;
     client.hears(" 005 ").await;
     let joined = client.hears("JOIN #ops alice").await;
     assert!(joined.starts_with("@time=") && joined.contains("account=alice"), "{joined}");
@@ -242,7 +242,7 @@ async fn a_page_comes_in_through_the_gateway_if_its_origin_may() {
     assert!(connect(ask("https://evil.example")).await.is_err());
     let (mut socket, answer) = connect(ask("https://chat.example")).await.unwrap();
     assert_eq!(answer.headers()["sec-websocket-protocol"], "binary.ircv3.net");
-    for line in [&format!("PASS alice:{PASSWORD}"), "NICK alice", "USER a 0 * :A"] {
+    for line in [&format!("PASS :alice:{PASSWORD}"), "NICK alice", "USER a 0 * :A"] {
         socket.send(Message::binary(line.as_bytes().to_vec())).await.unwrap();
     }
     let mut seen = Vec::new();
@@ -293,7 +293,7 @@ async fn bytes_that_mean_nothing_harm_nobody() {
     for round in 0..40 {
         let mut bytes = Vec::new();
         if round % 2 == 0 {
-            bytes.extend(format!("PASS alice:{PASSWORD}\r\nNICK alice\r\nUSER a 0 * :A\r\n").into_bytes());
+            bytes.extend(format!("PASS :alice:{PASSWORD}\r\nNICK alice\r\nUSER a 0 * :A\r\n").into_bytes());
         }
         for _ in 0..3000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

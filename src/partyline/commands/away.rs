@@ -2,7 +2,7 @@
 
 use masterchief_contract::HandlerError;
 
-use super::{Asked, Command, From};
+use super::{Asked, Command, Reach};
 
 pub(super) static COMMANDS: &[Command] = &[
     Command {
@@ -10,7 +10,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "[words...]",
         help: "Tells the others that you are away; notes wait for you then",
-        from: From::Here,
+        reach: Reach::Here,
         run: |asked| Box::pin(async move { away(&asked) }),
     },
     Command {
@@ -18,7 +18,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "",
         help: "Tells the others that you are back",
-        from: From::Here,
+        reach: Reach::Here,
         run: |asked| Box::pin(async move { back(&asked) }),
     },
 ];

@@ -3,7 +3,7 @@
 use masterchief_contract::HandlerError;
 
 use super::asked::rank;
-use super::{Asked, Command, From, sorry};
+use super::{Asked, Command, Reach, sorry};
 use crate::partyline::here::is_console;
 use crate::partyline::party::NETWORK;
 use masterchief_contract::CaseMap;
@@ -13,7 +13,7 @@ pub(super) static COMMANDS: &[Command] = &[Command {
     flags: "t",
     usage: "<nick> [words...]",
     help: "Ends a session, by name or number; nobody ends that of somebody above",
-    from: From::Anywhere,
+    reach: Reach::Anywhere,
     run: |asked| Box::pin(async move { boot(&asked) }),
 }];
 

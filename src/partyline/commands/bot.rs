@@ -3,7 +3,7 @@
 
 use masterchief_contract::{HandlerError, user_error};
 
-use super::{Asked, Command, From};
+use super::{Asked, Command, Reach};
 
 macro_rules! row {
     ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
@@ -12,7 +12,7 @@ macro_rules! row {
             flags: $flags,
             usage: $usage,
             help: $help,
-            from: From::Anywhere,
+            reach: Reach::Anywhere,
             run: |asked| Box::pin(async move { $run(&asked).await }),
         }
     };

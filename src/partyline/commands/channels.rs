@@ -2,7 +2,7 @@
 
 use masterchief_contract::{Action, HandlerError, How, split_place, user_error};
 
-use super::{Asked, Command, From, sorry};
+use super::{Asked, Command, Reach, sorry};
 
 /// Members in one line.
 const IN_A_ROW: usize = 10;
@@ -14,7 +14,7 @@ macro_rules! row {
             flags: $flags,
             usage: $usage,
             help: $help,
-            from: From::Anywhere,
+            reach: Reach::Anywhere,
             run: |asked| Box::pin(async move { $run(&asked).await }),
         }
     };

@@ -2,7 +2,7 @@
 
 use masterchief_contract::{HandlerError, user_error};
 
-use super::{Asked, Command, From};
+use super::{Asked, Command, Reach};
 use crate::partyline::console_modes::MODES;
 use crate::partyline::hall::CONSOLE_SETTING;
 
@@ -11,7 +11,7 @@ pub(super) static COMMANDS: &[Command] = &[Command {
     flags: "m",
     usage: "[change] [level]",
     help: "Shows or changes what you see of the log: letters as in +bc-d (+* for all), and a level from error to trace; it is kept",
-    from: From::Here,
+    reach: Reach::Here,
     run: |asked| Box::pin(async move { console(&asked).await }),
 }];
 

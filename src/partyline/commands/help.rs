@@ -2,7 +2,7 @@
 
 use masterchief_contract::{CaseMap, FlagScope, closest};
 
-use super::{Asked, Command, From, sorry};
+use super::{Asked, Command, Reach, sorry};
 use crate::partyline::kinds::DCC;
 
 pub(super) static COMMANDS: &[Command] = &[Command {
@@ -10,7 +10,7 @@ pub(super) static COMMANDS: &[Command] = &[Command {
     flags: "-",
     usage: "[command]",
     help: "Lists the commands you may use, or explains one",
-    from: From::Anywhere,
+    reach: Reach::Anywhere,
     run: |asked| Box::pin(async move { help(&asked) }),
 }];
 

@@ -2,7 +2,7 @@
 
 use masterchief_contract::{CaseMap, HandlerError, wild_match};
 
-use super::{Asked, Command, From};
+use super::{Asked, Command, Reach};
 use crate::users::{FlagMask, User};
 
 /// Records that are listed.
@@ -14,7 +14,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "to|o",
         usage: "<what>",
         help: "Lists records by a mask that meets a handle, hostmask or account, or by flags as in +m",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { matching(&asked) }),
     },
     Command {
@@ -22,7 +22,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "to|o",
         usage: "<handle>",
         help: "Shows a record",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { whois(&asked) }),
     },
 ];

@@ -49,14 +49,14 @@ pub struct Command {
     /// One sentence.
     pub help: &'static str,
     /// Where it can be given.
-    pub from: From,
+    pub reach: Reach,
     /// Does it.
     run: fn(Asked) -> Given,
 }
 
 /// Where a command can be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Reach {
     /// On the partyline, and in private on networks by who is vouched for there.
     Anywhere,
     /// On the partyline.
@@ -89,7 +89,7 @@ fn rows() -> impl Iterator<Item = &'static Command> {
 
 /// The arguments of a command that may be written down, and those that may not.
 pub(super) fn parted<'a>(word: &str, rest: &'a str) -> (&'a str, Option<&'a str>) {
-    let Some(From::Secret(shown)) = rows().find(|row| row.name == word).map(|row| row.from) else {
+    let Some(Reach::Secret(shown)) = rows().find(|row| row.name == word).map(|row| row.reach) else {
         return (rest, None);
     };
     let mut at = 0;
@@ -115,7 +115,7 @@ pub fn binds(kinds: &Kinds, desk: &Arc<Desk>) -> Result<Vec<NewBind>, BindFault>
         };
         let handler: Arc<dyn Handler> = Arc::new(Word { desk: Arc::clone(desk), row });
         binds.push(NewBind::parse(kinds, DCC.name(), row.flags, row.name, options.clone(), Arc::clone(&handler))?);
-        if row.from == From::Anywhere {
+        if row.reach == Reach::Anywhere {
             // Strangers are on networks too.
             let flags = if row.flags == "-" { "p" } else { row.flags };
             let mask = format!(".{}", row.name);

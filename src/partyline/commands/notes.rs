@@ -5,7 +5,7 @@ use std::sync::Arc;
 use masterchief_contract::{Event, Future, Handler, HandlerError, HandlerResult, Outcome};
 
 use super::asked::Desk;
-use super::{Asked, Command, From, OWNER, sorry};
+use super::{Asked, Command, OWNER, Reach, sorry};
 
 /// Notes that may wait for one person.
 const WAITING: usize = 50;
@@ -18,7 +18,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "<handle> <words...>",
         help: "Says something to somebody, or keeps it until they are here",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { note(&asked).await }),
     },
     Command {
@@ -26,7 +26,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "[what:list|read|erase=list]",
         help: "Counts, reads or erases the notes that wait for you",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { notes(&asked).await }),
     },
 ];

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use masterchief_contract::{Event, EventData, HandlerError, Kind, user_error};
 
-use super::{Asked, Command, From, sorry};
+use super::{Asked, Command, Reach, sorry};
 use crate::store::runs::Which;
 
 /// Rows that are listed if no number is given, and at most.
@@ -16,7 +16,7 @@ macro_rules! row {
             flags: $flags,
             usage: $usage,
             help: $help,
-            from: From::Here,
+            reach: Reach::Here,
             run: |asked| Box::pin(async move { $run(&asked).await }),
         }
     };

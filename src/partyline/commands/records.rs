@@ -2,7 +2,7 @@
 
 use masterchief_contract::{CaseMap, HandlerError, user_error};
 
-use super::{Asked, Command, From, sorry};
+use super::{Asked, Command, Reach, sorry};
 use crate::users::User;
 
 pub(super) static COMMANDS: &[Command] = &[
@@ -11,7 +11,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<handle> [mask]",
         help: "Makes a record, with a hostmask if one is given",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { plus_user(&asked).await }),
     },
     Command {
@@ -19,7 +19,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<handle>",
         help: "Removes a record",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { minus_user(&asked).await }),
     },
     Command {
@@ -27,7 +27,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<nick> [handle]",
         help: "Makes a record for somebody in a channel, known by the services account that the network vouches for",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { adduser(&asked).await }),
     },
     Command {
@@ -35,7 +35,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m|m",
         usage: "<handle> [changes] [channel]",
         help: "Shows or changes flags, as in +o-v; in a channel, as in +o libera/#ops",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { chattr(&asked).await }),
     },
     Command {
@@ -43,7 +43,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<old> <new>",
         help: "Gives a record another handle",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { chhandle(&asked).await }),
     },
     Command {
@@ -51,7 +51,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<handle> <what>",
         help: "Adds a hostmask (nick!user@host), an account (network/account) or a certificate's SHA-256",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { plus_host(&asked).await }),
     },
     Command {
@@ -59,7 +59,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<handle> <what>",
         help: "Takes a hostmask, an account or a certificate away",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { minus_host(&asked).await }),
     },
 ];

@@ -2,7 +2,7 @@
 
 use masterchief_contract::{HandlerError, Secret, user_error};
 
-use super::{Asked, Command, From, sorry};
+use super::{Asked, Command, Reach, sorry};
 use crate::users::{PasswordHash, Totp, User};
 
 pub(super) static COMMANDS: &[Command] = &[
@@ -11,7 +11,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "",
         help: "Changes your password: .newpass NEW PASSWORD",
-        from: From::Secret(0),
+        reach: Reach::Secret(0),
         run: |asked| Box::pin(async move { newpass(&asked).await }),
     },
     Command {
@@ -19,7 +19,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "m",
         usage: "<handle>",
         help: "Changes somebody's password: .chpass HANDLE NEW PASSWORD; without one it is taken away",
-        from: From::Secret(1),
+        reach: Reach::Secret(1),
         run: |asked| Box::pin(async move { chpass(&asked).await }),
     },
     Command {
@@ -27,7 +27,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "",
         help: "Asks for a code of your authenticator at every login from now on: .totp new, then .totp CODE; .totp off CODE ends it",
-        from: From::Secret(0),
+        reach: Reach::Secret(0),
         run: |asked| Box::pin(async move { totp(&asked).await }),
     },
 ];

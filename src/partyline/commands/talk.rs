@@ -2,7 +2,7 @@
 
 use masterchief_contract::{HandlerError, How, user_error};
 
-use super::{Asked, Command, From};
+use super::{Asked, Command, Reach};
 use crate::partyline::place::Place;
 
 pub(super) static COMMANDS: &[Command] = &[
@@ -11,7 +11,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "<words...>",
         help: "Acts on the partyline, as in: alice waves",
-        from: From::Here,
+        reach: Reach::Here,
         run: |asked| Box::pin(async move { me(&asked).await }),
     },
     Command {
@@ -19,7 +19,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "<channel>",
         help: "Goes to a channel: 0 is the partyline, then 1 to 99999, #ops, and #channel@network",
-        from: From::Here,
+        reach: Reach::Here,
         run: |asked| Box::pin(async move { chat(&asked) }),
     },
     Command {
@@ -27,7 +27,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "<nick> <words...>",
         help: "Says something to somebody on the partyline alone",
-        from: From::Here,
+        reach: Reach::Here,
         run: |asked| Box::pin(async move { tell(&asked) }),
     },
     Command {
@@ -35,7 +35,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "[words...]",
         help: "Leaves the partyline",
-        from: From::Here,
+        reach: Reach::Here,
         run: |asked| Box::pin(async move { quit(&asked) }),
     },
 ];

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Asked, Command, From};
+use super::{Asked, Command, Reach};
 use crate::partyline::place::Place;
 use crate::partyline::room::Face;
 
@@ -12,7 +12,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "",
         help: "Lists the sessions on this bot",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { Ok(who(&asked)) }),
     },
     Command {
@@ -20,7 +20,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "[channel]",
         help: "Lists people on the partyline, on linked bots too",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { Ok(whom(&asked)) }),
     },
     Command {
@@ -28,7 +28,7 @@ pub(super) static COMMANDS: &[Command] = &[
         flags: "-",
         usage: "",
         help: "Tells who you are to the bot, and what you may",
-        from: From::Anywhere,
+        reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { Ok(whoami(&asked)) }),
     },
 ];

@@ -40,7 +40,7 @@ impl Client {
                 });
                 vec![self.numeric("302", &[&shown.collect::<Vec<_>>().join(" ")])]
             }
-            "MOTD" => self.motd(&[]),
+            "MOTD" => self.motd(),
             "LUSERS" => {
                 let count = self.party.each(|_| ()).len();
                 let words =

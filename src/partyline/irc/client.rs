@@ -28,6 +28,7 @@ pub(super) struct Client {
     pub(super) idx: u32,
     pub(super) caps: Caps,
     nick: Arc<str>,
+    motd: Vec<String>,
     /// The label of a message by the number of its news.
     labels: HashMap<u64, String>,
     labelled: VecDeque<u64>,
@@ -35,9 +36,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(party: Party, idx: u32, caps: Caps) -> Client {
+    pub(super) fn new(party: Party, idx: u32, caps: Caps, motd: Vec<String>) -> Client {
         let nick = party.session(idx, |session| Arc::clone(&session.nick)).unwrap_or_else(|| Arc::from("*"));
-        Client { party, idx, caps, nick, labels: HashMap::new(), labelled: VecDeque::new(), batches: 0 }
+        Client { party, idx, caps, nick, motd, labels: HashMap::new(), labelled: VecDeque::new(), batches: 0 }
     }
 
     /// Its name.
@@ -52,7 +53,7 @@ impl Client {
     }
 
     /// What a new client is told.
-    pub(super) fn welcome(&self, motd: &[String]) -> Vec<String> {
+    pub(super) fn welcome(&self) -> Vec<String> {
         let version = concat!("masterchief-", env!("CARGO_PKG_VERSION"));
         let bot = self.party.bot();
         let mut lines = vec![
@@ -79,17 +80,17 @@ impl Client {
             "are supported by this server",
         ];
         lines.push(self.numeric("005", tokens));
-        lines.extend(self.motd(motd));
+        lines.extend(self.motd());
         lines
     }
 
     /// The message of the day.
-    pub(super) fn motd(&self, motd: &[String]) -> Vec<String> {
-        if motd.is_empty() {
+    pub(super) fn motd(&self) -> Vec<String> {
+        if self.motd.is_empty() {
             return vec![self.numeric("422", &["there is no message of the day"])];
         }
         let mut lines = vec![self.numeric("375", &[&format!("- {SERVER} message of the day")])];
-        lines.extend(motd.iter().map(|text| self.numeric("372", &[&format!("- {text}")])));
+        lines.extend(self.motd.iter().map(|text| self.numeric("372", &[&format!("- {text}")])));
         lines.push(self.numeric("376", &["End of the message of the day"]));
         lines
     }

@@ -50,7 +50,7 @@ pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdow
         pipe.farewell("the partyline is full").await;
         return;
     };
-    let client = Client::new(hall.party.clone(), seat.idx, registered.caps);
+    let client = Client::new(hall.party.clone(), seat.idx, registered.caps, hall.motd());
     converse(pipe, seat, client, &hall, shutdown).await;
 }
 
@@ -114,7 +114,7 @@ async fn register(pipe: &mut Pipe, gate: &Gate, facts: &Facts) -> Option<Registe
     let mut tries = 0;
     loop {
         while let Some(text) = pipe.lines.next_line() {
-            let Some(text) = Some(text.into_owned()).filter(|text| text.len() <= LINE_MAX * 4) else { return None };
+            let text = Some(text.into_owned()).filter(|text| text.len() <= LINE_MAX * 4)?;
             let Ok(message) = Message::parse(&text) else { continue };
             let mut step = register.take(&message);
             if let Step::Judge(proof) = &step {
@@ -182,7 +182,7 @@ async fn last_chance(gate: &Gate, facts: &Facts, register: &Register) -> Result<
 
 /// Lines in, news out.
 async fn converse(mut pipe: Pipe, mut seat: Seat, mut client: Client, hall: &Hall, mut shutdown: Shutdown) {
-    let mut lines = client.welcome(&hall.motd());
+    let mut lines = client.welcome();
     for place in [Place::Party(0), Place::Ops] {
         // Both are for everybody.
         let _ = hall.party.join(seat.idx, &place);
