@@ -34,7 +34,7 @@ async fn shop() -> anyhow::Result<()> {
     copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/shop")), project.path())?;
     let config =
         config::load(Some(project.path()), None, Secrets::Spare).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
-    let console = Console::new(Box::new(std::io::stdout()), "ana", "chief");
+    let console = Console::new(Box::new(std::io::stdout()), "ana");
     let bot = Bot::builder().configured(&config).console(console).supervisor(&std::env::current_exe()?).start().await?;
     let pipelines = bot.pipelines().clone();
     let ana = Asker {

@@ -18,7 +18,7 @@ use crate::executors::{self, Executor, Executors, Supervisor};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
-use crate::partyline::Console;
+use crate::partyline::{self, Console, LiveLog};
 use crate::users;
 use crate::{gateway, journal, pipelines};
 
@@ -40,6 +40,7 @@ pub struct Builder {
     pub(crate) blocks: BTreeMap<String, Value>,
     pub(crate) placement: Placement,
     pub(crate) console: Option<Console>,
+    pub(crate) live: Option<LiveLog>,
     pub(crate) rules: Rules,
     pub(crate) http: Arc<dyn Http>,
     pub(crate) shell: Arc<dyn Shell>,
@@ -49,6 +50,7 @@ pub struct Builder {
     pub(crate) sources: masterchief_bindings::Settings,
     pub(crate) makers: Makers,
     pub(crate) gateway: gateway::Settings,
+    pub(crate) partyline: partyline::Settings,
     pub(crate) pipelines: pipelines::Settings,
     pub(crate) executors: executors::Settings,
     /// Beside those of the bot, or instead of them.
@@ -104,6 +106,7 @@ impl Builder {
             blocks: BTreeMap::new(),
             placement: Placement::Thread,
             console: None,
+            live: None,
             rules: Rules::default(),
             http: Arc::new(NetHttp),
             shell: Arc::new(LocalShell),
@@ -112,6 +115,7 @@ impl Builder {
             sources: masterchief_bindings::Settings::default(),
             makers: Makers { shipped: true, ..Makers::default() },
             gateway: gateway::Settings::default(),
+            partyline: partyline::Settings::default(),
             pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
             executors: executors::Settings::default(),
             own_executors: Executors::new(),
@@ -151,6 +155,7 @@ impl Builder {
         self.journal = config.journal.clone();
         self.sources = config.sources.clone();
         self.gateway = config.gateway.clone();
+        self.partyline = config.partyline.clone();
         self.pipelines = config.pipelines.clone();
         self.executors = config.executors.clone();
         self.project = config.source.project.clone();
@@ -160,6 +165,12 @@ impl Builder {
     /// Opens the gateway, where services post webhooks.
     pub fn gateway(mut self, settings: gateway::Settings) -> Builder {
         self.gateway = settings;
+        self
+    }
+
+    /// Opens the partyline, where operators come in.
+    pub fn partyline(mut self, settings: partyline::Settings) -> Builder {
+        self.partyline = settings;
         self
     }
 
@@ -227,6 +238,7 @@ impl Builder {
     pub(crate) fn without_sources(mut self) -> Builder {
         self.makers = Makers::default();
         self.gateway.listen = None;
+        self.partyline = partyline::Settings::default();
         self
     }
 
@@ -273,7 +285,7 @@ impl Builder {
         self
     }
 
-    /// Puts a console on the terminal, which stands for a channel.
+    /// Puts a console on the terminal: who sits there is on the partyline.
     pub fn console(mut self, console: Console) -> Builder {
         self.console = Some(console);
         self
@@ -294,6 +306,12 @@ impl Builder {
         self.makers.shipped = false;
         self.data = None;
         self.console = None;
+        self
+    }
+
+    /// Shows the log to those on the partyline who want to see it.
+    pub fn live_log(mut self, lines: LiveLog) -> Builder {
+        self.live = Some(lines);
         self
     }
 

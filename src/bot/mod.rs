@@ -22,6 +22,7 @@ mod luastep;
 mod names;
 mod outbox;
 mod outside;
+mod partyline;
 mod people;
 mod replay;
 mod schedules;
@@ -45,6 +46,7 @@ pub use fakenet::{FakeNet, Heard};
 pub(crate) use ingest::STATUS_FILE;
 pub use ingest::{SourceMaker, SourceWrap};
 pub(crate) use luastep::stage_executors;
+pub use partyline::Wish;
 pub use people::{PeopleError, read_users, row_of, user_of};
 pub use replay::Replayed;
 pub use scripts::{Reloaded, script_files, test_files};
@@ -68,7 +70,7 @@ impl Bot {
 
 /// The kinds that this bot knows: of IRC, and of each source.
 pub fn kinds() -> Kinds {
-    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS];
+    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS, crate::partyline::KINDS];
     lists.extend(masterchief_bindings::KINDS);
     Kinds::new(&lists)
 }

@@ -3,27 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use masterchief_contract::{Action, Future, Outlet, Refused};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use masterchief_contract::{Action, Future, How, Outlet, Refused};
 
 use crate::gateway::{Answer, Answers};
 use crate::irc::{Member, Network};
 use crate::lua::World;
-use crate::partyline::{self, Console};
+use crate::partyline::{self, Here, Party};
 
 /// Something that does actions.
 #[derive(Clone)]
 pub(crate) enum Place {
     /// An IRC network.
     Irc(Network),
-    /// The terminal.
-    Console(Console),
+    /// The partyline.
+    Party(Party),
 }
 
 /// The places by the names they have in the configuration. Cheap to clone; all clones are the same one.
 #[derive(Clone, Default)]
 pub(crate) struct Outbox {
     places: Arc<ArcSwap<BTreeMap<String, Place>>>,
+    /// The partyline, where channels of networks can be watched.
+    pub(crate) watched: Arc<ArcSwapOption<Party>>,
     /// Whoever posted a webhook and waits.
     pub(crate) answers: Answers,
 }
@@ -57,7 +59,7 @@ impl Outbox {
         let places = self.places.load();
         let irc = places.values().filter_map(|place| match place {
             Place::Irc(network) => Some(network.clone()),
-            Place::Console(_) => None,
+            Place::Party(_) => None,
         });
         irc.collect()
     }
@@ -75,8 +77,10 @@ impl Outbox {
         let places = self.places.load();
         let names = || places.keys().cloned().collect::<Vec<_>>().join(", ");
         if name.is_empty() {
-            let mut all = places.values();
-            return match (all.next(), all.next()) {
+            // The partyline is meant only where there is no network.
+            let network = |place: &&Place| matches!(place, Place::Irc(_));
+            let mut all = places.values().filter(network);
+            return match (all.next().or(places.values().next()), all.next()) {
                 (Some(place), None) => Ok(place.clone()),
                 (None, _) => Err(Refused::new("there is no network to act on; add one under `networks:`")),
                 _ => Err(Refused::new(format!("say which network is meant, as in `NETWORK/#channel`: {}", names()))),
@@ -108,8 +112,18 @@ impl Outlet for Outbox {
                 | Action::Send { network, .. } => network.as_str(),
             };
             match outbox.place(network)? {
-                Place::Irc(network) => network.perform(action).await,
-                Place::Console(console) => console.perform(action),
+                Place::Irc(network) => {
+                    let party = outbox.watched.load_full().filter(|party| party.watched());
+                    let said = party.as_ref().and_then(|_| said(&network, action.bare()));
+                    network.perform(action).await?;
+                    if let (Some(party), Some((nick, target, text, how))) = (party, said) {
+                        for line in text.lines() {
+                            party.overhear(network.name(), &target, &nick, line, how);
+                        }
+                    }
+                    Ok(())
+                }
+                Place::Party(party) => party.perform(action),
             }
         })
     }
@@ -123,14 +137,14 @@ impl World for Outbox {
     fn nick(&self, network: &str) -> Option<String> {
         match self.place(network).ok()? {
             Place::Irc(network) => Some(network.nick()),
-            Place::Console(console) => Some(console.bot().to_owned()),
+            Place::Party(party) => Some(party.bot().to_string()),
         }
     }
 
     fn channels(&self, network: &str) -> Vec<String> {
         match self.place(network) {
             Ok(Place::Irc(network)) => network.channels(),
-            Ok(Place::Console(_)) => vec![partyline::CHANNEL.to_owned()],
+            Ok(Place::Party(_)) => vec![partyline::CHANNEL.to_owned(), partyline::LOBBY.to_owned()],
             Err(_) => Vec::new(),
         }
     }
@@ -138,21 +152,49 @@ impl World for Outbox {
     fn members(&self, network: &str, channel: &str) -> Vec<Member> {
         match self.place(network) {
             Ok(Place::Irc(network)) => network.members(channel),
-            Ok(Place::Console(console)) if channel == partyline::CHANNEL => {
-                [console.nick(), console.bot()].map(at_the_console).to_vec()
+            Ok(Place::Party(party)) => {
+                let Some(place) = partyline::Place::parse(channel) else { return Vec::new() };
+                let here = party.here(&place);
+                here.into_iter().map(|here| on_the_partyline(&here)).chain([bot(&party)]).collect()
             }
-            _ => Vec::new(),
+            Err(_) => Vec::new(),
         }
     }
 
     fn channel(&self, network: &str, channel: &str) -> Option<(String, String)> {
         match self.place(network).ok()? {
             Place::Irc(network) => network.channel(channel),
-            Place::Console(_) => (channel == partyline::CHANNEL).then(Default::default),
+            Place::Party(party) => {
+                partyline::Place::parse(channel).map(|place| (party.topic(&place), "+nt".to_owned()))
+            }
         }
     }
 }
 
-fn at_the_console(nick: &str) -> Member {
-    Member { nick: nick.to_owned(), user: nick.to_owned(), host: partyline::NETWORK.to_owned(), ..Member::default() }
+fn on_the_partyline(here: &Here) -> Member {
+    Member {
+        nick: here.author.nick.to_string(),
+        user: here.author.handle.to_string(),
+        host: here.author.host.to_string(),
+        account: Some(here.author.handle.to_string()),
+        status: if here.icon == '-' { String::new() } else { "@".to_owned() },
+        ..Member::default()
+    }
+}
+
+fn bot(party: &Party) -> Member {
+    let nick = party.bot().to_string();
+    Member {
+        user: nick.clone(),
+        nick,
+        host: partyline::NETWORK.to_owned(),
+        status: "@".to_owned(),
+        ..Member::default()
+    }
+}
+
+/// What the bot says in a channel, for those who watch it.
+fn said(network: &Network, action: &Action) -> Option<(String, String, String, How)> {
+    let Action::Say { target, text, how, .. } = action else { return None };
+    target.starts_with(['#', '&', '+', '!']).then(|| (network.nick(), target.clone(), text.clone(), *how))
 }

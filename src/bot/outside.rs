@@ -48,6 +48,7 @@ impl Started {
             pipelines: Some(self.pipelines.clone()),
             book: self.book.clone(),
             clock: self.clock.clone(),
+            pages: self.pages(),
         };
         self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);
         Ok(())

@@ -1,7 +1,7 @@
 //! Users between the book, which judges, and the store, which keeps.
 
 use crate::store::{Mark, Store, StoreError, UserRow};
-use crate::users::{FlagFault, FlagSet, PasswordHash, User};
+use crate::users::{FlagFault, FlagSet, PasswordHash, Totp, User};
 
 /// Why the users cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,8 @@ pub fn row_of(user: &User) -> UserRow {
     marks.extend(user.channels.iter().map(|(channel, flags)| mark("channel", channel, &flags.to_string())));
     marks.extend(user.hosts.iter().map(|host| mark("host", "", host)));
     marks.extend(user.roles.iter().map(|role| mark("role", "", role)));
+    marks.extend(user.settings.iter().map(|(name, value)| mark("set", name, value)));
+    marks.extend(user.totp.iter().map(|totp| mark("totp", "", totp.as_stored())));
     UserRow {
         handle: user.handle.clone(),
         flags: user.flags.to_string(),
@@ -66,6 +68,10 @@ pub fn user_of(row: UserRow) -> Result<User, PeopleError> {
             }
             "host" => user.hosts.push(mark.value.clone()),
             "role" => user.roles.push(mark.value.clone()),
+            "set" => {
+                user.settings.insert(mark.scope.clone(), mark.value.clone());
+            }
+            "totp" => user.totp = Some(Totp::stored(&mark.value)),
             _ => {}
         }
     }
@@ -83,6 +89,8 @@ mod tests {
         user.add_host("*!alice@*.example").unwrap();
         user.change_channel_flags("libera/#ops", "+o").unwrap();
         user.roles.push("deployer".to_owned());
+        user.totp = Some(Totp::new().unwrap());
+        user.settings.insert("page".to_owned(), "20".to_owned());
         user.comment = "of the night shift".to_owned();
         assert_eq!(user_of(row_of(&user)).unwrap(), user);
         let damaged = UserRow { handle: "x".to_owned(), flags: "1".to_owned(), ..UserRow::default() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::stream::Publishers;
@@ -22,7 +22,8 @@ use super::ingest::{Feeds, Ingest, Makers};
 use super::letters::Desk;
 use super::lock::FolderLock;
 use super::luastep::stage_executors;
-use super::outbox::{Outbox, Place};
+use super::outbox::Outbox;
+use super::partyline::{Around, Opening as Faces, Partyline};
 use super::people::{PeopleError, read_users};
 use super::schedules::Schedules;
 use super::scripts::Scripts;
@@ -35,7 +36,7 @@ use crate::gateway::{Door, GatewayError};
 use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
-use crate::partyline::{self, Console};
+use crate::partyline::{self, Party, PartylineError};
 use crate::pipelines::{Opening, Pipelines};
 use crate::store::runs::{Runs, RunsError};
 use crate::store::{Store, StoreError};
@@ -86,6 +87,9 @@ pub enum StartError {
     /// The gateway's port cannot be opened.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The partyline's port cannot be opened.
+    #[error(transparent)]
+    Partyline(#[from] PartylineError),
     /// A script that a test needs.
     #[error(transparent)]
     Script(#[from] LoadError),
@@ -115,8 +119,12 @@ struct Ground {
     gate: Floodgate,
     /// Who did what.
     audit: Audit,
+    /// Where operators are.
+    party: Party,
     /// Ends the audit's writer.
     records: Stopper,
+    /// The same, for who waits for it.
+    records_end: Shutdown,
     audit_writer: JoinHandle<()>,
 }
 
@@ -134,7 +142,7 @@ impl Ground {
         book.fill(read_users(&store).await?);
         let outbox = Outbox::default();
         let (records, records_end) = Shutdown::new();
-        let (audit, audit_writer) = Audit::start(store.clone(), records_end);
+        let (audit, audit_writer) = Audit::start(store.clone(), records_end.clone());
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules.clone()));
         let clock = builder.clock.clone();
         let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit.clone(), clock.clone(), Arc::clone(&rules)));
@@ -147,8 +155,13 @@ impl Ground {
         let table = BindTable::new();
         let key = "floods".to_owned();
         let gate = Floodgate::open(&store, &builder.clock).await.map_err(|fault| StartError::Flags { key, fault })?;
+        let outlet: Arc<dyn Outlet> = Arc::new(outbox.clone());
+        let nick = &builder.partyline.nick;
+        let party = Party::new(nick, book.clone(), table.clone(), outlet, builder.clock.clone());
         Ok(Ground {
             gate,
+            party,
+            records_end,
             lock,
             store,
             book,
@@ -187,6 +200,40 @@ impl Ground {
         Ok(())
     }
 
+    /// The partyline's commands, bound; nobody is in yet.
+    fn partyline(
+        &self,
+        kinds: &Kinds,
+        settings: partyline::Settings,
+        pipelines: &Pipelines,
+        scripts: Option<&Scripts>,
+        feeds: &Feeds,
+    ) -> Result<Partyline, BindFault> {
+        let wishes = watch::Sender::new(Default::default());
+        let around = Around {
+            outbox: self.outbox.clone(),
+            scripts: scripts.cloned(),
+            feeds: feeds.clone(),
+            store: self.store.clone(),
+            book: self.book.clone(),
+            wishes: wishes.clone(),
+            since: self.calls.clock.now(),
+        };
+        let desk = Arc::new(partyline::Desk {
+            party: self.party.clone(),
+            book: self.book.clone(),
+            store: self.store.clone(),
+            table: self.table.clone(),
+            journal: self.journal.clone(),
+            pipelines: pipelines.clone(),
+            outlet: Arc::new(self.outbox.clone()),
+            host: Arc::new(around),
+        });
+        self.table.replace(partyline::OWNER, partyline::binds(kinds, &desk)?);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Ok(Partyline { party: self.party.clone(), settings, faces: None, arrivals: None, wishes, own: None })
+    }
+
     /// Opens the street: what is put into the inlet is decided and called.
     fn open_street(&self) -> (Inlet, Stopper, JoinHandle<()>) {
         let (inlet, parcels) = inlet(INLET_DEPTH);
@@ -195,6 +242,7 @@ impl Ground {
             book: self.book.clone(),
             calls: Arc::clone(&self.calls),
             gate: self.gate.clone(),
+            party: self.party.clone(),
             told: Mutex::default(),
         };
         let (stopper, shutdown) = Shutdown::new();
@@ -328,6 +376,8 @@ impl Started {
         let listens = builder.gateway.listen.is_some();
         let (ingest, feeds, door) =
             ground.ingest(Reading { makers: builder.makers, settings, data: data.clone(), listens });
+        let partyline = ground.partyline(&kinds, builder.partyline, &pipelines, scripts.as_ref(), &feeds)?;
+        let (audit, until) = (ground.audit.clone(), ground.records_end.clone());
         let mut started = Started {
             table: ground.table,
             book: ground.book,
@@ -344,6 +394,7 @@ impl Started {
             ingest: Some(ingest),
             ingest_task: None,
             gateway: None,
+            partyline,
             pipelines,
             kinds,
             runs_end,
@@ -370,9 +421,15 @@ impl Started {
         for (name, settings) in networks {
             started.add_network(&name, settings);
         }
-        if let Some(console) = builder.console {
-            started.read_console(console, &shutdown);
-        }
+        let faces = Faces {
+            console: builder.console,
+            live: builder.live,
+            audit,
+            data: data_folder.as_deref(),
+            until,
+            web: listens,
+        };
+        started.open_partyline(faces, &shutdown).await?;
         // Last: what waited in the journal is handled at once, and may want to speak.
         started.start_ingest(shutdown.clone()).await;
         started.open_gateway(builder.gateway, door, shutdown).await?;
@@ -414,13 +471,6 @@ impl Started {
             let following = deploys::follow(kinds, table, self.pipelines.clone(), book, shutdown.clone());
             self.source_tasks.push(tokio::spawn(following));
         }
-    }
-
-    fn read_console(&self, console: Console, shutdown: &Shutdown) {
-        self.outbox.put(partyline::NETWORK, Place::Console(console.clone()));
-        let (inlet, clock, until) = (self.inlet.clone(), self.clock.clone(), shutdown.clone());
-        let reading = tokio::spawn(async move { console.read(inlet, clock, until).await });
-        *self.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
     }
 
     /// Loads the scripts; gives the task that watches their files.

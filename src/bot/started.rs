@@ -17,6 +17,7 @@ use super::follow::{HISTORY, RAW, tell_of};
 use super::ingest::{Feeds, Ingest};
 use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
+use super::partyline::Partyline;
 use super::people::row_of;
 use super::scripts::{Reloaded, Scripts};
 use super::{StartError, deploys, words};
@@ -53,6 +54,7 @@ pub struct Started {
     pub(super) ingest: Option<Ingest>,
     pub(super) ingest_task: Option<JoinHandle<()>>,
     pub(super) gateway: Option<Gateway>,
+    pub(super) partyline: Partyline,
     pub(super) pipelines: Pipelines,
     pub(super) kinds: Arc<Kinds>,
     /// Ends the engine of pipelines; steps that are under way outlive it.
@@ -209,6 +211,7 @@ impl Started {
         if let Some(gateway) = &self.gateway {
             gateway.configure(config.gateway.clone());
         }
+        self.partyline.configure(config.partyline.clone());
         let sources = Arc::new(config.sources.clone());
         self.publishers.configure(Arc::clone(&sources)).await;
         self.source_settings.send_if_modified(|now| {
@@ -254,6 +257,7 @@ impl Started {
         if let Some(gateway) = self.gateway {
             gateway.closed().await;
         }
+        self.partyline.close(&self.outbox).await;
         for task in self.source_tasks.into_iter().chain(self.ingest_task) {
             ended(task).await;
         }

@@ -7,13 +7,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use masterchief_contract::{Action, Event, How, Outcome, Outlets, Parcel, Returns, Shutdown, Who};
+use masterchief_contract::{Action, Event, How, Kind, Outcome, Outlets, Parcel, Returns, Shutdown, Who};
 use tokio::time::Instant;
 
 use super::builder::Rules;
 use super::calls::Calls;
 use super::floodgate::{Floodgate, Pass};
 use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Step, decide};
+use crate::partyline::{NETWORK, Party};
 use crate::users::{Book, Standing};
 
 /// How long the street waits for a handler that may stop the rest of a line, before it goes on without.
@@ -34,6 +35,8 @@ pub(crate) struct Street {
     pub(crate) calls: Arc<Calls>,
     /// What stops floods.
     pub(crate) gate: Floodgate,
+    /// Where channels of networks are watched.
+    pub(crate) party: Party,
     /// Who was told lately.
     pub(crate) told: std::sync::Mutex<Cooldowns>,
 }
@@ -71,6 +74,7 @@ impl Street {
     /// One parcel: its events in order, until a handler stops the rest.
     async fn take(&self, parcel: Parcel) {
         for event in &parcel.events {
+            self.overhear(event);
             let Some(event) = self.passes(event).await else { return };
             if self.offer(&event).await == Flow::Stopped {
                 return;
@@ -96,6 +100,20 @@ impl Street {
                 None
             }
         }
+    }
+
+    /// What is said in a channel of a network is heard by those who watch it.
+    fn overhear(&self, event: &Event) {
+        let (Some(chan), Some(actor)) = (event.chan(), event.actor.as_ref()) else { return };
+        if !self.party.watched() || &*event.network == NETWORK || actor.own {
+            return;
+        }
+        let how = match event.kinds {
+            [Kind::Pubm, ..] => How::Say,
+            [Kind::Ctcp] if event.field_str("keyword") == "ACTION" => How::Act,
+            _ => return,
+        };
+        self.party.overhear(&event.network, chan, &actor.nick, &event.text, how);
     }
 
     /// Decides one event and starts what is decided.

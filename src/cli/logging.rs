@@ -2,15 +2,19 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{Log, LogFormat};
+use crate::partyline::{LiveLog, live_log};
 
 /// What a person at a console wants to see: trouble, and what scripts say.
 pub(super) const CONSOLE: &str = "warn,masterchief::lua::api::log=info";
 
 /// Starts logging. `RUST_LOG` wins over the configuration, which wins over `otherwise`.
-pub(super) fn start(log: &Log, otherwise: &str) {
+/// Gives the lines for people on the partyline.
+pub(super) fn start(log: &Log, otherwise: &str) -> LiveLog {
     let wanted = std::env::var("RUST_LOG")
         .ok()
         .filter(|text| !text.is_empty())
@@ -21,10 +25,13 @@ pub(super) fn start(log: &Log, otherwise: &str) {
         EnvFilter::new(otherwise)
     });
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
-    // A second start, as in a test, keeps the first.
-    let _ = match log.format {
-        LogFormat::Text => subscriber.with_target(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    let fmt = match log.format {
+        LogFormat::Text => fmt.with_target(false).boxed(),
+        LogFormat::Json => fmt.json().flatten_event(true).boxed(),
     };
+    let (live, lines) = live_log();
+    // A second start, as in a test, keeps the first.
+    let _ = tracing_subscriber::registry().with(fmt.with_filter(filter)).with(live).try_init();
+    lines
 }

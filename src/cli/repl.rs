@@ -21,12 +21,14 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    logging::start(&config.log, logging::CONSOLE);
+    // On the terminal alone.
+    let _ = logging::start(&config.log, logging::CONSOLE);
     bring_scripts(&mut config)?;
     config.networks.clear();
     runtime()?.block_on(async {
-        let console = Console::stdout("chief");
+        let console = Console::stdout();
         let mut builder = Bot::builder().configured(&config).console(console);
+        builder = builder.partyline(Default::default());
         builder.data = None;
         let started = builder.start().await?;
         output::line(&format!(

@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{Common, Done, logging, output, runtime};
-use crate::bot::{self, Bot, Started};
+use crate::bot::{self, Bot, Started, Wish};
 use crate::config::{self, Config, Secrets};
-use crate::partyline::Console;
+use crate::partyline::{self, Console, LiveLog};
 
 /// The scripts that ship with the bot, for a project that has none.
 const SHIPPED: &[(&str, &str)] = &[
@@ -34,8 +34,6 @@ const SHIPPED: &[(&str, &str)] = &[
 const SHIPPED_FOLDER: &str = "shipped-scripts";
 /// How long an orderly stop may take, whatever is configured as grace.
 const STOP: Duration = Duration::from_secs(60);
-/// The bot's name on the terminal.
-const CONSOLE_NICK: &str = "chief";
 
 /// Runs the bot.
 #[derive(Debug, Default, clap::Args)]
@@ -55,24 +53,31 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     // A bot without a network is there for its console, piped input too; one with networks may be a service.
     let alone = config.networks.is_empty();
     let console = !args.no_console && (alone || std::io::stdin().is_terminal());
-    logging::start(&config.log, if console { logging::CONSOLE } else { "info" });
+    let live = logging::start(&config.log, if console { logging::CONSOLE } else { "info" });
     bring_scripts(&mut config)?;
-    runtime()?.block_on(serve(common, args, config, console, alone))
+    runtime()?.block_on(serve(common, args, config, live, console, alone))
 }
 
-async fn serve(common: &Common, args: &Args, config: Config, console: bool, alone: bool) -> Done {
-    let mut builder = Bot::builder().configured(&config);
+async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, console: bool, alone: bool) -> Done {
+    if alone && config.partyline.listen.is_none() && config.partyline.tls_listen.is_none() {
+        config.partyline = partyline::usual(&config.partyline).await;
+    }
+    let mut builder = Bot::builder().configured(&config).live_log(live);
     if console {
-        builder = builder.console(Console::stdout(CONSOLE_NICK));
+        builder = builder.console(Console::stdout());
     }
     let started = Arc::new(builder.start().await?);
     if console && std::io::stdin().is_terminal() {
         output::line("masterchief is here. Type !help, or !hello; /msg WORDS speaks in private. End with Ctrl-D.")?;
     }
+    if console {
+        tell_partyline(&started)?;
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), networks = config.networks.len(), "Started");
     let (stopper, shutdown) = Shutdown::new();
     let (again, mut reload) = mpsc::channel(1);
     let watching = tokio::spawn(watch_config(config.source.files.clone(), again, shutdown));
+    let mut wishes = started.wishes();
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -96,6 +101,14 @@ async fn serve(common: &Common, args: &Args, config: Config, console: bool, alon
                     reconfigure(&started, path, common.env.as_deref()).await;
                     started.reload_scripts().await;
                 }
+                Ok(()) = wishes.changed() => {
+                    let (_, wish) = *wishes.borrow_and_update();
+                    match wish {
+                        Wish::Rehash => reconfigure(&started, path, common.env.as_deref()).await,
+                        Wish::End => break,
+                        Wish::None => {}
+                    }
+                }
                 Some(()) = reload.recv() => reconfigure(&started, path, common.env.as_deref()).await,
             }
         }
@@ -112,6 +125,19 @@ async fn serve(common: &Common, args: &Args, config: Config, console: bool, alon
         () = tokio::time::sleep(STOP) => anyhow::bail!("not stopped within {} s: stopped at once", STOP.as_secs()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the person at the terminal how others come in.
+fn tell_partyline(started: &Started) -> std::io::Result<()> {
+    let (plain, tls) = started.partyline_at();
+    if let Some(at) = plain.or(tls) {
+        let password = match started.partyline_password() {
+            Some(password) => format!("server password {}", password.reveal()),
+            None => "server password HANDLE:PASSWORD".to_owned(),
+        };
+        output::line(&format!("IRC clients come in at {at}, {password}; the bot is in #ops. TLS on the same port."))?;
+    }
+    Ok(())
 }
 
 /// Takes the configuration anew; a bad one leaves everything as it is.

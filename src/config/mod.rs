@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::yaml::{self, Node};
-use crate::{dispatch, executors, gateway, irc, journal, lua, pipelines, users};
+use crate::{dispatch, executors, gateway, irc, journal, lua, partyline, pipelines, users};
 
 pub use crate::yaml::{ConfigFault, Secrets, Spot};
 pub use shown::{Shown, shown};
@@ -34,6 +34,8 @@ pub struct Config {
     pub scripts: Scripts,
     /// Where services post webhooks.
     pub gateway: gateway::Settings,
+    /// Where operators come in: IRC clients, telnet, pages.
+    pub partyline: partyline::Settings,
     /// What is kept of what comes from outside, and how much.
     pub journal: journal::Settings,
     /// How sources are read.
@@ -125,6 +127,7 @@ impl Default for Config {
             users: users::Settings::default(),
             scripts: Scripts::default(),
             gateway: gateway::Settings::default(),
+            partyline: partyline::Settings::default(),
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             pipelines: pipelines::Settings::default(),
@@ -269,11 +272,12 @@ fn read_file(file: &Path) -> Result<Option<Node>, ConfigFault> {
 fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     let mut faults = Vec::new();
     for (name, settings) in &config.networks {
-        if name.is_empty() || name == crate::partyline::NETWORK || name.contains(['/', ' ', ',']) {
+        let own = [partyline::NETWORK, partyline::HANDLE];
+        if name.is_empty() || own.contains(&name.as_str()) || name.contains(['/', ' ', ',']) {
             let spot = tree.spot_of(&["networks", name]);
             faults.push(ConfigFault::at(
                 &spot,
-                format!("{name:?} cannot name a network: one word without /, and not `console`"),
+                format!("{name:?} cannot name a network: one word without /, and not `partyline` or `console`"),
             ));
         }
         for (key, message) in settings.faults() {
@@ -296,6 +300,9 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
         let path: Vec<&str> = path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
         let spot = tree.spot_of(&[&["gateway"], path.as_slice()].concat());
         faults.push(ConfigFault::at(&spot, format!("gateway.{}: {message}", path.join("."))));
+    }
+    for (key, message) in config.partyline.faults() {
+        faults.push(ConfigFault::at(&tree.spot_of(&["partyline", key]), format!("partyline.{key}: {message}")));
     }
     for (path, message) in ports(config) {
         faults.push(ConfigFault::at(&tree.spot_of(&path), message));
@@ -320,6 +327,8 @@ fn ports(config: &Config) -> Vec<(Vec<&'static str>, String)> {
     let (syslog, statsd) = (config.sources.syslog.as_ref(), config.sources.statsd.as_ref());
     let claims = [
         (true, vec!["gateway", "listen"], config.gateway.listen),
+        (true, vec!["partyline", "listen"], config.partyline.listen),
+        (true, vec!["partyline", "tls_listen"], config.partyline.tls_listen),
         (true, vec!["sources", "syslog", "tcp"], syslog.and_then(|syslog| syslog.tcp)),
         (true, vec!["sources", "statsd", "tcp"], statsd.and_then(|statsd| statsd.tcp)),
         (false, vec!["sources", "syslog", "udp"], syslog.and_then(|syslog| syslog.udp)),
@@ -356,6 +365,9 @@ fn level_fault(text: &str) -> Option<String> {
 fn place(config: &mut Config, project: &Path) {
     config.data = project.join(&config.data);
     config.scripts.folder = project.join(&config.scripts.folder);
+    for path in [&mut config.partyline.cert, &mut config.partyline.key].into_iter().flatten() {
+        *path = project.join(&*path);
+    }
     config.pipelines.folder = project.join(&config.pipelines.folder);
     for cluster in config.executors.kubernetes.values_mut() {
         if let Some(path) = &mut cluster.kubeconfig {

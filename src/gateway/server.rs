@@ -22,10 +22,11 @@ use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
 use super::hooks::{Reply, post, reply};
+use super::pages::{PAGES, Pages, Porch};
 use super::settings::Settings;
 use super::source::Door;
 use super::vitals::{Check, Vitals};
-use super::{live, runs};
+use super::{live, pages, runs};
 use crate::pipelines::Pipelines;
 use crate::users::Book;
 
@@ -105,6 +106,8 @@ pub struct Opening {
     pub book: Book,
     /// The time of day, for signatures.
     pub clock: Clock,
+    /// Who serves IRC clients in pages.
+    pub pages: Option<Arc<dyn Pages>>,
 }
 
 /// The open port.
@@ -122,7 +125,8 @@ impl Gateway {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<Gateway, GatewayError> {
-        let Opening { door, answers, full, vitals, pipelines, book, clock } = opening;
+        let Opening { door, answers, full, vitals, pipelines, book, clock, pages } = opening;
+        let porch = pages.map(|pages| Porch { pages, turns: Arc::new(Semaphore::new(PAGES)) });
         let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
         let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
         let turns = Semaphore::new(settings.concurrency);
@@ -143,7 +147,7 @@ impl Gateway {
             checked: tokio::sync::Mutex::default(),
         };
         let shared = Arc::new(shared);
-        let task = tokio::spawn(serve(listener, Arc::clone(&shared), shutdown));
+        let task = tokio::spawn(serve(listener, Arc::clone(&shared), porch, shutdown));
         tracing::info!(%at, "The gateway listens");
         Ok(Gateway { shared, at, task })
     }
@@ -177,7 +181,7 @@ impl Gateway {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdown) {
+async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>, mut shutdown: Shutdown) {
     let with = {
         let shared = Arc::clone(&shared);
         warp::any().map(move || Arc::clone(&shared))
@@ -238,8 +242,30 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdow
         };
         done.into_response()
     });
-    let routes = hooks.or(live).unify().or(runs).unify().or(asked).unify().recover(rejected).unify();
+    let routes = hooks
+        .or(chat(porch, shutdown.clone()))
+        .unify()
+        .or(live)
+        .unify()
+        .or(runs)
+        .unify()
+        .or(asked)
+        .unify()
+        .recover(rejected)
+        .unify();
     warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
+}
+
+/// The way in for IRC clients in pages.
+fn chat(
+    porch: Option<Porch>,
+    until: Shutdown,
+) -> impl Filter<Extract = (warp::reply::Response,), Error = warp::Rejection> + Clone {
+    warp::path!("partyline" / "ws")
+        .and(warp::ws())
+        .and(warp::addr::remote())
+        .and(warp::header::headers_cloned())
+        .map(move |ws, peer, headers: HeaderMap| pages::open(porch.clone(), ws, &headers, peer, until.clone()))
 }
 
 /// A body of at most 64 KiB.

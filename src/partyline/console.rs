@@ -1,38 +1,53 @@
-//! The console: the terminal stands for a channel, and who types there is the owner of the process.
+//! The console: who sits at the terminal is on the partyline, as the owner of the process.
 
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use masterchief_contract::{Action, Actor, Clock, Event, EventData, How, Inlet, Kind, Refused, Shutdown};
+use masterchief_contract::{How, Shutdown};
 use tokio::sync::mpsc;
 
-/// The name of the console among the networks.
-pub const NETWORK: &str = "console";
-/// The channel it stands for.
-pub const CHANNEL: &str = "#ops";
+use super::console_modes::Modes;
+use super::news::{News, What};
+use super::party::{Party, Seat};
+use super::place::{CHANNEL, Place};
+use super::room::{Entry, Face};
+
 /// The handle of who types there. It has every flag, as that person can do anything to the process anyway.
 pub const HANDLE: &str = "console";
 /// Lines read ahead of the street.
 const READ_AHEAD: usize = 64;
+/// What can be typed with a slash.
+const SLASHES: &str = "There are /msg WORDS to speak in private, /msg NICK WORDS and /join #PLACE; .help lists the commands, and everything else is said in the channel.";
 
-/// Where the bot's words to the console go. Cheap to clone.
+/// The terminal. Cheap to clone.
 #[derive(Clone)]
 pub struct Console {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
     nick: Arc<str>,
-    bot: Arc<str>,
+}
+
+/// What a typed line means.
+#[derive(Debug, PartialEq, Eq)]
+enum Typed<'a> {
+    Nothing,
+    Say(&'a str),
+    Command(&'a str),
+    ToBot(&'a str),
+    Whisper(&'a str, &'a str),
+    Join(&'a str),
+    Unknown,
 }
 
 impl Console {
-    /// A console that prints to `out`. `nick` is shown for the person, `bot` for the bot.
-    pub fn new(out: Box<dyn Write + Send>, nick: &str, bot: &str) -> Console {
-        Console { out: Arc::new(Mutex::new(out)), nick: Arc::from(nick), bot: Arc::from(bot) }
+    /// A console that prints to `out`. `nick` is the person's name.
+    pub fn new(out: Box<dyn Write + Send>, nick: &str) -> Console {
+        Console { out: Arc::new(Mutex::new(out)), nick: Arc::from(nick) }
     }
 
     /// A console on this process's standard output.
-    pub fn stdout(bot: &str) -> Console {
+    pub fn stdout() -> Console {
         let nick = std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "you".to_owned());
-        Console::new(Box::new(std::io::stdout()), &nick, bot)
+        Console::new(Box::new(std::io::stdout()), &nick)
     }
 
     /// Prints a line that nobody says.
@@ -42,93 +57,135 @@ impl Console {
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
-    /// Does what a handler asks, on the terminal.
-    pub fn perform(&self, action: Action) -> Result<(), Refused> {
-        match action.untagged().1 {
-            Action::Say { target, text, how, .. } => {
-                for line in text.lines().filter(|line| !line.is_empty()) {
-                    self.print(&self.said(&target, line, how));
-                }
-                Ok(())
-            }
-            Action::Join { .. }
-            | Action::Part { .. }
-            | Action::Send { .. }
-            | Action::Answer { .. }
-            | Action::Tagged { .. } => {
-                Err(Refused::new("the console is not an IRC network: it has one channel and takes words only"))
-            }
+    /// Sits down at the partyline.
+    pub fn sit(&self, party: &Party) -> Seat {
+        let entry = Entry {
+            nick: self.nick.to_string(),
+            handle: HANDLE.to_owned(),
+            host: "console".to_owned(),
+            face: Face::Console,
+            icon: '*',
+            modes: Modes::default(),
+        };
+        let seat = party.enter(entry);
+        for place in [Place::Ops, Place::Party(0)] {
+            // Both are for everybody.
+            let _ = party.join(seat.idx, &place);
         }
+        seat
     }
 
-    /// Reads standard input until it ends or it is time; each line is an event. Ready when it has ended.
-    ///
-    /// A line is said in the channel; `/msg TEXT` is said to the bot alone.
-    pub async fn read(&self, inlet: Inlet, clock: Clock, mut shutdown: Shutdown) {
+    /// Reads standard input until it ends or it is time. Ready when it has ended.
+    pub async fn read(&self, party: Party, idx: u32, mut shutdown: Shutdown) {
         let mut lines = stdin_lines();
+        let mut place = Place::Ops;
         loop {
             let line = tokio::select! {
                 line = lines.recv() => line,
                 () = shutdown.recv() => return,
             };
             let Some(line) = line else { return };
-            if let Some(event) = self.event(&line, &clock)
-                && inlet.put(event).await.is_err()
-            {
-                return;
+            if let Err(fault) = self.typed(&party, idx, &mut place, &line).await {
+                self.print(&fault);
             }
         }
     }
 
-    /// What a typed line means; nothing for an empty one.
-    pub fn event(&self, line: &str, clock: &Clock) -> Option<Event> {
-        let line = line.trim_end();
-        let private = line.strip_prefix("/msg ");
-        // IRC clients want a nick there; here there is nobody else.
-        let private =
-            private.map(|text| text.strip_prefix(&*self.bot).and_then(|rest| rest.strip_prefix(' ')).unwrap_or(text));
-        let text = private.unwrap_or(line);
-        if private.is_none() && text.starts_with('/') {
-            self.print("There is /msg WORDS to speak in private; everything else is said in the channel.");
-            return None;
+    /// Prints what there is to tell until it is time, and then what is still there.
+    pub async fn show(&self, mut seat: Seat, mut until: Shutdown) {
+        loop {
+            let news = tokio::select! {
+                biased;
+                news = seat.news.recv() => news,
+                () = until.recv() => seat.news.try_recv().ok(),
+            };
+            let Some(news) = news else { return };
+            if let Some(line) = shown(&news, seat.idx) {
+                self.print(&line);
+            }
         }
-        if text.trim().is_empty() {
-            return None;
-        }
-        let kinds: &'static [Kind] =
-            if private.is_some() { &[Kind::Msgm, Kind::Msg] } else { &[Kind::Pubm, Kind::Pub] };
-        let mut event = EventData::new(kinds, clock.now());
-        event.network = Arc::from(NETWORK);
-        event.chan = private.is_none().then(|| Arc::from(CHANNEL));
-        event.text = text.to_owned();
-        event.actor = Some(Actor {
-            nick: self.nick.to_string(),
-            user: self.nick.to_string(),
-            host: "console".to_owned(),
-            login: Some(HANDLE.to_owned()),
-            ..Actor::default()
-        });
-        Some(Event::new(event))
     }
 
-    /// The bot's name on the terminal.
-    pub fn bot(&self) -> &str {
-        &self.bot
-    }
-
-    /// The nick of the person at the terminal.
-    pub fn nick(&self) -> &str {
-        &self.nick
-    }
-
-    fn said(&self, target: &str, line: &str, how: How) -> String {
-        let bot = &self.bot;
-        let place = if target == CHANNEL || target == &*self.nick { String::new() } else { format!("{target} ") };
-        match how {
-            How::Say => format!("{place}<{bot}> {line}"),
-            How::Notice => format!("{place}-{bot}- {line}"),
-            How::Act => format!("{place}* {bot} {line}"),
+    async fn typed(&self, party: &Party, idx: u32, place: &mut Place, line: &str) -> Result<(), String> {
+        let bot = party.bot();
+        match meaning(line, &bot) {
+            Typed::Nothing => {}
+            Typed::Say(text) if party.is_command(idx, text) => party.command(idx, &text[1..]).await?,
+            Typed::Say(text) => drop(party.say(idx, place, text, How::Say).await?),
+            Typed::Command(text) => party.command(idx, text).await?,
+            Typed::ToBot(text) => drop(party.say_to_bot(idx, text, How::Say).await?),
+            Typed::Whisper(to, text) => {
+                if party.whisper(idx, to, text, How::Say).is_none() {
+                    // It may be words for the bot that begin with any word.
+                    let whole = line.trim_end().strip_prefix("/msg ").unwrap_or(text);
+                    party.say_to_bot(idx, whole, How::Say).await?;
+                }
+            }
+            Typed::Join(name) => {
+                let to = Place::parse(name)
+                    .ok_or_else(|| format!("there is no {name}; there are #ops, #partyline and #1"))?;
+                party.join(idx, &to)?;
+                self.print(&format!("You speak in {to} now."));
+                *place = to;
+            }
+            Typed::Unknown => self.print(SLASHES),
         }
+        Ok(())
+    }
+}
+
+/// What a typed line means.
+fn meaning<'a>(line: &'a str, bot: &str) -> Typed<'a> {
+    let line = line.trim_end();
+    if line.trim().is_empty() {
+        return Typed::Nothing;
+    }
+    if let Some(text) = line.strip_prefix("/msg ") {
+        // IRC clients want a nick there.
+        let to_bot = text.strip_prefix(bot).and_then(|rest| rest.strip_prefix(' '));
+        let text = to_bot.unwrap_or(text);
+        if let Some(command) = text.strip_prefix('.').filter(|rest| !rest.starts_with([' ', '.'])) {
+            return Typed::Command(command);
+        }
+        return match text.split_once(' ') {
+            Some((to, words)) if to_bot.is_none() && !to.starts_with(['!', '.']) => Typed::Whisper(to, words),
+            _ => Typed::ToBot(text),
+        };
+    }
+    if let Some(name) = line.strip_prefix("/join ") {
+        return Typed::Join(name.trim());
+    }
+    if line.starts_with('/') { Typed::Unknown } else { Typed::Say(line) }
+}
+
+/// News as a line on the terminal, unless it is one's own.
+fn shown(news: &News, own: u32) -> Option<String> {
+    if news.from.idx == Some(own) {
+        return None;
+    }
+    let nick = &news.from.nick;
+    match &news.what {
+        What::Said { place, text, how } => {
+            let place = if place.to_string() == CHANNEL { String::new() } else { format!("{place} ") };
+            Some(said(&place, nick, text, *how))
+        }
+        What::Whisper { text, how, .. } => Some(said("", nick, text, *how)),
+        What::Joined { place } => Some(format!("* {nick} is in {place} now")),
+        What::Parted { place, .. } => Some(format!("* {nick} has left {place}")),
+        What::Left { reason } => Some(format!("* {nick} has left: {reason}")),
+        What::Away { reason: Some(reason) } => Some(format!("* {nick} is away: {reason}")),
+        What::Away { reason: None } => Some(format!("* {nick} is back")),
+        What::Renamed { to } => Some(format!("* {nick} is {to} now")),
+        What::Topic { place, text } => Some(format!("* {nick} sets the topic of {place}: {text}")),
+        What::Log { text, .. } => Some(text.clone()),
+    }
+}
+
+fn said(place: &str, nick: &str, line: &str, how: How) -> String {
+    match how {
+        How::Say => format!("{place}<{nick}> {line}"),
+        How::Notice => format!("{place}-{nick}- {line}"),
+        How::Act => format!("{place}* {nick} {line}"),
     }
 }
 
@@ -161,44 +218,23 @@ fn stdin_lines() -> mpsc::Receiver<String> {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Paper {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_typed_line_is_said_in_the_channel_and_slash_msg_to_the_bot_alone() {
-        let console = Console::new(Box::new(Paper::default()), "ann", "chief");
-        let clock = Clock::system();
-        let line = console.event("!hello\n", &clock).unwrap();
-        assert_eq!((line.chan(), line.text(), line.nick()), (Some("#ops"), "!hello", "ann"));
-        let private = console.event("/msg !status now", &clock).unwrap();
-        assert_eq!((private.private(), private.text()), (true, "!status now"));
-        assert_eq!(console.event("/msg chief !status", &clock).unwrap().text(), "!status");
-        assert!(console.event("/join #x", &clock).is_none());
-        assert!(console.event("  \n", &clock).is_none());
+        let of = |line| meaning(line, "chief");
+        assert_eq!(of("!hello\n"), Typed::Say("!hello"));
+        assert_eq!(of("/msg !status now"), Typed::ToBot("!status now"));
+        assert_eq!(of("/msg chief !status"), Typed::ToBot("!status"));
+        assert_eq!(of("/msg chief .who"), Typed::Command("who"));
+        assert_eq!(of("/msg bob see you"), Typed::Whisper("bob", "see you"));
+        assert_eq!(of("/join #1"), Typed::Join("#1"));
+        assert_eq!(of("/nick x"), Typed::Unknown);
+        assert_eq!(of("  \n"), Typed::Nothing);
     }
 
     #[test]
-    fn what_the_bot_says_is_printed_line_by_line() {
-        let paper = Paper::default();
-        let console = Console::new(Box::new(paper.clone()), "ann", "chief");
-        let say = |target: &str, text: &str, how| {
-            let (target, text) = (target.to_owned(), text.to_owned());
-            console.perform(Action::Say { network: NETWORK.to_owned(), target, text, how, reply: true }).unwrap();
-        };
-        say("#ops", "one\ntwo", How::Say);
-        say("ann", "psst", How::Notice);
-        say("#dev", "waves", How::Act);
-        let printed = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(printed, "<chief> one\n<chief> two\n-chief- psst\n#dev * chief waves\n");
+    fn what_is_said_is_shown_as_irc_clients_show_it() {
+        assert_eq!(said("", "chief", "one", How::Say), "<chief> one");
+        assert_eq!(said("", "chief", "psst", How::Notice), "-chief- psst");
+        assert_eq!(said("#dev ", "chief", "waves", How::Act), "#dev * chief waves");
     }
 }

@@ -1,5 +1,46 @@
-//! The operators' faces; for now the console on the terminal, which stands for a channel.
+//! The partyline: the operators' own room, and the faces by which they come in: the terminal, telnet, IRC clients, pages.
 
+mod commands;
 mod console;
+mod console_modes;
+mod events;
+mod gate;
+pub mod guess;
+mod hall;
+mod here;
+mod irc;
+mod kinds;
+mod listener;
+mod live;
+mod news;
+mod pace;
+mod party;
+mod place;
+mod room;
+mod settings;
+mod telnet;
+mod tls;
 
-pub use console::{CHANNEL, Console, HANDLE, NETWORK};
+pub use commands::{Command, Desk, Host, OWNER, binds};
+pub use console::{Console, HANDLE};
+pub use console_modes::{MODES, Modes};
+pub use gate::{Gate, Login, Refusal, Trail};
+pub use hall::{ARRIVALS, Arrival, Arrivals};
+pub use here::Here;
+pub use kinds::{ACT, AWAY, BCST, CHAT, CHJN, CHOF, CHON, CHPT, DCC, KINDS, NKCH};
+pub use listener::{Faces, PartylineError, usual};
+pub use live::{LiveLog, live_log};
+pub use news::{Author, Change, Did, News, What};
+pub use party::{LINE_MAX, NETWORK, Party, Seat};
+pub use place::{CHANNEL, LOBBY, Place};
+pub use room::{Entry, Face, Guest, QUEUE, Session};
+pub use settings::Settings;
+pub use tls::CertFault;
+
+/// Bytes as they may come from anybody: first as a caller, then as lines of an IRC client and of a terminal.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    guess::guess(bytes);
+    irc::fuzz(bytes);
+    telnet::fuzz(bytes);
+}

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::notes::MemoryNotes;
 use super::{Anchor, AuditRow, StoreError, UserRow};
 
 /// Lines of the audit trail that are remembered.
@@ -15,6 +16,7 @@ const AUDIT_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     tables: Mutex<Tables>,
+    pub(super) notes: MemoryNotes,
 }
 
 /// A value and when it expires.

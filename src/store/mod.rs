@@ -1,6 +1,7 @@
 //! What must outlive the process: people, the audit trail, what scripts keep, when schedules ran. All SQL stands here.
 
 mod memory;
+mod notes;
 pub mod runs;
 mod sqlite;
 
@@ -13,6 +14,8 @@ use serde_json::Value;
 
 use memory::Memory;
 use sqlite::Sqlite;
+
+pub use notes::NoteRow;
 
 /// The longest key of [`Store::kv_set`], in bytes.
 pub const KEY_MAX: usize = 512;

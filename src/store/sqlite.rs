@@ -18,7 +18,7 @@ const BUSY: Duration = Duration::from_secs(10);
 /// A database file.
 #[derive(Clone, Debug)]
 pub(super) struct Sqlite {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
 }
 
 impl Sqlite {
@@ -363,7 +363,7 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
     })
 }
 
-fn time(text: String) -> Result<DateTime<Utc>, StoreError> {
+pub(super) fn time(text: String) -> Result<DateTime<Utc>, StoreError> {
     let at = DateTime::parse_from_rfc3339(&text);
     at.map(|at| at.to_utc()).map_err(|_| StoreError::Damaged(format!("{text:?} is not a time")))
 }

@@ -3,9 +3,11 @@
 mod book;
 mod flags;
 mod password;
+mod totp;
 mod user;
 
 pub use book::{Book, Settings, Standing};
 pub use flags::{FlagFault, FlagMask, FlagSet, Section};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
+pub use totp::{Totp, TotpFault};
 pub use user::{User, UserFault};

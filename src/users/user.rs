@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::flags::{FlagFault, FlagSet, Section};
 use super::password::PasswordHash;
+use super::totp::Totp;
 
 /// The handle of the console. It is nobody's record and may do everything.
 pub(super) const CONSOLE: &str = "console";
@@ -29,6 +30,10 @@ pub struct User {
     pub hosts: Vec<String>,
     /// The password for the partyline.
     pub password: Option<PasswordHash>,
+    /// The authenticator whose codes are asked for beside the password.
+    pub totp: Option<Totp>,
+    /// What the person has set for the partyline, by name.
+    pub settings: BTreeMap<String, String>,
     /// Words of the operators.
     pub comment: String,
 }

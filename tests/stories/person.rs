@@ -37,15 +37,24 @@ pub(crate) struct Heard {
 impl Person {
     /// Connects in plain text and waits for the welcome.
     pub(crate) async fn connect(port: u16, nick: &str) -> Person {
+        Person::with(Config { port: Some(port), ..Config::default() }, nick).await
+    }
+
+    /// The same with a password for the server.
+    pub(crate) async fn logs_in(port: u16, nick: &str, password: &str) -> Person {
+        let password = Some(password.to_owned());
+        Person::with(Config { port: Some(port), password, ..Config::default() }, nick).await
+    }
+
+    async fn with(config: Config, nick: &str) -> Person {
         let config = Config {
             server: Some("127.0.0.1".to_owned()),
-            port: Some(port),
             nickname: Some(nick.to_owned()),
             username: Some(nick.to_owned()),
             use_tls: Some(false),
             // The crate's own limit is read nowhere; this says that none is wanted.
             max_messages_in_burst: Some(100_000),
-            ..Config::default()
+            ..config
         };
         let mut client = Client::from_config(config).await.unwrap();
         let sender = client.sender();

@@ -1,0 +1,356 @@
+//! The bot behind the partyline: what its commands ask of the rest of the house, and who opens it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+use masterchief_contract::{Future, Secret, Shutdown};
+use tokio::sync::watch;
+
+use super::StartError;
+use super::audit::Audit;
+use super::ingest::Feeds;
+use super::outbox::{Outbox, Place};
+use super::people::row_of;
+use super::scripts::Scripts;
+use super::started::Started;
+use super::words;
+use crate::executors::unguessable;
+use crate::gateway::Pages;
+use crate::irc;
+use crate::journal::FeedRow;
+use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings};
+use crate::store::Store;
+use crate::users::{Book, User};
+
+/// The bot's own password, under the data folder, where it knows nobody yet.
+const OWN: &str = "partyline.password";
+
+/// How often it is looked whether everybody who is here may still be.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What an operator asked of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing.
+    #[default]
+    None,
+    /// To read the configuration anew.
+    Rehash,
+    /// To end.
+    End,
+}
+
+/// The partyline of a running bot.
+pub(super) struct Partyline {
+    pub(super) party: Party,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    /// The open ports.
+    pub(super) faces: Option<Arc<Faces>>,
+    /// Bots that call; whoever links them takes it.
+    pub(super) arrivals: Option<Arrivals>,
+    /// What operators wish; whoever runs the process follows it.
+    pub(super) wishes: watch::Sender<(u64, Wish)>,
+    /// The bot's own password, where there is one.
+    pub(super) own: Option<Secret>,
+}
+
+/// What the bot tells its partyline.
+pub(super) struct Around {
+    pub(super) outbox: Outbox,
+    pub(super) scripts: Option<Scripts>,
+    pub(super) feeds: Feeds,
+    pub(super) store: Store,
+    pub(super) book: Book,
+    pub(super) wishes: watch::Sender<(u64, Wish)>,
+    pub(super) since: DateTime<Utc>,
+}
+
+/// What the partyline is opened with.
+pub(super) struct Opening<'a> {
+    pub(super) console: Option<Console>,
+    /// The log, for those who want to see it.
+    pub(super) live: Option<LiveLog>,
+    pub(super) audit: Audit,
+    pub(super) data: Option<&'a Path>,
+    /// When the console has shown all there is to show.
+    pub(super) until: Shutdown,
+    /// Whether pages may come in through the gateway.
+    pub(super) web: bool,
+}
+
+impl Host for Around {
+    fn status(&self) -> Future<Vec<String>> {
+        let networks = self.networks();
+        let (users, feeds) = (self.book.all().len(), self.feeds.rows());
+        let scripts = self.scripts.clone();
+        Box::pin(async move {
+            let scripts = match scripts {
+                Some(scripts) => scripts.status().await.len(),
+                None => 0,
+            };
+            let mut lines = vec![format!(
+                "masterchief {}: {} networks, {users} users, {scripts} scripts, {} sources",
+                env!("CARGO_PKG_VERSION"),
+                networks.len(),
+                feeds.len()
+            )];
+            lines.extend(networks.iter().map(|network| {
+                let state = match (&network.trouble, network.connected) {
+                    (_, true) => format!("is on {} as {}", network.server, network.nick),
+                    (Some(trouble), false) => format!("is not connected: {trouble}"),
+                    (None, false) => "is connecting".to_owned(),
+                };
+                format!(
+                    "{} {state}; channels {}; {} lines wait",
+                    network.network,
+                    network.channels.join(" "),
+                    network.queued
+                )
+            }));
+            lines
+        })
+    }
+
+    fn networks(&self) -> Vec<irc::Status> {
+        self.outbox.networks().iter().map(irc::Network::status).collect()
+    }
+
+    fn members(&self, network: &str, channel: &str) -> Vec<irc::Member> {
+        self.outbox.network(network).map(|network| network.members(channel)).unwrap_or_default()
+    }
+
+    fn modules(&self) -> Vec<String> {
+        let kinds = super::kinds();
+        kinds.all().map(|spec| format!("{:<10} {}", spec.kind, spec.about)).collect()
+    }
+
+    fn scripts(&self) -> Future<Vec<String>> {
+        let scripts = self.scripts.clone();
+        Box::pin(async move {
+            let Some(scripts) = scripts else { return vec![words::no_scripts()] };
+            let of = |row: crate::lua::ScriptStatus| {
+                format!(
+                    "{:<20} {:>3} binds {:>6} calls {:>3} running {:>3} faults {:>6} KiB",
+                    row.name,
+                    row.binds,
+                    row.calls,
+                    row.running,
+                    row.faults,
+                    row.memory / 1024
+                )
+            };
+            scripts.status().await.into_iter().map(of).collect()
+        })
+    }
+
+    fn reload(&self, name: Option<String>) -> Future<Result<Vec<String>, String>> {
+        let scripts = self.scripts.clone();
+        Box::pin(async move {
+            let scripts = scripts.ok_or_else(words::no_scripts)?;
+            let report = match name {
+                None => scripts.reload_all().await,
+                Some(name) => {
+                    let name = if name.ends_with(".lua") { name } else { format!("{name}.lua") };
+                    scripts.reload_named(&name).await.ok_or_else(|| words::no_such_script(&name))?
+                }
+            };
+            Ok(words::reloaded(&report))
+        })
+    }
+
+    fn rehash(&self) -> Result<(), String> {
+        self.wish(Wish::Rehash)
+    }
+
+    fn end(&self, reason: &str) -> Result<(), String> {
+        tracing::warn!(%reason, "An operator ends the bot");
+        self.wish(Wish::End)
+    }
+
+    fn sources(&self) -> Vec<FeedRow> {
+        self.feeds.rows()
+    }
+
+    fn put_user(&self, user: User) -> Future<Result<(), String>> {
+        let (store, book) = (self.store.clone(), self.book.clone());
+        Box::pin(async move {
+            book.put(user.clone()).map_err(|fault| fault.to_string())?;
+            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())
+        })
+    }
+
+    fn remove_user(&self, handle: &str) -> Future<Result<bool, String>> {
+        let (store, book, handle) = (self.store.clone(), self.book.clone(), handle.to_owned());
+        Box::pin(async move {
+            let Some(user) = book.get(&handle) else { return Ok(false) };
+            store.remove_user(&user.handle).await.map_err(|fault| fault.to_string())?;
+            Ok(book.remove(&user.handle))
+        })
+    }
+
+    fn started(&self) -> DateTime<Utc> {
+        self.since
+    }
+}
+
+impl Around {
+    fn wish(&self, wish: Wish) -> Result<(), String> {
+        if self.wishes.receiver_count() == 0 {
+            return Err("whoever runs this bot takes no wishes; ask them".to_owned());
+        }
+        self.wishes.send_modify(|(count, last)| {
+            *count += 1;
+            *last = wish;
+        });
+        Ok(())
+    }
+}
+
+impl Partyline {
+    /// Takes other settings. Where it listens, its certificate and the bot's name stay as they were.
+    pub(super) fn configure(&self, settings: Settings) {
+        let now = self.settings.load();
+        let (listen, tls_listen, nick) = (now.listen, now.tls_listen, now.nick.clone());
+        self.settings.store(Arc::new(Settings { listen, tls_listen, nick, ..settings }));
+    }
+
+    /// Waits until everybody has gone, and lets go of the rest of the house.
+    pub(super) async fn close(self, outbox: &Outbox) {
+        outbox.watched.store(None);
+        if let Some(faces) = self.faces.and_then(Arc::into_inner) {
+            faces.closed().await;
+        }
+    }
+}
+
+/// IRC clients in pages come in through the gateway.
+struct Web {
+    faces: Arc<Faces>,
+    settings: Arc<ArcSwap<Settings>>,
+}
+
+impl Pages for Web {
+    fn welcomes(&self, origin: &str) -> bool {
+        self.settings.load().origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+    }
+
+    fn meet(&self, stream: irc::Stream, peer: SocketAddr) -> Future<()> {
+        let faces = Arc::clone(&self.faces);
+        Box::pin(async move { faces.meet_web(stream, peer).await })
+    }
+}
+
+impl Started {
+    /// Who serves IRC clients in pages.
+    pub(super) fn pages(&self) -> Option<Arc<dyn Pages>> {
+        let faces = Arc::clone(self.partyline.faces.as_ref()?);
+        Some(Arc::new(Web { faces, settings: Arc::clone(&self.partyline.settings) }))
+    }
+
+    /// The partyline.
+    pub fn party(&self) -> &Party {
+        &self.partyline.party
+    }
+
+    /// Bots that call the partyline; the first who asks gets them.
+    pub fn arrivals(&mut self) -> Option<Arrivals> {
+        self.partyline.arrivals.take()
+    }
+
+    /// Where the partyline listens, and for TLS only; nowhere if it does not.
+    pub fn partyline_at(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        self.partyline.faces.as_ref().map_or((None, None), |faces| (faces.at, faces.tls_at))
+    }
+
+    /// SHA-256 of the certificate that the partyline shows.
+    pub fn partyline_fingerprint(&self) -> &str {
+        self.partyline.faces.as_ref().map_or("", |faces| &faces.fingerprint)
+    }
+
+    /// The password that lets anybody from this machine in, where the bot knows nobody yet.
+    pub fn partyline_password(&self) -> Option<&Secret> {
+        self.partyline.own.as_ref()
+    }
+
+    /// What operators wish of whoever runs the process.
+    pub fn wishes(&self) -> watch::Receiver<(u64, Wish)> {
+        self.partyline.wishes.subscribe()
+    }
+
+    /// Opens the partyline, and seats the console.
+    pub(super) async fn open_partyline(&mut self, opening: Opening<'_>, shutdown: &Shutdown) -> Result<(), StartError> {
+        let Opening { console, live, audit, data, until, web } = opening;
+        let party = self.partyline.party.clone();
+        party.open(self.inlet.clone());
+        let listens = {
+            let settings = self.partyline.settings.load();
+            settings.listen.is_some() || settings.tls_listen.is_some()
+        };
+        if console.is_some() || listens || web {
+            self.outbox.put(partyline::NETWORK, Place::Party(party.clone()));
+        }
+        self.outbox.watched.store(Some(Arc::new(party.clone())));
+        let (sweeping, mut over) = (party.clone(), shutdown.clone());
+        self.source_tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = over.recv() => return,
+                    () = tokio::time::sleep(SWEEP) => sweeping.sweep(),
+                }
+            }
+        }));
+        if let Some(live) = live {
+            let (party, mut shutdown) = (party.clone(), shutdown.clone());
+            self.source_tasks.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = live.tell(party) => {}
+                    () = shutdown.recv() => {}
+                }
+            }));
+        }
+        if let Some(console) = console {
+            let seat = console.sit(&party);
+            let (idx, showing) = (seat.idx, console.clone());
+            self.writers.push(tokio::spawn(async move { showing.show(seat, until).await }));
+            let (party, shutdown) = (party.clone(), shutdown.clone());
+            let reading = tokio::spawn(async move { console.read(party, idx, shutdown).await });
+            *self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reading);
+        }
+        if listens || web {
+            self.partyline.own = own_password(&self.book, data)
+                .map_err(|reason| StartError::Data { folder: data.map(Path::to_owned).unwrap_or_default(), reason })?;
+        }
+        let trail: partyline::Trail = Arc::new(move |row| audit.write(row));
+        let settings = Arc::clone(&self.partyline.settings);
+        let gate = Gate::new(self.book.clone(), settings, trail, self.clock.clone(), self.partyline.own.clone());
+        let (faces, arrivals) = Faces::open(party, gate, data, shutdown.clone()).await?;
+        (self.partyline.faces, self.partyline.arrivals) = (Some(Arc::new(faces)), Some(arrivals));
+        Ok(())
+    }
+}
+
+/// The bot's own password, as long as nobody has one of their own who could let others in.
+fn own_password(book: &Book, data: Option<&Path>) -> Result<Option<Secret>, String> {
+    if book.all().iter().any(|user| user.flags.has('n') && user.password.is_some()) {
+        return Ok(None);
+    }
+    let path = data.map(|data| data.join(OWN));
+    if let Some(text) = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
+        let text = text.trim();
+        if text.len() >= 16 {
+            return Ok(Some(Secret::new(text)));
+        }
+    }
+    let made = unguessable().map_err(|fault| fault.to_string())?;
+    if let Some(path) = path {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        opened.and_then(|mut file| writeln!(file, "{made}")).map_err(|fault| fault.to_string())?;
+    }
+    Ok(Some(Secret::new(made)))
+}

@@ -1,0 +1,147 @@
+//! What a command is given: who asks, with what words, and the desk with everything it may look at.
+
+use std::sync::Arc;
+
+use masterchief_contract::{Action, CaseMap, Event, FlagScope, Future, HandlerError, How, Outlet, user_error};
+
+use crate::dispatch::BindTable;
+use crate::journal::{FeedRow, Journal};
+use crate::partyline::party::{NETWORK, Party};
+use crate::pipelines::Pipelines;
+use crate::store::Store;
+use crate::users::{Book, FlagMask, Standing, User};
+
+/// What commands may look at and act on.
+pub struct Desk {
+    /// The room.
+    pub party: Party,
+    /// The people.
+    pub book: Book,
+    /// The records.
+    pub store: Store,
+    /// The binds.
+    pub table: BindTable,
+    /// What came from outside.
+    pub journal: Journal,
+    /// The pipelines.
+    pub pipelines: Pipelines,
+    /// Where words for networks go.
+    pub outlet: Arc<dyn Outlet>,
+    /// The bot around it.
+    pub host: Arc<dyn Host>,
+}
+
+/// What commands ask of the bot that the rooms below cannot answer.
+pub trait Host: Send + Sync + 'static {
+    /// How it is doing, in lines.
+    fn status(&self) -> Future<Vec<String>>;
+    /// The networks, in lines.
+    fn networks(&self) -> Vec<crate::irc::Status>;
+    /// The members of a channel of a network.
+    fn members(&self, network: &str, channel: &str) -> Vec<crate::irc::Member>;
+    /// What this bot is made of, in lines.
+    fn modules(&self) -> Vec<String>;
+    /// The scripts, in lines.
+    fn scripts(&self) -> Future<Vec<String>>;
+    /// Loads a script anew, or all of them.
+    fn reload(&self, name: Option<String>) -> Future<Result<Vec<String>, String>>;
+    /// Reads the configuration anew.
+    fn rehash(&self) -> Result<(), String>;
+    /// Ends the bot, or lets whoever looks after it start it again.
+    fn end(&self, reason: &str) -> Result<(), String>;
+    /// How the sources are doing.
+    fn sources(&self) -> Vec<FeedRow>;
+    /// Writes a record; replaces the one of that handle.
+    fn put_user(&self, user: User) -> Future<Result<(), String>>;
+    /// Removes a record; whether there was one.
+    fn remove_user(&self, handle: &str) -> Future<Result<bool, String>>;
+    /// Since when the bot runs.
+    fn started(&self) -> chrono::DateTime<chrono::Utc>;
+}
+
+/// A command that was given.
+pub(super) struct Asked {
+    /// Everything there is.
+    pub(super) desk: Arc<Desk>,
+    /// The event, with the arguments.
+    pub(super) event: Event,
+    /// Who asks.
+    pub(super) standing: Standing,
+    /// Their session, where they are on the partyline.
+    pub(super) idx: Option<u32>,
+}
+
+impl Asked {
+    pub(super) fn new(desk: Arc<Desk>, event: Event) -> Asked {
+        let standing = desk.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+        let idx = event.field("idx").and_then(|idx| idx.as_u64()).and_then(|idx| u32::try_from(idx).ok());
+        let idx = idx.filter(|_| event.network.as_ref() == NETWORK);
+        Asked { desk, event, standing, idx }
+    }
+
+    /// An argument as it was written; empty where it is missing.
+    pub(super) fn arg(&self, name: &str) -> &str {
+        self.event.arg_str(name)
+    }
+
+    /// What is written down nowhere.
+    pub(super) fn secret(&self) -> String {
+        String::from_utf8_lossy(&self.event.body).into_owned()
+    }
+
+    /// The handle of who asks.
+    pub(super) fn handle(&self) -> &str {
+        self.standing.who.handle.as_deref().unwrap_or("*")
+    }
+
+    /// Whether who asks has these flags, everywhere or in one channel of a network.
+    pub(super) fn may(&self, flags: &str, place: Option<(&str, &str)>) -> bool {
+        let Ok(mask) = FlagMask::parse(flags) else { return false };
+        let (network, chan) = place.map_or((NETWORK, None), |(network, chan)| (network, Some(chan)));
+        self.standing.allows(&mask, FlagScope::Channel, network, chan, CaseMap::Rfc1459)
+    }
+
+    /// The session of who asks; a command that changes it has no meaning elsewhere.
+    pub(super) fn session(&self) -> Result<u32, HandlerError> {
+        self.idx.ok_or_else(|| user_error("that is for sessions of the partyline; log in there first"))
+    }
+
+    /// A record by its handle.
+    pub(super) fn user(&self, handle: &str) -> Result<User, HandlerError> {
+        let user = self.desk.book.get(handle).map(|user| User::clone(&user));
+        user.ok_or_else(|| user_error(format!("there is no {handle}; .match * lists everybody")))
+    }
+
+    /// A record that who asks may change: nobody changes somebody above.
+    pub(super) fn user_below(&self, handle: &str) -> Result<User, HandlerError> {
+        let user = self.user(handle)?;
+        let (global, _) = self.standing.flags(NETWORK, None, CaseMap::Rfc1459);
+        if rank(global) < rank(user.flags) {
+            return Err(user_error(format!("{} stands above you; ask an owner", user.handle)));
+        }
+        Ok(user)
+    }
+
+    /// Writes a record.
+    pub(super) async fn put(&self, user: User) -> Result<(), HandlerError> {
+        self.desk.host.put_user(user).await.map_err(user_error)
+    }
+
+    /// Says something on a network.
+    pub(super) async fn say(&self, place: &str, text: &str, how: How) -> Result<(), HandlerError> {
+        let (network, target) = masterchief_contract::split_place(place);
+        let say = Action::Say {
+            network: network.to_owned(),
+            target: target.to_owned(),
+            text: text.to_owned(),
+            how,
+            reply: true,
+        };
+        self.desk.outlet.perform(say).await.map_err(|refused| user_error(refused.message))
+    }
+}
+
+/// How high somebody stands: owners, masters, botnet masters, everybody else.
+pub(super) fn rank(flags: crate::users::FlagSet) -> u8 {
+    [('n', 3), ('m', 2), ('t', 1)].into_iter().find(|(flag, _)| flags.has(*flag)).map_or(0, |(_, rank)| rank)
+}

@@ -1,0 +1,123 @@
+//! `.status`, `.uptime`, `.traffic`, `.rehash`, `.restart`, `.die`, `.binds`, `.modules`, `.scripts`, `.reload`, `.motd`: the bot
+//! itself.
+
+use masterchief_contract::{HandlerError, user_error};
+
+use super::{Asked, Command, Reach};
+
+macro_rules! row {
+    ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
+        Command {
+            name: $name,
+            flags: $flags,
+            usage: $usage,
+            help: $help,
+            reach: Reach::Anywhere,
+            run: |asked| Box::pin(async move { $run(&asked).await }),
+        }
+    };
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    row!("status", "m", "", "Shows how the bot is doing", status),
+    row!("uptime", "-", "", "Tells since when the bot runs", uptime),
+    row!("traffic", "m", "", "Shows lines in and out of the networks, and what was lost here", traffic),
+    row!("rehash", "m", "", "Reads the configuration anew; a bad one changes nothing", rehash),
+    row!("restart", "m", "", "Reads the configuration and loads every script anew; no connection is dropped", restart),
+    row!("die", "n", "[words...]", "Ends the bot", die),
+    row!("binds", "m", "[kind]", "Lists the binds: kind, flags, mask, hits and origin", binds),
+    row!("modules", "m", "", "Lists the kinds of bind that this bot knows", modules),
+    row!("scripts", "m", "", "Lists the scripts, and how they are doing", scripts),
+    row!("reload", "n", "[script]", "Loads a script anew, or all of them", reload),
+    row!("bots", "-", "", "Lists the bots whose people are here", bots),
+];
+
+type Lines = Result<Vec<String>, HandlerError>;
+
+async fn status(asked: &Asked) -> Lines {
+    let mut lines = asked.desk.host.status().await;
+    let (here, guests) = (asked.desk.party.each(|_| ()).len(), asked.desk.party.guests().len());
+    lines.push(format!("partyline: {here} sessions, {guests} people on linked bots"));
+    lines.extend(uptime(asked).await?);
+    Ok(lines)
+}
+
+async fn uptime(asked: &Asked) -> Lines {
+    let since = asked.desk.host.started();
+    let up = (asked.desk.party.clock().now() - since).num_seconds().max(0);
+    let (days, hours, minutes) = (up / 86_400, up / 3600 % 24, up / 60 % 60);
+    Ok(vec![format!("Up for {days} days, {hours} hours and {minutes} minutes, since {}", since.format("%F %T UTC"))])
+}
+
+async fn traffic(asked: &Asked) -> Lines {
+    let networks = asked.desk.host.networks();
+    let row = |one: &crate::irc::Status| {
+        format!(
+            "{}: {} lines in, {} out, {} wait, {} dropped, {} refused, {} connections",
+            one.network, one.lines_in, one.lines_out, one.queued, one.dropped, one.refused, one.connections
+        )
+    };
+    let mut lines: Vec<String> = networks.iter().map(row).collect();
+    let (slow, events) = asked.desk.party.lost();
+    lines.push(format!("partyline: {slow} sessions let go because they did not read, {events} events without room"));
+    Ok(lines)
+}
+
+async fn rehash(asked: &Asked) -> Lines {
+    asked.desk.host.rehash().map_err(user_error)?;
+    Ok(vec!["The configuration is read anew; the log tells what came of it (.console +o).".to_owned()])
+}
+
+async fn restart(asked: &Asked) -> Lines {
+    asked.desk.host.rehash().map_err(user_error)?;
+    asked.desk.host.reload(None).await.map_err(user_error)
+}
+
+async fn die(asked: &Asked) -> Lines {
+    let words = asked.arg("words");
+    let reason = if words.is_empty() { asked.handle().to_owned() } else { format!("{}: {words}", asked.handle()) };
+    asked.desk.host.end(&reason).map_err(user_error)?;
+    Ok(vec!["Goodbye.".to_owned()])
+}
+
+async fn binds(asked: &Asked) -> Lines {
+    let kind = asked.arg("kind");
+    let rows = asked.desk.table.rows();
+    let wanted = rows.iter().filter(|row| kind.is_empty() || row.kind.name() == kind);
+    let mut lines: Vec<String> = wanted
+        .map(|row| {
+            let behind = if row.shadowed { " (behind another)" } else { "" };
+            format!(
+                "{:<8} {:<8} {:<24} {:>6}  {}{behind}",
+                row.kind,
+                row.flags.to_string(),
+                row.mask,
+                row.hits,
+                row.origin
+            )
+        })
+        .collect();
+    lines.push(format!("{} binds", lines.len()));
+    Ok(lines)
+}
+
+async fn modules(asked: &Asked) -> Lines {
+    Ok(asked.desk.host.modules())
+}
+
+async fn scripts(asked: &Asked) -> Lines {
+    Ok(asked.desk.host.scripts().await)
+}
+
+async fn reload(asked: &Asked) -> Lines {
+    let name = Some(asked.arg("script").to_owned()).filter(|name| !name.is_empty());
+    asked.desk.host.reload(name).await.map_err(user_error)
+}
+
+async fn bots(asked: &Asked) -> Lines {
+    let mut bots: Vec<String> = asked.desk.party.guests().iter().map(|guest| guest.bot.to_string()).collect();
+    bots.push(asked.desk.party.bot().to_string());
+    bots.sort();
+    bots.dedup();
+    Ok(vec![format!("{}: {}", bots.len(), bots.join(" "))])
+}

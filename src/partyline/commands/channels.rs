@@ -1,0 +1,148 @@
+//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.kick`, `.topic`, `.channel`, `.+chan`, `.-chan`: channels of networks.
+
+use masterchief_contract::{Action, HandlerError, How, split_place, user_error};
+
+use super::{Asked, Command, Reach, sorry};
+
+/// Members in one line.
+const IN_A_ROW: usize = 10;
+
+macro_rules! row {
+    ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
+        Command {
+            name: $name,
+            flags: $flags,
+            usage: $usage,
+            help: $help,
+            reach: Reach::Anywhere,
+            run: |asked| Box::pin(async move { $run(&asked).await }),
+        }
+    };
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    row!(
+        "say",
+        "o|o",
+        "<channel> <words...>",
+        "Says something in a channel: libera/#ops, or #ops where there is one network",
+        say
+    ),
+    row!("act", "o|o", "<channel> <words...>", "Acts in a channel", act),
+    row!("msg", "o", "<nick> <words...>", "Says something to somebody on a network: libera/alice", msg),
+    row!("op", "o|o", "<channel> <nick>", "Gives somebody the sign @", op),
+    row!("deop", "o|o", "<channel> <nick>", "Takes the sign @ away", deop),
+    row!("kick", "o|o", "<channel> <nick> [words...]", "Kicks somebody from a channel", kick),
+    row!("topic", "o|o", "<channel> <words...>", "Sets the topic of a channel", topic),
+    row!("channel", "o|o", "[channel]", "Lists the channels the bot is in, or who is in one", channel),
+    row!(
+        "+chan",
+        "n",
+        "<channel> [key]",
+        "Joins a channel, until the next start; config keeps them for longer",
+        plus_chan
+    ),
+    row!("-chan", "n", "<channel>", "Leaves a channel", minus_chan),
+];
+
+type Lines = Result<Vec<String>, HandlerError>;
+
+/// A channel of a network, in which who asks has these flags.
+fn place(asked: &Asked, flags: &str) -> Result<(String, String), HandlerError> {
+    let (network, channel) = split_place(asked.arg("channel"));
+    let networks = asked.desk.host.networks();
+    let network = match (network, networks.as_slice()) {
+        ("", [one]) => one.network.clone(),
+        ("", []) => return sorry("the bot is on no network"),
+        ("", _) => return sorry("say which network is meant, as in libera/#ops"),
+        (name, all) => match all.iter().find(|one| one.network == name) {
+            Some(one) => one.network.clone(),
+            None => return sorry(format!("there is no network {name}")),
+        },
+    };
+    if !asked.may(flags, Some((&network, channel))) {
+        return sorry(format!("{network}/{channel} is not yours: it needs the flags {flags}"));
+    }
+    Ok((network, channel.to_owned()))
+}
+
+async fn say(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    asked.say(&format!("{network}/{channel}"), asked.arg("words"), How::Say).await?;
+    Ok(vec![format!("Said in {network}/{channel}.")])
+}
+
+async fn act(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    asked.say(&format!("{network}/{channel}"), asked.arg("words"), How::Act).await?;
+    Ok(vec![format!("Acted in {network}/{channel}.")])
+}
+
+async fn msg(asked: &Asked) -> Lines {
+    let nick = asked.arg("nick");
+    if split_place(nick).1.starts_with(['#', '&', '+', '!']) {
+        return sorry(".say speaks in channels");
+    }
+    asked.say(nick, asked.arg("words"), How::Say).await?;
+    Ok(vec![format!("Said to {nick}.")])
+}
+
+async fn send(asked: &Asked, network: String, command: &str, params: Vec<String>) -> Lines {
+    let action = Action::Send { network, command: command.to_owned(), params };
+    asked.desk.outlet.perform(action).await.map_err(|refused| user_error(refused.message))?;
+    Ok(vec!["Sent.".to_owned()])
+}
+
+async fn op(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    send(asked, network, "MODE", vec![channel, "+o".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn deop(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    send(asked, network, "MODE", vec![channel, "-o".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn kick(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    let words = asked.arg("words");
+    let words = if words.is_empty() { asked.handle() } else { words };
+    send(asked, network, "KICK", vec![channel, asked.arg("nick").to_owned(), words.to_owned()]).await
+}
+
+async fn topic(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    send(asked, network, "TOPIC", vec![channel, asked.arg("words").to_owned()]).await
+}
+
+async fn channel(asked: &Asked) -> Lines {
+    if asked.arg("channel").is_empty() {
+        let networks = asked.desk.host.networks();
+        let rows = networks.iter().map(|one| format!("{}: {}", one.network, one.channels.join(" ")));
+        return Ok(rows.collect());
+    }
+    let (network, channel) = place(asked, "o|o")?;
+    let members = asked.desk.host.members(&network, &channel);
+    if members.is_empty() {
+        return sorry(format!("the bot is not in {network}/{channel}"));
+    }
+    let mut lines = vec![format!("{} in {network}/{channel}:", members.len())];
+    let names: Vec<String> = members.iter().map(|one| format!("{}{}", one.status, one.nick)).collect();
+    lines.extend(names.chunks(IN_A_ROW).map(|row| row.join(" ")));
+    Ok(lines)
+}
+
+async fn plus_chan(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "n")?;
+    let key = Some(asked.arg("key").to_owned()).filter(|key| !key.is_empty());
+    let join = Action::Join { network, channel: channel.clone(), key };
+    asked.desk.outlet.perform(join).await.map_err(|refused| user_error(refused.message))?;
+    Ok(vec![format!("{channel} is joined.")])
+}
+
+async fn minus_chan(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "n")?;
+    let part = Action::Part { network, channel: channel.clone(), reason: asked.handle().to_owned() };
+    asked.desk.outlet.perform(part).await.map_err(|refused| user_error(refused.message))?;
+    Ok(vec![format!("{channel} is left.")])
+}

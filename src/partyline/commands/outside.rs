@@ -1,0 +1,134 @@
+//! `.sources`, `.events`, `.audit`, `.runs`, `.locks`, and words of pipelines: what comes from outside and what is shipped.
+
+use chrono::DateTime;
+use masterchief_contract::{Event, EventData, HandlerError, Kind, user_error};
+
+use super::{Asked, Command, Reach, sorry};
+use crate::store::runs::Which;
+
+/// Rows that are listed if no number is given, and at most.
+const ROWS: (i64, i64) = (10, 50);
+
+macro_rules! row {
+    ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
+        Command {
+            name: $name,
+            flags: $flags,
+            usage: $usage,
+            help: $help,
+            reach: Reach::Here,
+            run: |asked| Box::pin(async move { $run(&asked).await }),
+        }
+    };
+}
+
+pub(super) static COMMANDS: &[Command] = &[
+    row!("sources", "m", "", "Shows what is read from outside, and how that is going", sources),
+    row!("events", "m", "[count:int]", "Lists the newest events from outside", events),
+    row!("audit", "m", "[count:int]", "Lists who did what, and who was refused", audit),
+    row!("runs", "-", "[count:int]", "Lists the newest runs", runs),
+    row!("locks", "-", "", "Lists the places that are locked", locks),
+    row!("run", "-", "<words...>", "Shows a run, as !run does", run),
+    row!("deploy", "-", "<words...>", "Starts a deployment, as !deploy does", deploy),
+    row!("dlq", "m", "[words...]", "Looks after dead letters, as !dlq does: list, show, retry, drop", dlq),
+];
+
+type Lines = Result<Vec<String>, HandlerError>;
+
+fn count(asked: &Asked) -> usize {
+    let count = asked.event.arg("count").and_then(|count| count.as_i64()).unwrap_or(ROWS.0);
+    usize::try_from(count.clamp(1, ROWS.1)).unwrap_or(1)
+}
+
+async fn sources(asked: &Asked) -> Lines {
+    let rows = asked.desk.host.sources();
+    if rows.is_empty() {
+        return Ok(vec!["Nothing is read from outside.".to_owned()]);
+    }
+    let row = |one: &crate::journal::FeedRow| {
+        let lag = one.lag.map(|lag| format!(", {lag} {} wait", one.lag_unit)).unwrap_or_default();
+        format!(
+            "{} {}: {}, {} events, {:.1}/s{lag}, {} dropped",
+            one.kind, one.stream, one.state, one.events, one.rate, one.dropped
+        )
+    };
+    Ok(rows.iter().map(row).collect())
+}
+
+async fn events(asked: &Asked) -> Lines {
+    let rows = asked.desk.journal.newest("", count(asked)).await.map_err(HandlerError::internal)?;
+    let row = |row: &crate::journal::EventRow| {
+        let text: String = row.event.text.chars().take(100).collect();
+        format!("{} {} {} {text}", row.event.id, row.event.at.format("%F %T"), row.stream)
+    };
+    Ok(if rows.is_empty() { vec!["Nothing came yet.".to_owned()] } else { rows.iter().map(row).collect() })
+}
+
+async fn audit(asked: &Asked) -> Lines {
+    let count = u32::try_from(count(asked)).unwrap_or(1);
+    let rows = asked.desk.store.audit_recent(count).await.map_err(HandlerError::internal)?;
+    let row = |row: &crate::store::AuditRow| {
+        let who = row.handle.as_deref().unwrap_or(&row.actor);
+        format!("{} {} {who} {} {} {}", row.at.format("%F %T"), row.action, row.kind, row.mask, row.detail)
+    };
+    Ok(rows.iter().rev().map(row).collect())
+}
+
+async fn runs(asked: &Asked) -> Lines {
+    let limit = u32::try_from(count(asked)).unwrap_or(1);
+    let rows = asked.desk.pipelines.records().runs(Which { limit, ..Which::default() }).await;
+    let rows = rows.map_err(HandlerError::internal)?;
+    let row = |row: &crate::store::runs::RunRow| {
+        let at = DateTime::from_timestamp_millis(row.created).unwrap_or_default();
+        format!(
+            "{} {}/{} {} {} by {}, {}",
+            row.number,
+            row.app,
+            row.env,
+            row.kind,
+            row.state,
+            row.requester,
+            at.format("%F %T")
+        )
+    };
+    Ok(if rows.is_empty() { vec!["Nothing has run yet.".to_owned()] } else { rows.iter().map(row).collect() })
+}
+
+async fn locks(asked: &Asked) -> Lines {
+    let catalog = asked.desk.pipelines.catalog();
+    let mut lines = Vec::new();
+    for pipeline in catalog.all() {
+        for (env, _) in &pipeline.policy.environments {
+            let place = format!("{}/{env}", pipeline.app);
+            let found = asked.desk.pipelines.records().lock(&place).await.map_err(HandlerError::internal)?;
+            lines.extend(found.map(|lock| format!("{place} is locked by {}: {}", lock.handle, lock.reason)));
+        }
+    }
+    Ok(if lines.is_empty() { vec!["Nothing is locked.".to_owned()] } else { lines })
+}
+
+async fn run(asked: &Asked) -> Lines {
+    say(asked, "!run").await
+}
+
+async fn deploy(asked: &Asked) -> Lines {
+    say(asked, "!deploy").await
+}
+
+async fn dlq(asked: &Asked) -> Lines {
+    say(asked, "!dlq").await
+}
+
+/// Says a word to the bot in the name of who asks: who may, and what comes of it, is that word's.
+async fn say(asked: &Asked, word: &str) -> Lines {
+    if asked.desk.table.serving(Kind::Msg, word).is_none() {
+        return sorry(format!("there is no {word} in this bot: it has no pipelines"));
+    }
+    let mut event = EventData::new(&[Kind::Msg], asked.event.at);
+    event.network = asked.event.network.clone();
+    event.casemap = asked.event.casemap;
+    event.actor.clone_from(&asked.event.actor);
+    event.text = format!("{word} {}", asked.arg("words")).trim_end().to_owned();
+    asked.desk.party.pass_on(Event::new(event)).await.map_err(user_error)?;
+    Ok(Vec::new())
+}

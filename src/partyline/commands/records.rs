@@ -1,0 +1,208 @@
+//! `.+user`, `.-user`, `.adduser`, `.chattr`, `.chhandle`, `.+host`, `.-host`: the records of people.
+
+use masterchief_contract::{CaseMap, HandlerError, user_error};
+
+use super::{Asked, Command, Reach, sorry};
+use crate::users::User;
+
+pub(super) static COMMANDS: &[Command] = &[
+    Command {
+        name: "+user",
+        flags: "m",
+        usage: "<handle> [mask]",
+        help: "Makes a record, with a hostmask if one is given",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { plus_user(&asked).await }),
+    },
+    Command {
+        name: "-user",
+        flags: "m",
+        usage: "<handle>",
+        help: "Removes a record",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { minus_user(&asked).await }),
+    },
+    Command {
+        name: "adduser",
+        flags: "m",
+        usage: "<nick> [handle]",
+        help: "Makes a record for somebody in a channel, known by the services account that the network vouches for",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { adduser(&asked).await }),
+    },
+    Command {
+        name: "chattr",
+        flags: "m|m",
+        usage: "<handle> [changes] [channel]",
+        help: "Shows or changes flags, as in +o-v; in a channel, as in +o libera/#ops",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { chattr(&asked).await }),
+    },
+    Command {
+        name: "chhandle",
+        flags: "m",
+        usage: "<old> <new>",
+        help: "Gives a record another handle",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { chhandle(&asked).await }),
+    },
+    Command {
+        name: "+host",
+        flags: "m",
+        usage: "<handle> <what>",
+        help: "Adds a hostmask (nick!user@host), an account (network/account) or a certificate's SHA-256",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { plus_host(&asked).await }),
+    },
+    Command {
+        name: "-host",
+        flags: "m",
+        usage: "<handle> <what>",
+        help: "Takes a hostmask, an account or a certificate away",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { minus_host(&asked).await }),
+    },
+];
+
+/// Flags that only owners give and take: who they make stands as high as a master, is a bot, or speaks for all.
+const OWNERS: &str = "nmtub";
+
+type Lines = Result<Vec<String>, HandlerError>;
+
+fn wrong(fault: crate::users::UserFault) -> HandlerError {
+    user_error(fault.to_string())
+}
+
+async fn plus_user(asked: &Asked) -> Lines {
+    let handle = asked.arg("handle");
+    if asked.desk.book.get(handle).is_some() {
+        return sorry(format!("there is a {handle} already"));
+    }
+    let mut user = User::new(handle).map_err(wrong)?;
+    if !asked.arg("mask").is_empty() {
+        user.add_host(asked.arg("mask")).map_err(wrong)?;
+    }
+    asked.put(user).await?;
+    Ok(vec![format!(
+        "{handle} has a record without flags; .chattr {handle} +FLAGS and .chpass {handle} PASSWORD are next."
+    )])
+}
+
+async fn minus_user(asked: &Asked) -> Lines {
+    let user = asked.user_below(asked.arg("handle"))?;
+    let had = asked.desk.host.remove_user(&user.handle).await.map_err(user_error)?;
+    let party = &asked.desk.party;
+    for idx in party.each(|session| (*session.handle == user.handle).then_some(session.idx)).into_iter().flatten() {
+        party.boot(idx, "your record is gone");
+    }
+    Ok(vec![if had { format!("{} is removed.", user.handle) } else { format!("{} was gone already.", user.handle) }])
+}
+
+async fn adduser(asked: &Asked) -> Lines {
+    let nick = asked.arg("nick");
+    let handle = if asked.arg("handle").is_empty() { nick } else { asked.arg("handle") };
+    let host = &asked.desk.host;
+    let mut found = host.networks().into_iter().flat_map(|network| {
+        let channels = network.channels.clone();
+        let of = move |channel: String| (network.network.clone(), host.members(&network.network, &channel));
+        channels.into_iter().map(of).collect::<Vec<_>>()
+    });
+    let same = |one: &str| CaseMap::Rfc1459.eq(one, nick);
+    let Some((network, member)) = found.find_map(|(network, members)| {
+        members.into_iter().find(|member| same(&member.nick)).map(|member| (network, member))
+    }) else {
+        return sorry(format!("{nick} is in no channel that the bot is in"));
+    };
+    let Some(account) = member.account else {
+        return sorry(format!(
+            "{nick} is not logged in to services; .+user {handle} NICK!USER@HOST makes a record by hostmask"
+        ));
+    };
+    let known = asked.desk.book.get(handle).map(|user| User::clone(&user));
+    let mut user = match known {
+        Some(_) => asked.user_below(handle)?,
+        None => User::new(handle).map_err(wrong)?,
+    };
+    user.add_account(&format!("{network}/{account}")).map_err(wrong)?;
+    asked.put(user).await?;
+    Ok(vec![format!("{handle} is known as {network}/{account}; .chattr {handle} +FLAGS is next.")])
+}
+
+async fn chattr(asked: &Asked) -> Lines {
+    let (changes, channel) = (asked.arg("changes"), asked.arg("channel"));
+    let mut user = asked.user_below(asked.arg("handle"))?;
+    if !changes.is_empty() {
+        let place = (!channel.is_empty()).then(|| masterchief_contract::split_place(channel));
+        may_change(asked, changes, place)?;
+        match place {
+            None => user.change_flags(changes).map_err(wrong)?,
+            Some(_) => user.change_channel_flags(channel, changes).map_err(wrong)?,
+        }
+        asked.put(user.clone()).await?;
+    }
+    let mut lines = vec![format!("{} has the flags {}", user.handle, user.flags)];
+    lines.extend(user.channels.iter().map(|(channel, flags)| format!("  {channel}: {flags}")));
+    Ok(lines)
+}
+
+/// Owners change every flag; masters all but those that make somebody stand as high; masters of a channel those there.
+fn may_change(asked: &Asked, changes: &str, place: Option<(&str, &str)>) -> Result<(), HandlerError> {
+    if asked.may("n", None) || place.is_some_and(|place| asked.may("-|n", Some(place))) {
+        return Ok(());
+    }
+    let master = asked.may("m", None) || place.is_some_and(|place| asked.may("-|m", Some(place)));
+    if !master {
+        return sorry("that channel is not yours; name one in which you have the flag m");
+    }
+    match changes.chars().find(|letter| OWNERS.contains(*letter) || *letter == '=') {
+        Some(letter) => sorry(format!("only owners change {letter}")),
+        None => Ok(()),
+    }
+}
+
+async fn chhandle(asked: &Asked) -> Lines {
+    let (old, new) = (asked.user_below(asked.arg("old"))?, asked.arg("new"));
+    let only_case = old.handle.eq_ignore_ascii_case(new);
+    if !only_case && asked.desk.book.get(new).is_some() {
+        return sorry(format!("there is a {new} already"));
+    }
+    User::new(new).map_err(wrong)?;
+    let renamed = User { handle: new.to_owned(), ..old.clone() };
+    // Its accounts and certificates are one record's only.
+    asked.desk.host.remove_user(&old.handle).await.map_err(user_error)?;
+    if let Err(fault) = asked.put(renamed).await {
+        asked.put(old).await?;
+        return Err(fault);
+    }
+    asked.desk.party.renamed(&old.handle, new);
+    Ok(vec![format!("{} is {new} now.", old.handle)])
+}
+
+async fn plus_host(asked: &Asked) -> Lines {
+    let (mut user, what) = (asked.user_below(asked.arg("handle"))?, asked.arg("what"));
+    if what.contains('!') {
+        user.add_host(what).map_err(wrong)?;
+    } else if what.contains('/') {
+        user.add_account(what).map_err(wrong)?;
+    } else {
+        user.add_cert(what).map_err(wrong)?;
+    }
+    let handle = user.handle.clone();
+    asked.put(user).await?;
+    Ok(vec![format!("{handle} is known by {what} too.")])
+}
+
+async fn minus_host(asked: &Asked) -> Lines {
+    let (mut user, what) = (asked.user_below(asked.arg("handle"))?, asked.arg("what"));
+    let count = |user: &User| user.hosts.len() + user.accounts.len() + user.certs.len();
+    let before = count(&user);
+    user.hosts.retain(|host| host != what);
+    user.accounts.retain(|(network, account)| format!("{network}/{account}") != what);
+    user.certs.retain(|cert| *cert != what.replace(':', "").to_ascii_lowercase());
+    if count(&user) == before {
+        return sorry(format!("{} has no {what}; .whois {} shows what there is", user.handle, user.handle));
+    }
+    let handle = user.handle.clone();
+    asked.put(user).await?;
+    Ok(vec![format!("{handle} is not known by {what} any more.")])
+}

@@ -1,0 +1,503 @@
+//! The partyline: one room, whatever people come in by. Cheap to clone; all clones are the same one.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use masterchief_contract::{
+    Action, Actor, CaseMap, Clock, Event, EventData, FlagScope, How, Inlet, Kind, Outlet, Refused, Shutdown, Value,
+};
+use tokio::sync::{broadcast, mpsc};
+use tracing::Level;
+
+use super::console_modes::Modes;
+use super::events::event_of;
+use super::here::{Here, here, there};
+use super::kinds;
+use super::news::{Author, Change, News, What};
+use super::place::Place;
+use super::room::{Entry, Guest, Room, Session, author, bare};
+use crate::dispatch::BindTable;
+use crate::users::{Book, FlagMask, Standing};
+
+/// The name of the partyline among the networks.
+pub const NETWORK: &str = "partyline";
+/// Changes that wait for whoever links bots.
+const CHANGES: usize = 4096;
+/// The longest line that is taken from somebody, in bytes.
+pub const LINE_MAX: usize = 2000;
+/// Who comes in.
+pub(super) const ENTRANCE: &str = "p";
+/// Who may see the log.
+const READERS: &str = "m";
+/// Who may watch a channel of a network, and speak in it.
+const WATCHERS: &str = "o|o";
+
+/// The partyline.
+#[derive(Clone)]
+pub struct Party {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    room: Mutex<Room>,
+    book: Book,
+    table: BindTable,
+    clock: Clock,
+    outlet: Arc<dyn Outlet>,
+    inlet: OnceLock<Inlet>,
+    changes: broadcast::Sender<Change>,
+    /// Events that the street had no room for.
+    dropped: AtomicU64,
+    /// Whether anybody watches a channel of a network.
+    watching: AtomicBool,
+    /// Is told the least important level of the log that anybody wants, when that changes.
+    level: OnceLock<Box<dyn Fn(Option<Level>) + Send + Sync>>,
+}
+
+/// A seat at the partyline. Whoever drops it has left.
+pub struct Seat {
+    party: Party,
+    /// The number of the session.
+    pub idx: u32,
+    /// What there is to tell.
+    pub news: mpsc::Receiver<Arc<News>>,
+    /// Ends when the session was ended by somebody else, or reads too slowly.
+    pub cut: Shutdown,
+    reason: String,
+}
+
+impl Seat {
+    /// The words with which it leaves.
+    pub fn leaves_with(&mut self, reason: &str) {
+        reason.clone_into(&mut self.reason);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.party.leave(self.idx, &self.reason);
+    }
+}
+
+impl Party {
+    /// An empty room in which the bot is called `nick`. What people say in channels of networks goes to `outlet`.
+    pub fn new(nick: &str, book: Book, table: BindTable, outlet: Arc<dyn Outlet>, clock: Clock) -> Party {
+        let inner = Inner {
+            room: Mutex::new(Room::new(nick)),
+            book,
+            table,
+            clock,
+            outlet,
+            inlet: OnceLock::new(),
+            changes: broadcast::Sender::new(CHANGES),
+            dropped: AtomicU64::new(0),
+            watching: AtomicBool::new(false),
+            level: OnceLock::new(),
+        };
+        Party { inner: Arc::new(inner) }
+    }
+
+    /// From now on what happens becomes events.
+    pub fn open(&self, inlet: Inlet) {
+        // The first inlet is the only one.
+        let _ = self.inner.inlet.set(inlet);
+    }
+
+    /// Lets somebody in who has logged in.
+    pub fn enter(&self, entry: Entry) -> Seat {
+        let (stopper, cut) = Shutdown::new();
+        let (idx, news) = self.change(|room, now| room.enter(entry, stopper, now));
+        Seat { party: self.clone(), idx, news, cut, reason: "gone".to_owned() }
+    }
+
+    /// Somebody leaves.
+    pub fn leave(&self, idx: u32, reason: &str) {
+        self.change(|room, now| room.leave(idx, reason, now));
+    }
+
+    /// Somebody goes to a place; whether they were not there yet. A watched channel is for those who may.
+    pub fn join(&self, idx: u32, place: &Place) -> Result<bool, String> {
+        if let Place::Watched { channel, network } = place {
+            let may = self.standing(idx).is_some_and(|standing| watches(&standing, network, channel));
+            if !may {
+                return Err(format!("{place} is for those with the flag o there; ask an owner"));
+            }
+            self.inner.watching.store(true, Ordering::Relaxed);
+        }
+        Ok(self.change(|room, now| room.join(idx, place, now)))
+    }
+
+    /// Somebody leaves a place; whether they were there.
+    pub fn part(&self, idx: u32, place: &Place, reason: &str) -> bool {
+        self.change(|room, now| room.part(idx, place, reason, now))
+    }
+
+    /// Somebody is away, or back.
+    pub fn away(&self, idx: u32, reason: Option<&str>) {
+        self.change(|room, now| room.away(idx, reason, now));
+    }
+
+    /// Sets the topic of a place.
+    pub fn set_topic(&self, idx: u32, place: &Place, text: &str) {
+        self.change(|room, now| {
+            if let Some(from) = room.session(idx).map(author) {
+                room.set_topic(place, text, from, now);
+            }
+        });
+    }
+
+    /// The topic of a place.
+    pub fn topic(&self, place: &Place) -> String {
+        self.lock().topic(place).to_owned()
+    }
+
+    /// Ends a session; its name, if there was one.
+    pub fn boot(&self, idx: u32, reason: &str) -> Option<Arc<str>> {
+        let nick = self.lock().session(idx).map(|session| Arc::clone(&session.nick))?;
+        self.leave(idx, reason);
+        Some(nick)
+    }
+
+    /// Somebody says something in a place. Waits while the street is full. Gives the number of the news.
+    pub async fn say(&self, idx: u32, place: &Place, text: &str, how: How) -> Result<Option<u64>, String> {
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let (actor, standing) = self.person(idx).ok_or("you have left")?;
+        if let Place::Watched { channel, network } = place {
+            if !watches(&standing, network, channel) {
+                return Err(format!("to speak in {place} needs the flag o there; ask an owner"));
+            }
+            let words =
+                if how == How::Act { format!("* {} {text}", actor.nick) } else { format!("<{}> {text}", actor.nick) };
+            let (network, target) = (network.clone(), channel.clone());
+            let say = Action::Say { network, target, text: words, how: How::Say, reply: true };
+            self.inner.outlet.perform(say).await.map_err(|refused| refused.message)?;
+            // What the bot says there comes back to all who watch.
+            return Ok(None);
+        }
+        let id = self.change(|room, now| room.say(idx, place, text, how, now));
+        if id.is_none() {
+            return Err(format!("you are not in {place}; join it first"));
+        }
+        if *place == Place::Ops && how != How::Notice {
+            let mut event = self.event_of(&PUBLIC, actor, text);
+            event.chan = Some(Arc::from(Place::Ops.to_string()));
+            if how == How::Act {
+                event.kinds = &[Kind::Ctcp];
+                let dest = Value::from(Place::Ops.to_string());
+                event.fields = vec![("keyword", Value::from("ACTION")), ("dest", dest)];
+            }
+            self.put(event).await?;
+        }
+        Ok(id)
+    }
+
+    /// Somebody says something to the bot alone. Waits while the street is full.
+    pub async fn say_to_bot(&self, idx: u32, text: &str, how: How) -> Result<Option<u64>, String> {
+        let (actor, _) = self.person(idx).ok_or("you have left")?;
+        let id = self.change(|room, now| room.for_bot(idx, text, how, now));
+        if how == How::Say && !text.trim().is_empty() {
+            self.put(self.event_of(&PRIVATE, actor, text)).await?;
+        }
+        Ok(id)
+    }
+
+    /// Somebody says something to somebody else.
+    pub fn whisper(&self, idx: u32, to: &str, text: &str, how: How) -> Option<u64> {
+        self.change(|room, now| {
+            let from = room.session(idx).map(author)?;
+            room.whisper(from, to, text, how, now)
+        })
+    }
+
+    /// Somebody gives a command, written without its dot: `who`, `console +b`. A word may be shortened as long as it is
+    /// the only one that begins so. Waits while the street is full.
+    pub async fn command(&self, idx: u32, line: &str) -> Result<(), String> {
+        let (actor, standing) = self.person(idx).ok_or("you have left")?;
+        let line = line.trim();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let word = self.word(word, &standing)?;
+        let (shown, secret) = super::commands::parted(&word, rest.trim_start());
+        let mut event = self.event_of(&COMMAND, actor, &format!("{word} {shown}"));
+        event.text.truncate(event.text.trim_end().len());
+        let handle = event.actor.as_ref().and_then(|actor| actor.login.clone()).unwrap_or_default();
+        event.fields = vec![("handle", Value::from(handle)), ("idx", Value::from(idx))];
+        if let Some(secret) = secret {
+            // Not in the text: that is audited.
+            event.body = secret.as_bytes().to_vec();
+        }
+        self.put(event).await
+    }
+
+    /// Whether a line that somebody says is a command: a dot, and a word that is one for this person.
+    pub fn is_command(&self, idx: u32, line: &str) -> bool {
+        let Some(word) = line.strip_prefix('.').and_then(|line| line.split_whitespace().next()) else { return false };
+        let Some((_, standing)) = self.person(idx) else { return false };
+        line.chars().nth(1).is_some_and(|c| !c.is_whitespace()) && self.word(word, &standing).is_ok()
+    }
+
+    /// The command that is meant.
+    fn word(&self, typed: &str, standing: &Standing) -> Result<String, String> {
+        let rows = self.inner.table.rows();
+        let mut near: Vec<&str> = Vec::new();
+        for row in rows.iter().filter(|row| row.kind == kinds::DCC && !row.shadowed) {
+            if row.mask.eq_ignore_ascii_case(typed) {
+                return Ok(row.mask.to_string());
+            }
+            let begins = row.mask.get(..typed.len()).is_some_and(|front| front.eq_ignore_ascii_case(typed));
+            if begins && standing.allows(&row.flags, FlagScope::AnyChannel, NETWORK, None, CaseMap::Rfc1459) {
+                near.push(&row.mask);
+            }
+        }
+        near.sort_unstable();
+        near.dedup();
+        match near.as_slice() {
+            [one] => Ok((*one).to_owned()),
+            [] => Err(format!("there is no command .{typed}; .help lists those you may use")),
+            several => Err(format!(".{typed} may be .{}; type more of it", several.join(" or ."))),
+        }
+    }
+
+    /// Does what a handler asks.
+    pub fn perform(&self, action: Action) -> Result<(), Refused> {
+        let Action::Say { target, text, how, .. } = action.untagged().1 else {
+            return Err(Refused::new("the partyline is not an IRC network: it takes words only"));
+        };
+        let lines = text.split(['\r', '\n', '\0']).filter(|line| !line.is_empty());
+        let heard = self.change(|room, now| {
+            let from = bare(&room.bot);
+            let mut heard = true;
+            for line in lines {
+                match Place::parse(&target) {
+                    Some(place) => {
+                        let what = What::Said { place: place.clone(), text: line.to_owned(), how };
+                        room.tell_place(&place, from.clone(), what, now);
+                    }
+                    None => heard &= room.whisper(from.clone(), &target, line, how, now).is_some(),
+                }
+            }
+            heard
+        });
+        if heard { Ok(()) } else { Err(Refused::new(format!("{target} is not on the partyline"))) }
+    }
+
+    /// What was said in a channel of a network, for those who watch it. Costs next to nothing if nobody does.
+    pub fn overhear(&self, network: &str, channel: &str, nick: &str, text: &str, how: How) {
+        if !self.watched() {
+            return;
+        }
+        let Some(place) = Place::parse(&format!("{channel}@{network}")) else { return };
+        let nick: Arc<str> = Arc::from(nick);
+        let from = Author { idx: None, handle: Arc::clone(&nick), nick, host: Arc::from(network) };
+        self.change(|room, now| {
+            if room.sessions().any(|session| session.places.contains(&place)) {
+                room.tell_place(&place, from, What::Said { place: place.clone(), text: text.to_owned(), how }, now);
+            }
+        });
+    }
+
+    /// Whether anybody watches channels of networks.
+    pub fn watched(&self) -> bool {
+        self.inner.watching.load(Ordering::Relaxed)
+    }
+
+    /// A line of the log, for those who want to see it.
+    pub fn log(&self, mode: char, level: Level, text: &str) {
+        self.change(|room, now| {
+            let from = bare(&room.bot);
+            let wants = |session: &&Session| session.modes.wants(mode, level);
+            let to: Vec<u32> = room.sessions().filter(wants).map(|session| session.idx).collect();
+            for idx in to {
+                room.tell(idx, from.clone(), What::Log { mode, text: text.to_owned() }, now);
+            }
+        });
+    }
+
+    /// Words of the bot for one session.
+    pub fn tell(&self, idx: u32, text: &str) {
+        self.change(|room, now| {
+            let Some(to) = room.session(idx).map(|session| Arc::clone(&session.nick)) else { return };
+            let from = bare(&room.bot);
+            room.tell(idx, from, What::Whisper { to, text: text.to_owned(), how: How::Notice }, now);
+        });
+    }
+
+    /// What somebody sees of the log from now on.
+    pub fn set_modes(&self, idx: u32, modes: Modes) {
+        self.change(|room, _| {
+            if let Some(session) = room.session_mut(idx) {
+                session.modes = modes;
+            }
+        });
+    }
+
+    /// Tells which level of the log is wanted, now and whenever that changes.
+    pub(super) fn watch_level(&self, tell: impl Fn(Option<Level>) + Send + Sync + 'static) {
+        // The first who asks is the only one.
+        let _ = self.inner.level.set(Box::new(tell));
+        self.change(|_, _| ());
+    }
+
+    /// Ends sessions of people who have no access any more, and shows the log only to those who may see it.
+    pub fn sweep(&self) {
+        let may = |standing: &Standing, flags: &str| {
+            let mask = FlagMask::parse(flags).ok();
+            mask.is_some_and(|mask| standing.allows(&mask, FlagScope::AnyChannel, NETWORK, None, CaseMap::Rfc1459))
+        };
+        for idx in self.each(|session| session.idx) {
+            let Some(standing) = self.standing(idx) else { continue };
+            if !may(&standing, ENTRANCE) {
+                self.leave(idx, "you have no access any more");
+            } else if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
+                self.set_modes(idx, Modes::default());
+            }
+        }
+    }
+
+    /// A record has another handle.
+    pub fn renamed(&self, old: &str, new: &str) {
+        self.change(|room, now| room.rename(old, new, now));
+        let mut event = EventData::new(&[kinds::NKCH], self.inner.clock.now());
+        event.network = Arc::from(NETWORK);
+        event.fields = vec![("old", Value::from(old)), ("new", Value::from(new))];
+        self.try_put(Event::new(event));
+    }
+
+    /// What happens here that linked bots should know. Whoever falls behind is told so and reads the room anew.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Takes what a linked bot tells ([`Change::bot`] is its name).
+    pub fn take(&self, change: Change) {
+        self.change(|room, now| room.take(change, now));
+    }
+
+    /// People on linked bots.
+    pub fn guests(&self) -> Vec<Guest> {
+        self.lock().guests().cloned().collect()
+    }
+
+    /// Looks at every session.
+    pub fn each<T>(&self, of: impl FnMut(&Session) -> T) -> Vec<T> {
+        self.lock().sessions().map(of).collect()
+    }
+
+    /// Looks at one session.
+    pub fn session<T>(&self, idx: u32, of: impl FnOnce(&Session) -> T) -> Option<T> {
+        self.lock().session(idx).map(of)
+    }
+
+    /// Who is in a place, people on linked bots too; the bot itself is not in the list.
+    pub fn here(&self, place: &Place) -> Vec<Here> {
+        let room = self.lock();
+        let ours = room.sessions().filter(|session| session.places.contains(place)).map(here);
+        let guests = room.guests().filter(|guest| place.number() == Some(guest.channel)).map(there);
+        ours.chain(guests).collect()
+    }
+
+    /// Somebody by name.
+    pub fn find(&self, nick: &str) -> Option<Here> {
+        self.lock().find(nick).map(here)
+    }
+
+    /// The bot's name here.
+    pub fn bot(&self) -> Arc<str> {
+        Arc::clone(&self.lock().bot)
+    }
+
+    /// The time of day.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Who people are.
+    pub fn book(&self) -> &Book {
+        &self.inner.book
+    }
+
+    /// How many sessions were let go because they did not read, and how many events the street had no room for.
+    pub fn lost(&self) -> (u64, u64) {
+        (self.lock().let_go(), self.inner.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Who somebody is, and what they may.
+    pub fn standing(&self, idx: u32) -> Option<Standing> {
+        self.person(idx).map(|(_, standing)| standing)
+    }
+
+    fn person(&self, idx: u32) -> Option<(Actor, Standing)> {
+        let actor = self.session(idx, actor)?;
+        let standing = self.inner.book.recognise(Some(&actor), NETWORK, CaseMap::Rfc1459);
+        Some((actor, standing))
+    }
+
+    fn event_of(&self, kinds: &'static [Kind], actor: Actor, text: &str) -> EventData {
+        let mut event = EventData::new(kinds, self.inner.clock.now());
+        event.network = Arc::from(NETWORK);
+        event.text = crate::irc::text::plain(text).into_owned();
+        event.actor = Some(actor);
+        event
+    }
+
+    /// Gives an event to the street. Waits while it is full.
+    pub(super) async fn pass_on(&self, event: Event) -> Result<(), String> {
+        let inlet = self.inner.inlet.get().ok_or("the bot is not up yet; try again")?;
+        inlet.put(event).await.map_err(|closed| closed.to_string())
+    }
+
+    async fn put(&self, event: EventData) -> Result<(), String> {
+        self.pass_on(Event::new(event)).await
+    }
+
+    fn try_put(&self, event: Event) {
+        let Some(inlet) = self.inner.inlet.get() else { return };
+        if inlet.try_put(event.into()).is_err() {
+            self.inner.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Does something to the room, and tells binds and linked bots what came of it, in order.
+    fn change<T>(&self, work: impl FnOnce(&mut Room, chrono::DateTime<chrono::Utc>) -> T) -> T {
+        let now = self.inner.clock.now();
+        let mut room = self.lock();
+        let out = work(&mut room, now);
+        if let Some(tell) = self.inner.level.get() {
+            tell(room.wanted_level());
+        }
+        for change in room.changes() {
+            if let Some(event) = event_of(&change, &room.bot, now) {
+                self.try_put(Event::new(event));
+            }
+            if change.bot.is_none() {
+                // Nobody may be linked.
+                let _ = self.inner.changes.send(change);
+            }
+        }
+        out
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.inner.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const PUBLIC: [Kind; 2] = [Kind::Pubm, Kind::Pub];
+const PRIVATE: [Kind; 2] = [Kind::Msgm, Kind::Msg];
+const COMMAND: [Kind; 1] = [kinds::DCC];
+
+fn watches(standing: &Standing, network: &str, channel: &str) -> bool {
+    let Ok(mask) = FlagMask::parse(WATCHERS) else { return false };
+    standing.allows(&mask, FlagScope::Channel, network, Some(channel), CaseMap::Rfc1459)
+}
+
+fn actor(session: &Session) -> Actor {
+    Actor {
+        nick: session.nick.to_string(),
+        user: session.handle.to_string(),
+        host: session.host.to_string(),
+        login: Some(session.handle.to_string()),
+        ..Actor::default()
+    }
+}

@@ -1,0 +1,16 @@
+//! The telnet face: a handle, a password, and then lines, as Eggdrop has it.
+
+mod iac;
+mod session;
+
+pub(super) use session::serve;
+
+/// Any bytes as what somebody types.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let mut lines = iac::Lines::default();
+    lines.feed(bytes);
+    while let Some(line) = lines.next_line() {
+        assert!(!line.bytes().any(|byte| byte < 32), "a control character came through");
+    }
+}

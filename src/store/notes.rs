@@ -1,0 +1,125 @@
+//! Words that wait for somebody until they are on the partyline.
+
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+
+use super::sqlite::time;
+use super::{Place, Store, StoreError};
+
+/// A note that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteRow {
+    /// Its number; later ones are higher.
+    pub id: i64,
+    /// The handle it waits for.
+    pub recipient: String,
+    /// Whose it is.
+    pub sender: String,
+    /// When it was written.
+    pub at: DateTime<Utc>,
+    /// The words.
+    pub text: String,
+}
+
+/// Notes that end with the process.
+#[derive(Debug, Default)]
+pub(super) struct MemoryNotes(Mutex<Vec<NoteRow>>);
+
+impl Store {
+    /// The notes that wait for a handle, the oldest first.
+    pub async fn notes(&self, recipient: &str) -> Result<Vec<NoteRow>, StoreError> {
+        let recipient = recipient.to_ascii_lowercase();
+        match &self.place {
+            Place::Sqlite(sqlite) => {
+                let sql = "SELECT id, recipient, sender, at, text FROM note WHERE recipient = $1 ORDER BY id";
+                let rows = sqlx::query(sql).bind(recipient).fetch_all(&sqlite.pool).await?;
+                let row = |row: &sqlx::sqlite::SqliteRow| {
+                    Ok(NoteRow {
+                        id: row.try_get(0)?,
+                        recipient: row.try_get(1)?,
+                        sender: row.try_get(2)?,
+                        at: time(row.try_get(3)?)?,
+                        text: row.try_get(4)?,
+                    })
+                };
+                rows.iter().map(row).collect()
+            }
+            Place::Memory(memory) => {
+                let notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(notes.iter().filter(|note| note.recipient == recipient).cloned().collect())
+            }
+        }
+    }
+
+    /// Keeps a note.
+    pub async fn put_note(
+        &self,
+        recipient: &str,
+        sender: &str,
+        text: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let recipient = recipient.to_ascii_lowercase();
+        match &self.place {
+            Place::Sqlite(sqlite) => {
+                let sql = "INSERT INTO note (id, recipient, sender, at, text)
+                     SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4 FROM note";
+                let adding = sqlx::query(sql).bind(recipient).bind(sender).bind(at.to_rfc3339()).bind(text);
+                adding.execute(&sqlite.pool).await?;
+            }
+            Place::Memory(memory) => {
+                let mut notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let id = notes.last().map_or(1, |note| note.id + 1);
+                notes.push(NoteRow { id, recipient, sender: sender.to_owned(), at, text: text.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Erases the notes that wait for a handle, up to a number.
+    pub async fn erase_notes(&self, recipient: &str, up_to: i64) -> Result<(), StoreError> {
+        let recipient = recipient.to_ascii_lowercase();
+        match &self.place {
+            Place::Sqlite(sqlite) => {
+                let sql = "DELETE FROM note WHERE recipient = $1 AND id <= $2";
+                sqlx::query(sql).bind(recipient).bind(up_to).execute(&sqlite.pool).await?;
+            }
+            Place::Memory(memory) => {
+                let mut notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+                notes.retain(|note| note.recipient != recipient || note.id > up_to);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same story for every place.
+    async fn story(store: Store) {
+        let at = DateTime::from_timestamp(60, 0).unwrap();
+        for text in ["one", "two"] {
+            store.put_note("Alice", "bob", text, at).await.unwrap();
+        }
+        store.put_note("carol", "bob", "other", at).await.unwrap();
+        let waiting = store.notes("alice").await.unwrap();
+        let texts: Vec<&str> = waiting.iter().map(|note| note.text.as_str()).collect();
+        assert_eq!((texts, waiting[0].at, waiting[0].sender.as_str()), (vec!["one", "two"], at, "bob"));
+        store.erase_notes("ALICE", waiting[0].id).await.unwrap();
+        assert_eq!(store.notes("alice").await.unwrap().len(), 1);
+        assert_eq!(store.notes("carol").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn notes_wait_in_memory_as_on_disk() {
+        story(Store::memory()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.db")).await.unwrap();
+        story(store.clone()).await;
+        store.close().await;
+    }
+}

@@ -1,0 +1,262 @@
+//! What people do on the partyline: they run the bot, look after records, leave notes, watch channels.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use masterchief::bot::{Bot, NETWORK, TestBot, Wish};
+use masterchief::contract::{Event, Kind};
+use masterchief::partyline::{
+    self, CHAT, CHOF, CHON, Change, DCC, Did, Entry, Face, Modes, Party, Place, Settings, What,
+};
+use masterchief::users::User;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::partyline::{PASSWORD, Typist, bot, knows};
+use super::person::{PATIENCE, Person};
+
+#[tokio::test]
+async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    for (handle, flags) in [("olga", "n"), ("mia", "m"), ("alice", "p")] {
+        knows(&bot, handle, flags).await;
+    }
+    let mut olga = Typist::logs_in(at, "olga").await;
+    olga.types(".+user bob").await;
+    olga.reads("bob has a record").await;
+    olga.types(".chattr bob +p").await;
+    olga.reads("bob has the flags p").await;
+    olga.types(".chpass bob a much better secret").await;
+    olga.reads("bob has a new password").await;
+    olga.types(".match +p").await;
+    olga.reads("of 4 records").await;
+    let mut mia = Typist::logs_in(at, "mia").await;
+    mia.types(".chattr olga -n").await;
+    mia.reads("olga stands above you").await;
+    mia.types(".chattr alice +n").await;
+    mia.reads("only owners change n").await;
+    mia.types(".chattr alice =").await;
+    mia.reads("only owners change =").await;
+    mia.types(".boot olga").await;
+    mia.reads("olga stands above you").await;
+    mia.types(".die").await;
+    mia.reads("needs the flags n").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types(".chpass mia taken over now").await;
+    alice.reads("needs the flags m").await;
+    alice.types(".help").await;
+    let help = alice.reads("!help.").await;
+    assert!(help.contains(".note") && !help.contains(".chattr"), "{help}");
+    // A word may be shortened as long as it is the only one.
+    alice.types(".wh").await;
+    alice.reads(".wh may be .who or .whoami or .whom").await;
+    alice.types(".upt").await;
+    alice.reads("Up for 0 days").await;
+    alice.types(".nonsense").await;
+    alice.reads("there is no command .nonsense").await;
+    alice.types(".newpass another good one").await;
+    alice.reads("Your password is changed").await;
+    mia.types(".boot alice enough").await;
+    alice.reads("you were let go").await;
+    // Who loses access is not kept.
+    let mut bob = Typist::logs_in_with(at, "bob", "a much better secret").await;
+    olga.types(".chattr bob -p").await;
+    bob.reads("you were let go").await;
+    let rows = bot.audit_recent(100).await.unwrap();
+    let words = ["a much better secret", "taken over now", "another good one", PASSWORD];
+    assert!(!rows.iter().any(|row| words.iter().any(|secret| row.detail.contains(secret))), "{rows:#?}");
+    assert!(rows.iter().any(|row| row.mask == "die" && row.action == "denied"), "{rows:#?}");
+    let mut wishes = bot.wishes();
+    olga.types(".rehash").await;
+    olga.reads("read anew").await;
+    tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
+    assert_eq!(wishes.borrow().1, Wish::Rehash);
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn notes_wait_for_who_is_not_here() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    knows(&bot, "bob", "p").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types(".note bob the disk is full").await;
+    alice.reads("Kept for bob").await;
+    alice.types(".note nobody x").await;
+    alice.reads("there is no nobody").await;
+    let mut bob = Person::logs_in(at.port(), "bob", &format!("bob:{PASSWORD}")).await;
+    bob.hears("chief", "1 notes wait for you").await;
+    bob.says("chief", ".notes read");
+    bob.hears("chief", "from alice: the disk is full").await;
+    bob.says("chief", ".notes erase");
+    bob.hears("chief", "1 erased").await;
+    alice.types(".note bob and now?").await;
+    alice.reads("bob is here and has it").await;
+    bob.hears("chief", "Note from alice: and now?").await;
+    bob.sends("AWAY :lunch");
+    alice.reads("bob is away: lunch").await;
+    alice.types(".note bob later then").await;
+    alice.reads("Kept for bob").await;
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn the_log_goes_live_to_who_wants_it_and_the_choice_is_kept() {
+    let (layer, lines) = partyline::live_log();
+    // For this thread alone, on which the whole story runs.
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let (bot, at) = bot(Bot::builder().live_log(lines), Settings::default()).await;
+    knows(&bot, "mia", "m").await;
+    let mut mia = Typist::logs_in(at, "mia").await;
+    tracing::warn!(target: "masterchief::irc::link", "not seen yet");
+    mia.types(".console +s").await;
+    mia.reads("You see +s info now").await;
+    tracing::warn!(target: "masterchief::irc::link", server = "irc.example", "The server is gone");
+    tracing::warn!(target: "masterchief::journal", "not asked for");
+    tracing::debug!(target: "masterchief::irc::link", "too fine");
+    tracing::error!(target: "masterchief::irc::link", "last");
+    let seen = mia.reads("ERROR last").await;
+    assert!(seen.contains("WARN The server is gone server=irc.example"), "{seen}");
+    assert!(!seen.contains("not seen") && !seen.contains("not asked") && !seen.contains("too fine"), "{seen}");
+    drop(mia);
+    let mut mia = Typist::logs_in(at, "mia").await;
+    mia.types(".console").await;
+    mia.reads("You see +s info").await;
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_let_go_and_nobody_waits_for_them() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    knows(&bot, "sleepy", "p").await;
+    let mut sleepy = TcpStream::connect(at).await.unwrap();
+    sleepy.write_all(format!("PASS :sleepy:{PASSWORD}\r\nNICK sleepy\r\nUSER s 0 * :S\r\n").as_bytes()).await.unwrap();
+    let mut alice = Typist::logs_in(at, "alice").await;
+    while bot.party().each(|_| ()).len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // More than a socket and the queue hold.
+    let party: Party = bot.party().clone();
+    let words = "x".repeat(400);
+    let begun = std::time::Instant::now();
+    let mut said = 0;
+    while party.each(|_| ()).len() > 1 {
+        party.perform(say("#partyline", &words)).unwrap();
+        said += 1;
+        assert!(said < 200_000, "sleepy is never let go");
+        if said % 100 == 0 {
+            alice.reads(&words).await;
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert_eq!(party.lost().0, 1);
+    alice.reads("sleepy has left: does not read").await;
+    alice.types(".uptime").await;
+    alice.reads("Up for").await;
+    drop(sleepy);
+    bot.stop("").await;
+}
+
+fn say(target: &str, text: &str) -> masterchief::contract::Action {
+    masterchief::contract::Action::Say {
+        network: partyline::NETWORK.to_owned(),
+        target: target.to_owned(),
+        text: text.to_owned(),
+        how: masterchief::contract::How::Say,
+        reply: false,
+    }
+}
+
+#[tokio::test]
+async fn binds_of_the_partyline_are_binds_like_any_other() {
+    let heard = Arc::<Mutex<Vec<String>>>::default();
+    let note = |what: &'static str| {
+        let heard = Arc::clone(&heard);
+        move |ev: Event| {
+            heard.lock().unwrap().push(format!("{what} {} {}", ev.field_str("handle"), ev.text()));
+            async {}
+        }
+    };
+    let builder = Bot::builder()
+        .bind(DCC, "m", "greet", |ev: Event| async move { format!("{} greets {}", ev.handle(), ev.text()) })
+        .unwrap()
+        .bind(CHON, "-|-", "*", note("on"))
+        .unwrap()
+        .bind(CHOF, "-|-", "a*", note("off"))
+        .unwrap()
+        .bind(CHAT, "-|-", "*tea*", note("chat"))
+        .unwrap();
+    let (bot, at) = bot(builder, Settings::default()).await;
+    knows(&bot, "mia", "m").await;
+    knows(&bot, "alice", "p").await;
+    let mut mia = Typist::logs_in(at, "mia").await;
+    mia.types(".greet the world").await;
+    mia.reads("mia greets the world").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types(".greet x").await;
+    alice.reads("needs the flags m").await;
+    alice.types("who wants tea?").await;
+    mia.reads("<alice> who wants tea?").await;
+    alice.types(".quit").await;
+    mia.reads("alice has left").await;
+    // People on linked bots are members and authors too, and what happens here is told to whoever links bots.
+    let mut changes = bot.party().changes();
+    let elsewhere = |what| Change { bot: Some(Arc::from("leaf")), idx: 7, handle: Arc::from("zoe"), what };
+    bot.party().take(elsewhere(Did::Joined { channel: 0, icon: '@', host: Arc::from("z@host") }));
+    mia.reads("zoe/leaf is in #partyline").await;
+    bot.party().take(elsewhere(Did::Said { channel: 0, text: "more tea".to_owned(), act: false }));
+    mia.reads("<zoe/leaf> more tea").await;
+    mia.types(".whom 0").await;
+    mia.reads("@zoe/leaf").await;
+    mia.types("hello leaf").await;
+    let said = tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap().unwrap();
+    assert!(matches!(said.what, Did::Said { channel: 0, ref text, .. } if text == "hello leaf"), "{said:?}");
+    bot.party().take(elsewhere(Did::Unlinked { reason: "netsplit".to_owned() }));
+    mia.reads("zoe/leaf has left #partyline").await;
+    bot.stop("").await;
+    let heard = heard.lock().unwrap().join("\n");
+    assert_eq!(heard, "on mia \non alice \nchat alice who wants tea?\noff alice quit\nchat zoe@leaf more tea");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_of_a_network_is_watched_and_spoken_in_by_those_who_may() {
+    let builder =
+        Bot::builder().bind(Kind::Pub, "-|-", "!hello", |ev: Event| async move { format!("hi {}", ev.nick()) });
+    let test = TestBot::start(builder.unwrap()).await.unwrap();
+    let started = test.started();
+    for (handle, flags, there) in [("olga", "po", ""), ("alice", "p", ""), ("opal", "p", "+o")] {
+        let mut user = User::new(handle).unwrap();
+        user.change_flags(flags).unwrap();
+        if !there.is_empty() {
+            user.change_channel_flags(&format!("{NETWORK}/#ops"), there).unwrap();
+        }
+        started.put_user(user).await.unwrap();
+    }
+    let party = started.party();
+    let enter = |handle: &str| {
+        let (nick, handle) = (handle.to_owned(), handle.to_owned());
+        party.enter(Entry { nick, handle, host: "h".to_owned(), face: Face::Irc, icon: '-', modes: Modes::default() })
+    };
+    let watched = Place::parse(&format!("#ops@{NETWORK}")).unwrap();
+    let (mut olga, alice, opal) = (enter("olga"), enter("alice"), enter("opal"));
+    assert!(party.join(alice.idx, &watched).unwrap_err().contains("flag o"));
+    assert_eq!(party.join(opal.idx, &watched), Ok(true));
+    assert_eq!(party.join(olga.idx, &watched), Ok(true));
+    drop(started.outlet());
+    test.user("carol").says("#ops", "!hello").await;
+    test.expect("#ops", "hi carol").await;
+    let mut heard = Vec::new();
+    while let Ok(news) = olga.news.try_recv() {
+        if let What::Said { text, .. } = &news.what {
+            heard.push(format!("{}: {text}", news.from.nick));
+        }
+    }
+    assert_eq!(heard, ["carol: !hello", "chief: hi carol"]);
+    party.say(olga.idx, &watched, "who broke it?", masterchief::contract::How::Say).await.unwrap();
+    test.expect("#ops", "<olga> who broke it?").await;
+    drop((olga, alice, opal, started));
+    test.stop().await;
+}

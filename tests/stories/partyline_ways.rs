@@ -1,0 +1,311 @@
+//! Ways into the partyline: TLS and certificates, SASL, authenticators, pages; and what is no way in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::{SinkExt, StreamExt};
+use masterchief::bot::{Bot, Started};
+use masterchief::contract::{Event, Kind};
+use masterchief::partyline::Settings;
+use masterchief::users::{Totp, User};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::partyline::{PASSWORD, Typist, bot, knows};
+use super::person::PATIENCE;
+
+/// A client that speaks lines, over whatever.
+struct Lines<S> {
+    stream: BufReader<S>,
+    seen: Vec<String>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
+    fn over(stream: S) -> Lines<S> {
+        Lines { stream: BufReader::new(stream), seen: Vec::new() }
+    }
+
+    async fn sends(&mut self, lines: &str) {
+        let lines = lines.replace('\n', "\r\n");
+        self.stream.get_mut().write_all(format!("{lines}\r\n").as_bytes()).await.unwrap();
+    }
+
+    /// The next line with these words.
+    async fn hears(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let reading = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line));
+            let count = reading.await.unwrap_or_else(|_| panic!("{words:?} never came: {:#?}", self.seen)).unwrap_or(0);
+            assert!(count > 0, "closed before {words:?}: {:#?}", self.seen);
+            self.seen.push(line.trim_end().to_owned());
+            if line.contains(words) {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+}
+
+async fn plain(at: SocketAddr) -> Lines<TcpStream> {
+    Lines::over(TcpStream::connect(at).await.unwrap())
+}
+
+/// Looks at the certificate and remembers whose it is.
+#[derive(Debug)]
+struct Pinned(String);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        cert: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if hex(cert) == self.0 {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(rustls::Error::General("another certificate".to_owned()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("old".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let provider = rustls::crypto::ring::default_provider();
+        rustls::crypto::verify_tls13_signature(message, cert, signature, &provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Connects by TLS, showing a certificate of one's own.
+async fn secure(
+    bot: &Started,
+    at: SocketAddr,
+    mine: &rcgen::CertifiedKey<rcgen::KeyPair>,
+) -> Lines<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::try_from(mine.signing_key.serialize_der()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned(bot.partyline_fingerprint().to_owned())))
+        .with_client_auth_cert(vec![mine.cert.der().clone()], key)
+        .unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TcpStream::connect(at).await.unwrap();
+    Lines::over(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+}
+
+#[tokio::test]
+async fn the_same_port_takes_tls_and_a_certificate_is_a_login() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    let mine = rcgen::generate_simple_self_signed(vec!["alice".to_owned()]).unwrap();
+    let mut alice = User::new("alice").unwrap();
+    alice.change_flags("p").unwrap();
+    alice.add_cert(&hex(mine.cert.der())).unwrap();
+    bot.put_user(alice).await.unwrap();
+    let mut client = secure(&bot, at, &mine).await;
+    client.sends("CAP LS 302\nNICK someone\nUSER a 0 * :A\nCAP REQ :sasl\nAUTHENTICATE EXTERNAL").await;
+    client.hears("AUTHENTICATE +").await;
+    client.sends("AUTHENTICATE +").await;
+    client.hears(" 903 ").await;
+    client.sends("CAP END").await;
+    let welcome = client.hears(" 001 ").await;
+    assert!(welcome.contains("001 alice"), "whose record it is says what they are called: {welcome}");
+    // Without SASL the certificate is enough too, and another one is not.
+    let mut client = secure(&bot, at, &mine).await;
+    client.sends("NICK alice\nUSER a 0 * :A").await;
+    client.hears(" 001 ").await;
+    let other = rcgen::generate_simple_self_signed(vec!["alice".to_owned()]).unwrap();
+    let mut client = secure(&bot, at, &other).await;
+    client.sends("NICK alice\nUSER a 0 * :A").await;
+    client.hears(" 464 ").await;
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn sasl_lets_in_with_a_password_and_the_code_of_an_authenticator_which_counts_once() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    knows(&bot, "olga", "n").await;
+    let totp = Totp::new().unwrap();
+    let mut olga = User::clone(&bot.book().get("olga").unwrap());
+    olga.totp = Some(totp.clone());
+    bot.put_user(olga).await.unwrap();
+    let attempt = async |password: String| {
+        let mut client = plain(at).await;
+        client.sends("CAP REQ :sasl\nNICK olga\nUSER o 0 * :O\nAUTHENTICATE PLAIN").await;
+        client.hears("AUTHENTICATE +").await;
+        let words = BASE64.encode(format!("\0olga\0{password}"));
+        client.sends(&format!("AUTHENTICATE {words}\nCAP END")).await;
+        client.hears(" 90").await
+    };
+    assert!(attempt(PASSWORD.to_owned()).await.contains("a code is wanted"));
+    assert!(attempt(format!("{PASSWORD}:000")).await.contains(" 904 "));
+    let code = code_of(&totp);
+    assert!(attempt(format!("{PASSWORD}:{code}")).await.contains(" 900 "));
+    assert!(attempt(format!("{PASSWORD}:{code}")).await.contains(" 904 "), "it was used");
+    bot.stop("").await;
+}
+
+/// What the authenticator shows now.
+fn code_of(totp: &Totp) -> String {
+    let now = chrono::Utc::now().timestamp();
+    (0..1_000_000).map(|code| format!("{code:06}")).find(|code| totp.check(code, now).is_some()).unwrap()
+}
+
+#[tokio::test]
+async fn tags_times_echoes_and_labels_come_as_a_client_asked() {
+    let hello = |ev: Event| async move { format!("hi {}", ev.nick()) };
+    let (bot, at) = bot(Bot::builder().bind(Kind::Pub, "-|-", "!hello", hello).unwrap(), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    let mut client = plain(at).await;
+    client.sends("CAP LS 302\nCAP REQ :server-time message-tags echo-message batch labeled-response account-tag extended-join userhost-in-names").await;
+    client.hears("ACK").await;
+    client.sends(&format!("PASS :alice:{PASSWORD}\nNICK Alice\nUSER a 0 * :A\nCAP END")).await;
+    client.hears(" 005 ").await;
+    let joined = client.hears("JOIN #ops alice").await;
+    assert!(joined.starts_with("@time=") && joined.contains("account=alice"), "{joined}");
+    let names = client.hears(" 353 ").await;
+    assert!(names.contains("@chief!chief@") && names.contains("alice!alice@127.0.0.1"), "{names}");
+    client.sends("@label=x1 PRIVMSG #ops :!hello").await;
+    let echo = client.hears("PRIVMSG #ops !hello").await;
+    assert!(echo.contains("label=x1") && echo.contains("msgid="), "{echo}");
+    client.hears("PRIVMSG #ops :hi alice").await;
+    client.sends("@label=x2 WHOIS alice").await;
+    let batch = client.hears("labeled-response").await;
+    assert!(batch.starts_with("@label=x2 ") && batch.contains("BATCH +"), "{batch}");
+    let account = client.hears(" 330 ").await;
+    assert!(account.starts_with("@batch="), "{account}");
+    client.sends("@label=x3 PONG x").await;
+    client.hears("@label=x3 :partyline.masterchief ACK").await;
+    client.sends("WHO #ops\nMODE #ops\nTOPIC #ops :on call: bob\nLIST\nMOTD\nMODE alice +i\nISON chief nobody").await;
+    client.hears(" 352 ").await;
+    client.hears("324 alice #ops +nt").await;
+    client.hears("TOPIC #ops :on call: bob").await;
+    client.hears("303 alice chief").await;
+    client.sends(&format!("PRIVMSG #ops :{}", "x".repeat(3000))).await;
+    client.hears(" 417 ").await;
+    client.sends("PRIVMSG nobody :psst\nJOIN #nowhere\nFOO\nPRIVMSG #1 :hi").await;
+    for numeric in [" 401 ", " 403 ", " 421 ", " 404 "] {
+        client.hears(numeric).await;
+    }
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn a_page_comes_in_through_the_gateway_if_its_origin_may() {
+    let gateway = masterchief::gateway::Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..Default::default() };
+    let settings = Settings { origins: vec!["https://chat.example".to_owned()], ..Settings::default() };
+    let (bot, _) = bot(Bot::builder().gateway(gateway), settings).await;
+    knows(&bot, "alice", "p").await;
+    let at = bot.gateway_at().unwrap();
+    let ask = |origin: &'static str| {
+        let mut request = format!("ws://{at}/partyline/ws").into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", "binary.ircv3.net, text.ircv3.net".parse().unwrap());
+        headers.insert("origin", origin.parse().unwrap());
+        request
+    };
+    let connect = async |request| {
+        let stream = TcpStream::connect(at).await.unwrap();
+        tokio_tungstenite::client_async(request, stream).await
+    };
+    assert!(connect(ask("https://evil.example")).await.is_err());
+    let (mut socket, answer) = connect(ask("https://chat.example")).await.unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "binary.ircv3.net");
+    for line in [&format!("PASS :alice:{PASSWORD}"), "NICK alice", "USER a 0 * :A"] {
+        socket.send(Message::binary(line.as_bytes().to_vec())).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    let joined = async {
+        while let Some(Ok(frame)) = socket.next().await {
+            let line = String::from_utf8_lossy(&frame.into_data()).into_owned();
+            assert!(!line.contains(['\r', '\n']), "one line a frame: {line:?}");
+            let done = line.contains("366 alice #ops");
+            seen.push(line);
+            if done {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(tokio::time::timeout(PATIENCE, joined).await.unwrap_or(false), "{seen:#?}");
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn browsers_are_sent_away_and_bots_are_handed_on() {
+    let (mut bot, at) = bot(Bot::builder(), Settings::default()).await;
+    let mut browser = Typist::calls(at).await;
+    browser.types("POST / HTTP/1.1\r\nHost: x\r\n\r\nPASS alice:x\r\nNICK alice").await;
+    let answer = browser.reads_to_the_end().await;
+    assert!(answer.starts_with("HTTP/1.1 400") && !answer.contains("464"), "{answer}");
+    let mut leaf = User::new("LeafBot").unwrap();
+    leaf.change_flags("b").unwrap();
+    bot.put_user(leaf).await.unwrap();
+    let mut arrivals = bot.arrivals().unwrap();
+    let mut caller = Typist::calls(at).await;
+    caller.reads("Please enter your handle.").await;
+    caller.types("leafbot\nversion 1").await;
+    let mut arrival = tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap().unwrap();
+    assert_eq!((arrival.handle.as_str(), arrival.read.starts_with(b"version 1")), ("leafbot", true));
+    arrival.stream.write_all(b"passreq <1@chief>\n").await.unwrap();
+    caller.reads("passreq <1@chief>").await;
+    drop(arrival);
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn bytes_that_mean_nothing_harm_nobody() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    let mut seed = 7u64;
+    for round in 0..40 {
+        let mut bytes = Vec::new();
+        if round % 2 == 0 {
+            bytes.extend(format!("PASS :alice:{PASSWORD}\r\nNICK alice\r\nUSER a 0 * :A\r\n").into_bytes());
+        }
+        for _ in 0..3000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bytes.push((seed >> 33) as u8);
+        }
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        // The bot may have closed already.
+        let _ = stream.write_all(&bytes).await;
+        let mut answer = [0; 512];
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(20), stream.read(&mut answer)).await;
+    }
+    alice.types(".whoami").await;
+    alice.reads("You are alice with the flags p").await;
+    bot.stop("").await;
+}
