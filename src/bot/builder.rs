@@ -20,7 +20,7 @@ use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
 use crate::partyline::Console;
 use crate::users;
-use crate::{gateway, journal, pipelines};
+use crate::{gateway, journal, mesh, pipelines};
 
 /// The owner of binds made in Rust.
 pub(crate) const RUST: &str = "rust";
@@ -49,6 +49,7 @@ pub struct Builder {
     pub(crate) sources: masterchief_bindings::Settings,
     pub(crate) makers: Makers,
     pub(crate) gateway: gateway::Settings,
+    pub(crate) mesh: mesh::Settings,
     pub(crate) pipelines: pipelines::Settings,
     pub(crate) executors: executors::Settings,
     /// Beside those of the bot, or instead of them.
@@ -106,6 +107,7 @@ impl Builder {
             sources: masterchief_bindings::Settings::default(),
             makers: Makers { shipped: true, ..Makers::default() },
             gateway: gateway::Settings::default(),
+            mesh: mesh::Settings::default(),
             pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
             executors: executors::Settings::default(),
             own_executors: Executors::new(),
@@ -145,6 +147,7 @@ impl Builder {
         self.journal = config.journal.clone();
         self.sources = config.sources.clone();
         self.gateway = config.gateway.clone();
+        self.mesh = config.mesh.clone();
         self.pipelines = config.pipelines.clone();
         self.executors = config.executors.clone();
         self.project = config.source.project.clone();
@@ -154,6 +157,12 @@ impl Builder {
     /// Opens the gateway, where services post webhooks.
     pub fn gateway(mut self, settings: gateway::Settings) -> Builder {
         self.gateway = settings;
+        self
+    }
+
+    /// Links with other bots.
+    pub fn mesh(mut self, settings: mesh::Settings) -> Builder {
+        self.mesh = settings;
         self
     }
 
@@ -221,6 +230,7 @@ impl Builder {
     pub(crate) fn without_sources(mut self) -> Builder {
         self.makers = Makers::default();
         self.gateway.listen = None;
+        self.mesh = mesh::Settings::default();
         self
     }
 

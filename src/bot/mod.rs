@@ -17,6 +17,7 @@ mod ingest;
 mod letters;
 mod lock;
 mod luastep;
+mod mesh;
 mod names;
 mod outbox;
 mod outside;
@@ -66,7 +67,7 @@ impl Bot {
 
 /// The kinds that this bot knows: of IRC, and of each source.
 pub fn kinds() -> Kinds {
-    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS];
+    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS, crate::mesh::KINDS];
     lists.extend(masterchief_bindings::KINDS);
     Kinds::new(&lists)
 }

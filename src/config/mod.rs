@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::yaml::{self, Node};
-use crate::{executors, gateway, irc, journal, lua, pipelines, users};
+use crate::{executors, gateway, irc, journal, lua, mesh, pipelines, users};
 
 pub use crate::yaml::{ConfigFault, Secrets, Spot};
 pub use shown::{Shown, shown};
@@ -34,6 +34,8 @@ pub struct Config {
     pub scripts: Scripts,
     /// Where services post webhooks.
     pub gateway: gateway::Settings,
+    /// Other bots, Eggdrops among them.
+    pub mesh: mesh::Settings,
     /// What is kept of what comes from outside, and how much.
     pub journal: journal::Settings,
     /// How sources are read.
@@ -121,6 +123,7 @@ impl Default for Config {
             users: users::Settings::default(),
             scripts: Scripts::default(),
             gateway: gateway::Settings::default(),
+            mesh: mesh::Settings::default(),
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             pipelines: pipelines::Settings::default(),
@@ -291,6 +294,11 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
         let spot = tree.spot_of(&[&["gateway"], path.as_slice()].concat());
         faults.push(ConfigFault::at(&spot, format!("gateway.{}: {message}", path.join("."))));
     }
+    for (path, message) in config.mesh.faults() {
+        let path: Vec<&str> = path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        let spot = tree.spot_of(&[&["mesh"], path.as_slice()].concat());
+        faults.push(ConfigFault::at(&spot, format!("mesh.{}: {message}", path.join("."))));
+    }
     for (path, message) in ports(config) {
         faults.push(ConfigFault::at(&tree.spot_of(&path), message));
     }
@@ -314,6 +322,8 @@ fn ports(config: &Config) -> Vec<(Vec<&'static str>, String)> {
     let (syslog, statsd) = (config.sources.syslog.as_ref(), config.sources.statsd.as_ref());
     let claims = [
         (true, vec!["gateway", "listen"], config.gateway.listen),
+        (true, vec!["mesh", "listen"], config.mesh.listen),
+        (true, vec!["mesh", "listen_tls"], config.mesh.listen_tls),
         (true, vec!["sources", "syslog", "tcp"], syslog.and_then(|syslog| syslog.tcp)),
         (true, vec!["sources", "statsd", "tcp"], statsd.and_then(|statsd| statsd.tcp)),
         (false, vec!["sources", "syslog", "udp"], syslog.and_then(|syslog| syslog.udp)),
@@ -351,6 +361,9 @@ fn place(config: &mut Config, project: &Path) {
     config.data = project.join(&config.data);
     config.scripts.folder = project.join(&config.scripts.folder);
     config.pipelines.folder = project.join(&config.pipelines.folder);
+    for path in [&mut config.mesh.cert, &mut config.mesh.key].into_iter().flatten() {
+        *path = project.join(&*path);
+    }
     for cluster in config.executors.kubernetes.values_mut() {
         if let Some(path) = &mut cluster.kubeconfig {
             *path = project.join(&*path);
