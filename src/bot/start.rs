@@ -255,6 +255,7 @@ impl Ground {
             book: self.book.clone(),
             table: self.table.clone(),
             inlet: inlet.clone(),
+            calls: Arc::clone(&self.calls),
         };
         Ok(mesh::open(around, shutdown).await?.map_or((None, Vec::new()), |(mesh, tasks)| (Some(mesh), tasks)))
     }

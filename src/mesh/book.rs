@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::login::NUMBER;
 use super::name::{BotName, Word};
 
 /// Bots of one net. More than any botnet ever had; a peer that tells of more means harm.
@@ -25,6 +26,13 @@ pub struct Bot {
     pub version: u32,
     /// `+` if it shares its users with its uplink, `-` if not.
     pub share: char,
+}
+
+impl Bot {
+    /// Whether it is one of us, by its version.
+    pub fn is_ours(&self) -> bool {
+        self.version == NUMBER
+    }
 }
 
 /// Somebody on a partyline of the net.

@@ -138,6 +138,7 @@ async fn up(
     let How { name, called, may_rekey, asked, now, host, pins } = how;
     let id: PeerId = NEXT.fetch_add(1, Ordering::Relaxed);
     let (out, queue) = mpsc::channel(QUEUE);
+    let (stop, stopped) = oneshot::channel();
     let pin = connection.seen.filter(|_| pins.is_empty());
     // From here on it is the one it was, even if nothing was known before.
     let pins = if pins.is_empty() { pin.into_iter().collect() } else { pins };
@@ -152,8 +153,8 @@ async fn up(
         since: now,
         about: version.about,
     };
-    let link = Link::new(connection, Ends { id, pins, host, tls, hub: hub.clone(), queue })?;
-    let told = hub.send(Ask::Up(Box::new(Up { id, peer, out, learned, pin, asked }))).await;
+    let link = Link::new(connection, Ends { id, pins, host, tls, hub: hub.clone(), queue, stopped })?;
+    let told = hub.send(Ask::Up(Box::new(Up { id, peer, out, stop, learned, pin, asked }))).await;
     told.map_err(|_| LinkFault::Closing)?;
     Ok(link)
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use masterchief_contract::{Clock, Shutdown};
@@ -19,6 +20,7 @@ use super::hub::{Ask, Change, Hub, Lines};
 use super::name::{Address, BotName, Word};
 use super::net::{Net, Peer, SendFault};
 use super::news::{Local, News, Question};
+use super::pending::{CallFault, Pending};
 use super::records::{BotSettings, Record, RecordFault, Records};
 use super::settings::Settings;
 use super::tls::{Tls, TlsFault};
@@ -154,6 +156,8 @@ impl Mesh {
             to_self: to.clone(),
             lines: Lines::default(),
             notes: None,
+            pending: Pending::default(),
+            overrun: Vec::new(),
             changed: false,
         };
         tasks.push(tokio::spawn(hub.run(asks, shutdown)));
@@ -221,6 +225,26 @@ impl Mesh {
     pub async fn broadcast(&self, code: &str, args: &str) -> Result<(), AskFault> {
         let (code, args) = (word(code)?, args.to_owned());
         self.ask(|reply| Ask::Script { to: None, code, args, reply }).await?.map_err(AskFault::from)
+    }
+
+    /// Calls the `bot` bind of another of us and waits for what it answers.
+    pub async fn call(&self, bot: &str, cmd: &str, data: &str, within: Duration) -> Result<String, CallFault> {
+        let bot: BotName =
+            bot.parse().map_err(|super::name::BadName(bad)| CallFault::Refused(format!("{bad:?} is no bot")))?;
+        let (reply, answer) = oneshot::channel();
+        let (cmd, data) = (cmd.to_owned(), data.to_owned());
+        let asked = self.to.send(Ask::Call { bot: bot.clone(), cmd, data, reply }).await;
+        asked.map_err(|_| CallFault::Closing)?;
+        match tokio::time::timeout(within, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(CallFault::Closing)),
+            Err(_elapsed) => Err(CallFault::Late(bot)),
+        }
+    }
+
+    /// Answers a call that came as [`News::Called`], with words or with a fault.
+    pub async fn answer(&self, to: &BotName, id: u32, result: Result<String, String>) {
+        // A hub that has ended has no links to answer over.
+        let _ = self.to.send(Ask::Answer { to: to.clone(), id, result }).await;
     }
 
     /// Somebody on our partyline asks other bots. Answers come as [`News::Answer`] with the same session.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::book::PeerId;
@@ -57,6 +57,8 @@ pub(super) struct Link {
     tls: Tls,
     hub: mpsc::Sender<Ask>,
     queue: mpsc::Receiver<Out>,
+    /// The hub has let go of us.
+    stopped: oneshot::Receiver<()>,
     heard: Instant,
     /// When it was last asked whether it is there.
     asked: Instant,
@@ -81,6 +83,7 @@ pub(super) struct Ends {
     pub(super) tls: Tls,
     pub(super) hub: mpsc::Sender<Ask>,
     pub(super) queue: mpsc::Receiver<Out>,
+    pub(super) stopped: oneshot::Receiver<()>,
 }
 
 impl Link {
@@ -88,7 +91,7 @@ impl Link {
         let encrypted = connection.encrypted;
         let (stream, reader) = connection.into_stream()?;
         let (read, write) = tokio::io::split(stream);
-        let Ends { id, pins, host, tls, hub, queue } = ends;
+        let Ends { id, pins, host, tls, hub, queue, stopped } = ends;
         let (heard, asked) = (Instant::now(), Instant::now());
         let (pending, dirty, upgrading) = (Vec::new(), false, None);
         Ok(Link {
@@ -104,6 +107,7 @@ impl Link {
             tls,
             hub,
             queue,
+            stopped,
             heard,
             asked,
             upgrading,
@@ -203,6 +207,7 @@ impl Link {
             None => (self.heard.max(self.asked) + QUIET).min(self.heard + DEAD),
         };
         tokio::select! {
+            _ = &mut self.stopped => return Ok(Next::Over("it was too slow".to_owned())),
             read = self.read.read(&mut bytes) => {
                 let read = read?;
                 if read == 0 {
@@ -223,8 +228,7 @@ impl Link {
                 }
                 Some(Out::StartTls) => {}
                 Some(Out::Close) => return Ok(Next::Over(String::new())),
-                // The hub let go of us: there were too many lines, or it is gone.
-                None => return Ok(Next::Over("it was too slow".to_owned())),
+                None => return Ok(Next::Over("the bot is shutting down".to_owned())),
             },
             () = tokio::time::sleep_until(until) => {
                 if self.upgrading.is_some() {

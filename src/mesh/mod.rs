@@ -23,8 +23,10 @@ pub mod name;
 mod net;
 mod news;
 pub mod number;
+mod pending;
 mod records;
 mod settings;
+mod talk;
 mod tls;
 
 use masterchief_contract::Future;
@@ -37,8 +39,10 @@ pub use message::{TEXT_MAX, When};
 pub use name::{Address, BotName, Word};
 pub use net::{Facts, Judge, Peer, SendFault};
 pub use news::{LOCAL_CHANNELS, Local, News, Note, Noted, Question};
+pub use pending::CallFault;
 pub use records::{Attribute, Attrs, BotAddr, BotSettings, Encryption, Record, RecordFault};
 pub use settings::Settings;
+pub use talk::DATA_MAX;
 pub use tls::TlsFault;
 
 /// What the mesh asks of the house.

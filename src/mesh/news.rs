@@ -101,6 +101,17 @@ pub enum News {
         /// The rest.
         args: String,
     },
+    /// One of us calls and waits for an answer, to be given with [`super::Mesh::answer`].
+    Called {
+        /// Who calls.
+        from: BotName,
+        /// The number of the call, to be said back.
+        id: u32,
+        /// What about.
+        cmd: String,
+        /// The rest.
+        data: String,
+    },
     /// Somebody who may asks that a person leave our partyline.
     Boot {
         /// Who asks.

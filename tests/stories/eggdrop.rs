@@ -34,8 +34,8 @@ pub(crate) struct Party {
     read: usize,
 }
 
-/// A bot that an Eggdrop knows: name, port, and whether that is a TLS port.
-pub(crate) struct Friend<'a>(pub(crate) &'a str, pub(crate) u16, pub(crate) bool);
+/// A bot that an Eggdrop knows: name and port.
+pub(crate) struct Friend<'a>(pub(crate) &'a str, pub(crate) u16);
 
 impl Egg {
     /// Starts one that knows these bots.
@@ -199,11 +199,8 @@ source {folder}/seed.tcl
 /// Its people and bots, made once it runs, and what its scripts log.
 fn seed(folder: &str, friends: &[Friend<'_>]) -> String {
     let mut bots = String::new();
-    for Friend(name, port, tls) in friends {
-        let sign = if *tls { "+" } else { "" };
-        bots.push_str(&format!(
-            " addbot {name} 127.0.0.1\n setuser {name} BOTADDR 127.0.0.1 {sign}{port} {sign}{port}\n"
-        ));
+    for Friend(name, port) in friends {
+        bots.push_str(&format!(" addbot {name} 127.0.0.1 {port}\n"));
     }
     format!(
         r#"proc tell {{text}} {{ set to [open "{folder}/lab.log" a]; puts $to $text; close $to }}

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief::bot::{Bot, Started};
+use masterchief::bot::{Bot, Builder, Started};
 use masterchief::mesh::{Attribute, BotSettings, Encryption, Local, Mesh, News, Settings, Word};
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::eggdrop::{Egg, Friend};
 
@@ -45,7 +46,12 @@ pub(crate) fn clear_hub(egg: &Egg) -> BotSettings {
 
 impl Chief {
     pub(crate) async fn start(folder: &Path, settings: Settings) -> Chief {
-        let bot = Bot::builder().data(folder).mesh(settings).start().await.unwrap();
+        Chief::of(Bot::builder(), folder, settings).await
+    }
+
+    /// With binds of its own.
+    pub(crate) async fn of(builder: Builder, folder: &Path, settings: Settings) -> Chief {
+        let bot = builder.data(folder).mesh(settings).start().await.unwrap();
         let mesh = bot.mesh().unwrap().clone();
         let news = mesh.news();
         Chief { bot, mesh, news }
@@ -53,10 +59,14 @@ impl Chief {
 
     /// The next news that are wanted.
     pub(crate) async fn hears<T>(&mut self, what: &str, wanted: impl Fn(&News) -> Option<T>) -> T {
-        let mut passed = Vec::new();
+        let mut passed: Vec<Arc<News>> = Vec::new();
         let next = async {
             loop {
-                let news = self.news.recv().await.unwrap();
+                let news = match self.news.recv().await {
+                    Ok(news) => news,
+                    Err(RecvError::Lagged(_)) => continue,
+                    Err(closed) => panic!("{closed}"),
+                };
                 if let Some(found) = wanted(&news) {
                     return found;
                 }
@@ -90,7 +100,7 @@ impl Chief {
 
 #[tokio::test]
 async fn we_link_as_a_leaf_with_a_real_eggdrop_and_its_people_see_ours() {
-    let hub = Egg::start("HubBot", &[Friend("Chief", 1, false)]).await;
+    let hub = Egg::start("HubBot", &[Friend("Chief", 1)]).await;
     let folder = tempfile::tempdir().unwrap();
     let mut known = settings("Chief");
     known.bots.insert("HubBot".to_owned(), clear_hub(&hub));

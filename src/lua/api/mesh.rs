@@ -1,20 +1,29 @@
-//! `mesh`: other bots, Eggdrops among them: `bots()`, `send(bot, cmd, data)`, `broadcast(cmd, data)`.
+//! `mesh`: other bots, Eggdrops among them: `bots()`, `send(bot, cmd, data)`, `broadcast(cmd, data)`,
+//! `call(bot, cmd, data)`.
+
+use std::time::Duration;
 
 use mlua::{Lua, Table};
 
+use super::super::value::Options;
 use super::{effect, vm};
 use crate::mesh::{AskFault, Mesh};
+
+/// How long an answer may take unless it is said.
+const CALL: Duration = Duration::from_secs(30);
 
 /// The module.
 pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     let mesh = lua.create_table()?;
     mesh.set("bots", lua.create_function(|lua, ()| bots(lua))?)?;
     mesh.set("send", lua.create_async_function(send)?)?;
+    mesh.set("call", lua.create_async_function(call)?)?;
     mesh.set("broadcast", lua.create_async_function(broadcast)?)?;
     Ok(mesh)
 }
 
-/// `mesh.bots()`: all other bots, by name: `{bot=, via=, version=, linked=}`; `linked` for those that are linked with this one.
+/// `mesh.bots()`: all other bots, by name: `{bot=, via=, version=, ours=, linked=}`; `ours` for another MasterChief, `linked` for one
+/// that is linked with this one.
 fn bots(lua: &Lua) -> mlua::Result<Table> {
     let view = of(lua)?.view();
     let out = lua.create_table()?;
@@ -23,6 +32,7 @@ fn bots(lua: &Lua) -> mlua::Result<Table> {
         row.set("bot", bot.name.as_str())?;
         row.set("via", bot.uplink.as_str())?;
         row.set("version", bot.version)?;
+        row.set("ours", bot.is_ours())?;
         row.set("linked", view.links.iter().any(|link| link.peer.bot == bot.name))?;
         out.push(row)?;
     }
@@ -39,6 +49,20 @@ async fn send(lua: Lua, (bot, cmd, data): (String, String, Option<String>)) -> m
 async fn broadcast(lua: Lua, (cmd, data): (String, Option<String>)) -> mlua::Result<()> {
     effect(&lua, "mesh.broadcast")?;
     of(&lua)?.broadcast(&cmd, &data.unwrap_or_default()).await.map_err(|fault| said("mesh.broadcast", &fault))
+}
+
+/// `mesh.call(bot, cmd [, data [, {timeout=}]])`: what the `bot` bind of another MasterChief answers; its fault is raised. Half
+/// a minute unless said otherwise.
+async fn call(
+    lua: Lua,
+    (bot, cmd, data, options): (String, String, Option<String>, Option<Table>),
+) -> mlua::Result<String> {
+    effect(&lua, "mesh.call")?;
+    let mut options = Options::new("mesh.call", options);
+    let within = options.duration("timeout")?.unwrap_or(CALL);
+    options.done()?;
+    let answer = of(&lua)?.call(&bot, &cmd, &data.unwrap_or_default(), within).await;
+    answer.map_err(|fault| mlua::Error::runtime(format!("mesh.call: {fault}")))
 }
 
 fn of(lua: &Lua) -> mlua::Result<Mesh> {

@@ -225,7 +225,7 @@ mod tests {
             send("\npassreq <2da6b00f6fa@PyHub>\n"),
             Step::Made(Secret::new("3e72e314b1aa")),
             send("*hello!\nhandshake 3e72e314b1aa\n"),
-            send("version 1080404 9 MasterChief v0\n"),
+            send("version 1080499 9 MasterChief v0\n"),
             Step::Up(version),
         ];
         assert_eq!(steps, wanted);

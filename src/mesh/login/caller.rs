@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_link_is_made_and_made_again_as_a_real_leaf_does() {
         let version = PeerVersion { number: 1_080_404, handlen: 9, about: "eggdrop v1.8.4 <labnet>".to_owned() };
-        let up = [send("version 1080404 9 MasterChief v0\n"), Step::Up(version)];
+        let up = [send("version 1080499 9 MasterChief v0\n"), Step::Up(version)];
         let mut first = caller(None).insecure();
         let lines = ["passreq <53a36b00f42d@HubBot>", "*hello!", "version 1080404 9 eggdrop v1.8.4 <labnet>"];
         assert_eq!(hears(&mut first, &lines), [&[send("LeafBot\n"), send("-\n")], up.as_slice()].concat());
@@ -260,11 +260,11 @@ mod tests {
     fn one_of_us_need_not_be_waited_for() {
         let mut ours = caller(None).encrypted();
         let steps = hears(&mut ours, &["HubBot  (MasterChief v0.1.0)", "passreq <1@HubBot>", "*hello!"]);
-        assert_eq!(steps.last(), Some(&send("version 1080404 32 MasterChief v0\n")));
+        assert_eq!(steps.last(), Some(&send("version 1080499 32 MasterChief v0\n")));
         let mut silent = caller(None).encrypted();
         assert_eq!(silent.silence(), []);
         hears(&mut silent, &["passreq <1@HubBot>", "*hello!"]);
-        assert_eq!(silent.silence(), [send("version 1080404 32 MasterChief v0\n")]);
+        assert_eq!(silent.silence(), [send("version 1080499 32 MasterChief v0\n")]);
         assert_eq!(silent.silence(), []);
     }
 }

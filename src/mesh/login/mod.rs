@@ -15,8 +15,9 @@ use super::name::{BotName, HANDLE_MAX};
 pub use answerer::{Answerer, Known};
 pub use caller::Caller;
 
-/// The version we say we are: Eggdrop 1.8.4. Below 1.2.99 a peer would speak the old dialect.
-pub const NUMBER: u32 = 1_080_404;
+/// The version we say we are: Eggdrop 1.8.4, with an end that no Eggdrop has, so that we know each other across the net. Below
+/// 1.2.99 a peer would speak the old dialect.
+pub const NUMBER: u32 = 1_080_499;
 /// The oldest that speaks short lines.
 const OLDEST: u32 = 1_029_900;
 /// The shortest handles there are, those of Eggdrop 1.6.

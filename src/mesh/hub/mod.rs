@@ -1,5 +1,7 @@
 //! The one task that holds the net: it is asked, lets the net decide, and does what that says.
 
+mod perform;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +18,13 @@ use super::calls::{self, Calling};
 use super::connection::LinkFault;
 use super::dialer::Dialer;
 use super::handle::{LinkView, View};
-use super::link::{Out, QUEUE};
+use super::link::Out;
 use super::login::Known;
-use super::message::{Message, TEXT_MAX};
+use super::message::{self, Message, TEXT_MAX};
 use super::name::{Address, BotName, Word};
 use super::net::{Effect, Net, Peer, SendFault};
 use super::news::{Local, News, Note, Question};
+use super::pending::{Pending, Reply};
 use super::records::{BotSettings, Encryption, RecordFault, Records};
 use super::settings::Settings;
 use super::tls::Tls;
@@ -56,6 +59,10 @@ pub(super) enum Ask {
     Local { local: Local, reply: oneshot::Sender<Result<(), SendFault>> },
     /// A script sends.
     Script { to: Option<BotName>, code: Word, args: String, reply: oneshot::Sender<Result<(), SendFault>> },
+    /// A script calls another of us, and waits.
+    Call { bot: BotName, cmd: String, data: String, reply: Reply },
+    /// The answer to a call of another.
+    Answer { to: BotName, id: u32, result: Result<String, String> },
     /// Somebody here asks others.
     Question { who: Word, sock: u32, question: Question, reply: oneshot::Sender<Result<(), SendFault>> },
     /// Link with a bot, because somebody here says so.
@@ -89,6 +96,7 @@ pub(super) struct Up {
     pub(super) id: PeerId,
     pub(super) peer: Peer,
     pub(super) out: mpsc::Sender<Out>,
+    pub(super) stop: oneshot::Sender<()>,
     /// A password that was made.
     pub(super) learned: Option<Secret>,
     /// A certificate that was seen for the first time.
@@ -103,6 +111,8 @@ struct Line {
     called: bool,
     /// Lines of talk that had no room.
     dropped: u64,
+    /// The link ends at once when this is gone.
+    _stop: oneshot::Sender<()>,
 }
 
 /// The hub.
@@ -120,6 +130,9 @@ pub(super) struct Hub {
     pub(super) lines: Lines,
     pub(super) dialer: Dialer,
     pub(super) notes: Option<mpsc::Sender<Note>>,
+    pub(super) pending: Pending,
+    /// Links that had no room for a line: they are lost.
+    pub(super) overrun: Vec<PeerId>,
     pub(super) changed: bool,
 }
 
@@ -164,7 +177,6 @@ impl Hub {
             self.perform(effects, &mut tasks).await;
         }
         self.publish();
-        self.lines.0.clear();
         self.notes = None;
         let gone = async {
             // Links that end have a last word for us; nobody is left to hear it.
@@ -194,6 +206,8 @@ impl Hub {
             Ask::Script { to: Some(to), code, args, reply } => answered(self.net.zapf(&to, code, &args, now), reply),
             Ask::Script { to: None, code, args, reply } => answered(self.net.zapf_broad(code, &args, now), reply),
             Ask::Question { who, sock, question, reply } => answered(self.net.ask(who, sock, question, now), reply),
+            Ask::Call { bot, cmd, data, reply } => self.calls(bot, cmd, data, reply),
+            Ask::Answer { to, id, result } => self.answers(&to, id, result),
             Ask::Up(up) => self.up(*up).await,
             Ask::Down { id, reason } => self.down(id, &reason),
             Ask::Unlink { bot, reason, reply } => {
@@ -292,7 +306,7 @@ impl Hub {
     }
 
     async fn up(&mut self, up: Up) -> Vec<Effect> {
-        let Up { id, peer, out, learned, pin, asked } = up;
+        let Up { id, peer, out, stop, learned, pin, asked } = up;
         let (now, bot, called) = (self.now(), peer.bot.clone(), peer.called);
         self.changed = true;
         if learned.is_some() || pin.is_some() {
@@ -300,13 +314,13 @@ impl Hub {
         }
         self.dialer.is_up(&bot);
         if self.lines.0.len() >= LINKS_MAX {
-            // The queue is dropped, and with it the link.
+            // What stops it is dropped here.
             tracing::warn!(%bot, "There are too many links");
             return Vec::new();
         }
         let after = self.records.get(&bot).is_some_and(|record| record.settings.tls == Encryption::After);
         let upgrades = after && !peer.encrypted;
-        self.lines.0.insert(id, Line { out: out.clone(), bot: bot.clone(), called, dropped: 0 });
+        self.lines.0.insert(id, Line { out: out.clone(), bot: bot.clone(), called, dropped: 0, _stop: stop });
         let mut effects = self.net.up(id, peer, now);
         tracing::info!(%bot, "A bot is linked");
         if let Some(asked) = asked {
@@ -365,60 +379,6 @@ impl Hub {
         }
     }
 
-    async fn perform(&mut self, effects: Vec<Effect>, tasks: &mut JoinSet<()>) {
-        for effect in effects {
-            match effect {
-                Effect::Send { .. } => self.send(effect),
-                Effect::Close { peer, reason } => {
-                    tracing::info!(link = peer, reason, "A link is ended");
-                    if let Some(line) = self.lines.0.get(&peer) {
-                        // If there is no room, letting go of the queue ends it as well.
-                        let _ = line.out.try_send(Out::Close);
-                    }
-                    self.changed = true;
-                }
-                Effect::News(news) => {
-                    self.changed |= !matches!(news, News::Said { .. } | News::BotSaid { .. } | News::Script { .. });
-                    // Nobody may be listening.
-                    let _ = self.news.send(Arc::new(news));
-                }
-                Effect::Note(note) => self.note(note),
-                Effect::Password { bot, password } => self.learn(&bot, Some(password), None).await,
-                Effect::Dial { bot, asked } => self.call(&bot, Some(asked), tasks),
-                Effect::Warn { peer, text } => {
-                    tracing::warn!(bot = %peer, text, "A bot of the mesh");
-                    self.house.warn(&peer, &text);
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, effect: Effect) {
-        let Effect::Send { to, line, talk } = effect else { return };
-        let Some(link) = self.lines.0.get_mut(&to) else { return };
-        if talk && link.out.capacity() < QUEUE / 4 {
-            link.dropped += 1;
-            if link.dropped.is_power_of_two() {
-                tracing::warn!(bot = %link.bot, dropped = link.dropped, "A link is behind; talk is left out");
-            }
-            return;
-        }
-        if link.out.try_send(Out::Line(line)).is_err() {
-            // Its task sees the end of the queue, and tells us of its end.
-            self.lines.0.remove(&to);
-        }
-    }
-
-    fn note(&mut self, note: Note) {
-        let (to, user) = (note.from.clone(), note.to.clone());
-        let taken = self.notes.as_ref().is_some_and(|notes| notes.try_send(note).is_ok());
-        if !taken {
-            let text = format!("The note to {user} is not taken now; try again later.");
-            // Back through our own queue, which has room or the answer is lost with the note.
-            let _ = self.to_self.try_send(Ask::Noted { to, text });
-        }
-    }
-
     fn look(&mut self, tasks: &mut JoinSet<()>) {
         let linked: BTreeSet<BotName> = self.net.peers().map(|(_, peer)| peer.bot.clone()).collect();
         if let Some(bot) = self.dialer.due(&self.records.attrs(), &linked, Instant::now()) {
@@ -462,7 +422,7 @@ async fn give_notes(mut waiting: mpsc::Receiver<Note>, house: Arc<dyn House>, hu
     while let Some(note) = waiting.recv().await {
         let (to, user) = (note.from.clone(), note.to.clone());
         let text = house.note(note).await.words(&user);
-        let text = super::message::parts(&text, TEXT_MAX).first().map(|part| (*part).to_owned()).unwrap_or_default();
+        let text = message::parts(&text, TEXT_MAX).first().map(|part| (*part).to_owned()).unwrap_or_default();
         if hub.send(Ask::Noted { to, text }).await.is_err() {
             return;
         }
