@@ -11,15 +11,16 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use super::calls::Calls;
+use super::meshrun::{Desk, Running};
 use crate::dispatch::{Bind, BindTable, Policy, decide};
-use crate::mesh::{self, BOT, BotName, DISC, House, Judge, LINK, Mesh, MeshFault, NOTE, News, Note, Noted, Opening};
+use crate::mesh::{
+    self, BOT, BotName, DISC, House, Judge, LINK, Mesh, MeshFault, NETWORK, NOTE, News, Note, Noted, Opening, RUN,
+};
 use crate::store::Store;
 use crate::users::{Book, FlagMask, Standing};
 
 /// What somebody needs who links and unlinks bots from afar: Eggdrop's botmaster.
 const BOTMASTER: &str = "t|-";
-/// The place where calls of others happen.
-const NETWORK: &str = "mesh";
 /// Calls of others that run at once.
 const CALLS_AT_ONCE: usize = 64;
 
@@ -33,12 +34,14 @@ pub(super) struct Around {
     pub(super) table: BindTable,
     pub(super) inlet: Inlet,
     pub(super) calls: Arc<Calls>,
+    pub(super) desk: Desk,
 }
 
 /// Opens the mesh, if one is configured; gives its tasks too.
 pub(super) async fn open(around: Around, shutdown: Shutdown) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, MeshFault> {
-    let Around { settings, store, data, clock, book, table, inlet, calls } = around;
+    let Around { settings, store, data, clock, book, table, inlet, calls, desk } = around;
     let called = table.clone();
+    let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), desk, clock.clone());
     let house = Arc::new(Rooms {
         book,
         table,
@@ -48,7 +51,7 @@ pub(super) async fn open(around: Around, shutdown: Shutdown) -> Result<Option<(M
     });
     let opening = Opening { settings, store, data, clock: clock.clone(), house };
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
-    tasks.push(tokio::spawn(follow(mesh.clone(), inlet, clock, calls, called, shutdown)));
+    tasks.push(tokio::spawn(follow(mesh.clone(), running, inlet, clock, calls, called, shutdown)));
     Ok(Some((mesh, tasks)))
 }
 
@@ -97,9 +100,23 @@ impl House for Rooms {
 }
 
 /// Makes events of what other bots do.
-async fn follow(mesh: Mesh, inlet: Inlet, clock: Clock, calls: Arc<Calls>, table: BindTable, mut shutdown: Shutdown) {
+async fn follow(
+    mesh: Mesh,
+    running: Running,
+    inlet: Inlet,
+    clock: Clock,
+    calls: Arc<Calls>,
+    table: BindTable,
+    mut shutdown: Shutdown,
+) {
     let mut news = mesh.news();
-    let calling = Calling { mesh, calls, table, clock: clock.clone(), places: Arc::new(Semaphore::new(CALLS_AT_ONCE)) };
+    let calling = Calling {
+        mesh: mesh.clone(),
+        calls,
+        table,
+        clock: clock.clone(),
+        places: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+    };
     loop {
         let next = tokio::select! {
             () = shutdown.recv() => return,
@@ -123,7 +140,16 @@ async fn follow(mesh: Mesh, inlet: Inlet, clock: Clock, calls: Arc<Calls>, table
                 let fields = vec![("bot", Value::from(bot.as_str())), ("via", Value::from(via.as_str()))];
                 event(&[LINK], String::new(), fields, at)
             }
-            News::Called { from, id, cmd, data } => {
+            News::Called { from, trusted, id, cmd, data } if cmd == RUN => {
+                let (mesh, running, from) = (mesh.clone(), running.clone(), from.clone());
+                let (trusted, id, data) = (*trusted, *id, data.clone());
+                tokio::spawn(async move {
+                    let result = running.run(&from, trusted, &data).await;
+                    mesh.answer(&from, id, result).await;
+                });
+                continue;
+            }
+            News::Called { from, id, cmd, data, .. } => {
                 calling.begin(from.clone(), *id, cmd.clone(), data.clone());
                 continue;
             }

@@ -18,6 +18,7 @@ mod letters;
 mod lock;
 mod luastep;
 mod mesh;
+mod meshrun;
 mod names;
 mod outbox;
 mod outside;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use masterchief_contract::{Action, Future, Outlet, Refused};
 
+use super::meshrun::Desk;
 use crate::gateway::{Answer, Answers};
 use crate::irc::{Member, Network};
 use crate::lua::World;
+use crate::mesh;
 use crate::partyline::{self, Console};
 
 /// Something that does actions.
@@ -26,6 +28,8 @@ pub(crate) struct Outbox {
     places: Arc<ArcSwap<BTreeMap<String, Place>>>,
     /// Whoever posted a webhook and waits.
     pub(crate) answers: Answers,
+    /// People on other bots whose words are being done here.
+    pub(crate) desk: Desk,
 }
 
 impl Outbox {
@@ -106,6 +110,9 @@ impl Outlet for Outbox {
                 | Action::Part { network, .. }
                 | Action::Send { network, .. } => network.as_str(),
             };
+            if network == mesh::NETWORK {
+                return outbox.desk.perform(&action);
+            }
             match outbox.place(network)? {
                 Place::Irc(network) => network.perform(action).await,
                 Place::Console(console) => console.perform(action),

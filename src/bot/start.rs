@@ -256,6 +256,7 @@ impl Ground {
             table: self.table.clone(),
             inlet: inlet.clone(),
             calls: Arc::clone(&self.calls),
+            desk: self.outbox.desk.clone(),
         };
         Ok(mesh::open(around, shutdown).await?.map_or((None, Vec::new()), |(mesh, tasks)| (Some(mesh), tasks)))
     }

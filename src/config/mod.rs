@@ -266,11 +266,12 @@ fn read_file(file: &Path) -> Result<Option<Node>, ConfigFault> {
 fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     let mut faults = Vec::new();
     for (name, settings) in &config.networks {
-        if name.is_empty() || name == crate::partyline::NETWORK || name.contains(['/', ' ', ',']) {
+        let taken = [crate::partyline::NETWORK, mesh::NETWORK].contains(&name.as_str());
+        if name.is_empty() || taken || name.contains(['/', ' ', ',']) {
             let spot = tree.spot_of(&["networks", name]);
             faults.push(ConfigFault::at(
                 &spot,
-                format!("{name:?} cannot name a network: one word without /, and not `console`"),
+                format!("{name:?} cannot name a network: one word without /, neither `console` nor `mesh`"),
             ));
         }
         for (key, message) in settings.faults() {

@@ -27,6 +27,9 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// Logins that are under way at once; who comes then waits in the system's queue.
 const LOGINS: usize = 64;
 
+/// The longest password that an Eggdrop 1.8 keeps; what is longer it cuts off, and knows it no more.
+const PASSWORD: usize = 15;
+
 /// The number of the next link.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -190,11 +193,17 @@ impl Taking {
     fn answerer(&self) -> Result<Answerer, LinkFault> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|fault| LinkFault::Connect(format!("no random numbers: {fault}")))?;
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        // Eggdrops take up to 30 letters for a password.
-        let fresh = Secret::new(&hex(&bytes[16..])[..30]);
-        Ok(Answerer::new(self.me.clone(), &self.about, &hex(&bytes[..16]), fresh))
+        let (challenge, password) = bytes.split_at(16);
+        let challenge: String = challenge.iter().map(|byte| format!("{byte:02x}")).collect();
+        let fresh = Secret::new(fresh_password(password));
+        Ok(Answerer::new(self.me.clone(), &self.about, &challenge, fresh))
     }
+}
+
+/// A password of a link: letters and digits, as many as an Eggdrop 1.8 keeps (77 bits).
+fn fresh_password(random: &[u8]) -> String {
+    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    random.iter().take(PASSWORD).map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
 }
 
 /// Takes calls at a port until shutdown.

@@ -27,6 +27,8 @@ use super::tls::{Tls, TlsFault};
 use crate::irc::{Fingerprint, Stream};
 use crate::store::{Store, StoreError};
 
+/// The command of a call that has a person's words done.
+pub const RUN: &str = "mc:run";
 /// Things that wait for the hub; links and callers wait while it is full, which is the back-pressure.
 const ASKS: usize = 1024;
 /// News that wait for a listener; one that is further behind is told how many it missed.
@@ -229,6 +231,19 @@ impl Mesh {
 
     /// Calls the `bot` bind of another of us and waits for what it answers.
     pub async fn call(&self, bot: &str, cmd: &str, data: &str, within: Duration) -> Result<String, CallFault> {
+        if cmd == RUN {
+            return Err(CallFault::Refused(format!("{RUN} is no command of scripts; use mesh.run")));
+        }
+        self.request(bot, cmd, data, within).await
+    }
+
+    /// Has a person's words done by another of us, as if they were said to it. Whoever calls this vouches that it is this
+    /// person; the other asks its own book what they may, and takes our word only if it trusts us and all between.
+    pub async fn run(&self, bot: &str, handle: &str, words: &str, within: Duration) -> Result<String, CallFault> {
+        self.request(bot, RUN, &format!("{handle} {words}"), within).await
+    }
+
+    async fn request(&self, bot: &str, cmd: &str, data: &str, within: Duration) -> Result<String, CallFault> {
         let bot: BotName =
             bot.parse().map_err(|super::name::BadName(bad)| CallFault::Refused(format!("{bad:?} is no bot")))?;
         let (reply, answer) = oneshot::channel();

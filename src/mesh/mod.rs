@@ -33,7 +33,7 @@ use masterchief_contract::Future;
 
 pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
-pub use handle::{AskFault, LinkView, Mesh, MeshFault, Opening, View};
+pub use handle::{AskFault, LinkView, Mesh, MeshFault, Opening, RUN, View};
 pub use kinds::{BOT, DISC, KINDS, LINK, NOTE};
 pub use message::{TEXT_MAX, When};
 pub use name::{Address, BotName, Word};
@@ -44,6 +44,9 @@ pub use records::{Attribute, Attrs, BotAddr, BotSettings, Encryption, Record, Re
 pub use settings::Settings;
 pub use talk::DATA_MAX;
 pub use tls::TlsFault;
+
+/// The name that stands for the mesh where others have an IRC network: no network may be called so.
+pub const NETWORK: &str = "mesh";
 
 /// What the mesh asks of the house.
 pub trait House: Judge {

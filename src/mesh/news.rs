@@ -105,6 +105,8 @@ pub enum News {
     Called {
         /// Who calls.
         from: BotName,
+        /// Whether what it says about who its people are counts here: it and all bots between are trusted.
+        trusted: bool,
         /// The number of the call, to be said back.
         id: u32,
         /// What about.

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::Bot;
-use masterchief::contract::{Event, Secret, user_error};
+use masterchief::contract::{Event, Kind, Secret, user_error};
 use masterchief::mesh::{Attribute, BOT, BotSettings, CallFault, Encryption, Local, News, Settings, Word};
+
+use masterchief::users::User;
 
 use super::eggdrop::{Egg, Friend};
 use super::mesh::{Chief, clear_hub, settings};
@@ -178,4 +180,67 @@ async fn five_of_us_go_on_when_the_hub_is_gone_and_come_back_to_it() {
     for chief in bots.into_iter().chain([alt, again]) {
         chief.bot.stop("").await;
     }
+}
+
+#[tokio::test]
+async fn a_person_has_words_done_by_another_bot_which_asks_its_own_book() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let port = free_port();
+    let begin = async |trusted: bool| {
+        let mut other = caller();
+        if trusted {
+            other.attributes.insert(Attribute::Trust);
+        }
+        let builder =
+            Bot::builder()
+                .bind(Kind::Pub, "m|-", "!deploy", |ev: Event| async move {
+                    format!("{} deploys {}", ev.handle(), ev.text())
+                })
+                .unwrap()
+                .bind(Kind::Pub, "-|-", "!later", |ev: Event| async move {
+                    ev.say("one").await.unwrap();
+                    ev.reply("two").await.unwrap();
+                })
+                .unwrap();
+        Chief::of(builder, folders[0].path(), named("One", Some(port), &[("Two", other)])).await
+    };
+    let one = begin(true).await;
+    for (handle, flags) in [("alice", "+m"), ("bob", "+o")] {
+        let mut user = User::new(handle).unwrap();
+        user.change_flags(flags).unwrap();
+        one.bot.put_user(user).await.unwrap();
+    }
+    let two = Chief::start(folders[1].path(), named("Two", None, &[("One", called(port, Attribute::Hub))])).await;
+    two.sees("One").await;
+    let run = async |handle: &str, words: &str| {
+        let done = two.mesh.run("One", handle, words, Duration::from_secs(10)).await;
+        done.map_err(|fault| fault.to_string())
+    };
+    assert_eq!(run("alice", "!deploy shop v7").await, Ok("alice deploys shop v7".to_owned()));
+    assert_eq!(run("alice", "!later").await, Ok("one\nalice: two".to_owned()));
+    assert_eq!(run("bob", "!deploy shop").await, Err("bob may not here: it needs m|-".to_owned()));
+    assert_eq!(run("mallory", "!later").await, Err("mallory is not known here".to_owned()));
+    // Nobody is the console, whatever they call themselves.
+    assert_eq!(run("console", "!deploy shop").await, Err("console is not known here".to_owned()));
+    assert!(run("alice", "!nothing").await.unwrap_err().contains("nothing here listens"));
+    // A script cannot say it in our place.
+    let forged = two.mesh.call("One", "mc:run", "alice !deploy shop", Duration::from_secs(5)).await;
+    assert!(forged.unwrap_err().to_string().contains("mesh.run"));
+    let audit = one.bot.audit_recent(10).await.unwrap();
+    let deeds: Vec<(&str, &str)> = audit.iter().map(|row| (row.action.as_str(), row.actor.as_str())).collect();
+    assert!(deeds.contains(&("ran", "alice!alice@Two")) && deeds.contains(&("denied", "bob!bob@Two")), "{deeds:?}");
+    one.bot.stop("").await;
+    // Without trust its word counts for nothing.
+    let one = begin(false).await;
+    two.sees("One").await;
+    for _ in 0..100 {
+        if two.mesh.view().links.iter().any(|link| link.peer.bot.as_str() == "One") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let refused = two.mesh.run("One", "alice", "!deploy shop", Duration::from_secs(10)).await;
+    assert!(refused.unwrap_err().to_string().contains("does not count here"));
+    two.bot.stop("").await;
+    one.bot.stop("").await;
 }

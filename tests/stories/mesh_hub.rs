@@ -120,21 +120,23 @@ async fn our_people_ask_and_are_asked() {
     chief.bot.put_user(User::new("alice").unwrap()).await.unwrap();
     chief.joins(7, "alice").await;
     at_two.expect("alice").await;
-    let ask = async |question| chief.mesh.question("alice", 7, question).await.unwrap();
     let bot = |name: &str| name.parse().unwrap();
-    ask(Question::Who(bot("EggTwo"))).await;
-    ask(Question::Trace(bot("EggTwo"))).await;
-    ask(Question::Info).await;
     let user = Word::new("owner").unwrap();
-    ask(Question::Note { user, bot: bot("EggOne"), text: "a note of ours".to_owned() }).await;
-    at_one.expect("a note of ours").await;
-    for wanted in ["*owner", "Chief:EggTwo", "eggdrop v1.8", "Note sent to owner"] {
+    let questions = [
+        (Question::Who(bot("EggTwo")), "*owner"),
+        (Question::Trace(bot("EggTwo")), "Chief:EggTwo"),
+        (Question::Info, "eggdrop v1.8"),
+        (Question::Note { user, bot: bot("EggOne"), text: "a note of ours".to_owned() }, "Note sent to owner"),
+    ];
+    for (question, wanted) in questions {
+        chief.mesh.question("alice", 7, question).await.unwrap();
         let answer = chief.hears(wanted, |news| match news {
             News::Answer { user, text, .. } if text.contains(wanted) => Some(user.to_string()),
             _ => None,
         });
         assert_eq!(answer.await, "alice");
     }
+    at_one.expect("a note of ours").await;
     // To somebody whom we know, and to nobody.
     at_one.says(".note alice@Chief hello alice").await;
     at_one.expect("Note sent to alice.").await;
@@ -151,7 +153,7 @@ async fn our_people_ask_and_are_asked() {
 async fn a_second_way_between_two_bots_and_strangers_who_command_do_no_harm() {
     let Between { chief, one: (one, mut at_one), two: (two, _at_two), .. } = between().await;
     // They have no right here, whatever they are at home.
-    at_one.says(".unlink Chief EggTwo").await;
+    at_one.says(".unlink EggTwo").await;
     at_one.expect("You may not end links here.").await;
     at_one.says(".boot nobody@Chief x").await;
     at_one.expect("You may not send").await;

@@ -1,10 +1,11 @@
 //! `mesh`: other bots, Eggdrops among them: `bots()`, `send(bot, cmd, data)`, `broadcast(cmd, data)`,
-//! `call(bot, cmd, data)`.
+//! `call(bot, cmd, data)`, `run(bot, ev, words)`.
 
 use std::time::Duration;
 
 use mlua::{Lua, Table};
 
+use super::super::event;
 use super::super::value::Options;
 use super::{effect, vm};
 use crate::mesh::{AskFault, Mesh};
@@ -18,6 +19,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     mesh.set("bots", lua.create_function(|lua, ()| bots(lua))?)?;
     mesh.set("send", lua.create_async_function(send)?)?;
     mesh.set("call", lua.create_async_function(call)?)?;
+    mesh.set("run", lua.create_async_function(run)?)?;
     mesh.set("broadcast", lua.create_async_function(broadcast)?)?;
     Ok(mesh)
 }
@@ -63,6 +65,25 @@ async fn call(
     options.done()?;
     let answer = of(&lua)?.call(&bot, &cmd, &data.unwrap_or_default(), within).await;
     answer.map_err(|fault| mlua::Error::runtime(format!("mesh.call: {fault}")))
+}
+
+/// `mesh.run(bot, ev, words [, {timeout=}])`: what another MasterChief says to these words of the person behind `ev`. The person
+/// has to be vouched for here, and known there, where their own flags count.
+async fn run(
+    lua: Lua,
+    (bot, ev, words, options): (String, mlua::Value, String, Option<Table>),
+) -> mlua::Result<String> {
+    effect(&lua, "mesh.run")?;
+    let mut options = Options::new("mesh.run", options);
+    let within = options.duration("timeout")?.unwrap_or(CALL);
+    options.done()?;
+    let event = event::of(&ev, "run")?;
+    let who = event.call().map(|call| call.who.clone()).unwrap_or_default();
+    let Some(handle) = who.handle.filter(|_| who.vouched) else {
+        return Err(mlua::Error::runtime("mesh.run: nobody vouches here for who that is, so nobody can there"));
+    };
+    let answer = of(&lua)?.run(&bot, &handle, &words, within).await;
+    answer.map_err(|fault| mlua::Error::runtime(format!("mesh.run: {fault}")))
 }
 
 fn of(lua: &Lua) -> mlua::Result<Mesh> {

@@ -51,7 +51,8 @@ impl Hub {
         let news = match news {
             News::Script { from, code, args } if code.as_str() == CODE => {
                 let Some(Called { id, cmd, data }) = self.pending.frame(&from, &args, self.now()) else { return };
-                News::Called { from, id, cmd, data }
+                let trusted = self.net.is_trusted(&from);
+                News::Called { from, trusted, id, cmd, data }
             }
             news => news,
         };

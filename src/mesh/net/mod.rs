@@ -331,7 +331,7 @@ impl Net {
     }
 
     /// Whether a bot and all between it and us are trusted.
-    fn is_trusted(&self, bot: &BotName) -> bool {
+    pub(in crate::mesh) fn is_trusted(&self, bot: &BotName) -> bool {
         let way = self.book.way(bot);
         !way.is_empty() && way.iter().all(|name| self.records.get(*name).is_some_and(|attrs| attrs.trust))
     }
