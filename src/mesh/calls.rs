@@ -145,7 +145,11 @@ async fn up(
     let pin = connection.seen.filter(|_| pins.is_empty());
     // From here on it is the one it was, even if nothing was known before.
     let pins = if pins.is_empty() { pin.into_iter().collect() } else { pins };
-    let learned: Option<Secret> = learned.filter(|_| !called || may_rekey);
+    let taken = !called || may_rekey;
+    if learned.is_some() && !taken {
+        tracing::warn!(bot = %name, "It has made another password for this link, which is not taken since nothing proves that it is the one it was; if it was set anew there, forget the password here");
+    }
+    let learned: Option<Secret> = learned.filter(|_| taken);
     let peer = Peer {
         bot: name,
         version: version.number,

@@ -137,8 +137,8 @@ impl Connection {
     }
 
     pub(super) async fn accept_tls(&mut self, tls: &Tls) -> Result<(), LinkFault> {
-        let stream = self.bare()?;
-        let (stream, seen) = tls.accept(stream).await.map_err(LinkFault::Tls)?;
+        let stream = self.stream.take().ok_or_else(|| LinkFault::Io(io::ErrorKind::NotConnected.into()))?;
+        let (stream, seen) = tls.accept(stream, self.reader.take_rest()).await.map_err(LinkFault::Tls)?;
         (self.stream, self.seen, self.encrypted) = (Some(stream), seen, true);
         Ok(())
     }
@@ -289,5 +289,107 @@ impl Answering<'_> {
             self.bot = Some(looked.name);
             return Ok(self.machine.known(Some(looked.known)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::super::login::Known;
+    use super::*;
+
+    fn tls(name: &str) -> Tls {
+        Tls::new(None, None, None, name).unwrap()
+    }
+
+    fn caller() -> Caller {
+        Caller::new("Chief".parse().unwrap(), "MasterChief v0", Some(Secret::new("geheim"))).with_starttls()
+    }
+
+    /// A connection, and its other end.
+    fn pair() -> (Connection, DuplexStream) {
+        let (near, far) = tokio::io::duplex(65_536);
+        (Connection::new(Box::new(near), "", &[]), far)
+    }
+
+    async fn all(mut far: DuplexStream) -> String {
+        let mut heard = String::new();
+        far.read_to_string(&mut heard).await.unwrap();
+        heard
+    }
+
+    #[tokio::test]
+    async fn bytes_in_clear_behind_the_beginning_of_tls_end_the_call() {
+        let (mut connection, mut far) = pair();
+        far.write_all(b"starttls\npassreq <1@Hub>\n*hello!\n").await.unwrap();
+        let done = connection.call(caller(), &tls("Chief"), &[]).await;
+        assert!(matches!(done, Err(LinkFault::Smuggled)));
+        drop(connection);
+        assert_eq!(all(far).await, "Chief\nstarttls -\n");
+    }
+
+    #[tokio::test]
+    async fn one_with_another_certificate_gets_no_proof() {
+        let (mut connection, mut far) = pair();
+        let rogue = tokio::spawn(async move {
+            far.write_all(b"starttls\npassreq <1@Hub>\n").await.unwrap();
+            let mut said = [0; 17];
+            far.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"Chief\nstarttls -\n");
+            let (mut stream, _) = tls("Rogue").accept(Box::new(far), Vec::new()).await.unwrap();
+            let mut heard = Vec::new();
+            // It ends without a goodbye.
+            let _ = stream.read_to_end(&mut heard).await;
+            heard
+        });
+        let done = connection.call(caller(), &tls("Chief"), &[Fingerprint([7; 32])]).await;
+        assert!(matches!(done, Err(LinkFault::Pin { .. })));
+        drop(connection);
+        assert_eq!(rogue.await.unwrap(), b"");
+    }
+
+    /// A hub that knows everybody by the password `geheim`, and says so many times that they are linked already.
+    fn hub(mut linked: usize) -> mpsc::Sender<Ask> {
+        let (to, mut asks) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Some(Ask::WhoIs { name, reply }) = asks.recv().await {
+                let known = Known { password: Some(Secret::new("geheim")), insecure: true, ..Known::default() };
+                let looked = Looked { name, known, pins: Vec::new(), linked: linked > 0 };
+                linked = linked.saturating_sub(1);
+                assert!(reply.send(Some(looked)).is_ok());
+            }
+        });
+        to
+    }
+
+    fn answerer() -> Answerer {
+        Answerer::new("Chief".parse().unwrap(), "MasterChief v0", "1", Secret::new("fresh"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_link_waits_a_little_for_the_end_of_the_first() {
+        let (mut connection, mut far) = pair();
+        far.write_all(b"Leaf\n").await.unwrap();
+        let done = connection.answer(answerer(), &tls("Chief"), &hub(1000), None).await;
+        assert!(matches!(done, Err(LinkFault::Login(LoginFault::Duplicate))));
+        drop(connection);
+        assert!(all(far).await.ends_with("error Already connected.\n"));
+        // The first has ended meanwhile, and the login goes on.
+        let (mut connection, mut far) = pair();
+        let proof = super::super::login::digest("<1@Chief>", &Secret::new("geheim"));
+        far.write_all(format!("Leaf\ndigest {proof}\nversion 1080404 32 eggdrop\n").as_bytes()).await.unwrap();
+        let (bot, done) = connection.answer(answerer(), &tls("Chief"), &hub(5), None).await.unwrap();
+        assert_eq!((bot.as_str(), done.version.number), ("Leaf", 1_080_404));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_takes_too_long_ends() {
+        let (mut connection, _far) = pair();
+        let done = connection.call(caller(), &tls("Chief"), &[]).await;
+        assert!(matches!(done, Err(LinkFault::Slow)));
+        let (mut connection, _far) = pair();
+        let done = connection.answer(answerer(), &tls("Chief"), &hub(0), None).await;
+        assert!(matches!(done, Err(LinkFault::Slow)));
     }
 }

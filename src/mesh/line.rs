@@ -52,6 +52,14 @@ impl LineReader {
         }
     }
 
+    /// What waits beyond the last line, for whoever goes on with the bytes. Line ends before it are no part of it.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.buffer.split_off(self.start);
+        *self = LineReader::default();
+        let begin = rest.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
+        rest[begin..].to_vec()
+    }
+
     /// Whether bytes wait beyond the last line: where TLS begins there must be none, for they came in clear.
     pub fn is_empty(&self) -> bool {
         self.buffer[self.start..].iter().all(|byte| matches!(byte, b'\r' | b'\n'))
@@ -79,6 +87,15 @@ mod tests {
     #[test]
     fn every_ending_ends_a_line_and_empty_ones_are_passed_over() {
         assert_eq!(lines(&[b"\r\n\r\nHub\r\n\nstar", b"ttls\rpi\n"]), ["Hub", "starttls", "pi"]);
+    }
+
+    #[test]
+    fn what_waits_beyond_a_line_is_handed_on() {
+        let mut reader = LineReader::holding(b"starttls -\r\n\x16\x03rest");
+        assert_eq!(reader.next_line().unwrap().unwrap(), "starttls -");
+        assert!(!reader.is_empty());
+        assert_eq!(reader.take_rest(), b"\x16\x03rest");
+        assert!(reader.is_empty() && reader.next_line() == Ok(None));
     }
 
     #[test]

@@ -251,15 +251,19 @@ impl Link {
         Ok(())
     }
 
-    /// Begins TLS on the link. Nothing in clear may have come beyond the line that begins it.
+    /// Begins TLS on the link. As the client nothing in clear may have come beyond the line that begins it.
     async fn upgrade(&mut self, client: bool) -> Result<(), LinkFault> {
-        if !self.reader.is_empty() {
+        if client && !self.reader.is_empty() {
             return Err(LinkFault::Smuggled);
         }
         // The halves are put together; dead ones stand in their places meanwhile.
         let (read, write) = tokio::io::split(Box::new(tokio::io::empty()) as Stream);
         let stream = std::mem::replace(&mut self.read, read).unsplit(std::mem::replace(&mut self.write, write));
-        let begun = if client { self.tls.connect(stream, &self.host).await } else { self.tls.accept(stream).await };
+        let begun = if client {
+            self.tls.connect(stream, &self.host).await
+        } else {
+            self.tls.accept(stream, self.reader.take_rest()).await
+        };
         let (stream, seen) = begun.map_err(LinkFault::Tls)?;
         let new = check_pin(&self.pins, seen)?;
         (self.read, self.write) = tokio::io::split(stream);

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfi
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::irc::{Fingerprint, Stream};
@@ -91,8 +92,11 @@ impl Tls {
         Ok((Box::new(tls), seen))
     }
 
-    /// Begins TLS as the server; gives the certificate of the other side, if it shows one.
-    pub(super) async fn accept(&self, stream: Stream) -> io::Result<(Stream, Option<Fingerprint>)> {
+    /// Begins TLS as the server; gives the certificate of the other side, if it shows one. `read` is what was read of it already:
+    /// who asks for TLS may send its first words with the question. It is taken as TLS, and as nothing else.
+    pub(super) async fn accept(&self, stream: Stream, read: Vec<u8>) -> io::Result<(Stream, Option<Fingerprint>)> {
+        let (reads, writes) = tokio::io::split(stream);
+        let stream = tokio::io::join(io::Cursor::new(read).chain(reads), writes);
         let tls = in_time(self.acceptor.accept(stream)).await?;
         let seen = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(fingerprint);
         Ok((Box::new(tls), seen))
@@ -264,7 +268,8 @@ mod tests {
         let mut seen = Vec::new();
         for server in [one, again] {
             let (a, b) = tokio::io::duplex(65_536);
-            let (client, accepted) = tokio::join!(two.connect(Box::new(a), "127.0.0.1"), server.accept(Box::new(b)));
+            let (client, accepted) =
+                tokio::join!(two.connect(Box::new(a), "127.0.0.1"), server.accept(Box::new(b), Vec::new()));
             seen.push((client.unwrap().1.unwrap(), accepted.unwrap().1.unwrap()));
         }
         assert_eq!(seen[0], seen[1]);

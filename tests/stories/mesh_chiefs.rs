@@ -226,9 +226,18 @@ async fn a_person_has_words_done_by_another_bot_which_asks_its_own_book() {
     // A script cannot say it in our place.
     let forged = two.mesh.call("One", "mc:run", "alice !deploy shop", Duration::from_secs(5)).await;
     assert!(forged.unwrap_err().to_string().contains("mesh.run"));
-    let audit = one.bot.audit_recent(10).await.unwrap();
-    let deeds: Vec<(&str, &str)> = audit.iter().map(|row| (row.action.as_str(), row.actor.as_str())).collect();
-    assert!(deeds.contains(&("ran", "alice!alice@Two")) && deeds.contains(&("denied", "bob!bob@Two")), "{deeds:?}");
+    // The audit trail is written behind our back.
+    let mut deeds = Vec::new();
+    for _ in 0..100 {
+        let audit = one.bot.audit_recent(10).await.unwrap();
+        deeds = audit.into_iter().map(|row| format!("{} {}", row.action, row.actor)).collect();
+        if deeds.len() >= 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    deeds.sort();
+    assert_eq!(deeds, ["denied bob!bob@Two", "ran alice!alice@Two"]);
     one.bot.stop("").await;
     // Without trust its word counts for nothing.
     let one = begin(false).await;

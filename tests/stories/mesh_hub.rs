@@ -6,6 +6,8 @@ use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 use masterchief::mesh::{BOT, BotSettings, Local, NOTE, News, Question, Word};
 use masterchief::users::User;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::eggdrop::{Egg, Friend, Party};
 use super::mesh::{Chief, settings};
@@ -215,8 +217,73 @@ async fn a_bind_hears_who_comes_and_goes() {
     let chief = Chief::of(builder, folder.path(), known).await;
     let mut owner = egg.owner().await;
     owner.says(".link Chief").await;
+    owner.expect("Linked to Chief").await;
     assert_eq!(hears.recv().await.unwrap(), "link EggOne Chief");
     owner.says(".unlink Chief").await;
     assert_eq!(hears.recv().await.unwrap(), "disc EggOne ");
+    chief.bot.stop("").await;
+}
+
+#[tokio::test]
+async fn another_listener_hands_a_caller_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let egg = Egg::start("EggOne", &[Friend("Chief", port)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut known = settings("Chief");
+    known.bots.insert("EggOne".to_owned(), clear_caller());
+    let chief = Chief::start(folder.path(), known).await;
+    let mesh = chief.mesh.clone();
+    let hands = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"\r\nwho is there?\r\n").await.unwrap();
+        let mut bytes = Vec::new();
+        let end = loop {
+            if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+                break end;
+            }
+            stream.read_buf(&mut bytes).await.unwrap();
+        };
+        let name = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        assert!(mesh.knows(&name) && !mesh.knows("alice"));
+        mesh.adopt(Box::new(stream), &name, &bytes[end + 1..], false, None).await.unwrap();
+    });
+    let mut owner = egg.owner().await;
+    owner.says(".link Chief").await;
+    owner.expect("Linked to Chief").await;
+    chief.sees("EggOne").await;
+    chief.joins(7, "alice").await;
+    chief.says(7, "through the other door").await;
+    owner.expect("<alice@Chief> through the other door").await;
+    chief.bot.stop("").await;
+    hands.await.unwrap();
+}
+
+const SCRIPT: &str = r#"
+bot.bind("bot", "-|-", "labcmd", function(ev)
+  local names = {}
+  for _, bot in mesh.bots() do table.insert(names, bot.bot .. (bot.ours and "!" or "")) end
+  mesh.send(ev.from, "labcmd", table.concat(names, ",") .. " " .. ev.text)
+  local good, fault = pcall(mesh.call, ev.from, "status")
+  mesh.broadcast("labcmd", tostring(good) .. " " .. tostring(fault))
+end)
+"#;
+
+#[tokio::test]
+async fn a_script_speaks_with_an_eggdrop() {
+    let port = free_port();
+    let egg = Egg::start("EggOne", &[Friend("Chief", port)]).await;
+    let (folder, scripts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(scripts.path().join("speak.lua"), SCRIPT).unwrap();
+    let mut known = settings("Chief");
+    known.listen = Some(([127, 0, 0, 1], port).into());
+    known.bots.insert("EggOne".to_owned(), clear_caller());
+    let chief = Chief::of(Bot::builder().scripts(scripts.path()), folder.path(), known).await;
+    let mut owner = egg.owner().await;
+    owner.says(".link Chief").await;
+    owner.expect("Linked to Chief").await;
+    owner.says(".tcl putbot Chief \"labcmd one two\"").await;
+    egg.logs("LABBOT Chief labcmd EggOne one two").await;
+    egg.logs("EggOne is an Eggdrop and answers no calls").await;
     chief.bot.stop("").await;
 }

@@ -28,9 +28,10 @@ impl Hub {
                 Effect::Send { .. } => self.send(effect),
                 Effect::Close { peer, reason } => {
                     tracing::info!(link = peer, reason, "A link is ended");
-                    if let Some(line) = self.lines.0.get(&peer) {
-                        // If there is no room, letting go of the queue ends it as well.
-                        let _ = line.out.try_send(Out::Close);
+                    let closes = self.lines.0.get(&peer).is_none_or(|line| line.out.try_send(Out::Close).is_ok());
+                    if !closes {
+                        // Without room for its last words it ends at once.
+                        self.lines.0.remove(&peer);
                     }
                     self.changed = true;
                 }

@@ -136,7 +136,6 @@ impl Answerer {
             return self.over(LoginFault::NotEncrypted, "error This link has to be encrypted: use TLS.\n");
         }
         let mut steps = Vec::new();
-        let mut made = String::new();
         match &self.known.password {
             Some(password) => {
                 // Only a digest: whoever sends the password itself has shown it to others already.
@@ -148,14 +147,13 @@ impl Answerer {
             }
             None => {
                 steps.push(Step::Made(self.fresh.clone()));
-                made = format!("handshake {}\n", self.fresh.reveal());
             }
         }
         if self.known.reject {
             return self.over(LoginFault::Rejected(name.to_string()), "*hello!\nbye rejected\n");
         }
         self.state = State::Welcome;
-        steps.push(Step::Send(format!("*hello!\n{made}")));
+        steps.push(Step::Send("*hello!\n".to_owned()));
         steps
     }
 
@@ -173,7 +171,12 @@ impl Answerer {
             return self.over(fault, &words);
         }
         self.state = State::Over;
-        vec![Step::Send(version_line(version.handlen, &self.about)), Step::Up(version)]
+        let mut last = version_line(version.handlen, &self.about);
+        if self.known.password.is_none() {
+            // Not before our version: until then an Eggdrop passes over it.
+            last.push_str(&format!("handshake {}\n", self.fresh.reveal()));
+        }
+        vec![Step::Send(last), Step::Up(version)]
     }
 
     fn over(&mut self, fault: LoginFault, words: &str) -> Vec<Step> {
@@ -224,8 +227,8 @@ mod tests {
         let wanted = [
             send("\npassreq <2da6b00f6fa@PyHub>\n"),
             Step::Made(Secret::new("3e72e314b1aa")),
-            send("*hello!\nhandshake 3e72e314b1aa\n"),
-            send("version 1080499 9 MasterChief v0\n"),
+            send("*hello!\n"),
+            send("version 1080499 9 MasterChief v0\nhandshake 3e72e314b1aa\n"),
             Step::Up(version),
         ];
         assert_eq!(steps, wanted);

@@ -300,9 +300,11 @@ impl Net {
     /// Sends to all links but one; `iso` lines not to those that are isolated.
     fn flood(&mut self, except: Option<PeerId>, iso: bool, message: &Message) {
         let line: Arc<str> = Arc::from(message.to_string());
+        // Who is where has to arrive; what they say need not.
+        let talk = matches!(message, Message::Chan { .. } | Message::Act { .. } | Message::Chat { .. });
         for (id, linked) in &self.peers {
             if Some(*id) != except && !(iso && linked.attrs.isolate) {
-                self.effects.push(Effect::Send { to: *id, line: Arc::clone(&line), talk: iso });
+                self.effects.push(Effect::Send { to: *id, line: Arc::clone(&line), talk });
             }
         }
     }
