@@ -92,6 +92,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         http: Arc::new(NetHttp),
         shell: Arc::new(LocalShell),
         pipelines: None,
+        mesh: None,
         streams: Arc::new(Publishers::new(Arc::default())),
         settings: Arc::default(),
         folder: folder.to_owned(),

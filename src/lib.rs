@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod irc;
 pub mod journal;
 pub mod lua;
+pub mod mesh;
 pub mod partyline;
 pub mod pipelines;
 pub mod store;

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["bot"],
     &["config"],
     &["lua", "gateway", "partyline"],
-    &["dispatch", "pipelines"],
+    &["dispatch", "pipelines", "mesh"],
     &["users", "irc", "executors", "journal", "store", "yaml"],
 ];
 /// What each crate under `bindings/` may import of ours.

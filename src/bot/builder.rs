@@ -20,7 +20,7 @@ use crate::irc::{self, Dial, NetDial};
 use crate::lua::{self, Placement};
 use crate::partyline::{self, Console, LiveLog};
 use crate::users;
-use crate::{gateway, journal, pipelines};
+use crate::{gateway, journal, mesh, pipelines};
 
 /// The owner of binds made in Rust.
 pub(crate) const RUST: &str = "rust";
@@ -51,6 +51,7 @@ pub struct Builder {
     pub(crate) makers: Makers,
     pub(crate) gateway: gateway::Settings,
     pub(crate) partyline: partyline::Settings,
+    pub(crate) mesh: mesh::Settings,
     pub(crate) pipelines: pipelines::Settings,
     pub(crate) executors: executors::Settings,
     /// Beside those of the bot, or instead of them.
@@ -116,6 +117,7 @@ impl Builder {
             makers: Makers { shipped: true, ..Makers::default() },
             gateway: gateway::Settings::default(),
             partyline: partyline::Settings::default(),
+            mesh: mesh::Settings::default(),
             pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
             executors: executors::Settings::default(),
             own_executors: Executors::new(),
@@ -156,6 +158,7 @@ impl Builder {
         self.sources = config.sources.clone();
         self.gateway = config.gateway.clone();
         self.partyline = config.partyline.clone();
+        self.mesh = config.mesh.clone();
         self.pipelines = config.pipelines.clone();
         self.executors = config.executors.clone();
         self.project = config.source.project.clone();
@@ -171,6 +174,12 @@ impl Builder {
     /// Opens the partyline, where operators come in.
     pub fn partyline(mut self, settings: partyline::Settings) -> Builder {
         self.partyline = settings;
+        self
+    }
+
+    /// Links with other bots.
+    pub fn mesh(mut self, settings: mesh::Settings) -> Builder {
+        self.mesh = settings;
         self
     }
 
@@ -239,6 +248,7 @@ impl Builder {
         self.makers = Makers::default();
         self.gateway.listen = None;
         self.partyline = partyline::Settings::default();
+        self.mesh = mesh::Settings::default();
         self
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Failure {
     pub(crate) after: Option<Duration>,
     /// Whether it can never succeed.
     pub(crate) dead: bool,
+    /// Whether the reason is the handler's own words, which others may see.
+    pub(crate) own_words: bool,
 }
 
 /// Runs the steps of a decision.
@@ -170,7 +172,8 @@ impl Calls {
                     // What cannot be said now is tried again, and in the end a dead letter.
                     if let Err(refused) = event.say(text).await {
                         tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
-                        return Err(Failure { reason: refused.to_string(), after: None, dead: false });
+                        let reason = refused.to_string();
+                        return Err(Failure { reason, after: None, dead: false, own_words: false });
                     }
                 }
                 return Ok(());
@@ -181,9 +184,10 @@ impl Calls {
         };
         tracing::warn!(call = %name, event = event.id, bind = %bind.mask, origin = %bind.origin(), attempt = delivery.attempt, %fault, "A delivery failed");
         Err(match fault {
-            HandlerError::Retry { after, reason } => Failure { reason, after, dead: false },
-            HandlerError::Dead(reason) => Failure { reason, after: None, dead: true },
-            fault => Failure { reason: fault.to_string(), after: None, dead: false },
+            HandlerError::Retry { after, reason } => Failure { reason, after, dead: false, own_words: true },
+            HandlerError::Dead(reason) => Failure { reason, after: None, dead: true, own_words: true },
+            HandlerError::User(reason) => Failure { reason, after: None, dead: false, own_words: true },
+            fault => Failure { reason: fault.to_string(), after: None, dead: false, own_words: false },
         })
     }
 

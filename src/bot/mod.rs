@@ -19,6 +19,8 @@ mod ingest;
 mod letters;
 mod lock;
 mod luastep;
+mod mesh;
+mod meshrun;
 mod names;
 mod outbox;
 mod outside;
@@ -70,7 +72,7 @@ impl Bot {
 
 /// The kinds that this bot knows: of IRC, and of each source.
 pub fn kinds() -> Kinds {
-    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS, crate::partyline::KINDS];
+    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS, crate::partyline::KINDS, crate::mesh::KINDS];
     lists.extend(masterchief_bindings::KINDS);
     Kinds::new(&lists)
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use masterchief_contract::{Action, Future, How, Outlet, Refused};
 
+use super::meshrun::Desk;
 use crate::gateway::{Answer, Answers};
 use crate::irc::{Member, Network};
 use crate::lua::World;
+use crate::mesh;
 use crate::partyline::{self, Here, Party};
 
 /// Something that does actions.
@@ -28,6 +30,8 @@ pub(crate) struct Outbox {
     pub(crate) watched: Arc<ArcSwapOption<Party>>,
     /// Whoever posted a webhook and waits.
     pub(crate) answers: Answers,
+    /// People on other bots whose words are being done here.
+    pub(crate) desk: Desk,
 }
 
 impl Outbox {
@@ -111,6 +115,9 @@ impl Outlet for Outbox {
                 | Action::Part { network, .. }
                 | Action::Send { network, .. } => network.as_str(),
             };
+            if network == mesh::NETWORK {
+                return outbox.desk.perform(&action);
+            }
             match outbox.place(network)? {
                 Place::Irc(network) => {
                     let party = outbox.watched.load_full().filter(|party| party.watched());

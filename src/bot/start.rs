@@ -29,13 +29,14 @@ use super::schedules::Schedules;
 use super::scripts::Scripts;
 use super::started::Started;
 use super::street::Street;
-use super::{JOURNAL, RUNS, builtin, control, deploys, floodgate, letters};
+use super::{JOURNAL, RUNS, builtin, control, deploys, floodgate, letters, mesh};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
 use crate::gateway::{Door, GatewayError};
 use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal, JournalError};
 use crate::lua::{LoadError, Placement, ScriptSettings, Services};
+use crate::mesh::{Mesh, MeshFault};
 use crate::partyline::{self, Party, PartylineError};
 use crate::pipelines::{Opening, Pipelines};
 use crate::store::runs::{Runs, RunsError};
@@ -90,6 +91,9 @@ pub enum StartError {
     /// The partyline's port cannot be opened.
     #[error(transparent)]
     Partyline(#[from] PartylineError),
+    /// The mesh cannot be opened.
+    #[error(transparent)]
+    Mesh(#[from] MeshFault),
     /// A script that a test needs.
     #[error(transparent)]
     Script(#[from] LoadError),
@@ -316,12 +320,29 @@ impl Ground {
         Ok((pipelines, task))
     }
 
+    /// The mesh, if one is configured. It ends after the street, so that handlers can still send.
+    async fn mesh(&self, builder: &Builder, inlet: &Inlet, shutdown: Shutdown) -> Result<Meshed, StartError> {
+        let around = mesh::Around {
+            settings: builder.mesh.clone(),
+            store: self.store.clone(),
+            data: builder.data.clone(),
+            clock: builder.clock.clone(),
+            book: self.book.clone(),
+            table: self.table.clone(),
+            inlet: inlet.clone(),
+            calls: Arc::clone(&self.calls),
+            desk: self.outbox.desk.clone(),
+        };
+        Ok(mesh::open(around, shutdown).await?.map_or((None, Vec::new()), |(mesh, tasks)| (Some(mesh), tasks)))
+    }
+
     /// The scripts, not loaded yet.
     fn scripts(
         &self,
         builder: &Builder,
         publishers: &Publishers,
         pipelines: &Pipelines,
+        mesh: Option<Mesh>,
         settings: &Arc<ArcSwap<ScriptSettings>>,
     ) -> Option<Scripts> {
         let folder = builder.scripts.clone()?;
@@ -336,6 +357,7 @@ impl Ground {
             http: Arc::clone(&builder.http),
             shell: Arc::clone(&builder.shell),
             pipelines: Some(pipelines.clone()),
+            mesh,
             streams: builder.streams.clone().unwrap_or_else(|| Arc::new(publishers.clone())),
             settings: Arc::clone(settings),
             folder: folder.clone(),
@@ -343,6 +365,9 @@ impl Ground {
         Some(Scripts::new(folder, services, self.table.clone(), builder.placement))
     }
 }
+
+/// The mesh with its tasks.
+type Meshed = (Option<Mesh>, Vec<JoinHandle<()>>);
 
 /// What is read from outside, and by whom.
 struct Reading {
@@ -367,11 +392,13 @@ impl Started {
         // They end after everything that may ask for a run.
         let (runs_end, runs_shutdown) = Shutdown::new();
         let (pipelines, pipelines_task) = ground.pipelines(&builder, runs_shutdown).await?;
-        let scripts = ground.scripts(&builder, &publishers, &pipelines, &script_settings);
+        let (inlet, street, street_task) = ground.open_street();
+        let (mesh_end, mesh_shutdown) = Shutdown::new();
+        let (mesh, mesh_tasks) = ground.mesh(&builder, &inlet, mesh_shutdown).await?;
+        let scripts = ground.scripts(&builder, &publishers, &pipelines, mesh.clone(), &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, .. } = builder;
         let data_folder = data.clone();
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;
-        let (inlet, street, street_task) = ground.open_street();
         let (sources, shutdown) = Shutdown::new();
         let listens = builder.gateway.listen.is_some();
         let (ingest, feeds, door) =
@@ -395,6 +422,9 @@ impl Started {
             ingest_task: None,
             gateway: None,
             partyline,
+            mesh,
+            mesh_end,
+            mesh_tasks,
             pipelines,
             kinds,
             runs_end,

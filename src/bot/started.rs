@@ -27,6 +27,7 @@ use crate::gateway::Gateway;
 use crate::irc::{self, Dial, Network};
 use crate::journal::Journal;
 use crate::lua::{ScriptSettings, ScriptStatus};
+use crate::mesh::Mesh;
 use crate::pipelines::Pipelines;
 use crate::store::{AuditRow, Store, StoreError};
 use crate::users::{Book, User, UserFault};
@@ -55,6 +56,10 @@ pub struct Started {
     pub(super) ingest_task: Option<JoinHandle<()>>,
     pub(super) gateway: Option<Gateway>,
     pub(super) partyline: Partyline,
+    pub(super) mesh: Option<Mesh>,
+    /// Ends the mesh.
+    pub(super) mesh_end: Stopper,
+    pub(super) mesh_tasks: Vec<JoinHandle<()>>,
     pub(super) pipelines: Pipelines,
     pub(super) kinds: Arc<Kinds>,
     /// Ends the engine of pipelines; steps that are under way outlive it.
@@ -110,6 +115,11 @@ impl Started {
     /// The pipelines.
     pub fn pipelines(&self) -> &Pipelines {
         &self.pipelines
+    }
+
+    /// Other bots, where a mesh is configured.
+    pub fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_ref()
     }
 
     /// Ready when nobody speaks through the control socket.
@@ -212,6 +222,9 @@ impl Started {
             gateway.configure(config.gateway.clone());
         }
         self.partyline.configure(config.partyline.clone());
+        if let Some(mesh) = &self.mesh {
+            mesh.configure(config.mesh.clone()).await;
+        }
         let sources = Arc::new(config.sources.clone());
         self.publishers.configure(Arc::clone(&sources)).await;
         self.source_settings.send_if_modified(|now| {
@@ -263,6 +276,10 @@ impl Started {
         }
         self.street.stop();
         ended(self.street_task).await;
+        self.mesh_end.stop();
+        for task in self.mesh_tasks {
+            ended(task).await;
+        }
         self.runs_end.stop();
         let grace = self.rules.load().grace;
         // No call is left, so nobody needs the binds; the scripts end when they are gone.

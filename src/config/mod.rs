@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::yaml::{self, Node};
-use crate::{dispatch, executors, gateway, irc, journal, lua, partyline, pipelines, users};
+use crate::{dispatch, executors, gateway, irc, journal, lua, mesh, partyline, pipelines, users};
 
 pub use crate::yaml::{ConfigFault, Secrets, Spot};
 pub use shown::{Shown, shown};
@@ -36,6 +36,8 @@ pub struct Config {
     pub gateway: gateway::Settings,
     /// Where operators come in: IRC clients, telnet, pages.
     pub partyline: partyline::Settings,
+    /// Other bots, Eggdrops among them.
+    pub mesh: mesh::Settings,
     /// What is kept of what comes from outside, and how much.
     pub journal: journal::Settings,
     /// How sources are read.
@@ -128,6 +130,7 @@ impl Default for Config {
             scripts: Scripts::default(),
             gateway: gateway::Settings::default(),
             partyline: partyline::Settings::default(),
+            mesh: mesh::Settings::default(),
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             pipelines: pipelines::Settings::default(),
@@ -272,12 +275,12 @@ fn read_file(file: &Path) -> Result<Option<Node>, ConfigFault> {
 fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     let mut faults = Vec::new();
     for (name, settings) in &config.networks {
-        let own = [partyline::NETWORK, partyline::HANDLE];
+        let own = [partyline::NETWORK, partyline::HANDLE, mesh::NETWORK];
         if name.is_empty() || own.contains(&name.as_str()) || name.contains(['/', ' ', ',']) {
             let spot = tree.spot_of(&["networks", name]);
             faults.push(ConfigFault::at(
                 &spot,
-                format!("{name:?} cannot name a network: one word without /, and not `partyline` or `console`"),
+                format!("{name:?} cannot name a network: one word without /, and not `partyline`, `console` or `mesh`"),
             ));
         }
         for (key, message) in settings.faults() {
@@ -304,6 +307,11 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     for (key, message) in config.partyline.faults() {
         faults.push(ConfigFault::at(&tree.spot_of(&["partyline", key]), format!("partyline.{key}: {message}")));
     }
+    for (path, message) in config.mesh.faults() {
+        let path: Vec<&str> = path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        let spot = tree.spot_of(&[&["mesh"], path.as_slice()].concat());
+        faults.push(ConfigFault::at(&spot, format!("mesh.{}: {message}", path.join("."))));
+    }
     for (path, message) in ports(config) {
         faults.push(ConfigFault::at(&tree.spot_of(&path), message));
     }
@@ -329,6 +337,8 @@ fn ports(config: &Config) -> Vec<(Vec<&'static str>, String)> {
         (true, vec!["gateway", "listen"], config.gateway.listen),
         (true, vec!["partyline", "listen"], config.partyline.listen),
         (true, vec!["partyline", "tls_listen"], config.partyline.tls_listen),
+        (true, vec!["mesh", "listen"], config.mesh.listen),
+        (true, vec!["mesh", "listen_tls"], config.mesh.listen_tls),
         (true, vec!["sources", "syslog", "tcp"], syslog.and_then(|syslog| syslog.tcp)),
         (true, vec!["sources", "statsd", "tcp"], statsd.and_then(|statsd| statsd.tcp)),
         (false, vec!["sources", "syslog", "udp"], syslog.and_then(|syslog| syslog.udp)),
@@ -369,6 +379,9 @@ fn place(config: &mut Config, project: &Path) {
         *path = project.join(&*path);
     }
     config.pipelines.folder = project.join(&config.pipelines.folder);
+    for path in [&mut config.mesh.cert, &mut config.mesh.key].into_iter().flatten() {
+        *path = project.join(&*path);
+    }
     for cluster in config.executors.kubernetes.values_mut() {
         if let Some(path) = &mut cluster.kubeconfig {
             *path = project.join(&*path);

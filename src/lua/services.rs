@@ -13,6 +13,7 @@ use super::settings::Settings;
 use crate::dispatch::{BindTable, Kinds};
 use crate::executors::{Http, Shell};
 use crate::irc::Member;
+use crate::mesh::Mesh;
 use crate::pipelines::Pipelines;
 use crate::store::Store;
 use crate::users::Book;
@@ -40,6 +41,8 @@ pub struct Services {
     pub shell: Arc<dyn Shell>,
     /// Pipelines, for those who declare them.
     pub pipelines: Option<Pipelines>,
+    /// Other bots, where there are any.
+    pub mesh: Option<Mesh>,
     /// Messages to brokers.
     pub streams: Arc<dyn Publish>,
     /// What the configuration says about scripts. A script has what it said when the script was loaded.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::notes::MemoryNotes;
-use super::{Anchor, AuditRow, StoreError, UserRow};
+use super::{Anchor, AuditRow, BotRow, StoreError, UserRow};
 
 /// Lines of the audit trail that are remembered.
 const AUDIT_MAX: usize = 10_000;
@@ -30,6 +30,7 @@ struct Tables {
     kv: BTreeMap<(String, String), Kept>,
     clock: BTreeMap<String, DateTime<Utc>>,
     anchors: BTreeMap<String, Anchor>,
+    bots: BTreeMap<String, BotRow>,
 }
 
 impl Memory {
@@ -47,6 +48,18 @@ impl Memory {
         let mut tables = self.lock();
         tables.revision += 1;
         tables.users.remove(handle).is_some()
+    }
+
+    pub(super) fn bots(&self) -> Vec<BotRow> {
+        self.lock().bots.values().cloned().collect()
+    }
+
+    pub(super) fn put_bot(&self, row: &BotRow) {
+        self.lock().bots.insert(row.handle.clone(), row.clone());
+    }
+
+    pub(super) fn remove_bot(&self, handle: &str) -> bool {
+        self.lock().bots.remove(handle).is_some()
     }
 
     pub(super) fn users_revision(&self) -> i64 {

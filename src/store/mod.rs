@@ -94,6 +94,25 @@ pub struct Mark {
     pub value: String,
 }
 
+/// A bot's record, as it is stored.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BotRow {
+    /// Its name.
+    pub handle: String,
+    /// What is set of it, as JSON; nothing where the configuration says it.
+    pub settings: Option<String>,
+    /// The password of the link. Both sides need it as it is.
+    pub password: Option<String>,
+    /// The certificate that was seen first, SHA-256 in hex.
+    pub fingerprint: Option<String>,
+}
+
+impl std::fmt::Debug for BotRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BotRow").field("handle", &self.handle).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 /// One line of the audit trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditRow {
@@ -168,6 +187,33 @@ impl Store {
         match &self.place {
             Place::Sqlite(sqlite) => sqlite.remove_user(handle).await,
             Place::Memory(memory) => Ok(memory.remove_user(handle)),
+        }
+    }
+
+    /// All bots, by name.
+    pub async fn bots(&self) -> Result<Vec<BotRow>, StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.bots().await,
+            Place::Memory(memory) => Ok(memory.bots()),
+        }
+    }
+
+    /// Writes a bot, replacing the record of that name.
+    pub async fn put_bot(&self, row: &BotRow) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.put_bot(row).await,
+            Place::Memory(memory) => {
+                memory.put_bot(row);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes a bot; whether there was one.
+    pub async fn remove_bot(&self, handle: &str) -> Result<bool, StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.remove_bot(handle).await,
+            Place::Memory(memory) => Ok(memory.remove_bot(handle)),
         }
     }
 
@@ -393,6 +439,11 @@ mod tests {
         assert_eq!(newest.iter().map(|row| row.detail.as_str()).collect::<Vec<_>>(), ["2", "1"]);
         assert_eq!((newest[0].handle.as_deref(), newest[0].at), (Some("mallory"), at(2)));
 
+        let hub = BotRow { handle: "Hub".to_owned(), password: Some("x".to_owned()), ..BotRow::default() };
+        store.put_bot(&BotRow { settings: Some("{}".to_owned()), ..hub.clone() }).await.unwrap();
+        store.put_bot(&hub).await.unwrap();
+        assert_eq!(store.bots().await.unwrap(), [hub]);
+        assert!(store.remove_bot("Hub").await.unwrap() && !store.remove_bot("Hub").await.unwrap());
         kv_story(&store).await;
         store.clock_ran("cron x", at(60)).await.unwrap();
         store.clock_ran("cron x", at(120)).await.unwrap();

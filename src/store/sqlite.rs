@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
-use super::{Anchor, AuditRow, Mark, StoreError, UserRow};
+use super::{Anchor, AuditRow, BotRow, Mark, StoreError, UserRow};
 
 /// Connections: SQLite has one writer, the others read.
 const CONNECTIONS: u32 = 4;
@@ -110,6 +110,40 @@ impl Sqlite {
         let gone = sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
         raise_users(&mut writing).await?;
         writing.commit().await?;
+        Ok(gone.rows_affected() > 0)
+    }
+
+    pub(super) async fn bots(&self) -> Result<Vec<BotRow>, StoreError> {
+        let rows = sqlx::query("SELECT handle, settings, password, fingerprint FROM bots ORDER BY handle")
+            .fetch_all(&self.pool)
+            .await?;
+        let row_of = |row: &SqliteRow| {
+            Ok(BotRow {
+                handle: row.try_get(0)?,
+                settings: row.try_get(1)?,
+                password: row.try_get(2)?,
+                fingerprint: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(row_of).collect()
+    }
+
+    pub(super) async fn put_bot(&self, row: &BotRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO bots (handle, settings, password, fingerprint) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (handle) DO UPDATE SET settings = $2, password = $3, fingerprint = $4",
+        )
+        .bind(&row.handle)
+        .bind(&row.settings)
+        .bind(&row.password)
+        .bind(&row.fingerprint)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn remove_bot(&self, handle: &str) -> Result<bool, StoreError> {
+        let gone = sqlx::query("DELETE FROM bots WHERE handle = $1").bind(handle).execute(&self.pool).await?;
         Ok(gone.rows_affected() > 0)
     }
 

@@ -189,7 +189,7 @@ impl Said {
     }
 
     /// What is booked, of one app if one is named.
-    async fn booked(&self, app: &str) -> HandlerResult {
+    async fn booked(&self, app: &str) -> Done {
         let mut all = self.pipelines.booked().await;
         all.retain(|line| app.is_empty() || line.split(' ').nth(1) == Some(app));
         Ok(Outcome::Reply(vec![if all.is_empty() { "nothing is booked".to_owned() } else { words::listed(&all) }]))

@@ -127,7 +127,7 @@ pub struct Tls {
 }
 
 /// A SHA-256 fingerprint.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
 /// How to log in to services.

@@ -6,6 +6,7 @@ mod http;
 mod json;
 mod kv;
 mod log;
+mod mesh;
 mod pipeline;
 pub(super) mod progress;
 mod sh;
@@ -30,6 +31,7 @@ pub(super) const MODULES: &[Module] = &[
     ("json", json::module),
     ("kv", kv::module),
     ("log", log::module),
+    ("mesh", mesh::module),
     ("pipeline", pipeline::module),
     ("sh", sh::module),
     ("stream", stream::module),

@@ -1,0 +1,290 @@
+//! A link that is up: lines both ways, keepalive, and TLS where the other side or we begin it. One task a link.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::book::PeerId;
+use super::connection::{Connection, LinkFault, check_pin};
+use super::hub::Ask;
+use super::line::LineReader;
+use super::message::Message;
+use super::tls::Tls;
+use crate::irc::decode::encode;
+use crate::irc::{Fingerprint, Stream};
+
+/// Lines that wait for one link. Talk is dropped where there is no room; if there is none for anything else, the link ends.
+pub(super) const QUEUE: usize = 4096;
+/// Bytes that wait to be written before more lines are taken from the queue.
+const PENDING: usize = 64 * 1024;
+/// A peer that was silent this long is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(60);
+/// One that then says nothing is gone.
+const DEAD: Duration = Duration::from_secs(180);
+/// How long the last lines may take.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// How long the other side may take to begin TLS when we ask for it.
+const UPGRADE: Duration = Duration::from_secs(15);
+
+/// What a link is told.
+#[derive(Clone, Debug)]
+pub(super) enum Out {
+    /// Write a line.
+    Line(Arc<str>),
+    /// Ask for TLS, we as the client.
+    StartTls,
+    /// Write what waits, and end.
+    Close,
+}
+
+/// One link.
+pub(super) struct Link {
+    id: PeerId,
+    read: ReadHalf<Stream>,
+    write: WriteHalf<Stream>,
+    reader: LineReader,
+    pending: Vec<u8>,
+    /// Whether something was written and not flushed.
+    dirty: bool,
+    encrypted: bool,
+    /// The certificates that are taken.
+    pins: Vec<Fingerprint>,
+    host: String,
+    tls: Tls,
+    hub: mpsc::Sender<Ask>,
+    queue: mpsc::Receiver<Out>,
+    /// The hub has let go of us.
+    stopped: oneshot::Receiver<()>,
+    heard: Instant,
+    /// When it was last asked whether it is there.
+    asked: Instant,
+    /// Since when we wait for the other side to begin TLS.
+    upgrading: Option<Instant>,
+}
+
+/// What a line, or something else, leads to.
+enum Next {
+    On,
+    /// TLS begins: as the client, or as the server.
+    Client,
+    Server,
+    Over(String),
+}
+
+/// What [`Link::new`] needs beside the connection.
+pub(super) struct Ends {
+    pub(super) id: PeerId,
+    pub(super) pins: Vec<Fingerprint>,
+    pub(super) host: String,
+    pub(super) tls: Tls,
+    pub(super) hub: mpsc::Sender<Ask>,
+    pub(super) queue: mpsc::Receiver<Out>,
+    pub(super) stopped: oneshot::Receiver<()>,
+}
+
+impl Link {
+    pub(super) fn new(connection: Connection, ends: Ends) -> io::Result<Link> {
+        let encrypted = connection.encrypted;
+        let (stream, reader) = connection.into_stream()?;
+        let (read, write) = tokio::io::split(stream);
+        let Ends { id, pins, host, tls, hub, queue, stopped } = ends;
+        let (heard, asked) = (Instant::now(), Instant::now());
+        let (pending, dirty, upgrading) = (Vec::new(), false, None);
+        Ok(Link {
+            id,
+            read,
+            write,
+            reader,
+            pending,
+            dirty,
+            encrypted,
+            pins,
+            host,
+            tls,
+            hub,
+            queue,
+            stopped,
+            heard,
+            asked,
+            upgrading,
+        })
+    }
+
+    /// Runs until the link has ended; tells the hub why.
+    pub(super) async fn run(mut self) {
+        let (id, hub) = (self.id, self.hub.clone());
+        let reason = match self.serve().await {
+            Ok(reason) => reason,
+            Err(fault) => fault.to_string(),
+        };
+        // The hub may be gone before us.
+        let _ = hub.send(Ask::Down { id, reason }).await;
+    }
+
+    async fn serve(&mut self) -> Result<String, LinkFault> {
+        loop {
+            match self.lines().await? {
+                Next::On => {}
+                Next::Over(reason) => {
+                    // What waits is written, if the other side still reads.
+                    let _ = tokio::time::timeout(GOODBYE, self.drain()).await;
+                    return Ok(reason);
+                }
+                Next::Client => {
+                    self.drain().await?;
+                    self.upgrade(true).await?;
+                }
+                Next::Server => {
+                    self.drain().await?;
+                    self.upgrade(false).await?;
+                }
+            }
+            if let Next::Over(reason) = self.turn().await? {
+                let _ = tokio::time::timeout(GOODBYE, self.drain()).await;
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Takes the lines that were read.
+    async fn lines(&mut self) -> Result<Next, LinkFault> {
+        while let Some(line) = self.reader.next_line()? {
+            let message = match Message::parse(&line) {
+                Ok(message) => message,
+                Err(fault) => {
+                    tracing::debug!(%fault, link = self.id, "A line of a bot is passed over");
+                    continue;
+                }
+            };
+            let next = match message {
+                Message::Ping => self.put(&Message::Pong),
+                Message::Pong | Message::ByeBye => Next::On,
+                Message::Bye(reason) => {
+                    self.put(&Message::ByeBye);
+                    Next::Over(if reason.is_empty() { "it says goodbye".to_owned() } else { reason })
+                }
+                Message::Error(text) => {
+                    tracing::warn!(link = self.id, %text, "A bot tells of an error");
+                    Next::On
+                }
+                Message::StartTls('s') if !self.encrypted && self.upgrading.is_none() => {
+                    self.put(&Message::StartTls('c'));
+                    Next::Server
+                }
+                Message::StartTls('c') if !self.encrypted => Next::Client,
+                Message::StartTls(_) => Next::On,
+                message => {
+                    let told = self.hub.send(Ask::Line { id: self.id, message }).await;
+                    told.map_err(|_| LinkFault::Closing)?;
+                    Next::On
+                }
+            };
+            if !matches!(next, Next::On) {
+                return Ok(next);
+            }
+        }
+        Ok(Next::On)
+    }
+
+    fn put(&mut self, message: &Message) -> Next {
+        self.pending.extend_from_slice(&encode(&message.to_string()));
+        self.pending.push(b'\n');
+        Next::On
+    }
+
+    /// Waits for one thing: bytes, room to write, something to say, or time.
+    async fn turn(&mut self) -> Result<Next, LinkFault> {
+        let mut bytes = [0; 8192];
+        let writes = !self.pending.is_empty() || self.dirty;
+        // Once we have asked for TLS, what we write in clear would be taken for TLS.
+        let takes = self.pending.len() < PENDING && self.upgrading.is_none();
+        let until = match self.upgrading {
+            Some(since) => since + UPGRADE,
+            None => (self.heard.max(self.asked) + QUIET).min(self.heard + DEAD),
+        };
+        tokio::select! {
+            _ = &mut self.stopped => return Ok(Next::Over("it was too slow".to_owned())),
+            read = self.read.read(&mut bytes) => {
+                let read = read?;
+                if read == 0 {
+                    return Ok(Next::Over("it closed the connection".to_owned()));
+                }
+                self.heard = Instant::now();
+                self.reader.feed(&bytes[..read]);
+            }
+            written = push(&mut self.write, &mut self.pending, &mut self.dirty), if writes => written?,
+            out = self.queue.recv(), if takes => match out {
+                Some(Out::Line(line)) => {
+                    self.pending.extend_from_slice(&encode(&line));
+                    self.pending.push(b'\n');
+                }
+                Some(Out::StartTls) if !self.encrypted => {
+                    self.put(&Message::StartTls('s'));
+                    self.upgrading = Some(Instant::now());
+                }
+                Some(Out::StartTls) => {}
+                Some(Out::Close) => return Ok(Next::Over(String::new())),
+                None => return Ok(Next::Over("the bot is shutting down".to_owned())),
+            },
+            () = tokio::time::sleep_until(until) => {
+                if self.upgrading.is_some() {
+                    return Ok(Next::Over("it did not begin TLS".to_owned()));
+                }
+                if self.heard.elapsed() >= DEAD {
+                    return Ok(Next::Over("Ping timeout".to_owned()));
+                }
+                self.asked = Instant::now();
+                self.put(&Message::Ping);
+            }
+        }
+        Ok(Next::On)
+    }
+
+    async fn drain(&mut self) -> io::Result<()> {
+        while !self.pending.is_empty() || self.dirty {
+            push(&mut self.write, &mut self.pending, &mut self.dirty).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins TLS on the link. As the client nothing in clear may have come beyond the line that begins it.
+    async fn upgrade(&mut self, client: bool) -> Result<(), LinkFault> {
+        if client && !self.reader.is_empty() {
+            return Err(LinkFault::Smuggled);
+        }
+        // The halves are put together; dead ones stand in their places meanwhile.
+        let (read, write) = tokio::io::split(Box::new(tokio::io::empty()) as Stream);
+        let stream = std::mem::replace(&mut self.read, read).unsplit(std::mem::replace(&mut self.write, write));
+        let begun = if client {
+            self.tls.connect(stream, &self.host).await
+        } else {
+            self.tls.accept(stream, self.reader.take_rest()).await
+        };
+        let (stream, seen) = begun.map_err(LinkFault::Tls)?;
+        let new = check_pin(&self.pins, seen)?;
+        (self.read, self.write) = tokio::io::split(stream);
+        (self.encrypted, self.upgrading) = (true, None);
+        let told = self.hub.send(Ask::Encrypted { id: self.id, pin: new }).await;
+        told.map_err(|_| LinkFault::Closing)
+    }
+}
+
+/// Writes some of what waits, or flushes. If it is given up before it is ready, nothing is lost.
+async fn push(write: &mut WriteHalf<Stream>, pending: &mut Vec<u8>, dirty: &mut bool) -> io::Result<()> {
+    if pending.is_empty() {
+        write.flush().await?;
+        *dirty = false;
+        return Ok(());
+    }
+    let written = write.write(pending).await?;
+    if written == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    pending.drain(..written);
+    *dirty = true;
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The mesh: bots linked with each other as Eggdrops are, leaf or hub, in the botnet's own protocol.
+//!
+//! Pure: `number` `name` `line` `message` (the wire), `login` (how a link begins), `book` (the tree), `net` (what a line does),
+//! `dialer` (whom to call). What does input and output: `connection` and `link` (one socket), `calls` (who calls whom), `tls`,
+//! `records`, and `hub`, the one task that holds the net. [`Mesh`] is the handle.
+//!
+//! A partyline joins it with two calls. What happens on it goes in by [`Mesh::tell`] as [`Local`], plain data with session
+//! numbers of the partyline's own. What happens elsewhere comes out of [`Mesh::news`] as [`News`]; a listener that fell behind
+//! takes [`Mesh::view`], which has all bots and people. What people ask of other bots is [`Mesh::question`].
+
+mod book;
+mod calls;
+mod connection;
+mod dialer;
+mod handle;
+mod hub;
+mod kinds;
+pub mod line;
+mod link;
+pub mod login;
+pub mod message;
+pub mod name;
+mod net;
+mod news;
+pub mod number;
+mod pending;
+mod records;
+mod settings;
+mod talk;
+mod tls;
+
+use masterchief_contract::Future;
+
+pub use book::{Bot, Member, PeerId};
+pub use connection::LinkFault;
+pub use handle::{AskFault, LinkView, Mesh, MeshFault, Opening, RUN, View};
+pub use kinds::{BOT, DISC, KINDS, LINK, NOTE};
+pub use message::{TEXT_MAX, When};
+pub use name::{Address, BotName, Word};
+pub use net::{Facts, Judge, Peer, SendFault};
+pub use news::{LOCAL_CHANNELS, Local, News, Note, Noted, Question};
+pub use pending::CallFault;
+pub use records::{Attribute, Attrs, BotAddr, BotSettings, Encryption, Record, RecordFault};
+pub use settings::Settings;
+pub use talk::DATA_MAX;
+pub use tls::TlsFault;
+
+/// The name that stands for the mesh where others have an IRC network: no network may be called so.
+pub const NETWORK: &str = "mesh";
+
+/// What the mesh asks of the house.
+pub trait House: Judge {
+    /// A note for a person here: shown, kept, or refused. One at a time.
+    fn note(&self, note: Note) -> Future<Noted>;
+    /// Something for the operators about a bot.
+    fn warn(&self, bot: &BotName, text: &str);
+}

@@ -1,0 +1,127 @@
+//! Calls of ours that wait for their answers, and those of others that wait for ours.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use super::name::BotName;
+use super::talk::{Assembler, Said};
+
+/// Calls of ours that wait at once.
+const WAITING: usize = 1024;
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallFault {
+    /// Nobody of that name is linked.
+    #[error("{0} is not linked; `mesh.bots()` and .bots tell who is")]
+    NoSuchBot(BotName),
+    /// It does not speak of calls.
+    #[error("{0} is an Eggdrop and answers no calls; use mesh.send")]
+    NotOurs(BotName),
+    /// The data is too long.
+    #[error("the data of a call has at most {} bytes", super::talk::DATA_MAX)]
+    TooLong,
+    /// Too many wait.
+    #[error("{WAITING} calls wait for answers; try again later")]
+    Busy,
+    /// The bot was lost before it answered: it may have done it or not.
+    #[error("{0} was lost before it answered; whether it has done it is not known")]
+    Lost(BotName),
+    /// No answer in time: it may have done it or not.
+    #[error("{0} did not answer in time; whether it has done it is not known")]
+    Late(BotName),
+    /// It answers with a fault.
+    #[error("{0}")]
+    Refused(String),
+    /// The bot is shutting down.
+    #[error("the bot is shutting down")]
+    Closing,
+}
+
+/// Where an answer goes.
+pub(super) type Reply = oneshot::Sender<Result<String, CallFault>>;
+
+/// The calls.
+#[derive(Default)]
+pub(super) struct Pending {
+    next: u32,
+    waiting: BTreeMap<u32, (BotName, Reply)>,
+    assembler: Assembler,
+}
+
+/// A call of another bot.
+pub(super) struct Called {
+    pub(super) id: u32,
+    pub(super) cmd: String,
+    pub(super) data: String,
+}
+
+impl Pending {
+    /// A call begins: gives its frames, or tells who asked why not.
+    pub(super) fn begin(&mut self, bot: BotName, cmd: String, data: String, reply: Reply) -> Vec<String> {
+        self.waiting.retain(|_, (_, reply)| !reply.is_closed());
+        self.next = self.next.wrapping_add(1);
+        let id = self.next;
+        let fault = match (Said::Call { id, cmd, data }).frames() {
+            Some(frames) if self.waiting.len() < WAITING => {
+                self.waiting.insert(id, (bot, reply));
+                return frames;
+            }
+            Some(_) => CallFault::Busy,
+            None => CallFault::TooLong,
+        };
+        // Whoever asked may have gone.
+        let _ = reply.send(Err(fault));
+        Vec::new()
+    }
+
+    /// A frame came. An answer is given to who waits for it, if it is of the bot that was asked; a call is given back.
+    pub(super) fn frame(&mut self, from: &BotName, text: &str, now: i64) -> Option<Called> {
+        match self.assembler.take(from, text, now)? {
+            Said::Call { id, cmd, data } => Some(Called { id, cmd, data }),
+            Said::Answer { id, result } => {
+                if self.waiting.get(&id).is_some_and(|(bot, _)| bot == from)
+                    && let Some((_, reply)) = self.waiting.remove(&id)
+                {
+                    let _ = reply.send(result.map_err(CallFault::Refused));
+                }
+                None
+            }
+        }
+    }
+
+    /// A bot is gone: who waits for it waits no longer.
+    pub(super) fn lost(&mut self, bot: &BotName) {
+        self.assembler.forget(bot);
+        let ids: Vec<u32> = self.waiting.iter().filter(|(_, (other, _))| other == bot).map(|(id, _)| *id).collect();
+        for (_, reply) in ids.into_iter().filter_map(|id| self.waiting.remove(&id)) {
+            let _ = reply.send(Err(CallFault::Lost(bot.clone())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> BotName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_the_one_that_was_asked_answers_and_one_that_is_lost_is_not_waited_for() {
+        let mut pending = Pending::default();
+        let (reply, mut answer) = oneshot::channel();
+        assert_eq!(pending.begin(name("Other"), "cmd".to_owned(), "x".to_owned(), reply).len(), 1);
+        let good = Said::Answer { id: 1, result: Ok("done".to_owned()) }.frames().unwrap();
+        assert!(pending.frame(&name("Mallory"), &good[0], 0).is_none());
+        assert!(answer.try_recv().is_err());
+        pending.frame(&name("other"), &good[0], 0);
+        assert_eq!(answer.try_recv(), Ok(Ok("done".to_owned())));
+        let (reply, mut answer) = oneshot::channel();
+        pending.begin(name("Other"), "cmd".to_owned(), String::new(), reply);
+        pending.lost(&name("OTHER"));
+        assert_eq!(answer.try_recv(), Ok(Err(CallFault::Lost(name("Other")))));
+    }
+}
