@@ -23,6 +23,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[allow(clippy::disallowed_methods, reason = "it is asleep on a thread that is there to be blocked")]
     async fn much_is_done_beside_everything_else_but_not_all_at_once() {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = || {

@@ -59,10 +59,7 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
     let group = Cgroup::make(order.memory, order.cpu);
     let mut child = match spawn(order) {
         Ok(child) => child,
-        Err(fault) => {
-            let missing = fault.kind() == std::io::ErrorKind::NotFound && order.cwd.is_dir();
-            return Ok(Ended { fault: Some(fault.to_string()), missing, ..Ended::default() });
-        }
+        Err(fault) => return Ok(unstarted(&fault, order)),
     };
     limit(child.id().unwrap_or(0).cast_signed(), order);
     // Where the kernel does not limit memory for us we look ourselves. Limiting the address space instead would end whatever
@@ -122,6 +119,12 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
         oom: oom && !status.success(),
         ..Ended::default()
     })
+}
+
+/// Why a command did not start.
+fn unstarted(fault: &std::io::Error, order: &Order) -> Ended {
+    let missing = fault.kind() == std::io::ErrorKind::NotFound && order.cwd.is_dir();
+    Ended { fault: Some(fault.to_string()), missing, ..Ended::default() }
 }
 
 fn spawn(order: &Order) -> std::io::Result<Child> {

@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for &Kept {
                     let value = map.next_value_seed(kept)?;
                     out.insert((*name).to_owned(), value);
                 }
-                None => drop(map.next_value::<Passed>()?),
+                None => _ = map.next_value::<Passed>()?,
             }
         }
         Ok(Value::Object(out))
