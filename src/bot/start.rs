@@ -383,8 +383,7 @@ impl Started {
         // Sources find it by themselves; whoever embeds the bot may have chosen another before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ground = Ground::open(&builder).await?;
-        let policies = builder.data.as_ref().map(|folder| Policies::open(&folder.join(STS))).transpose()?;
-        let policies = policies.unwrap_or_default();
+        let policies = policies(builder.data.as_deref())?;
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());
         let blocks = builder.blocks.clone();
@@ -518,6 +517,11 @@ impl Started {
         let watched = placement == Placement::Thread;
         Ok(watched.then(|| tokio::spawn(follow_scripts(scripts.clone(), shutdown))))
     }
+}
+
+/// Which servers demand TLS, as far as it is kept.
+fn policies(data: Option<&Path>) -> Result<Policies, StsFault> {
+    data.map_or(Ok(Policies::memory()), |folder| Policies::open(&folder.join(STS)))
 }
 
 /// Where the runs of a bot work that keeps nothing: a name that no other bot has, and that nobody can guess and be there before.
