@@ -218,9 +218,8 @@ impl Partyline {
         self.settings.store(Arc::new(Settings { listen, tls_listen, nick, ..settings }));
     }
 
-    /// Waits until everybody has gone, and lets go of the rest of the house.
-    pub(super) async fn close(self, outbox: &Outbox) {
-        outbox.watched.store(None);
+    /// Waits until everybody has gone.
+    pub(super) async fn close(self) {
         if let Some(faces) = self.faces.and_then(Arc::into_inner) {
             faces.closed().await;
         }
@@ -320,7 +319,7 @@ impl Started {
             let reading = tokio::spawn(async move { console.read(party, idx, shutdown).await });
             *self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reading);
         }
-        if listens || web {
+        if listens {
             self.partyline.own = own_password(&self.book, data)
                 .map_err(|reason| StartError::Data { folder: data.map(Path::to_owned).unwrap_or_default(), reason })?;
         }

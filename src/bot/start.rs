@@ -447,17 +447,9 @@ impl Started {
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
         started.follow_pipelines(data_folder.as_deref(), &shutdown);
-        for (name, settings) in networks {
-            started.add_network(&name, settings);
-        }
-        let faces = Faces {
-            console: builder.console,
-            live: builder.live,
-            audit,
-            data: data_folder.as_deref(),
-            until,
-            web: listens,
-        };
+        networks.into_iter().for_each(|(name, settings)| started.add_network(&name, settings));
+        let (console, live) = (builder.console, builder.live);
+        let faces = Faces { console, live, audit, data: data_folder.as_deref(), until, web: listens };
         started.open_partyline(faces, &shutdown).await?;
         // Last: what waited in the journal is handled at once, and may want to speak.
         started.start_ingest(shutdown.clone()).await;

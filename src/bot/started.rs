@@ -28,6 +28,7 @@ use crate::irc::{self, Dial, Network};
 use crate::journal::Journal;
 use crate::lua::{ScriptSettings, ScriptStatus};
 use crate::mesh::Mesh;
+use crate::partyline::NETWORK;
 use crate::pipelines::Pipelines;
 use crate::store::{AuditRow, Store, StoreError};
 use crate::users::{Book, User, UserFault};
@@ -270,7 +271,7 @@ impl Started {
         if let Some(gateway) = self.gateway {
             gateway.closed().await;
         }
-        self.partyline.close(&self.outbox).await;
+        self.partyline.close().await;
         for task in self.source_tasks.into_iter().chain(self.ingest_task) {
             ended(task).await;
         }
@@ -298,6 +299,9 @@ impl Started {
         for writer in self.writers {
             ended(writer).await;
         }
+        // Each knows the other: without this neither would ever be let go.
+        self.outbox.watched.store(None);
+        self.outbox.remove(NETWORK);
         self.store.close().await;
         self.journal.close().await;
     }

@@ -60,7 +60,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
 
 async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, console: bool, alone: bool) -> Done {
     if alone && config.partyline.listen.is_none() && config.partyline.tls_listen.is_none() {
-        config.partyline = partyline::usual(&config.partyline).await;
+        config.partyline = partyline::usual(&config.partyline);
     }
     let mut builder = Bot::builder().configured(&config).live_log(live);
     if console {

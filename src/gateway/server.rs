@@ -233,15 +233,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
                 }
             },
         );
-    let asked = warp::get().and(warp::path::full()).and(with).then(|path: FullPath, shared: Arc<Shared>| async move {
-        let done = match path.as_str() {
-            "/health" | "/health/ready" => ready(&shared).await,
-            "/health/live" => reply(StatusCode::OK, &json!({"ok": true})),
-            "/metrics" => metrics(&shared).await,
-            _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),
-        };
-        done.into_response()
-    });
+    let asked = warp::get().and(warp::path::full()).and(with).then(asked);
     let routes = hooks
         .or(chat(porch, shutdown.clone()))
         .unify()
@@ -254,6 +246,17 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
         .recover(rejected)
         .unify();
     warp::serve(routes).incoming(listener).graceful(async move { shutdown.recv().await }).run().await;
+}
+
+/// How the bot is.
+async fn asked(path: FullPath, shared: Arc<Shared>) -> warp::reply::Response {
+    let done = match path.as_str() {
+        "/health" | "/health/ready" => ready(&shared).await,
+        "/health/live" => reply(StatusCode::OK, &json!({"ok": true})),
+        "/metrics" => metrics(&shared).await,
+        _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),
+    };
+    done.into_response()
 }
 
 /// The way in for IRC clients in pages.

@@ -39,6 +39,15 @@ pub struct Gate {
     codes: Arc<Mutex<HashMap<String, u64>>>,
 }
 
+/// Where somebody is who comes from an address of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// At it.
+    This,
+    /// Perhaps behind a proxy at it.
+    Any,
+}
+
 /// Somebody who may come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
@@ -94,17 +103,19 @@ impl Gate {
         self.book.get(handle).is_some_and(|user| user.totp.is_some())
     }
 
-    /// Looks at a password. `code` is what the authenticator shows; where it is missing, it may stand behind the password.
+    /// Looks at a password. `code` is what the authenticator shows; where it is missing, it may stand behind the password. Only
+    /// for who is at this `machine` themselves the bot's own counts.
     pub async fn password(
         &self,
         handle: &str,
         password: &Secret,
         code: Option<&str>,
         peer: IpAddr,
+        machine: Machine,
     ) -> Result<Login, Refusal> {
         self.may_try(peer)?;
         let user = self.book.get(handle).filter(|user| !user.flags.has('b'));
-        let judged = self.judge(user.as_deref(), password, code, peer).await;
+        let judged = self.judge(user.as_deref(), password, code, peer, machine).await;
         match &judged {
             Ok(login) => {
                 self.fitted(peer);
@@ -121,8 +132,10 @@ impl Gate {
         password: &Secret,
         code: Option<&str>,
         peer: IpAddr,
+        machine: Machine,
     ) -> Result<Login, Refusal> {
-        if let Some(own) = self.own.as_ref().filter(|_| peer.to_canonical().is_loopback())
+        let near = machine == Machine::This && peer.to_canonical().is_loopback();
+        if let Some(own) = self.own.as_ref().filter(|_| near)
             && !self.has_owner()
             && same(own.reveal(), password.reveal())
         {
@@ -292,8 +305,9 @@ mod tests {
     #[tokio::test]
     async fn a_password_lets_in_who_has_access_and_wrong_ones_are_few_and_written_down() {
         let (gate, rows) = gate(None);
-        let asks =
-            async |handle: &str, password: &str, from| gate.password(handle, &Secret::new(password), None, from).await;
+        let asks = async |handle: &str, password: &str, from| {
+            gate.password(handle, &Secret::new(password), None, from, Machine::This).await
+        };
         assert_eq!(asks("ALICE", "correct horse", AWAY).await.unwrap().handle, "alice");
         assert_eq!(asks("carol", "correct horse", AWAY).await, Err(Refusal::NoAccess));
         assert_eq!(asks("mallory", "x", AWAY).await, Err(Refusal::Wrong));
@@ -314,8 +328,9 @@ mod tests {
     async fn the_bots_own_password_counts_on_this_machine_only() {
         let (gate, _) = gate(Some("own own own"));
         let own = Secret::new("own own own");
-        assert_eq!(gate.password("anybody", &own, None, HOME).await.unwrap().handle, HANDLE);
-        assert_eq!(gate.password("anybody", &own, None, AWAY).await, Err(Refusal::Wrong));
+        assert_eq!(gate.password("anybody", &own, None, HOME, Machine::This).await.unwrap().handle, HANDLE);
+        assert_eq!(gate.password("anybody", &own, None, HOME, Machine::Any).await, Err(Refusal::Wrong), "a proxy");
+        assert_eq!(gate.password("anybody", &own, None, AWAY, Machine::This).await, Err(Refusal::Wrong));
     }
 
     #[test]

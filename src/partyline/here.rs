@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use masterchief_contract::CaseMap;
+use masterchief_contract::{Actor, CaseMap};
 
 use super::console::HANDLE;
 use super::news::Author;
@@ -42,4 +42,15 @@ pub(super) fn icon(standing: &Standing) -> char {
 /// Whether a handle is the terminal's, or that of whoever has the bot's own password.
 pub(super) fn is_console(handle: &str) -> bool {
     handle == HANDLE
+}
+
+/// A session as the street sees it: the bot itself vouches for it.
+pub(super) fn actor(session: &Session) -> Actor {
+    Actor {
+        nick: session.nick.to_string(),
+        user: session.handle.to_string(),
+        host: session.host.to_string(),
+        login: Some(session.handle.to_string()),
+        ..Actor::default()
+    }
 }

@@ -112,7 +112,10 @@ impl Faces {
                 [("listen", settings.listen, false), ("tls_listen", settings.tls_listen, true)]
             {
                 let Some(wanted) = wanted else { continue };
-                let listener = listen(key, wanted).await?;
+                let listener = match listen(key, wanted).await {
+                    Err(_) if settings.or_any && !only_tls => listen(key, SocketAddr::new(wanted.ip(), 0)).await?,
+                    listener => listener?,
+                };
                 let found = listener.local_addr().map_err(|fault| PartylineError::Port { key, at: wanted, fault })?;
                 *(if only_tls { &mut tls_at } else { &mut at }) = Some(found);
                 tasks.push(tokio::spawn(accept(listener, Arc::clone(&door), only_tls, shutdown.clone())));
@@ -242,10 +245,7 @@ async fn found(mut stream: Stream, peer: SocketAddr, tls: Option<Option<String>>
 }
 
 /// Where a bot without networks listens, if nothing is configured: the usual port, or any free one if that is taken.
-pub async fn usual(settings: &Settings) -> Settings {
-    let mut settings = settings.clone();
-    let usual = SocketAddr::from(([127, 0, 0, 1], 6667));
-    let free = TcpListener::bind(usual).await.is_ok();
-    settings.listen = Some(if free { usual } else { SocketAddr::from(([127, 0, 0, 1], 0)) });
-    settings
+pub fn usual(settings: &Settings) -> Settings {
+    let listen = Some(SocketAddr::from(([127, 0, 0, 1], 6667)));
+    Settings { listen, or_any: true, ..settings.clone() }
 }

@@ -24,7 +24,7 @@ mod tls;
 pub use commands::{Command, Desk, Host, OWNER, binds};
 pub use console::{Console, HANDLE};
 pub use console_modes::{MODES, Modes};
-pub use gate::{Gate, Login, Refusal, Trail};
+pub use gate::{Gate, Login, Machine, Refusal, Trail};
 pub use hall::{ARRIVALS, Arrival, Arrivals};
 pub use here::Here;
 pub use kinds::{ACT, AWAY, BCST, CHAT, CHJN, CHOF, CHON, CHPT, DCC, KINDS, NKCH};

@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::console_modes::Modes;
 use super::events::event_of;
-use super::here::{Here, here, there};
+use super::here::{Here, actor, here, there};
 use super::kinds;
 use super::news::{Author, Change, News, What};
 use super::place::Place;
@@ -154,6 +154,7 @@ impl Party {
     /// Ends a session; its name, if there was one.
     pub fn boot(&self, idx: u32, reason: &str) -> Option<Arc<str>> {
         let nick = self.lock().session(idx).map(|session| Arc::clone(&session.nick))?;
+        self.tell(idx, reason);
         self.leave(idx, reason);
         Some(nick)
     }
@@ -348,7 +349,7 @@ impl Party {
         for idx in self.each(|session| session.idx) {
             let Some(standing) = self.standing(idx) else { continue };
             if !may(&standing, ENTRANCE) {
-                self.leave(idx, "you have no access any more");
+                self.boot(idx, "you have no access any more");
             } else if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
                 self.set_modes(idx, Modes::default());
             }
@@ -490,14 +491,4 @@ const COMMAND: [Kind; 1] = [kinds::DCC];
 fn watches(standing: &Standing, network: &str, channel: &str) -> bool {
     let Ok(mask) = FlagMask::parse(WATCHERS) else { return false };
     standing.allows(&mask, FlagScope::Channel, network, Some(channel), CaseMap::Rfc1459)
-}
-
-fn actor(session: &Session) -> Actor {
-    Actor {
-        nick: session.nick.to_string(),
-        user: session.handle.to_string(),
-        host: session.host.to_string(),
-        login: Some(session.handle.to_string()),
-        ..Actor::default()
-    }
 }

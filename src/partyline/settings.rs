@@ -13,6 +13,9 @@ pub struct Settings {
     /// Where IRC clients, telnet and bots come in; TLS is recognised on the same port. A bot without networks listens on
     /// 127.0.0.1:6667 (or any free port) if this is left out, one with networks nowhere. Port 0 is any free one.
     pub listen: Option<SocketAddr>,
+    /// Whether any free port does if that one is taken.
+    #[serde(skip)]
+    pub or_any: bool,
     /// Another port that takes TLS only.
     pub tls_listen: Option<SocketAddr>,
     /// A certificate chain in PEM. Without one the bot makes its own and keeps it under the data folder.
@@ -46,6 +49,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             listen: None,
+            or_any: false,
             tls_listen: None,
             cert: None,
             key: None,

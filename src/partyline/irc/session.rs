@@ -13,16 +13,19 @@ use super::register::{Proof, Register, Step};
 use crate::irc::Stream;
 use crate::irc::decode::LineReader;
 use crate::irc::message::Message;
-use crate::partyline::gate::{Gate, Refusal};
+use crate::partyline::gate::{Gate, Machine, Refusal};
 use crate::partyline::hall::{Call, Hall, seat_of};
 use crate::partyline::pace::Pace;
 use crate::partyline::party::{LINE_MAX, Seat};
 use crate::partyline::place::Place;
+use crate::partyline::room::Face;
 
 /// Silence after which a client is asked whether it is there.
 const BEAT: Duration = Duration::from_secs(90);
 /// How long it may take to answer, and to take what is sent.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// To whose session somebody else has ended, after why.
+const LET_GO: &str = "you were let go";
 /// News that are written together.
 const TOGETHER: usize = 64;
 /// Passwords that may be tried on one connection.
@@ -60,7 +63,7 @@ struct Facts {
     /// Whether others could read a password on the way.
     readable: bool,
     cert: Option<String>,
-    face: crate::partyline::room::Face,
+    face: Face,
 }
 
 /// Both directions of a connection.
@@ -151,10 +154,12 @@ async fn register(pipe: &mut Pipe, gate: &Gate, facts: &Facts) -> Option<Registe
 }
 
 async fn judge(gate: &Gate, facts: &Facts, proof: &Proof) -> Result<String, Refusal> {
+    // Pages come through the gateway, and that may stand behind a proxy.
+    let machine = if facts.face == Face::Web { Machine::Any } else { Machine::This };
     match proof {
         Proof::Password { .. } if facts.readable => Err(Refusal::Plain),
         Proof::Password { handle, password } => {
-            gate.password(handle, password, None, facts.peer.ip()).await.map(|login| login.handle)
+            gate.password(handle, password, None, facts.peer.ip(), machine).await.map(|login| login.handle)
         }
         Proof::Certificate { handle } => {
             let cert = facts.cert.as_deref().ok_or(Refusal::Wrong)?;
@@ -197,8 +202,9 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, mut client: Client, hall: &Hal
             }
         }
         let sent = tokio::select! {
+            biased;
             sent = pipe.send(&lines) => sent,
-            () = seat.cut.recv() => false,
+            () = seat.cut.recv() => break LET_GO.to_owned(),
         };
         lines.clear();
         if !sent {
@@ -219,9 +225,9 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, mut client: Client, hall: &Hal
             }
             news = seat.news.recv() => match news {
                 Some(news) => lines.extend(client.render(&news)),
-                None => break "gone".to_owned(),
+                None => break LET_GO.to_owned(),
             },
-            () = seat.cut.recv() => break "you were let go".to_owned(),
+            () = seat.cut.recv() => break LET_GO.to_owned(),
             () = shutdown.recv() => break "the bot is going down".to_owned(),
             () = tokio::time::sleep_until(beat) => {
                 if asked {

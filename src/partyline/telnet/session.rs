@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::iac::{ECHO_OFF, ECHO_ON, Lines};
 use crate::irc::Stream;
-use crate::partyline::gate::{Gate, Login, Refusal};
+use crate::partyline::gate::{Gate, Login, Machine, Refusal};
 use crate::partyline::hall::{Arrival, Call, Hall, seat_of};
 use crate::partyline::news::{News, What};
 use crate::partyline::pace::Pace;
@@ -21,6 +21,8 @@ use crate::partyline::room::Face;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Passwords that may be tried on one connection.
 const TRIES: u32 = 3;
+/// To whose session somebody else has ended, after why.
+const LET_GO: &str = "you were let go";
 /// News that are written together.
 const TOGETHER: usize = 64;
 
@@ -151,7 +153,7 @@ impl Greeting<'_> {
         } else {
             None
         };
-        Some(gate.password(handle, &password, code.as_deref(), self.peer.ip()).await)
+        Some(gate.password(handle, &password, code.as_deref(), self.peer.ip(), Machine::This).await)
     }
 
     /// A line that is not shown while it is typed.
@@ -187,8 +189,9 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
             text.extend(shown(&news, seat.idx, &place));
         }
         let sent = tokio::select! {
+            biased;
             sent = pipe.write(text.as_bytes()) => sent,
-            () = seat.cut.recv() => false,
+            () = seat.cut.recv() => break LET_GO.to_owned(),
         };
         text.clear();
         if !sent {
@@ -206,9 +209,9 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
             }
             news = seat.news.recv() => match news {
                 Some(news) => text.extend(shown(&news, seat.idx, &place)),
-                None => break "gone".to_owned(),
+                None => break LET_GO.to_owned(),
             },
-            () = seat.cut.recv() => break "you were let go".to_owned(),
+            () = seat.cut.recv() => break LET_GO.to_owned(),
             () = shutdown.recv() => break "the bot is going down".to_owned(),
         }
     };
