@@ -321,7 +321,8 @@ impl Ground {
     }
 
     /// The mesh, if one is configured. It ends after the street, so that handlers can still send.
-    async fn mesh(&self, builder: &Builder, inlet: &Inlet, shutdown: Shutdown) -> Result<Meshed, StartError> {
+    async fn mesh(&self, builder: &Builder, inlet: &Inlet) -> Result<Meshed, StartError> {
+        let (end, shutdown) = Shutdown::new();
         let around = mesh::Around {
             settings: builder.mesh.clone(),
             store: self.store.clone(),
@@ -333,7 +334,8 @@ impl Ground {
             calls: Arc::clone(&self.calls),
             desk: self.outbox.desk.clone(),
         };
-        Ok(mesh::open(around, shutdown).await?.map_or((None, Vec::new()), |(mesh, tasks)| (Some(mesh), tasks)))
+        let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
+        Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default() })
     }
 
     /// The scripts, not loaded yet.
@@ -366,8 +368,13 @@ impl Ground {
     }
 }
 
-/// The mesh with its tasks.
-type Meshed = (Option<Mesh>, Vec<JoinHandle<()>>);
+/// The mesh, if there is one.
+pub(super) struct Meshed {
+    pub(super) mesh: Option<Mesh>,
+    /// Ends it.
+    pub(super) end: Stopper,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+}
 
 /// What is read from outside, and by whom.
 struct Reading {
@@ -386,17 +393,15 @@ impl Started {
         let policies = policies(builder.data.as_deref())?;
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());
-        let blocks = builder.blocks.clone();
-        let script_settings = Arc::new(ArcSwap::from_pointee(ScriptSettings { limits: builder.limits, blocks }));
+        let said = ScriptSettings { limits: builder.limits, blocks: builder.blocks.clone() };
+        let script_settings = Arc::new(ArcSwap::from_pointee(said));
         // They end after everything that may ask for a run.
         let (runs_end, runs_shutdown) = Shutdown::new();
         let (pipelines, pipelines_task) = ground.pipelines(&builder, runs_shutdown).await?;
         let (inlet, street, street_task) = ground.open_street();
-        let (mesh_end, mesh_shutdown) = Shutdown::new();
-        let (mesh, mesh_tasks) = ground.mesh(&builder, &inlet, mesh_shutdown).await?;
-        let scripts = ground.scripts(&builder, &publishers, &pipelines, mesh.clone(), &script_settings);
+        let meshed = ground.mesh(&builder, &inlet).await?;
+        let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, .. } = builder;
-        let data_folder = data.clone();
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;
         let (sources, shutdown) = Shutdown::new();
         let listens = builder.gateway.listen.is_some();
@@ -421,9 +426,7 @@ impl Started {
             ingest_task: None,
             gateway: None,
             partyline,
-            mesh,
-            mesh_end,
-            mesh_tasks,
+            meshed,
             pipelines,
             kinds,
             runs_end,
@@ -443,13 +446,13 @@ impl Started {
             records: ground.records,
             writers: vec![ground.audit_writer, pipelines_task],
         };
-        started.follow(data.map(|_| ground.revision), &shutdown).await?;
+        started.follow(data.as_ref().map(|_| ground.revision), &shutdown).await?;
         let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.source_tasks.extend(following);
-        started.follow_pipelines(data_folder.as_deref(), &shutdown);
+        started.follow_pipelines(data.as_deref(), &shutdown);
         networks.into_iter().for_each(|(name, settings)| started.add_network(&name, settings));
         let (console, live) = (builder.console, builder.live);
-        let faces = Faces { console, live, audit, data: data_folder.as_deref(), until, web: listens };
+        let faces = Faces { console, live, audit, data: data.as_deref(), until, web: listens };
         started.open_partyline(faces, &shutdown).await?;
         // Last: what waited in the journal is handled at once, and may want to speak.
         started.start_ingest(shutdown.clone()).await;

@@ -20,6 +20,7 @@ use super::outbox::{Outbox, Place};
 use super::partyline::Partyline;
 use super::people::row_of;
 use super::scripts::{Reloaded, Scripts};
+use super::start::Meshed;
 use super::{StartError, deploys, words};
 use crate::config::{self, ConfigFault};
 use crate::dispatch::{BindTable, Kinds};
@@ -57,10 +58,7 @@ pub struct Started {
     pub(super) ingest_task: Option<JoinHandle<()>>,
     pub(super) gateway: Option<Gateway>,
     pub(super) partyline: Partyline,
-    pub(super) mesh: Option<Mesh>,
-    /// Ends the mesh.
-    pub(super) mesh_end: Stopper,
-    pub(super) mesh_tasks: Vec<JoinHandle<()>>,
+    pub(super) meshed: Meshed,
     pub(super) pipelines: Pipelines,
     pub(super) kinds: Arc<Kinds>,
     /// Ends the engine of pipelines; steps that are under way outlive it.
@@ -120,7 +118,7 @@ impl Started {
 
     /// Other bots, where a mesh is configured.
     pub fn mesh(&self) -> Option<&Mesh> {
-        self.mesh.as_ref()
+        self.meshed.mesh.as_ref()
     }
 
     /// Ready when nobody speaks through the control socket.
@@ -223,7 +221,7 @@ impl Started {
             gateway.configure(config.gateway.clone());
         }
         self.partyline.configure(config.partyline.clone());
-        if let Some(mesh) = &self.mesh {
+        if let Some(mesh) = &self.meshed.mesh {
             mesh.configure(config.mesh.clone()).await;
         }
         let sources = Arc::new(config.sources.clone());
@@ -277,8 +275,8 @@ impl Started {
         }
         self.street.stop();
         ended(self.street_task).await;
-        self.mesh_end.stop();
-        for task in self.mesh_tasks {
+        self.meshed.end.stop();
+        for task in self.meshed.tasks {
             ended(task).await;
         }
         self.runs_end.stop();

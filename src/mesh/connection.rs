@@ -337,8 +337,9 @@ mod tests {
             let mut said = [0; 17];
             far.read_exact(&mut said).await.unwrap();
             assert_eq!(&said, b"Chief\nstarttls -\n");
-            let (mut stream, _) = tls("Rogue").accept(Box::new(far), Vec::new()).await.unwrap();
             let mut heard = Vec::new();
+            // Who hangs up at once may be gone before its last words are written.
+            let Ok((mut stream, _)) = tls("Rogue").accept(Box::new(far), Vec::new()).await else { return heard };
             // It ends without a goodbye.
             let _ = stream.read_to_end(&mut heard).await;
             heard
