@@ -390,7 +390,6 @@ impl Started {
         // Sources find it by themselves; whoever embeds the bot may have chosen another before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ground = Ground::open(&builder).await?;
-        let policies = policies(builder.data.as_deref())?;
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());
         let said = ScriptSettings { limits: builder.limits, blocks: builder.blocks.clone() };
@@ -435,7 +434,7 @@ impl Started {
             inlet,
             clock,
             dial,
-            policies,
+            policies: policies(data.as_deref())?,
             networks: Mutex::default(),
             sources,
             source_tasks: Vec::new(),
