@@ -245,7 +245,7 @@ mod tests {
         assert!(matches!(told(&mut register, "JOIN #ops"), Step::Say(lines) if lines[0].contains(" 451 ")));
         assert_eq!(told(&mut register, "CAP END"), Step::Ready);
         assert_eq!(register.passes(), []);
-        told(&mut register, "PASS bob:secret words");
+        told(&mut register, "PASS :bob:secret words");
         assert!(matches!(&register.passes()[0], Proof::Password { handle, .. } if handle == "bob"));
     }
 
