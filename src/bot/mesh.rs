@@ -16,6 +16,7 @@ use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::mesh::{
     self, BOT, BotName, DISC, House, Judge, LINK, Mesh, MeshFault, NETWORK, NOTE, News, Note, Noted, Opening, RUN,
 };
+use crate::partyline::{Left, Party, leave_note};
 use crate::store::Store;
 use crate::users::{Book, FlagMask, Standing};
 
@@ -35,11 +36,12 @@ pub(super) struct Around {
     pub(super) inlet: Inlet,
     pub(super) calls: Arc<Calls>,
     pub(super) desk: Desk,
+    pub(super) party: Party,
 }
 
 /// Opens the mesh, if one is configured; gives its tasks too.
 pub(super) async fn open(around: Around, shutdown: Shutdown) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, MeshFault> {
-    let Around { settings, store, data, clock, book, table, inlet, calls, desk } = around;
+    let Around { settings, store, data, clock, book, table, inlet, calls, desk, party } = around;
     let called = table.clone();
     let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), desk, clock.clone());
     let house = Arc::new(Rooms {
@@ -48,6 +50,8 @@ pub(super) async fn open(around: Around, shutdown: Shutdown) -> Result<Option<(M
         inlet: inlet.clone(),
         clock: clock.clone(),
         botmaster: FlagMask::parse(BOTMASTER).ok(),
+        party,
+        store: store.clone(),
     });
     let opening = Opening { settings, store, data, clock: clock.clone(), house };
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
@@ -62,6 +66,10 @@ struct Rooms {
     inlet: Inlet,
     clock: Clock,
     botmaster: Option<FlagMask>,
+    /// Where notes are shown, and what linked bots do to operators.
+    party: Party,
+    /// Where notes wait.
+    store: Store,
 }
 
 impl Judge for Rooms {
@@ -76,26 +84,35 @@ impl Judge for Rooms {
 
 impl House for Rooms {
     fn note(&self, note: Note) -> Future<Noted> {
-        let known = self.book.get(note.to.as_str()).is_some();
+        let known = self.book.get(note.to.as_str());
         let read = self.table.has_any(&[NOTE]);
         let (inlet, at) = (self.inlet.clone(), self.clock.now());
+        let (party, store) = (self.party.clone(), self.store.clone());
         Box::pin(async move {
-            if !known {
-                return Noted::Nobody;
+            let Some(user) = known else { return Noted::Nobody };
+            let from = note.from.to_string();
+            if read {
+                let fields = vec![("from", Value::from(from.as_str())), ("to", Value::from(note.to.as_str()))];
+                if let Err(closed) = inlet.put(event(&[NOTE], note.text.clone(), fields, at)).await {
+                    return Noted::Refused(closed.to_string());
+                }
             }
-            if !read {
-                return Noted::Refused("nobody here reads notes".to_owned());
-            }
-            let fields = vec![("from", Value::from(note.from.to_string())), ("to", Value::from(note.to.as_str()))];
-            match inlet.put(event(&[NOTE], note.text, fields, at)).await {
-                Ok(()) => Noted::Shown,
-                Err(closed) => Noted::Refused(closed.to_string()),
+            match leave_note(&party, &store, &user.handle, &from, &note.text).await {
+                Ok(Left::Shown) => Noted::Shown,
+                Ok(Left::Kept) => Noted::Stored,
+                Ok(Left::KeptAway) => Noted::StoredAway,
+                Ok(Left::TooLong) => Noted::Refused("it is too long".to_owned()),
+                Ok(Left::TooMany) => Noted::Refused("too many notes wait already".to_owned()),
+                Err(fault) => {
+                    tracing::error!(%fault, "A note of a linked bot could not be kept");
+                    Noted::Refused("it could not be kept; try again later".to_owned())
+                }
             }
         })
     }
 
-    fn warn(&self, _bot: &BotName, _text: &str) {
-        // The mesh has logged it; a partyline would show it to those who watch bots.
+    fn warn(&self, bot: &BotName, text: &str) {
+        self.party.log('b', tracing::Level::WARN, &format!("{bot}: {text}"));
     }
 }
 

@@ -29,6 +29,7 @@ mod people;
 mod replay;
 mod schedules;
 mod scripts;
+mod seam;
 mod start;
 mod started;
 mod street;

@@ -16,6 +16,7 @@ use super::ingest::Feeds;
 use super::outbox::{Outbox, Place};
 use super::people::row_of;
 use super::scripts::Scripts;
+use super::seam;
 use super::started::Started;
 use super::words;
 use crate::executors::unguessable;
@@ -255,7 +256,7 @@ impl Started {
         &self.partyline.party
     }
 
-    /// Bots that call the partyline; the first who asks gets them.
+    /// Bots that call the partyline of a bot without a mesh; the first who asks gets them.
     pub fn arrivals(&mut self) -> Option<Arrivals> {
         self.partyline.arrivals.take()
     }
@@ -325,9 +326,16 @@ impl Started {
         }
         let trail: partyline::Trail = Arc::new(move |row| audit.write(row));
         let settings = Arc::clone(&self.partyline.settings);
-        let gate = Gate::new(self.book.clone(), settings, trail, self.clock.clone(), self.partyline.own.clone());
-        let (faces, arrivals) = Faces::open(party, gate, data, shutdown.clone()).await?;
-        (self.partyline.faces, self.partyline.arrivals) = (Some(Arc::new(faces)), Some(arrivals));
+        let mut gate = Gate::new(self.book.clone(), settings, trail, self.clock.clone(), self.partyline.own.clone());
+        if let Some(mesh) = self.meshed.mesh.clone() {
+            gate = gate.with_bots(Arc::new(move |name| mesh.knows(name)));
+        }
+        let (faces, arrivals) = Faces::open(party.clone(), gate, data, shutdown.clone()).await?;
+        self.partyline.faces = Some(Arc::new(faces));
+        match &self.meshed.mesh {
+            Some(mesh) => self.source_tasks.extend(seam::join(&party, mesh, arrivals, shutdown)),
+            None => self.partyline.arrivals = Some(arrivals),
+        }
         Ok(())
     }
 }

@@ -333,6 +333,7 @@ impl Ground {
             inlet: inlet.clone(),
             calls: Arc::clone(&self.calls),
             desk: self.outbox.desk.clone(),
+            party: self.party.clone(),
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default() })

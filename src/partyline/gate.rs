@@ -21,6 +21,9 @@ const HASHING: usize = 2;
 /// Addresses that are remembered; when there are more, the oldest are forgotten.
 const ADDRESSES: usize = 10_000;
 
+/// Whether a name is that of a bot that may link.
+pub type Bots = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Writes into the audit trail.
 pub type Trail = Arc<dyn Fn(AuditRow) + Send + Sync>;
 
@@ -31,6 +34,8 @@ pub struct Gate {
     settings: Arc<ArcSwap<Settings>>,
     trail: Trail,
     clock: masterchief_contract::Clock,
+    /// Names of bots beside those in the book.
+    bots: Option<Bots>,
     /// What lets people from this machine in where the bot knows nobody.
     own: Option<Secret>,
     hashing: Arc<Semaphore>,
@@ -85,7 +90,7 @@ impl Gate {
         own: Option<Secret>,
     ) -> Gate {
         let hashing = Arc::new(Semaphore::new(HASHING));
-        Gate { book, settings, trail, clock, own, hashing, tries: Arc::default(), codes: Arc::default() }
+        Gate { book, settings, trail, clock, bots: None, own, hashing, tries: Arc::default(), codes: Arc::default() }
     }
 
     /// The settings as they are now.
@@ -93,9 +98,18 @@ impl Gate {
         self.settings.load_full()
     }
 
-    /// Whether this name is known, and is that of a bot.
+    /// The same gate that knows linked bots by this, beside those with the flag `b`.
+    pub fn with_bots(mut self, bots: Bots) -> Gate {
+        self.bots = Some(bots);
+        self
+    }
+
+    /// Whether this name is known, and is that of a bot. A person's name never is.
     pub fn is_bot(&self, handle: &str) -> bool {
-        self.book.get(handle).is_some_and(|user| user.flags.has('b'))
+        match self.book.get(handle) {
+            Some(user) => user.flags.has('b'),
+            None => self.bots.as_ref().is_some_and(|bots| bots(handle)),
+        }
     }
 
     /// Whether this record wants a code beside its password. Nobody's wants none.

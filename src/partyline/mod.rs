@@ -21,10 +21,10 @@ mod settings;
 mod telnet;
 mod tls;
 
-pub use commands::{Command, Desk, Host, OWNER, binds};
+pub use commands::{Command, Desk, Host, Left, OWNER, binds, leave_note};
 pub use console::{Console, HANDLE};
 pub use console_modes::{MODES, Modes};
-pub use gate::{Gate, Login, Machine, Refusal, Trail};
+pub use gate::{Bots, Gate, Login, Machine, Refusal, Trail};
 pub use hall::{ARRIVALS, Arrival, Arrivals};
 pub use here::Here;
 pub use kinds::{ACT, AWAY, BCST, CHAT, CHJN, CHOF, CHON, CHPT, DCC, KINDS, NKCH};

@@ -36,6 +36,7 @@ mod mesh;
 mod mesh_chiefs;
 mod mesh_faults;
 mod mesh_hub;
+mod mesh_party;
 mod mesh_tls;
 mod metrics;
 mod partyline;

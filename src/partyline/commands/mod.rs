@@ -29,6 +29,7 @@ use crate::dispatch::{BindFault, Kinds, NewBind};
 
 use asked::Asked;
 pub use asked::{Desk, Host};
+pub use notes::{Left, leave_note};
 
 /// The owner of these binds.
 pub const OWNER: &str = "partyline";

@@ -6,6 +6,8 @@ use masterchief_contract::{Event, Future, Handler, HandlerError, HandlerResult, 
 
 use super::asked::Desk;
 use super::{Asked, Command, OWNER, Reach, sorry};
+use crate::partyline::party::Party;
+use crate::store::{Store, StoreError};
 
 /// Notes that may wait for one person.
 const WAITING: usize = 50;
@@ -33,33 +35,54 @@ pub(super) static COMMANDS: &[Command] = &[
 
 type Lines = Result<Vec<String>, HandlerError>;
 
+/// What became of a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// They are here and have it.
+    Shown,
+    /// It is kept until they come.
+    Kept,
+    /// They are here and away; it is kept.
+    KeptAway,
+    /// It is longer than is kept.
+    TooLong,
+    /// So many wait for them that no more are kept.
+    TooMany,
+}
+
+/// Leaves a note for somebody who has a record.
+pub async fn leave_note(party: &Party, store: &Store, to: &str, from: &str, words: &str) -> Result<Left, StoreError> {
+    if words.chars().count() > LONGEST {
+        return Ok(Left::TooLong);
+    }
+    let theirs =
+        party.each(|session| session.handle.eq_ignore_ascii_case(to).then_some((session.idx, session.away.is_some())));
+    let theirs: Vec<(u32, bool)> = theirs.into_iter().flatten().collect();
+    let here: Vec<u32> = theirs.iter().filter(|(_, away)| !away).map(|(idx, _)| *idx).collect();
+    if !here.is_empty() {
+        here.iter().for_each(|idx| party.tell(*idx, &format!("Note from {from}: {words}")));
+        return Ok(Left::Shown);
+    }
+    if store.notes(to).await?.len() >= WAITING {
+        return Ok(Left::TooMany);
+    }
+    store.put_note(to, from, words, party.clock().now()).await?;
+    Ok(if theirs.is_empty() { Left::Kept } else { Left::KeptAway })
+}
+
 async fn note(asked: &Asked) -> Lines {
     let (handle, words) = (asked.arg("handle"), asked.arg("words"));
     if handle.contains('@') {
         return sorry("notes for people on linked bots are not taken yet");
     }
-    if words.chars().count() > LONGEST {
-        return sorry(format!("a note has at most {LONGEST} characters"));
-    }
     let user = asked.user(handle)?;
-    let party = &asked.desk.party;
-    let text = format!("Note from {}: {words}", asked.handle());
-    let here = |session: &crate::partyline::room::Session| {
-        (session.handle.eq_ignore_ascii_case(&user.handle) && session.away.is_none()).then_some(session.idx)
-    };
-    let here: Vec<u32> = party.each(here).into_iter().flatten().collect();
-    if !here.is_empty() {
-        here.iter().for_each(|idx| party.tell(*idx, &text));
-        return Ok(vec![format!("{} is here and has it.", user.handle)]);
+    let left = leave_note(&asked.desk.party, &asked.desk.store, &user.handle, asked.handle(), words).await;
+    match left.map_err(HandlerError::internal)? {
+        Left::Shown => Ok(vec![format!("{} is here and has it.", user.handle)]),
+        Left::Kept | Left::KeptAway => Ok(vec![format!("Kept for {}.", user.handle)]),
+        Left::TooLong => sorry(format!("a note has at most {LONGEST} characters")),
+        Left::TooMany => sorry(format!("{WAITING} notes wait for {} already", user.handle)),
     }
-    let store = &asked.desk.store;
-    let waiting = store.notes(&user.handle).await.map_err(HandlerError::internal)?;
-    if waiting.len() >= WAITING {
-        return sorry(format!("{WAITING} notes wait for {} already", user.handle));
-    }
-    let now = party.clock().now();
-    store.put_note(&user.handle, asked.handle(), words, now).await.map_err(HandlerError::internal)?;
-    Ok(vec![format!("Kept for {}.", user.handle)])
 }
 
 async fn notes(asked: &Asked) -> Lines {
