@@ -43,6 +43,15 @@ async fn receive(mut arrivals: Arrivals, mesh: Mesh, mut shutdown: Shutdown) {
     }
 }
 
+/// Somebody as they are here now.
+struct Sitting {
+    sock: u32,
+    handle: Arc<str>,
+    icon: char,
+    host: String,
+    channels: Vec<u32>,
+}
+
 /// What linked bots know of people here: each is in one channel, the one they went to last.
 #[derive(Default)]
 struct Known {
@@ -102,14 +111,14 @@ impl Known {
     }
 
     /// What linked bots are told when it is not known what they missed: who is gone, and where everybody is.
-    fn again(&mut self, now: Vec<(u32, Arc<str>, char, String, Vec<u32>)>) -> Vec<Local> {
+    fn again(&mut self, now: Vec<Sitting>) -> Vec<Local> {
         let mut out = Vec::new();
         for sock in std::mem::take(&mut self.channels).into_keys() {
-            if !now.iter().any(|(idx, .., channels)| *idx == sock && !channels.is_empty()) {
+            if !now.iter().any(|one| one.sock == sock && !one.channels.is_empty()) {
                 out.push(Local::Part { sock, reason: String::new() });
             }
         }
-        for (sock, handle, icon, host, channels) in now {
+        for Sitting { sock, handle, icon, host, channels } in now {
             if let (Some(nick), Some(chan)) = (Word::new(&handle), channels.last().copied()) {
                 out.push(Local::Join { sock, nick, chan, icon, host });
                 self.channels.insert(sock, channels);
@@ -119,9 +128,14 @@ impl Known {
     }
 }
 
-fn as_it_is(session: &Session) -> (u32, Arc<str>, char, String, Vec<u32>) {
-    let channels = session.places.iter().filter_map(Place::number).collect();
-    (session.idx, Arc::clone(&session.handle), session.icon, session.host.to_string(), channels)
+fn as_it_is(session: &Session) -> Sitting {
+    Sitting {
+        sock: session.idx,
+        handle: Arc::clone(&session.handle),
+        icon: session.icon,
+        host: session.host.to_string(),
+        channels: session.places.iter().filter_map(Place::number).collect(),
+    }
 }
 
 async fn outwards(party: Party, mesh: Mesh, mut shutdown: Shutdown) {
@@ -287,7 +301,7 @@ mod tests {
     fn what_was_missed_is_told_anew() {
         let mut known = Known::default();
         known.tell(&did(Did::Joined { channel: 0, icon: '-', host: Arc::from("home") }), |_| None);
-        let bob = (8, Arc::from("bob"), '-', "home".to_owned(), vec![0]);
+        let bob = Sitting { sock: 8, handle: Arc::from("bob"), icon: '-', host: "home".to_owned(), channels: vec![0] };
         let told = known.again(vec![bob]);
         assert!(matches!(told[0], Local::Part { sock: 7, .. }));
         assert!(matches!(told[1], Local::Join { sock: 8, chan: 0, .. }));

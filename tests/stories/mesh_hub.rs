@@ -141,7 +141,7 @@ async fn our_people_ask_and_are_asked() {
     at_one.expect("a note of ours").await;
     // To somebody whom we know, and to nobody.
     at_one.says(".note alice@Chief hello alice").await;
-    at_one.expect("Note sent to alice.").await;
+    at_one.expect("alice is not on the party line; note stored.").await;
     at_one.says(".note mallory@Chief hello").await;
     at_one.expect("No such user mallory.").await;
     chief.mesh.tell(Local::Away { sock: 7, text: Some("night".to_owned()) }).await.unwrap();
