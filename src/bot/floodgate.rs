@@ -27,6 +27,8 @@ const MASTERS: &str = "m|-";
 const USUALLY: Duration = Duration::from_secs(900);
 /// Letters that a mask must have beside wildcards, so that nobody ignores everybody.
 const MASK_LETTERS: usize = 3;
+/// The longest time for which somebody is ignored: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Cheap to clone; all clones are the same gate.
 #[derive(Clone)]
@@ -99,7 +101,8 @@ impl Floodgate {
     /// Ignores a mask for this long.
     pub(crate) async fn ignore(&self, mask: &str, time: Duration, reason: &str) {
         tracing::warn!(mask, ?time, reason, "Ignored");
-        let now = Instant::now();
+        // What is longer is for ever, and no date of a calendar.
+        let (now, time) = (Instant::now(), time.min(LONGEST));
         let ignore = Ignore { mask: mask.to_owned(), until: now.checked_add(time), reason: reason.to_owned() };
         self.lock().ignore(ignore, now);
         let until: DateTime<Utc> = self.clock.now() + time;

@@ -342,7 +342,7 @@ impl Started {
 
 /// The bot's own password, as long as nobody has one of their own who could let others in.
 fn own_password(book: &Book, data: Option<&Path>) -> Result<Option<Secret>, String> {
-    if book.all().iter().any(|user| user.flags.has('n') && user.password.is_some()) {
+    if book.all().iter().any(|user| user.password.is_some() && book.stands(&user.handle).has('n')) {
         return Ok(None);
     }
     let path = data.map(|data| data.join(OWN));

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use masterchief_contract::Shutdown;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use crate::irc::Fingerprint;
 use crate::mesh::{Local, Mesh, News, Word};
-use crate::partyline::{Arrival, Arrivals, Change, Did, Party, Place, Session};
+use crate::partyline::{Arrival, Arrivals, Change, Did, HANDLE, Party, Place, Session};
+
+/// Bots that are taken over from the partyline's port, linked or about to be; as many as the mesh links at most.
+const LOGINS: usize = 256;
 
 /// Joins them until shutdown.
 pub(super) fn join(party: &Party, mesh: &Mesh, arrivals: Arrivals, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
@@ -23,15 +27,21 @@ pub(super) fn join(party: &Party, mesh: &Mesh, arrivals: Arrivals, shutdown: &Sh
 
 /// Bots that called and told their name.
 async fn receive(mut arrivals: Arrivals, mesh: Mesh, mut shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(LOGINS));
     loop {
         let arrival = tokio::select! {
             () = shutdown.recv() => return,
             arrival = arrivals.recv() => arrival,
         };
         let Some(Arrival { stream, read, handle, peer, tls, cert }) = arrival else { return };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(%peer, bot = %handle, "A bot called while too many others did");
+            continue;
+        };
         let cert = cert.and_then(|cert| cert.parse::<Fingerprint>().ok());
         let (mesh, mut shutdown) = (mesh.clone(), shutdown.clone());
         tokio::spawn(async move {
+            let _place = place;
             let done = tokio::select! {
                 () = shutdown.recv() => return,
                 done = mesh.adopt(stream, &handle, &read, tls, cert) => done,
@@ -213,7 +223,13 @@ async fn inwards(party: Party, mesh: Mesh, mut shutdown: Shutdown) {
         };
         match next {
             Ok(news) => match &*news {
-                News::Answer { sock: Some(sock), text, .. } => party.tell(*sock, text),
+                News::Answer { from, user, sock: Some(sock), text } => {
+                    // Only to whom it says, and never as if the bot itself spoke.
+                    let theirs = |session: &Session| session.handle.eq_ignore_ascii_case(user.as_str());
+                    if party.session(*sock, theirs) == Some(true) {
+                        party.tell(*sock, &format!("({from}) {text}"));
+                    }
+                }
                 News::Boot { from, user, reason } => boot(&party, &from.to_string(), user, reason),
                 other => {
                     if let Some(change) = change(other) {
@@ -235,7 +251,11 @@ async fn inwards(party: Party, mesh: Mesh, mut shutdown: Shutdown) {
 
 /// Somebody on another bot, who may, sends somebody of ours off.
 fn boot(party: &Party, from: &str, user: &Word, reason: &str) {
-    let theirs = |session: &Session| session.handle.eq_ignore_ascii_case(user.as_str()).then_some(session.idx);
+    // Owners and the console are nobody's elsewhere to send away.
+    let theirs = |session: &Session| {
+        let may = session.icon != '*' && &*session.handle != HANDLE;
+        (may && session.handle.eq_ignore_ascii_case(user.as_str())).then_some(session.idx)
+    };
     for idx in party.each(theirs).into_iter().flatten() {
         party.boot(idx, &format!("{from}: {reason}"));
     }

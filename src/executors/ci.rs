@@ -374,11 +374,11 @@ impl Asking {
     }
 }
 
-/// What the word of a forge means; what nobody knows is not good.
+/// What the word of a forge means; what nobody knows is not good, nor what was skipped: its needs may have failed.
 fn judge(how: Option<&str>, link: &Value) -> Said {
     let word: String = how.unwrap_or("unknown").chars().filter(|c| !c.is_control()).take(30).collect();
     match word.as_str() {
-        "success" | "neutral" | "skipped" => Said::Green,
+        "success" | "neutral" => Said::Green,
         "pending"
         | "queued"
         | "in_progress"
@@ -447,5 +447,6 @@ mod tests {
         );
         assert!(matches!(judge(Some("wonderful"), &Value::Null), Said::Red(_)));
         assert!(matches!(judge(None, &Value::Null), Said::Red(_)));
+        assert!(matches!(judge(Some("skipped"), &Value::Null), Said::Red(_)));
     }
 }

@@ -35,7 +35,10 @@ pub(super) struct Context<'a> {
 /// The events of a line, in order; nothing where it means nothing to anybody.
 pub(super) fn translate(message: &Message<'_>, context: &Context<'_>) -> Option<Parcel> {
     let mut events = Vec::new();
-    if context.raw {
+    // Our own words that are echoed may be a password for services.
+    let echoed =
+        matches!(message.command, "PRIVMSG" | "NOTICE") && context.actor.as_ref().is_some_and(|actor| actor.own);
+    if context.raw && !echoed {
         events.push(raw(message, context));
     }
     match context.age {

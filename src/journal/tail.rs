@@ -56,6 +56,10 @@ impl Tails {
     pub(super) fn pass(&self, stream: &Arc<str>, end: u64) -> bool {
         let mut inner = self.lock();
         let inner = &mut *inner;
+        if end == 0 && !inner.streams.contains_key(stream) {
+            // Nothing was written; where the stream ends is for whoever follows it to find out.
+            return true;
+        }
         let tail = inner.streams.entry(Arc::clone(stream)).or_insert_with(|| Tail::new(end));
         if tail.end.receiver_count() > 0 {
             return false;
@@ -115,5 +119,21 @@ impl Tails {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_to_which_nothing_was_written_is_read_from_the_disk_by_whoever_comes_later() {
+        let (tails, stream): (Tails, Arc<str>) = (Tails::default(), Arc::from("webhook"));
+        // What was read was known already: nothing is new, and nobody follows.
+        assert!(tails.pass(&stream, 0));
+        let end = tails.follow(&stream, 100);
+        assert_eq!(*end.borrow(), 100);
+        assert!(tails.since(&stream, 5).is_none(), "what is before is on the disk");
+        assert!(!tails.pass(&stream, 101), "now somebody follows");
     }
 }

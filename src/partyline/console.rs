@@ -11,6 +11,7 @@ use super::news::{News, What};
 use super::party::{Party, Seat};
 use super::place::{CHANNEL, Place};
 use super::room::{Entry, Face};
+use super::telnet::clean;
 
 /// The handle of who types there. It has every flag, as that person can do anything to the process anyway.
 pub const HANDLE: &str = "console";
@@ -101,7 +102,7 @@ impl Console {
             };
             let Some(news) = news else { return };
             if let Some(line) = shown(&news, seat.idx) {
-                self.print(&line);
+                self.print(&clean(&line));
             }
         }
     }

@@ -186,7 +186,7 @@ impl Gate {
 
     /// Whether somebody has a password of their own who can let others in: then the bot's own counts no more.
     fn has_owner(&self) -> bool {
-        self.book.all().iter().any(|user| user.flags.has('n') && user.password.is_some())
+        self.book.all().iter().any(|user| user.password.is_some() && self.book.stands(&user.handle).has('n'))
     }
 
     /// Lets somebody in by the certificate of their connection.

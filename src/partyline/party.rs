@@ -350,7 +350,19 @@ impl Party {
             let Some(standing) = self.standing(idx) else { continue };
             if !may(&standing, ENTRANCE) {
                 self.boot(idx, "you have no access any more");
-            } else if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
+                continue;
+            }
+            let lost = |place: &Place| match place {
+                Place::Watched { network, channel } => !watches(&standing, network, channel),
+                Place::Party(_) | Place::Ops => false,
+            };
+            let lost =
+                self.session(idx, |session| session.places.iter().filter(|place| lost(place)).cloned().collect());
+            let lost: Vec<Place> = lost.unwrap_or_default();
+            lost.iter().for_each(|place| {
+                self.part(idx, place, "you may not listen there any more");
+            });
+            if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
                 self.set_modes(idx, Modes::default());
             }
         }

@@ -137,6 +137,13 @@ impl Book {
         self.pages.load().users.values().cloned().collect()
     }
 
+    /// The global flags of a record, with those of its roles; none if there is no such record.
+    pub fn stands(&self, handle: &str) -> FlagSet {
+        let Some(user) = self.get(handle) else { return FlagSet::NONE };
+        let actor = Actor { login: Some(user.handle.clone()), ..Actor::default() };
+        self.recognise(Some(&actor), "", CaseMap::Rfc1459).flags("", None, CaseMap::Rfc1459).0
+    }
+
     /// Who this is: by login, then account, then certificate, then the hostmask with the most letters.
     pub fn recognise(&self, actor: Option<&Actor>, network: &str, casemap: CaseMap) -> Standing {
         let Some(actor) = actor else { return Standing::default() };

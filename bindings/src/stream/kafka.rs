@@ -210,6 +210,10 @@ impl Kafka {
         loop {
             let received = if count == 0 { Some(consumer.recv().await) } else { consumer.recv().now_or_never() };
             for place in std::mem::take(&mut *self.told.revoked()) {
+                // What is being written of it is not ours to commit any more.
+                for batch in &mut self.unsettled {
+                    batch.retain(|(of, _)| *of != place);
+                }
                 // Not ours any more, or ours again from what is committed: what is in hand of it comes again. What was
                 // received just now came after that.
                 if let Some(known) = self.known.get_mut(&place) {
@@ -392,7 +396,11 @@ impl Source for Kafka {
     fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let mut commit = TopicPartitionList::new();
+            let gone = self.told.revoked().clone();
             for (place, next) in self.unsettled.pop_front().unwrap_or_default() {
+                if gone.contains(&place) {
+                    continue;
+                }
                 // The list takes any offset that is a number.
                 let _ = commit.add_partition_offset(&place.0, place.1, Offset::Offset(next));
                 self.told.settled().insert(place, next);

@@ -84,9 +84,9 @@ impl Consumer {
             let _ = before.await;
         }
         let Some(mut state) = self.begin().await else { return };
+        let mut end = self.journal.follow(&self.wanted.stream);
         // Nobody waits for the place if the bot is going down already.
         let _ = ready.send(());
-        let mut end = self.journal.follow(&self.wanted.stream);
         let mut changed = self.journal.changed();
         changed.borrow_and_update();
         loop {

@@ -116,7 +116,7 @@ impl Asked {
     pub(super) fn user_below(&self, handle: &str) -> Result<User, HandlerError> {
         let user = self.user(handle)?;
         let (global, _) = self.standing.flags(NETWORK, None, CaseMap::Rfc1459);
-        if rank(global) < rank(user.flags) {
+        if rank(global) < rank(self.desk.book.stands(&user.handle)) {
             return Err(user_error(format!("{} stands above you; ask an owner", user.handle)));
         }
         Ok(user)

@@ -26,7 +26,7 @@ fn boot(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let Some((idx, nick, handle)) = found.into_iter().find(|(idx, nick, _)| Some(*idx) == number || same(nick)) else {
         return sorry(format!("{who} is not here; .who lists who is"));
     };
-    let theirs = asked.desk.book.get(&handle).map_or(0, |user| rank(user.flags));
+    let theirs = asked.desk.book.get(&handle).map_or(0, |_| rank(asked.desk.book.stands(&handle)));
     let (mine, _) = asked.standing.flags(NETWORK, None, CaseMap::Rfc1459);
     if is_console(&handle) && asked.handle() != handle || rank(mine) < theirs {
         return sorry(format!("{nick} stands above you"));

@@ -140,6 +140,10 @@ impl Handler for Word {
         let here = asked.event.network.as_ref() == NETWORK;
         let run = self.row.run;
         Box::pin(async move {
+            if !here && !asked.standing.who.vouched {
+                // A hostmask may be made up, and some of these make rights that last.
+                return Err(user_error("log in to services first, or come to the partyline"));
+            }
             let mut lines = run(asked).await?;
             if !here && lines.len() > LINES_ON_NETWORKS {
                 let more = lines.len() - LINES_ON_NETWORKS;

@@ -50,17 +50,22 @@ fn own(asked: &Asked) -> Result<User, HandlerError> {
 }
 
 async fn newpass(asked: &Asked) -> Lines {
+    own(asked)?;
+    let password = Some(hashed(asked.secret()).await?);
+    // As it is by now: somebody may have changed it meanwhile.
     let mut user = own(asked)?;
-    user.password = Some(hashed(asked.secret()).await?);
+    user.password = password;
     asked.put(user).await?;
     Ok(vec!["Your password is changed.".to_owned()])
 }
 
 async fn chpass(asked: &Asked) -> Lines {
-    let mut user = asked.user_below(asked.arg("handle"))?;
+    let handle = asked.user_below(asked.arg("handle"))?.handle;
     let password = asked.secret();
-    let handle = user.handle.clone();
-    user.password = if password.is_empty() { None } else { Some(hashed(password).await?) };
+    let password = if password.is_empty() { None } else { Some(hashed(password).await?) };
+    // As it is by now: somebody may have changed it meanwhile.
+    let mut user = asked.user_below(&handle)?;
+    user.password = password;
     let has = user.password.is_some();
     asked.put(user).await?;
     Ok(vec![if has { format!("{handle} has a new password.") } else { format!("{handle} has no password any more.") }])

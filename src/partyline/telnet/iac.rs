@@ -39,6 +39,10 @@ impl Lines {
     /// Takes bytes as they came.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         for byte in bytes {
+            // What never becomes a line is not remembered for ever.
+            if self.rest.len() > LINE_MAX * 4 {
+                self.rest.clear();
+            }
             self.rest.push(*byte);
             self.byte(*byte);
         }
@@ -96,10 +100,6 @@ impl Lines {
     fn letter(&mut self, byte: u8) {
         if self.line.len() < LINE_MAX {
             self.line.push(byte);
-        }
-        // A line that does not end is not remembered byte by byte either.
-        if self.rest.len() > LINE_MAX * 4 {
-            self.rest.clear();
         }
     }
 }

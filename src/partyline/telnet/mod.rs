@@ -3,7 +3,7 @@
 mod iac;
 mod session;
 
-pub(super) use session::serve;
+pub(super) use session::{clean, serve};
 
 /// Any bytes as what somebody types.
 #[cfg(fuzzing)]

@@ -293,7 +293,7 @@ fn shown(news: &News, own: u32, place: &Place) -> Option<String> {
 }
 
 /// Without what a terminal would obey: other people's words come here.
-fn clean(line: &str) -> String {
+pub(in crate::partyline) fn clean(line: &str) -> String {
     crate::irc::text::plain(line).chars().filter(|c| !c.is_control()).collect()
 }
 
