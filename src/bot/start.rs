@@ -24,88 +24,29 @@ use super::lock::FolderLock;
 use super::luastep::stage_executors;
 use super::outbox::Outbox;
 use super::partyline::{Around, Opening as Faces, Partyline};
-use super::people::{PeopleError, read_users};
+use super::people::read_users;
 use super::schedules::Schedules;
 use super::scripts::Scripts;
 use super::started::Started;
 use super::street::Street;
-use super::{JOURNAL, RUNS, builtin, control, deploys, floodgate, letters, mesh};
+use super::{JOURNAL, RUNS, StartError, builtin, control, deploys, floodgate, letters, mesh};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
-use crate::gateway::{Door, GatewayError};
+use crate::gateway::Door;
 use crate::irc::{Policies, StsFault};
-use crate::journal::{self, Journal, JournalError};
-use crate::lua::{LoadError, Placement, ScriptSettings, Services};
-use crate::mesh::{Mesh, MeshFault};
-use crate::partyline::{self, Party, PartylineError};
+use crate::journal::{self, Journal};
+use crate::lua::{Placement, ScriptSettings, Services};
+use crate::mesh::Mesh;
+use crate::partyline::{self, Party};
 use crate::pipelines::{Opening, Pipelines};
-use crate::store::runs::{Runs, RunsError};
-use crate::store::{Store, StoreError};
-use crate::users::{Book, FlagFault};
+use crate::store::Store;
+use crate::store::runs::Runs;
+use crate::users::Book;
 
 /// The database under the data folder.
 pub(crate) const PEOPLE: &str = "masterchief.db";
 /// Which servers demand TLS, under the data folder.
 const STS: &str = "sts.json";
-
-/// Why a bot does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The records cannot be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The data folder cannot be used.
-    #[error("the data folder {}: {reason}", folder.display())]
-    Data {
-        /// Which.
-        folder: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The users cannot be read.
-    #[error(transparent)]
-    People(#[from] PeopleError),
-    /// A role or the hostmask flags are wrong.
-    #[error("users.{key}, {fault}")]
-    Flags {
-        /// The key in the configuration.
-        key: String,
-        /// What is wrong.
-        fault: FlagFault,
-    },
-    /// A bind of the bot's own.
-    #[error(transparent)]
-    Bind(#[from] BindFault),
-    /// The journal cannot be opened.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The records of runs cannot be opened.
-    #[error(transparent)]
-    Runs(#[from] RunsError),
-    /// It cannot be read which servers demand TLS.
-    #[error(transparent)]
-    Sts(#[from] StsFault),
-    /// The gateway's port cannot be opened.
-    #[error(transparent)]
-    Gateway(#[from] GatewayError),
-    /// The partyline's port cannot be opened.
-    #[error(transparent)]
-    Partyline(#[from] PartylineError),
-    /// The mesh cannot be opened.
-    #[error(transparent)]
-    Mesh(#[from] MeshFault),
-    /// A script that a test needs.
-    #[error(transparent)]
-    Script(#[from] LoadError),
-    /// A network that a test needs.
-    #[error("network {network}: {reason}")]
-    Network {
-        /// Which.
-        network: String,
-        /// What happened.
-        reason: String,
-    },
-}
 
 /// What everything else stands on: the records, and how calls are made.
 struct Ground {
@@ -134,6 +75,8 @@ struct Ground {
 
 impl Ground {
     async fn open(builder: &Builder) -> Result<Ground, StartError> {
+        // Sources find it by themselves; whoever embeds the bot may have chosen another before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let lock = builder.data.as_deref().map(FolderLock::take).transpose()?;
         let store = match &builder.data {
             Some(folder) => Store::open(&folder.join(PEOPLE)).await?,
@@ -388,8 +331,6 @@ struct Reading {
 
 impl Started {
     pub(crate) async fn start(builder: Builder) -> Result<Started, StartError> {
-        // Sources find it by themselves; whoever embeds the bot may have chosen another before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let ground = Ground::open(&builder).await?;
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());

@@ -12,7 +12,7 @@ use super::merge::{Open, Place, Section};
 use super::pack::{self, Packer};
 use super::record::{self, BadRecord, Chunk, Names, Row};
 use super::rows::{Advance, Cursor, DeliveryRow, Replay, RowState};
-use super::schema;
+use super::schema::{self, meta, moment};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -495,17 +495,4 @@ pub(super) fn chunk(names: &Names, row: &rusqlite::Row<'_>) -> Done<Chunk> {
         records: &records,
     };
     Ok(record::read_row(names, &row)?)
-}
-
-pub(super) fn meta(db: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
-    db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
-}
-
-pub(super) fn put_meta(db: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR REPLACE INTO meta(name, value) VALUES (?1, ?2)")?.execute(params![name, value])?;
-    Ok(())
-}
-
-pub(super) fn moment(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis).unwrap_or_default()
 }

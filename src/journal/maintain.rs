@@ -6,9 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::engine::{Done, Engine, chunk, meta, moment, put_meta};
+use super::engine::{Done, Engine, chunk};
 use super::record::{self, Names};
 use super::rows::{DeadRow, DeadState, DeliveryRow, EventRow, Replay, RowState, StreamRow};
+use super::schema::{meta, moment, put_meta};
 use super::settings::Settings;
 
 /// Rows that are deleted at once at most, so that nobody waits long for the writer.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use masterchief_contract::{Clock, Fate};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::engine::{Append, Appended, Done, Engine, EngineError, put_meta};
+use super::engine::{Append, Appended, Done, Engine, EngineError};
 use super::handle::JournalError;
+use super::schema::put_meta;
 use super::settings::Settings;
 use super::tail::Tails;
 

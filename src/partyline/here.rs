@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use masterchief_contract::{Actor, CaseMap};
+use masterchief_contract::{Actor, CaseMap, FlagScope};
 
 use super::console::HANDLE;
 use super::news::Author;
 use super::party::NETWORK;
+use super::place::Place;
 use super::room::{Guest, Session, author};
-use crate::users::Standing;
+use crate::users::{FlagMask, Standing};
+
+/// Who may watch a channel of a network, and speak in it.
+const WATCHERS: &str = "o|o";
 
 /// Somebody on the partyline, for lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,5 +56,19 @@ pub(super) fn actor(session: &Session) -> Actor {
         host: session.host.to_string(),
         login: Some(session.handle.to_string()),
         ..Actor::default()
+    }
+}
+
+/// Whether somebody may watch a channel of a network, and speak in it.
+pub(super) fn watches(standing: &Standing, network: &str, channel: &str) -> bool {
+    let Ok(mask) = FlagMask::parse(WATCHERS) else { return false };
+    standing.allows(&mask, FlagScope::Channel, network, Some(channel), CaseMap::Rfc1459)
+}
+
+/// Whether somebody may be in a place where they are.
+pub(super) fn hears(standing: &Standing, place: &Place) -> bool {
+    match place {
+        Place::Watched { network, channel } => watches(standing, network, channel),
+        Place::Party(_) | Place::Ops => true,
     }
 }

@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::console_modes::Modes;
 use super::events::event_of;
-use super::here::{Here, actor, here, there};
+use super::here::{Here, actor, hears, here, there, watches};
 use super::kinds;
 use super::news::{Author, Change, News, What};
 use super::place::Place;
@@ -29,8 +29,6 @@ pub const LINE_MAX: usize = 2000;
 pub(super) const ENTRANCE: &str = "p";
 /// Who may see the log.
 const READERS: &str = "m";
-/// Who may watch a channel of a network, and speak in it.
-const WATCHERS: &str = "o|o";
 
 /// The partyline.
 #[derive(Clone)]
@@ -352,16 +350,12 @@ impl Party {
                 self.boot(idx, "you have no access any more");
                 continue;
             }
-            let lost = |place: &Place| match place {
-                Place::Watched { network, channel } => !watches(&standing, network, channel),
-                Place::Party(_) | Place::Ops => false,
+            let lost = |session: &Session| -> Vec<Place> {
+                session.places.iter().filter(|place| !hears(&standing, place)).cloned().collect()
             };
-            let lost =
-                self.session(idx, |session| session.places.iter().filter(|place| lost(place)).cloned().collect());
-            let lost: Vec<Place> = lost.unwrap_or_default();
-            lost.iter().for_each(|place| {
-                self.part(idx, place, "you may not listen there any more");
-            });
+            for place in self.session(idx, lost).unwrap_or_default() {
+                self.part(idx, &place, "you may not listen there any more");
+            }
             if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
                 self.set_modes(idx, Modes::default());
             }
@@ -499,8 +493,3 @@ impl Party {
 const PUBLIC: [Kind; 2] = [Kind::Pubm, Kind::Pub];
 const PRIVATE: [Kind; 2] = [Kind::Msgm, Kind::Msg];
 const COMMAND: [Kind; 1] = [kinds::DCC];
-
-fn watches(standing: &Standing, network: &str, channel: &str) -> bool {
-    let Ok(mask) = FlagMask::parse(WATCHERS) else { return false };
-    standing.allows(&mask, FlagScope::Channel, network, Some(channel), CaseMap::Rfc1459)
-}
