@@ -13,7 +13,7 @@ use masterchief::contract::{Actor, Args, BindId, Call, Event, EventData, Kind, O
 use masterchief::dispatch::{Bind, BindTable, Policy, decide};
 use masterchief::executors::{LocalShell, NetHttp};
 use masterchief::irc::Member;
-use masterchief::lua::{Placement, Script, Services, World};
+use masterchief::lua::{Asks, Placement, Script, Services, World};
 use masterchief::store::Store;
 use masterchief::users::{Book, Standing};
 use masterchief_bindings::stream::Publishers;
@@ -92,6 +92,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         http: Arc::new(NetHttp),
         shell: Arc::new(LocalShell),
         pipelines: None,
+        asks: Asks::default(),
         mesh: None,
         streams: Arc::new(Publishers::new(Arc::default())),
         settings: Arc::default(),

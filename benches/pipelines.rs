@@ -6,15 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use masterchief::bot::Bot;
 use masterchief::contract::Future;
 use masterchief::executors::{End, Executor, Executors, Hands, Step};
-use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, Run, RunState, Settings, StageRun, StageState, parse};
-use masterchief::store::runs::{DeploymentRow, PipelineRow, Put, RunRow, Runs, StageRow, Which};
+use masterchief::pipelines::{
+    Ask, Asked, Asker, May, Pipelines, Prepared, Run, RunState, Settings, StageRun, StageState, parse,
+};
+use masterchief::store::runs::{DeploymentRow, PipelineRow, Put, RunRow, Runs, Span, StageRow, Which};
 use serde_json::Value;
 
 /// Does nothing.
@@ -169,10 +171,12 @@ async fn log() {
     bot.stop("").await;
 }
 
+/// So many runs are in the records.
+const RUNS: i64 = 100_000;
+
 /// A hundred thousand runs of ten apps in two environments: what the newest runs, what is where and who waits cost, also while
 /// another task writes.
 async fn records() {
-    const RUNS: i64 = 100_000;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("runs.db");
     let begun = Instant::now();
@@ -196,6 +200,12 @@ async fn records() {
         "app: app3\npolicy: {environments: {dev: {confirm: never}, prod: {confirm: never}}}\nstages: {a: {nop: {}}}\n";
     bot.put_pipeline("app3", text).await.unwrap_or_else(|faults| panic!("{faults:?}"));
     let pipelines = bot.pipelines();
+    asked(pipelines).await;
+    bot.stop("").await;
+}
+
+/// The questions that are asked all day, with and without another who writes.
+async fn asked(pipelines: &Pipelines) {
     for writing in [false, true] {
         let runs = pipelines.records().clone();
         let other = writing.then(|| {
@@ -213,6 +223,10 @@ async fn records() {
             limit: 20,
             ..Which::default()
         };
+        timed(&format!("one run with its stages{how}"), async || {
+            pipelines.run(RUNS / 2).await.unwrap().map_or(0, |_| 1)
+        })
+        .await;
         timed(&format!("the newest 20{how}"), async || {
             pipelines.list(Which { limit: 20, ..Which::default() }).await.unwrap().len()
         })
@@ -226,8 +240,14 @@ async fn records() {
         timed(&format!("who deployed what is where{how}"), async || pipelines.places("app3").await.unwrap().len())
             .await;
         timed(&format!("who waits{how}"), async || pipelines.queue("app3").await.unwrap().len()).await;
-        timed(&format!("one run with its stages{how}"), async || {
-            pipelines.run(RUNS / 2).await.unwrap().map_or(0, |_| 1)
+        timed(&format!("the newest 20 deployments of a place{how}"), async || {
+            pipelines.deployments(of_one(Some("prod"))).await.unwrap().len()
+        })
+        .await;
+        timed(&format!("what came of runs by the day{how}"), async || {
+            let month =
+                pipelines.records().rollups(Span::Day, Some("app3"), 1_700_000_000_000 + (RUNS - 43_200) * 60_000);
+            month.await.unwrap().len()
         })
         .await;
         timed(&format!("how long stages take{how}"), async || pipelines.stats("app3").await.unwrap().stages.len())
@@ -236,7 +256,6 @@ async fn records() {
             other.abort();
         }
     }
-    bot.stop("").await;
 }
 
 /// A run that ended, with its stages and what it brought.
@@ -292,10 +311,10 @@ fn one_run(number: i64) -> Vec<Put> {
             name,
             state: "succeeded".to_owned(),
             attempt: 1,
-            class: None,
             started,
             ended,
             detail,
+            ..StageRow::default()
         })
     }));
     puts.push(Put::Deployment(live));
@@ -311,9 +330,14 @@ async fn timed(what: &str, mut ask: impl AsyncFnMut() -> usize) {
         times.push(begun.elapsed());
     }
     times.sort_unstable();
-    println!("records: {what}: p50 {:.2?}, p99 {:.2?}", times[100], times[198]);
+    // The first question of all, one run by its number, is the floor.
+    let floor = *FLOOR.get_or_init(|| times[100]);
+    let ratio = times[100].as_secs_f64() / floor.as_secs_f64();
+    println!("records: {what}: p50 {:.2?}, p99 {:.2?}, {ratio:.1} times the floor", times[100], times[198]);
 }
 
+/// What one run by its number takes.
+static FLOOR: OnceLock<Duration> = OnceLock::new();
 /// The most that the bot, and the supervisor of its step, had.
 static MOST: AtomicU64 = AtomicU64::new(0);
 static SUPERVISOR: AtomicU64 = AtomicU64::new(0);

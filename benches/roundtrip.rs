@@ -6,6 +6,9 @@
 
 #![allow(missing_docs)]
 
+#[path = "../tests/stories/resident.rs"]
+mod resident;
+
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,8 @@ use masterchief::irc::{Channel, PaceSettings, ServerAddr, Settings, Tls};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use resident::resident;
 
 /// Round trips measured of each.
 const TRIPS: usize = 20_000;
@@ -173,13 +178,6 @@ async fn soak(seconds: u64, rate: u64) -> anyhow::Result<()> {
     started.stop("").await;
     anyhow::ensure!(lost == 0 && twice == 0, "not every line was answered once");
     Ok(())
-}
-
-/// This process's memory in KiB, where the system tells.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 #[tokio::main]

@@ -54,7 +54,8 @@ async fn shop() -> anyhow::Result<()> {
     for (version, wanted) in [("v1", RunState::Succeeded), ("v2", RunState::Failed)] {
         let typed = format!("shop/{version} to prod");
         let words = DeployWords::parse(&typed, false).map_err(anyhow::Error::msg)?;
-        let prepared = pipelines.prepare(words, Default::default()).await.map_err(anyhow::Error::msg)?;
+        let prepared =
+            pipelines.prepare(words, Default::default(), (&ana, &May::all())).await.map_err(anyhow::Error::msg)?;
         let run = ask(format!("!deploy {typed}"), Ask::Deploy(Box::new(prepared))).await?;
         ask(format!("!yes {run}"), Ask::Yes(run)).await?;
         let ended = pipelines.ended(run).await?;

@@ -14,6 +14,7 @@ pub mod lua;
 pub mod mesh;
 pub mod partyline;
 pub mod pipelines;
+pub mod predict;
 pub mod store;
 pub mod users;
 pub mod yaml;

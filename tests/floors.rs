@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["lua", "gateway", "partyline"],
     &["dispatch", "pipelines", "mesh"],
-    &["users", "irc", "executors", "journal", "store", "yaml"],
+    &["users", "irc", "executors", "journal", "store", "yaml", "predict"],
 ];
 /// What each crate under `bindings/` may import of ours.
 const CRATES: &[(&str, &[&str])] = &[("bindings/src", &["masterchief_contract"]), ("bindings/contract/src", &[])];

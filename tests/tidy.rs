@@ -138,3 +138,49 @@ fn names_say_something_and_nothing_is_left_to_do() {
         }
     }
 }
+
+/// The names between two marks of a text, wherever both are there and it is a name of a variable.
+fn named(text: &str, before: &str, after: &[char]) -> Vec<String> {
+    let name = |rest: &str| rest.split(after).next().unwrap_or_default().to_owned();
+    let is_name = |name: &String| {
+        name.starts_with(|c: char| c.is_ascii_uppercase())
+            && !name.contains(|c: char| c.is_ascii_lowercase() || c == ' ')
+    };
+    text.match_indices(before).map(|(at, _)| name(&text[at + before.len()..])).filter(is_name).collect()
+}
+
+#[test]
+fn every_variable_that_is_read_or_named_is_in_the_example_of_the_environment() {
+    let known = read(&root().join(".env.example"));
+    let known: Vec<&str> =
+        known.lines().filter_map(|line| Some(line.trim_start_matches('#').split_once('=')?.0)).collect();
+    let mut found = Vec::new();
+    for path in ["src", "bindings"].iter().flat_map(|folder| files(&root().join(folder))) {
+        let text = read(&path);
+        for before in ["env::var(\"", "env::var_os(\"", " env = \""] {
+            found.extend(named(production(&text), before, &['"']).into_iter().map(|name| (name, shown(&path))));
+        }
+    }
+    for file in [
+        "config/example.yaml",
+        "config/new/config.yaml",
+        "config/new/production.yaml",
+        "docker/config/global/config.yaml",
+        "docker/compose.yaml",
+    ] {
+        let text = read(&root().join(file));
+        for (before, after) in [("${env:", &['}'][..]), ("${", &[':', '}'])] {
+            let names = named(&text, before, after);
+            found.extend(names.into_iter().map(|name| (name, file.to_owned())));
+        }
+    }
+    // A word for any, and what every shell sets.
+    found.retain(|(name, _)| !["NAME", "HOSTNAME"].contains(&name.as_str()));
+    assert!(found.len() > 20, "{found:?}");
+    for (name, file) in found {
+        assert!(
+            known.contains(&name.as_str()),
+            "{file} reads {name}, which .env.example does not name; add it there with a word on it"
+        );
+    }
+}

@@ -73,6 +73,8 @@ async fn counted() -> Fallible<(f64, f64)> {
     while started.sources().iter().any(|row| row.state != "reading") {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    // The first look comes at once and ends a window.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let sent = send(at).await?;
     let count = loop {
         if let Some(count) = *told.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -98,6 +98,7 @@ fn local_settings(folder: &Path) -> Settings {
         key: Vec::new(),
         cursor: Some("n".to_owned()),
         start: Some((-1).into()),
+        overlap: Duration::ZERO,
         first: false,
         listen: None,
         find: None,

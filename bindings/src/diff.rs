@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Things that are remembered at most.
-const KNOWN_MAX: usize = 50_000;
+pub(crate) const KNOWN_MAX: usize = 50_000;
 
 /// What is remembered of what was there: a hash of each, by its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub(crate) fn hash(value: &Value) -> String {
 }
 
 /// The key of a thing: the fields that are named, or all of it.
-fn key_of(item: &Value, key: &[String]) -> String {
+pub(crate) fn key_of(item: &Value, key: &[String]) -> String {
     if key.is_empty() {
         return hash(item);
     }

@@ -3,6 +3,8 @@
 //!
 //! [`Live`]: masterchief_contract::Live
 
+#[cfg(test)]
+mod canned;
 #[cfg(feature = "sql")]
 pub mod database;
 mod diff;
@@ -10,6 +12,7 @@ pub mod file;
 pub mod log;
 mod mask;
 pub mod metric;
+mod overlap;
 mod paths;
 mod poll;
 pub mod rest;
@@ -37,6 +40,9 @@ pub static KINDS: &[&[KindSpec]] = &[
     database::KINDS,
 ];
 
+/// Who asks, in requests over HTTP: some servers refuse whoever does not say.
+pub(crate) const AGENT: &str = concat!("masterchief/", env!("CARGO_PKG_VERSION"));
+
 /// Makes the source of a stream, or says in one sentence why there is none.
 type Factory = fn(&Settings, &str, &Arc<Meter>) -> Result<Box<dyn Source>, String>;
 
@@ -58,13 +64,18 @@ pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>)
     factory.ok_or_else(|| format!("nothing reads {kind} streams"))?(settings, stream, meter)
 }
 
-/// Why two binds of a kind would take away from each other what they read, if they would; a sentence that says what to do.
-pub fn collision(kind: Kind, one: &str, other: &str) -> Option<&'static str> {
-    match kind {
-        Kind::File if file::collide(one, other) => Some(
-            "they read the same files, and one of them puts them away; bind once, and call both handlers from there",
+/// Why two binds would take away from each other what they read, if they would; a sentence that says what to do.
+pub fn collision((kind, one): (Kind, &str), (other_kind, other): (Kind, &str)) -> Option<&'static str> {
+    const FOLLOWED: &str =
+        "one of them puts away the files whose lines the other reads; keep them, or narrow a pattern";
+    match (kind, other_kind) {
+        (Kind::File, Kind::File) if file::collide(one, other) => Some(
+            "they may read the same files, and one of them puts them away; narrow the patterns, or bind once and call \
+             both handlers from there",
         ),
-        Kind::Stream if stream::collide(one, other) => Some(
+        (Kind::File, Kind::Log) if file::takes_log(one, other) => Some(FOLLOWED),
+        (Kind::Log, Kind::File) if file::takes_log(other, one) => Some(FOLLOWED),
+        (Kind::Stream, Kind::Stream) if stream::collide(one, other) => Some(
             "both read a topic with one group, so that each message goes to one of them; name a second connection with \
              a group of its own",
         ),
@@ -72,6 +83,34 @@ pub fn collision(kind: Kind, one: &str, other: &str) -> Option<&'static str> {
     }
 }
 
+/// What is said under `sources.logs` of logs that none of these masks names, which says nothing therefore.
+pub fn idle_logs<'a>(settings: &Settings, masks: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let named: Vec<String> = masks.filter_map(log::path_of).collect();
+    let idle = settings.logs.iter().filter(|log| !named.contains(&log.path));
+    idle.map(|log| {
+        format!(
+            "sources.logs: no bind reads {}, so its entry says nothing; a path stands there as it stands in a mask",
+            log.path
+        )
+    })
+    .collect()
+}
+
 fn no_gateway(_: &Settings, _: &str, _: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     Err("nobody can post: say where to listen, as in gateway: {listen: \"127.0.0.1:8686\"}".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_log_that_nobody_reads_is_told() {
+        let logs = serde_json::json!({"logs": [
+            {"path": "/var/log/app.log", "format": "json"}, {"path": "/var/log/nginx/access.log", "format": "nginx"},
+        ]});
+        let settings: Settings = serde_json::from_value(logs).unwrap();
+        let idle = idle_logs(&settings, ["/var/log/app.log ~x", "/var/log/nginx/*.log", "syslog"].into_iter());
+        assert!(matches!(&idle[..], [one] if one.contains("/var/log/nginx/access.log")), "{idle:?}");
+    }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Pattern {
     root: PathBuf,
     plain: bool,
     recursive: bool,
+    /// Whether there are more folders than are walked, and that was told.
+    told: Arc<AtomicBool>,
 }
 
 impl Pattern {
@@ -44,6 +46,7 @@ impl Pattern {
             root,
             plain,
             recursive: text.contains("**"),
+            told: Arc::default(),
         })
     }
 
@@ -86,10 +89,15 @@ impl Pattern {
             for folder in level {
                 for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                     // Links to folders are not followed: they may go round in circles.
-                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) && out.len() < FOLDERS_MAX {
-                        out.push(entry.path());
-                        next.push(entry.path());
+                    if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                        continue;
                     }
+                    if out.len() >= FOLDERS_MAX {
+                        self.tell_too_many();
+                        return out;
+                    }
+                    out.push(entry.path());
+                    next.push(entry.path());
                 }
             }
             if next.is_empty() {
@@ -98,6 +106,23 @@ impl Pattern {
             level = next;
         }
         out
+    }
+
+    fn tell_too_many(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                pattern = %self.text,
+                "There are more than {FOLDERS_MAX} folders; files in the others are not seen. Name a folder nearer to them"
+            );
+        }
+    }
+
+    /// What is to be told of it: that there are more folders than are walked.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let told = self.told.load(Ordering::Relaxed);
+        told.then(|| {
+            format!("more than {FOLDERS_MAX} folders: files in the others are not seen; name a folder nearer to them")
+        })
     }
 
     /// How many folders below the root its files may be.
@@ -203,5 +228,15 @@ mod tests {
         assert_eq!(found("deep/**/*.txt"), "deep/er/e.txt");
         assert!(Pattern::parse("data/*.json").is_err());
         assert!(Pattern::parse("/data/[").is_err());
+    }
+
+    #[test]
+    fn that_there_are_more_folders_than_are_walked_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        (0..FOLDERS_MAX).for_each(|number| std::fs::create_dir(dir.path().join(number.to_string())).unwrap());
+        let pattern = Pattern::parse(&format!("{}/**/*.json", dir.path().display())).unwrap();
+        assert_eq!(pattern.doubt(), None);
+        assert_eq!(pattern.folders().len(), FOLDERS_MAX);
+        assert!(pattern.doubt().unwrap().contains("not seen"));
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Part, Positions, Promise, Source, SourceError};
+use masterchief_contract::{
+    BATCH_BYTES, Batch, Borrowed, Fate, Inbound, Part, Positions, Promise, Source, SourceError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -72,8 +74,6 @@ pub(crate) struct Polled<L: Look> {
     due: Instant,
 }
 
-/// Bytes of one batch, about.
-const BATCH: usize = 4 << 20;
 /// What wakes us comes in bursts: so long is waited for more.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -91,10 +91,9 @@ impl<L: Look> Polled<L> {
         let Some((waiting, memory)) = &mut self.next else { return Ok(Batch::default()) };
         let (mut events, mut bytes) = (Vec::new(), 0);
         while let Some(event) = waiting.pop_front() {
-            // The same once more as a value.
-            bytes += event.text.len() * 2 + event.body.len();
+            bytes += event.size();
             events.push(event);
-            if bytes >= BATCH {
+            if bytes >= BATCH_BYTES {
                 break;
             }
         }
@@ -238,7 +237,7 @@ mod tests {
         }
 
         fn look(&mut self, memory: bool) -> Borrowed<'_, Result<Found<bool>, SourceError>> {
-            let text = |number: usize| format!("{number} {}", "x".repeat(1 << 20));
+            let text = |number: usize| format!("{number} {}", "x".repeat(2 << 20));
             let event = |number| Inbound {
                 key: None,
                 at: chrono::Utc::now(),

@@ -188,3 +188,68 @@ fn what_providers_send_is_understood() {
         assert_eq!((found.0.as_str(), found.1.as_str()), (*what, *text), "{file}");
     }
 }
+
+/// What a payload of a provider whose events stand in the body is: `event action repo reference`, its line, its delivery.
+fn told(route: &RouteSettings, header: (&'static str, &'static str), file: &str) -> (String, String, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/payloads").join(file);
+    let (hook, _) = describe(route, "route", &Given([header]), &std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(hook.challenge.is_some(), file.ends_with("challenge.json"), "{file}");
+    (format!("{} | {} | {} | {}", hook.event, hook.action, hook.repo, hook.reference), hook.text, hook.delivery)
+}
+
+#[test]
+fn what_names_its_event_in_the_body_is_understood_and_known_when_it_comes_again() {
+    let of = |preset| RouteSettings { preset: Some(preset), ..RouteSettings::default() };
+    let generic =
+        RouteSettings { event: Some("/kind".to_owned()), delivery: Some("/run/id".to_owned()), ..of(Preset::Generic) };
+    for (route, header, file, what, text, delivery) in [
+        (
+            of(Preset::Jenkins),
+            ("", ""),
+            "jenkins/finalized.json",
+            "shop | FINALIZED | https://git.example/acme/shop.git | main",
+            "shop #12 FINALIZED FAILURE https://ci.example/job/shop/12/",
+            "job/shop/ 12 FINALIZED",
+        ),
+        (
+            of(Preset::Pagerduty),
+            ("", ""),
+            "pagerduty/priority-updated.json",
+            "incident.priority_updated |  | API Service | ",
+            "incident.priority_updated API Service by Tenex Engineer: A little bump in the road https://acme.pagerduty.com/incidents/PGR0VU2",
+            "01BWDWL3NYY7LUFPZCC28QUCMK",
+        ),
+        (of(Preset::Slack), ("", ""), "slack/challenge.json", "url_verification |  |  | ", "url_verification", ""),
+        (
+            of(Preset::Slack),
+            ("", ""),
+            "slack/message.json",
+            "message |  |  | ",
+            "message by U1: the shop is down",
+            "Ev01",
+        ),
+        (
+            of(Preset::Stripe),
+            ("", ""),
+            "stripe/charge-failed.json",
+            "charge.failed |  |  | ",
+            "charge.failed evt_1",
+            "evt_1",
+        ),
+        (
+            of(Preset::Standard),
+            ("webhook-id", "msg_1"),
+            "standard/contact-created.json",
+            "contact.created |  |  | ",
+            "contact.created msg_1",
+            "msg_1",
+        ),
+        (generic, ("", ""), "generic/backup.json", "backup |  |  | ", "backup done in 4 minutes", "7"),
+    ] {
+        let found = told(&route, header, file);
+        assert_eq!((found.0.as_str(), found.1.as_str(), found.2.as_str()), (what, text, delivery), "{file}");
+    }
+    let firing = told(&of(Preset::Grafana), ("", ""), "grafana/firing.json");
+    assert_eq!((firing.0.as_str(), firing.1.as_str()), ("firing | DiskFull |  | ", "FIRING DiskFull db1 is at 95 %"));
+    assert!(firing.2.starts_with("{}:{alertname=\"DiskFull\"} firing "), "{}", firing.2);
+}

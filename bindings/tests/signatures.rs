@@ -2,8 +2,8 @@
 //!
 //! Sources: docs.github.com (validating webhook deliveries); octokit/webhooks-methods.js test/sign.test.ts (MIT);
 //! Atlassian's example as quoted by adnanh/webhook #662; adnanh/webhook hook_test.go (MIT); standard-webhooks
-//! libraries/rust/src/lib.rs (MIT); python-slack-sdk test_signature_verifier.py (MIT). The others are computed with
-//! Python's hmac from the provider's documented rule.
+//! libraries/rust/src/lib.rs (MIT); python-slack-sdk test_signature_verifier.py (MIT); go-pagerduty webhookv3_test.go
+//! (Apache 2.0); RFC 4231. The others are computed with Python's hmac from the provider's documented rule.
 
 #![allow(clippy::unwrap_used)]
 
@@ -175,6 +175,14 @@ fn github_and_those_who_sign_like_it() {
         ..Vector::default()
     };
     pagerduty(format!("v1={bare}")).holds();
+    Vector {
+        preset: Preset::Pagerduty,
+        secret: "lDQHScfUeXUKaQRNF+8XIiDKZ7XX3itBAYzwU0TARw8lJqRnkKl2iB1anSb0Z+IK",
+        body: include_bytes!("payloads/pagerduty/priority-updated.json"),
+        headers: header("X-PagerDuty-Signature", "v1=0c0b9495b893a39e70d1fea2fe11fbe0a825f88b9f67846f6cc07dd2bc5476cd"),
+        ..Vector::default()
+    }
+    .holds();
     let several = pagerduty(format!("v1={}, v1={bare}", "0".repeat(64)));
     assert_eq!(several.verify(&["mysecret"], &several.headers, b"{}", 0), Ok(()), "one good among bad");
 }
@@ -275,6 +283,44 @@ fn slack_and_stripe_sign_the_time() {
         ..Vector::default()
     }
     .holds();
+}
+
+#[test]
+fn the_hashes_are_those_of_rfc_4231() {
+    // Test cases 1, 2 and 4; the keys of the others are no text.
+    const EARLY: &str = "\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}\u{8}\u{9}\u{a}\u{b}\u{c}\u{d}\u{e}\u{f}\u{10}\u{11}\u{12}\u{13}\u{14}\u{15}\u{16}\u{17}\u{18}\u{19}";
+    let cases: [(&'static str, &'static [u8], &str, &str); 3] = [
+        (
+            "\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}\u{b}",
+            b"Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cdedaa833b7d6b8a702038b274eaea3f4e4be9d914eeb61f1702e696c203a126854",
+        ),
+        (
+            "Jefe",
+            b"what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+        ),
+        (
+            EARLY,
+            &[0xcd; 50],
+            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+            "b0ba465637458c6990e5a8c5f61d4af7e576d97ff94b872de76f8050361ee3dba91ca5c11aa25eb4d679275cc5788063a5f19741120c4f2de2adebeb10a298dd",
+        ),
+    ];
+    for (secret, body, sha256, sha512) in cases {
+        for (algorithm, hex) in [(Algorithm::Sha256, sha256), (Algorithm::Sha512, sha512)] {
+            Vector {
+                secret,
+                body,
+                headers: header("X-Signature", hex),
+                signature: SignatureSettings { algorithm, ..SignatureSettings::default() },
+                ..Vector::default()
+            }
+            .holds();
+        }
+    }
 }
 
 #[test]

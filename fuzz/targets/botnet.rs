@@ -1,5 +1,5 @@
 #![no_main]
-//! Any bytes from a bot: lines, the login of both sides, messages.
+//! Any bytes from a bot: lines, the login of both sides, messages, frames of what MasterChiefs speak among themselves and facts in them.
 
 use libfuzzer_sys::fuzz_target;
 use masterchief::contract::Secret;
@@ -9,6 +9,7 @@ use masterchief::mesh::message::Message;
 use masterchief::mesh::name::Address;
 
 fuzz_target!(|bytes: &[u8]| {
+    masterchief::mesh::fuzz(bytes);
     let me = || "Chief".parse().expect("a name");
     let secret = || Some(Secret::new("geheim"));
     let mut caller = Caller::new(me(), "MasterChief v0", secret());

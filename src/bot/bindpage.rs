@@ -21,8 +21,8 @@ its case. *schedule* and *source* are explained with their kind.\n\n\
 channel. *nobody*: nobody stands behind the event; write `-|-`.\n\n\
 **STOP**: what `bot.STOP` does. *log*: the line goes to the command log. *quiet*: it is kept out of the channel's log, and the other\n\
 handlers still run. *stop*: neither other handlers nor the bot itself do anything about it.\n\n\
-Kinds of Eggdrop are not here where they need DCC (`dcc fil filt chon chof sent rcvd lost tout`), Tcl or modules (`load unld`), or\n\
-Twitch. `time` understands Eggdrop's masks and cron. Two differences: a STOP in `isupport` does not undo what the server said, and\n\
+Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), Tcl and its modules (`load unld`), or\n\
+Twitch; `filt`, `out`, `tls` and its `log` (here the lines of log files) are not here either. `time` understands Eggdrop's masks and cron. Two differences: a STOP in `isupport` does not undo what the server said, and\n\
 `away` of the botnet is not `ircaway`.\n\n";
 
 /// The whole page.

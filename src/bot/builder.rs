@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use masterchief_bindings::stream::Publish;
-use masterchief_contract::{BindOptions, Clock, Handler, Kind, KindSpec};
+use masterchief_contract::{BindOptions, Clock, Handler, Kind, KindSpec, Secret};
 use serde_json::Value;
 
 use super::fakenet::{FakeDial, FakeNet};
 use super::ingest::{Makers, SourceMaker, SourceWrap};
-use super::{StartError, Started};
+use super::{StartError, Started, policy};
 use crate::config;
 use crate::dispatch::{BindFault, FloodSettings, Kinds, NewBind, Policy};
 use crate::executors::{self, Executor, Executors, Supervisor};
@@ -54,11 +54,15 @@ pub struct Builder {
     pub(crate) mesh: mesh::Settings,
     pub(crate) pipelines: pipelines::Settings,
     pub(crate) executors: executors::Settings,
+    /// The table of who may what.
+    pub(crate) policy: policy::Settings,
     /// Beside those of the bot, or instead of them.
     pub(crate) own_executors: Executors,
     pub(crate) supervisor: Supervisor,
     /// Where relative paths begin.
     pub(crate) project: PathBuf,
+    /// What is never said.
+    pub(crate) secrets: Vec<Secret>,
 }
 
 /// How the street treats people and calls.
@@ -120,9 +124,11 @@ impl Builder {
             mesh: mesh::Settings::default(),
             pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
             executors: executors::Settings::default(),
+            policy: policy::Settings::default(),
             own_executors: Executors::new(),
             supervisor: Supervisor::found(),
             project: PathBuf::from("."),
+            secrets: Vec::new(),
         }
     }
 
@@ -162,6 +168,20 @@ impl Builder {
         self.pipelines = config.pipelines.clone();
         self.executors = config.executors.clone();
         self.project = config.source.project.clone();
+        self.policy = policy::Settings::of(config);
+        self.secrets = config.secrets.clone();
+        self
+    }
+
+    /// Holds this table of who may what against the bot before it begins, and against everything it is reloaded to.
+    pub fn policy(mut self, settings: policy::Settings) -> Builder {
+        self.policy = settings;
+        self
+    }
+
+    /// What must never be said: wherever it stands in a line, `***` is said instead.
+    pub fn secrets(mut self, secrets: impl IntoIterator<Item = Secret>) -> Builder {
+        self.secrets.extend(secrets);
         self
     }
 
@@ -258,6 +278,18 @@ impl Builder {
         self
     }
 
+    /// Reaches the servers of its networks in another way than over the system's network: through memory, or a tunnel of one's own.
+    pub fn dial(mut self, dial: impl Dial) -> Builder {
+        self.dial = Arc::new(dial);
+        self
+    }
+
+    /// Tells the time by another clock than the machine's.
+    pub fn clock(mut self, clock: Clock) -> Builder {
+        self.clock = clock;
+        self
+    }
+
     /// Keeps records (users, audit, kv) under this folder. Without it they end with the process.
     pub fn data(mut self, folder: &Path) -> Builder {
         self.data = Some(folder.to_owned());
@@ -327,7 +359,9 @@ impl Builder {
 
     /// Starts it. The bot runs in tasks until [`Started::stop`].
     pub async fn start(self) -> Result<Started, StartError> {
-        Started::start(self).await
+        let started = Started::start(self).await?;
+        started.tell("loaded");
+        Ok(started)
     }
 }
 

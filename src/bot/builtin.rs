@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::builder::Rules;
 use super::scripts::Scripts;
+use super::sudo;
 use super::words;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::irc::text;
@@ -187,7 +188,9 @@ impl Help {
         let kind = event.kind();
         let mut out = BTreeMap::new();
         for row in self.table.rows() {
-            let may = || standing.allows(&row.flags, row.scope, &event.network, event.chan(), event.casemap);
+            // Most people have nothing to lend themselves.
+            let idle = *row.mask == *sudo::WORD && !standing.may_rise();
+            let may = || !idle && standing.allows(&row.flags, row.scope, &event.network, event.chan(), event.casemap);
             if row.kind == kind && !row.shadowed && may() {
                 out.insert(row.mask.to_string(), (row.usage, row.help));
             }

@@ -7,16 +7,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use masterchief_contract::{
-    Action, Call, Clock, Delivery, Event, Handler, HandlerError, HandlerResult, How, Matching, Outcome, Outlet, Who,
+    Action, Call, Clock, Delivery, Event, Handler, HandlerError, HandlerResult, How, Kind, Matching, Outcome, Outlet,
+    Who,
 };
 use tokio::time::Instant;
 
 use super::audit::Audit;
+use super::because::Because;
 use super::builder::Rules;
 use super::inflight::InFlight;
+use super::ledger::Ledger;
 use super::names::Names;
+use super::outbox::Outbox;
 use super::words;
 use crate::dispatch::{Bind, Cooldowns, Step};
+use crate::lua::Asks;
 use crate::store::AuditRow;
 
 /// Calls of one bind that may run at once, so that a slow handler cannot fill the memory.
@@ -39,12 +44,16 @@ pub(crate) struct Failure {
 pub(crate) struct Calls {
     /// Where actions go.
     pub(crate) outlet: Arc<dyn Outlet>,
+    /// What is said, and what must not be.
+    pub(crate) ledger: Ledger,
     /// Who did what.
     pub(crate) audit: Audit,
     /// The time of day, for the audit.
     pub(crate) clock: Clock,
     /// How people and calls are treated.
     pub(crate) rules: Arc<ArcSwap<Rules>>,
+    /// Questions to people; the time they take to answer is none of a call's own.
+    pub(crate) asks: Asks,
     /// What is running.
     pub(crate) in_flight: InFlight,
     names: Names,
@@ -53,12 +62,14 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// Nothing is running yet.
-    pub(crate) fn new(outlet: Arc<dyn Outlet>, audit: Audit, clock: Clock, rules: Arc<ArcSwap<Rules>>) -> Calls {
+    pub(crate) fn new(outbox: &Outbox, audit: Audit, clock: Clock, rules: Arc<ArcSwap<Rules>>) -> Calls {
         Calls {
-            outlet,
+            outlet: Arc::new(outbox.clone()),
+            ledger: outbox.speech.ledger.clone(),
             audit,
             clock,
             rules,
+            asks: Asks::default(),
             in_flight: InFlight::default(),
             names: Names::new(),
             cooldowns: Mutex::new(Cooldowns::default()),
@@ -86,24 +97,26 @@ impl Calls {
             tracing::warn!(bind = %bind.mask, origin = %bind.origin(), running = most, "A call is left out: those before it still run");
             if !schedule {
                 // Told only if it can be told at once: whoever has no turn must not wait for one.
-                let _ = self.tell(event, bind, words::busy(bind.word())).now_or_never();
+                let outlet = self.speaking(event, bind, step.kind, who, "");
+                let _ = self.tell(event, bind, &outlet, words::busy(bind.word())).now_or_never();
             }
             return Outcome::Nothing;
         };
+        let name: Arc<str> = Arc::from(self.names.next());
+        let outlet = self.speaking(event, bind, step.kind, who, &name);
         let text = event.text.get(step.text_at..).unwrap_or("");
         let args = match bind.usage.as_ref().map(|usage| usage.read(text)) {
             None => Default::default(),
             Some(Ok(args)) => args,
             Some(Err(fault)) => {
-                self.tell(event, bind, fault.for_person(bind.word())).await;
+                self.tell(event, bind, &outlet, fault.for_person(bind.word())).await;
                 return Outcome::Nothing;
             }
         };
         if let Some(left) = self.too_soon(event, bind) {
-            self.tell(event, bind, words::cooling_down(bind.word(), left)).await;
+            self.tell(event, bind, &outlet, words::cooling_down(bind.word(), left)).await;
             return Outcome::Nothing;
         }
-        let name: Arc<str> = Arc::from(self.names.next());
         let call = Call {
             bind: bind.id,
             kind: step.kind,
@@ -112,7 +125,7 @@ impl Calls {
             text_at: step.text_at,
             args,
             trace: Arc::clone(&name),
-            outlet: Arc::clone(&self.outlet),
+            outlet: Arc::clone(&outlet),
             to: bind.to.clone(),
             delivery: None,
         };
@@ -121,8 +134,26 @@ impl Calls {
             self.note(event, bind, who, "ran", text);
         }
         let limit = self.limit(bind);
-        let result = deadline(&bind.handler, event.for_call(call), limit).await;
-        self.finish(event, bind, who, &name, limit, result).await
+        let result = deadline(&bind.handler, event.for_call(call), limit, (&self.asks, &name)).await;
+        self.finish(event, Calling { bind, who, name: &name, limit, outlet: &outlet }, result).await
+    }
+
+    /// What a call says goes out with the reason for it.
+    fn speaking(&self, event: &Event, bind: &Arc<Bind>, kind: Kind, who: &Who, call: &str) -> Arc<dyn Outlet> {
+        self.because(&self.outlet, event, bind, kind, who, &Arc::from(call))
+    }
+
+    fn because(
+        &self,
+        outlet: &Arc<dyn Outlet>,
+        event: &Event,
+        bind: &Arc<Bind>,
+        kind: Kind,
+        who: &Who,
+        call: &Arc<str>,
+    ) -> Arc<dyn Outlet> {
+        let (outlet, event, bind) = (Arc::clone(outlet), event.clone(), Arc::clone(bind));
+        Arc::new(Because { outlet, event, bind, kind, who: who.clone(), call: Arc::clone(call) })
     }
 
     /// How long a call of this bind may take.
@@ -159,14 +190,14 @@ impl Calls {
             who: Who::default(),
             text_at: 0,
             args: Default::default(),
+            outlet: self.because(outlet, event, bind, bind.kind(), &Who::default(), &name),
             trace: Arc::clone(&name),
-            outlet: Arc::clone(outlet),
             to: bind.to.clone(),
             delivery: Some(delivery),
         };
         bind.hit();
         let event = event.for_call(call);
-        let fault = match deadline(&bind.handler, event.clone(), limit).await {
+        let fault = match deadline(&bind.handler, event.clone(), limit, (&self.asks, &name)).await {
             Some(Ok(Outcome::Reply(lines))) => {
                 for text in lines {
                     // What cannot be said now is tried again, and in the end a dead letter.
@@ -192,42 +223,35 @@ impl Calls {
     }
 
     /// Says what came of a call.
-    async fn finish(
-        &self,
-        event: &Event,
-        bind: &Arc<Bind>,
-        who: &Who,
-        name: &str,
-        limit: Duration,
-        result: Option<HandlerResult>,
-    ) -> Outcome {
+    async fn finish(&self, event: &Event, calling: Calling<'_>, result: Option<HandlerResult>) -> Outcome {
+        let Calling { bind, who, name, limit, outlet } = calling;
         let origin = bind.origin();
         match result {
             Some(Ok(Outcome::Reply(lines))) => {
-                self.reply(event, bind, lines).await;
+                self.reply(event, bind, outlet, lines).await;
                 Outcome::Nothing
             }
             Some(Ok(outcome)) => outcome,
             Some(Err(HandlerError::User(text))) => {
                 self.note(event, bind, who, "failed", &text);
-                self.tell(event, bind, text).await;
+                self.tell(event, bind, outlet, text).await;
                 Outcome::Nothing
             }
             Some(Err(fault)) => {
                 tracing::error!(call = %name, bind = %bind.mask, %origin, %fault, "A handler failed");
-                self.reply(event, bind, vec![words::fault(&format!("e-{name}"))]).await;
+                self.reply(event, bind, outlet, vec![words::fault(&format!("e-{name}"))]).await;
                 Outcome::Nothing
             }
             None => {
                 tracing::error!(call = %name, bind = %bind.mask, %origin, ?limit, "A handler took too long");
-                self.tell(event, bind, words::timed_out(bind.word(), limit)).await;
+                self.tell(event, bind, outlet, words::timed_out(bind.word(), limit)).await;
                 Outcome::Nothing
             }
         }
     }
 
     /// Lines for where the event came from.
-    async fn reply(&self, event: &Event, bind: &Bind, lines: Vec<String>) {
+    async fn reply(&self, event: &Event, bind: &Bind, outlet: &Arc<dyn Outlet>, lines: Vec<String>) {
         let Some(target) = event.reply_target() else {
             if !lines.is_empty() {
                 tracing::warn!(
@@ -237,24 +261,21 @@ impl Calls {
             }
             return;
         };
-        for text in lines {
-            let say = Action::Say {
-                network: event.reply_network().to_owned(),
-                target: target.clone(),
-                text,
-                how: How::Say,
-                reply: true,
-            };
-            if let Err(refused) = self.outlet.perform(event.answering(say)).await {
-                tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
-            }
+        if lines.is_empty() {
+            return;
+        }
+        // Together: what they are too much for is told of all of them at once.
+        let (network, text) = (event.reply_network().to_owned(), lines.join("\n"));
+        let say = Action::Say { network, target, text, how: How::Say, reply: true };
+        if let Err(refused) = outlet.perform(event.answering(say)).await {
+            tracing::warn!(bind = %bind.mask, origin = %bind.origin(), %refused, "A reply was refused");
         }
     }
 
     /// Words for the person: in a channel with their nick in front.
-    async fn tell(&self, event: &Event, bind: &Bind, text: String) {
+    async fn tell(&self, event: &Event, bind: &Bind, outlet: &Arc<dyn Outlet>, text: String) {
         let line = if event.private() { text } else { format!("{}: {text}", event.nick()) };
-        self.reply(event, bind, vec![line]).await;
+        self.reply(event, bind, outlet, vec![line]).await;
     }
 
     /// A line for the audit trail.
@@ -291,14 +312,45 @@ impl Calls {
     }
 }
 
-/// What the handler gives, nothing if it takes longer than `limit`. A panic is a fault like any other.
-async fn deadline(handler: &Arc<dyn Handler>, event: Event, limit: Duration) -> Option<HandlerResult> {
+/// A call whose handler has ended.
+struct Calling<'a> {
+    bind: &'a Arc<Bind>,
+    who: &'a Who,
+    name: &'a str,
+    limit: Duration,
+    outlet: &'a Arc<dyn Outlet>,
+}
+
+/// What the handler gives, nothing if it takes longer than `limit`, without the time it waited for people. A panic is a fault like any
+/// other.
+async fn deadline(
+    handler: &Arc<dyn Handler>,
+    event: Event,
+    limit: Duration,
+    (asks, trace): (&Asks, &str),
+) -> Option<HandlerResult> {
     let guarded = AssertUnwindSafe(async { handler.call(event).await }).catch_unwind();
-    match tokio::time::timeout(limit, guarded).await {
-        Ok(Ok(result)) => Some(result),
-        Ok(Err(panic)) => Some(Err(HandlerError::internal(format!("the handler panicked: {}", panic_text(&*panic))))),
-        Err(_elapsed) => None,
-    }
+    tokio::pin!(guarded);
+    let mut until = Instant::now() + limit;
+    let mut counted = Duration::ZERO;
+    let result = loop {
+        match tokio::time::timeout_at(until, &mut guarded).await {
+            Ok(Ok(result)) => break Some(result),
+            Ok(Err(panic)) => {
+                break Some(Err(HandlerError::internal(format!("the handler panicked: {}", panic_text(&*panic)))));
+            }
+            Err(_elapsed) => {
+                let spent = asks.spent(trace);
+                if spent <= counted {
+                    break None;
+                }
+                until += spent - counted;
+                counted = spent;
+            }
+        }
+    };
+    asks.forget(trace);
+    result
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::people::PeopleError;
+use super::policy::Broken;
 use crate::dispatch::BindFault;
 use crate::gateway::GatewayError;
 use crate::irc::StsFault;
@@ -39,6 +40,9 @@ pub enum StartError {
         /// What is wrong.
         fault: FlagFault,
     },
+    /// The table of who may what does not hold.
+    #[error(transparent)]
+    Policy(#[from] Broken),
     /// A bind of the bot's own.
     #[error(transparent)]
     Bind(#[from] BindFault),
@@ -60,6 +64,9 @@ pub enum StartError {
     /// The mesh cannot be opened.
     #[error(transparent)]
     Mesh(#[from] MeshFault),
+    /// People cannot be shared.
+    #[error("mesh.bots: {0}")]
+    Shared(String),
     /// A script that a test needs.
     #[error(transparent)]
     Script(#[from] LoadError),

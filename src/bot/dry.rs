@@ -5,11 +5,13 @@ use std::sync::Arc;
 use masterchief_contract::Kind;
 
 use super::bench::Stubs;
+use super::policy::Table;
 use super::{Bot, Replayed, StartError, Started};
 use crate::config::Config;
 use crate::dispatch::{Bind, BindRow};
 use crate::journal::Journal;
 use crate::lua::LoadError;
+use crate::users::User;
 
 /// What a dry run shows.
 #[derive(Debug)]
@@ -44,10 +46,36 @@ pub async fn dry_run(config: &Config) -> Result<DryRun, StartError> {
     Ok(DryRun { loaded: report.loaded, failed: report.failed, binds, unread, doubts })
 }
 
+/// What a policy comes to.
+#[derive(Debug)]
+pub struct Tested {
+    /// The rows that do not hold, and scripts that do not load.
+    pub faults: Vec<String>,
+    /// How many words were judged.
+    pub judged: usize,
+    /// Everything for people to read.
+    pub lines: Vec<String>,
+}
+
+/// Holds a table against a configuration and these people, without connecting, keeping or doing anything.
+pub async fn try_policy(config: &Config, table: &Table, users: Vec<User>) -> Result<Tested, StartError> {
+    let started = start(config).await?;
+    let report = started.reload_scripts().await;
+    started.book().fill(users);
+    let mut faults: Vec<String> = report.failed.iter().map(ToString::to_string).collect();
+    faults.extend(started.policy.faults(table).iter().map(ToString::to_string));
+    let judged = table.rows.iter().map(|row| row.words.len()).sum();
+    let lines = started.policy.lines(table);
+    started.stop("").await;
+    Ok(Tested { faults, judged, lines })
+}
+
 async fn start(config: &Config) -> Result<Started, StartError> {
     let stubs = Arc::<Stubs>::default();
     let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();
     builder.data = None;
+    // Nobody is known in a dry run.
+    builder.policy.file = None;
     builder.networks.clear();
     builder.start().await
 }
@@ -65,12 +93,13 @@ fn outside(started: &Started, config: &Config) -> (Vec<String>, Vec<String>) {
         {
             unread.push(format!("{origin}: {} {}: {fault}", bind.kind(), bind.mask));
         }
-        let others = read.iter().filter(|other| other.kind() == bind.kind());
-        doubts.extend(others.filter_map(|other| {
-            let doubt = masterchief_bindings::collision(bind.kind(), &bind.mask, &other.mask)?;
+        doubts.extend(read.iter().filter_map(|other| {
+            let doubt = masterchief_bindings::collision((bind.kind(), &bind.mask), (other.kind(), &other.mask))?;
             Some(format!("{origin}: {} {} and {}: {doubt}", bind.kind(), bind.mask, other.mask))
         }));
         read.push(bind);
     }
+    let logs = read.iter().filter(|bind| bind.kind() == Kind::Log).map(|bind| &*bind.mask);
+    doubts.extend(masterchief_bindings::idle_logs(&config.sources, logs));
     (unread, doubts)
 }

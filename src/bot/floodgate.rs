@@ -11,7 +11,8 @@ use masterchief_contract::{
 use tokio::time::Instant;
 
 use super::words;
-use crate::dispatch::{BindFault, FloodSettings, Floods, Ignore, Kinds, NewBind, Verdict};
+use crate::dispatch::{BindFault, FloodSettings, Floods, Ignore, Kinds, NewBind, Spared, Verdict};
+use crate::partyline::DCC;
 use crate::store::Store;
 use crate::users::{FlagFault, FlagMask, Standing};
 
@@ -19,8 +20,10 @@ use crate::users::{FlagFault, FlagMask, Standing};
 const KEPT: &str = "@ignores";
 /// Masks read at the start.
 const KEPT_MAX: u32 = 4096;
-/// Whom floods are not counted of: Eggdrop's friends, and those who could not help themselves if they were ignored.
-const FRIENDS: &str = "fmn|fmn";
+/// Whom floods are not counted of: Eggdrop's friends and bots, and those who could not help themselves if they were ignored.
+const FRIENDS: &str = "bfmn|fmn";
+/// Who is heard whatever is ignored, if they are vouched for.
+const OWNERS: &str = "n|-";
 /// Who may say whom to ignore.
 const MASTERS: &str = "m|-";
 /// How long somebody is ignored where no time is said.
@@ -35,6 +38,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub(crate) struct Floodgate {
     floods: Arc<Mutex<Floods>>,
     friends: FlagMask,
+    owners: FlagMask,
     store: Store,
     clock: Clock,
 }
@@ -49,13 +53,15 @@ pub(crate) enum Pass {
     Only(Box<Event>),
     /// It does not, unless a handler of this event stops the punishment of this mask.
     Ask(Box<Event>, String),
+    /// It goes on, after this one.
+    After(Box<Event>),
 }
 
 impl Floodgate {
     /// With those who are still to be ignored.
     pub(crate) async fn open(store: &Store, clock: &Clock) -> Result<Floodgate, FlagFault> {
-        let friends = FlagMask::parse(FRIENDS)?;
-        let gate = Floodgate { floods: Arc::default(), friends, store: store.clone(), clock: clock.clone() };
+        let (friends, owners) = (FlagMask::parse(FRIENDS)?, FlagMask::parse(OWNERS)?);
+        let gate = Floodgate { floods: Arc::default(), friends, owners, store: store.clone(), clock: clock.clone() };
         let now = clock.now();
         for mask in store.kv_names(KEPT, "", KEPT_MAX, now).await.unwrap_or_default() {
             let Ok(Some(kept)) = store.kv_get(KEPT, &mask, now).await else { continue };
@@ -71,8 +77,13 @@ impl Floodgate {
     /// What becomes of an event of this person.
     pub(crate) fn judge(&self, settings: &FloodSettings, event: &Event, standing: &Standing) -> Pass {
         let chan = event.chan();
-        let friend = standing.allows(&self.friends, FlagScope::Channel, &event.network, chan, event.casemap);
-        let verdict = self.lock().judge(settings, event, friend, Instant::now());
+        let may = |flags| standing.allows(flags, FlagScope::Channel, &event.network, chan, event.casemap);
+        let spared = match (may(&self.friends), standing.who.vouched && may(&self.owners)) {
+            (_, true) => Spared::All,
+            (true, false) => Spared::Counting,
+            (false, false) => Spared::Nothing,
+        };
+        let verdict = self.lock().judge(settings, event, spared, Instant::now());
         match verdict {
             Verdict::Fine => Pass::Yes,
             Verdict::Ignored => Pass::No,
@@ -86,15 +97,8 @@ impl Floodgate {
                 Some(&Kind::Ctcp) => Pass::No,
                 _ => Pass::Yes,
             },
-            Verdict::Flood { kind, mask } => {
-                let mut flood = EventData::new(&[Kind::Flud], event.at);
-                flood.network = Arc::clone(&event.network);
-                flood.casemap = event.casemap;
-                flood.actor = event.actor.clone();
-                flood.chan = event.chan.clone();
-                flood.fields = vec![("type", Value::from(kind))];
-                Pass::Ask(Box::new(Event::new(flood)), mask)
-            }
+            Verdict::Flood { kind, mask } => Pass::Ask(Box::new(flood(event, kind)), mask),
+            Verdict::Told { kind } => Pass::After(Box::new(flood(event, kind))),
         }
     }
 
@@ -104,7 +108,17 @@ impl Floodgate {
         // What is longer is for ever, and no date of a calendar.
         let (now, time) = (Instant::now(), time.min(LONGEST));
         let ignore = Ignore { mask: mask.to_owned(), until: now.checked_add(time), reason: reason.to_owned() };
-        self.lock().ignore(ignore, now);
+        let before = {
+            let mut floods = self.lock();
+            let before = floods.listen(mask);
+            floods.ignore(ignore, now);
+            before.filter(|before| before != mask)
+        };
+        if let Some(before) = before
+            && let Err(fault) = self.store.kv_delete(KEPT, &before).await
+        {
+            tracing::warn!(%fault, mask = before, "An ignored mask that is written otherwise now cannot be deleted");
+        }
         let until: DateTime<Utc> = self.clock.now() + time;
         let kept = serde_json::json!({"until": until.to_rfc3339(), "reason": reason});
         if let Err(fault) = self.store.kv_set(KEPT, mask, &kept, Some(until)).await {
@@ -113,17 +127,28 @@ impl Floodgate {
     }
 
     async fn listen(&self, mask: &str) -> bool {
-        let known = self.lock().listen(mask);
+        let Some(written) = self.lock().listen(mask) else { return false };
         // If it cannot be deleted it is ignored again after a restart, and the log says so.
-        if let Err(fault) = self.store.kv_delete(KEPT, mask).await {
+        if let Err(fault) = self.store.kv_delete(KEPT, &written).await {
             tracing::warn!(%fault, mask, "Who is listened to again cannot be written down");
         }
-        known
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Floods> {
         self.floods.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is told of a flood, of which this is one too many.
+fn flood(event: &Event, kind: &str) -> Event {
+    let mut flood = EventData::new(&[Kind::Flud], event.at);
+    flood.network = Arc::clone(&event.network);
+    flood.casemap = event.casemap;
+    flood.actor = event.actor.clone();
+    flood.chan = event.chan.clone();
+    flood.fields = vec![("type", Value::from(kind))];
+    Event::new(flood)
 }
 
 /// `!ignore`, `!unignore` and `!ignores`.
@@ -154,6 +179,13 @@ pub(crate) fn binds(kinds: &Kinds, gate: &Floodgate) -> Result<Vec<NewBind>, Bin
         for kind in [Kind::Pub, Kind::Msg] {
             binds.push(NewBind::parse(kinds, kind.name(), MASTERS, word, options.clone(), Arc::clone(&handler))?);
         }
+        // On the partyline they have Eggdrop's names.
+        let dotted = match work {
+            Work::Ignore => "+ignore",
+            Work::Listen => "-ignore",
+            Work::List => "ignores",
+        };
+        binds.push(NewBind::parse(kinds, DCC.name(), MASTERS, dotted, options, handler)?);
     }
     Ok(binds)
 }

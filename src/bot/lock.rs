@@ -11,11 +11,11 @@ const LOCK: &str = "masterchief.lock";
 
 /// A data folder that is ours until this is dropped, or the process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct FolderLock(File);
+pub(crate) struct FolderLock(File);
 
 impl FolderLock {
     /// Makes the folder if need be, and takes it.
-    pub(super) fn take(folder: &Path) -> Result<FolderLock, StartError> {
+    pub(crate) fn take(folder: &Path) -> Result<FolderLock, StartError> {
         let fault = |reason: String| StartError::Data { folder: folder.to_owned(), reason };
         // What services post may be nobody else's business.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);

@@ -1,29 +1,28 @@
 //! The mesh in the house: what other bots do becomes events, notes find their people, and who may is looked up in the book.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use masterchief_contract::{
-    Action, Actor, CaseMap, Clock, Delivery, Event, EventData, FlagScope, Future, Inlet, Kind, Outlet, Refused,
-    Shutdown, Value,
-};
-use tokio::sync::Semaphore;
+use masterchief_contract::{Actor, CaseMap, Clock, Event, EventData, FlagScope, Future, Inlet, Kind, Shutdown, Value};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::StartError;
 use super::calls::Calls;
-use super::meshrun::{Desk, Running};
-use crate::dispatch::{Bind, BindTable, Policy, decide};
-use crate::mesh::{
-    self, BOT, BotName, DISC, House, Judge, LINK, Mesh, MeshFault, NETWORK, NOTE, News, Note, Noted, Opening, RUN,
-};
+use super::lead::{Ground, Leases};
+use super::meshcalls::{Answering, WAITING};
+use super::meshrun::Running;
+use super::meshshare::Shared;
+use super::outbox::Outbox;
+use crate::dispatch::BindTable;
+use crate::gateway::Door;
+use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, NOTE, News, Note, Noted, Opening};
 use crate::partyline::{Left, Party, leave_note};
 use crate::store::Store;
-use crate::users::{Book, FlagMask, Standing};
+use crate::users::{Book, FlagMask};
 
 /// What somebody needs who links and unlinks bots from afar: Eggdrop's botmaster.
 const BOTMASTER: &str = "t|-";
-/// Calls of others that run at once.
-const CALLS_AT_ONCE: usize = 64;
 
 /// What the mesh is opened with by the bot.
 pub(super) struct Around {
@@ -35,27 +34,44 @@ pub(super) struct Around {
     pub(super) table: BindTable,
     pub(super) inlet: Inlet,
     pub(super) calls: Arc<Calls>,
-    pub(super) desk: Desk,
+    pub(super) outbox: Outbox,
     pub(super) party: Party,
+    /// Where events of other bots come in.
+    pub(super) door: Door,
 }
 
 /// Opens the mesh, if one is configured; gives its tasks too.
-pub(super) async fn open(around: Around, shutdown: Shutdown) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, MeshFault> {
-    let Around { settings, store, data, clock, book, table, inlet, calls, desk, party } = around;
-    let called = table.clone();
-    let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), desk, clock.clone());
+pub(super) async fn open(
+    around: Around,
+    shutdown: Shutdown,
+) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, StartError> {
+    let Around { settings, store, data, clock, book, table, inlet, calls, outbox, party, door } = around;
+    let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), outbox.desk.clone(), clock.clone());
+    let (called, waiting) = mpsc::channel(WAITING);
     let house = Arc::new(Rooms {
-        book,
-        table,
+        book: book.clone(),
+        table: table.clone(),
         inlet: inlet.clone(),
         clock: clock.clone(),
         botmaster: FlagMask::parse(BOTMASTER).ok(),
-        party,
+        party: party.clone(),
         store: store.clone(),
+        called,
     });
-    let opening = Opening { settings, store, data, clock: clock.clone(), house };
+    // A group that is not one governs its network all the same: nobody acts there.
+    let group = |network: &String| settings.group(network).ok().map(|group| (network.clone(), group));
+    let groups = settings.groups.keys().filter_map(group).collect();
+    let leads = outbox.leads.clone();
+    let opening = Opening { settings, store: store.clone(), data, clock: clock.clone(), house, leads };
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
-    tasks.push(tokio::spawn(follow(mesh.clone(), running, inlet, clock, calls, called, shutdown)));
+    let (shared, sharing) = Shared::open(mesh.clone(), store.clone(), book, clock.clone(), shutdown.clone()).await?;
+    tasks.push(sharing);
+    let ground = Ground { mesh: mesh.clone(), outbox, store, clock: clock.clone(), party };
+    let (leases, leasing) = Leases::open(groups, ground, &shutdown).await;
+    tasks.extend(leasing);
+    let answering = Answering { mesh: mesh.clone(), calls, table, clock: clock.clone(), running, leases, shared, door };
+    tasks.push(tokio::spawn(answering.run(waiting, shutdown.clone())));
+    tasks.push(tokio::spawn(follow(mesh.clone(), inlet, clock, shutdown)));
     Ok(Some((mesh, tasks)))
 }
 
@@ -70,6 +86,8 @@ struct Rooms {
     party: Party,
     /// Where notes wait.
     store: Store,
+    /// Where calls of others go.
+    called: mpsc::Sender<Call>,
 }
 
 impl Judge for Rooms {
@@ -111,29 +129,18 @@ impl House for Rooms {
         })
     }
 
+    fn called(&self, call: Call) -> bool {
+        self.called.try_send(call).is_ok()
+    }
+
     fn warn(&self, bot: &BotName, text: &str) {
         self.party.log('b', tracing::Level::WARN, &format!("{bot}: {text}"));
     }
 }
 
 /// Makes events of what other bots do.
-async fn follow(
-    mesh: Mesh,
-    running: Running,
-    inlet: Inlet,
-    clock: Clock,
-    calls: Arc<Calls>,
-    table: BindTable,
-    mut shutdown: Shutdown,
-) {
+async fn follow(mesh: Mesh, inlet: Inlet, clock: Clock, mut shutdown: Shutdown) {
     let mut news = mesh.news();
-    let calling = Calling {
-        mesh: mesh.clone(),
-        calls,
-        table,
-        clock: clock.clone(),
-        places: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
-    };
     loop {
         let next = tokio::select! {
             () = shutdown.recv() => return,
@@ -157,19 +164,6 @@ async fn follow(
                 let fields = vec![("bot", Value::from(bot.as_str())), ("via", Value::from(via.as_str()))];
                 event(&[LINK], String::new(), fields, at)
             }
-            News::Called { from, trusted, id, cmd, data } if cmd == RUN => {
-                let (mesh, running, from) = (mesh.clone(), running.clone(), from.clone());
-                let (trusted, id, data) = (*trusted, *id, data.clone());
-                tokio::spawn(async move {
-                    let result = running.run(&from, trusted, &data).await;
-                    mesh.answer(&from, id, result).await;
-                });
-                continue;
-            }
-            News::Called { from, id, cmd, data, .. } => {
-                calling.begin(from.clone(), *id, cmd.clone(), data.clone());
-                continue;
-            }
             News::Lost { bot, reason } => event(&[DISC], reason.clone(), vec![("bot", Value::from(bot.as_str()))], at),
             _ => continue,
         };
@@ -179,73 +173,8 @@ async fn follow(
     }
 }
 
-/// Calls of others of us, each answered by the bind that it names.
-struct Calling {
-    mesh: Mesh,
-    calls: Arc<Calls>,
-    table: BindTable,
-    clock: Clock,
-    places: Arc<Semaphore>,
-}
-
-impl Calling {
-    /// Runs the bind in a task of its own, and answers with what it says or with its fault.
-    fn begin(&self, from: BotName, id: u32, cmd: String, data: String) {
-        let mesh = self.mesh.clone();
-        let fields = vec![("from", Value::from(from.as_str())), ("cmd", Value::from(cmd.as_str()))];
-        let event = event(&[BOT], format!("{cmd} {data}"), fields, self.clock.now());
-        let decision = decide(&self.table.index(), &event, &Standing::default(), Policy::default());
-        let step = decision.steps.into_iter().next();
-        let (place, calls) = (Arc::clone(&self.places).try_acquire_owned(), Arc::clone(&self.calls));
-        tokio::spawn(async move {
-            let result = match (step, place) {
-                (None, _) => Err(format!("there is no bot bind {cmd} at {}", mesh.name())),
-                (_, Err(_)) => Err("too many calls are running here; try again later".to_owned()),
-                (Some(step), Ok(_place)) => answer(&calls, event, data, &step.bind).await,
-            };
-            mesh.answer(&from, id, result).await;
-        });
-    }
-}
-
-/// Runs one bind and gives its words.
-async fn answer(calls: &Calls, event: Event, data: String, bind: &Arc<Bind>) -> Result<String, String> {
-    // Where its words go: to nobody but who called.
-    let words = Arc::new(Words::default());
-    let outlet: Arc<dyn Outlet> = Arc::new(Collecting { words: Arc::clone(&words), outlet: Arc::clone(&calls.outlet) });
-    let mut own = EventData::clone(&event);
-    (own.text, own.network, own.chan) = (data, Arc::from(NETWORK), Some(Arc::from(NETWORK)));
-    let delivery = Delivery { attempt: 1, ..Delivery::default() };
-    let done = calls.deliver_to(&Event::new(own), bind, delivery, calls.limit(bind), &outlet).await;
-    // What went wrong inside is for our own operators.
-    done.map_err(
-        |failure| if failure.own_words { failure.reason } else { "it failed there; its log says why".to_owned() },
-    )?;
-    Ok(std::mem::take(&mut *words.lock().unwrap_or_else(PoisonError::into_inner)).join("\n"))
-}
-
-/// What a call is answered with, line by line.
-type Words = Mutex<Vec<String>>;
-
-/// Keeps what is said to who called; everything else goes where it always goes.
-struct Collecting {
-    words: Arc<Words>,
-    outlet: Arc<dyn Outlet>,
-}
-
-impl Outlet for Collecting {
-    fn perform(&self, action: Action) -> Future<Result<(), Refused>> {
-        match action {
-            Action::Say { network, text, .. } if network == NETWORK => {
-                self.words.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-                Box::pin(std::future::ready(Ok(())))
-            }
-            action => self.outlet.perform(action),
-        }
-    }
-}
-
-fn event(
+/// An event of the mesh.
+pub(super) fn event(
     kinds: &'static [Kind],
     text: String,
     fields: Vec<(&'static str, Value)>,

@@ -1,12 +1,17 @@
 //! The bot: puts the rooms together, runs the street through them, reloads and shuts down.
 
 mod audit;
+mod because;
 mod bench;
 pub(crate) mod bindpage;
+mod budget;
 mod builder;
 mod builtin;
 mod calls;
 mod cannot;
+#[cfg(test)]
+#[path = "../../tests/stories/chance.rs"]
+mod chance;
 pub(crate) mod control;
 mod deliver;
 mod deploys;
@@ -15,29 +20,44 @@ mod fakenet;
 mod fakeserver;
 mod floodgate;
 mod follow;
+mod forward;
 mod inflight;
 mod ingest;
+#[cfg(any(test, fuzzing))]
+mod judged;
+mod lead;
+mod ledger;
 mod letters;
 mod lock;
 mod luastep;
 mod mesh;
+mod meshcalls;
+mod meshrelay;
 mod meshrun;
+mod meshshare;
 mod names;
 mod outbox;
 mod outside;
+mod overt;
+mod own;
 mod partyline;
 mod people;
+mod policy;
 mod replay;
 mod schedules;
 mod scripts;
 mod seam;
+mod speech;
 mod start;
 mod started;
 mod street;
+mod sudo;
 mod testbot;
 mod triggers;
 mod vitals;
+mod warden;
 mod watch;
+mod why;
 mod words;
 
 use crate::dispatch::Kinds;
@@ -46,13 +66,17 @@ pub use bench::run_tests;
 pub use builder::{Builder, Rules};
 pub use cannot::StartError;
 pub(crate) use deploys::ANCHOR;
-pub use dry::{DryRun, dry_replay, dry_run};
+pub use dry::{DryRun, Tested, dry_replay, dry_run, try_policy};
 pub use fakenet::{FakeNet, Heard};
 pub(crate) use ingest::STATUS_FILE;
 pub use ingest::{SourceMaker, SourceWrap};
+#[cfg(any(test, fuzzing))]
+pub use judged::judged;
+pub(crate) use lock::FolderLock;
 pub(crate) use luastep::stage_executors;
 pub use partyline::Wish;
-pub use people::{PeopleError, read_users, row_of, user_of};
+pub use people::{PeopleError, read_users, row_of, touched, user_of};
+pub use policy::{Broken, Settings as PolicySettings, Table as PolicyTable};
 pub use replay::Replayed;
 pub use scripts::{Reloaded, script_files, test_files};
 pub(crate) use start::PEOPLE;
@@ -74,7 +98,8 @@ impl Bot {
 
 /// The kinds that this bot knows: of IRC, and of each source.
 pub fn kinds() -> Kinds {
-    let mut lists = vec![crate::irc::KINDS, crate::pipelines::KINDS, crate::partyline::KINDS, crate::mesh::KINDS];
+    let mut lists =
+        vec![crate::irc::KINDS, crate::pipelines::KINDS, crate::partyline::KINDS, crate::mesh::KINDS, own::KINDS];
     lists.extend(masterchief_bindings::KINDS);
     Kinds::new(&lists)
 }

@@ -1,16 +1,19 @@
-//! The outbox: an action goes to the network that does it. There is no other way to a channel.
+//! The outbox: an action goes to the network that does it. There is no other way to a channel. What is said on a network is put on
+//! account first, and kept within what its channel bears.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use masterchief_contract::{Action, Future, How, Outlet, Refused};
+use masterchief_contract::{Action, Future, How, Outlet, Receipt, Refused};
 
+use super::ledger::Ledger;
 use super::meshrun::Desk;
+use super::speech::Speech;
 use crate::gateway::{Answer, Answers};
-use crate::irc::{Member, Network};
+use crate::irc::{Around, Member, Network};
 use crate::lua::World;
-use crate::mesh;
+use crate::mesh::{self, Leads};
 use crate::partyline::{self, Here, Party};
 
 /// Something that does actions.
@@ -23,18 +26,34 @@ pub(crate) enum Place {
 }
 
 /// The places by the names they have in the configuration. Cheap to clone; all clones are the same one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Outbox {
     places: Arc<ArcSwap<BTreeMap<String, Place>>>,
+    /// What is said, and what became of it.
+    pub(crate) speech: Speech,
     /// The partyline, where channels of networks can be watched.
     pub(crate) watched: Arc<ArcSwapOption<Party>>,
     /// Whoever posted a webhook and waits.
     pub(crate) answers: Answers,
     /// People on other bots whose words are being done here.
     pub(crate) desk: Desk,
+    /// Where this bot acts, on networks that it shares with others.
+    pub(crate) leads: Leads,
 }
 
 impl Outbox {
+    /// No places yet.
+    pub(crate) fn new(ledger: Ledger) -> Outbox {
+        Outbox {
+            places: Arc::default(),
+            speech: Speech::new(ledger),
+            watched: Arc::default(),
+            answers: Answers::default(),
+            desk: Desk::default(),
+            leads: Leads::default(),
+        }
+    }
+
     /// Adds a place, or replaces the one of that name.
     pub(crate) fn put(&self, name: &str, place: Place) {
         self.places.rcu(|places| {
@@ -98,42 +117,77 @@ impl Outbox {
 impl Outlet for Outbox {
     fn perform(&self, action: Action) -> Future<Result<(), Refused>> {
         let outbox = self.clone();
-        Box::pin(async move {
-            let network = match action.bare() {
-                Action::Tagged { .. } => "",
-                Action::Answer { event, status, content_type, body } => {
-                    let answer = Answer { status: *status, content_type: content_type.clone(), body: body.clone() };
-                    return match outbox.answers.give(*event, answer) {
-                        true => Ok(()),
-                        false => Err(Refused::new(
-                            "nobody waits for an answer to this event; give its route a time, as in answer: 3s",
-                        )),
-                    };
-                }
-                Action::Say { network, .. }
-                | Action::Join { network, .. }
-                | Action::Part { network, .. }
-                | Action::Send { network, .. } => network.as_str(),
-            };
-            if network == mesh::NETWORK {
-                return outbox.desk.perform(&action);
-            }
-            match outbox.place(network)? {
-                Place::Irc(network) => {
-                    let party = outbox.watched.load_full().filter(|party| party.watched());
-                    let said = party.as_ref().and_then(|_| said(&network, action.bare()));
-                    network.perform(action).await?;
-                    if let (Some(party), Some((nick, target, text, how))) = (party, said) {
-                        for line in text.lines() {
-                            party.overhear(network.name(), &target, &nick, line, how);
-                        }
-                    }
-                    Ok(())
-                }
-                Place::Party(party) => party.perform(action),
-            }
-        })
+        Box::pin(async move { outbox.act(action, false).await.map(drop) })
     }
+
+    fn deliver(&self, action: Action) -> Future<Result<Receipt, Refused>> {
+        let outbox = self.clone();
+        Box::pin(async move { outbox.act(action, true).await })
+    }
+}
+
+impl Outbox {
+    /// Does an action; where `wait` is set, words are waited for until it is known what became of them.
+    async fn act(&self, action: Action, wait: bool) -> Result<Receipt, Refused> {
+        let network = match action.bare() {
+            Action::Tagged { .. } | Action::Marked { .. } => "",
+            Action::Answer { event, status, content_type, body } => {
+                let answer = Answer { status: *status, content_type: content_type.clone(), body: body.clone() };
+                return match self.answers.give(*event, answer) {
+                    true => Ok(Receipt::default()),
+                    false => Err(Refused::new(
+                        "nobody waits for an answer to this event; give its route a time, as in answer: 3s",
+                    )),
+                };
+            }
+            Action::Say { network, .. }
+            | Action::Join { network, .. }
+            | Action::Part { network, .. }
+            | Action::Send { network, .. } => network.as_str(),
+        };
+        if network == mesh::NETWORK {
+            return self.desk.perform(&self.hidden(action)).map(|()| Receipt::default());
+        }
+        match self.place(network)? {
+            Place::Irc(network) => {
+                // To be in a channel is not to act there.
+                let acts = !matches!(action.bare(), Action::Join { .. });
+                if acts && !self.leads.may_act(network.name()) {
+                    return Err(not_ours(&self.leads, network.name()));
+                }
+                let party = self.watched.load_full().filter(|party| party.watched());
+                let said = party.as_ref().and_then(|_| said(&network, action.bare()));
+                let receipt = self.speech.perform(&network, action, wait).await?;
+                if let (Some(party), Some((nick, target, text, how))) = (party, said) {
+                    for line in self.speech.ledger.hide(&text).lines() {
+                        party.overhear(network.name(), &target, &nick, line, how);
+                    }
+                }
+                Ok(receipt)
+            }
+            Place::Party(party) => party.perform(self.hidden(action)).map(|()| Receipt::default()),
+        }
+    }
+
+    /// The words alone, with every secret in them hidden: for places that are no IRC network.
+    fn hidden(&self, action: Action) -> Action {
+        match action.untagged().1 {
+            Action::Say { network, target, text, how, reply } => {
+                let text = self.speech.ledger.hide(&text).into_owned();
+                Action::Say { network, target, text, how, reply }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Another bot of the group acts there.
+fn not_ours(leads: &Leads, network: &str) -> Refused {
+    let leader = leads.of(network).and_then(|led| led.leader);
+    let who = leader.map_or("nobody yet".to_owned(), |leader| leader.to_string());
+    Refused::new(format!(
+        "{network} is shared by a group of bots, and {who} acts there now; mesh.leader({network:?}) tells"
+    ))
 }
 
 impl World for Outbox {

@@ -16,6 +16,7 @@ use crate::journal::{FeedRow, Fixture, Journal, JournalError};
 
 impl Started {
     /// Starts what binds want read. Called once the scripts are loaded, so that each bind has its place first.
+    /// Last of all: what waited in the journal is handled at once, and may want to speak.
     pub(super) async fn start_ingest(&mut self, shutdown: Shutdown) {
         let Some(ingest) = self.ingest.take() else { return };
         let (ready, placed) = oneshot::channel();
@@ -49,8 +50,13 @@ impl Started {
             book: self.book.clone(),
             clock: self.clock.clone(),
             pages: self.pages(),
+            store: Some(self.store().clone()),
         };
-        self.gateway = Some(Gateway::open(at, settings, opening, shutdown).await?);
+        let url = settings.url.clone();
+        let gateway = Gateway::open(at, settings, opening, shutdown).await?;
+        let url = url.unwrap_or_else(|| format!("http://{}", gateway.at()));
+        self.outbox.speech.gateway.store(Some(Arc::new(url.trim_end_matches('/').to_owned())));
+        self.gateway = Some(gateway);
         Ok(())
     }
 

@@ -7,23 +7,28 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Future, Secret, Shutdown};
-use tokio::sync::watch;
+use masterchief_contract::{Clock, Future, Secret, Shutdown};
+use tokio::sync::{Notify, watch};
 
 use super::StartError;
 use super::audit::Audit;
+use super::forward::Forward;
 use super::ingest::Feeds;
 use super::outbox::{Outbox, Place};
-use super::people::row_of;
+use super::people::{row_of, touched};
+use super::policy::Policy;
 use super::scripts::Scripts;
 use super::seam;
 use super::started::Started;
+use super::warden::Warden;
 use super::words;
+use crate::dispatch::{Ban, Held};
 use crate::executors::unguessable;
-use crate::gateway::Pages;
+use crate::gateway::{Pages, Speaks};
 use crate::irc;
 use crate::journal::FeedRow;
-use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings};
+use crate::mesh::Mesh;
+use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings, Speech};
 use crate::store::Store;
 use crate::users::{Book, User};
 
@@ -57,6 +62,8 @@ pub(super) struct Partyline {
     pub(super) wishes: watch::Sender<(u64, Wish)>,
     /// The bot's own password, where there is one.
     pub(super) own: Option<Secret>,
+    /// There is a note for another bot.
+    pub(super) notes: Arc<Notify>,
 }
 
 /// What the bot tells its partyline.
@@ -64,10 +71,16 @@ pub(super) struct Around {
     pub(super) outbox: Outbox,
     pub(super) scripts: Option<Scripts>,
     pub(super) feeds: Feeds,
+    pub(super) policy: Policy,
     pub(super) store: Store,
     pub(super) book: Book,
     pub(super) wishes: watch::Sender<(u64, Wish)>,
+    pub(super) mesh: Option<Mesh>,
+    pub(super) warden: Warden,
+    /// Tells that there is a note for another bot.
+    pub(super) notes: Arc<Notify>,
     pub(super) since: DateTime<Utc>,
+    pub(super) clock: Clock,
 }
 
 /// What the partyline is opened with.
@@ -81,6 +94,8 @@ pub(super) struct Opening<'a> {
     pub(super) until: Shutdown,
     /// Whether pages may come in through the gateway.
     pub(super) web: bool,
+    /// What holds channels to what operators have set.
+    pub(super) warden: Warden,
 }
 
 impl Host for Around {
@@ -176,9 +191,16 @@ impl Host for Around {
         self.feeds.rows()
     }
 
+    fn policy(&self) -> Vec<String> {
+        self.policy.shown()
+    }
+
     fn put_user(&self, user: User) -> Future<Result<(), String>> {
         let (store, book) = (self.store.clone(), self.book.clone());
+        let user = touched(user.clone(), book.get(&user.handle).as_deref(), self.clock.now().timestamp_millis());
+        let held = self.policy.holds_for_user(&user);
         Box::pin(async move {
+            held.map_err(|broken| broken.to_string())?;
             book.put(user.clone()).map_err(|fault| fault.to_string())?;
             store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())
         })
@@ -191,6 +213,40 @@ impl Host for Around {
             store.remove_user(&user.handle).await.map_err(|fault| fault.to_string())?;
             Ok(book.remove(&user.handle))
         })
+    }
+
+    fn mesh(&self) -> Option<Mesh> {
+        self.mesh.clone()
+    }
+
+    fn bans(&self) -> Vec<Ban> {
+        self.warden.bans()
+    }
+
+    fn put_ban(&self, ban: Ban) -> Future<Result<(), String>> {
+        let warden = self.warden.clone();
+        Box::pin(async move { warden.ban(ban).await.map_err(|fault| fault.to_string()) })
+    }
+
+    fn lift_ban(&self, place: Option<String>, mask: &str) -> Future<Result<bool, String>> {
+        let (warden, mask) = (self.warden.clone(), mask.to_owned());
+        Box::pin(async move {
+            let lifted = warden.unban(place.as_deref(), &mask).await;
+            lifted.map(|ban| ban.is_some()).map_err(|fault| fault.to_string())
+        })
+    }
+
+    fn held(&self, place: &str) -> Held {
+        self.warden.of(place)
+    }
+
+    fn hold(&self, place: &str, held: Held) -> Future<Result<(), String>> {
+        let (warden, place) = (self.warden.clone(), place.to_owned());
+        Box::pin(async move { warden.hold(&place, held).await.map_err(|fault| fault.to_string()) })
+    }
+
+    fn notes_go(&self) {
+        self.notes.notify_one();
     }
 
     fn started(&self) -> DateTime<Utc> {
@@ -227,7 +283,7 @@ impl Partyline {
     }
 }
 
-/// IRC clients in pages come in through the gateway.
+/// Clients in pages come in through the gateway.
 struct Web {
     faces: Arc<Faces>,
     settings: Arc<ArcSwap<Settings>>,
@@ -238,9 +294,13 @@ impl Pages for Web {
         self.settings.load().origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
     }
 
-    fn meet(&self, stream: irc::Stream, peer: SocketAddr) -> Future<()> {
+    fn meet(&self, stream: irc::Stream, peer: SocketAddr, speaks: Speaks) -> Future<()> {
         let faces = Arc::clone(&self.faces);
-        Box::pin(async move { faces.meet_web(stream, peer).await })
+        let speech = match speaks {
+            Speaks::Irc => Speech::Irc,
+            Speaks::Data => Speech::Data,
+        };
+        Box::pin(async move { faces.meet_web(stream, peer, speech).await })
     }
 }
 
@@ -283,7 +343,8 @@ impl Started {
 
     /// Opens the partyline, and seats the console.
     pub(super) async fn open_partyline(&mut self, opening: Opening<'_>, shutdown: &Shutdown) -> Result<(), StartError> {
-        let Opening { console, live, audit, data, until, web } = opening;
+        let Opening { console, live, audit, data, until, web, warden } = opening;
+        self.source_tasks.push(tokio::spawn(warden.run(shutdown.clone())));
         let party = self.partyline.party.clone();
         party.open(self.inlet.clone());
         let listens = {
@@ -333,7 +394,12 @@ impl Started {
         let (faces, arrivals) = Faces::open(party.clone(), gate, data, shutdown.clone()).await?;
         self.partyline.faces = Some(Arc::new(faces));
         match &self.meshed.mesh {
-            Some(mesh) => self.source_tasks.extend(seam::join(&party, mesh, arrivals, shutdown)),
+            Some(mesh) => {
+                self.source_tasks.extend(seam::join(&party, mesh, arrivals, shutdown));
+                let (store, wake) = (self.store.clone(), Arc::clone(&self.partyline.notes));
+                let forward = Forward { mesh: mesh.clone(), party, store, wake };
+                self.source_tasks.push(tokio::spawn(forward.run(shutdown.clone())));
+            }
             None => self.partyline.arrivals = Some(arrivals),
         }
         Ok(())

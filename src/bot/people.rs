@@ -37,7 +37,12 @@ pub fn row_of(user: &User) -> UserRow {
     marks.extend(user.channels.iter().map(|(channel, flags)| mark("channel", channel, &flags.to_string())));
     marks.extend(user.hosts.iter().map(|host| mark("host", "", host)));
     marks.extend(user.roles.iter().map(|role| mark("role", "", role)));
+    if !user.sudo.is_empty() {
+        marks.push(mark("sudo", "", &user.sudo.to_string()));
+    }
+    marks.extend(user.sudo_roles.iter().map(|role| mark("sudo-role", "", role)));
     marks.extend(user.settings.iter().map(|(name, value)| mark("set", name, value)));
+    marks.extend(user.touched.iter().map(|at| mark("touched", "", &at.to_string())));
     marks.extend(user.totp.iter().map(|totp| mark("totp", "", totp.as_stored())));
     UserRow {
         handle: user.handle.clone(),
@@ -46,6 +51,12 @@ pub fn row_of(user: &User) -> UserRow {
         password: user.password.as_ref().map(|hash| hash.as_stored().to_owned()),
         marks,
     }
+}
+
+/// The record as it is to be written over `before`: with the time, if the person is known by something else from now on.
+pub fn touched(user: User, before: Option<&User>, now: i64) -> User {
+    let alike = before.is_some_and(|before| user.known_alike(before));
+    User { touched: if alike { user.touched } else { Some(now) }, ..user }
 }
 
 /// A stored record as a user. Marks of a kind that this version does not know are left alone, and grant nothing.
@@ -68,6 +79,10 @@ pub fn user_of(row: UserRow) -> Result<User, PeopleError> {
             }
             "host" => user.hosts.push(mark.value.clone()),
             "role" => user.roles.push(mark.value.clone()),
+            "sudo" => user.sudo = flags(&mark.value)?,
+            "sudo-role" => user.sudo_roles.push(mark.value.clone()),
+            // What cannot be read was touched just now, as far as anybody can tell.
+            "touched" => user.touched = Some(mark.value.parse().unwrap_or(i64::MAX)),
             "set" => {
                 user.settings.insert(mark.scope.clone(), mark.value.clone());
             }
@@ -92,6 +107,9 @@ mod tests {
         user.totp = Some(Totp::new().unwrap());
         user.settings.insert("page".to_owned(), "20".to_owned());
         user.comment = "of the night shift".to_owned();
+        user.change_sudo("+n").unwrap();
+        user.sudo_roles.push("oncall".to_owned());
+        user.touched = Some(1_772_452_800_000);
         assert_eq!(user_of(row_of(&user)).unwrap(), user);
         let damaged = UserRow { handle: "x".to_owned(), flags: "1".to_owned(), ..UserRow::default() };
         assert!(user_of(damaged).is_err());

@@ -58,7 +58,7 @@ fn shown(action: &Action) -> String {
         Action::Part { network, channel, .. } => format!("part {}", at(network, channel)),
         Action::Send { network, command, params } => format!("send {}: {}", at(network, command), params.join(" ")),
         Action::Answer { status, .. } => format!("answer the post with {status}"),
-        Action::Tagged { action, .. } => shown(action),
+        Action::Tagged { action, .. } | Action::Marked { action, .. } => shown(action),
     }
 }
 

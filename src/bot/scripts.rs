@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::dispatch::BindTable;
+use super::policy::Policy;
+use crate::dispatch::{BindTable, NewBind};
 use crate::lua::{LoadError, Placement, Script, ScriptStatus, Services};
 
 /// How long an old version may take to finish its calls after a reload.
@@ -26,6 +27,8 @@ struct Inner {
     services: Services,
     table: BindTable,
     placement: Placement,
+    /// What a version must not break, once all are there.
+    policy: OnceLock<Policy>,
     /// By name. Held over a reload, so that two reloads of one script do not cross.
     running: Mutex<BTreeMap<String, Script>>,
 }
@@ -44,7 +47,21 @@ pub struct Reloaded {
 impl Scripts {
     /// No script is loaded yet.
     pub(crate) fn new(folder: PathBuf, services: Services, table: BindTable, placement: Placement) -> Scripts {
-        Scripts { inner: Arc::new(Inner { folder, services, table, placement, running: Mutex::default() }) }
+        let inner = Inner { folder, services, table, placement, policy: OnceLock::new(), running: Mutex::default() };
+        Scripts { inner: Arc::new(inner) }
+    }
+
+    /// From now on no version is taken that breaks the policy.
+    pub(crate) fn guard(&self, policy: Policy) {
+        // Told once, at the start.
+        let _ = self.inner.policy.set(policy);
+    }
+
+    /// Whether these binds may take the place of those the script has.
+    fn may_take(&self, name: &str, binds: &[NewBind]) -> Result<(), LoadError> {
+        let Some(policy) = self.inner.policy.get() else { return Ok(()) };
+        let held = policy.holds_for(&self.inner.table.with(name, binds.to_vec()));
+        held.map_err(|broken| LoadError { script: name.to_owned(), message: broken.to_string() })
     }
 
     /// Loads every script of the folder anew, and takes away those whose file is gone.
@@ -119,7 +136,8 @@ impl Scripts {
             Some(old) => old.carried().await,
             None => None,
         };
-        if let Err(fault) = script.begin(carried.clone()).await {
+        let begun = script.begin(carried.clone()).await;
+        if let Err(fault) = begun.and_then(|()| self.may_take(&name, &script.declared())) {
             script.stop(Duration::ZERO).await;
             if let Some(old) = running.get(&name)
                 && let Err(again) = old.begin_again(carried).await

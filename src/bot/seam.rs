@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use masterchief_contract::Shutdown;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::irc::Fingerprint;
 use crate::mesh::{Local, Mesh, News, Word};
 use crate::partyline::{Arrival, Arrivals, Change, Did, HANDLE, Party, Place, Session};
 
+/// How long those who come or go are waited for once one does.
+const CROWD: Duration = Duration::from_millis(50);
+/// Of so many at most.
+const CROWD_MAX: usize = 4096;
 /// Bots that are taken over from the partyline's port, linked or about to be; as many as the mesh links at most.
 const LOGINS: usize = 256;
 
@@ -208,44 +214,57 @@ fn change(news: &News) -> Option<Change> {
             handle: Arc::from(bot.as_str()),
             what: Did::Unlinked { reason: reason.clone() },
         },
-        News::Linked { .. } | News::Answer { .. } | News::Script { .. } | News::Called { .. } | News::Boot { .. } => {
-            return None;
-        }
+        News::Linked { .. } | News::Answer { .. } | News::Script { .. } | News::Boot { .. } => return None,
     })
 }
 
 async fn inwards(party: Party, mesh: Mesh, mut shutdown: Shutdown) {
     let mut news = mesh.news();
+    // The mesh is there before the room is: who came with a link that was quicker than we.
+    look_again(&party, &mesh);
     loop {
         let next = tokio::select! {
             () = shutdown.recv() => return,
             next = news.recv() => next,
         };
-        match next {
-            Ok(news) => match &*news {
-                News::Answer { from, user, sock: Some(sock), text } => {
-                    // Only to whom it says, and never as if the bot itself spoke.
-                    let theirs = |session: &Session| session.handle.eq_ignore_ascii_case(user.as_str());
-                    if party.session(*sock, theirs) == Some(true) {
-                        party.tell(*sock, &format!("({from}) {text}"));
+        let (mut changes, mut next) = (Vec::new(), Some(next));
+        // Where a link comes up or is lost, many come or go: they are taken in together.
+        let until = Instant::now() + CROWD;
+        while let Some(one) = next.take() {
+            match one {
+                Ok(one) => {
+                    take_in(&one, &party, &mut changes);
+                    if matches!(&*one, News::Joined { .. } | News::Left { .. }) && changes.len() < CROWD_MAX {
+                        next = tokio::time::timeout_at(until, news.recv()).await.ok();
                     }
                 }
-                News::Boot { from, user, reason } => boot(&party, &from.to_string(), user, reason),
-                other => {
-                    if let Some(change) = change(other) {
-                        party.take(change);
-                    }
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(
+                        missed,
+                        "The mesh is faster than the partyline; people on other bots are looked up anew"
+                    );
+                    party.take(std::mem::take(&mut changes));
+                    look_again(&party, &mesh);
                 }
-            },
-            Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(
-                    missed,
-                    "The mesh is faster than the partyline; people on other bots are looked up anew"
-                );
-                look_again(&party, &mesh);
+                Err(RecvError::Closed) => return,
             }
-            Err(RecvError::Closed) => return,
         }
+        party.take(changes);
+    }
+}
+
+/// Takes in what happened elsewhere: a change of the room is gathered, the rest is done at once.
+fn take_in(news: &News, party: &Party, changes: &mut Vec<Change>) {
+    match news {
+        News::Answer { from, user, sock: Some(sock), text } => {
+            // Only to whom it says, and never as if the bot itself spoke.
+            let theirs = |session: &Session| session.handle.eq_ignore_ascii_case(user.as_str());
+            if party.session(*sock, theirs) == Some(true) {
+                party.tell(*sock, &format!("({from}) {text}"));
+            }
+        }
+        News::Boot { from, user, reason } => boot(party, &from.to_string(), user, reason),
+        other => changes.extend(change(other)),
     }
 }
 
@@ -264,21 +283,19 @@ fn boot(party: &Party, from: &str, user: &Word, reason: &str) {
 /// Brings the room to what the mesh knows now.
 fn look_again(party: &Party, mesh: &Mesh) {
     let view = mesh.view();
+    let mut changes = Vec::new();
     for guest in party.guests() {
         let there = |member: &&crate::mesh::Member| {
             guest.bot.eq_ignore_ascii_case(member.bot.as_str()) && guest.idx == member.sock
         };
         if view.members.iter().find(there).is_none() {
             let what = Did::Left { reason: String::new() };
-            party.take(Change { bot: Some(guest.bot), idx: guest.idx, handle: guest.handle, what });
+            changes.push(Change { bot: Some(guest.bot), idx: guest.idx, handle: guest.handle, what });
         }
     }
     let when = crate::mesh::When::Before;
-    for member in &view.members {
-        if let Some(change) = change(&News::Joined { member: member.clone(), when }) {
-            party.take(change);
-        }
-    }
+    changes.extend(view.members.iter().filter_map(|member| change(&News::Joined { member: member.clone(), when })));
+    party.take(changes);
 }
 
 #[cfg(test)]

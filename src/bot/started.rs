@@ -19,16 +19,17 @@ use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
 use super::partyline::Partyline;
 use super::people::row_of;
+use super::policy::Policy;
 use super::scripts::{Reloaded, Scripts};
 use super::start::Meshed;
-use super::{StartError, deploys, words};
+use super::{StartError, deploys, meshrelay, words};
 use crate::config::{self, ConfigFault};
 use crate::dispatch::{BindTable, Kinds};
 use crate::gateway::Gateway;
 use crate::irc::{self, Dial, Network};
 use crate::journal::Journal;
 use crate::lua::{ScriptSettings, ScriptStatus};
-use crate::mesh::Mesh;
+use crate::mesh::{Led, Mesh};
 use crate::partyline::NETWORK;
 use crate::pipelines::Pipelines;
 use crate::store::{AuditRow, Store, StoreError};
@@ -60,6 +61,8 @@ pub struct Started {
     pub(super) partyline: Partyline,
     pub(super) meshed: Meshed,
     pub(super) pipelines: Pipelines,
+    /// Who may what, as a table that holds.
+    pub(super) policy: Policy,
     pub(super) kinds: Arc<Kinds>,
     /// Ends the engine of pipelines; steps that are under way outlive it.
     pub(super) runs_end: Stopper,
@@ -119,6 +122,11 @@ impl Started {
     /// Other bots, where a mesh is configured.
     pub fn mesh(&self) -> Option<&Mesh> {
         self.meshed.mesh.as_ref()
+    }
+
+    /// Who acts on a network that a group of bots shares; nothing where none does.
+    pub fn leader(&self, network: &str) -> Option<Led> {
+        self.outbox.leads.of(network)
     }
 
     /// Ready when nobody speaks through the control socket.
@@ -201,8 +209,11 @@ impl Started {
     /// Takes another configuration without dropping a connection. Scripts are loaded anew if what it says about them
     /// changed. The data folder and the scripts' folder stay as they were until a restart.
     pub async fn reconfigure(&self, config: &config::Config) -> Result<(), StartError> {
+        self.policy.take(config)?;
+        self.tell("prerehash");
         self.book.configure(&config.users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
         self.rules.store(Arc::new(rules(config)));
+        self.outbox.speech.ledger.hide_from_now_on(&config.secrets);
         for network in self.outbox.networks() {
             match config.networks.get(network.name()) {
                 Some(settings) => network.reconfigure(settings.clone()),
@@ -218,11 +229,17 @@ impl Started {
             }
         }
         if let Some(gateway) = &self.gateway {
+            if let Some(url) = &config.gateway.url {
+                self.outbox.speech.gateway.store(Some(Arc::new(url.trim_end_matches('/').to_owned())));
+            }
             gateway.configure(config.gateway.clone());
+        } else if config.gateway.listen.is_some() {
+            tracing::warn!("gateway.listen opens with the next start of the bot; `.restart` starts it anew");
         }
         self.partyline.configure(config.partyline.clone());
         if let Some(mesh) = &self.meshed.mesh {
             mesh.configure(config.mesh.clone()).await;
+            meshrelay::bind(&self.kinds, &self.table, mesh, &config.mesh.relay)?;
         }
         let sources = Arc::new(config.sources.clone());
         self.publishers.configure(Arc::clone(&sources)).await;
@@ -240,12 +257,16 @@ impl Started {
             self.script_settings.store(Arc::new(settings));
             self.reload_scripts().await;
         }
+        self.tell("rehash");
         Ok(())
     }
 
     pub(super) fn add_network(&self, name: &str, settings: irc::Settings) {
         let (dial, inlet, clock) = (Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
-        let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone());
+        let around = Arc::new(self.outbox.speech.ledger.clone());
+        let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone(), around);
+        // It ends when all of it is queued, or the network is gone.
+        tokio::spawn(self.outbox.speech.clone().resume(network.clone()));
         network.want_raw(self.table.has_any(RAW));
         network.want_history(self.table.has_any(HISTORY));
         self.outbox.put(name, Place::Irc(network));
@@ -265,6 +286,7 @@ impl Started {
     /// Stops in order: sources, the street with what is still in it, scripts, networks with what is still queued,
     /// records.
     pub async fn stop(self, reason: &str) {
+        self.tell_end(reason);
         self.sources.stop();
         if let Some(gateway) = self.gateway {
             gateway.closed().await;

@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::builder::Rules;
 use super::calls::Calls;
 use super::floodgate::{Floodgate, Pass};
+use super::sudo::Sudo;
+use super::warden::Warden;
 use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Step, decide};
+use crate::mesh::Leads;
 use crate::partyline::{NETWORK, Party};
 use crate::users::{Book, Standing};
 
@@ -35,8 +38,14 @@ pub(crate) struct Street {
     pub(crate) calls: Arc<Calls>,
     /// What stops floods.
     pub(crate) gate: Floodgate,
+    /// Who is elevated, and for how long.
+    pub(crate) sudo: Sudo,
     /// Where channels of networks are watched.
     pub(crate) party: Party,
+    /// Where this bot acts.
+    pub(crate) leads: Leads,
+    /// What the bot does in channels by itself.
+    pub(crate) warden: Warden,
     /// Who was told lately.
     pub(crate) told: std::sync::Mutex<Cooldowns>,
 }
@@ -75,11 +84,24 @@ impl Street {
     async fn take(&self, parcel: Parcel) {
         for event in &parcel.events {
             self.overhear(event);
+            self.sudo.watch(event);
+            if !self.is_ours(event) {
+                continue;
+            }
+            self.warden.see(event);
             let Some(event) = self.passes(event).await else { return };
+            let event = self.calls.asks.hear(event);
             if self.offer(&event).await == Flow::Stopped {
                 return;
             }
         }
+    }
+
+    /// Whether it is for this bot to do something about it: on a network that a group shares, only for the one that acts there.
+    /// What concerns its own connection is always its own.
+    fn is_ours(&self, event: &Event) -> bool {
+        let own = matches!(event.kinds, [Kind::Evnt | Kind::Isupport, ..]);
+        own || event.network.is_empty() || self.leads.may_act(&event.network)
     }
 
     /// The event as it is taken: not at all where somebody floods, unless a handler of kind `flud` stops their punishment.
@@ -91,6 +113,10 @@ impl Street {
             Pass::Yes => Some(event.clone()),
             Pass::No => None,
             Pass::Only(event) => Some(*event),
+            Pass::After(flood) => {
+                self.offer(&flood).await;
+                Some(event.clone())
+            }
             Pass::Ask(flood, mask) => {
                 if self.offer(&flood).await == Flow::Stopped {
                     return Some(event.clone());
@@ -163,6 +189,14 @@ impl Street {
         let text = standing.explain_denial(bind.word(), &bind.flags, actor, &event.network);
         let network = event.network.to_string();
         let notice = Action::Say { network, target: actor.nick.clone(), text, how: How::Notice, reply: true };
+        // Clients show it where it belongs. <https://ircv3.net/specs/client-tags/channel-context>
+        let notice = match event.chan() {
+            Some(chan) => {
+                let tags = vec![("+channel-context".to_owned(), chan.to_owned())];
+                Action::Tagged { tags, action: Box::new(notice) }
+            }
+            None => notice,
+        };
         // Told in a task of its own: a full queue must not stop the street.
         let outlet = Arc::clone(&self.calls.outlet);
         tokio::spawn(async move {

@@ -87,11 +87,12 @@ impl Handler for Triggered {
                     _ => HandlerError::Dead(refusal.text),
                 }
             };
-            let mut prepared = pipelines.prepare(words, params).await.map_err(&refused)?;
+            let (who, may) = (Asker::program(&kind), May::all());
+            let mut prepared = pipelines.prepare(words, params, (&who, &may)).await.map_err(&refused)?;
             prepared.unattended = true;
             prepared.key = key;
             prepared.event = told;
-            let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program(&kind), may: May::all() };
+            let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who, may };
             pipelines.ask(asked).await.map(|_| Outcome::Nothing).map_err(refused)
         })
     }

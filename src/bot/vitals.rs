@@ -11,7 +11,7 @@ use crate::dispatch::BindTable;
 use crate::gateway::{Check, Metrics, Vitals};
 use crate::irc::Network;
 use crate::journal::{FeedRow, Journal};
-use crate::pipelines::{Pipelines, Times};
+use crate::pipelines::{Pipelines, StageTimes, Times};
 use crate::store::Store;
 
 /// A database that takes longer to answer is not well.
@@ -113,10 +113,8 @@ impl Vitals for BotVitals {
                     one(status.waiting as f64),
                 );
             }
-            if let Ok(streams) = journal.streams().await {
-                let rows = streams.iter().flat_map(|stream| {
-                    stream.behind.iter().map(|(bind, behind)| (vec![("bind", bind.as_str())], *behind as f64))
-                });
+            if let Ok(binds) = journal.behind().await {
+                let rows = binds.iter().map(|(bind, behind)| (vec![("bind", bind.as_str())], *behind as f64));
                 out.family(
                     "masterchief_bind_behind",
                     "Numbers of the journal that a bind has not dealt with",
@@ -169,10 +167,16 @@ async fn times(out: &mut Metrics, pipelines: &Pipelines) {
         });
         out.family(name, about, "gauge", rows);
     };
-    let stage = all.iter().flat_map(|(app, stats)| {
-        stats.stages.iter().map(move |(stage, times)| (vec![("app", app.as_str()), ("stage", stage.as_str())], *times))
-    });
-    family(out, "masterchief_stage_seconds", "How long stages take that go well", &stage.collect());
+    let stages = |of: fn(&StageTimes) -> Option<Times>| -> Rows {
+        let labels = |app, stage| vec![("app", app), ("stage", stage)];
+        let rows =
+            all.iter().flat_map(|(app, stats)| stats.stages.iter().map(move |(stage, times)| (app, stage, times)));
+        rows.filter_map(|(app, stage, times)| Some((labels(app.as_str(), stage.as_str()), of(times)?))).collect()
+    };
+    let took = stages(|times| Some(times.ran));
+    family(out, "masterchief_stage_seconds", "How long stages take that go well", &took);
+    let waited = stages(|times| times.waited);
+    family(out, "masterchief_stage_wait_seconds", "How long stages wait for their turn", &waited);
     let runs = |of: fn(&crate::pipelines::Stats) -> Option<Times>| -> Rows {
         all.iter().filter_map(|(app, stats)| Some((vec![("app", app.as_str())], of(stats)?))).collect()
     };
@@ -183,7 +187,11 @@ async fn times(out: &mut Metrics, pipelines: &Pipelines) {
 
 fn sources(out: &mut Metrics, feeds: &[FeedRow]) {
     type Of = fn(&FeedRow) -> Option<f64>;
-    let of: [(&str, &str, &str, Of); 8] = [
+    let of: [(&str, &str, &str, Of); 9] = [
+        // What it was stands in `sources`: whoever may ask here may not see everything.
+        ("masterchief_source_faulty", "Whether something went wrong with a source", "gauge", |row| {
+            Some(f64::from(row.error.is_some()))
+        }),
         ("masterchief_source_up", "Whether a source is read", "gauge", |row| Some(f64::from(row.state == "reading"))),
         ("masterchief_source_events_total", "Events written", "counter", |row| Some(row.events as f64)),
         ("masterchief_source_rate", "Events a second over the last minute", "gauge", |row| Some(row.rate)),

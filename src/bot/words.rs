@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
+use masterchief_contract::Cause;
+
 use super::scripts::Reloaded;
 use crate::journal::{DeadRow, DeadState};
+use crate::pipelines::Run;
+use crate::store::SaidRow;
 
 /// In the channel, for a fault: the text of the fault is in the log under the same name.
 pub(crate) fn fault(name: &str) -> String {
@@ -47,12 +52,112 @@ pub(crate) fn listening(mask: &str) -> String {
 
 /// To a master who would listen to somebody who is heard already.
 pub(crate) fn not_ignored(mask: &str) -> String {
-    format!("{mask} is not ignored; !ignores lists who is")
+    format!("{mask} is not ignored; !ignores or .ignores lists who is")
+}
+
+/// To everybody: somebody lends themselves what their record allows.
+pub(crate) fn sudo_begins(handle: &str, lent: &str, time: Duration, why: &str) -> String {
+    format!("{handle} is elevated ({lent}) for {}: {why}. !sudo off ends it.", in_units(time))
+}
+
+/// To everybody: they do so no more.
+pub(crate) fn sudo_ends(handle: &str, why: &str) -> String {
+    format!("{handle} is not elevated any more: {why}.")
+}
+
+/// To somebody for whom nothing vouches.
+pub(crate) fn sudo_unknown() -> String {
+    "I do not know you well enough: log in to services first, as somebody with a record".to_owned()
+}
+
+/// To somebody whose record lends nothing.
+pub(crate) fn sudo_nothing(handle: &str) -> String {
+    format!("your record lends you nothing; ask an owner: masterchief users sudo {handle} +FLAGS")
+}
+
+/// To somebody who wants it for too long, or for no time at all.
+pub(crate) fn sudo_time(max: Duration) -> String {
+    format!("say for how long, {} at most, and why: !sudo 15m the disk is full", in_units(max))
+}
+
+/// To somebody who does not say why.
+pub(crate) fn sudo_why() -> String {
+    "say why: !sudo 15m the disk is full".to_owned()
+}
+
+/// To somebody who asks where nobody sees it.
+pub(crate) fn sudo_unseen() -> String {
+    "say it in a channel, where others see it (or an owner sets users.sudo.announce)".to_owned()
+}
+
+/// To somebody who is not elevated.
+pub(crate) fn sudo_is_off() -> String {
+    "you are not elevated here".to_owned()
 }
 
 /// A time as it is written in commands: `1h 30m`.
 fn in_units(time: Duration) -> String {
     humantime_serde::re::humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+}
+
+/// To an operator who asks about a line that nobody knows, or that is none of theirs.
+pub(crate) fn no_such_line(asked: &str) -> String {
+    let what = if asked.is_empty() { "nothing I said here".to_owned() } else { format!("no line {asked}") };
+    format!("There is {what} that I can tell about; !why, !why 2, !why L1234, or !why as a reply to the line")
+}
+
+/// To an operator: a line the bot said, what became of it, and why it was said.
+pub(crate) fn why(row: &SaidRow, cause: &Cause, run: Option<&Run>) -> Vec<String> {
+    let at = |millis: i64| DateTime::from_timestamp_millis(millis).unwrap_or_default().format("%F %T").to_string();
+    let reason = if row.reason.is_empty() { String::new() } else { format!(", {}", row.reason) };
+    let line = format!(
+        "L{} to {}/{} at {}Z, {}, {}{reason}: {}",
+        row.id,
+        row.network,
+        row.target,
+        at(row.at),
+        row.class,
+        row.state,
+        shortened(&row.text)
+    );
+    let mut parts: Vec<String> = Vec::new();
+    if !cause.by.is_empty() {
+        let handle = if cause.handle.is_empty() { "a stranger".to_owned() } else { format!("handle {}", cause.handle) };
+        let said =
+            if cause.words.is_empty() { "in private".to_owned() } else { format!("{:?}", shortened(&cause.words)) };
+        parts.push(format!("{} ({handle}) {said} in {}", cause.by, cause.place));
+    }
+    if cause.event != 0 {
+        parts.push(format!("event {} as {} {}", cause.event, cause.kind, cause.mask));
+    }
+    if !cause.origin.is_empty() {
+        let version = if cause.version.is_empty() { String::new() } else { format!(" version {}", cause.version) };
+        parts.push(format!("{}{version}", cause.origin));
+    }
+    if !cause.call.is_empty() {
+        parts.push(format!("call {}", cause.call));
+    }
+    if let Some(run) = run {
+        parts.push(format!(
+            "run {} of {} {} to {}, asked for by {}",
+            run.number, run.app, run.version, run.env, run.asker.nick
+        ));
+    }
+    if parts.is_empty() {
+        parts.push("of its own accord".to_owned());
+    }
+    vec![line, format!("because of {}", parts.join("; "))]
+}
+
+/// So many letters of a line are quoted.
+const QUOTED: usize = 120;
+
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(QUOTED).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// Who is ignored, for how much longer and why.

@@ -77,6 +77,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             let executors = stage_executors(&config.executors, None);
             let (_, unread) = Catalog::read(&config.pipelines.folder, &executors);
             report.faults.extend(unread.iter().map(ToString::to_string));
+            if report.faults.is_empty() {
+                report.faults.extend(super::policy::faults(&config)?);
+            }
         }
     }
     report.ok = report.faults.is_empty();

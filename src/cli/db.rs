@@ -30,7 +30,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Forgets runs that are older than pipelines.keep, with their logs, as the bot does by itself
+    /// Takes the newest migrations of the records of runs back, so that the masterchief before can use them; no bot may run
+    Rollback {
+        /// How many
+        count: usize,
+    },
+    /// Forgets runs that are older than pipelines.keep, with their logs, and what pipelines.retention keeps less long, as the bot does by itself
     Clean {
         /// Changes nothing: says what would be forgotten
         #[arg(long)]
@@ -57,6 +62,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     }
     match args.command {
         Command::Migrate { check } => runtime()?.block_on(migrate(common, &config, check)),
+        Command::Rollback { count } => rollback(common, &config, count),
         Command::Clean { dry_run } => runtime()?.block_on(clean(common, &config, dry_run)),
     }
 }
@@ -102,6 +108,30 @@ async fn migrate(common: &Common, config: &Config, check: bool) -> Done {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What a migration brought is gone with it, so a copy is kept beside the records.
+fn rollback(common: &Common, config: &Config, count: usize) -> Done {
+    let path = runs_path(config);
+    if !path.is_file() {
+        bail!("{} is not there: nothing was run here yet", path.display());
+    }
+    let _lock = bot::FolderLock::take(&config.data)?;
+    let copy = path.with_extension(format!("before-rollback-{}.db", chrono::Utc::now().format("%Y%m%dT%H%M%S")));
+    Runs::copy(&path, &copy)?;
+    let gone = Runs::rollback(&path, count)?;
+    if common.json {
+        output::json(&serde_json::json!({"taken_back": gone, "copy": copy}))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in gone {
+        output::line(&format!("runs {name}: taken back"))?;
+    }
+    output::line(&format!(
+        "as they were before: {}; the next bot of this version brings them up to date again",
+        copy.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn add<E: std::fmt::Display>(steps: &mut Vec<Step>, database: &'static str, known: Result<Vec<(String, bool)>, E>) {
     match known {
         Ok(known) => {
@@ -134,8 +164,18 @@ async fn clean(common: &Common, config: &Config, dry_run: bool) -> Done {
     let keep = i64::try_from(config.pipelines.keep.as_millis()).unwrap_or(i64::MAX);
     let before = chrono::Utc::now().timestamp_millis().saturating_sub(keep);
     let gone = if dry_run { runs.old(before).await? } else { runs.purge(before).await? };
+    let (mut apart, mut folders) = (Vec::new(), gone.clone());
+    for (kind, time) in &config.pipelines.retention {
+        let keep = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let before = chrono::Utc::now().timestamp_millis().saturating_sub(keep);
+        let old = runs.expire(kind, before, !dry_run).await?;
+        folders.extend(old.folders);
+        apart.push((kind.clone(), old.rows));
+    }
+    folders.sort_unstable();
+    folders.dedup();
     let mut bytes = 0;
-    for number in &gone {
+    for number in &folders {
         let folder = config.data.join(bot::RUNS).join(number.to_string());
         bytes += size(&folder);
         if !dry_run {
@@ -144,7 +184,8 @@ async fn clean(common: &Common, config: &Config, dry_run: bool) -> Done {
         }
     }
     if common.json {
-        output::json(&serde_json::json!({"runs": gone, "bytes": bytes, "forgotten": !dry_run}))?;
+        let apart: serde_json::Map<_, _> = apart.into_iter().map(|(kind, rows)| (kind, rows.into())).collect();
+        output::json(&serde_json::json!({"runs": gone, "rows": apart, "bytes": bytes, "forgotten": !dry_run}))?;
         return Ok(ExitCode::SUCCESS);
     }
     let what = format!("{} and {bytes} bytes of their logs and files", output::count(gone.len(), "run"));
@@ -152,6 +193,13 @@ async fn clean(common: &Common, config: &Config, dry_run: bool) -> Done {
         true => format!("would forget {what}; nothing is changed"),
         false => format!("forgot {what}"),
     })?;
+    for (kind, rows) in apart {
+        output::line(&format!(
+            "{kind}: {} {}",
+            output::count(usize::try_from(rows)?, "row"),
+            if dry_run { "would go" } else { "gone" }
+        ))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

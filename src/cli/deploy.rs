@@ -13,13 +13,13 @@ use clap::Subcommand;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, Done, WRONG_INPUT, logging, output, runtime};
+use super::{Common, Done, WRONG_INPUT, figures, logging, output, runtime};
 use crate::bot::Bot;
 use crate::bot::control::{Request, ask};
 use crate::config::{Config, Secrets};
 use crate::executors::tail;
-use crate::pipelines::{RefusalKind, Run, RunState, StageRun, chosen, open_artifact, step_folder, words};
-use crate::store::runs::{ArtifactRow, Runs, Which};
+use crate::pipelines::{RefusalKind, Run, RunState, StageRun, chosen, deployments, open_artifact, step_folder, words};
+use crate::store::runs::{ArtifactRow, OutboxRow, Runs, Which};
 
 /// It waits for somebody: a yes, an approval, its turn.
 const WAITS: u8 = 3;
@@ -71,6 +71,31 @@ enum RunsCommand {
         /// How many
         #[arg(long, default_value_t = 20)]
         last: u32,
+    },
+    /// Lists the newest deployments: what went where, what was there before, who did it and what came of it
+    Deployments {
+        /// Only of this app
+        app: Option<String>,
+        /// Only there
+        environment: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        last: u32,
+    },
+    /// Lists what was pushed to registries
+    Images {
+        /// Only to this repository, with the host of its registry
+        repository: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        last: u32,
+    },
+    /// Tells what came of them, by the day or by the hour
+    Figures(figures::Args),
+    /// Shows what was said of one, where, when, and of which event
+    Notices {
+        /// Its number
+        run: i64,
     },
     /// Shows one
     Show {
@@ -136,6 +161,17 @@ pub(super) fn runs(common: &Common, args: RunsArgs) -> Done {
     };
     match args.command {
         RunsCommand::List { app, last } => records(common, &config, async |runs| list(common, runs, app, last).await),
+        RunsCommand::Deployments { app, environment, last } => records(common, &config, async |runs| {
+            let which = Which { app, env: environment, limit: last, ..Which::default() };
+            shipped(common, runs, which).await
+        }),
+        RunsCommand::Figures(args) => {
+            records(common, &config, async |runs| figures::figures(common, runs, &args).await)
+        }
+        RunsCommand::Images { repository, last } => {
+            records(common, &config, async |runs| figures::images(common, runs, repository.as_deref(), last).await)
+        }
+        RunsCommand::Notices { run } => records(common, &config, async |runs| notices(common, runs, run).await),
         RunsCommand::Show { run } => records(common, &config, async |runs| show(common, runs, run).await),
         RunsCommand::Events { run } => records(common, &config, async |runs| events(runs, run).await),
         RunsCommand::Follow { run } => follow(common, &config, run),
@@ -332,6 +368,40 @@ async fn list(common: &Common, runs: &Runs, app: Option<String>, last: u32) -> D
             output::line(&format!("{}/{} {}", row.app, row.env, words::run_row(&row, &run, now)))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deployments, a line each.
+async fn shipped(common: &Common, runs: &Runs, which: Which) -> Done {
+    let now = chrono::Utc::now().timestamp_millis();
+    let rows = deployments(runs, which).await?;
+    if common.json {
+        output::json(&rows)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for row in &rows {
+        output::line(&row.line(now))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was said of a run.
+async fn notices(common: &Common, runs: &Runs, number: i64) -> Done {
+    if runs.run(number).await?.is_none() {
+        bail!("there is no run {number}; masterchief runs list");
+    }
+    let rows = runs.notices(number).await?;
+    if common.json {
+        let row = |row: &OutboxRow| serde_json::json!({"key": row.dedupe, "event": row.event, "target": row.target, "text": row.text, "at": row.at, "sent": row.sent});
+        output::json(&rows.iter().map(row).collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cells = |row: &OutboxRow| {
+        let event = row.event.map_or("-".to_owned(), |event| event.to_string());
+        let sent = row.sent.map_or("waits".to_owned(), |sent| words::moment(sent, sent));
+        vec![row.dedupe.clone(), event, row.target.clone(), sent, row.text.clone()]
+    };
+    output::table(&["key", "event", "target", "sent", "text"], &rows.iter().map(cells).collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
 }
 

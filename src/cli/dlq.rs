@@ -41,13 +41,16 @@ enum Command {
     /// Drops some
     Drop {
         /// Their numbers in the list
-        #[arg(required = true, allow_negative_numbers = true)]
+        #[arg(required_unless_present = "all", allow_negative_numbers = true)]
         ids: Vec<i64>,
+        /// All of them, and what is held
+        #[arg(long)]
+        all: bool,
     },
 }
 
 /// Letters that `--all` means at most.
-const ALL: usize = 1_000_000;
+const ALL: usize = 100_000;
 
 pub(super) fn run(common: &Common, args: Args) -> Done {
     common.with_journal(async |_, journal| {
@@ -63,17 +66,29 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
                 for id in ids {
                     rows.push(find(&journal, id).await?);
                 }
+                let mut left = Vec::new();
                 for row in rows {
                     let (id, bind) = (row.id, row.bind.clone());
-                    if !journal.retry(row).await? {
-                        bail!("no bind that is known could try {id}; `masterchief dlq show {id}` shows it");
+                    if journal.retry(row).await? {
+                        output::line(&format!("{id} is tried again by {bind}"))?;
+                    } else {
+                        left.push(id.to_string());
                     }
-                    output::line(&format!("{id} is tried again by {bind}"))?;
+                }
+                if !left.is_empty() {
+                    bail!(
+                        "no bind that is known could try {}; `masterchief dlq show ID` shows one, `masterchief dlq drop ID` drops it",
+                        left.join(" ")
+                    );
                 }
             }
-            Command::Drop { ids } => {
+            Command::Drop { ids, all } => {
+                let mut rows = if all { journal.dead_letters(ALL).await? } else { Vec::new() };
                 for id in ids {
-                    let row = find(&journal, id).await?;
+                    rows.push(find(&journal, id).await?);
+                }
+                for row in rows {
+                    let id = row.id;
                     journal.discard(row).await?;
                     output::line(&format!("{id} is dropped"))?;
                 }

@@ -10,10 +10,12 @@ mod db;
 mod deploy;
 mod dlq;
 mod events;
+mod figures;
 mod logging;
 mod new;
 mod output;
 mod pipelines;
+mod policy;
 mod repl;
 mod run;
 mod scripts;
@@ -75,6 +77,8 @@ enum Command {
     Repl(repl::Args),
     /// Lists and changes the people the bot knows
     Users(users::Args),
+    /// Tries and shows who may what where
+    Policy(policy::Args),
     /// Lists the scripts
     Scripts(scripts::Args),
     /// Lists the binds, or the kinds of bind
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&common, &args),
         Command::Repl(args) => repl::run(&common, &args),
         Command::Users(args) => users::run(&common, args),
+        Command::Policy(args) => policy::run(&common, &args),
         Command::Scripts(args) => scripts::run(&common, &args),
         Command::Binds(args) => binds::run(&common, &args),
         Command::Sources(args) => sources::run(&common, args),

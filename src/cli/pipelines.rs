@@ -29,13 +29,16 @@ enum Command {
     Check,
     /// Lists them
     List,
-    /// Shows one: its stages in order, or as a graph
+    /// Shows one: its stages in order, as a tree, or as a graph
     Show {
         /// What it ships
         app: String,
         /// For graphviz
         #[arg(long)]
         dot: bool,
+        /// Drawn with letters: what comes after what
+        #[arg(long, conflicts_with = "dot")]
+        tree: bool,
     },
     /// Tells how long the stages and runs of one take, and how long runs wait for their turn
     Stats {
@@ -83,22 +86,23 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
                 output::line(&format!("{} ({}): {}", pipeline.app, envs.join(", "), pipeline.description))?;
             }
         }
-        Command::Show { app, dot } => {
+        Command::Show { app, dot, tree } => {
             let pipeline = catalog.get(app).map_err(anyhow::Error::msg)?;
-            match (dot, common.json) {
-                (true, _) => output::line(&graphviz(&pipeline))?,
-                (false, true) => output::line(&as_json(&pipeline))?,
-                (false, false) => tree(&pipeline)?,
+            match (dot, tree, common.json) {
+                (true, ..) => output::line(&graphviz(&pipeline))?,
+                (false, true, _) => output::line(&pipeline.tree().join("\n"))?,
+                (false, false, true) => output::line(&as_json(&pipeline))?,
+                (false, false, false) => in_order(&pipeline)?,
             }
         }
         Command::Stats { app } => {
             let runs = records(&config)?;
-            let (times, rows) = runtime()?.block_on(async {
+            let (times, waits, rows) = runtime()?.block_on(async {
                 let which = Which { app: Some(app.clone()), limit: STATS, ..Which::default() };
-                anyhow::Ok((runs.times(app).await?, runs.runs(which).await?))
+                anyhow::Ok((runs.times(app).await?, runs.waits(app).await?, runs.runs(which).await?))
             })?;
             let rows: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
-            let told = crate::pipelines::stats(times, &rows);
+            let told = crate::pipelines::stats(times, waits, &rows);
             if common.json {
                 output::json(&told)?;
                 return Ok(ExitCode::SUCCESS);
@@ -165,7 +169,7 @@ fn needs(pipeline: &Pipeline, at: usize) -> Vec<&str> {
     pipeline.stages[at].needs.iter().map(|need| pipeline.stages[need.stage].name.as_str()).collect()
 }
 
-fn tree(pipeline: &Pipeline) -> std::io::Result<()> {
+fn in_order(pipeline: &Pipeline) -> std::io::Result<()> {
     output::line(&format!("{}: {}", pipeline.app, pipeline.description))?;
     for at in pipeline.graph.order() {
         let stage = &pipeline.stages[at];

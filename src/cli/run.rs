@@ -89,8 +89,8 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
         let mut done = false;
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break started.tell("sigterm"),
+                _ = interrupt.recv() => break started.tell("sigint"),
                 () = &mut ended, if !done => {
                     done = true;
                     if alone {
@@ -98,6 +98,7 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
                     }
                 }
                 _ = hangup.recv() => {
+                    started.tell("sighup");
                     reconfigure(&started, path, common.env.as_deref()).await;
                     started.reload_scripts().await;
                 }

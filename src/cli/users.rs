@@ -9,7 +9,7 @@ use masterchief_contract::Secret;
 use serde::Serialize;
 
 use super::{Common, Done, output, runtime};
-use crate::bot::{read_users, row_of};
+use crate::bot::{read_users, row_of, touched};
 use crate::config::{Config, Secrets};
 use crate::store::{AuditRow, Store};
 use crate::users::{Book, PasswordHash, User};
@@ -54,6 +54,17 @@ enum Command {
         changes: String,
         /// #chan, or network/#chan
         channel: Option<String>,
+    },
+    /// Changes what somebody may lend themselves for a while by `!sudo 15m WHY`: +D-n, = for nothing
+    Sudo {
+        /// Who
+        handle: String,
+        /// The changes of flags
+        #[arg(allow_hyphen_values = true)]
+        changes: String,
+        /// A role of the configuration, lent with them
+        #[arg(long)]
+        role: Vec<String>,
     },
     /// Adds accounts, certificates, hostmasks and roles, or takes them away
     Edit {
@@ -104,6 +115,8 @@ struct Shown {
     flags: String,
     channels: std::collections::BTreeMap<String, String>,
     roles: Vec<String>,
+    sudo: String,
+    sudo_roles: Vec<String>,
     accounts: Vec<String>,
     certs: Vec<String>,
     hosts: Vec<String>,
@@ -141,7 +154,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         let user = book.get(handle).map(|user| User::clone(&user));
         user.with_context(|| format!("there is no user {handle}; `masterchief users list` lists them"))
     };
-    let mut there = None;
+    let (mut there, mut lent) = (None, false);
     let changed = match command {
         Command::List => return list(common, &book),
         Command::Show { handle } => return show(&find(&handle)?),
@@ -172,6 +185,10 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             }
             user
         }
+        Command::Sudo { handle, changes, role } => {
+            lent = true;
+            lend(find(&handle)?, &changes, role, config)?
+        }
         Command::Edit { handle, marks, remove, comment } => {
             let mut user = find(&handle)?;
             for what in remove {
@@ -189,17 +206,38 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             user
         }
     };
+    let before = book.get(&changed.handle);
+    let changed = touched(changed, before.as_deref(), chrono::Utc::now().timestamp_millis());
     book.put(changed.clone())?;
     store.put_user(&row_of(&changed)).await?;
-    let summary = match &there {
+    let summary = summary(&changed, there.as_deref(), lent);
+    note(store, &changed.handle, &summary).await?;
+    if common.json { show(&changed) } else { said(&summary) }
+}
+
+/// What somebody has now, as far as it was changed.
+fn summary(changed: &User, there: Option<&str>, lent: bool) -> String {
+    match there {
+        None if lent && changed.may_rise() => format!("{} may lend themselves {}", changed.handle, changed.lent()),
+        None if lent => format!("{} may lend themselves nothing", changed.handle),
         None => format!("{} has the flags {}", changed.handle, changed.flags),
         Some(channel) => {
             let flags = changed.channels.get(channel).copied().unwrap_or_default();
             format!("{} has the flags {flags} in {channel}", changed.handle)
         }
-    };
-    note(store, &changed.handle, &summary).await?;
-    if common.json { show(&changed) } else { said(&summary) }
+    }
+}
+
+/// Changes what somebody may lend themselves.
+fn lend(mut user: User, changes: &str, roles: Vec<String>, config: &Config) -> anyhow::Result<User> {
+    user.change_sudo(changes)?;
+    for role in roles {
+        known_role(config, &role)?;
+        if !user.sudo_roles.contains(&role) {
+            user.sudo_roles.push(role);
+        }
+    }
+    Ok(user)
 }
 
 /// Who changed whom stands in the audit trail too.
@@ -245,12 +283,17 @@ fn add(user: &mut User, marks: Marks, config: &Config) -> anyhow::Result<()> {
         user.add_host(host)?;
     }
     for role in marks.role {
-        if !config.users.roles.contains_key(&role) {
-            bail!("there is no role {role}; add it under users.roles in the configuration first");
-        }
+        known_role(config, &role)?;
         if !user.roles.contains(&role) {
             user.roles.push(role);
         }
+    }
+    Ok(())
+}
+
+fn known_role(config: &Config, role: &str) -> anyhow::Result<()> {
+    if !config.users.roles.contains_key(role) {
+        bail!("there is no role {role}; add it under users.roles in the configuration first");
     }
     Ok(())
 }
@@ -305,6 +348,8 @@ fn shown(user: &User) -> Shown {
         flags: user.flags.to_string(),
         channels: user.channels.iter().map(|(channel, flags)| (channel.clone(), flags.to_string())).collect(),
         roles: user.roles.clone(),
+        sudo: user.sudo.to_string(),
+        sudo_roles: user.sudo_roles.clone(),
         accounts: user.accounts.iter().map(|(network, account)| format!("{network}/{account}")).collect(),
         certs: user.certs.clone(),
         hosts: user.hosts.clone(),

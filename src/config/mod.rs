@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use masterchief_contract::closest;
+use masterchief_contract::{Secret, closest};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -53,6 +53,9 @@ pub struct Config {
     /// Where this came from.
     #[serde(skip)]
     pub source: Source,
+    /// Every secret in it, so that none is ever said.
+    #[serde(skip)]
+    pub secrets: Vec<Secret>,
 }
 
 /// Where scripts are and what they may use up.
@@ -117,6 +120,8 @@ pub struct Source {
     pub project: PathBuf,
     /// The files that were read, or would be if they were there: what to watch.
     pub files: Vec<PathBuf>,
+    /// The table of who may what, which need not be there: `policy.yaml` beside them.
+    pub policy: PathBuf,
     /// Whether any of them was there.
     pub found: bool,
 }
@@ -138,6 +143,7 @@ impl Default for Config {
             replies: Replies::default(),
             log: Log::default(),
             source: Source::default(),
+            secrets: Vec::new(),
         }
     }
 }
@@ -172,7 +178,8 @@ pub fn load(path: Option<&Path>, environment: Option<&str>, secrets: Secrets) ->
     let mut config = understand(tree, &levels.project, secrets)?;
     let mut files = levels.files;
     files.extend(levels.scripts.into_iter().map(|(_, file)| file));
-    config.source = Source { project: levels.project, files, found };
+    files.push(levels.policy.clone());
+    config.source = Source { project: levels.project, files, policy: levels.policy, found };
     Ok(config)
 }
 
@@ -202,6 +209,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<ConfigFault>> {
 fn understand(tree: Node, project: &Path, secrets: Secrets) -> Result<Config, Vec<ConfigFault>> {
     let tree = tree.filled(project, secrets).map_err(|fault| vec![fault])?;
     let mut config: Config = yaml::read(&tree).map_err(|fault| vec![fault])?;
+    config.secrets = shown::secrets(&tree);
     let mut faults = check(&config, &tree);
     let named = config.scripts.folder != Scripts::default().folder;
     if named && !project.join(&config.scripts.folder).is_dir() {
@@ -221,7 +229,11 @@ struct Levels {
     project: PathBuf,
     files: Vec<PathBuf>,
     scripts: Vec<(String, PathBuf)>,
+    policy: PathBuf,
 }
+
+/// The file with the table of who may what.
+const POLICY: &str = "policy.yaml";
 
 fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, ConfigFault> {
     let fault = |message: String| ConfigFault { spot: None, message };
@@ -234,7 +246,8 @@ fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, Conf
     }
     if given.is_file() {
         let project = given.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        return Ok(Levels { project: project.to_owned(), files: vec![given.to_owned()], scripts: Vec::new() });
+        let (project, files) = (project.to_owned(), vec![given.to_owned()]);
+        return Ok(Levels { policy: project.join(POLICY), project, files, scripts: Vec::new() });
     }
     let is_config = given.join("global").is_dir();
     let folder = if is_config { given.to_owned() } else { given.join("config") };
@@ -260,7 +273,7 @@ fn levels(path: Option<&Path>, environment: Option<&str>) -> Result<Levels, Conf
         }
     }
     scripts.sort();
-    Ok(Levels { project, files, scripts })
+    Ok(Levels { project, files, scripts, policy: folder.join(POLICY) })
 }
 
 fn read_file(file: &Path) -> Result<Option<Node>, ConfigFault> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use masterchief_contract::Secret;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,6 +12,25 @@ use crate::yaml::{Node, What};
 /// Names of keys whose values, and all below them, are nobody's business.
 const SECRET: [&str; 9] =
     ["password", "passphrase", "token", "secret", "key", "bearer", "headers", "credential", "authorization"];
+
+/// Names of keys whose values are secrets, however they came there.
+const WRITTEN: [&str; 7] = ["password", "passphrase", "token", "secret", "secrets", "bearer", "credential"];
+/// Names of keys whose values everybody sees: what `${...}` stands for is no secret there.
+const SEEN: [&str; 13] = [
+    "nick",
+    "alt_nicks",
+    "realname",
+    "username",
+    "account",
+    "servers",
+    "channels",
+    "name",
+    "listen",
+    "url",
+    "host",
+    "folder",
+    "handle",
+];
 
 /// One value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +68,38 @@ fn walk(node: &Node, path: &str, secret: bool, out: &mut Vec<Shown>) {
             }
         }
         what => out.push(Shown { path: path.to_owned(), value: value(what, secret), from: node.spot.to_string() }),
+    }
+}
+
+/// Every secret in a configuration that is filled in: what came through `${...}`, and what stands under a name such as `password`.
+pub(super) fn secrets(tree: &Node) -> Vec<Secret> {
+    let mut out = Vec::new();
+    gather(tree, false, false, &mut out);
+    out
+}
+
+/// `written` is whether the name above says that it is one, `seen` whether everybody sees it.
+fn gather(node: &Node, written: bool, seen: bool, out: &mut Vec<Secret>) {
+    match &node.what {
+        What::Map(map) => {
+            for (key, (_, value)) in map {
+                let lower = key.to_ascii_lowercase();
+                // The key of a channel; that of a certificate is a file.
+                let key = lower == "key" && matches!(&value.what, What::Text(text) if !text.contains(['/', '.']));
+                let written = key || WRITTEN.iter().any(|word| lower.ends_with(word));
+                gather(value, written, SEEN.contains(&lower.as_str()), out);
+            }
+        }
+        What::List(list) => list.iter().for_each(|value| gather(value, written, seen, out)),
+        What::Secret(text) if written || !seen => out.push(Secret::new(text.as_str())),
+        What::Text(text) if written && !seen => out.push(Secret::new(text.as_str())),
+        // A password may stand in an address.
+        What::Text(text) | What::Secret(text) => {
+            let login = text.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
+            let password = login.and_then(|(login, _)| login.split_once(':')).map(|(_, password)| password);
+            out.extend(password.map(Secret::new));
+        }
+        _ => {}
     }
 }
 
@@ -107,5 +159,19 @@ mod tests {
         assert!(find("scripts.settings.remind.longest").from.ends_with("scripts/remind.yaml:1:10"));
         let all = serde_json::to_string(&told).unwrap();
         assert!(!all.contains("hunter"), "{all}");
+    }
+
+    #[test]
+    fn every_secret_is_gathered_and_what_everybody_sees_is_none() {
+        let text = "networks:\n  a: {servers: [\"h:1\"], nick: \"${file:n}\", password: \"${file:p}\", channels: [{name: \"#x\", key: hunter3}]}\ngateway: {tokens: {ci: {token: hunter4, flags: DS}}}\nsources: {databases: {shop: {url: \"postgres://u:hunter5@h/d\"}}}\nmore: [\"${file:m}\"]\n";
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("n", "chief"), ("p", "hunter1"), ("m", "hunter2")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let tree = Node::parse(&dir.path().join("c.yaml"), text).unwrap();
+        let tree = tree.filled(dir.path(), crate::yaml::Secrets::Needed).unwrap();
+        let mut found: Vec<String> = secrets(&tree).iter().map(|secret| secret.reveal().to_owned()).collect();
+        found.sort();
+        assert_eq!(found, ["hunter1", "hunter2", "hunter3", "hunter4", "hunter5"]);
     }
 }

@@ -246,6 +246,11 @@ impl Bind {
         self.handler.origin()
     }
 
+    /// Which version of it this is; empty where it is the program's.
+    pub fn version(&self) -> String {
+        self.handler.version()
+    }
+
     /// The right to run one more call of it, if fewer than `most` run.
     pub fn turn(self: &Arc<Bind>, most: u64) -> Option<Turn> {
         let free = |running| (running < most).then_some(running + 1);

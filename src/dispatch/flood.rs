@@ -3,7 +3,7 @@
 //! Eggdrop counts one host at a time, so that two who take turns never trip it. Here every host, every account and every channel has
 //! a bucket of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use masterchief_contract::{CaseMap, EventData, Kind, wild_match};
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// Buckets kept; those that are full again are dropped first.
 const BUCKETS_MAX: usize = 16_384;
+/// How often full buckets are looked for where there is no room left: looking at all of them for each line would be a flood's victory.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Ignored masks kept.
 const IGNORES_MAX: usize = 4096;
 /// A channel's bucket is so many times one person's.
@@ -32,9 +34,34 @@ pub struct FloodSettings {
     pub join: Rate,
     /// Changes of nick.
     pub nick: Rate,
+    /// Operators whom one person takes their status.
+    pub deop: Rate,
+    /// People whom one person kicks.
+    pub kick: Rate,
     /// How long somebody is ignored.
     #[serde(with = "humantime_serde")]
     pub ignore: Duration,
+    /// Channels that differ, by `#channel` or `NETWORK/#channel`, of which the second counts.
+    pub channels: BTreeMap<String, ChannelRates>,
+}
+
+/// How a channel differs. What is not said is as everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChannelRates {
+    /// Lines, notices and actions.
+    #[serde(rename = "pub")]
+    pub public: Option<Rate>,
+    /// CTCPs.
+    pub ctcp: Option<Rate>,
+    /// Joins.
+    pub join: Option<Rate>,
+    /// Changes of nick.
+    pub nick: Option<Rate>,
+    /// Operators who lose their status.
+    pub deop: Option<Rate>,
+    /// Kicks.
+    pub kick: Option<Rate>,
 }
 
 /// So many within such a time; 0 is no limit.
@@ -51,13 +78,17 @@ pub struct Rate {
 impl Default for FloodSettings {
     fn default() -> FloodSettings {
         let rate = |lines| Rate { lines, within: Duration::from_secs(60) };
+        let quick = Rate { lines: 3, within: Duration::from_secs(10) };
         FloodSettings {
             msg: rate(5),
             public: rate(15),
             ctcp: rate(3),
             join: rate(5),
             nick: rate(5),
+            deop: quick,
+            kick: quick,
             ignore: Duration::from_secs(900),
+            channels: BTreeMap::new(),
         }
     }
 }
@@ -76,6 +107,11 @@ pub enum Verdict {
         /// Whom to ignore.
         mask: String,
     },
+    /// It is one too many of what nobody is ignored for: `deop`, `kick`. It is told, and all else is as it was.
+    Told {
+        /// Of which type.
+        kind: &'static str,
+    },
     /// The channel as a whole has too many: nobody in particular is to blame, but for a while strangers command nothing there.
     Crowd,
 }
@@ -88,12 +124,35 @@ enum Who {
     Channel(String),
 }
 
+/// What somebody is spared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spared {
+    /// Nothing.
+    Nothing,
+    /// Being counted; they may be ignored by hand.
+    Counting,
+    /// Being ignored too: whoever could undo it must be heard.
+    All,
+}
+
+/// As what an event counts.
+struct Counted {
+    kind: &'static str,
+    rate: Rate,
+    /// Whether every channel has a bucket of its own for it: it has a rate of its own, or one deed is told in every channel.
+    apart: bool,
+    /// Whether it is told and nothing more.
+    told: bool,
+}
+
 /// The buckets of all networks.
 #[derive(Debug, Default)]
 pub struct Floods {
     /// When each will be full again, by type, network and owner.
     full_at: HashMap<(&'static str, String, Who), Instant>,
     ignores: Vec<Ignore>,
+    /// When full buckets were last dropped.
+    swept: Option<Instant>,
 }
 
 /// Somebody who is not listened to.
@@ -108,47 +167,54 @@ pub struct Ignore {
 }
 
 impl Floods {
-    /// What is to be done about an event. `exempt` people are counted nowhere, but may be ignored by hand.
-    pub fn judge(&mut self, settings: &FloodSettings, event: &EventData, exempt: bool, now: Instant) -> Verdict {
+    /// What is to be done about an event.
+    pub fn judge(&mut self, settings: &FloodSettings, event: &EventData, spared: Spared, now: Instant) -> Verdict {
         let Some(actor) = event.actor.as_ref().filter(|actor| !actor.own && actor.login.is_none()) else {
             return Verdict::Fine;
         };
-        let Some((kind, rate)) = counted(settings, event) else { return Verdict::Fine };
-        if self.is_ignored(&actor.source(), event.casemap, now) {
+        let Some(Counted { kind, rate, apart, told }) = counted(settings, event) else { return Verdict::Fine };
+        if !told && spared != Spared::All && self.is_ignored(&actor.source(), event.casemap, now) {
             return Verdict::Ignored;
         }
-        if exempt || rate.lines == 0 || rate.within.is_zero() {
+        // A server's own deeds have no host.
+        if spared != Spared::Nothing || rate.lines == 0 || rate.within.is_zero() || told && actor.host.is_empty() {
             return Verdict::Fine;
         }
         let network = event.network.to_string();
-        let mut too_many = !self.take(kind, &network, Who::Host(actor.host.to_ascii_lowercase()), rate, now);
+        let chan = event.chan.as_ref().map(|chan| event.casemap.fold(chan));
+        // No host and no account has a blank in it.
+        let place = chan.as_ref().filter(|_| apart).map_or(String::new(), |chan| format!(" {chan}"));
+        let owner = |name: &str| format!("{}{place}", name.to_ascii_lowercase());
+        let mut too_many = !self.take(kind, &network, Who::Host(owner(&actor.host)), rate, now);
         if let Some(account) = &actor.account {
-            too_many |= !self.take(kind, &network, Who::Account(account.to_ascii_lowercase()), rate, now);
+            too_many |= !self.take(kind, &network, Who::Account(owner(account)), rate, now);
+        }
+        if too_many && told {
+            return Verdict::Told { kind };
         }
         if too_many {
             let host = actor.host.replace(['*', '?', '%', '~', '\\'], "?");
             return Verdict::Flood { kind, mask: format!("*!*@{host}") };
         }
-        let Some(chan) = &event.chan else { return Verdict::Fine };
+        let Some(chan) = chan.filter(|_| !told) else { return Verdict::Fine };
         let crowd = Rate { lines: rate.lines.saturating_mul(CHANNEL_TIMES), ..rate };
-        let chan = event.casemap.fold(chan);
         if self.take(kind, &network, Who::Channel(chan), crowd, now) { Verdict::Fine } else { Verdict::Crowd }
     }
 
     /// Ignores a mask until then.
     pub fn ignore(&mut self, ignore: Ignore, now: Instant) {
-        self.ignores.retain(|old| old.mask != ignore.mask && old.until.is_none_or(|until| until > now));
+        let same = |old: &Ignore| old.mask.eq_ignore_ascii_case(&ignore.mask);
+        self.ignores.retain(|old| !same(old) && old.until.is_none_or(|until| until > now));
         if self.ignores.len() >= IGNORES_MAX {
             self.ignores.remove(0);
         }
         self.ignores.push(ignore);
     }
 
-    /// Listens again; whether the mask was ignored.
-    pub fn listen(&mut self, mask: &str) -> bool {
-        let before = self.ignores.len();
-        self.ignores.retain(|ignore| !ignore.mask.eq_ignore_ascii_case(mask));
-        self.ignores.len() < before
+    /// Listens again; gives the mask as it was written when it was ignored, if it was.
+    pub fn listen(&mut self, mask: &str) -> Option<String> {
+        let at = self.ignores.iter().position(|ignore| ignore.mask.eq_ignore_ascii_case(mask))?;
+        Some(self.ignores.remove(at).mask)
     }
 
     /// Who is ignored now.
@@ -164,15 +230,20 @@ impl Floods {
 
     /// Takes one from a bucket, or finds it empty.
     fn take(&mut self, kind: &'static str, network: &str, who: Who, rate: Rate, now: Instant) -> bool {
+        let key = (kind, network.to_owned(), who);
         if self.full_at.len() >= BUCKETS_MAX {
-            self.full_at.retain(|_, full| *full > now);
+            if self.swept.is_none_or(|at| now >= at + SWEEP) {
+                self.full_at.retain(|_, full| *full > now);
+                self.swept = Some(now);
+            }
             // So many at once is a flood of hosts; who is there already stays counted, the rest pass uncounted.
-            if self.full_at.len() >= BUCKETS_MAX && !matches!(who, Who::Channel(_)) {
+            let known = self.full_at.len() < BUCKETS_MAX || self.full_at.contains_key(&key);
+            if !known && !matches!(key.2, Who::Channel(_)) {
                 return true;
             }
         }
         let one = rate.within / rate.lines;
-        let full = self.full_at.entry((kind, network.to_owned(), who)).or_insert(now);
+        let full = self.full_at.entry(key).or_insert(now);
         let from = (*full).max(now);
         if from + one > now + rate.within {
             return false;
@@ -183,20 +254,48 @@ impl Floods {
 }
 
 /// What an event counts as.
-fn counted(settings: &FloodSettings, event: &EventData) -> Option<(&'static str, Rate)> {
+fn counted(settings: &FloodSettings, event: &EventData) -> Option<Counted> {
     let private = event.chan.is_none();
-    Some(match *event.kinds.first()? {
-        Kind::Pubm => ("pub", settings.public),
-        Kind::Msgm => ("msg", settings.msg),
-        Kind::Notc if private => ("msg", settings.msg),
-        Kind::Notc => ("pub", settings.public),
+    // Of these one deed is an event in every channel, and people come back to all of theirs at once.
+    let everywhere = |kind, rate| (kind, rate, true, false);
+    let here = |kind, rate| (kind, rate, false, false);
+    let (kind, rate, apart, told) = match *event.kinds.first()? {
+        Kind::Pubm => here("pub", settings.public),
+        Kind::Msgm => here("msg", settings.msg),
+        Kind::Notc if private => here("msg", settings.msg),
+        Kind::Notc => here("pub", settings.public),
         // An action is words.
-        Kind::Ctcp if event.field_str("keyword") == "ACTION" && !private => ("pub", settings.public),
-        Kind::Ctcp => ("ctcp", settings.ctcp),
-        Kind::Join => ("join", settings.join),
-        Kind::Nick => ("nick", settings.nick),
+        Kind::Ctcp if event.field_str("keyword") == "ACTION" && !private => here("pub", settings.public),
+        Kind::Ctcp => here("ctcp", settings.ctcp),
+        Kind::Join => everywhere("join", settings.join),
+        Kind::Nick => everywhere("nick", settings.nick),
+        Kind::Mode if event.field_str("mode") == "-o" => ("deop", settings.deop, true, true),
+        Kind::Kick => ("kick", settings.kick, true, true),
         _ => return None,
-    })
+    };
+    let own = own_rates(settings, event).and_then(|rates| match kind {
+        "pub" => rates.public,
+        "ctcp" => rates.ctcp,
+        "join" => rates.join,
+        "nick" => rates.nick,
+        "deop" => rates.deop,
+        "kick" => rates.kick,
+        _ => None,
+    });
+    Some(Counted { kind, rate: own.unwrap_or(rate), apart: apart || own.is_some(), told })
+}
+
+/// How the event's channel differs.
+fn own_rates<'a>(settings: &'a FloodSettings, event: &EventData) -> Option<&'a ChannelRates> {
+    let chan = event.chan.as_deref()?;
+    let of_this = |name: &str| event.casemap.eq(name, chan);
+    let on_this = |name: &str| {
+        let parts = name.strip_prefix(&*event.network).and_then(|rest| rest.strip_prefix('/'));
+        parts.is_some_and(of_this)
+    };
+    let mut rows = settings.channels.iter();
+    let exact = rows.clone().find(|(name, _)| on_this(name));
+    exact.or_else(|| rows.find(|(name, _)| of_this(name))).map(|(_, rates)| rates)
 }
 
 #[cfg(test)]
@@ -227,8 +326,8 @@ mod tests {
     /// How many of `count` events in a row are fine, one every `every`.
     fn fine(floods: &mut Floods, events: &[EventData], count: usize, every: Duration, start: Instant) -> usize {
         let settings = FloodSettings::default();
-        let judged =
-            (0..count).map(|n| floods.judge(&settings, &events[n % events.len()], false, start + every * n as u32));
+        let judged = (0..count)
+            .map(|n| floods.judge(&settings, &events[n % events.len()], Spared::Nothing, start + every * n as u32));
         judged.filter(|verdict| *verdict == Verdict::Fine).count()
     }
 
@@ -238,7 +337,7 @@ mod tests {
         let now = Instant::now();
         let event = said("alice", None, None);
         assert_eq!(fine(&mut floods, std::slice::from_ref(&event), 6, Duration::ZERO, now), 5);
-        let verdict = floods.judge(&FloodSettings::default(), &event, false, now);
+        let verdict = floods.judge(&FloodSettings::default(), &event, Spared::Nothing, now);
         assert_eq!(verdict, Verdict::Flood { kind: "msg", mask: "*!*@alice.test".to_owned() });
         assert_eq!(fine(&mut floods, std::slice::from_ref(&event), 9, Duration::ZERO, now + 24 * SECOND), 2);
         let mut slow = Floods::default();
@@ -260,9 +359,9 @@ mod tests {
         let crowd: Vec<EventData> = (0..500).map(|n| said(&format!("n{n}"), None, Some("#ops"))).collect();
         let mut floods = Floods::default();
         assert_eq!(fine(&mut floods, &crowd, 500, Duration::ZERO, now), 90);
-        assert_eq!(floods.judge(&FloodSettings::default(), &crowd[499], false, now), Verdict::Crowd);
+        assert_eq!(floods.judge(&FloodSettings::default(), &crowd[499], Spared::Nothing, now), Verdict::Crowd);
         let elsewhere = said("n1", None, Some("#dev"));
-        assert_eq!(floods.judge(&FloodSettings::default(), &elsewhere, false, now), Verdict::Fine);
+        assert_eq!(floods.judge(&FloodSettings::default(), &elsewhere, Spared::Nothing, now), Verdict::Fine);
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,9 +370,58 @@ mod tests {
         let mut floods = Floods::default();
         let settings = FloodSettings::default();
         let event = said("alice", None, None);
-        assert!((0..100).all(|_| floods.judge(&settings, &event, true, now) == Verdict::Fine));
+        assert!((0..100).all(|_| floods.judge(&settings, &event, Spared::Counting, now) == Verdict::Fine));
         let off = FloodSettings { msg: Rate { lines: 0, within: SECOND }, ..FloodSettings::default() };
-        assert!((0..100).all(|_| floods.judge(&off, &event, false, now) == Verdict::Fine));
+        assert!((0..100).all(|_| floods.judge(&off, &event, Spared::Nothing, now) == Verdict::Fine));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_may_have_rates_of_its_own_and_one_network_differ_from_the_others() {
+        let rates =
+            |lines| ChannelRates { public: Some(Rate { lines, within: 60 * SECOND }), ..ChannelRates::default() };
+        let channels =
+            [("#Ops".to_owned(), rates(2)), ("net/#ops".to_owned(), rates(3)), ("#quiet".to_owned(), rates(0))];
+        let settings = FloodSettings { channels: BTreeMap::from(channels), ..FloodSettings::default() };
+        let mut floods = Floods::default();
+        let now = Instant::now();
+        let mut fine = |chan: &str, network: &str| {
+            let mut event = said("alice", None, Some(chan));
+            event.network = Arc::from(network);
+            (0..20).filter(|_| floods.judge(&settings, &event, Spared::Nothing, now) == Verdict::Fine).count()
+        };
+        assert_eq!((fine("#ops", "net"), fine("#OPS", "other"), fine("#dev", "net")), (3, 2, 15));
+        assert_eq!(fine("#quiet", "net"), 20, "0 is no limit there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_deed_that_is_told_in_many_channels_is_one_deed() {
+        let mut floods = Floods::default();
+        let now = Instant::now();
+        let mut renames = |kind: &'static [Kind]| {
+            let in_channel = |chan: &str| EventData { kinds: kind, ..said("alice", None, Some(chan)) };
+            let events: Vec<EventData> = (0..9).map(|n| in_channel(&format!("#c{n}"))).collect();
+            (0..6).map(|_| fine(&mut floods, &events, 9, Duration::ZERO, now)).collect::<Vec<_>>()
+        };
+        assert_eq!(renames(&[Kind::Nick]), [9, 9, 9, 9, 9, 0]);
+        assert_eq!(renames(&[Kind::Join]), [9, 9, 9, 9, 9, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_kicks_or_deops_many_at_once_is_told_of_and_not_ignored() {
+        let mut floods = Floods::default();
+        let now = Instant::now();
+        let settings = FloodSettings::default();
+        let mut deop = said("alice", None, Some("#ops"));
+        deop.kinds = &[Kind::Mode];
+        deop.fields = vec![("mode", "-o".into())];
+        let kick = EventData { kinds: &[Kind::Kick], ..deop.clone() };
+        for (event, kind) in [(&deop, "deop"), (&kick, "kick")] {
+            let judged: Vec<Verdict> = (0..4).map(|_| floods.judge(&settings, event, Spared::Nothing, now)).collect();
+            assert_eq!(judged[..3], [Verdict::Fine, Verdict::Fine, Verdict::Fine]);
+            assert_eq!(judged[3], Verdict::Told { kind });
+        }
+        deop.fields = vec![("mode", "+o".into())];
+        assert_eq!(floods.judge(&settings, &deop, Spared::Nothing, now), Verdict::Fine);
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,12 +432,17 @@ mod tests {
         let ignore = |mask: &str, until| Ignore { mask: mask.to_owned(), until, reason: "flood".to_owned() };
         floods.ignore(ignore("*!*@ALICE.test", Some(now + SECOND)), now);
         floods.ignore(ignore("*!*@bob.test", None), now);
-        let judge = |floods: &mut Floods, nick, at| floods.judge(&settings, &said(nick, None, None), true, at);
+        let judge =
+            |floods: &mut Floods, nick, at| floods.judge(&settings, &said(nick, None, None), Spared::Counting, at);
         assert_eq!(judge(&mut floods, "alice", now), Verdict::Ignored, "friends too, if somebody says so");
         assert_eq!(judge(&mut floods, "alice", now + SECOND), Verdict::Fine);
         assert_eq!(judge(&mut floods, "bob", now + 9999 * SECOND), Verdict::Ignored);
         assert_eq!(floods.ignored(now + SECOND).len(), 1);
-        assert!(floods.listen("*!*@Bob.test") && !floods.listen("*!*@bob.test"));
+        let owner = said("bob", None, None);
+        assert_eq!(floods.judge(&settings, &owner, Spared::All, now), Verdict::Fine, "who could undo it is heard");
+        floods.ignore(ignore("*!*@BOB.test", None), now);
+        assert_eq!(floods.listen("*!*@Bob.test").as_deref(), Some("*!*@BOB.test"), "as it was written last, and once");
+        assert_eq!(floods.listen("*!*@bob.test"), None);
         assert_eq!(judge(&mut floods, "bob", now), Verdict::Fine);
     }
 
@@ -298,8 +451,10 @@ mod tests {
         let mut floods = Floods::default();
         let now = Instant::now();
         for n in 0..100_000 {
-            floods.judge(&FloodSettings::default(), &said(&format!("n{n}"), None, None), false, now);
+            floods.judge(&FloodSettings::default(), &said(&format!("n{n}"), None, None), Spared::Nothing, now);
         }
         assert!(floods.full_at.len() <= BUCKETS_MAX + 1);
+        let first = said("n0", None, None);
+        assert_eq!(fine(&mut floods, &[first], 9, Duration::ZERO, now), 4, "who is known is counted on");
     }
 }

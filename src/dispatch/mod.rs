@@ -1,5 +1,6 @@
 //! Deciding: which handlers an event is for, and whether this person may. It never waits and knows no server.
 
+mod bans;
 mod bind;
 mod cooldown;
 mod decide;
@@ -8,10 +9,11 @@ mod kinds;
 mod table;
 mod usage;
 
+pub use bans::{Ban, Held, place_key};
 pub use bind::{Bind, BindFault, NewBind, Turn};
 pub use cooldown::Cooldowns;
 pub use decide::{Decision, Denied, Policy, Step, decide};
-pub use flood::{FloodSettings, Floods, Ignore, Rate, Verdict};
+pub use flood::{ChannelRates, FloodSettings, Floods, Ignore, Rate, Spared, Verdict};
 pub use kinds::Kinds;
 pub use table::{BindRow, BindTable, Index};
 pub use usage::{Usage, UsageError, UsageFault};

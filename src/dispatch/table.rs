@@ -25,7 +25,7 @@ struct Inner {
     changes: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rows {
     last_id: u64,
     /// Owners in the order in which they first bound something. A reload keeps the place.
@@ -119,6 +119,16 @@ impl BindTable {
         let ids = new.into_iter().map(|bind| rows.add(owner, bind)).collect();
         self.publish(&rows);
         ids
+    }
+
+    /// What the table would be if the binds of an owner were replaced by these.
+    pub fn with(&self, owner: &str, new: Vec<NewBind>) -> Index {
+        let mut rows = self.lock().clone();
+        rows.binds.remove(owner);
+        for bind in new {
+            rows.add(owner, bind);
+        }
+        rows.index()
     }
 
     /// Removes everything.

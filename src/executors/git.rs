@@ -3,6 +3,9 @@
 //! `git: {repo: "https://git.example/shop.git", ref: main}`; also `depth: 1`, `submodules: true`, `into: sub/folder`, `key: path` of
 //! an SSH key, and `clean: false` to keep what is not of the repository. A token comes in the stage's variable `GIT_TOKEN`.
 //!
+//! Where it is the pipeline's own repository and what was asked for, the commit is the one that people were shown, said yes to and
+//! approved, wherever its branch has moved since; if it is gone, the step says so.
+//!
 //! Outputs: `sha`, `short`, `author`, `author_email`, `subject`, `committed_at`, `ref`, `branch` (empty where it is none).
 
 use std::path::{Path, PathBuf};
@@ -14,11 +17,10 @@ use serde_json::{Map, Value, json};
 
 use super::apart::apart;
 use super::class::{Class, Failure};
+use super::gitname::{is_local, is_sha, is_short, patterns, pick, ref_fault, repo_fault, unknown};
 use super::log::tail;
 use super::process::{Job, JobEnd, Out};
-use super::repository::{
-    argv, environment, is_local, is_sha, is_short, patterns, pick, ref_fault, refused, repo_fault, unknown, unlock,
-};
+use super::repository::{argv, environment, refused, unlock};
 use super::settings::Settings;
 use super::shell::{finish, is_below};
 use super::step::{End, Executor, Hands, Step};
@@ -205,17 +207,20 @@ impl<'a> Checkout<'a> {
         self.hands.tell(format!("fetches {reference}"));
         if is_sha(reference) {
             let sha = reference.to_ascii_lowercase();
-            // Not every server gives a commit that is no branch's; then all is fetched.
-            if self.attempt("fetch", &self.fetching(&[&format!("+{sha}:{FETCHED}")], true)).await?.is_err() {
-                self.fetch_all().await?;
-            }
+            self.fetch_commit(&sha).await?;
             return Ok((None, self.commit(&sha).await?));
         }
         let patterns = patterns(reference);
         let mut asking = vec!["ls-remote", "--", repo];
         asking.extend(patterns.iter().map(String::as_str));
         let listing = self.git("name", &asking).await?.join("\n");
-        if let Some(named) = pick(&listing, reference) {
+        let named = pick(&listing, reference);
+        if let Some(sha) = self.shown()
+            && named.as_ref().is_none_or(|named| named.sha != sha)
+        {
+            return Ok((named.map(|named| named.full), self.as_shown(&sha).await?));
+        }
+        if let Some(named) = named {
             self.git("fetch", &self.fetching(&[&format!("+{}:{FETCHED}", named.full)], true)).await?;
             return Ok((Some(named.full), self.commit(FETCHED).await?));
         }
@@ -225,6 +230,39 @@ impl<'a> Checkout<'a> {
         }
         let all = self.git("names", &["ls-remote", "--heads", "--tags", "--refs", "--", repo]).await?.join("\n");
         Err(End::Failed(unknown(repo, reference, &all)))
+    }
+
+    /// The commit that people were shown, said yes to and approved, where it is what is to be checked out.
+    fn shown(&self) -> Option<String> {
+        let about = &self.step.about;
+        let asked = if about.reference.is_empty() { "HEAD" } else { &about.reference };
+        let same = about.repo.as_deref() == Some(&self.whole.repo) && self.whole.reference == asked;
+        (same && is_sha(&about.sha)).then(|| about.sha.to_ascii_lowercase())
+    }
+
+    /// Fetches what people were shown, though its name stands for another commit by now.
+    async fn as_shown(&self, sha: &str) -> Result<String, End> {
+        let Whole { repo, reference, .. } = self.whole;
+        self.hands.log.line(&format!("{reference} moved meanwhile; {} was shown and is taken", short(sha)));
+        self.fetch_commit(sha).await?;
+        let kept = self.attempt("there", &["cat-file", "-e", &format!("{sha}^{{commit}}")]).await?;
+        if kept.is_err() {
+            let line = format!(
+                "{repo} has {} no more, which was shown as {reference}; deploy what is there now, and look at it first",
+                short(sha)
+            );
+            return Err(End::failed(Class::Config, line));
+        }
+        Ok(sha.to_owned())
+    }
+
+    /// Fetches a commit by its hash.
+    async fn fetch_commit(&self, sha: &str) -> Result<(), End> {
+        // Not every server gives a commit that is no branch's; then all is fetched.
+        if self.attempt("fetch", &self.fetching(&[&format!("+{sha}:{FETCHED}")], true)).await?.is_err() {
+            self.fetch_all().await?;
+        }
+        Ok(())
     }
 
     async fn fetch_all(&self) -> Result<(), End> {

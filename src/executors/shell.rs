@@ -21,7 +21,9 @@ use super::account::Account;
 use super::apart::apart;
 use super::class::{Class, Failure};
 use super::classify::classify;
+use super::kept::write_private;
 use super::log::ends;
+use super::mask::Masker;
 use super::process::{Ask, Job, JobEnd};
 use super::settings::Settings;
 use super::step::{End, Executor, Hands, Step};
@@ -208,18 +210,37 @@ pub(super) fn finish(end: JobEnd, step: &Step, done: impl FnOnce(&Step) -> End) 
 
 /// The outputs that a command wrote.
 pub(super) fn outputs(step: &Step, hands: &Hands) -> End {
-    match written(&step.folder) {
-        Ok((outputs, summary)) => End::Done { outputs, summary: hands.mask.hide(&summary) },
+    match written(&step.folder, &hands.mask) {
+        Ok((outputs, summary)) => End::Done { outputs, summary },
         Err(fault) => End::failed(Class::Config, fault),
     }
 }
 
 /// The outputs that a command wrote before it failed; none if they cannot be read.
-pub fn left_outputs(folder: &Path) -> Map<String, Value> {
-    written(folder).map(|(outputs, _)| outputs).unwrap_or_default()
+pub fn left_outputs(folder: &Path, mask: &Masker) -> Map<String, Value> {
+    written(folder, mask).map(|(outputs, _)| outputs).unwrap_or_default()
 }
 
-fn written(folder: &Path) -> Result<(Map<String, Value>, String), String> {
+/// Hides secrets in what a command wrote for us in a step's folder. It has ended; whoever reads it again finds the same.
+pub fn scrub(folder: &Path, mask: &Masker) {
+    for path in [OUTPUT, CHECKPOINT].map(|name| folder.join(name)) {
+        let Ok(file) = super::collect::open(&path) else { continue };
+        let mut text = Vec::new();
+        let whole = file.take(OUTPUT_MAX + 1).read_to_end(&mut text).is_ok() && text.len() as u64 <= OUTPUT_MAX;
+        let hidden = mask.hide(&String::from_utf8_lossy(&text));
+        // What is too long is not read, so nobody misses it.
+        let done = match whole {
+            true if hidden.as_bytes() == text => Ok(()),
+            true => write_private(&path, hidden.as_bytes(), 0o600),
+            false => std::fs::remove_file(&path),
+        };
+        if let Err(fault) = done {
+            tracing::warn!(path = %path.display(), %fault, "Secrets could not be hidden in what a command wrote");
+        }
+    }
+}
+
+fn written(folder: &Path, mask: &Masker) -> Result<(Map<String, Value>, String), String> {
     let path = folder.join(OUTPUT);
     let mut outputs = Map::new();
     let mut summary = String::new();
@@ -234,7 +255,8 @@ fn written(folder: &Path) -> Result<(Map<String, Value>, String), String> {
     if text.len() as u64 > OUTPUT_MAX {
         return Err(format!("MC_OUTPUT holds more than {OUTPUT_MAX} bytes; write outputs there, not logs"));
     }
-    for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.trim().is_empty()) {
+    // Before it is read: what is a number then is no text to hide a secret in.
+    for line in mask.hide(&String::from_utf8_lossy(&text)).lines().filter(|line| !line.trim().is_empty()) {
         let Some((name, value)) = line.split_once('=') else {
             return Err(format!("MC_OUTPUT has the line {line:?}; write name=value"));
         };
@@ -262,7 +284,7 @@ mod tests {
         let path = folder.path().join(OUTPUT);
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());
-        assert!(written(folder.path()).unwrap_err().contains("not a regular file"));
+        assert!(written(folder.path(), &Masker::default()).unwrap_err().contains("not a regular file"));
     }
 
     #[test]

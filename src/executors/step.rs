@@ -184,7 +184,7 @@ impl Hands {
     /// Keeps what must be known after a restart; ready once it is durable. Call it *before* what cannot be taken back, and
     /// again with what came of it. A note that cannot be kept is a reason to stop: whoever goes on would not be found again.
     pub async fn note(&self, note: Value) -> Result<(), Failure> {
-        let kept = self.keeper.note(note).await;
+        let kept = self.keeper.note(self.mask.hide_all(note)).await;
         kept.map_err(|fault| Failure::new(super::Class::Unknown, format!("the bot cannot keep its records: {fault}")))
     }
 

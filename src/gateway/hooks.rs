@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
-use masterchief_bindings::webhook::{Headers, RouteSettings, describe, verify};
-use masterchief_contract::{Fate, Inbound, Value};
+use masterchief_bindings::webhook::{Headers, Hook, RouteSettings, describe, verify};
+use masterchief_contract::{Fate, Inbound, Undecodable, Value};
 use regex::Regex;
 use serde_json::{Map, json};
 use tokio::sync::oneshot;
@@ -78,11 +78,13 @@ where
         shared.counts.full.fetch_add(1, Ordering::Relaxed);
         return again(StatusCode::SERVICE_UNAVAILABLE, "the journal is full");
     }
-    let read = tokio::time::timeout(settings.body_timeout, capped(&headers, body, route.max_body)).await;
+    let read = tokio::time::timeout(settings.body_timeout, capped(&headers, body, route.max_body(&name))).await;
     let body = match read {
         Ok(Ok(body)) => body,
-        Ok(Err(reply)) => return reply,
-        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        Ok(Err(reply)) => return unread(&shared, &name, peer, reply),
+        Err(_) => {
+            return unread(&shared, &name, peer, error(StatusCode::REQUEST_TIMEOUT, "the body took too long"));
+        }
     };
     let given = Given(&headers);
     if let Err(refusal) = verify(route, &name, &given, &body, shared.clock.now()) {
@@ -93,17 +95,36 @@ where
     }
     let (hook, as_json) = match describe(route, &name, &given, &body) {
         Ok(understood) => understood,
-        Err(fault) => return error(StatusCode::BAD_REQUEST, &format!("the body cannot be understood: {fault}")),
+        // It is from whom it says, so it is kept for people to look at.
+        Err(fault) => {
+            let reason = format!("the body cannot be understood: {fault}");
+            let bad = Undecodable { lane: shared.lanes.lane(&name), bytes: body, reason };
+            return hand_over(&shared, route, &name, Err(bad)).await;
+        }
     };
     if let Some(challenge) = hook.challenge {
         return reply(StatusCode::OK, &json!({"challenge": challenge}));
     }
+    let fields = fields(route, &name, &hook, &headers, peer);
+    let key = (route.dedupe && !hook.delivery.is_empty()).then(|| format!("{name} {}", hook.delivery).into_boxed_str());
+    let event = Inbound { key, at: shared.clock.now(), text: hook.text, fields, body: as_json.unwrap_or(body) };
+    hand_over(&shared, route, &name, Ok(event)).await
+}
+
+/// What a post is, for binds and their handlers.
+fn fields(
+    route: &RouteSettings,
+    name: &str,
+    hook: &Hook,
+    headers: &HeaderMap,
+    peer: Option<SocketAddr>,
+) -> Vec<(&'static str, Value)> {
     let mut fields = Vec::with_capacity(9);
-    let preset = route.preset_of(&name).name();
-    let provider = if preset == "generic" { name.as_str() } else { preset };
+    let preset = route.preset_of(name).name();
+    let provider = if preset == "generic" { name } else { preset };
     let parts = [
         ("provider", provider),
-        ("route", name.as_str()),
+        ("route", name),
         ("event", &hook.event),
         ("action", &hook.action),
         ("repo", &hook.repo),
@@ -113,18 +134,24 @@ where
     fields.extend(
         parts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, Value::from(value))),
     );
-    fields.push(("headers", shown(&headers, route)));
+    fields.push(("headers", shown(headers, route)));
     if let Some(peer) = peer {
         fields.push(("peer", Value::from(peer.ip().to_string())));
     }
-    let key = (route.dedupe && !hook.delivery.is_empty()).then(|| format!("{name} {}", hook.delivery).into_boxed_str());
-    let event = Inbound { key, at: shared.clock.now(), text: hook.text, fields, body: as_json.unwrap_or(body) };
-    hand_over(&shared, route, &name, event).await
+    fields
+}
+
+/// A body that could not be read: counted, and told to operators too.
+fn unread(shared: &Shared, name: &str, peer: Option<SocketAddr>, reply: Reply) -> Reply {
+    shared.counts.unread.fetch_add(1, Ordering::Relaxed);
+    let why = String::from_utf8_lossy(reply.body());
+    tracing::warn!(route = %name, ?peer, %why, "A webhook's body cannot be read");
+    reply
 }
 
 /// Writes it to the journal, and waits for the handler's answer where the route says so.
-async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: Inbound) -> Reply {
-    let expecting = (!route.answer.is_zero()).then(|| shared.answers.expect());
+async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: Result<Inbound, Undecodable>) -> Reply {
+    let expecting = (event.is_ok() && !route.answer.is_zero()).then(|| shared.answers.expect());
     let (settled, fate) = oneshot::channel();
     let lane = shared.lanes.lane(name);
     if !shared.door.knock(Knock { lane, event, settled }) {
@@ -136,6 +163,11 @@ async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: In
         None => {
             shared.counts.full.fetch_add(1, Ordering::Relaxed);
             again(StatusCode::SERVICE_UNAVAILABLE, "it could not be written")
+        }
+        Some(Fate::Refused) => {
+            shared.counts.dead.fetch_add(1, Ordering::Relaxed);
+            let why = "it cannot be understood and is kept for people to look at; the bot's owner sees it with .dlq";
+            reply(StatusCode::ACCEPTED, &json!({"dead": why}))
         }
         Some(Fate::Duplicate(number)) => {
             shared.counts.accepted.fetch_add(1, Ordering::Relaxed);

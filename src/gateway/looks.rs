@@ -1,8 +1,10 @@
 //! What can be looked at over HTTP: runs, their artifacts, what many of them tell together.
 //!
-//! `GET /pipelines/` (`?limit=1..100&below=RUN&app=&environment=`), `/pipelines/{run}`, `/pipelines/{run}/{summary|events|artifacts}`,
+//! `GET /pipelines/` (`?limit=1..100&below=RUN&app=&environment=`), `/pipelines/deployments` (the same), `/pipelines/{run}`,
+//! `/pipelines/{run}/{summary|events|artifacts|notices}`,
 //! `/pipelines/{run}/artifacts/STAGE/PATH` (for those who may deploy there), `/pipelines/{who|queue}?app=`,
-//! `/pipelines/dora?app=&last=30d`, `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is the same, and so is `/metrics/dora`.
+//! `/pipelines/{dora|rollups|images|predict}` (see `figures.rs`), `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is
+//! the same, and so is `/metrics/dora`.
 
 use std::time::Duration;
 
@@ -13,9 +15,10 @@ use warp::Reply as _;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::figures;
 use super::hooks::{Reply, reply};
 use super::runs::{Caller, not_found, plainly, refused, wrong};
-use crate::pipelines::{Millis, Pipelines, Refusal, Run, StageRun, words};
+use crate::pipelines::{Millis, Pipelines, Refusal, Run, RunState, StageRun, StageState, words};
 use crate::store::runs::{RunsError, Which};
 
 /// Lines of the incident log, at most.
@@ -27,13 +30,18 @@ const PART: usize = 64 * 1024;
 pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str], query: &str) -> Response {
     let query = Query::read(query);
     let done = match parts {
-        [] | [""] => list(pipelines, &query).await,
+        [] | [""] | ["deployments"] => list(pipelines, &query, !parts.concat().is_empty()).await,
         ["ws"] => Err(reply(StatusCode::UPGRADE_REQUIRED, &json!({"error": "ask for it as a WebSocket"}))),
-        ["who" | "queue" | "dora" | "incidents"] => of_an_app(pipelines, parts[0], &query).await,
+        ["dora"] => figures::dora(pipelines, &query).await,
+        ["predict"] => figures::predict(pipelines, &query).await,
+        ["images"] => figures::images(pipelines, &query).await,
+        ["rollups"] => figures::rollups(pipelines, &query).await,
+        ["who" | "queue" | "incidents"] => of_an_app(pipelines, parts[0], &query).await,
         [number] => show(pipelines, number).await,
         [number, "summary"] => summary(pipelines, number).await,
         [number, "events"] => events(pipelines, number).await,
         [number, "artifacts"] => artifacts(pipelines, number).await,
+        [number, "notices"] => notices(pipelines, number).await,
         [number, "artifacts", stage, path @ ..] if !path.is_empty() => {
             return match artifact(pipelines, caller, (number, stage, &path.join("/"))).await {
                 Ok(response) => response,
@@ -59,7 +67,7 @@ impl Query {
     }
 
     /// The beginning of the time that `last` names.
-    fn since(&self, now: Millis, default: Duration) -> Result<Millis, String> {
+    pub(super) fn since(&self, now: Millis, default: Duration) -> Result<Millis, String> {
         let last = match self.text("last") {
             Some(text) => humantime_serde::re::humantime::parse_duration(text)
                 .map_err(|_| format!("last={text} is no time; write last=30d"))?,
@@ -93,7 +101,8 @@ fn broken(fault: RunsError) -> Reply {
     refused(fault)
 }
 
-async fn list(pipelines: &Pipelines, query: &Query) -> Result<Reply, Reply> {
+/// The newest runs, or those that began, as deployments.
+async fn list(pipelines: &Pipelines, query: &Query, deployments: bool) -> Result<Reply, Reply> {
     let Ok(limit @ 1..=100) = query.text("limit").map_or(Ok(20), str::parse::<u32>) else {
         return Err(wrong("limit is 1 to 100"));
     };
@@ -102,6 +111,10 @@ async fn list(pipelines: &Pipelines, query: &Query) -> Result<Reply, Reply> {
     let which = Which { app: text("app"), env: text("environment"), below, limit, ..Which::default() };
     if which.env.is_some() && which.app.is_none() {
         return Err(wrong("name the app of that environment too: app="));
+    }
+    if deployments {
+        let rows = pipelines.deployments(which).await.map_err(broken)?;
+        return Ok(reply(StatusCode::OK, &json!(rows)));
     }
     let rows = pipelines.list(which).await.map_err(broken)?;
     let rows: Vec<Value> = rows.iter().map(|(_, run)| short(run)).collect();
@@ -119,12 +132,6 @@ async fn of_an_app(pipelines: &Pipelines, what: &str, query: &Query) -> Result<R
             json!({"app": app, "lines": plainly([line])})
         }
         "queue" => json!({"app": app, "lines": plainly(pipelines.queue(app).await.map_err(refused)?)}),
-        "dora" => {
-            let dora = pipelines.dora(app, query.since(now, days(30)).map_err(wrong)?).await.map_err(refused)?;
-            let mut told = json!(dora);
-            told["line"] = Value::from(dora.to_string());
-            told
-        }
         _ => {
             let since = query.since(now, days(7)).map_err(wrong)?;
             let rows = pipelines.records().incidents(Some(app), since, INCIDENTS).await.map_err(broken)?;
@@ -152,6 +159,10 @@ async fn show(pipelines: &Pipelines, number: &str) -> Result<Reply, Reply> {
     let attempts = records.attempts(run.number).await.map_err(broken)?;
     let segments = records.log_segments(run.number).await.map_err(broken)?;
     let approvals = records.approvals(run.number).await.map_err(broken)?;
+    // Who agrees writes one of them: it stands for what is shown here.
+    let own = stages.iter().filter(|one| one.state == StageState::Waiting).map(|one| one.code.as_str());
+    let codes = (run.state == RunState::AwaitingApproval).then_some(run.code.as_str()).into_iter().chain(own);
+    let codes: Value = codes.filter(|code| !code.is_empty()).map(Value::from).collect();
     let stages = stages.iter().map(|one| {
         let attempts = attempts.iter().filter(|row| row.stage == one.name).map(|row| {
             let log = segments.iter().filter(|part| part.stage == row.stage && part.attempt == row.n);
@@ -168,6 +179,7 @@ async fn show(pipelines: &Pipelines, number: &str) -> Result<Reply, Reply> {
         .map(|row| json!({"handle": row.handle, "yes": row.yes, "code": row.code, "reason": row.reason, "at": row.at}));
     let mut told = short(&run);
     told["stages"] = stages.collect();
+    told["codes"] = codes;
     told["approvals"] = approvals.collect();
     told["commits"] = json!(run.commits);
     told["commit_count"] = json!(run.commit_count);
@@ -209,6 +221,14 @@ async fn events(pipelines: &Pipelines, number: &str) -> Result<Reply, Reply> {
         let data: Value = serde_json::from_str(&row.data).unwrap_or_default();
         json!({"seq": row.seq, "at": row.at, "kind": row.kind, "actor": row.actor, "data": data})
     };
+    Ok(reply(StatusCode::OK, &rows.iter().map(row).collect()))
+}
+
+/// What was said of a run, and where.
+async fn notices(pipelines: &Pipelines, number: &str) -> Result<Reply, Reply> {
+    let (run, _) = found(pipelines, number).await?;
+    let rows = pipelines.records().notices(run.number).await.map_err(broken)?;
+    let row = |row: &crate::store::runs::OutboxRow| json!({"key": row.dedupe, "event": row.event, "target": row.target, "text": row.text, "at": row.at, "sent": row.sent});
     Ok(reply(StatusCode::OK, &rows.iter().map(row).collect()))
 }
 

@@ -1,9 +1,10 @@
 //! The gateway: one port on which services post webhooks and monitors ask how the bot is.
 //!
-//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`, runs under `/pipelines`, and `/partyline/ws` for IRC clients in pages. A post is verified over its bytes
+//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`, `/said/PAGE` for what was too much for a channel, runs under `/pipelines`, and `/partyline/ws` for clients in pages. A post is verified over its bytes
 //! before anything of it is parsed, and answered once it is durable.
 
 mod answers;
+mod figures;
 mod hooks;
 mod live;
 mod looks;
@@ -16,7 +17,7 @@ mod verbs;
 mod vitals;
 
 pub use answers::{Answer, Answers};
-pub use pages::Pages;
+pub use pages::{Pages, Speaks};
 pub use runs::TokenSettings;
 pub use server::{Gateway, GatewayError, Opening};
 pub use settings::Settings;

@@ -1,4 +1,4 @@
-//! `GET /partyline/ws`: an IRC client in a page, one line of IRC a frame.
+//! `GET /partyline/ws`: a client in a page, one line a frame: IRC, or records of JSON.
 //!
 //! <https://ircv3.net/specs/extensions/websocket>. What the lines mean is the partyline's.
 
@@ -28,14 +28,27 @@ const PIPE: usize = 64 * 1024;
 /// How long one frame may take to be taken.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The ways in which lines can be carried; the first is what is used where none is asked for.
-const PROTOCOLS: [&str; 2] = ["text.ircv3.net", "binary.ircv3.net"];
+const PROTOCOLS: [&str; 3] = ["text.ircv3.net", BINARY, DATA];
+/// IRC in frames of bytes.
+const BINARY: &str = "binary.ircv3.net";
+/// Records of JSON, which the partyline describes.
+const DATA: &str = "data.masterchief";
 
-/// Whoever serves IRC clients in pages.
+/// Whoever serves clients in pages.
 pub trait Pages: Send + Sync + 'static {
     /// Whether scripts of this origin (`https://chat.example`) may connect.
     fn welcomes(&self, origin: &str) -> bool;
     /// Serves one client until it goes.
-    fn meet(&self, stream: Stream, peer: SocketAddr) -> Future<()>;
+    fn meet(&self, stream: Stream, peer: SocketAddr, speaks: Speaks) -> Future<()>;
+}
+
+/// What a client in a page speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// IRC.
+    Irc,
+    /// A record of JSON a line.
+    Data,
 }
 
 /// What the door for pages needs.
@@ -67,10 +80,11 @@ pub(super) fn open(
         return told(StatusCode::SERVICE_UNAVAILABLE, "too many pages are connected; come again later");
     };
     let protocol = protocol(headers);
-    let binary = protocol == Some(PROTOCOLS[1]);
+    let binary = protocol == Some(BINARY);
+    let speaks = if protocol == Some(DATA) { Speaks::Data } else { Speaks::Irc };
     let upgraded = ws.max_message_size(FRAME_MAX).on_upgrade(move |socket| async move {
         let (ours, theirs) = tokio::io::duplex(PIPE);
-        let serving = porch.pages.meet(Box::new(theirs), peer);
+        let serving = porch.pages.meet(Box::new(theirs), peer, speaks);
         let carrying = carry(socket, ours, binary, until);
         tokio::join!(serving, carrying);
         drop(turn);
@@ -165,7 +179,7 @@ mod tests {
             origin == self.0
         }
 
-        fn meet(&self, _: Stream, _: SocketAddr) -> Future<()> {
+        fn meet(&self, _: Stream, _: SocketAddr, _: Speaks) -> Future<()> {
             Box::pin(async {})
         }
     }
@@ -192,6 +206,7 @@ mod tests {
             protocol(&headers)
         };
         assert_eq!(of("x, binary.ircv3.net, text.ircv3.net"), Some("binary.ircv3.net"));
+        assert_eq!(of("data.masterchief"), Some("data.masterchief"));
         assert_eq!(of("irc"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Runs over HTTP, for programs and people that have a token: start one, look at it, answer it, stop it, tell how a remote build goes.
 //!
-//! `POST /pipelines/trigger`, what `verbs.rs` does, `POST /pipelines/{status|stage|log}` (`{run, stage, status, text, seq}`) for remote
+//! `POST /pipelines/trigger`, `POST /pipelines/images` (the notifications of a registry), what `verbs.rs` does, `POST /pipelines/{status|stage|log}` (`{run, stage, status, text, seq}`) for remote
 //! builds, and what `looks.rs` answers to GET. Each needs `Authorization: Bearer TOKEN`; a token may what its flags allow, and one that
 //! is a person's no more than they may. The token that a build was handed may tell how that build goes while its stage runs, and
 //! nothing else; it needs no `run`.
@@ -112,6 +112,7 @@ pub(super) async fn answer(
     };
     let done = match (post, parts.as_slice()) {
         (true, ["trigger"]) => trigger(pipelines, caller, body).await,
+        (true, ["images"]) => images(pipelines, &caller, body).await,
         (true, parts) => verbs::answer(pipelines, caller, parts, body).await,
         (false, parts) => return looks::answer(pipelines, &caller, parts, query).await,
     };
@@ -179,10 +180,7 @@ pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap)
             let text = format!("the token {name} is called like a person; say whose it is with `handle`, or rename it");
             return forbidden(text);
         }
-        return Ok(Caller {
-            who: asker(name),
-            may: May { allows: own, roles: Vec::new(), vouched: false, through: None },
-        });
+        return Ok(Caller { who: asker(name), may: May::program(own) });
     };
     // As the records write it: who asked is compared with who approves.
     let Some(user) = shared.book.get(handle) else {
@@ -234,12 +232,24 @@ async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]
     let reference = asked.reference.or(asked.deploy_tag);
     let words =
         DeployWords { app: asked.app, environment: asked.environment, reference, skip, ..DeployWords::default() };
-    let prepared = match pipelines.prepare(words, params).await {
+    let prepared = match pipelines.prepare(words, params, (&who, &may)).await {
         Ok(prepared) => Prepared { unattended: true, key: asked.key, ..prepared },
         Err(refusal) => return refused(refusal),
     };
     match pipelines.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may }).await {
         Ok(said) => reply(StatusCode::ACCEPTED, &json!({"id": said.run, "lines": plainly(said.lines)})),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// What a registry tells of pushes.
+async fn images(pipelines: &Pipelines, caller: &Caller, body: &[u8]) -> Reply {
+    let body = match serde_json::from_slice(body) {
+        Ok(body) => body,
+        Err(fault) => return wrong(fault),
+    };
+    match pipelines.registry_told(&body, &caller.may).await {
+        Ok(count) => reply(StatusCode::ACCEPTED, &json!({"images": count})),
         Err(refusal) => refused(refusal),
     }
 }

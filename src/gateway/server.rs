@@ -28,10 +28,13 @@ use super::source::Door;
 use super::vitals::{Check, Vitals};
 use super::{live, pages, runs};
 use crate::pipelines::Pipelines;
+use crate::store::Store;
 use crate::users::Book;
 
 /// The longest body of a request about runs.
 const BODY_MAX: usize = 64 * 1024;
+/// Where the pages are that channels are sent to for more.
+const SAID: &str = "/said/";
 /// How long posts that are worked on may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -56,6 +59,7 @@ pub(super) struct Shared {
     pub(super) lanes: Lanes,
     pub(super) pipelines: Option<Pipelines>,
     pub(super) book: Book,
+    store: Option<Store>,
     /// Who may still begin to listen to runs.
     pub(super) listeners: Arc<Semaphore>,
     vitals: Arc<dyn Vitals>,
@@ -70,6 +74,10 @@ pub(super) struct Counts {
     pub(super) refused: AtomicU64,
     pub(super) busy: AtomicU64,
     pub(super) full: AtomicU64,
+    /// Bodies that were too big, broke off or took too long.
+    pub(super) unread: AtomicU64,
+    /// Authentic ones that could not be understood.
+    pub(super) dead: AtomicU64,
 }
 
 /// Routes as lanes, made once each.
@@ -108,6 +116,8 @@ pub struct Opening {
     pub clock: Clock,
     /// Who serves IRC clients in pages.
     pub pages: Option<Arc<dyn Pages>>,
+    /// What was said, for the pages that channels are sent to.
+    pub store: Option<Store>,
 }
 
 /// The open port.
@@ -125,7 +135,7 @@ impl Gateway {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<Gateway, GatewayError> {
-        let Opening { door, answers, full, vitals, pipelines, book, clock, pages } = opening;
+        let Opening { door, answers, full, vitals, pipelines, book, clock, pages, store } = opening;
         let porch = pages.map(|pages| Porch { pages, turns: Arc::new(Semaphore::new(PAGES)) });
         let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
         let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
@@ -142,6 +152,7 @@ impl Gateway {
             lanes: Lanes::default(),
             pipelines,
             book,
+            store,
             listeners: Arc::new(Semaphore::new(live::LISTENERS)),
             vitals,
             checked: tokio::sync::Mutex::default(),
@@ -157,8 +168,12 @@ impl Gateway {
         self.at
     }
 
-    /// Takes other routes. Where it listens stays as it was.
+    /// Takes other routes. Where it listens, and how many posts at once, stays as it was until a restart.
     pub fn configure(&self, settings: Settings) {
+        let before = self.shared.settings.load();
+        if (settings.listen, settings.concurrency) != (before.listen, before.concurrency) {
+            tracing::warn!(at = %self.at, "gateway.listen and gateway.concurrency are taken with the next start of the bot; `.restart` starts it anew");
+        }
         self.shared.settings.store(Arc::new(settings));
     }
 
@@ -254,9 +269,33 @@ async fn asked(path: FullPath, shared: Arc<Shared>) -> warp::reply::Response {
         "/health" | "/health/ready" => ready(&shared).await,
         "/health/live" => reply(StatusCode::OK, &json!({"ok": true})),
         "/metrics" => metrics(&shared).await,
+        path if path.starts_with(SAID) => said(&shared, &path[SAID.len()..]).await,
         _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),
     };
     done.into_response()
+}
+
+/// What was too much for a channel, for whoever has the address and for a time.
+async fn said(shared: &Shared, page: &str) -> Reply {
+    let now = shared.clock.now().timestamp_millis();
+    let rows = match &shared.store {
+        Some(store) => store.said_page(page).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    if rows.first().is_none_or(|first| first.until <= now) {
+        return reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here, or no longer"}));
+    }
+    let text: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
+    let mut out = Response::new(text.into_bytes());
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        out.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    out
 }
 
 /// The way in for IRC clients in pages.
@@ -317,8 +356,14 @@ async fn ready(shared: &Shared) -> Reply {
 async fn metrics(shared: &Shared) -> Reply {
     let mut metrics = shared.vitals.metrics().await;
     let counts = &shared.counts;
-    let rows =
-        [("accepted", &counts.accepted), ("refused", &counts.refused), ("busy", &counts.busy), ("full", &counts.full)];
+    let rows = [
+        ("accepted", &counts.accepted),
+        ("refused", &counts.refused),
+        ("busy", &counts.busy),
+        ("full", &counts.full),
+        ("unread", &counts.unread),
+        ("dead", &counts.dead),
+    ];
     let rows = rows.map(|(name, count)| (vec![("outcome", name)], count.load(Ordering::Relaxed) as f64));
     metrics.family("masterchief_gateway_posts_total", "Webhooks posted, by what came of them", "counter", rows);
     let mut out = Response::new(metrics.text().into_bytes());

@@ -21,6 +21,8 @@ const RESERVED: [&str; 3] = ["bot", "console", "*"];
 pub struct Settings {
     /// Where it listens; nowhere if it is left out. Port 0 is any free one.
     pub listen: Option<SocketAddr>,
+    /// How people reach it, such as `https://bot.example`: what stands in front of links to it. Without it, where it listens.
+    pub url: Option<String>,
     /// The routes, by the name under `/hooks/`.
     pub routes: BTreeMap<String, RouteSettings>,
     /// Programs that may ask for runs of pipelines, by a name that the records show.
@@ -36,6 +38,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             listen: None,
+            url: None,
             routes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             concurrency: 1024,
@@ -48,6 +51,9 @@ impl Settings {
     /// What is wrong beyond the grammar: the path of the key and a sentence.
     pub fn faults(&self) -> Vec<(Vec<String>, String)> {
         let mut faults = Vec::new();
+        if self.url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            faults.push((vec!["url".to_owned()], "must begin with https:// or http://".to_owned()));
+        }
         for (name, route) in &self.routes {
             let path = |key: &str| vec!["routes".to_owned(), name.clone(), key.to_owned()];
             let letters = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');

@@ -10,6 +10,8 @@ use super::message::Message;
 
 /// Message ids remembered, over reconnects too.
 const IDS_MAX: usize = 8192;
+/// The longest id that is remembered; a server that makes longer ones is hostile.
+const ID_BYTES_MAX: usize = 512;
 /// Batches open at once; more are hostile, and the oldest is forgotten: its lines are then nobody's.
 const BATCHES_MAX: usize = 256;
 /// What a message in parts may have at most, in lines and in bytes.
@@ -148,7 +150,7 @@ impl History {
 
     /// False if the id is known already.
     fn remember(&mut self, id: &str) -> bool {
-        if id.is_empty() {
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
             return true;
         }
         if !self.ids.insert(id.to_owned()) {

@@ -1,83 +1,167 @@
-//! The whole way in, from bytes to events and state, for tests that feed it anything. There is no socket and no clock in it.
+//! The whole way in, from bytes to events and state, for tests that feed it anything: a real connection without its socket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::DateTime;
+use masterchief_contract::{Backoff, Clock, Event, Inlet, Outlets, Secret, Shutdown, inlet};
 
-use super::decode::LineReader;
-use super::history::{Age, History, time_of};
-use super::message::Message;
-use super::receipts::Receipts;
-use super::register::Registration;
+use super::around::Nobody;
+use super::dial::NetDial;
+use super::link::Link;
+use super::network::Inner;
+use super::reconnect::{Ways, disconnected};
 use super::sasl::Mechanism;
-use super::settings::{Sasl, Settings};
-use super::splits::{self, Splits};
-use super::state::State;
-use super::translate::{Context, translate};
+use super::settings::{Channel, Sasl, ServerAddr, Services, Settings};
+use super::sts::Policies;
 
-/// More than this of anything that grows with what a server says would be a leak, for the input that tests have.
-const MOST: usize = 4096;
+/// Parcels of one piece of a stream that are looked at; the rest is dropped and counted, as in a full street.
+const PARCELS: usize = 8192;
 
-/// Takes bytes as a server's, in pieces of this size. Panics where something is wrong.
-pub fn inbound(bytes: &[u8], piece: usize) {
-    let mut settings = Settings::new(vec![super::ServerAddr::new("irc.test", 6697)]);
-    settings.sasl = Some(Sasl {
-        mechanisms: vec![Mechanism::ScramSha256, Mechanism::Plain],
-        account: "chief".to_owned(),
-        password: Some(masterchief_contract::Secret::new("sesame")),
-        required: false,
-        ..Sasl::default()
-    });
-    let mut registration = Registration::new(&settings);
-    let (mut reader, mut state) = (LineReader::default(), State::default());
-    let (mut history, mut splits, mut receipts) = (History::default(), Splits::default(), Receipts::default());
-    let network = Arc::from("net");
-    let now = tokio::time::Instant::now();
-    for part in bytes.chunks(piece.max(1)) {
-        reader.feed(part);
-        while let Some(line) = reader.next_line() {
-            let Ok(message) = Message::parse(&line) else { continue };
-            registration.take(&message);
-            for line in registration.lines() {
-                assert!(!line.contains(['\r', '\n', '\0']), "a line of ours is one line");
-                receipts.label(&line, now);
-            }
-            receipts.answered(&message);
-            let told = time_of(&message);
-            let age = if message.is("BATCH") { Age::Live } else { history.age(&message, told, state.welcomed) };
-            let split = history.split_of(&message).map(str::to_owned);
-            let split = split.as_deref().or_else(|| splits::servers(message.param(0)));
-            let actor = state.actor(&message, registration.has("account-tag"), registration.has("account-notify"));
-            let at = told.unwrap_or(DateTime::UNIX_EPOCH);
-            let context = Context { network: &network, state: &state, at, actor, raw: true, age, split, back: false };
-            if let Some(parcel) = translate(&message, &context) {
-                for event in &parcel.events {
-                    let live = matches!(event.kind().name(), "pub" | "msg" | "pubm" | "msgm");
-                    assert!(!live || age == Age::Live, "an old line became a command");
-                    for kind in event.kinds {
-                        let spec = super::KINDS.iter().find(|spec| spec.kind == *kind).expect("every kind has a row");
-                        (spec.subject)(event);
+/// A bot's end of one network after another: it outlives connections as a network does.
+pub struct Inbound {
+    inner: Arc<Inner>,
+    ways: Ways,
+    server: ServerAddr,
+    outlets: Outlets,
+}
+
+/// What a server says next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// These bytes, read in pieces of this size.
+    Bytes(Vec<u8>, usize),
+    /// Nothing, for so long. Virtual time: call it under a paused clock.
+    Silence(Duration),
+}
+
+impl Inbound {
+    /// With settings that make use of all there is: a login, services, channels with and without a key.
+    pub fn new() -> Inbound {
+        let mut settings = Settings::new(vec![ServerAddr::new("irc.test", 6697)]);
+        settings.channels = vec![
+            Channel { name: "#ops".to_owned(), key: None },
+            Channel { name: "#Secret[1]".to_owned(), key: Some(Secret::new("sesame")) },
+        ];
+        settings.operator_in = vec!["#ops".to_owned()];
+        settings.ask_certificates = true;
+        settings.sasl = Some(Sasl {
+            mechanisms: vec![Mechanism::ScramSha256, Mechanism::Plain],
+            account: "chief".to_owned(),
+            password: Some(Secret::new("sesame")),
+            required: false,
+            ..Sasl::default()
+        });
+        let services = r#"{"regain": "REGAIN", "password": "sesame", "identify": true, "let_in": true, "op": true}"#;
+        settings.services = serde_json::from_str::<Services>(services).ok();
+        let (leave, _) = Shutdown::new();
+        let inner = Arc::new(Inner::new("net", settings, leave, Arc::new(Nobody)));
+        inner.raw.store(true, std::sync::atomic::Ordering::Relaxed);
+        inner.history.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (inlet, outlets): (Inlet, Outlets) = inlet(PARCELS);
+        let ways = Ways { dial: Arc::new(NetDial), inlet, clock: Clock::system(), policies: Policies::memory() };
+        Inbound { inner, ways, server: ServerAddr::new("irc.test", 6697), outlets }
+    }
+
+    /// One connection: what the server says, and who hears the events. It ends when the bot hangs up, or the server has said it all.
+    /// Gives how many times the server had its say, and how much was kept of it at the end ([`Inbound::held`]).
+    ///
+    /// # Panics
+    ///
+    /// Where something is wrong: that is what it is for.
+    pub async fn connection(
+        &mut self,
+        mut says: impl FnMut() -> Option<Said>,
+        mut hear: impl FnMut(&Event),
+    ) -> (u64, usize) {
+        let settings = self.inner.lock().settings.clone();
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1));
+        let mut link = Link::new(&self.inner, &self.ways, &self.server, &settings);
+        link.begins();
+        let mut times = 0;
+        'alive: while let Some(said) = says() {
+            times += 1;
+            match said {
+                Said::Silence(time) => {
+                    tokio::time::advance(time).await;
+                    if link.later().is_err() {
+                        break;
+                    }
+                }
+                Said::Bytes(bytes, piece) => {
+                    for part in bytes.chunks(piece.max(1)) {
+                        if link.hears(part, &mut backoff).is_err() {
+                            break 'alive;
+                        }
+                        whole_lines(&link.says());
                     }
                 }
             }
-            if let Some(source) = message.source.filter(|_| message.is("QUIT")) {
-                splits.lost(split.unwrap_or("a.b c.d"), source.nick, (source.user, source.host), Vec::new(), now);
-            }
-            if age == Age::Live {
-                state.take(&message, told);
-            }
-            if message.is("BATCH") {
-                let whole = history.batch(&message);
-                assert!(
-                    whole.as_deref().is_none_or(|line| Message::parse(line).is_ok()),
-                    "what is put together is a line"
-                );
+            while let Ok(parcel) = self.outlets.try_recv() {
+                parcel.events.iter().for_each(&mut hear);
             }
         }
+        let held = self.held();
+        drop(link);
+        disconnected(&self.inner);
+        // What was spawned on the way has its turn, or it would pile up.
+        tokio::task::yield_now().await;
+        (times, held)
     }
-    assert!(state.channels().len() <= MOST);
-    for chan in state.channels() {
-        state.members(&chan);
+
+    /// What is kept of what servers said, in bytes as it is written out.
+    pub fn held(&self) -> usize {
+        let shared = self.inner.lock();
+        let held = format!(
+            "{:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}",
+            shared.state,
+            shared.history,
+            shared.splits,
+            shared.comeback,
+            shared.seen,
+            shared.receipts,
+            shared.outgoing,
+            shared.wanted
+        );
+        held.len()
+    }
+}
+
+impl Default for Inbound {
+    fn default() -> Inbound {
+        Inbound::new()
+    }
+}
+
+/// Takes bytes as a server's, in pieces of this size. Panics where something is wrong.
+pub fn inbound(bytes: &[u8], piece: usize) {
+    let mut said = Some(Said::Bytes(bytes.to_vec(), piece));
+    on_paused_time(async move { Inbound::new().connection(|| said.take(), is_known).await });
+}
+
+/// Runs this where time moves only when it is told to.
+///
+/// # Panics
+///
+/// Where the system gives no runtime.
+pub fn on_paused_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without threads and sockets").block_on(work)
+}
+
+/// Every event is of kinds that have a row, and has what the rows' masks are held against.
+fn is_known(event: &Event) {
+    for kind in event.kinds {
+        let spec = super::KINDS.iter().find(|spec| spec.kind == *kind).expect("every kind has a row");
+        (spec.subject)(event);
+    }
+}
+
+/// What we say is lines, and nothing a server said has made two of one.
+fn whole_lines(out: &[u8]) {
+    assert!(out.is_empty() || out.ends_with(b"\r\n"), "a line of ours has no end");
+    for line in out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let body = line.strip_suffix(b"\r").expect("a line of ours was broken in two");
+        assert!(!body.iter().any(|byte| matches!(byte, b'\r' | 0)), "a line of ours is one line");
     }
 }
 

@@ -103,6 +103,26 @@ impl ISupport {
         found.next().and_then(|(_, most)| most.parse().ok()).filter(|most| *most > 0).unwrap_or(usize::MAX)
     }
 
+    /// In how many channels with this sign one may be (CHANLIMIT, before it MAXCHANNELS); nothing where there is no limit.
+    pub fn chanlimit(&self, sign: char) -> Option<usize> {
+        let Some(limits) = self.get("CHANLIMIT") else { return self.number("MAXCHANNELS").filter(|most| *most > 0) };
+        let rows = limits.split(',').filter_map(|row| row.split_once(':'));
+        let mut found = rows.filter(|(signs, _)| signs.contains(sign));
+        found.next().and_then(|(_, most)| most.parse().ok()).filter(|most| *most > 0)
+    }
+
+    /// Whether a mode of channels is a list, such as bans.
+    pub fn is_list(&self, letter: char) -> bool {
+        self.get("CHANMODES").unwrap_or("b").split(',').next().is_some_and(|lists| lists.contains(letter))
+    }
+
+    /// Whether who has this status letter is an operator, or more. Where a server has none, everybody is.
+    pub fn is_operator(&self, letter: char) -> bool {
+        let statuses = self.statuses();
+        let place = |wanted: char| statuses.iter().position(|(letter, _)| *letter == wanted);
+        place('o').is_none_or(|op| place(letter).is_some_and(|at| at <= op))
+    }
+
     /// The longest nick; 9 where nothing is said.
     pub fn nicklen(&self) -> usize {
         self.number("NICKLEN").filter(|len| *len > 0).unwrap_or(9)
@@ -205,6 +225,16 @@ mod tests {
         assert_eq!(isupport.channel_of("@#ops"), Some("#ops"));
         assert_eq!(isupport.channel_of("#ops"), Some("#ops"));
         assert_eq!((isupport.channel_of("bob"), isupport.channel_of("&x")), (None, None));
+    }
+
+    #[test]
+    fn who_is_an_operator_goes_by_the_rank_and_channels_are_limited_by_their_sign() {
+        let isupport = told(&["PREFIX=(qaohv)~&@%+", "CHANLIMIT=#:20,&+:"]);
+        assert!("qao".chars().all(|letter| isupport.is_operator(letter)));
+        assert!("hvx".chars().all(|letter| !isupport.is_operator(letter)));
+        assert!(told(&["PREFIX="]).is_operator('v'), "nobody is one there");
+        assert_eq!((isupport.chanlimit('#'), isupport.chanlimit('+'), isupport.chanlimit('!')), (Some(20), None, None));
+        assert_eq!(told(&["MAXCHANNELS=10"]).chanlimit('#'), Some(10));
     }
 
     #[test]

@@ -165,7 +165,8 @@ pub static KINDS: &[KindSpec] = &[
         subject: need,
         check: chan_mask,
         fields: &["chan", "type"],
-        about: "the bot cannot do what it should in a channel: it needs op, unban, invite, limit or key",
+        about: "the bot cannot do what it should in a channel: it needs op (it lost it, a command failed for it, or it came without \
+                where operator_in wants it), unban, invite, limit or key",
         example: "#ops invite",
         ..BY_NOBODY
     },
@@ -175,7 +176,7 @@ pub static KINDS: &[KindSpec] = &[
         returns: Returns::Stop,
         subject: type_of,
         fields: &["nick", "user", "host", "handle", "type", "chan"],
-        about: "somebody floods; they are ignored for a while unless a handler stops that",
+        about: "somebody floods: msg, pub, ctcp, join, nick are ignored for a while unless a handler stops that; deop, kick are only told",
         example: "pub",
         ..ANYWHERE
     },
@@ -256,7 +257,8 @@ pub static KINDS: &[KindSpec] = &[
         kind: Kind::Evnt,
         subject: type_of,
         fields: &["type", "text"],
-        about: "the connection: connect-server, init-server, disconnect-server, fail-server, hidden-host, got-chanlist",
+        about: "something that has a name: connect-server, preinit-server, init-server, disconnect-server, fail-server, hidden-host, got-chanlist; \
+                sighup, sigterm, sigint, prerehash, rehash, loaded",
         example: "init-server",
         ..BY_NOBODY
     },
@@ -274,6 +276,15 @@ pub static KINDS: &[KindSpec] = &[
         about: "somebody's real name changes, once for each channel shared with the bot",
         example: "#ops *!*@*",
         ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: Kind::Out,
+        returns: Returns::Stop,
+        subject: queue_and_status,
+        fields: &["queue", "message", "status"],
+        about: "the bot says a line: `queued` before it waits (STOP drops it), `sent` when it has left; what binds of this kind say makes none",
+        example: "* sent",
+        ..BY_NOBODY
     },
     KindSpec {
         kind: Kind::Hist,
@@ -434,6 +445,10 @@ fn chan_mask(mask: &str) -> Result<(), MaskFault> {
 }
 
 /// `#chan +o`.
+fn queue_and_status(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}", event.field_str("queue"), event.field_str("status")))
+}
+
 fn mode_mask(mask: &str) -> Result<(), MaskFault> {
     chan_mask(mask)?;
     if mask == "*" {

@@ -131,6 +131,16 @@ impl<'a> Message<'a> {
         out
     }
 
+    /// The line this was read from with its command in capitals, where it has it otherwise. Case means nothing in a command.
+    pub(super) fn in_capitals(&self, line: &str) -> Option<String> {
+        if !self.command.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            return None;
+        }
+        let at = (self.command.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
+        let (before, after) = (line.get(..at)?, line.get(at + self.command.len()..)?);
+        Some(format!("{before}{}{after}", self.command.to_ascii_uppercase()))
+    }
+
     /// Whether this is the command, without case.
     pub fn is(&self, command: &str) -> bool {
         self.command.eq_ignore_ascii_case(command)

@@ -5,19 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Action, CaseMap, Clock, Inlet, Refused, Shutdown, Stopper};
+use masterchief_contract::{Action, CaseMap, Class as Urgency, Clock, Inlet, Refused, Secret, Shutdown, Stopper};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::around::{Around, Fate};
 use super::comeback::Comeback;
 use super::dial::Dial;
 use super::history::History;
+use super::limits;
 use super::message::compose;
 use super::outgoing::{Class, Line, Outgoing};
-use super::receipts::Receipts;
+use super::receipts::{Receipts, ids};
 use super::reconnect::{Ways, keep_connected};
-use super::settings::{Channel, Settings};
+use super::settings::{Budget, Channel, Services, Settings};
 use super::speak::Words;
 use super::splits::Splits;
 use super::state::{Member, State};
@@ -35,6 +38,8 @@ pub struct Network {
 /// What the handle and the task share.
 pub(super) struct Inner {
     pub(super) name: Arc<str>,
+    /// Whoever keeps account of what is said.
+    pub(super) around: Arc<dyn Around>,
     shared: Mutex<Shared>,
     /// Something waits to be sent, or the settings changed.
     pub(super) wake: Notify,
@@ -63,6 +68,10 @@ pub(super) struct Shared {
     pub(super) outgoing: Outgoing,
     /// The channels to be in, by folded name.
     pub(super) wanted: BTreeMap<String, Channel>,
+    /// Whether this connection is one with TLS, whatever the settings say by now.
+    pub(super) secure: bool,
+    /// Until when words may leave; always without.
+    pub(super) words_until: Option<Instant>,
     /// The words to leave with, once it is time.
     pub(super) farewell: Option<String>,
     pub(super) status: Status,
@@ -83,6 +92,8 @@ pub struct Status {
     pub nick: String,
     /// The account the bot is logged in to.
     pub account: Option<String>,
+    /// The capabilities that the server and the bot have agreed on.
+    pub caps: Vec<String>,
     /// The channels it is in.
     pub channels: Vec<String>,
     /// Lines that wait to be sent.
@@ -105,7 +116,7 @@ pub struct Status {
 
 impl Network {
     /// Starts the task. It runs until [`Network::disconnect`] and gives its events to `inlet`. `policies` is the book of the servers
-    /// that demand TLS, shared by all networks.
+    /// that demand TLS, shared by all networks; `around` keeps account of what is said.
     pub fn start(
         name: &str,
         settings: Settings,
@@ -113,9 +124,10 @@ impl Network {
         inlet: Inlet,
         clock: Clock,
         policies: Policies,
+        around: Arc<dyn Around>,
     ) -> (Network, JoinHandle<()>) {
         let (leave, leaving) = Shutdown::new();
-        let network = Network { inner: Arc::new(Inner::new(name, settings, leave)) };
+        let network = Network { inner: Arc::new(Inner::new(name, settings, leave, around)) };
         let ways = Ways { dial, inlet, clock, policies };
         let task = tokio::spawn(keep_connected(Arc::clone(&network.inner), ways, leaving));
         (network, task)
@@ -123,16 +135,21 @@ impl Network {
 
     /// Does an action. Ready once all of it is queued; it waits while the queue is full.
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
+        let mark = action.mark();
         let (tags, action) = action.untagged();
         match action {
             Action::Say { target, text, how, reply, .. } => {
-                let class = if reply { Class::Reply } else { Class::Talk };
-                self.say(&Words { target: &target, text: &text, how, tags: &tags }, class).await
+                let class = mark.class.unwrap_or(if reply { Urgency::Reply } else { Urgency::Chatter });
+                let now = tokio::time::Instant::now();
+                let (until, worth) = (mark.expires.map(|time| now + time), Some(now + class.worth()));
+                self.say(&Words { target: &target, text: &text, how, tags: &tags, class, until, worth, first: 0 }).await
             }
             Action::Join { channel, key, .. } => self.join(&channel, key),
             Action::Part { channel, reason, .. } => self.part(&channel, &reason),
             Action::Send { command, params, .. } => self.send(&command, &params, &tags).await,
-            Action::Tagged { .. } | Action::Answer { .. } => Err(Refused::new("an IRC network posts no webhooks")),
+            Action::Tagged { .. } | Action::Marked { .. } | Action::Answer { .. } => {
+                Err(Refused::new("an IRC network posts no webhooks"))
+            }
         }
     }
 
@@ -157,6 +174,11 @@ impl Network {
             queued: shared.outgoing.len(),
             ..shared.status.clone()
         }
+    }
+
+    /// How much a channel is told there.
+    pub fn budget(&self) -> Budget {
+        self.inner.lock().settings.budget
     }
 
     /// The channels the bot is in.
@@ -201,7 +223,7 @@ impl Network {
             let new = shared.wanted_of(&settings.channels);
             for (key, channel) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
                 if shared.wanted.remove(key).is_some() {
-                    shared.leave(&channel.name, "no longer configured");
+                    self.inner.leave(shared, &channel.name, "no longer configured");
                 }
             }
             for channel in new.values() {
@@ -215,6 +237,11 @@ impl Network {
         }
         self.inner.room.notify_waiters();
         self.inner.wake.notify_one();
+    }
+
+    /// Words that have not left by then never will: another bot speaks there from then on. Commands that wait are not words.
+    pub fn speak_until(&self, until: Instant) {
+        self.inner.lock().words_until = Some(until);
     }
 
     /// Sends what is queued for at most two seconds, says goodbye and ends the task.
@@ -258,7 +285,7 @@ impl Network {
     fn join(&self, channel: &str, key: Option<String>) -> Result<(), Refused> {
         {
             let mut shared = self.inner.lock();
-            let key = key.map(masterchief_contract::Secret::new);
+            let key = key.map(Secret::new);
             let channel = Channel { name: channel.to_owned(), key };
             let probe = Settings { channels: vec![channel.clone()], ..Settings::new(Vec::new()) };
             if let Some((_, fault)) = probe.faults().into_iter().find(|(key, _)| *key == "channels") {
@@ -266,6 +293,9 @@ impl Network {
             }
             let folded = shared.state.fold(&channel.name);
             if !shared.state.is_in(&channel.name) {
+                if let Some(why) = limits::no_room(&shared.state.isupport, &channel.name, &shared.state.channels()) {
+                    return Err(Refused::new(why));
+                }
                 shared.outgoing.hold(&queue_key(&channel.name));
                 shared.join(&channel);
             }
@@ -280,7 +310,7 @@ impl Network {
             let mut shared = self.inner.lock();
             let key = shared.state.fold(channel);
             shared.wanted.remove(&key);
-            shared.leave(channel, reason);
+            self.inner.leave(&mut shared, channel, reason);
         }
         self.inner.room.notify_waiters();
         self.inner.wake.notify_one();
@@ -289,7 +319,7 @@ impl Network {
 }
 
 impl Inner {
-    fn new(name: &str, settings: Settings, leave: Stopper) -> Inner {
+    pub(super) fn new(name: &str, settings: Settings, leave: Stopper, around: Arc<dyn Around>) -> Inner {
         let mut shared = Shared {
             state: State::default(),
             history: History::default(),
@@ -300,6 +330,8 @@ impl Inner {
             receipts: Receipts::default(),
             outgoing: Outgoing::new(settings.pace.pace()),
             wanted: BTreeMap::new(),
+            secure: false,
+            words_until: None,
             farewell: None,
             status: Status::default(),
             settings,
@@ -310,6 +342,7 @@ impl Inner {
         }
         Inner {
             name: Arc::from(name),
+            around,
             shared: Mutex::new(shared),
             wake: Notify::new(),
             room: Notify::new(),
@@ -322,6 +355,22 @@ impl Inner {
     /// The shared part. A panic of another holder leaves it as whole as any line does.
     pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a channel, if we are in it, and gives up what was to be said there.
+    fn leave(&self, shared: &mut Shared, channel: &str, reason: &str) {
+        const WHY: &str = "the bot is told to leave";
+        let key = queue_key(channel);
+        let dropped = shared.outgoing.forget(&key);
+        shared.outgoing.release(&key);
+        shared.gave_up(dropped.len(), channel, WHY);
+        for id in dropped.iter().flat_map(ids) {
+            self.around.fate(id, Fate::Failed { code: String::new(), reason: WHY.to_owned() });
+        }
+        if shared.state.is_in(channel) {
+            let reason = reason.replace(['\r', '\n', '\0'], " ");
+            shared.command("PART", &[channel, &self.around.hide(&reason)]);
+        }
     }
 }
 
@@ -349,6 +398,11 @@ impl Shared {
         }
     }
 
+    /// The password for services, if it can be said on this connection and to nobody else.
+    pub(super) fn sayable<'a>(&self, services: &'a Services) -> Option<&'a Secret> {
+        services.sayable().filter(|_| self.secure)
+    }
+
     /// Whether a channel was not knocked at yet.
     pub(super) fn comeback_once(&mut self, chan: &str) -> bool {
         self.knocked.insert(chan.to_owned())
@@ -358,7 +412,7 @@ impl Shared {
     pub(super) fn command(&mut self, command: &str, params: &[&str]) {
         match compose(&[], command, params) {
             Ok(line) if self.status.connected => {
-                if self.outgoing.push(Class::Command, "", line).is_err() {
+                if self.outgoing.push(Class::Command, "", Line::own(line)).is_err() {
                     tracing::warn!(command, "No room for a command");
                 }
             }
@@ -400,18 +454,6 @@ impl Shared {
         self.join_all(std::slice::from_ref(channel));
     }
 
-    /// Leaves a channel, if we are in it, and gives up what was to be said there.
-    fn leave(&mut self, channel: &str, reason: &str) {
-        let key = queue_key(channel);
-        let dropped = self.outgoing.forget(&key);
-        self.outgoing.release(&key);
-        self.gave_up(dropped, channel, "the bot is told to leave");
-        if self.state.is_in(channel) {
-            let reason = reason.replace(['\r', '\n', '\0'], " ");
-            self.command("PART", &[channel, &reason]);
-        }
-    }
-
     /// Counts lines that will never be sent, visibly.
     pub(super) fn gave_up(&mut self, lines: usize, target: &str, reason: &str) {
         if lines > 0 {
@@ -437,6 +479,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::irc::around::Nobody;
     use crate::irc::dial::{DialFault, Stream};
     use crate::irc::settings::{PaceSettings, ServerAddr, Tls, Via};
 
@@ -515,8 +558,15 @@ mod tests {
                 pace: PaceSettings { burst: 1, interval: Duration::ZERO },
                 ..Settings::new(servers.collect())
             };
-            let (network, task) =
-                Network::start("net", settings, Arc::new(ToTest(to)), inlet, Clock::system(), Policies::memory());
+            let (network, task) = Network::start(
+                "net",
+                settings,
+                Arc::new(ToTest(to)),
+                inlet,
+                Clock::system(),
+                Policies::memory(),
+                Arc::new(Nobody),
+            );
             World { network, task, dialled, out }
         }
 
@@ -657,6 +707,67 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_command_in_small_letters_is_the_same_command() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("JOIN #ops").await;
+        server.says(&[":chief!c@host join #ops", "@time=x :alice!a@h PrivMsg #ops :!deploy Web", "ping :Case"]).await;
+        server.hears("PONG Case").await;
+        assert_eq!(world.told().await, ["join ", "pubm !deploy Web"]);
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn modes_that_wait_leave_together_and_texts_are_cut_to_what_the_server_says() {
+        let mut world = World::new(&["one"]);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("JOIN #ops").await;
+        server.says(&[":s 005 chief MODES=4 TOPICLEN=5 CHANLIMIT=#:1 CLIENTTAGDENY=*,-reply :x"]).await;
+        server.says(&[":chief!c@host JOIN #ops", "PING :in"]).await;
+        server.hears("PONG in").await;
+        let network = world.network.clone();
+        let send = async |command: &str, params: &[&str]| {
+            let params = params.iter().map(|param| (*param).to_owned()).collect();
+            network
+                .perform(Action::Send { network: String::new(), command: command.to_owned(), params })
+                .await
+                .unwrap();
+        };
+        let slow = PaceSettings { burst: 1, interval: SECOND };
+        let mut settings = network.inner.lock().settings.clone();
+        settings.pace = slow;
+        network.reconfigure(settings);
+        send("MODE", &["#ops", "+o", "a"]).await;
+        for nick in ["b", "c", "d", "e", "f"] {
+            send("MODE", &["#ops", "+v", nick]).await;
+        }
+        send("TOPIC", &["#ops", "all is well"]).await;
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|last: &String| !last.starts_with("TOPIC")) {
+            heard.push(server.within(5 * SECOND).await.unwrap());
+        }
+        assert_eq!(heard, ["MODE #ops +ovvv a b c d", "MODE #ops +vv e f", "TOPIC #ops :all i"]);
+        let (channel, key) = ("#dev".to_owned(), None);
+        let full = network.perform(Action::Join { network: String::new(), channel, key }).await.unwrap_err();
+        assert!(full.message.contains("allows 1"), "{full}");
+        let said = |tags: &[&str]| Action::Tagged {
+            tags: tags.iter().map(|tag| ((*tag).to_owned(), "7".to_owned())).collect(),
+            action: Box::new(Action::Say {
+                network: String::new(),
+                target: "#ops".to_owned(),
+                text: "hi".to_owned(),
+                how: How::Say,
+                reply: true,
+            }),
+        };
+        network.perform(said(&["+reply", "+draft/reply"])).await.unwrap();
+        assert_eq!(server.within(5 * SECOND).await.unwrap(), "@+reply=7 PRIVMSG #ops :hi");
+        world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_cannot_be_sent_is_refused_with_a_reason() {
         let mut world = World::new(&["one"]);
         let network = world.network.clone();
@@ -717,8 +828,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn channels_are_joined_in_few_lines_those_with_a_key_first() {
         let mut world = World::new(&["one"]);
-        let channel =
-            |name: String, key: Option<&str>| Channel { name, key: key.map(masterchief_contract::Secret::new) };
+        let channel = |name: String, key: Option<&str>| Channel { name, key: key.map(Secret::new) };
         let mut settings = world.network.inner.lock().settings.clone();
         settings.channels = (0..30).map(|n| channel(format!("#channel-number-{n:02}"), None)).collect();
         settings.channels.push(channel("#secret".to_owned(), Some("sesame")));
@@ -749,10 +859,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_killed_waits_a_minute_and_who_was_banned_five() {
+    async fn who_was_killed_waits_a_minute_who_was_banned_five_and_who_came_too_often_half_of_one() {
         for (says, least, most) in [
             (":oper!o@h KILL chief :go away", 60, 62),
             ("ERROR :Closing link: (c@host) [G-Lined: spam]", 150, 300),
+            ("ERROR :Closing Link: host (Trying to reconnect too fast.)", 30, 32),
+            ("ERROR :Closing link: (c@host) [Your host is throttled]", 30, 32),
             ("ERROR :Closing link: (c@host) [Quit]", 0, 2),
         ] {
             let mut world = World::new(&["one"]);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::comeback::Reason;
 use super::message::Message;
 use super::network::{Shared, queue_key};
+use super::ops::Ops;
 use super::regain::Regain;
 use super::register::Registration;
 use super::settings::Services;
@@ -26,6 +27,7 @@ pub(super) struct Upkeep {
     /// When channels and nick are next compared with what is wanted.
     pub(super) look_after: Instant,
     regain: Regain,
+    ops: Ops,
     /// The channel whose key ChanServ was asked for, and when.
     key_asked: Option<(String, Instant)>,
     /// Where we may be sent without having asked (470), folded.
@@ -47,13 +49,16 @@ pub(super) struct About<'a> {
 impl Upkeep {
     /// Nothing was done yet.
     pub(super) fn new(look_after: Instant) -> Upkeep {
-        Upkeep { look_after, regain: Regain::default(), key_asked: None, sent_to: BTreeSet::new() }
+        Upkeep { look_after, regain: Regain::default(), ops: Ops::default(), key_asked: None, sent_to: BTreeSet::new() }
     }
 
     /// Reacts to a line that the picture has already taken in.
     pub(super) fn react(&mut self, message: &Message<'_>, about: &About<'_>, shared: &mut Shared) {
         let now = Instant::now();
         self.regain.react(message, about.own, shared, now);
+        if matches!(message.command, "366" | "482" | "MODE") {
+            self.ops.look(shared, now);
+        }
         match message.command {
             "JOIN" | "PART" | "KICK" => self.channel_changed(message, about, shared, now),
             "366" if shared.state.isupport.has("WHOX") => shared.command("WHO", &[message.param(1), WHOX_FIELDS]),
@@ -68,12 +73,6 @@ impl Upkeep {
             }
             "NOTICE" => self.key_told(message, shared, now),
             "RENAME" => renamed(message, shared),
-            "401" | "404" | "411" | "412" | "415" | "417" | "531"
-                if shared.status.connected && message.tags.get("label").is_none() =>
-            {
-                shared.status.refused += 1;
-                tracing::warn!(target = message.param(1), reason = message.last(), "The server refused a line");
-            }
             "FAIL" => {
                 tracing::warn!(command = message.param(0), code = message.param(1), words = message.last(), "FAIL")
             }
@@ -106,7 +105,14 @@ impl Upkeep {
         }
         let late =
             shared.settings.services.clone().filter(|services| services.identify && shared.status.account.is_none());
-        if let Some((services, password)) = late.as_ref().and_then(|late| Some((late, late.password.as_ref()?))) {
+        let told = late.as_ref().and_then(|late| Some((late, shared.sayable(late)?)));
+        if late.is_some() && told.is_none() {
+            tracing::warn!(
+                network = name,
+                "NickServ is not told the password: it is said over TLS only, and where `nickserv` names the server too"
+            );
+        }
+        if let Some((services, password)) = told {
             shared.command("PRIVMSG", &[&services.nickserv, &format!("IDENTIFY {}", password.reveal())]);
             self.look_after = Instant::now() + IDENTIFY_PATIENCE;
         } else {
@@ -130,6 +136,7 @@ impl Upkeep {
         let missing: Vec<_> = missing.map(|(_, channel)| channel.clone()).collect();
         shared.join_all(&missing);
         self.regain.look(shared, now);
+        self.ops.look(shared, now);
     }
 
     fn channel_changed(&mut self, message: &Message<'_>, about: &About<'_>, shared: &mut Shared, now: Instant) {

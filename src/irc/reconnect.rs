@@ -6,11 +6,13 @@ use std::time::Duration;
 use masterchief_contract::{Backoff, Clock, Event, Inlet, Shutdown};
 use tokio::time::Instant;
 
+use super::around::Fate;
 use super::dial::Dial;
 use super::history::Age;
 use super::link::{End, Link, Trouble};
 use super::network::{Inner, queue_key};
 use super::receipts::Receipts;
+use super::settings::{ServerAddr, Tls};
 use super::sts::Policies;
 use super::translate::{Context, evnt};
 
@@ -21,6 +23,8 @@ const BACKOFF: (Duration, Duration, Duration) =
 
 /// The least pause after an oper has killed us: to come back at once is to ask for more.
 const AFTER_KILL: Duration = Duration::from_secs(60);
+/// The least pause after a server said that we come too often: each try before its time is over makes it longer.
+const AFTER_THROTTLE: Duration = Duration::from_secs(30);
 /// The pauses after a ban from the network: it doubles up to an hour, because nobody waits for us.
 const BANNED: (Duration, Duration, Duration) =
     (Duration::from_secs(300), Duration::from_secs(3600), Duration::from_secs(600));
@@ -59,17 +63,20 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
         let (server, tls) = ways.policies.apply(&wanted, &settings.tls, ways.clock.now());
         settings.tls = tls;
         inner.lock().status.server = server.to_string();
+        tell(inner, ways, "connect-server", &server.to_string());
+        inner.around.dialling(&inner.name).await;
         let dialled = tokio::select! {
             dialled = ways.dial.dial(&server, &settings.tls, &settings.via()) => dialled,
             () = leaving.recv() => return,
         };
         let (reason, trouble) = match dialled {
             Err(fault) => {
+                inner.around.gone(&inner.name);
                 tell(inner, ways, "fail-server", &fault.to_string());
                 (fault.to_string(), Trouble::Usual)
             }
             Ok(stream) => {
-                tell(inner, ways, "connect-server", &server.to_string());
+                tell(inner, ways, "preinit-server", &server.to_string());
                 let link = Link::new(inner, ways, &server, &settings);
                 let ended = link.run(stream, leaving.clone(), &mut backoff).await;
                 disconnected(inner);
@@ -79,18 +86,12 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
                 }
                 match ended.end {
                     End::Left => return,
-                    End::Upgrade(port) => {
-                        tracing::info!(network = %inner.name, %server, port, "The server demands TLS");
-                        ways.policies.upgrade(&server.host, port);
-                        continue;
-                    }
+                    End::Upgrade(port) if upgraded(inner, ways, &wanted, &settings.tls, port) => continue,
+                    // To come again as before is to be sent away again.
+                    End::Upgrade(_) => (cannot_upgrade(inner, ways, &server), Trouble::Usual),
                     End::Lost(reason, trouble) => {
-                        tell(
-                            inner,
-                            ways,
-                            if ended.up.is_some() { "disconnect-server" } else { "fail-server" },
-                            &reason,
-                        );
+                        let name = if ended.up.is_some() { "disconnect-server" } else { "fail-server" };
+                        tell(inner, ways, name, &reason);
                         // After a good time, the first server is the first choice again.
                         if ended.up.is_some_and(|up| up.elapsed() >= stable) {
                             next_server = usize::MAX;
@@ -104,6 +105,7 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
         let pause = match trouble {
             Trouble::Usual => backoff.failed(random()),
             Trouble::Killed => backoff.failed(random()) + AFTER_KILL,
+            Trouble::Throttled => backoff.failed(random()) + AFTER_THROTTLE,
             Trouble::Banned => banned.failed(random()),
         };
         tracing::warn!(network = %inner.name, %server, %reason, ?pause, "Not connected");
@@ -113,6 +115,22 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
             () = leaving.recv() => return,
         }
     }
+}
+
+/// Notes that a server demands TLS; whether it is reached with TLS now.
+fn upgraded(inner: &Inner, ways: &Ways, wanted: &ServerAddr, tls: &Tls, port: u16) -> bool {
+    tracing::info!(network = %inner.name, server = %wanted, port, "The server demands TLS");
+    if wanted.path.is_none() {
+        ways.policies.upgrade(&wanted.host, port);
+    }
+    ways.policies.apply(wanted, tls, ways.clock.now()).1.enabled
+}
+
+/// Tells that a server demands TLS that the configuration does not give it; gives the reason.
+fn cannot_upgrade(inner: &Inner, ways: &Ways, server: &ServerAddr) -> String {
+    let reason = format!("the server demands TLS: write wss:// instead of {server}");
+    tell(inner, ways, "fail-server", &reason);
+    reason
 }
 
 /// Tells the street of the connection. If it has no room, the status says the same.
@@ -125,18 +143,23 @@ fn tell(inner: &Inner, ways: &Ways, name: &str, about: &str) {
 }
 
 /// The connection is gone: what belonged to it goes too, words wait for the next.
-fn disconnected(inner: &Inner) {
+pub(super) fn disconnected(inner: &Inner) {
     let mut shared = inner.lock();
     let shared = &mut *shared;
     shared.status.connected = false;
     shared.status.account = None;
+    shared.status.caps.clear();
     shared.outgoing.disconnected();
     shared.history.reconnected();
+    let (pages, unknown) = shared.receipts.lost();
+    unknown.into_iter().for_each(|id| inner.around.fate(id, Fate::Unknown));
+    shared.say_again(pages);
     shared.receipts = Receipts::default();
     shared.state.disconnected();
     for channel in shared.wanted.values() {
         shared.outgoing.hold(&queue_key(&channel.name));
     }
+    inner.around.gone(&inner.name);
 }
 
 /// Any number. Without randomness every client would come back at the same moment, which is all that is lost.

@@ -122,16 +122,17 @@ impl Regain {
     /// Only where it is configured, and only when services can know that it is ours: we are logged in, or say a password.
     fn ask_services(&mut self, shared: &mut Shared, now: Instant) {
         let Some(services) = shared.settings.services.clone() else { return };
-        let Some(word) = services.regain else { return };
+        let Some(word) = services.regain.clone() else { return };
         let wanted = shared.settings.nick.clone();
         let lately = self.asked.is_some_and(|at| now.duration_since(at) < SERVICES_AGAIN);
-        let known = shared.status.account.is_some() || services.password.is_some();
+        let password = shared.sayable(&services);
+        let known = shared.status.account.is_some() || password.is_some();
         if lately || !known || shared.state.is_own(&wanted) {
             return;
         }
         self.asked = Some(now);
         let mut words = format!("{word} {wanted}");
-        if let Some(password) = &services.password {
+        if let Some(password) = password {
             words.push(' ');
             words.push_str(password.reveal());
         }

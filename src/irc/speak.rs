@@ -2,43 +2,67 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use masterchief_contract::{How, Refused};
+use masterchief_contract::{Class as Urgency, How, Refused};
+use tokio::time::Instant;
 
+use super::isupport::ISupport;
 use super::message::compose;
 use super::network::{Network, Shared, queue_key};
 use super::outgoing::{Class, Line};
-use super::{split, text};
+use super::{limits, split, text};
 
 /// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
 const MASK_ROOM: usize = 10 + 1 + 64;
 /// Bytes of tags that a client may send (message-tags, size limit).
 const TAGS_ROOM: usize = 4094;
 
+/// What stands in front of words that may have been said before.
+pub const AGAIN: &str = "(perhaps said before) ";
+
 /// Words for somebody.
-pub(super) struct Words<'a> {
-    pub(super) target: &'a str,
-    pub(super) text: &'a str,
-    pub(super) how: How,
-    pub(super) tags: &'a [(String, String)],
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// A channel or a nick.
+    pub target: &'a str,
+    /// The words; line breaks make several lines.
+    pub text: &'a str,
+    /// As a message, a notice or an action.
+    pub how: How,
+    /// Tags for other clients.
+    pub tags: &'a [(String, String)],
+    /// How urgent they are.
+    pub class: Urgency,
+    /// Until when they are said at all.
+    pub until: Option<Instant>,
+    /// Until when they are worth saying where they could not be said before.
+    pub worth: Option<Instant>,
+    /// The number of the first line in the records, 0 for none. Those behind it have the numbers that follow.
+    pub first: u64,
+}
+
+/// The lines of a text, as they are numbered: at line breaks, empty ones left out.
+pub fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['\r', '\n', '\0']).filter(|line| !line.is_empty())
 }
 
 impl Network {
-    pub(super) async fn say(&self, words: &Words<'_>, class: Class) -> Result<(), Refused> {
+    /// Says words. Ready once all of it is queued; it waits while the queue is full.
+    pub async fn say(&self, words: &Words<'_>) -> Result<(), Refused> {
         let target = words.target;
         if target.is_empty() || target.starts_with(':') || target.contains([' ', ',', '\r', '\n', '\0']) {
             return Err(Refused::new(format!("{target:?} is not a channel or a nick")));
         }
-        let tags = tags(words.tags)?;
-        // A CTCP is never made by accident of a text.
         let text = words.text.replace('\u{1}', "");
-        let (key, mut lines) = {
+        // Secrets are hidden before a long line is cut, which might cut one in two.
+        let text = self.inner.around.hide(&text);
+        let (key, tags, mut lines) = {
             let shared = self.inner.lock();
-            (queue_key(target), shared.lines(target, &text, words.how))
+            (queue_key(target), tags(words.tags, &shared.state.isupport)?, shared.lines(words, &text))
         };
         if let Some(first) = lines.first_mut() {
             first.text.insert_str(0, &tags);
         }
-        self.queue(class, &key, lines).await
+        self.queue(Class::Words(words.class), &key, lines).await
     }
 
     pub(super) async fn send(
@@ -48,58 +72,85 @@ impl Network {
         with: &[(String, String)],
     ) -> Result<(), Refused> {
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
-        let line = compose(&[], command, &params).map_err(|fault| Refused::new(fault.to_string()))?;
         let name = self.name();
-        let linelen = {
+        let (linelen, tags, commands) = {
             let shared = self.inner.lock();
             if !shared.status.connected {
                 return Err(Refused::new(format!("{name} is not connected; the command would be lost")));
             }
-            shared.state.isupport.linelen()
+            let isupport = &shared.state.isupport;
+            let tags = tags(with, isupport)?;
+            if command == "TAGMSG" && tags.is_empty() {
+                return Err(Refused::new(format!("{name} passes none of these tags on; say it in words")));
+            }
+            (isupport.linelen(), tags, limits::fitted(isupport, command, &params))
         };
-        if line.len() + 2 > linelen {
-            return Err(Refused::new(format!("the line has {} bytes; {name} takes {linelen}", line.len() + 2)));
+        let mut lines = Vec::with_capacity(commands.len());
+        for params in commands {
+            let params: Vec<&str> = params.iter().map(String::as_str).collect();
+            let line = compose(&[], command, &params).map_err(|fault| Refused::new(fault.to_string()))?;
+            if line.len() + 2 > linelen {
+                return Err(Refused::new(format!("the line has {} bytes; {name} takes {linelen}", line.len() + 2)));
+            }
+            lines.push(Line::from(format!("{tags}{line}")));
         }
-        let line = format!("{}{line}", tags(with)?);
-        self.queue(Class::Command, "", vec![line.into()]).await
+        self.queue(Class::Command, "", lines).await
     }
 }
 
 impl Shared {
     /// Words as lines that fit; several of them are one message, for servers that take such.
-    fn lines(&self, target: &str, words: &str, how: How) -> Vec<Line> {
+    fn lines(&self, words: &Words<'_>, text: &str) -> Vec<Line> {
         static LAST: AtomicU64 = AtomicU64::new(0);
+        let (target, how) = (words.target, words.how);
         let command = if how == How::Notice { "NOTICE" } else { "PRIVMSG" };
         let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
         let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
         let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
         let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
-        let pieces = split::split(words, room);
-        if how == How::Act {
-            let act = |piece: &&str| Line::from(format!("{command} {target} :{}", text::as_ctcp("ACTION", piece)));
-            return pieces.iter().map(act).collect();
+        let mut out: Vec<Line> = Vec::new();
+        for (number, line) in lines_of(text).enumerate() {
+            let id = if words.first == 0 { 0 } else { words.first + number as u64 };
+            for (piece, goes_on) in
+                split::split(line, room).into_iter().zip(std::iter::once(false).chain(std::iter::repeat(true)))
+            {
+                let spare = if how == How::Act { 0 } else { room - piece.len().min(room) };
+                let said = if how == How::Act { text::as_ctcp("ACTION", piece) } else { piece.to_owned() };
+                let text = format!("{command} {target} :{said}");
+                out.push(Line { text, goes_on, id, spare, until: words.until, worth: words.worth, ..Line::default() });
+            }
         }
-        let whole = if pieces.len() > 1 { LAST.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
-        let mut ended = 0;
-        let line = |piece: &str| {
-            let at = piece.as_ptr() as usize;
-            // Nothing stands between two pieces of one line.
-            let goes_on = at == std::mem::replace(&mut ended, at + piece.len());
-            Line { text: format!("{command} {target} :{piece}"), whole, goes_on }
-        };
-        pieces.into_iter().map(line).collect()
+        if out.len() > 1 && how != How::Act {
+            let whole = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+            out.iter_mut().for_each(|line| line.whole = whole);
+        }
+        out
+    }
+
+    /// Puts pages back that may not have arrived, marked as such.
+    pub(super) fn say_again(&mut self, pages: Vec<Line>) {
+        for mut line in pages.into_iter().rev() {
+            let Some(at) = line.text.find(" :").map(|at| at + 2) else { continue };
+            if line.spare >= AGAIN.len() && !line.text[at..].starts_with(AGAIN) && !line.goes_on {
+                line.text.insert_str(at, AGAIN);
+                line.spare -= AGAIN.len();
+            }
+            let target = line.text[..at].rsplit(' ').nth(1).map(queue_key).unwrap_or_default();
+            self.outgoing.put_back(&target, Line { whole: 0, ..line });
+        }
     }
 }
 
-/// Tags as they stand in front of a line, with the blank; nothing where there are none.
-fn tags(tags: &[(String, String)]) -> Result<String, Refused> {
-    if tags.is_empty() {
-        return Ok(String::new());
-    }
+/// Tags as they stand in front of a line, with the blank; nothing where the server passes none of them on.
+fn tags(tags: &[(String, String)], isupport: &ISupport) -> Result<String, Refused> {
     if let Some((name, _)) = tags.iter().find(|(name, _)| !name.starts_with('+')) {
         return Err(Refused::new(format!("the tag {name:?} is the server's; those for other clients begin with +")));
     }
-    let pairs: Vec<(&str, &str)> = tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let passed = tags.iter().filter(|(name, _)| limits::passes(isupport, name));
+    let pairs: Vec<(&str, &str)> = passed.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    if pairs.is_empty() {
+        return Ok(String::new());
+    }
     let line = compose(&pairs, "X", &[]).map_err(|fault| Refused::new(fault.to_string()))?;
     if line.len() > TAGS_ROOM {
         return Err(Refused::new(format!("the tags have more than {TAGS_ROOM} bytes")));

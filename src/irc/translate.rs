@@ -113,11 +113,11 @@ fn from_server(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
         "005" => told(message, context),
         "366" => vec![evnt("got-chanlist", message.param(1), context)],
         "396" => vec![evnt("hidden-host", message.param(1), context)],
-        "471" => need(message, "limit", context),
-        "473" => need(message, "invite", context),
-        "474" => need(message, "unban", context),
-        "475" => need(message, "key", context),
-        "482" => need(message, "op", context),
+        "471" => vec![need(message.param(1), "limit", context)],
+        "473" => vec![need(message.param(1), "invite", context)],
+        "474" => vec![need(message.param(1), "unban", context)],
+        "475" => vec![need(message.param(1), "key", context)],
+        "482" => vec![need(message.param(1), "op", context)],
         _ => Vec::new(),
     }
 }
@@ -199,10 +199,10 @@ fn told(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
 }
 
 /// What we lack to do as we should in a channel.
-fn need(message: &Message<'_>, what: &str, context: &Context<'_>) -> Vec<EventData> {
+pub(super) fn need(chan: &str, what: &str, context: &Context<'_>) -> EventData {
     let mut event = by_nobody(Kind::Need, context);
-    event.chan = Some(Arc::from(message.param(1)));
-    vec![with(event, vec![("type", what)])]
+    event.chan = Some(Arc::from(chan));
+    with(event, vec![("type", what)])
 }
 
 /// The connection does something that has a name.

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Batch, Event, Fate, Fields, Inbound, Kind, Positions};
+use masterchief_contract::{BAD_BYTES, Event, Fate, Inbound, Part, Positions, Undecodable};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::append::{Append, Appended, EVENT_MAX, Encoded};
+use super::maintain;
 use super::merge::{Open, Place, Section};
 use super::pack::{self, Packer};
 use super::record::{self, BadRecord, Chunk, Names, Row};
@@ -50,92 +52,12 @@ pub(super) struct Engine {
     /// What the last such row was gathered in, to be used again.
     spare: Vec<u8>,
     packer: Packer,
+    /// The newest dead letter when they were last counted.
+    pub(super) buried: i64,
 }
 
 /// What a row costs beside its records, in bytes.
 const ROW: usize = 64;
-
-/// What was written for one batch, to be shown once it is committed.
-#[derive(Default)]
-pub(super) struct Appended {
-    pub(super) fates: Vec<Fate>,
-    /// For each part the number of its first event and its bytes; nothing where nothing was new.
-    rows: Vec<Option<(u64, usize)>>,
-}
-
-impl Appended {
-    /// The number after the newest event that was written; 0 if there was none.
-    pub(super) fn end(&self) -> u64 {
-        let newest = self.fates.iter().rev().find(|fate| matches!(fate, Fate::Stored(_)));
-        newest.map_or(0, |fate| fate.number() + 1)
-    }
-}
-
-/// An append as the writer takes it.
-pub(super) struct Append {
-    pub(super) kind: &'static str,
-    pub(super) stream: Arc<str>,
-    pub(super) batch: Batch,
-    pub(super) encoded: Vec<Encoded>,
-}
-
-/// The records of a part, made before the writer has it.
-pub(super) struct Encoded {
-    /// Where each record ends.
-    ends: Vec<usize>,
-    bytes: Vec<u8>,
-    shared: Option<Vec<u8>>,
-}
-
-impl Encoded {
-    pub(super) fn of(events: &[Inbound], shared: Option<&Arc<Fields>>) -> Result<Encoded, BadRecord> {
-        let mut bytes = Vec::with_capacity(events.iter().map(|event| event.text.len() + event.body.len() + 48).sum());
-        let mut ends = Vec::with_capacity(events.len());
-        for event in events {
-            record::write(&mut bytes, event)?;
-            ends.push(bytes.len());
-        }
-        let shared = shared.map(|shared| record::write_shared(shared)).transpose()?;
-        Ok(Encoded { ends, bytes, shared })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Only the records that are new.
-    fn without(&self, fates: &[Fate]) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut start = 0;
-        for (end, fate) in self.ends.iter().zip(fates) {
-            if matches!(fate, Fate::Stored(_)) {
-                out.extend_from_slice(&self.bytes[start..*end]);
-            }
-            start = *end;
-        }
-        out
-    }
-}
-
-impl Append {
-    /// The events as binds see them, with their bytes, once they are committed.
-    pub(super) fn into_chunks(self, kinds: &'static [Kind], done: &Appended) -> Vec<(Chunk, usize)> {
-        let mut fates = done.fates.iter();
-        let mut chunks = Vec::new();
-        for (part, row) in self.batch.parts.into_iter().zip(&done.rows) {
-            let fates: Vec<&Fate> = fates.by_ref().take(part.events.len()).collect();
-            let Some((first, bytes)) = *row else { continue };
-            let events = part.events.into_iter().zip(fates).filter_map(|(event, fate)| match fate {
-                Fate::Stored(number) => {
-                    Some(record::of_inbound(kinds, *number, &part.lane, part.shared.as_ref(), event))
-                }
-                Fate::Duplicate(_) => None,
-            });
-            chunks.push((Chunk { first, events: events.collect() }, bytes));
-        }
-        chunks
-    }
-}
 
 impl Engine {
     pub(super) fn open(path: Option<&Path>, names: Names) -> Done<Engine> {
@@ -158,6 +80,7 @@ impl Engine {
             open: None,
             spare: Vec::new(),
             packer: Packer::default(),
+            buried: 0,
         };
         engine.streams = streams(&engine.db)?;
         Ok(engine)
@@ -196,38 +119,72 @@ impl Engine {
             if let Some(position) = &part.position {
                 self.put_position(stream, &part.lane, position)?;
             }
-            let first = self.next;
-            let from = done.fates.len();
-            self.number(stream, &part.events, &mut done.fates)?;
-            let count = self.next - first;
-            if count == 0 {
-                done.rows.push(None);
-                continue;
+            let (begin, from) = (self.next, done.fates.len());
+            self.number(stream, part, encoded, &mut done.fates)?;
+            let (mut first, mut bytes) = (begin, 0);
+            for (count, records) in encoded.rows(done.fates.get(from..).unwrap_or_default()) {
+                let section = Section { lane: &part.lane, shared: encoded.shared.as_deref(), count, records: &records };
+                bytes += section.bytes() + ROW;
+                self.put_section(Place { stream, first, count, at: now }, &section)?;
+                first += count;
             }
-            let filtered = (count < part.events.len() as u64).then(|| encoded.without(&done.fates[from..]));
-            let records = filtered.as_deref().unwrap_or(&encoded.bytes);
-            let section = Section { lane: &part.lane, shared: encoded.shared.as_deref(), count, records };
-            done.rows.push(Some((first, section.bytes() + ROW)));
-            if self.open.as_mut().is_some_and(|open| open.takes(stream, first, &section)) {
-                if let Some(open) = &mut self.open {
-                    open.take(&section)?;
+            done.rows.push((self.next > begin).then_some((begin, bytes)));
+            for (event, fate) in part.events.iter().zip(done.fates.get(from..).unwrap_or_default()) {
+                match fate {
+                    Fate::Refused => self.refuse(append, part, event, now)?,
+                    Fate::Duplicate(number) if append.batch.revives => {
+                        done.revived |= maintain::revive(&self.db, &append.stream, *number, now)?;
+                    }
+                    Fate::Stored(_) | Fate::Duplicate(_) => {}
                 }
-                continue;
-            }
-            self.close_row()?;
-            if section.is_big() {
-                self.put_row(&Place { stream, first, count, at: now }, Some(section.lane), section.shared, records)?;
-            } else {
-                let place = Place { stream, first, count, at: now };
-                self.open = Some(Open::new(place, &section, std::mem::take(&mut self.spare))?);
             }
         }
         for bad in &append.batch.undecodable {
-            self.db
-                .prepare_cached("INSERT INTO dead(at, stream, bind, attempts, reason, kind, lane, raw) VALUES (?1, ?2, '', 0, ?3, ?4, ?5, ?6)")?
-                .execute(params![now.timestamp_millis(), &*append.stream, bad.reason, append.kind, &*bad.lane, bad.bytes])?;
+            self.put_undecodable(append, bad, now)?;
         }
         Ok(done)
+    }
+
+    /// Puts a part's records where they belong: into the row that is open, or into one of their own.
+    fn put_section(&mut self, place: Place, section: &Section<'_>) -> Done<()> {
+        if section.count == 0 {
+            return Ok(());
+        }
+        if let Some(open) = self.open.as_mut().filter(|open| open.takes(place.stream, place.first, section)) {
+            return Ok(open.take(section)?);
+        }
+        self.close_row()?;
+        if section.is_big() {
+            self.put_row(&place, Some(section.lane), section.shared, section.records)
+        } else {
+            self.open = Some(Open::new(place, section, std::mem::take(&mut self.spare))?);
+            Ok(())
+        }
+    }
+
+    /// The beginning of an event that nobody could hold, for people to look at.
+    fn refuse(&self, append: &Append, part: &Part, event: &Inbound, now: DateTime<Utc>) -> Done<()> {
+        let bytes = if event.body.is_empty() { event.text.as_bytes() } else { &event.body };
+        let reason = format!(
+            "it has {} bytes, and an event of {} MiB is the biggest that is taken; let its source send less at once",
+            event.text.len() + event.body.len(),
+            EVENT_MAX >> 20
+        );
+        let bytes = bytes.get(..BAD_BYTES.min(bytes.len())).unwrap_or_default().to_vec();
+        self.put_undecodable(append, &Undecodable { lane: Arc::clone(&part.lane), bytes, reason }, now)
+    }
+
+    fn put_undecodable(&self, append: &Append, bad: &Undecodable, now: DateTime<Utc>) -> Done<()> {
+        let cut = bad.bytes.len() > BAD_BYTES;
+        let raw = if cut { bad.bytes.get(..BAD_BYTES).unwrap_or_default() } else { &bad.bytes };
+        let reason = match cut {
+            true => format!("{} (the first {} KiB of {} bytes are kept)", bad.reason, BAD_BYTES >> 10, bad.bytes.len()),
+            false => bad.reason.clone(),
+        };
+        self.db
+            .prepare_cached("INSERT INTO dead(at, stream, bind, attempts, reason, kind, lane, raw) VALUES (?1, ?2, '', 0, ?3, ?4, ?5, ?6)")?
+            .execute(params![now.timestamp_millis(), &*append.stream, reason, append.kind, &*bad.lane, raw])?;
+        Ok(())
     }
 
     /// Writes the row that waits for more parts. Whatever reads events in the same transaction comes after this.
@@ -258,9 +215,10 @@ impl Engine {
     }
 
     /// Gives each event its number, and those that are known the one they have.
-    fn number(&mut self, stream: i64, events: &[Inbound], fates: &mut Vec<Fate>) -> Done<()> {
-        for event in events {
+    fn number(&mut self, stream: i64, part: &Part, encoded: &Encoded, fates: &mut Vec<Fate>) -> Done<()> {
+        for (event, refused) in part.events.iter().zip(encoded.refused()) {
             let fate = match &event.key {
+                _ if refused => Fate::Refused,
                 Some(key) => self.put_key(stream, key, self.next)?,
                 None => Fate::Stored(self.next),
             };

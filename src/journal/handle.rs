@@ -9,7 +9,8 @@ use masterchief_contract::{Batch, Clock, Event, Fate, Kind, KindSpec, Positions,
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::engine::{self, Append, Appended, Done, Encoded, Engine};
+use super::append::{Append, Appended, Encoded};
+use super::engine::{self, Done, Engine};
 use super::maintain;
 use super::record::{Chunk, Names};
 use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, StreamRow};
@@ -25,8 +26,6 @@ const SWEEP_FULL: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 /// Bytes that are read from the disk at once, about.
 const READ: u64 = 1 << 20;
-/// Bytes of one batch at most; a source that gives more is wrong.
-const BATCH_MAX: usize = 64 << 20;
 
 /// Why the journal did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +52,6 @@ struct Inner {
     settings: Settings,
     /// For reading beside the writer; none in memory.
     reader: Option<Arc<Mutex<Connection>>>,
-    /// Changes when another process has written.
-    changed: watch::Sender<u64>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -77,9 +74,8 @@ pub fn open(
             (writer, Some(ended), Some(Arc::new(Mutex::new(reader))))
         }
     };
-    let changed = watch::Sender::new(0);
     let ended = Mutex::new(ended);
-    Ok(Journal { inner: Arc::new(Inner { writer, shared, names, clock, settings, reader, changed, ended }) })
+    Ok(Journal { inner: Arc::new(Inner { writer, shared, names, clock, settings, reader, ended }) })
 }
 
 /// Opens the journal of a bot that may be running, for the command line.
@@ -94,8 +90,8 @@ pub fn peek(
     let engine = Engine::with(db, names.clone()).map_err(|fault| failed(&fault))?;
     let settings = Settings::default();
     let shared = Shared::new(&settings, &engine);
-    let (changed, ended) = (watch::Sender::new(0), Mutex::new(None));
-    let inner = Inner { writer: Writer::here(engine), shared, names, clock, settings, reader: None, changed, ended };
+    let ended = Mutex::new(None);
+    let inner = Inner { writer: Writer::here(engine), shared, names, clock, settings, reader: None, ended };
     Ok(Journal { inner: Arc::new(inner) })
 }
 
@@ -118,12 +114,6 @@ impl Journal {
     ) -> Result<oneshot::Receiver<Result<Vec<Fate>, JournalError>>, JournalError> {
         let parts = batch.parts.iter().map(|part| Encoded::of(&part.events, part.shared.as_ref()));
         let encoded = parts.collect::<Result<Vec<_>, _>>().map_err(|fault| JournalError::Failed(fault.to_string()))?;
-        let bytes: usize = encoded.iter().map(Encoded::len).sum();
-        if bytes > BATCH_MAX {
-            return Err(JournalError::Failed(format!(
-                "{stream} gave {bytes} bytes at once, and {BATCH_MAX} are taken"
-            )));
-        }
         let (answer, answered) = oneshot::channel();
         let append = Append { kind: kind.name(), stream: Arc::clone(stream), batch, encoded };
         let clock = self.inner.clock.clone();
@@ -230,7 +220,7 @@ impl Journal {
 
     /// Changes when another process has changed something.
     pub fn changed(&self) -> watch::Receiver<u64> {
-        self.inner.changed.subscribe()
+        self.inner.shared.changed.subscribe()
     }
 
     /// What is configured.
@@ -284,8 +274,8 @@ impl Journal {
     /// Gives a dead or held one another round of tries. It is not, if no bind stands behind it.
     pub async fn retry(&self, row: DeadRow) -> Result<bool, JournalError> {
         let clock = self.inner.clock.clone();
-        let done = self.call(move |engine| maintain::retry(&engine.db, &row, clock.now())).await?;
-        self.inner.changed.send_modify(|number| *number += 1);
+        let done = self.call(move |engine| maintain::retry(engine, &row, clock.now())).await?;
+        self.inner.shared.changed.send_modify(|number| *number += 1);
         Ok(done)
     }
 
@@ -294,15 +284,26 @@ impl Journal {
         let clock = self.inner.clock.clone();
         let how = if speak { Replay::Speak } else { Replay::Quiet };
         let done = self.call(move |engine| maintain::replay(engine, number, how, clock.now())).await?;
-        self.inner.changed.send_modify(|number| *number += 1);
+        self.inner.shared.changed.send_modify(|number| *number += 1);
         Ok(done)
     }
 
     /// Throws a dead or held one away.
     pub async fn discard(&self, row: DeadRow) -> Result<bool, JournalError> {
         let done = self.call(move |engine| maintain::discard(&engine.db, &row)).await?;
-        self.inner.changed.send_modify(|number| *number += 1);
+        self.inner.shared.changed.send_modify(|number| *number += 1);
         Ok(done)
+    }
+
+    /// How many numbers each bind is behind its stream. It does not trouble the writer.
+    pub async fn behind(&self) -> Result<Vec<(String, u64)>, JournalError> {
+        let Some(reader) = self.inner.reader.clone() else {
+            return self.call(|engine| maintain::behind(&engine.db)).await;
+        };
+        let asked = tokio::task::spawn_blocking(move || {
+            maintain::behind(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        asked.await.map_err(|_| JournalError::Closed)?.map_err(|fault| JournalError::Failed(fault.to_string()))
     }
 
     /// The streams.
@@ -328,7 +329,7 @@ impl Journal {
                 _ = look.tick(), if self.inner.reader.is_some() => {
                     let now = self.data_version().await;
                     if version.replace(now) != Some(now) {
-                        self.inner.changed.send_modify(|number| *number += 1);
+                        self.inner.shared.changed.send_modify(|number| *number += 1);
                     }
                 }
             }

@@ -17,6 +17,8 @@ const SWEEP: usize = 256;
 
 /// Dead letters that are kept at most: they are for people to look at, and nobody reads more.
 const DEAD_MAX: i64 = 100_000;
+/// A bind that was not seen for so long is gone for good where room is needed: those that are there are seen every hour.
+const GONE: Duration = Duration::from_secs(2 * 3600);
 
 impl Engine {
     /// Lets go of what is not needed any more; whether there may be more to let go of.
@@ -29,12 +31,11 @@ impl Engine {
                 .prepare_cached("UPDATE cursors SET at = ?2 WHERE bind = ?1 AND at < ?2 - 3600000")?
                 .execute(touched)?;
         }
-        self.db.execute("DELETE FROM cursors WHERE at < ?1", [before(settings.remember_binds)])?;
-        self.db.execute("DELETE FROM dead WHERE at < ?1", [before(settings.keep_dead)])?;
-        let over = self.db.execute("DELETE FROM dead WHERE id <= (SELECT max(id) FROM dead) - ?1", [DEAD_MAX])?;
-        if over > 0 {
-            tracing::error!(over, "There are more than {DEAD_MAX} dead letters; the oldest are gone");
+        self.let_go_of_binds(before(settings.remember_binds), now)?;
+        if self.bytes >= settings.max_bytes && self.let_go_of_binds(before(GONE), now)? > 0 {
+            tracing::warn!("The journal is full, so the places of binds that are gone are forgotten early");
         }
+        self.bury(settings, before(settings.keep_dead))?;
         let mut done_with = self.done_with()?;
         done_with.sort_unstable();
         let mut bytes = self.bytes;
@@ -50,6 +51,55 @@ impl Engine {
             self.bytes = self.bytes.saturating_sub(*size);
         }
         Ok(rows.len() == SWEEP)
+    }
+
+    /// Forgets the places of binds that are gone and were not seen since; how many. What they had not done becomes dead letters.
+    fn let_go_of_binds(&self, since: i64, now: DateTime<Utc>) -> Done<usize> {
+        // Binds that are there are newer than an hour; those of a bot that begins right now have yet to ask for their places.
+        let mut gone = self.db.prepare_cached("SELECT bind FROM cursors WHERE at < ?1")?;
+        let gone: Vec<String> = gone.query_map([since], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let gone: Vec<String> = gone.into_iter().filter(|bind| !self.active.contains(bind)).collect();
+        for bind in &gone {
+            self.db
+                .prepare_cached(
+                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record)
+                     SELECT ?2, coalesce((SELECT name FROM streams WHERE id = cursors.stream), ''), number, deliveries.bind, attempts,
+                            'its bind is gone' || CASE error WHEN '' THEN '' ELSE ', and before that: ' || error END, kind, '', record
+                     FROM deliveries LEFT JOIN cursors ON cursors.bind = deliveries.bind WHERE deliveries.bind = ?1",
+                )?
+                .execute(params![bind, now.timestamp_millis()])?;
+            self.db.prepare_cached("DELETE FROM deliveries WHERE bind = ?1")?.execute([bind])?;
+            self.db.prepare_cached("DELETE FROM cursors WHERE bind = ?1")?.execute([bind])?;
+        }
+        Ok(gone.len())
+    }
+
+    /// Lets go of dead letters that are too old, too many or too big together.
+    fn bury(&mut self, settings: &Settings, since: i64) -> Done<()> {
+        self.db.execute("DELETE FROM dead WHERE at < ?1", [since])?;
+        let newest: i64 = self.db.query_row("SELECT coalesce(max(id), 0) FROM dead", [], |row| row.get(0))?;
+        if newest == self.buried {
+            return Ok(());
+        }
+        self.buried = newest;
+        let mut letters = self.db.prepare_cached(
+            "SELECT id, coalesce(length(record), 0) + coalesce(length(raw), 0) FROM dead ORDER BY id DESC",
+        )?;
+        let mut letters = letters.query([])?;
+        let (mut count, mut bytes) = (0, 0_u64);
+        while let Some(row) = letters.next()? {
+            count += 1;
+            bytes += row.get::<_, u64>(1)?;
+            if count > DEAD_MAX || bytes > settings.keep_dead_bytes {
+                let over = self.db.execute("DELETE FROM dead WHERE id <= ?1", [row.get::<_, i64>(0)?])?;
+                tracing::error!(
+                    over,
+                    "There are more dead letters than journal.keep_dead_bytes or {DEAD_MAX}; the oldest are gone"
+                );
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The oldest rows of each stream that every bind is done with: first number, bytes, when.
@@ -216,11 +266,13 @@ fn dead_row(names: &Names, row: &rusqlite::Row<'_>) -> Done<DeadRow> {
     })
 }
 
-/// Gives a dead or held one another round of tries; whether there was one with a bind.
-pub(super) fn retry(db: &Connection, row: &DeadRow, now: DateTime<Utc>) -> Done<bool> {
+/// Gives a dead or held one another round of tries; whether there was one with a bind. A bot that runs knows its binds; beside
+/// one, or without, a bind whose place is remembered is believed to come back, and if it does not the letter is dead again.
+pub(super) fn retry(engine: &Engine, row: &DeadRow, now: DateTime<Utc>) -> Done<bool> {
+    let db = &engine.db;
     let read: bool =
         db.query_row("SELECT EXISTS (SELECT 1 FROM cursors WHERE bind = ?1)", [&row.bind], |row| row.get(0))?;
-    if !read {
+    if !read || (!engine.active.is_empty() && !engine.active.contains(&row.bind)) {
         return Ok(false);
     }
     let done = match row.state {
@@ -229,15 +281,32 @@ pub(super) fn retry(db: &Connection, row: &DeadRow, now: DateTime<Utc>) -> Done<
             params![row.bind, row.number, now.timestamp_millis()],
         )?,
         DeadState::Dead => {
-            db.execute(
-                "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record)
-                 SELECT bind, number, 'waiting', 0, ?2, 0, reason, kind, record FROM dead WHERE id = ?1 AND record IS NOT NULL",
-                params![row.id, now.timestamp_millis()],
-            )?;
-            db.execute("DELETE FROM dead WHERE id = ?1 AND record IS NOT NULL", [row.id])?
+            raise(db, row.id, now)?
         }
     };
     Ok(done > 0)
+}
+
+/// Gives a dead letter back to its bind; how many that were.
+fn raise(db: &Connection, id: i64, now: DateTime<Utc>) -> Done<usize> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record)
+         SELECT bind, number, 'waiting', 0, ?2, 0, reason, kind, record FROM dead WHERE id = ?1 AND record IS NOT NULL",
+    )?
+    .execute(params![id, now.timestamp_millis()])?;
+    Ok(db.prepare_cached("DELETE FROM dead WHERE id = ?1 AND record IS NOT NULL")?.execute([id])?)
+}
+
+/// An event was sent once more on purpose: where it became a dead letter it is tried again, by binds that are remembered. Whether it did.
+pub(super) fn revive(db: &Connection, stream: &str, number: u64, now: DateTime<Utc>) -> Done<bool> {
+    let mut dead = db.prepare_cached(
+        "SELECT id FROM dead WHERE stream = ?1 AND number = ?2 AND bind IN (SELECT bind FROM cursors)",
+    )?;
+    let dead: Vec<i64> = dead.query_map(params![stream, number], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for id in &dead {
+        raise(db, *id, now)?;
+    }
+    Ok(!dead.is_empty())
 }
 
 /// Gives an event again to every bind that reads its stream, from where the binds are: what is not wanted is passed by.
@@ -311,4 +380,17 @@ pub(super) fn streams(db: &Connection, next: u64) -> Done<Vec<StreamRow>> {
         });
     }
     Ok(out)
+}
+
+/// How many numbers each bind is behind its stream. Only indexes are read: monitors ask often.
+pub(super) fn behind(db: &Connection) -> Done<Vec<(String, u64)>> {
+    let mut rows = db.prepare_cached(
+        "SELECT bind, done, coalesce((SELECT first + count FROM events WHERE events.stream = cursors.stream ORDER BY first DESC LIMIT 1), 0)
+         FROM cursors ORDER BY bind",
+    )?;
+    let rows = rows.query_map([], |row| {
+        let (done, end): (u64, u64) = (row.get(1)?, row.get(2)?);
+        Ok((row.get(0)?, end.saturating_sub(done)))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -4,6 +4,7 @@
 //! at once. An event has a number; events of one read stand in one row. A bind has a cursor; only what did not go the
 //! straight way (a retry, a crash, a call that is held) has a row of its own. Its dead letters hold the event whole.
 
+mod append;
 mod engine;
 mod fixture;
 mod handle;

@@ -72,7 +72,8 @@ pub struct FeedRow {
     pub kind: &'static str,
     /// The stream it writes.
     pub stream: String,
-    /// `opening`, `reading`, `waiting` (the journal is full), `lost`, `ended`.
+    /// `opening`, `reading`, `troubled` (what it reads from does not answer as it should), `waiting` (the journal is full), `lost`,
+    /// `ended`.
     pub state: &'static str,
     /// What it promises.
     pub promise: String,
@@ -143,6 +144,8 @@ impl FeedStatus {
             now.fade();
             (now.state, now.error.clone(), now.rate)
         };
+        let trouble = self.meter.troubled();
+        let state = if trouble.is_some() && state == "reading" { "troubled" } else { state };
         let lag = self.meter.lagging();
         FeedRow {
             kind: self.kind.name(),
@@ -160,7 +163,7 @@ impl FeedStatus {
             lag: lag.map(|(lag, _)| lag),
             lag_unit: lag.map_or("", |(_, unit)| unit),
             opened: self.opened.load(Ordering::Relaxed),
-            error,
+            error: trouble.or(error),
             note: self.meter.noted(),
         }
     }

@@ -24,6 +24,8 @@ pub struct Settings {
     /// How long dead letters are kept.
     #[serde(with = "humantime_serde")]
     pub keep_dead: Duration,
+    /// Bytes of dead letters that are kept at most.
+    pub keep_dead_bytes: u64,
     /// A channel (`#ops`, `libera/#ops`) or a nick that is told of dead letters.
     pub notify: Option<String>,
 }
@@ -39,6 +41,7 @@ impl Default for Settings {
             remember_keys: HOUR * 72,
             remember_binds: HOUR * 72,
             keep_dead: HOUR * 24 * 30,
+            keep_dead_bytes: 1 << 30,
             notify: None,
         }
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use masterchief_contract::{Clock, Fate};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::engine::{Append, Appended, Done, Engine, EngineError};
+use super::append::{Append, Appended};
+use super::engine::{Done, Engine, EngineError};
 use super::handle::JournalError;
 use super::schema::put_meta;
 use super::settings::Settings;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     /// Whether sources have to wait.
     pub(super) full: watch::Sender<bool>,
     pub(super) max_bytes: u64,
+    /// Changes when somebody beside the binds has changed what waits for them.
+    pub(super) changed: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -40,6 +43,7 @@ impl Shared {
             bytes: AtomicU64::new(0),
             full: watch::Sender::new(false),
             max_bytes: settings.max_bytes,
+            changed: watch::Sender::new(0),
         };
         shared.note(engine);
         Arc::new(shared)
@@ -220,6 +224,9 @@ impl Work for Appending {
             for (chunk, bytes) in append.into_chunks(kinds, &appended) {
                 shared.tails.add(&stream, chunk, bytes);
             }
+        }
+        if done.is_ok() && appended.revived {
+            shared.changed.send_modify(|number| *number += 1);
         }
         // Whoever asked may have gone; what is written is written.
         let _ = answer.send(done.map(|()| appended.fates));

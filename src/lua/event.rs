@@ -66,20 +66,22 @@ impl UserData for EventRef {
 /// Prepares the methods. Called once for each VM.
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     let methods = lua.create_table()?;
-    for (name, how) in api::bot::WAYS {
-        let say = lua.create_async_function(move |lua, (ev, text): (mlua::Value, mlua::Value)| async move {
+    for &(name, how) in api::bot::WAYS {
+        let say = move |lua: Lua, (ev, text, options): (mlua::Value, mlua::Value, Option<Table>)| async move {
             let event = of(&ev, name)?;
             let text = value::text(&lua, name, text)?;
+            let manner = api::saying::Manner::read(name, how.unwrap_or(How::Say), options)?;
             api::effect(&lua, &format!("ev:{name}"))?;
-            let done = match how {
-                Some(How::Notice) => event.notice(text).await,
-                Some(How::Act) => event.act(text).await,
-                Some(How::Say) => event.say(text).await,
-                None => event.reply(text).await,
+            let text = match event.chan() {
+                Some(_) if how.is_none() => format!("{}: {text}", event.nick()),
+                _ => text,
             };
-            done.map_err(mlua::Error::external)
-        })?;
-        methods.set(*name, say)?;
+            let action = event.answer(text, manner.how).map_err(mlua::Error::external)?;
+            let Some(call) = event.call() else { return Err(mlua::Error::runtime("this event was not dispatched")) };
+            manner.perform(&lua, Arc::clone(&call.outlet), action).await
+        };
+        let say = lua.create_async_function(say)?;
+        methods.set(name, say)?;
     }
     let react = |lua: Lua, (ev, reaction): (mlua::Value, String)| async move {
         let event = of(&ev, "react")?;
@@ -88,6 +90,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     };
     methods.set("react", lua.create_async_function(react)?)?;
     methods.set("respond", lua.create_async_function(respond)?)?;
+    methods.set("ask", lua.create_async_function(api::ask::ask)?)?;
     methods.set("progress", lua.create_function(api::progress::begin)?)?;
     methods.set("can", lua.create_function(api::bot::can)?)?;
     methods.set("table", lua.create_function(|lua, ev: mlua::Value| table(lua, &of(&ev, "table")?))?)?;

@@ -21,11 +21,13 @@ pub(super) struct Entry {
 pub(super) struct LuaHandler {
     entry: Arc<Entry>,
     jobs: Option<mpsc::Sender<Job>>,
+    /// Of the script.
+    version: Arc<str>,
 }
 
 impl LuaHandler {
     pub(super) fn new(vm: &Arc<Vm>, entry: Entry) -> LuaHandler {
-        LuaHandler { entry: Arc::new(entry), jobs: vm.jobs.upgrade() }
+        LuaHandler { entry: Arc::new(entry), jobs: vm.jobs.upgrade(), version: Arc::from(vm.version.as_str()) }
     }
 }
 
@@ -55,6 +57,10 @@ impl Handler for LuaHandler {
 
     fn origin(&self) -> String {
         self.entry.origin.to_string()
+    }
+
+    fn version(&self) -> String {
+        self.version.to_string()
     }
 }
 

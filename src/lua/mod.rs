@@ -1,6 +1,7 @@
 //! Luau scripts: each its own VM on its own thread, under limits, reloaded as a whole.
 
 mod api;
+mod asks;
 mod event;
 mod handler;
 mod limits;
@@ -11,6 +12,7 @@ mod testing;
 mod value;
 mod vm;
 
+pub use asks::{Asks, Why};
 pub use script::{LoadError, Placement, Script, ScriptStatus};
 pub use services::{ScriptSettings, Services, World};
 pub use settings::Settings;

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use masterchief_contract::{BindId, Event, HandlerError, HandlerResult, Value};
 use mlua::{Function, Lua};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::handler::{Entry, failure};
@@ -21,6 +22,8 @@ use super::vm::{Current, Vm, read_source};
 use super::{event, value};
 use crate::dispatch::NewBind;
 
+/// Bytes of a script's SHA-256 that name its version.
+const VERSION: usize = 4;
 /// Calls that may wait for a script.
 const JOBS: usize = 1024;
 /// How long `on_load` and `on_unload` may take.
@@ -107,7 +110,8 @@ impl Script {
         let refused = |message: String| LoadError { script: name.clone(), message };
         let source = read_source(path).map_err(|fault| refused(fault.to_string()))?;
         let (jobs, from) = mpsc::channel(JOBS);
-        let vm = Vm::new(&name, services, jobs.downgrade());
+        let version: String = Sha256::digest(&source).iter().take(VERSION).map(|byte| format!("{byte:02x}")).collect();
+        let vm = Vm::new(&name, &version, services, jobs.downgrade());
         let meters = Arc::<Meters>::default();
         let (ready, loaded) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -195,6 +199,8 @@ impl Script {
     /// Lets it finish what was begun, at most for `grace`, and ends it.
     pub async fn stop(self, grace: Duration) {
         let Script { name, jobs, mut ended, limits, vm, .. } = self;
+        vm.retired.store(true, Ordering::Relaxed);
+        vm.services.asks.end(Arc::as_ptr(&vm) as usize);
         // The binds that are gone hold the other senders; when the last call is over, the script ends by itself.
         drop(jobs);
         vm.declared().binds.clear();

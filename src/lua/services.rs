@@ -9,6 +9,7 @@ use masterchief_bindings::stream::Publish;
 use masterchief_contract::{Clock, Outlet};
 use serde_json::Value;
 
+use super::asks::Asks;
 use super::settings::Settings;
 use crate::dispatch::{BindTable, Kinds};
 use crate::executors::{Http, Shell};
@@ -41,6 +42,8 @@ pub struct Services {
     pub shell: Arc<dyn Shell>,
     /// Pipelines, for those who declare them.
     pub pipelines: Option<Pipelines>,
+    /// Questions to people that wait for an answer.
+    pub asks: Asks,
     /// Other bots, where there are any.
     pub mesh: Option<Mesh>,
     /// Messages to brokers.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use masterchief_contract::{Outcome, Value, closest};
 use mlua::{FromLua, Lua, LuaSerdeExt, Table, UserData};
 
+use super::api::saying::Got;
+
 /// Lines that a handler may return at once.
 const LINES_MAX: usize = 1000;
 
@@ -46,6 +48,8 @@ pub(super) fn outcome(lua: &Lua, value: mlua::Value) -> Result<Outcome, String> 
         mlua::Value::UserData(sign) => match sign.borrow::<Sign>().map(|sign| *sign) {
             Ok(Sign::Stop) => Ok(Outcome::Stop),
             Ok(Sign::Pass) => Ok(Outcome::Pass),
+            // `return ev:say(..., { wait = true })`: it is said already.
+            Err(_) if sign.is::<Got>() => Ok(Outcome::Nothing),
             Err(_) => Err(wrong_return("a userdata")),
         },
         mlua::Value::Table(list) => lines(lua, &list).map(Outcome::Reply),

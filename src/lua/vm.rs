@@ -30,6 +30,8 @@ const LOADED: &str = "masterchief.loaded";
 pub(super) struct Vm {
     /// The file's name: `deploy.lua`.
     pub(super) name: String,
+    /// The beginning of the SHA-256 of its text.
+    pub(super) version: String,
     pub(super) services: Services,
     /// The limits it was loaded with.
     pub(super) limits: Settings,
@@ -55,7 +57,7 @@ pub(super) struct Vm {
 pub(super) struct Current {
     /// The network of the event.
     pub(super) network: Option<Arc<str>>,
-    /// Where its actions go, if that is not where all go: a replay.
+    /// Where its actions go: with the reason for them, or nowhere in a replay.
     pub(super) outlet: Option<Arc<dyn Outlet>>,
     /// Whether nothing may be done.
     pub(super) dry: bool,
@@ -65,10 +67,9 @@ pub(super) struct Current {
 
 impl Current {
     pub(super) fn of(event: &Event) -> Current {
-        let replayed = event.call().filter(|call| call.delivery.is_some_and(|delivery| delivery.replay));
         Current {
             network: Some(Arc::clone(&event.network)),
-            outlet: replayed.map(|call| Arc::clone(&call.outlet)),
+            outlet: event.call().map(|call| Arc::clone(&call.outlet)),
             dry: event.delivery().dry,
             event: Some(event.clone()),
         }
@@ -91,9 +92,10 @@ pub(super) struct Declared {
 }
 
 impl Vm {
-    pub(super) fn new(name: &str, services: &Services, jobs: WeakSender<Job>) -> Arc<Vm> {
+    pub(super) fn new(name: &str, version: &str, services: &Services, jobs: WeakSender<Job>) -> Arc<Vm> {
         Arc::new(Vm {
             name: name.to_owned(),
+            version: version.to_owned(),
             services: services.clone(),
             limits: services.settings.load().limits,
             loading: AtomicBool::new(true),

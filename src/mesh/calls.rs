@@ -179,6 +179,10 @@ impl Taking {
         machine = if connection.encrypted { machine.encrypted() } else { machine.with_tls() };
         let (bot, logged_in) = connection.answer(machine, &self.tls, &self.hub, name).await?;
         let pins = self.pins(&bot).await?;
+        if connection.encrypted {
+            // It may have been learned while this login was under way.
+            check_pin(&pins, connection.seen)?;
+        }
         let now = self.clock.now().timestamp_millis();
         let host = bot.to_string();
         let how = How { name: bot, called: false, may_rekey: false, asked: None, now, host, pins };

@@ -17,6 +17,7 @@ use super::calls::{self, Taking};
 use super::connection::{Connection, LinkFault};
 use super::dialer::Dialer;
 use super::hub::{Ask, Change, Hub, Lines};
+use super::leads::Leads;
 use super::name::{Address, BotName, Word};
 use super::net::{Net, Peer, SendFault};
 use super::news::{Local, News, Question};
@@ -27,8 +28,16 @@ use super::tls::{Tls, TlsFault};
 use crate::irc::{Fingerprint, Stream};
 use crate::store::{Store, StoreError};
 
+/// How commands begin that are the house's own and no script's.
+const OWN: &str = "mc:";
 /// The command of a call that has a person's words done.
 pub const RUN: &str = "mc:run";
+/// The command of a call about the lease of a group.
+pub const LEASE: &str = "mc:lease";
+/// The command of a call that tells of an event.
+pub const EVENT: &str = "mc:event";
+/// The command of a call about people.
+pub const SHARE: &str = "mc:share";
 /// Things that wait for the hub; links and callers wait while it is full, which is the back-pressure.
 const ASKS: usize = 1024;
 /// News that wait for a listener; one that is further behind is told how many it missed.
@@ -43,6 +52,7 @@ pub struct Mesh {
     view: Arc<ArcSwap<View>>,
     taking: Taking,
     ports: [Option<SocketAddr>; 2],
+    leads: Leads,
 }
 
 /// What is, at one moment.
@@ -56,6 +66,25 @@ pub struct View {
     pub links: Vec<LinkView>,
     /// What is known of bots, linked or not. Passwords print as `***`.
     pub records: Vec<Record>,
+}
+
+impl View {
+    /// Whether a bot is the one it says: it is linked with us, or all between are trusted.
+    pub fn is_proven(&self, name: &BotName) -> bool {
+        let row = |name: &BotName| self.bots.iter().find(|bot| bot.name == *name);
+        let trusts =
+            |name: &BotName| self.records.iter().any(|record| record.name == *name && record.settings.attrs().trust);
+        let Some(mut bot) = row(name) else { return false };
+        // The uplink of a bot that is linked with us is we, of whom there is no row. A tree has no longer way than its bots are many.
+        for _ in 0..self.bots.len() {
+            let Some(uplink) = row(&bot.uplink) else { return true };
+            if !trusts(&uplink.name) {
+                return false;
+            }
+            bot = uplink;
+        }
+        false
+    }
 }
 
 /// One link of ours.
@@ -79,6 +108,8 @@ pub struct Opening {
     pub clock: Clock,
     /// What the mesh asks of the house.
     pub house: Arc<dyn House>,
+    /// Where this bot acts.
+    pub leads: Leads,
 }
 
 /// Why there is no mesh.
@@ -122,7 +153,7 @@ pub enum AskFault {
 impl Mesh {
     /// Opens it, if the settings give us a name: the ports, and the hub's task, which ends with `shutdown`.
     pub async fn open(opening: Opening, shutdown: Shutdown) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, MeshFault> {
-        let Opening { settings, store, data, clock, house } = opening;
+        let Opening { settings, store, data, clock, house, leads } = opening;
         let Some(me) = settings.own_name() else { return Ok(None) };
         let records = Records::open(store, &settings.known()).await?;
         let tls = Tls::new(settings.cert.as_deref(), settings.key.as_deref(), data.as_deref(), me.as_str())?;
@@ -163,7 +194,7 @@ impl Mesh {
             changed: false,
         };
         tasks.push(tokio::spawn(hub.run(asks, shutdown)));
-        Ok(Some((Mesh { me, to, news, view, taking, ports }, tasks)))
+        Ok(Some((Mesh { me, to, news, view, taking, ports, leads }, tasks)))
     }
 
     /// Our name among the bots.
@@ -231,8 +262,10 @@ impl Mesh {
 
     /// Calls the `bot` bind of another of us and waits for what it answers.
     pub async fn call(&self, bot: &str, cmd: &str, data: &str, within: Duration) -> Result<String, CallFault> {
-        if cmd == RUN {
-            return Err(CallFault::Refused(format!("{RUN} is no command of scripts; use mesh.run")));
+        if cmd.starts_with(OWN) {
+            return Err(CallFault::Refused(format!(
+                "commands that begin with {OWN} are not for scripts; use mesh.run"
+            )));
         }
         self.request(bot, cmd, data, within).await
     }
@@ -241,6 +274,16 @@ impl Mesh {
     /// person; the other asks its own book what they may, and takes our word only if it trusts us and all between.
     pub async fn run(&self, bot: &str, handle: &str, words: &str, within: Duration) -> Result<String, CallFault> {
         self.request(bot, RUN, &format!("{handle} {words}"), within).await
+    }
+
+    /// Asks another of us something of the house's own.
+    pub async fn own(&self, bot: &BotName, cmd: &str, data: &str, within: Duration) -> Result<String, CallFault> {
+        self.request(bot.as_str(), cmd, data, within).await
+    }
+
+    /// Where this bot acts, on networks that groups share.
+    pub fn leads(&self) -> &Leads {
+        &self.leads
     }
 
     async fn request(&self, bot: &str, cmd: &str, data: &str, within: Duration) -> Result<String, CallFault> {
@@ -256,7 +299,7 @@ impl Mesh {
         }
     }
 
-    /// Answers a call that came as [`News::Called`], with words or with a fault.
+    /// Answers a call that came with [`House::called`], with words or with a fault.
     pub async fn answer(&self, to: &BotName, id: u32, result: Result<String, String>) {
         // A hub that has ended has no links to answer over.
         let _ = self.to.send(Ask::Answer { to: to.clone(), id, result }).await;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Returns};
+use masterchief_contract::{CaseMap, EventData, FlagScope, Kind, KindSpec, Matching, Returns, Wanted, wild_match};
 
 /// A script of another bot sends something.
 pub const BOT: Kind = Kind::new("bot");
@@ -12,6 +12,11 @@ pub const LINK: Kind = Kind::new("link");
 pub const DISC: Kind = Kind::new("disc");
 /// A note comes for somebody here.
 pub const NOTE: Kind = Kind::new("note");
+
+/// Another of us tells of an event.
+pub const RELAY: Kind = Kind::new("relay");
+/// The stream that such events are written to; a bot is a lane.
+pub const RELAYED: &str = "relay";
 
 /// The list of this room.
 pub const KINDS: &[KindSpec] = &[
@@ -67,7 +72,40 @@ pub const KINDS: &[KindSpec] = &[
         example: "alice",
         wants: None,
     },
+    KindSpec {
+        kind: RELAY,
+        matching: Matching::Journal,
+        flags: FlagScope::Nobody,
+        stackable: true,
+        returns: Returns::Ignored,
+        subject: |event| Cow::Owned(place(event)),
+        check: |mask| from_kind_subject(mask),
+        fields: &["from", "kind", "subject", "network", "chan", "nick", "fields"],
+        about: "another MasterChief tells of an event of its own, as its mesh.relay says: BOT/KIND/SUBJECT; `fields` has those of the kind",
+        example: "HubBot/webhook/github/push*",
+        wants: Some(|mask| {
+            from_kind_subject(mask)?;
+            let mask = mask.to_owned();
+            let filter: masterchief_contract::Filter =
+                std::sync::Arc::new(move |event| wild_match(&mask, &place(event), CaseMap::Ascii));
+            Ok(Wanted { stream: RELAYED.into(), filter: Some(filter) })
+        }),
+    },
 ];
+
+/// `HubBot/webhook/github/push`
+fn place(event: &EventData) -> String {
+    format!("{}/{}/{}", event.field_str("from"), event.field_str("kind"), event.field_str("subject"))
+}
+
+fn from_kind_subject(mask: &str) -> Result<(), masterchief_contract::MaskFault> {
+    let parts = mask.split('/').take(3).filter(|part| !part.is_empty()).count();
+    if parts == 3 || mask == "*" {
+        return Ok(());
+    }
+    let form = "write BOT/KIND/SUBJECT, with * and ?, as in HubBot/webhook/github/push*";
+    Err(masterchief_contract::MaskFault::at(mask, 0, form))
+}
 
 fn bot(event: &EventData) -> Cow<'_, str> {
     Cow::Owned(event.field_str("bot").to_owned())

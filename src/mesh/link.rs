@@ -25,10 +25,17 @@ const PENDING: usize = 64 * 1024;
 const QUIET: Duration = Duration::from_secs(60);
 /// One that then says nothing is gone.
 const DEAD: Duration = Duration::from_secs(180);
+/// One that takes none of what we write for so long does not read, whatever it says.
+const STUCK: Duration = Duration::from_secs(90);
+/// Bytes that may wait to be written, answers to its pings included.
+const PENDING_MAX: usize = 4 * PENDING;
 /// How long the last lines may take.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// How long the other side may take to begin TLS when we ask for it.
 const UPGRADE: Duration = Duration::from_secs(15);
+
+/// Why such a link ends.
+const STUCK_WORDS: &str = "it reads nothing";
 
 /// What a link is told.
 #[derive(Clone, Debug)]
@@ -60,6 +67,8 @@ pub(super) struct Link {
     /// The hub has let go of us.
     stopped: oneshot::Receiver<()>,
     heard: Instant,
+    /// When it last took something of what we write, or when there was nothing to take.
+    took: Instant,
     /// When it was last asked whether it is there.
     asked: Instant,
     /// Since when we wait for the other side to begin TLS.
@@ -92,7 +101,7 @@ impl Link {
         let (stream, reader) = connection.into_stream()?;
         let (read, write) = tokio::io::split(stream);
         let Ends { id, pins, host, tls, hub, queue, stopped } = ends;
-        let (heard, asked) = (Instant::now(), Instant::now());
+        let (heard, took, asked) = (Instant::now(), Instant::now(), Instant::now());
         let (pending, dirty, upgrading) = (Vec::new(), false, None);
         Ok(Link {
             id,
@@ -109,6 +118,7 @@ impl Link {
             queue,
             stopped,
             heard,
+            took,
             asked,
             upgrading,
         })
@@ -202,10 +212,17 @@ impl Link {
         let writes = !self.pending.is_empty() || self.dirty;
         // Once we have asked for TLS, what we write in clear would be taken for TLS.
         let takes = self.pending.len() < PENDING && self.upgrading.is_none();
+        if self.pending.len() > PENDING_MAX {
+            return Ok(Next::Over(STUCK_WORDS.to_owned()));
+        }
+        if !writes {
+            self.took = Instant::now();
+        }
         let until = match self.upgrading {
             Some(since) => since + UPGRADE,
             None => (self.heard.max(self.asked) + QUIET).min(self.heard + DEAD),
         };
+        let until = if writes { until.min(self.took + STUCK) } else { until };
         tokio::select! {
             _ = &mut self.stopped => return Ok(Next::Over("it was too slow".to_owned())),
             read = self.read.read(&mut bytes) => {
@@ -216,7 +233,10 @@ impl Link {
                 self.heard = Instant::now();
                 self.reader.feed(&bytes[..read]);
             }
-            written = push(&mut self.write, &mut self.pending, &mut self.dirty), if writes => written?,
+            written = push(&mut self.write, &mut self.pending, &mut self.dirty), if writes => {
+                written?;
+                self.took = Instant::now();
+            }
             out = self.queue.recv(), if takes => match out {
                 Some(Out::Line(line)) => {
                     self.pending.extend_from_slice(&encode(&line));
@@ -233,6 +253,9 @@ impl Link {
             () = tokio::time::sleep_until(until) => {
                 if self.upgrading.is_some() {
                     return Ok(Next::Over("it did not begin TLS".to_owned()));
+                }
+                if writes && self.took.elapsed() >= STUCK {
+                    return Ok(Next::Over(STUCK_WORDS.to_owned()));
                 }
                 if self.heard.elapsed() >= DEAD {
                     return Ok(Next::Over("Ping timeout".to_owned()));
@@ -287,4 +310,62 @@ async fn push(write: &mut WriteHalf<Stream>, pending: &mut Vec<u8>, dirty: &mut 
     pending.drain(..written);
     *dirty = true;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link over a pipe that holds little, with the hub's end of its queue.
+    fn link(stream: Stream) -> (Link, mpsc::Sender<Out>, oneshot::Sender<()>, mpsc::Receiver<Ask>) {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let (hub, asks) = mpsc::channel(QUEUE);
+        let tls = Tls::new(None, None, None, "Chief").unwrap();
+        let ends = Ends { id: 1, pins: Vec::new(), host: String::new(), tls, hub, queue, stopped };
+        (Link::new(Connection::new(stream, "", &[]), ends).unwrap(), out, stop, asks)
+    }
+
+    async fn ended(mut asks: mpsc::Receiver<Ask>) -> String {
+        loop {
+            match asks.recv().await {
+                Some(Ask::Down { reason, .. }) => return reason,
+                Some(_) => {}
+                None => return String::new(),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_asks_whether_we_are_there_and_reads_nothing_is_let_go() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (link, out, _stop, asks) = link(Box::new(near));
+        let running = tokio::spawn(link.run());
+        out.send(Out::Line(
+            "ct Chief something that waits to be read by somebody who never does, ever and ever".into(),
+        ))
+        .await
+        .unwrap();
+        let pings = tokio::spawn(async move {
+            while far.write_all(b"pi\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        });
+        let begun = Instant::now();
+        assert_eq!(ended(asks).await, STUCK_WORDS);
+        assert!(begun.elapsed() < DEAD);
+        running.await.unwrap();
+        pings.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_to_pings_that_nobody_reads_do_not_fill_the_memory() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (link, _out, _stop, asks) = link(Box::new(near));
+        let running = tokio::spawn(link.run());
+        let pings = tokio::spawn(async move { while far.write_all(b"pi\n").await.is_ok() {} });
+        assert_eq!(ended(asks).await, STUCK_WORDS);
+        running.await.unwrap();
+        pings.await.unwrap();
+    }
 }

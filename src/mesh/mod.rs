@@ -1,7 +1,8 @@
 //! The mesh: bots linked with each other as Eggdrops are, leaf or hub, in the botnet's own protocol.
 //!
 //! Pure: `number` `name` `line` `message` (the wire), `login` (how a link begins), `book` (the tree), `net` (what a line does),
-//! `dialer` (whom to call). What does input and output: `connection` and `link` (one socket), `calls` (who calls whom), `tls`,
+//! `dialer` (whom to call), `lease` and `leads` (who of a group acts), `facts`
+//! (what bots tell each other of people). What does input and output: `connection` and `link` (one socket), `calls` (who calls whom), `tls`,
 //! `records`, and `hub`, the one task that holds the net. [`Mesh`] is the handle.
 //!
 //! A partyline joins it with two calls. What happens on it goes in by [`Mesh::tell`] as [`Local`], plain data with session
@@ -12,9 +13,12 @@ mod book;
 mod calls;
 mod connection;
 mod dialer;
+pub mod facts;
 mod handle;
 mod hub;
 mod kinds;
+mod leads;
+pub mod lease;
 pub mod line;
 mod link;
 pub mod login;
@@ -33,15 +37,16 @@ use masterchief_contract::Future;
 
 pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
-pub use handle::{AskFault, LinkView, Mesh, MeshFault, Opening, RUN, View};
-pub use kinds::{BOT, DISC, KINDS, LINK, NOTE};
+pub use handle::{AskFault, EVENT, LEASE, LinkView, Mesh, MeshFault, Opening, RUN, SHARE, View};
+pub use kinds::{BOT, DISC, KINDS, LINK, NOTE, RELAY, RELAYED};
+pub use leads::{Leads, Led};
 pub use message::{TEXT_MAX, When};
 pub use name::{Address, BotName, Word};
 pub use net::{Facts, Judge, Peer, SendFault};
-pub use news::{LOCAL_CHANNELS, Local, News, Note, Noted, Question};
+pub use news::{Call, LOCAL_CHANNELS, Local, News, Note, Noted, Question};
 pub use pending::CallFault;
 pub use records::{Attribute, Attrs, BotAddr, BotSettings, Encryption, Record, RecordFault};
-pub use settings::Settings;
+pub use settings::{RelaySettings, Settings};
 pub use talk::DATA_MAX;
 pub use tls::TlsFault;
 
@@ -52,6 +57,15 @@ pub const NETWORK: &str = "mesh";
 pub trait House: Judge {
     /// A note for a person here: shown, kept, or refused. One at a time.
     fn note(&self, note: Note) -> Future<Noted>;
+    /// One of us calls; whether there is room for it. It must not wait.
+    fn called(&self, call: Call) -> bool;
     /// Something for the operators about a bot.
     fn warn(&self, bot: &BotName, text: &str);
+}
+
+/// Bytes as a bot might send them, as frames of what we speak among ourselves and as what stands in them.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    talk::fuzz(bytes);
+    facts::fuzz(bytes);
 }

@@ -101,19 +101,6 @@ pub enum News {
         /// The rest.
         args: String,
     },
-    /// One of us calls and waits for an answer, to be given with [`super::Mesh::answer`].
-    Called {
-        /// Who calls.
-        from: BotName,
-        /// Whether what it says about who its people are counts here: it and all bots between are trusted.
-        trusted: bool,
-        /// The number of the call, to be said back.
-        id: u32,
-        /// What about.
-        cmd: String,
-        /// The rest.
-        data: String,
-    },
     /// Somebody who may asks that a person leave our partyline.
     Boot {
         /// Who asks.
@@ -123,6 +110,23 @@ pub enum News {
         /// Why.
         reason: String,
     },
+}
+
+/// One of us calls and waits for an answer, to be given with [`super::Mesh::answer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Who calls.
+    pub from: BotName,
+    /// Whether what it says about who its people are counts here: it and all bots between are trusted.
+    pub trusted: bool,
+    /// Whether it is the one it says: it is linked with us, or all bots between are trusted.
+    pub proven: bool,
+    /// The number of the call, to be said back.
+    pub id: u32,
+    /// What about.
+    pub cmd: String,
+    /// The rest.
+    pub data: String,
 }
 
 /// A note of somebody to a person of ours.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
+use super::book::PeerId;
 use super::name::BotName;
-use super::talk::{Assembler, Said};
+use super::talk::{Assembler, Said, Size};
 
 /// Calls of ours that wait at once.
 const WAITING: usize = 1024;
@@ -59,11 +60,17 @@ pub(super) struct Called {
 
 impl Pending {
     /// A call begins: gives its frames, or tells who asked why not.
-    pub(super) fn begin(&mut self, bot: BotName, cmd: String, data: String, reply: Reply) -> Vec<String> {
+    pub(super) fn begin(
+        &mut self,
+        bot: BotName,
+        (cmd, data): (String, String),
+        reply: Reply,
+        size: Size,
+    ) -> Vec<String> {
         self.waiting.retain(|_, (_, reply)| !reply.is_closed());
         self.next = self.next.wrapping_add(1);
         let id = self.next;
-        let fault = match (Said::Call { id, cmd, data }).frames() {
+        let fault = match (Said::Call { id, cmd, data }).frames(size) {
             Some(frames) if self.waiting.len() < WAITING => {
                 self.waiting.insert(id, (bot, reply));
                 return frames;
@@ -76,9 +83,9 @@ impl Pending {
         Vec::new()
     }
 
-    /// A frame came. An answer is given to who waits for it, if it is of the bot that was asked; a call is given back.
-    pub(super) fn frame(&mut self, from: &BotName, text: &str, now: i64) -> Option<Called> {
-        match self.assembler.take(from, text, now)? {
+    /// A frame came over a link. An answer is given to who waits for it, if it is of the bot that was asked; a call is given back.
+    pub(super) fn frame(&mut self, from: &BotName, via: PeerId, text: &str, now: i64) -> Option<Called> {
+        match self.assembler.take(from, via, text, now)? {
             Said::Call { id, cmd, data } => Some(Called { id, cmd, data }),
             Said::Answer { id, result } => {
                 if self.waiting.get(&id).is_some_and(|(bot, _)| bot == from)
@@ -109,18 +116,22 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn begin(pending: &mut Pending, reply: Reply) -> Vec<String> {
+        pending.begin(name("Other"), ("cmd".to_owned(), "x".to_owned()), reply, Size::Small)
+    }
+
     #[test]
     fn only_the_one_that_was_asked_answers_and_one_that_is_lost_is_not_waited_for() {
         let mut pending = Pending::default();
         let (reply, mut answer) = oneshot::channel();
-        assert_eq!(pending.begin(name("Other"), "cmd".to_owned(), "x".to_owned(), reply).len(), 1);
-        let good = Said::Answer { id: 1, result: Ok("done".to_owned()) }.frames().unwrap();
-        assert!(pending.frame(&name("Mallory"), &good[0], 0).is_none());
+        assert_eq!(begin(&mut pending, reply).len(), 1);
+        let good = Said::Answer { id: 1, result: Ok("done".to_owned()) }.frames(Size::Small).unwrap();
+        assert!(pending.frame(&name("Mallory"), 1, &good[0], 0).is_none());
         assert!(answer.try_recv().is_err());
-        pending.frame(&name("other"), &good[0], 0);
+        pending.frame(&name("other"), 1, &good[0], 0);
         assert_eq!(answer.try_recv(), Ok(Ok("done".to_owned())));
         let (reply, mut answer) = oneshot::channel();
-        pending.begin(name("Other"), "cmd".to_owned(), String::new(), reply);
+        begin(&mut pending, reply);
         pending.lost(&name("OTHER"));
         assert_eq!(answer.try_recv(), Ok(Err(CallFault::Lost(name("Other")))));
     }

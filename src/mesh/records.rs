@@ -7,6 +7,7 @@ use std::str::FromStr;
 use masterchief_contract::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::facts::Letters;
 use super::name::BotName;
 use crate::irc::Fingerprint;
 use crate::store::{BotRow, Store, StoreError};
@@ -27,6 +28,10 @@ pub struct BotSettings {
     pub insecure: bool,
     /// Lets this bot link for the first time without a password: one is made then. Off again once that has happened.
     pub first_link: bool,
+    /// Shares people with this bot, another MasterChief, both ways: who they are and these letters, no more than both name; `-` for
+    /// no letters. Whoever holds here a letter or a role beyond them is not changed by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
     /// The password of the link. Without one the first link makes one.
     #[serde(skip_serializing)]
     pub password: Option<Secret>,
@@ -158,6 +163,10 @@ impl BotSettings {
             faults.push(("tls", text.to_owned()));
         }
         let attrs = self.attrs();
+        if attrs.trust && self.insecure {
+            let text = "what it says about its people counts, so nobody may change it on the way: take `trust` or `insecure` out";
+            faults.push(("attributes", text.to_owned()));
+        }
         if (attrs.hub || attrs.alternate) && self.addresses.is_empty() {
             faults.push(("addresses", "to link with it, say where it listens".to_owned()));
         }
@@ -170,6 +179,9 @@ impl BotSettings {
                 || password.reveal().contains(char::is_whitespace)
         }) {
             faults.push(("password", "1 to 120 letters without blanks".to_owned()));
+        }
+        if let Some(Err(fault)) = self.share.as_deref().map(Letters::parse) {
+            faults.push(("share", fault));
         }
         faults
     }
@@ -370,6 +382,7 @@ mod tests {
         assert_eq!(read(r#"{"addresses": ["h:1"], "tls": "none", "insecure": true}"#), []);
         assert_eq!(read(r#"{"attributes": ["hub"]}"#)[0].0, "addresses");
         assert_eq!(read(r#"{"addresses": ["h:1"], "attributes": ["hub", "reject"]}"#)[0].0, "attributes");
+        assert_eq!(read(r#"{"share": "o1"}"#)[0].0, "share");
         for bad in ["h", "h:0", ":1", "h:x", "a b:1"] {
             assert!(bad.parse::<BotAddr>().is_err(), "{bad}");
         }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::kinds::RELAY;
+use super::lease::Group;
 use super::login::MARK;
 use super::name::BotName;
 use super::records::BotSettings;
@@ -36,6 +38,23 @@ pub struct Settings {
     pub retry: Duration,
     /// The bots that are known, by name.
     pub bots: BTreeMap<String, BotSettings>,
+    /// IRC networks that several of us share, each with the bots that do, the preferred one first, the same on all. Only the one
+    /// that holds the lease acts there; the others look on. Needs a restart.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Events of ours that others of us are told of.
+    pub relay: Vec<RelaySettings>,
+}
+
+/// Which events are told to which bots.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelaySettings {
+    /// Their kind, as it is bound.
+    pub kind: String,
+    /// Their mask, as it is bound.
+    pub mask: String,
+    /// The bots, which need `trust` for this one.
+    pub to: Vec<String>,
 }
 
 impl Default for Settings {
@@ -51,6 +70,8 @@ impl Default for Settings {
             key: None,
             retry: Duration::from_secs(10),
             bots: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            relay: Vec::new(),
         }
     }
 }
@@ -62,7 +83,11 @@ impl Settings {
         let own = self.name.as_deref().map(str::parse::<BotName>);
         match &own {
             Some(Err(bad)) => faults.push((vec!["name".to_owned()], bad.to_string())),
-            None if !self.bots.is_empty() || self.listen.is_some() || self.listen_tls.is_some() => {
+            None if !self.bots.is_empty()
+                || !self.groups.is_empty()
+                || self.listen.is_some()
+                || self.listen_tls.is_some() =>
+            {
                 faults.push((vec!["name".to_owned()], "give this bot a name among the bots".to_owned()));
             }
             _ => {}
@@ -78,6 +103,20 @@ impl Settings {
             }
             faults.extend(bot.faults().into_iter().map(|(key, text)| (path(key), text)));
         }
+        for network in self.groups.keys() {
+            if let Err(fault) = self.group(network) {
+                faults.push((vec!["groups".to_owned(), network.clone()], fault));
+            }
+        }
+        for (number, relay) in self.relay.iter().enumerate() {
+            let path = |key: &str| vec!["relay".to_owned(), number.to_string(), key.to_owned()];
+            if relay.kind == RELAY.name() {
+                faults
+                    .push((path("kind"), "what another bot has told is not told on, or it would go round".to_owned()));
+            }
+            let bad = relay.to.iter().filter_map(|name| name.parse::<BotName>().err());
+            faults.extend(bad.map(|bad| (path("to"), bad.to_string())));
+        }
         if self.key.is_some() && self.cert.is_none() {
             faults.push((vec!["key".to_owned()], "say `cert` too".to_owned()));
         }
@@ -90,6 +129,14 @@ impl Settings {
     /// Our name, if there is a mesh.
     pub fn own_name(&self) -> Option<BotName> {
         self.name.as_deref().and_then(|name| name.parse().ok())
+    }
+
+    /// The group that shares a network.
+    pub fn group(&self, network: &str) -> Result<Group, String> {
+        let members = self.groups.get(network).into_iter().flatten();
+        let members = members.map(|name| name.parse::<BotName>()).collect::<Result<Vec<BotName>, _>>();
+        let me = self.own_name().ok_or("give this bot a name among the bots")?;
+        Group::new(me, members.map_err(|bad| bad.to_string())?)
     }
 
     /// The bots by name.
@@ -118,6 +165,13 @@ mod tests {
         assert_eq!(keys, ["name", "bots.#x.", "bots.Hub.tls", "key", "retry"]);
         let own: Settings = serde_json::from_str(r#"{"name": "Chief", "bots": {"chief": {}}}"#).unwrap();
         assert_eq!(own.faults().len(), 1);
+        let both = r#"{"name": "Chief", "bots": {"Hub": {"attributes": ["trust"], "insecure": true}}}"#;
+        let both: Settings = serde_json::from_str(both).unwrap();
+        assert!(both.faults()[0].1.contains("take `trust` or `insecure` out"), "{:?}", both.faults());
         assert!(serde_json::from_str::<Settings>(r#"{"hubs": []}"#).is_err());
+        let groups = r#"{"name": "Chief", "groups": {"a": ["Chief", "Spare"], "b": ["Spare"], "c": ["x y", "Chief"]}}"#;
+        let groups: Settings = serde_json::from_str(groups).unwrap();
+        let keys: Vec<String> = groups.faults().into_iter().map(|(path, _)| path.join(".")).collect();
+        assert_eq!(keys, ["groups.b", "groups.c"]);
     }
 }

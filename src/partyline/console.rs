@@ -7,7 +7,7 @@ use masterchief_contract::{How, Shutdown};
 use tokio::sync::mpsc;
 
 use super::console_modes::Modes;
-use super::news::{News, What};
+use super::news::{News, What, names};
 use super::party::{Party, Seat};
 use super::place::{CHANNEL, Place};
 use super::room::{Entry, Face};
@@ -173,6 +173,8 @@ fn shown(news: &News, own: u32) -> Option<String> {
         What::Whisper { text, how, .. } => Some(said("", nick, text, *how)),
         What::Joined { place } => Some(format!("* {nick} is in {place} now")),
         What::Parted { place, .. } => Some(format!("* {nick} has left {place}")),
+        What::Came { place, who } => Some(format!("* {} are in {place} now", names(who))),
+        What::Went { place, who, .. } => Some(format!("* {} have left {place}", names(who))),
         What::Left { reason } => Some(format!("* {nick} has left: {reason}")),
         What::Away { reason: Some(reason) } => Some(format!("* {nick} is away: {reason}")),
         What::Away { reason: None } => Some(format!("* {nick} is back")),

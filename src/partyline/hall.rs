@@ -16,6 +16,8 @@ use crate::irc::Stream;
 pub const ARRIVALS: usize = 64;
 /// The setting of a record that keeps console modes.
 pub(super) const CONSOLE_SETTING: &str = "console";
+/// The setting of a record that keeps how many lines are shown at once.
+pub(super) const PAGE_SETTING: &str = "page";
 
 /// Somebody has connected.
 pub(super) struct Call {
@@ -86,7 +88,8 @@ pub(super) fn seat_of(hall: &Hall, login: &str, wanted: &str, peer: SocketAddr, 
     let actor = Actor { login: Some(login.to_owned()), ..Actor::default() };
     let standing = hall.party.book().recognise(Some(&actor), NETWORK, CaseMap::Rfc1459);
     let user = hall.party.book().get(login);
-    let kept = user.and_then(|user| Modes::parse(user.settings.get(CONSOLE_SETTING)?));
+    let setting = |name: &str| user.as_ref().and_then(|user| user.settings.get(name).cloned());
+    let kept = setting(CONSOLE_SETTING).and_then(|kept| Modes::parse(&kept));
     let nick = if is_console(login) { wanted } else { login };
     let entry = Entry {
         nick: nick.to_owned(),
@@ -96,5 +99,9 @@ pub(super) fn seat_of(hall: &Hall, login: &str, wanted: &str, peer: SocketAddr, 
         icon: icon(&standing),
         modes: kept.unwrap_or_default(),
     };
-    Some(hall.party.enter(entry))
+    let seat = hall.party.enter(entry);
+    if let Some(page) = setting(PAGE_SETTING).and_then(|page| page.parse().ok()) {
+        hall.party.set_page(seat.idx, page);
+    }
+    Some(seat)
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use masterchief_contract::{Actor, CaseMap, FlagScope};
 
 use super::console::HANDLE;
+use super::guests::Guest;
 use super::news::Author;
 use super::party::NETWORK;
 use super::place::Place;
-use super::room::{Guest, Session, author};
+use super::room::{Session, author};
 use crate::users::{FlagMask, Standing};
 
 /// Who may watch a channel of a network, and speak in it.

@@ -20,8 +20,8 @@ use super::party::Party;
 use super::room::Face;
 use super::settings::Settings;
 use super::tls::{self, CertFault};
-use super::{irc, telnet};
-use crate::irc::Stream;
+use super::{data, irc, telnet};
+use crate::irc::{Stream, fingerprint};
 
 /// How long a caller may be silent before it is greeted as somebody who types. IRC clients speak at once.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -62,6 +62,15 @@ pub struct Faces {
     pub fingerprint: String,
     shutdown: Shutdown,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// What a client in a page speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// IRC.
+    Irc,
+    /// A record of JSON a line.
+    Data,
 }
 
 /// What a connection needs before it is anybody's.
@@ -125,10 +134,14 @@ impl Faces {
         Ok((Faces { hall, at, tls_at, fingerprint, shutdown, tasks }, arrived))
     }
 
-    /// Serves an IRC client that came in by another door (the gateway's WebSocket) until it goes.
-    pub async fn meet_web(&self, stream: Stream, peer: SocketAddr) {
+    /// Serves a client that came in by another door (the gateway's WebSocket) until it goes.
+    pub async fn meet_web(&self, stream: Stream, peer: SocketAddr, speech: Speech) {
         let call = Call { stream, read: Vec::new(), peer, tls: false, cert: None, face: Face::Web };
-        irc::serve(call, Arc::clone(&self.hall), self.shutdown.clone()).await;
+        let (hall, shutdown) = (Arc::clone(&self.hall), self.shutdown.clone());
+        match speech {
+            Speech::Irc => irc::serve(call, hall, shutdown).await,
+            Speech::Data => data::serve(call, hall, shutdown).await,
+        }
     }
 
     /// Waits until everybody has gone; after its shutdown.
@@ -206,7 +219,12 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, only_tls: bo
             return Some(found(Box::new(stream), peer, None).await);
         }
         let stream = tokio::time::timeout(HANDSHAKE, door.acceptor.accept(stream)).await.ok()?.ok()?;
-        let cert = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(tls::fingerprint);
+        let cert = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .map(|cert| fingerprint(cert).to_string());
         Some(found(Box::new(stream), peer, Some(cert)).await)
     };
     let call = tokio::select! {

@@ -3,9 +3,11 @@
 mod commands;
 mod console;
 mod console_modes;
+mod data;
 mod events;
 mod gate;
 pub mod guess;
+mod guests;
 mod hall;
 mod here;
 mod irc;
@@ -16,24 +18,27 @@ mod news;
 mod pace;
 mod party;
 mod place;
+mod pump;
 mod room;
 mod settings;
 mod telnet;
 mod tls;
+mod typed;
 
 pub use commands::{Command, Desk, Host, Left, OWNER, binds, leave_note};
 pub use console::{Console, HANDLE};
 pub use console_modes::{MODES, Modes};
 pub use gate::{Bots, Gate, Login, Machine, Refusal, Trail};
+pub use guests::Guest;
 pub use hall::{ARRIVALS, Arrival, Arrivals};
 pub use here::Here;
 pub use kinds::{ACT, AWAY, BCST, CHAT, CHJN, CHOF, CHON, CHPT, DCC, KINDS, NKCH};
-pub use listener::{Faces, PartylineError, usual};
+pub use listener::{Faces, PartylineError, Speech, usual};
 pub use live::{LiveLog, live_log};
 pub use news::{Author, Change, Did, News, What};
 pub use party::{LINE_MAX, NETWORK, Party, Seat};
 pub use place::{CHANNEL, LOBBY, Place};
-pub use room::{Entry, Face, Guest, QUEUE, Session};
+pub use room::{Entry, Face, QUEUE, Session};
 pub use settings::Settings;
 pub use tls::CertFault;
 
@@ -42,5 +47,6 @@ pub use tls::CertFault;
 pub fn fuzz(bytes: &[u8]) {
     guess::guess(bytes);
     irc::fuzz(bytes);
+    data::fuzz(bytes);
     telnet::fuzz(bytes);
 }

@@ -66,6 +66,22 @@ pub enum What {
         /// With these words.
         reason: String,
     },
+    /// People of a linked bot, which is the author, are in a place, all at once.
+    Came {
+        /// Which.
+        place: Place,
+        /// Who.
+        who: Vec<Author>,
+    },
+    /// People of a linked bot left a place, all at once.
+    Went {
+        /// Which.
+        place: Place,
+        /// Who.
+        who: Vec<Author>,
+        /// With these words.
+        reason: String,
+    },
     /// Somebody left altogether.
     Left {
         /// With these words.
@@ -92,9 +108,21 @@ pub enum What {
     Log {
         /// The console mode it belongs to.
         mode: char,
+        /// How much it matters.
+        level: tracing::Level,
         /// The line.
         text: String,
     },
+}
+
+/// Names of a crowd that are written out.
+const NAMED: usize = 20;
+
+/// A crowd as a line of text: who they are, as far as that is short.
+pub(super) fn names(who: &[Author]) -> String {
+    let named: Vec<&str> = who.iter().take(NAMED).map(|one| &*one.nick).collect();
+    let more = who.len().saturating_sub(NAMED);
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
 }
 
 /// Something that linked bots should know, or that one of them tells. The room gives its own with [`Change::bot`] empty

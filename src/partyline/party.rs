@@ -11,11 +11,12 @@ use tracing::Level;
 
 use super::console_modes::Modes;
 use super::events::event_of;
+use super::guests::Guest;
 use super::here::{Here, actor, hears, here, there, watches};
 use super::kinds;
 use super::news::{Author, Change, News, What};
 use super::place::Place;
-use super::room::{Entry, Guest, Room, Session, author, bare};
+use super::room::{Entry, Room, Session, author, bare};
 use crate::dispatch::BindTable;
 use crate::users::{Book, FlagMask, Standing};
 
@@ -65,6 +66,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// Where it stands.
+    pub(super) fn party(&self) -> &Party {
+        &self.party
+    }
+
     /// The words with which it leaves.
     pub fn leaves_with(&mut self, reason: &str) {
         reason.clone_into(&mut self.reason);
@@ -210,54 +216,6 @@ impl Party {
         })
     }
 
-    /// Somebody gives a command, written without its dot: `who`, `console +b`. A word may be shortened as long as it is
-    /// the only one that begins so. Waits while the street is full.
-    pub async fn command(&self, idx: u32, line: &str) -> Result<(), String> {
-        let (actor, standing) = self.person(idx).ok_or("you have left")?;
-        let line = line.trim();
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let word = self.word(word, &standing)?;
-        let (shown, secret) = super::commands::parted(&word, rest.trim_start());
-        let mut event = self.event_of(&COMMAND, actor, &format!("{word} {shown}"));
-        event.text.truncate(event.text.trim_end().len());
-        let handle = event.actor.as_ref().and_then(|actor| actor.login.clone()).unwrap_or_default();
-        event.fields = vec![("handle", Value::from(handle)), ("idx", Value::from(idx))];
-        if let Some(secret) = secret {
-            // Not in the text: that is audited.
-            event.body = secret.as_bytes().to_vec();
-        }
-        self.put(event).await
-    }
-
-    /// Whether a line that somebody says is a command: a dot, and a word that is one for this person.
-    pub fn is_command(&self, idx: u32, line: &str) -> bool {
-        let Some(word) = line.strip_prefix('.').and_then(|line| line.split_whitespace().next()) else { return false };
-        let Some((_, standing)) = self.person(idx) else { return false };
-        line.chars().nth(1).is_some_and(|c| !c.is_whitespace()) && self.word(word, &standing).is_ok()
-    }
-
-    /// The command that is meant.
-    fn word(&self, typed: &str, standing: &Standing) -> Result<String, String> {
-        let rows = self.inner.table.rows();
-        let mut near: Vec<&str> = Vec::new();
-        for row in rows.iter().filter(|row| row.kind == kinds::DCC && !row.shadowed) {
-            if row.mask.eq_ignore_ascii_case(typed) {
-                return Ok(row.mask.to_string());
-            }
-            let begins = row.mask.get(..typed.len()).is_some_and(|front| front.eq_ignore_ascii_case(typed));
-            if begins && standing.allows(&row.flags, FlagScope::AnyChannel, NETWORK, None, CaseMap::Rfc1459) {
-                near.push(&row.mask);
-            }
-        }
-        near.sort_unstable();
-        near.dedup();
-        match near.as_slice() {
-            [one] => Ok((*one).to_owned()),
-            [] => Err(format!("there is no command .{typed}; .help lists those you may use")),
-            several => Err(format!(".{typed} may be .{}; type more of it", several.join(" or ."))),
-        }
-    }
-
     /// Does what a handler asks.
     pub fn perform(&self, action: Action) -> Result<(), Refused> {
         let Action::Say { target, text, how, .. } = action.untagged().1 else {
@@ -308,7 +266,7 @@ impl Party {
             let wants = |session: &&Session| session.modes.wants(mode, level);
             let to: Vec<u32> = room.sessions().filter(wants).map(|session| session.idx).collect();
             for idx in to {
-                room.tell(idx, from.clone(), What::Log { mode, text: text.to_owned() }, now);
+                room.tell(idx, from.clone(), What::Log { mode, level, text: text.to_owned() }, now);
             }
         });
     }
@@ -327,6 +285,15 @@ impl Party {
         self.change(|room, _| {
             if let Some(session) = room.session_mut(idx) {
                 session.modes = modes;
+            }
+        });
+    }
+
+    /// How many lines of answers somebody sees at once from now on; 0 is all.
+    pub fn set_page(&self, idx: u32, lines: usize) {
+        self.change(|room, _| {
+            if let Some(session) = room.session_mut(idx) {
+                session.page = lines;
             }
         });
     }
@@ -376,9 +343,9 @@ impl Party {
         self.inner.changes.subscribe()
     }
 
-    /// Takes what a linked bot tells ([`Change::bot`] is its name).
-    pub fn take(&self, change: Change) {
-        self.change(|room, now| room.take(change, now));
+    /// Takes what linked bots tell ([`Change::bot`] is the name), in order.
+    pub fn take(&self, changes: Vec<Change>) {
+        self.change(|room, now| room.take(changes, now));
     }
 
     /// People on linked bots.
@@ -419,6 +386,11 @@ impl Party {
         &self.inner.clock
     }
 
+    /// The binds.
+    pub(super) fn table(&self) -> &BindTable {
+        &self.inner.table
+    }
+
     /// Who people are.
     pub fn book(&self) -> &Book {
         &self.inner.book
@@ -434,13 +406,13 @@ impl Party {
         self.person(idx).map(|(_, standing)| standing)
     }
 
-    fn person(&self, idx: u32) -> Option<(Actor, Standing)> {
+    pub(super) fn person(&self, idx: u32) -> Option<(Actor, Standing)> {
         let actor = self.session(idx, actor)?;
         let standing = self.inner.book.recognise(Some(&actor), NETWORK, CaseMap::Rfc1459);
         Some((actor, standing))
     }
 
-    fn event_of(&self, kinds: &'static [Kind], actor: Actor, text: &str) -> EventData {
+    pub(super) fn event_of(&self, kinds: &'static [Kind], actor: Actor, text: &str) -> EventData {
         let mut event = EventData::new(kinds, self.inner.clock.now());
         event.network = Arc::from(NETWORK);
         event.text = crate::irc::text::plain(text).into_owned();
@@ -454,7 +426,7 @@ impl Party {
         inlet.put(event).await.map_err(|closed| closed.to_string())
     }
 
-    async fn put(&self, event: EventData) -> Result<(), String> {
+    pub(super) async fn put(&self, event: EventData) -> Result<(), String> {
         self.pass_on(Event::new(event)).await
     }
 
@@ -470,6 +442,7 @@ impl Party {
         let now = self.inner.clock.now();
         let mut room = self.lock();
         let out = work(&mut room, now);
+        room.let_slow_go(now);
         if let Some(tell) = self.inner.level.get() {
             tell(room.wanted_level());
         }
@@ -492,4 +465,3 @@ impl Party {
 
 const PUBLIC: [Kind; 2] = [Kind::Pubm, Kind::Pub];
 const PRIVATE: [Kind; 2] = [Kind::Msgm, Kind::Msg];
-const COMMAND: [Kind; 1] = [kinds::DCC];

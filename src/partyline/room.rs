@@ -8,13 +8,12 @@ use masterchief_contract::{CaseMap, How, Stopper};
 use tokio::sync::mpsc;
 
 use super::console_modes::Modes;
+use super::guests::Guest;
 use super::news::{Author, Change, Did, News, What};
 use super::place::Place;
 
 /// News that wait for a slow reader; who has more waiting is let go.
 pub const QUEUE: usize = 1024;
-/// People on linked bots that are remembered; more are hostile.
-const GUESTS_MAX: usize = 10_000;
 
 /// How somebody is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,27 +53,10 @@ pub struct Session {
     pub places: BTreeSet<Place>,
     /// What of the log it sees.
     pub modes: Modes,
+    /// How many lines of answers it sees at once, where it is no client that scrolls; 0 is all.
+    pub page: usize,
     to: mpsc::Sender<Arc<News>>,
     cut: Stopper,
-}
-
-/// Somebody on a linked bot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guest {
-    /// The bot.
-    pub bot: Arc<str>,
-    /// The session there.
-    pub idx: u32,
-    /// Whose.
-    pub handle: Arc<str>,
-    /// The channel.
-    pub channel: u32,
-    /// Eggdrop's sign for how much they are.
-    pub icon: char,
-    /// From where.
-    pub host: Arc<str>,
-    /// Why it is away.
-    pub away: Option<Arc<str>>,
 }
 
 /// Somebody comes in.
@@ -99,10 +81,13 @@ pub struct Entry {
 pub(super) struct Room {
     pub(super) bot: Arc<str>,
     sessions: BTreeMap<u32, Session>,
-    guests: BTreeMap<(Arc<str>, u32), Guest>,
+    /// By their bot, in lower case: names of bots have none; and the number of their session there.
+    pub(super) guests: BTreeMap<(String, u32), Guest>,
     topics: BTreeMap<Place, String>,
     /// What happened and was not taken yet.
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
+    /// Who had no room for news, and has to go.
+    slow: Vec<u32>,
     last_idx: u32,
     last_news: u64,
     let_go: u64,
@@ -116,6 +101,7 @@ impl Room {
             guests: BTreeMap::new(),
             topics: BTreeMap::new(),
             changes: Vec::new(),
+            slow: Vec::new(),
             last_idx: 0,
             last_news: 0,
             let_go: 0,
@@ -141,6 +127,7 @@ impl Room {
             away: None,
             places: BTreeSet::new(),
             modes: entry.modes,
+            page: 0,
             to,
             cut,
         };
@@ -176,7 +163,7 @@ impl Room {
             .map(|other| other.idx)
             .collect();
         let news = self.news(from, What::Left { reason: reason.to_owned() }, now);
-        self.spread(&neighbours, &news, now);
+        self.spread(&neighbours, &news);
     }
 
     /// Somebody goes to a place; whether they were not there yet.
@@ -232,7 +219,7 @@ impl Room {
         }
         let news = self.news(from, What::Whisper { to: nick, text: text.to_owned(), how }, now);
         let both: Vec<u32> = std::iter::once(target).chain(own).collect();
-        self.spread(&both, &news, now);
+        self.spread(&both, &news);
         Some(news.id)
     }
 
@@ -243,7 +230,7 @@ impl Room {
         let from = author(session);
         let what = What::Whisper { to: Arc::clone(&self.bot), text: text.to_owned(), how };
         let news = self.news(from, what, now);
-        self.spread(&[idx], &news, now);
+        self.spread(&[idx], &news);
         Some(news.id)
     }
 
@@ -256,7 +243,7 @@ impl Room {
             .map(|session| session.idx)
             .collect();
         let news = self.news(from, what, now);
-        self.spread(&there, &news, now);
+        self.spread(&there, &news);
         news.id
     }
 
@@ -264,13 +251,13 @@ impl Room {
     pub(super) fn tell_all(&mut self, from: Author, what: What, now: DateTime<Utc>) {
         let all: Vec<u32> = self.sessions.keys().copied().collect();
         let news = self.news(from, what, now);
-        self.spread(&all, &news, now);
+        self.spread(&all, &news);
     }
 
     /// Something that one session hears.
     pub(super) fn tell(&mut self, idx: u32, from: Author, what: What, now: DateTime<Utc>) {
         let news = self.news(from, what, now);
-        self.spread(&[idx], &news, now);
+        self.spread(&[idx], &news);
     }
 
     /// Somebody is away, or back.
@@ -283,7 +270,7 @@ impl Room {
         let near = |session: &&Session| session.idx == idx || !session.places.is_disjoint(&places);
         let near: Vec<u32> = self.sessions.values().filter(near).map(|session| session.idx).collect();
         let news = self.news(from, What::Away { reason }, now);
-        self.spread(&near, &news, now);
+        self.spread(&near, &news);
     }
 
     /// A record has another handle: its sessions follow.
@@ -309,77 +296,6 @@ impl Room {
         self.topics.get(place).map_or("", String::as_str)
     }
 
-    /// Takes what a linked bot tells. It becomes a change of its own, for binds, if it is one.
-    pub(super) fn take(&mut self, change: Change, now: DateTime<Utc>) {
-        let Some(bot) = change.bot.clone() else { return };
-        let key = (Arc::clone(&bot), change.idx);
-        match &change.what {
-            Did::Joined { channel, icon, host } => {
-                let (channel, icon, host) = (*channel, *icon, Arc::clone(host));
-                if self.guests.len() >= GUESTS_MAX && !self.guests.contains_key(&key) {
-                    return;
-                }
-                let handle = Arc::clone(&change.handle);
-                let guest = Guest { bot, idx: change.idx, handle, channel, icon, host, away: None };
-                let before = self.guests.insert(key, guest.clone());
-                if let Some(before) = before.filter(|before| before.channel != channel) {
-                    let what = What::Parted { place: Place::Party(before.channel), reason: String::new() };
-                    self.tell_place(&Place::Party(before.channel), before.author(), what, now);
-                }
-                self.tell_place(
-                    &Place::Party(channel),
-                    guest.author(),
-                    What::Joined { place: Place::Party(channel) },
-                    now,
-                );
-            }
-            Did::Parted { reason, .. } | Did::Left { reason } => {
-                let Some(guest) = self.guests.remove(&key) else { return };
-                let what = What::Parted { place: Place::Party(guest.channel), reason: reason.clone() };
-                self.tell_place(&Place::Party(guest.channel), guest.author(), what, now);
-            }
-            Did::Said { channel, text, act } => {
-                let place = Place::Party(*channel);
-                let from = self.guests.get(&key).map_or_else(|| elsewhere(&change.handle, &bot), Guest::author);
-                let how = if *act { How::Act } else { How::Say };
-                self.tell_place(&place, from, What::Said { place: place.clone(), text: text.clone(), how }, now);
-            }
-            Did::Told { channel: Some(channel), text } => {
-                let place = Place::Party(*channel);
-                let what = What::Said { place: place.clone(), text: text.clone(), how: How::Notice };
-                self.tell_place(&place, bare(&bot), what, now);
-            }
-            Did::Told { channel: None, text } => {
-                let place = Place::Party(0);
-                self.tell_all(bare(&bot), What::Said { place, text: text.clone(), how: How::Notice }, now);
-            }
-            Did::Away { reason } => {
-                let Some(guest) = self.guests.get_mut(&key) else { return };
-                guest.away.clone_from(reason);
-                let (from, place) = (guest.author(), Place::Party(guest.channel));
-                self.tell_place(&place, from, What::Away { reason: reason.clone() }, now);
-            }
-            Did::Renamed { .. } => {
-                let Some(guest) = self.guests.get_mut(&key) else { return };
-                let (from, place) = (guest.author(), Place::Party(guest.channel));
-                guest.handle = Arc::clone(&change.handle);
-                let to = guest.author().nick;
-                self.tell_place(&place, from, What::Renamed { to }, now);
-            }
-            Did::Unlinked { reason } => return self.unlinked(&bot, reason, now),
-            Did::Entered { .. } => return,
-        }
-        self.changes.push(change);
-    }
-
-    fn unlinked(&mut self, bot: &Arc<str>, reason: &str, now: DateTime<Utc>) {
-        let gone: Vec<Guest> = self.guests.values().filter(|guest| guest.bot == *bot).cloned().collect();
-        for guest in gone {
-            let what = Did::Parted { channel: guest.channel, reason: reason.to_owned() };
-            self.take(Change { bot: Some(guest.bot), idx: guest.idx, handle: guest.handle, what }, now);
-        }
-    }
-
     /// The session of a name.
     pub(super) fn find(&self, nick: &str) -> Option<&Session> {
         self.sessions.values().find(|session| CaseMap::Rfc1459.eq(&session.nick, nick))
@@ -395,10 +311,6 @@ impl Room {
 
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
-    }
-
-    pub(super) fn guests(&self) -> impl Iterator<Item = &Guest> {
-        self.guests.values()
     }
 
     /// How many were let go because they did not read.
@@ -425,18 +337,20 @@ impl Room {
         Arc::new(News { id: self.last_news, at: now, from, what })
     }
 
-    /// Gives news to sessions. Who has no room left for it reads too slowly and is let go; the others do not wait.
-    fn spread(&mut self, to: &[u32], news: &Arc<News>, now: DateTime<Utc>) {
-        let mut slow = Vec::new();
+    /// Gives news to sessions. Who has no room left for it reads too slowly and has to go; the others do not wait.
+    fn spread(&mut self, to: &[u32], news: &Arc<News>) {
         for idx in to {
             let Some(session) = self.sessions.get(idx) else { continue };
-            if session.to.try_send(Arc::clone(news)).is_err() {
-                slow.push(*idx);
+            if session.to.try_send(Arc::clone(news)).is_err() && !self.slow.contains(idx) {
+                self.slow.push(*idx);
             }
         }
-        for idx in slow {
+    }
+
+    /// Lets those go who had no room. What is told about one may be too much for another: each time one fewer is here.
+    pub(super) fn let_slow_go(&mut self, now: DateTime<Utc>) {
+        while let Some(idx) = self.slow.pop() {
             self.let_go += 1;
-            // What is told about it may meet another who is slow; each time one fewer is here.
             self.leave(idx, "does not read", now);
         }
     }
@@ -455,15 +369,4 @@ pub(super) fn author(session: &Session) -> Author {
 /// A bot as people see it.
 pub(super) fn bare(bot: &Arc<str>) -> Author {
     Author { idx: None, nick: Arc::clone(bot), handle: Arc::clone(bot), host: Arc::from("bot") }
-}
-
-fn elsewhere(handle: &Arc<str>, bot: &Arc<str>) -> Author {
-    Author { idx: None, nick: Arc::from(format!("{handle}/{bot}")), handle: Arc::clone(handle), host: Arc::clone(bot) }
-}
-
-impl Guest {
-    /// As people here see it: `handle/bot`.
-    pub fn author(&self) -> Author {
-        elsewhere(&self.handle, &self.bot)
-    }
 }

@@ -3,6 +3,8 @@
 use super::run::Millis;
 use super::words;
 
+/// What the name of a place begins with where lines are notices: `notice:libera/#ops`.
+pub(super) const NOTICE: &str = "notice:";
 /// The shortest time between two lines of progress of one run.
 const APART: Millis = 10_000;
 /// So many lines the end of a run may take.

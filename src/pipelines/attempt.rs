@@ -8,13 +8,15 @@ use masterchief_contract::{Future, Secret};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::collect::{bytes, hide_all, told};
+use super::collect::{bytes, told};
 use super::engine::{Msg, Order};
 use super::expr::Facts;
 use super::model::{Action, Stage, Undo};
 use super::remote::Ear;
 use super::steps::Inner;
-use crate::executors::{About, Class, End, Failure, Hands, Keeper, Masker, Step, StepLog, left_outputs, step_token};
+use crate::executors::{
+    About, Class, End, Failure, Hands, Keeper, Masker, Step, StepLog, left_outputs, scrub, step_token,
+};
 
 /// How often it is looked whether a step still says something.
 const LOOK: Duration = Duration::from_secs(1);
@@ -197,9 +199,11 @@ impl Attempt {
             // It ended; nobody speaks for it any more.
             let _ = std::fs::remove_file(own.join(crate::executors::TOKEN));
         }
-        let left = if matches!(end, End::Failed(_)) { left_outputs(&own) } else { Map::new() };
         // What is kept and said of it holds no secret.
-        let left = left.into_iter().map(|(name, value)| (name, hide_all(value, &mask))).collect();
+        let left = if matches!(end, End::Failed(_)) { left_outputs(&own, &mask) } else { Map::new() };
+        if executor.works_with_files() {
+            scrub(&own, &mask);
+        }
         (super::collect::hidden(end, &mask), left)
     }
 

@@ -1,11 +1,12 @@
 //! The pipelines there are: the files of a folder.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use masterchief_contract::closest;
 
+use super::calendar;
 use super::file;
 use super::model::Pipeline;
 use super::refusal::Refusal;
@@ -21,11 +22,11 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Reads all `.yaml` files of a folder, which need not be there. Good ones are in the catalog whatever is wrong with others.
+    /// Reads all `.yaml` and `.toml` files of a folder, which need not be there. Good ones are in the catalog whatever is wrong with others.
     pub fn read(folder: &Path, executors: &Executors) -> (Catalog, Vec<ConfigFault>) {
         let mut files: Vec<_> =
             std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        files.retain(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml"));
+        files.retain(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "toml"));
         files.sort();
         let (mut catalog, mut faults) = (Catalog::default(), Vec::new());
         for path in files {
@@ -37,7 +38,10 @@ impl Catalog {
                 }
             };
             match file::parse(&path, &text, executors) {
-                Ok(pipeline) => faults.extend(catalog.put(pipeline)),
+                Ok(pipeline) => {
+                    faults.extend(no_calendar(&pipeline));
+                    faults.extend(catalog.put(pipeline));
+                }
                 Err(more) => {
                     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                     catalog.broken.insert(name, more[0].to_string());
@@ -99,4 +103,26 @@ fn near(asked: &str, name: &str) -> bool {
     closest(asked, std::iter::once(name)).is_some()
         || asked.len() >= 2 && name.starts_with(asked)
         || first.is_some() && name.split('-').next().is_some_and(|part| closest(asked, std::iter::once(part)).is_some())
+}
+
+/// Calendars that cannot be read. The pipeline is there all the same: until they can be, its places are frozen.
+fn no_calendar(pipeline: &Pipeline) -> Vec<ConfigFault> {
+    let named = pipeline
+        .policy
+        .environments
+        .iter()
+        .flat_map(|(env, rules)| rules.freeze.iter().map(move |file| (env, pipeline.calendar(file))));
+    let fault = |(env, path): (&String, PathBuf)| {
+        let fault = match std::fs::read_to_string(&path) {
+            Ok(text) => calendar::parse(&text).err()?.to_string(),
+            Err(fault) => fault.to_string(),
+        };
+        let file = pipeline.file.display();
+        let message = format!(
+            "{file}: policy.environments.{env}.freeze: {}: {fault}; {env} is frozen until it can be read",
+            path.display()
+        );
+        Some(ConfigFault { spot: None, message })
+    };
+    named.filter_map(fault).collect()
 }

@@ -200,7 +200,7 @@ pub(super) fn checkpoint(folder: &Path, mask: &Masker) -> Option<Value> {
     let mut text = Vec::new();
     open_regular(&path).ok()?.take(MOST + 1).read_to_end(&mut text).ok()?;
     let value = serde_json::from_slice(&text).ok().filter(|_| text.len() as u64 <= MOST)?;
-    Some(hide_all(value, mask))
+    Some(mask.hide_all(value))
 }
 
 /// Bytes of a step's log and of what its commands wrote.
@@ -234,7 +234,7 @@ pub(super) fn segments(folder: &Path, of: &LogSegmentRow) -> Vec<LogSegmentRow> 
 pub(super) fn hidden(end: End, mask: &Masker) -> End {
     match end {
         End::Done { outputs, summary } => {
-            let outputs = outputs.into_iter().map(|(name, value)| (name, hide_all(value, mask))).collect();
+            let outputs = outputs.into_iter().map(|(name, value)| (mask.hide(&name), mask.hide_all(value))).collect();
             End::Done { outputs, summary: mask.hide(&summary) }
         }
         End::Failed(failure) => {
@@ -243,18 +243,6 @@ pub(super) fn hidden(end: End, mask: &Masker) -> End {
         }
         End::Unsure(why) => End::Unsure(mask.hide(&why)),
         End::Stopped => End::Stopped,
-    }
-}
-
-/// The same value without secrets.
-pub(super) fn hide_all(value: Value, mask: &Masker) -> Value {
-    match value {
-        Value::String(text) => Value::String(mask.hide(&text)),
-        Value::Array(list) => list.into_iter().map(|item| hide_all(item, mask)).collect(),
-        Value::Object(map) => {
-            Value::Object(map.into_iter().map(|(name, value)| (name, hide_all(value, mask))).collect())
-        }
-        other => other,
     }
 }
 

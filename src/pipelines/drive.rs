@@ -1,20 +1,26 @@
 //! Drives the engine: takes what is told, lets it decide, writes, and then lets things happen.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{Action, Clock, How, Outlet, Shutdown, split_place};
+use masterchief_contract::{Action, Cause, Class, Clock, How, Mark, Outlet, Shutdown, split_place};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::announce::NOTICE;
 use super::around::Around;
 use super::engine::{Effect, Engine, Msg, News};
+use super::held::{Held, Line};
 use super::hooks::{HOOK, Post, poster};
+use super::mails::{MAIL, mail, mailer};
 use super::steps::Steps;
-use crate::executors::NetHttp;
+use crate::executors::{Mail, NetHttp};
 use crate::store::Anchor;
-use crate::store::runs::{Put, Runs};
+use crate::store::runs::{Put, Runs, RunsError};
 
+/// How long what became of a run is worth saying.
+const WORTH: Duration = Duration::from_secs(24 * 3600);
 /// So much is taken in at once before it is written.
 const GROUP: usize = 4096;
 /// Lines that wait for a network.
@@ -42,12 +48,27 @@ pub(super) struct Drive {
     pub(super) speaking: BTreeMap<String, mpsc::Sender<Action>>,
     /// Where lines for each hook go.
     pub(super) posting: BTreeMap<String, mpsc::Sender<Post>>,
+    /// Where mail goes, once there is some.
+    pub(super) mailing: Option<mpsc::Sender<Mail>>,
+    /// Lines for networks that are away.
+    pub(super) held: Held,
+    /// The file that says that we went down in order.
+    pub(super) stopped: PathBuf,
 }
 
 impl Drive {
     /// Runs until it is time. Steps that are under way go on without us.
-    pub(super) async fn run(mut self, mut shutdown: Shutdown) {
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
+        self.drive(shutdown).await;
+        // Without it the next one tells what ended just now once more.
+        if let Err(fault) = tokio::fs::write(&self.stopped, "").await {
+            tracing::debug!(%fault, "That the runs ended in order is not written down");
+        }
+    }
+
+    async fn drive(&mut self, mut shutdown: Shutdown) {
         self.engine.now = self.now();
+        self.steps.sweep(self.engine.last_run, self.engine.runs.keys().copied().collect());
         self.engine.resume();
         loop {
             if !self.settle(&mut shutdown).await {
@@ -69,14 +90,49 @@ impl Drive {
             let mut next = first;
             for _ in 0..GROUP {
                 let Some(msg) = next else { break };
-                self.engine.take(msg);
+                self.take(msg);
                 next = self.from.try_recv().ok();
             }
             if let Some(msg) = next {
-                self.engine.take(msg);
+                self.take(msg);
             }
             self.engine.tick();
         }
+    }
+
+    fn take(&mut self, msg: Msg) {
+        if let Msg::Back(network, _) = &msg {
+            for target in self.held.on(network) {
+                let lines = self.held.take(&target);
+                self.engine.effects.extend(lines.into_iter().map(|line| said(&target, line)));
+            }
+        }
+        self.engine.take(msg);
+    }
+
+    /// Keeps lines for networks that are away, and lets those go that waited for one that is there. What is kept is not noted as
+    /// said: should we fall, the next one says it.
+    fn hold(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        let mut out = Vec::with_capacity(effects.len());
+        for effect in effects {
+            let Effect::Say { run, dedupe, target, text, passing } = effect else {
+                out.push(effect);
+                continue;
+            };
+            let elsewhere = target.starts_with(HOOK) || target.starts_with(MAIL);
+            let present = elsewhere || self.around.present(target.trim_start_matches(NOTICE));
+            if passing && !present {
+                // How it went then is nobody's news any more.
+                self.engine.puts.push(Put::Said(dedupe, self.engine.now));
+                continue;
+            }
+            let gone = self.held.keep(&target, Line { run, at: self.engine.now, dedupe, text, passing });
+            self.engine.puts.extend(gone.into_iter().map(|dedupe| Put::Said(dedupe, self.engine.now)));
+            if present {
+                out.extend(self.held.take(&target).into_iter().map(|line| said(&target, line)));
+            }
+        }
+        out
     }
 
     fn now(&self) -> i64 {
@@ -100,6 +156,7 @@ impl Drive {
             if newest.is_some() {
                 self.chained.send_replace(newest);
             }
+            let effects = self.hold(effects);
             // Written down as said before it is: twice would be worse than not at all, and the newest state is told anew.
             let said: Vec<Put> = effects
                 .iter()
@@ -123,6 +180,11 @@ impl Drive {
         loop {
             match self.runs.write(puts.clone()).await {
                 Ok(()) => return true,
+                Err(fault @ RunsError::Taken(_)) => {
+                    // What is under way goes on, and the other one has found it.
+                    tracing::error!(%fault, "Runs end here");
+                    return false;
+                }
                 Err(fault) => tracing::error!(%fault, "Runs wait: their records cannot be written"),
             }
             tokio::select! {
@@ -145,15 +207,16 @@ impl Drive {
                 });
             }
             Effect::Say { dedupe, target, text, .. } if target.starts_with(HOOK) => self.post(&target, dedupe, text),
-            Effect::Say { target, text, passing, .. } => {
-                if !passing || self.around.present(&target) {
-                    self.say(&target, text, How::Say);
-                }
+            Effect::Say { dedupe, target, text, .. } if target.starts_with(MAIL) => self.mail(&target, &dedupe, &text),
+            Effect::Say { run, target, text, passing, .. } => {
+                let class = if passing { Class::Progress } else { Class::Reply };
+                let how = if target.starts_with(NOTICE) { How::Notice } else { How::Say };
+                self.say(target.trim_start_matches(NOTICE), text, how, class, run);
             }
             Effect::Tell { place, nick, text } => {
                 let (network, _) = split_place(&place);
                 let target = if network.is_empty() { nick } else { format!("{network}/{nick}") };
-                self.say(&target, text, How::Notice);
+                self.say(&target, text, How::Notice, Class::Reply, 0);
             }
             Effect::News(news) => {
                 // Nobody may be listening.
@@ -166,7 +229,7 @@ impl Drive {
             Effect::Noted(to) => {
                 let _ = to.send(Ok(()));
             }
-            Effect::Tidy(run) => self.steps.tidy(run),
+            Effect::Tidy(run, whole) => self.steps.tidy(run, whole),
         }
     }
 
@@ -183,17 +246,38 @@ impl Drive {
         }
     }
 
+    /// Hands a line to whoever sends mail.
+    fn mail(&mut self, target: &str, key: &str, text: &str) {
+        let Some(mail) = mail(&self.engine.settings.mail, target, key, text, self.now()) else {
+            tracing::warn!(%target, "A pipeline is announced to a list that is not in pipelines.mail.lists");
+            return;
+        };
+        if self.mailing.get_or_insert_with(mailer).try_send(mail).is_err() {
+            tracing::warn!(%target, "A line about a run was given up: too many wait to be sent as mail");
+        }
+    }
+
     /// Hands a line to its network, through a task of that network: one that takes nothing must not hold up the runs, and lines
     /// to one place keep their order.
-    fn say(&mut self, target: &str, text: String, how: How) {
+    fn say(&mut self, target: &str, text: String, how: How, class: Class, run: i64) {
         let (network, target) = split_place(target);
         let action = Action::Say { network: network.to_owned(), target: target.to_owned(), text, how, reply: false };
+        // How a run ended is worth saying after a long outage too.
+        let expires = (class != Class::Progress).then_some(WORTH);
+        let cause = Cause { kind: "pipeline".to_owned(), origin: "pipelines".to_owned(), run, ..Cause::default() };
+        let action = action.marked(Mark { class: Some(class), expires, cause: Some(Arc::new(cause)) });
         let outlet = &self.outlet;
         let speaking = self.speaking.entry(network.to_owned()).or_insert_with(|| speak(Arc::clone(outlet)));
         if speaking.try_send(action).is_err() {
             tracing::warn!(%target, "A line about a run was given up: its network takes none");
         }
     }
+}
+
+/// A line that waited is to be said.
+fn said(target: &str, line: Line) -> Effect {
+    let Line { run, dedupe, text, passing, .. } = line;
+    Effect::Say { run, dedupe, target: target.to_owned(), text, passing }
 }
 
 /// A task that hands lines on, one after the other.

@@ -81,26 +81,56 @@ impl std::fmt::Display for Times {
     }
 }
 
+/// How long a stage takes once it has begun, and how long it waits for its turn before that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StageTimes {
+    /// From its beginning to its end.
+    #[serde(flatten)]
+    pub ran: Times,
+    /// From the end of what it needs to its beginning: for slots, processors, memory.
+    pub waited: Option<Times>,
+}
+
+impl std::fmt::Display for StageTimes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ran)?;
+        match self.waited.filter(|waited| waited.p95 >= 1000) {
+            Some(Times { p50, p95, last, .. }) => {
+                let [p50, p95, last] = [p50, p95, last].map(words::span);
+                write!(f, "; waited for its turn: p50 {p50}, p95 {p95}, last {last}")
+            }
+            None => write!(f, "; it does not wait"),
+        }
+    }
+}
+
 /// How long the stages of an app take, how long its runs do, and how long they wait for their turn before that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// The stages that went well, by name.
-    pub stages: BTreeMap<String, Times>,
+    pub stages: BTreeMap<String, StageTimes>,
     /// From the moment a run may begin until it does.
     pub waited: Option<Times>,
     /// From there to its end.
     pub ran: Option<Times>,
 }
 
-/// How long things take: of stages by name and time, and of runs, the newest first.
-pub fn stats(times: Vec<(String, i64)>, runs: &[Run]) -> Stats {
-    let mut stages: BTreeMap<String, Vec<Millis>> = BTreeMap::new();
-    times.into_iter().for_each(|(name, time)| stages.entry(name).or_default().push(time));
+/// How long things take: of stages by name and time, how long they waited by name, and of runs, the newest first.
+pub fn stats(times: Vec<(String, i64)>, waits: Vec<(String, i64)>, runs: &[Run]) -> Stats {
+    let by_name = |rows: Vec<(String, i64)>| {
+        let mut out: BTreeMap<String, Vec<Millis>> = BTreeMap::new();
+        rows.into_iter().for_each(|(name, time)| out.entry(name).or_default().push(time));
+        out
+    };
+    let (stages, waits) = (by_name(times), by_name(waits));
+    let of = |name: &str, times: &[Millis]| {
+        Some(StageTimes { ran: Times::of(times)?, waited: waits.get(name).and_then(|times| Times::of(times)) })
+    };
     let began: Vec<&Run> = runs.iter().filter(|run| run.started.is_some()).collect();
     let waited = |run: &&Run| Some((run.started? - run.queued.unwrap_or(run.created)).max(0));
     let ran = |run: &&Run| Some((run.finished? - run.started?).max(0));
     Stats {
-        stages: stages.into_iter().filter_map(|(name, times)| Some((name, Times::of(&times)?))).collect(),
+        stages: stages.iter().filter_map(|(name, times)| Some((name.clone(), of(name, times)?))).collect(),
         waited: Times::of(&began.iter().filter_map(waited).collect::<Vec<_>>()),
         ran: Times::of(&began.iter().filter_map(ran).collect::<Vec<_>>()),
     }
@@ -162,6 +192,8 @@ pub struct Dora {
     pub restore: Option<Millis>,
     /// How long runs that went well took.
     pub build: Option<Millis>,
+    /// The share of deployments that began and went well, 0 to 1; those that were called off count as well.
+    pub pass_rate: Option<f64>,
     /// How good these are: frequency, lead time, change failure rate, time to restore.
     pub bands: [Option<Band>; 4],
 }
@@ -209,13 +241,26 @@ pub(super) fn dora(app: &str, runs: &[Run], since: Millis, now: Millis) -> Dora 
     let per_day = good.len() as f64 / days;
     let failure_rate = bad as f64 / (good.len() + bad).max(1) as f64;
     let any = good.len() + bad > 0;
+    let pass_rate = (!deploys.is_empty()).then(|| good.len() as f64 / deploys.len() as f64);
     let bands = [
         any.then(|| Band::of([per_day >= 1.0, per_day >= 1.0 / 30.0, per_day >= 1.0 / 182.0])),
         lead.map(|lead| Band::of([lead < HOUR, lead < 7 * DAY, lead < 182 * DAY])),
         any.then(|| Band::of([failure_rate <= 0.15, failure_rate <= 0.20, failure_rate <= 0.30])),
         restore.map(|time| Band::of([time < HOUR, time < DAY, time < 7 * DAY])),
     ];
-    Dora { app: app.to_owned(), days, good: good.len(), bad, per_day, lead, failure_rate, restore, build, bands }
+    Dora {
+        app: app.to_owned(),
+        days,
+        good: good.len(),
+        bad,
+        per_day,
+        lead,
+        failure_rate,
+        restore,
+        build,
+        pass_rate,
+        bands,
+    }
 }
 
 fn missed(run: &Run) -> bool {
@@ -288,7 +333,7 @@ mod tests {
         assert_eq!((told.good, told.bad, told.per_day), (3, 2, 1.5));
         assert_eq!(told.lead, Some(3 * HOUR + 600_000), "from the first commit, not from the request");
         assert_eq!(told.restore, Some(100 * 60_000), "the longer one of 30 and 100 minutes");
-        assert_eq!((told.build, told.failure_rate), (Some(600_000), 0.4));
+        assert_eq!((told.build, told.failure_rate, told.pass_rate), (Some(600_000), 0.4, Some(0.5)));
         let bands = [Band::Elite, Band::High, Band::Low, Band::High];
         assert_eq!(told.bands, bands.map(Some));
         let line = told.to_string();
@@ -303,12 +348,20 @@ mod tests {
         let mut newest = run(2, 100, RunState::Succeeded, None);
         newest.queued = Some(newest.created - 40_000);
         let times = (1..=100).map(|n| ("test".to_owned(), n * 1000)).chain([("build".to_owned(), 5)]).collect();
-        let told = stats(times, &[newest, run(1, 0, RunState::Failed, None), Run::default()]);
-        assert_eq!(told.stages["test"], Times { count: 100, p50: 50_000, p95: 95_000, last: 1000 });
-        assert_eq!(told.stages["build"], Times { count: 1, p50: 5, p95: 5, last: 5 });
+        let waits = vec![("test".to_owned(), 7000), ("test".to_owned(), 3000)];
+        let told = stats(times, waits, &[newest, run(1, 0, RunState::Failed, None), Run::default()]);
+        assert_eq!(told.stages["test"].ran, Times { count: 100, p50: 50_000, p95: 95_000, last: 1000 });
+        assert_eq!(told.stages["test"].waited, Some(Times { count: 2, p50: 3000, p95: 7000, last: 7000 }));
+        let build = Times { count: 1, p50: 5, p95: 5, last: 5 };
+        assert_eq!(told.stages["build"], StageTimes { ran: build, waited: None });
+        assert!(
+            told.stages["test"].to_string().ends_with("; waited for its turn: p50 3s, p95 7s, last 7s"),
+            "{}",
+            told.stages["test"]
+        );
         assert_eq!(told.waited, Some(Times { count: 2, p50: 0, p95: 40_000, last: 40_000 }));
         assert_eq!(told.ran.map(|ran| ran.p50), Some(600_000));
-        assert_eq!(stats(Vec::new(), &[]), Stats::default());
+        assert_eq!(stats(Vec::new(), Vec::new(), &[]), Stats::default());
     }
 
     #[test]

@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use super::around::Around;
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
-use super::engine::{Answer, Asked, Engine, KEEP, May, Msg, News};
+use super::engine::{Answer, Asked, Engine, Foretold, KEEP, May, Msg, News, PAST};
 use super::file;
+use super::held::Held;
 use super::model::Pipeline;
 use super::pools::PoolRow;
 use super::refusal::Refusal;
@@ -24,13 +25,16 @@ use super::settings::Settings;
 use super::steps::Steps;
 use crate::executors::{Executors, Supervisor, tail};
 use crate::store::Anchor;
-use crate::store::runs::{Runs, RunsError};
+use crate::store::runs::{Runs, RunsError, Which};
 use crate::yaml::ConfigFault;
 
 /// Messages that wait for the engine.
 const DEPTH: usize = 4096;
 /// News that wait for a slow listener; it misses older ones.
 const NEWS: usize = 4096;
+
+/// The file that says that the bot went down in order.
+const STOPPED: &str = "stopped";
 
 /// What pipelines are opened with.
 pub struct Opening {
@@ -88,6 +92,7 @@ impl Pipelines {
         let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
         let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, Arc::clone(&around));
         let since = clock.now().timestamp_millis() - KEEP;
+        runs.claim(&format!("masterchief {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())).await?;
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
         for row in &loaded.runs {
@@ -101,7 +106,11 @@ impl Pipelines {
         for pipeline in catalog.all() {
             engine.times.insert(pipeline.app.clone(), medians(runs.times(&pipeline.app).await?));
         }
+        live_through(&mut engine, &runs).await?;
         engine.load(loaded, &versions);
+        // Who went down in order leaves word; who fell could not.
+        engine.fell = tokio::fs::remove_file(folder.join(STOPPED)).await.is_err();
+        engine.begun = (clock.now().timestamp_millis(), engine.last_run);
         let (chain_end, chained) = watch::channel(None);
         let drive = Drive {
             engine,
@@ -115,6 +124,9 @@ impl Pipelines {
             chained: chain_end,
             speaking: BTreeMap::new(),
             posting: BTreeMap::new(),
+            mailing: None,
+            held: Held::default(),
+            stopped: folder.join(STOPPED),
         };
         let task = tokio::spawn(drive.run(shutdown));
         let inner = Inner {
@@ -141,6 +153,11 @@ impl Pipelines {
     /// The pipelines there are now.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.inner.catalog.load_full()
+    }
+
+    /// The pipelines there would be with other settings.
+    pub fn catalog_of(&self, settings: &Settings) -> Catalog {
+        Catalog::read(&settings.folder, &self.inner.executors).0
     }
 
     /// Reads the folder anew. Runs that are under way keep the version they began with. Gives what is wrong with files; of
@@ -176,7 +193,10 @@ impl Pipelines {
     /// Asks for something; ready once what came of it is durable.
     pub async fn ask(&self, asked: Asked) -> Answer {
         let (to, answered) = oneshot::channel();
-        let gone = || Refusal::busy("the bot is going down; ask again in a minute");
+        let gone = || match self.inner.runs.taken() {
+            true => Refusal::conflict("another bot has these runs now: ask that one, and stop one of the two"),
+            false => Refusal::busy("the bot is going down; ask again in a minute"),
+        };
         let (who, deed) = (asked.who.clone(), asked.ask.deed());
         self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
         let answer = answered.await.map_err(|_| gone())?;
@@ -213,11 +233,17 @@ impl Pipelines {
         Ok(())
     }
 
-    /// Forgets runs that are older than they are kept, with their logs; how many.
+    /// Forgets runs that are older than they are kept, with their logs, and what is kept less long than they; how many runs.
     pub async fn purge(&self) -> Result<usize, RunsError> {
-        let keep = self.inner.settings.load().keep.as_millis() as Millis;
-        let gone = self.inner.runs.purge(self.now() - keep).await?;
-        for number in &gone {
+        let settings = self.inner.settings.load_full();
+        let before =
+            |time: Duration| self.now().saturating_sub(Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX));
+        let gone = self.inner.runs.purge(before(settings.keep)).await?;
+        let mut folders = gone.clone();
+        for (kind, time) in &settings.retention {
+            folders.extend(self.inner.runs.expire(kind, before(**time), true).await?.folders);
+        }
+        for number in &folders {
             // It need not be there.
             let _ = tokio::fs::remove_dir_all(self.inner.steps.run_folder(*number)).await;
         }
@@ -227,7 +253,32 @@ impl Pipelines {
     /// A network is back after so long: what goes on is told as it is now.
     pub async fn back(&self, network: &str, away: Duration) {
         // At shutdown nobody needs it any more.
-        let _ = self.inner.to.send(Msg::Back(network.to_owned(), away.as_millis() as Millis)).await;
+        let _ = self.inner.to.send(Msg::Back(network.to_owned(), Some(away.as_millis() as Millis))).await;
+    }
+
+    /// A network is there for the first time since the bot was started: what goes on is told as it is now.
+    pub async fn here(&self, network: &str) {
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Back(network.to_owned(), None)).await;
+    }
+
+    /// What would be foretold of a run that somebody asks for now, of nothing new.
+    pub async fn predict(&self, app: &str, env: Option<&str>, who: &str) -> Result<Foretold, Refusal> {
+        let pipeline = self.catalog().get(app)?;
+        let usual = || {
+            let param = pipeline.params.iter().find(|param| param.name == "environment");
+            let named = param.and_then(|param| param.default.as_ref()?.as_str());
+            named.or(pipeline.only_environment()).or(pipeline.policy.environments.first().map(|(env, _)| env.as_str()))
+        };
+        let env = env.or_else(usual).unwrap_or_default();
+        if pipeline.rules(env).is_none() {
+            return Err(Refusal::unknown(format!("{app} has no environment {env:?}; !apps lists them")));
+        }
+        let (to, told) = oneshot::channel();
+        let asked = Msg::Predict(app.to_owned(), env.to_owned(), who.to_owned(), to);
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(asked).await;
+        told.await.map_err(|_| Refusal::busy("the bot is going down; ask again in a minute"))
     }
 
     /// What stages share, a line a pool.
@@ -306,6 +357,18 @@ impl Pipelines {
         told.await.ok()?
     }
 
+    /// Somebody of a network was lost in a netsplit: the time for their yes stands still.
+    pub async fn lost(&self, network: &str, nick: &str) {
+        // At shutdown nobody waits for it.
+        let _ = self.inner.to.send(Msg::Lost(network.to_owned(), nick.to_owned())).await;
+    }
+
+    /// Somebody for whom a network vouches is there: if they were lost, their time goes on.
+    pub async fn found(&self, who: Asker) {
+        // As above.
+        let _ = self.inner.to.send(Msg::Found(Box::new(who))).await;
+    }
+
     /// Somebody of a network left, or has another nick now: what waits for their yes waits no more.
     pub async fn gone(&self, network: &str, nick: &str) {
         // At shutdown nobody needs it any more.
@@ -358,6 +421,17 @@ pub fn chosen<'s>(run: &Run, stages: &'s [StageRun], name: Option<&str>) -> Resu
     })
 }
 
+/// Lives through the newest runs of all apps again, also of those whose file comes later.
+async fn live_through(engine: &mut Engine, runs: &Runs) -> Result<(), RunsError> {
+    for app in runs.apps().await? {
+        let which = Which { app: Some(app.clone()), limit: PAST, ..Which::default() };
+        let rows = runs.runs(which).await?;
+        let past: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
+        engine.lived(&app, &past);
+    }
+    Ok(())
+}
+
 /// A version of a pipeline that is in no file any more.
 async fn version(
     runs: &Runs,
@@ -366,7 +440,8 @@ async fn version(
     executors: &Executors,
 ) -> Result<Option<Arc<Pipeline>>, RunsError> {
     let Some(row) = runs.pipeline(hash).await? else { return Ok(None) };
-    let path = folder.join(format!("{}.yaml", row.name));
+    // A name without an end is of the time when there was YAML alone.
+    let path = folder.join(if row.name.ends_with(".toml") { row.name } else { format!("{}.yaml", row.name) });
     match file::parse(&path, &row.source, executors) {
         Ok(pipeline) => Ok(Some(Arc::new(pipeline))),
         Err(faults) => {

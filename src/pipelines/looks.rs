@@ -24,10 +24,10 @@ pub type Places = Vec<(String, Option<(DeploymentRow, RunRow)>, bool, Option<(i6
 impl Pipelines {
     /// How long the stages and runs of an app take, over the newest.
     pub async fn stats(&self, app: &str) -> Result<Stats, RunsError> {
-        let times = self.inner.runs.times(app).await?;
+        let (times, waits) = (self.inner.runs.times(app).await?, self.inner.runs.waits(app).await?);
         let which = Which { app: Some(app.to_owned()), limit: STATS, ..Which::default() };
         let runs: Vec<Run> = self.list(which).await?.into_iter().map(|(_, run)| run).collect();
-        Ok(stats(times, &runs))
+        Ok(stats(times, waits, &runs))
     }
 
     /// A file that was kept of a run, opened: only what the records name, and nothing that is a link.
@@ -100,7 +100,7 @@ impl Pipelines {
             format!(
                 "{} {} {} -> {} {}",
                 run.number,
-                words::quiet(&run.asker.handle),
+                words::quiet(run.asker.called()),
                 run.shown(),
                 run.env,
                 run.state.name().replace('_', " ")

@@ -1,6 +1,6 @@
 //! A pipeline as its file says it, read and checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ pub struct Rules {
     pub emergency: Option<Approvals>,
     /// When it may run; always if there are none.
     pub windows: Vec<Window>,
-    /// Calendars of times when it must not, relative to the project.
+    /// Calendars of times when it must not, below the folder that holds the one of the pipelines: `config/`.
     pub freeze: Vec<PathBuf>,
     /// More commits than this are told before the yes.
     pub max_commits: Option<u64>,
@@ -474,6 +474,11 @@ impl Pipeline {
     /// A stage by its name.
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// Where a calendar is that a rule names.
+    pub fn calendar(&self, file: &Path) -> PathBuf {
+        self.file.parent().and_then(Path::parent).unwrap_or(Path::new(".")).join(file)
     }
 
     /// The environment, where there is one only.

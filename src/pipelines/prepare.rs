@@ -1,10 +1,11 @@
 //! What a request needs to know of its repository.
 
-use super::engine::Prepared;
+use super::engine::{May, Prepared};
+use super::may::{may_deploy, settle};
 use super::model::{Pipeline, Takes};
 use super::refusal::{Kind, Refusal};
 use super::request::{self, DeployWords};
-use super::run::Commit;
+use super::run::{Asker, Commit};
 use crate::executors::{self, Class, Failure, changes, mirror, resolve, tag};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -15,8 +16,14 @@ use super::handle::Pipelines;
 const RESOLVE: Duration = Duration::from_secs(20);
 
 impl Pipelines {
-    /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live.
-    pub async fn prepare(&self, words: DeployWords, given: Map<String, Value>) -> Result<Prepared, Refusal> {
+    /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live. Nobody is asked
+    /// anything for who may not.
+    pub async fn prepare(
+        &self,
+        words: DeployWords,
+        given: Map<String, Value>,
+        (who, may): (&Asker, &May),
+    ) -> Result<Prepared, Refusal> {
         let pipeline = self.catalog().get(&words.app)?;
         let mut params = given;
         for (name, text) in &words.params {
@@ -51,29 +58,24 @@ impl Pipelines {
             };
             request::fits(&param, &Value::from(reference.clone()))?;
         }
+        let may_there = |env: String| may_deploy(&*self.inner.around, &pipeline, &env, who, may).map(|()| env);
+        let Ok(env) = settle(&pipeline, &prepared, may).and_then(|(_, env)| may_there(env)) else {
+            // The engine refuses it in its own words and writes it down. Nobody else is asked anything for it.
+            return Ok(prepared);
+        };
         if let Some(repo) = &pipeline.repo {
-            let env = prepared
-                .environment
-                .clone()
-                .or_else(|| default("environment"))
-                .or_else(|| pipeline.only_environment().map(str::to_owned));
-            let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.unwrap_or_default() };
+            let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.clone() };
             self.look_into(&pipeline, place, &mut prepared).await?;
         }
-        self.check(&pipeline, &mut prepared).await;
+        self.check(&pipeline, env, &mut prepared).await;
         Ok(prepared)
     }
 
     /// Asks others what the rules of the environment want to know of them.
-    async fn check(&self, pipeline: &Pipeline, prepared: &mut Prepared) {
-        let param = |name: &str| pipeline.params.iter().find(|param| param.name == name)?.default.clone();
-        let default = param("environment").and_then(|env| env.as_str().map(str::to_owned));
-        let env = prepared.environment.clone().or(default).or_else(|| pipeline.only_environment().map(str::to_owned));
-        let Some(env) =
-            env.filter(|env| pipeline.rules(env).is_some_and(|rules| rules.asks_outside().next().is_some()))
-        else {
+    async fn check(&self, pipeline: &Pipeline, env: String, prepared: &mut Prepared) {
+        if pipeline.rules(&env).is_none_or(|rules| rules.asks_outside().next().is_none()) {
             return;
-        };
+        }
         let mut params = prepared.params.clone();
         for param in &pipeline.params {
             if let Some(default) = &param.default {

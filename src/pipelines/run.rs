@@ -55,6 +55,31 @@ impl Asker {
         Asker { handle: name.to_owned(), nick: name.to_owned(), origin: name.to_owned(), ..Asker::default() }
     }
 
+    /// Whether services vouch for them.
+    pub fn has_account(&self) -> bool {
+        self.account.is_some()
+    }
+
+    /// What people call them: the handle, and a stranger by their nick.
+    pub fn called(&self) -> &str {
+        if self.handle == "*" && !self.nick.is_empty() { &self.nick } else { &self.handle }
+    }
+
+    /// Whether both come by the same services account of the same network.
+    pub fn shares_account(&self, other: &Asker) -> bool {
+        let account = |asker: &Asker| Some((split_place(&asker.place).0.to_owned(), asker.account.clone()?));
+        match (account(self), account(other)) {
+            (Some(one), Some(other)) => one.0 == other.0 && one.1.eq_ignore_ascii_case(&other.1),
+            _ => false,
+        }
+    }
+
+    /// Whether both come by services of the same network, but not by the same account.
+    pub fn has_other_account(&self, other: &Asker) -> bool {
+        let here = split_place(&self.place).0 == split_place(&other.place).0;
+        here && other.account.is_some() && !self.shares_account(other)
+    }
+
     /// The channel they asked in, if it is one.
     pub fn channel(&self) -> Option<&str> {
         let target = split_place(&self.place).1;
@@ -84,6 +109,22 @@ pub struct Halt {
     pub by: String,
     /// Since when.
     pub at: Millis,
+}
+
+/// What was foretold of a run before it began. It is written down with the run and never changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Risk {
+    /// How likely it is to fail, 0 to 1.
+    pub risk: f64,
+    /// How many of the runs before it failed, 0 to 1.
+    pub usual: f64,
+    /// What speaks most for that, the strongest first, three at most.
+    pub reasons: Vec<String>,
+    /// Of the runs of which the like was foretold: how many failed, and how many there were.
+    pub alike: (u32, u32),
+    /// Whether forecasts for this app were better than simple guesses so far; what is of no use is not shown.
+    pub useful: bool,
 }
 
 /// A commit that goes out.
@@ -181,6 +222,9 @@ pub struct Run {
     pub started: Option<Millis>,
     /// When it ended.
     pub finished: Option<Millis>,
+    /// What was left of the time for a yes when who asked was lost in a netsplit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<Millis>,
     /// When the present state ends by itself.
     pub due: Option<Millis>,
     /// When it has taken too long.
@@ -193,6 +237,9 @@ pub struct Run {
     pub ending: Option<RunState>,
     /// Who stopped it, if somebody did.
     pub stopped_by: String,
+    /// What was foretold of it; nothing where too little is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
     /// The stage that made it fail.
     pub failed: Option<String>,
     /// How many lines were said about it.
@@ -230,6 +277,9 @@ pub struct StageRun {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// When its turn came; from here until it began it waited for what others held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Millis>,
     /// When its first attempt began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Millis>,

@@ -9,6 +9,8 @@ use masterchief_contract::Secret;
 use serde::Deserialize;
 
 use super::pools::Sizes;
+use crate::executors::is_address;
+use crate::store::runs::kept_apart;
 
 /// The `pipelines` block.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -40,8 +42,13 @@ pub struct Settings {
     /// Runs and their logs are kept so long.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
+    /// What is kept for another time than runs are: `files` (logs and artifacts), `events`, `notices`, `hourly` and `daily` figures,
+    /// `images`. Figures and images outlive their runs, for ever where nothing is said.
+    pub retention: BTreeMap<String, humantime_serde::Serde<Duration>>,
     /// Where lines about runs are posted, by a name that pipelines announce to: `hook:mattermost`.
     pub hooks: BTreeMap<String, Hook>,
+    /// Who gets lines about runs as mail, by a name that pipelines announce to: `mail:oncall`.
+    pub mail: Mails,
     /// Groups of people for approvals: `payments: [ana, lee]` is `@payments`. A name that is not here is a role.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -55,6 +62,28 @@ pub struct Hook {
     /// With it each post has `X-Masterchief-Signature: sha256=…`, the HMAC of its body.
     #[serde(default)]
     pub secret: Option<Secret>,
+}
+
+/// Mail about runs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mails {
+    /// What takes it as sendmail does: `-i -f FROM -- TO...`, and the message on standard input.
+    pub program: PathBuf,
+    /// Whose it is: an address.
+    pub from: String,
+    /// Addresses, by a name.
+    pub lists: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for Mails {
+    fn default() -> Mails {
+        Mails {
+            program: PathBuf::from("/usr/sbin/sendmail"),
+            from: "masterchief@localhost".to_owned(),
+            lists: BTreeMap::new(),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -71,12 +100,16 @@ impl Default for Settings {
             digest: "08:00".to_owned(),
             channels: Vec::new(),
             keep: Duration::from_secs(90 * 86400),
+            retention: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            mail: Mails::default(),
             groups: BTreeMap::new(),
         }
     }
 }
 
+/// Runs, and what is kept apart from them, are kept so long at least: the engine knows them so long.
+const KEEP_LEAST: Duration = Duration::from_secs(86_400);
 /// Slots of `default` where nothing is said.
 const DEFAULT_SLOTS: u64 = 8;
 
@@ -113,6 +146,25 @@ impl Settings {
         }
         if self.hooks.values().any(|hook| !hook.url.reveal().starts_with("http")) {
             faults.push(("hooks", "has addresses that begin with https://".to_owned()));
+        }
+        for (kind, time) in &self.retention {
+            if !kept_apart().any(|known| known == kind) {
+                let known: Vec<&str> = kept_apart().collect();
+                faults.push(("retention", format!("{kind:?} is none of {}", known.join(", "))));
+            } else if **time < KEEP_LEAST {
+                faults
+                    .push(("retention", format!("{kind}: a run may be tried again for a day, so keep it 1d at least")));
+            }
+        }
+        let addresses = self.mail.lists.values().flatten().chain([&self.mail.from]);
+        if let Some(bad) = addresses.into_iter().find(|address| !is_address(address)) {
+            faults.push(("mail", format!("{bad:?} is no address; write name@host")));
+        }
+        if self.mail.lists.values().any(Vec::is_empty) {
+            faults.push(("mail", "a list without addresses would never reach anybody".to_owned()));
+        }
+        if self.keep < KEEP_LEAST {
+            faults.push(("keep", "is a day at least (24h): what ran today may have to be undone".to_owned()));
         }
         if self.digest != "never" && self.digest().is_none() {
             faults.push(("digest", "is a time of day in UTC such as 08:00, or never".to_owned()));

@@ -54,12 +54,16 @@ pub enum StageState {
     Ready,
     /// It waits for a slot or for what it uses.
     WaitingResources,
-    /// It is begun: this is durable before anything happens.
+    /// It is about to be begun: this is durable before anything happens.
+    Starting,
+    /// Its work has begun.
     Running,
     /// Its work is done, and it is looked whether that proves good: `verify`, `health`.
     Validating,
     /// People, a window or the clock have to do something.
     Waiting,
+    /// The bot died while it ran, and what ran is not there any more.
+    Lost,
     /// It failed and will be tried again.
     RetryWait,
     /// The bot died while it ran, and only a person can tell how far it came.
@@ -113,25 +117,22 @@ const RUNS: &[(RunState, &[RunState])] = &[
     (R::RollbackFailed, &[R::RollingBack, R::RolledBack]),
 ];
 
+/// What may come of work.
+const WORKED: &[StageState] =
+    &[S::Succeeded, S::Failed, S::TimedOut, S::Cancelled, S::Lost, S::RetryWait, S::NeedsOperator, S::Waiting];
+
 /// Which state of a stage may follow which.
 const STAGES: &[(StageState, &[StageState])] = &[
     (S::Pending, &[S::Ready, S::Skipped, S::Cancelled]),
-    (S::Ready, &[S::WaitingResources, S::Running, S::Waiting, S::Succeeded, S::Skipped, S::Failed, S::Cancelled]),
-    (S::WaitingResources, &[S::Running, S::Cancelled, S::Failed]),
-    (S::Waiting, &[S::Ready, S::Running, S::Succeeded, S::Failed, S::Cancelled, S::TimedOut]),
-    (
-        S::Running,
-        &[
-            S::Validating,
-            S::Succeeded,
-            S::Failed,
-            S::TimedOut,
-            S::Cancelled,
-            S::RetryWait,
-            S::NeedsOperator,
-            S::Waiting,
-        ],
-    ),
+    (S::Ready, &[S::WaitingResources, S::Starting, S::Waiting, S::Succeeded, S::Skipped, S::Failed, S::Cancelled]),
+    (S::WaitingResources, &[S::Starting, S::Cancelled, S::Failed]),
+    (S::Waiting, &[S::Ready, S::Starting, S::Succeeded, S::Failed, S::Cancelled, S::TimedOut]),
+    // What is stopped, or whose bot dies, before it has said that it began ends as what runs does.
+    (S::Starting, &[S::Running]),
+    (S::Starting, WORKED),
+    (S::Running, &[S::Validating]),
+    (S::Running, WORKED),
+    (S::Lost, &[S::RetryWait, S::NeedsOperator, S::Failed]),
     (S::Validating, &[S::Succeeded, S::Faulty, S::Cancelled, S::RetryWait, S::NeedsOperator, S::Waiting]),
     (S::RetryWait, &[S::Ready, S::Cancelled]),
     (S::NeedsOperator, &[S::Ready, S::Succeeded, S::Failed, S::Cancelled]),
@@ -207,7 +208,7 @@ impl StageState {
 
     /// Whether a step of it is under way.
     pub fn steps(self) -> bool {
-        matches!(self, S::Running | S::Validating)
+        matches!(self, S::Starting | S::Running | S::Validating)
     }
 
     /// Whether it ended badly.
@@ -219,7 +220,9 @@ impl StageState {
     pub fn plain(self) -> &'static str {
         match self {
             S::Pending | S::Ready | S::WaitingResources => "pending",
-            S::Running | S::Validating | S::Waiting | S::RetryWait | S::NeedsOperator => "running",
+            S::Starting | S::Running | S::Validating | S::Waiting | S::Lost | S::RetryWait | S::NeedsOperator => {
+                "running"
+            }
             S::Succeeded => "success",
             S::Failed | S::TimedOut | S::Faulty => "failed",
             S::Skipped => "skipped",
@@ -233,9 +236,11 @@ impl StageState {
             S::Pending => "pending",
             S::Ready => "ready",
             S::WaitingResources => "waiting_resources",
+            S::Starting => "starting",
             S::Running => "running",
             S::Validating => "validating",
             S::Waiting => "waiting",
+            S::Lost => "lost",
             S::RetryWait => "retry_wait",
             S::NeedsOperator => "needs_operator",
             S::Succeeded => "succeeded",
@@ -303,9 +308,11 @@ mod tests {
             ("pending", "pending"),
             ("ready", "pending"),
             ("waiting_resources", "pending"),
+            ("starting", "running"),
             ("running", "running"),
             ("validating", "running"),
             ("waiting", "running"),
+            ("lost", "running"),
             ("retry_wait", "running"),
             ("needs_operator", "running"),
             ("succeeded", "success"),

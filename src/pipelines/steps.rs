@@ -1,12 +1,12 @@
 //! Steps: what is begun for a stage once that is written down. Each runs in its own task and tells the engine its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use masterchief_contract::{Clock, Secret};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::attempt::{Attempt, Place};
 use super::collect::{checkpoint, collect, collect_failed, hidden, mark, segments, variables};
@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     pub(super) to: mpsc::Sender<Msg>,
     running: Mutex<BTreeMap<(i64, usize), Arc<Ear>>>,
+    /// Runs that are being tidied; it is over when nobody is there to tell any more.
+    tidying: Mutex<BTreeMap<i64, watch::Receiver<()>>>,
 }
 
 impl Steps {
@@ -50,7 +52,16 @@ impl Steps {
     ) -> Steps {
         // Commands begin in another folder than we.
         let project = std::path::absolute(&project).unwrap_or(project);
-        let inner = Inner { executors, folder, project, supervisor, clock, to, running: Mutex::default() };
+        let inner = Inner {
+            executors,
+            folder,
+            project,
+            supervisor,
+            clock,
+            to,
+            running: Mutex::default(),
+            tidying: Mutex::default(),
+        };
         Steps { inner: Arc::new(inner) }
     }
 
@@ -71,6 +82,8 @@ impl Steps {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&ear));
         let steps = self.clone();
         tokio::spawn(async move {
+            // As below: the engine is gone only when the bot is.
+            let _ = steps.inner.to.send(Msg::Began(order.run, order.stage, order.attempt)).await;
             let ended = steps.run(order, ear).await;
             steps.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             // The engine is gone only when the bot is; then the next one asks again.
@@ -134,20 +147,66 @@ impl Steps {
         Ok((ear.name.clone(), ear.hear(told)))
     }
 
-    /// Removes what a run worked in, and what is left of its secrets; its logs stay.
-    pub(super) fn tidy(&self, run: i64) {
+    /// Removes what is left of a run's secrets and, if it is so, what it worked in; its logs stay.
+    pub(super) fn tidy(&self, run: i64, whole: bool) {
         let folder = self.run_folder(run);
-        tokio::task::spawn_blocking(move || {
-            // It need not be there.
-            let _ = std::fs::remove_dir_all(folder.join(WORKSPACE));
-            forget_secrets(&folder);
+        let (over, told) = watch::channel(());
+        let mut tidying = self.inner.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        tidying.retain(|_, told| told.has_changed().is_ok());
+        let before = tidying.insert(run, told);
+        drop(tidying);
+        tokio::spawn(async move {
+            await_over(before).await;
+            apart(move || {
+                if whole {
+                    // It need not be there.
+                    let _ = std::fs::remove_dir_all(folder.join(WORKSPACE));
+                }
+                forget_secrets(&folder);
+            })
+            .await;
+            drop(over);
         });
+    }
+
+    /// Removes what runs up to this one worked in that nobody can try again: those that are not known any more.
+    pub(super) fn sweep(&self, last: i64, known: BTreeSet<i64>) {
+        let folder = self.inner.folder.clone();
+        let work = move || {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+                if number.is_some_and(|number| number <= last && !known.contains(&number)) {
+                    // It need not be there.
+                    let _ = std::fs::remove_dir_all(entry.path().join(WORKSPACE));
+                }
+            }
+        };
+        tokio::spawn(apart(work));
+    }
+
+    /// Ready when a run is not being tidied: what is begun for it must not find its files half gone.
+    async fn tidied(&self, run: i64) {
+        let told = self.inner.tidying.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
+        await_over(told).await;
+    }
+
+    /// Where the stages of an order work: those that undo a run in what that left, if it left anything.
+    async fn workspace(&self, order: &Order) -> PathBuf {
+        self.tidied(order.run).await;
+        if let Some(parent) = order.parent {
+            self.tidied(parent).await;
+            let left = self.run_folder(parent).join(WORKSPACE);
+            if left.is_dir() {
+                return left;
+            }
+        }
+        self.run_folder(order.run).join(WORKSPACE)
     }
 
     async fn run(&self, order: Order, ear: Arc<Ear>) -> Ended {
         let order = Arc::new(order);
         let folder = self.folder(order.run, &order.name, order.attempt);
-        let workspace = self.run_folder(order.run).join(WORKSPACE);
+        let workspace = self.workspace(&order).await;
         let mut ended = ended_by(&order, End::done(), order.resumed.then(|| self.inner.repeatable(&order)));
         let stage = &order.pipeline.stages[order.spec];
         let collects = !order.undo && stage.collect.any();
@@ -198,6 +257,13 @@ impl Steps {
         };
         ended.log = segments(&folder, &of);
         ended
+    }
+}
+
+/// Ready when nobody is there to tell any more.
+async fn await_over(told: Option<watch::Receiver<()>>) {
+    if let Some(mut told) = told {
+        while told.changed().await.is_ok() {}
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::facts::MemoryFacts;
 use super::notes::MemoryNotes;
+use super::said::MemorySaid;
 use super::{Anchor, AuditRow, BotRow, StoreError, UserRow};
 
 /// Lines of the audit trail that are remembered.
@@ -17,6 +19,8 @@ const AUDIT_MAX: usize = 10_000;
 pub(super) struct Memory {
     tables: Mutex<Tables>,
     pub(super) notes: MemoryNotes,
+    pub(super) facts: MemoryFacts,
+    pub(super) said: MemorySaid,
 }
 
 /// A value and when it expires.
@@ -42,6 +46,22 @@ impl Memory {
         let mut tables = self.lock();
         tables.users.insert(row.handle.clone(), row.clone());
         tables.revision += 1;
+    }
+
+    /// Writes and removes users if nobody else has since `revision`; the revision then.
+    pub(super) fn change_users(&self, revision: i64, puts: &[UserRow], gone: &[String]) -> Option<i64> {
+        let mut tables = self.lock();
+        if tables.revision != revision {
+            return None;
+        }
+        for row in puts {
+            tables.users.insert(row.handle.clone(), row.clone());
+        }
+        for handle in gone {
+            tables.users.remove(handle);
+        }
+        tables.revision += i64::from(!(puts.is_empty() && gone.is_empty()));
+        Some(tables.revision)
     }
 
     pub(super) fn remove_user(&self, handle: &str) -> bool {

@@ -1,8 +1,10 @@
 //! What must outlive the process: people, the audit trail, what scripts keep, when schedules ran. All SQL stands here.
 
+mod facts;
 mod memory;
 mod notes;
 pub mod runs;
+mod said;
 mod sqlite;
 
 use std::path::Path;
@@ -15,7 +17,9 @@ use serde_json::Value;
 use memory::Memory;
 use sqlite::Sqlite;
 
+pub use facts::{FactRow, Sharing};
 pub use notes::NoteRow;
+pub use said::{SaidChange, SaidGroup, SaidRow, SaidWhich};
 
 /// The longest key of [`Store::kv_set`], in bytes.
 pub const KEY_MAX: usize = 512;
@@ -86,7 +90,7 @@ pub struct UserRow {
 /// One of the several things of a user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
-    /// `account`, `cert`, `channel`, `host` or `role`.
+    /// `account`, `cert`, `channel`, `host`, `role`, and what else a record may have several of.
     pub kind: String,
     /// The network of an account, the name of a channel; else empty.
     pub scope: String,

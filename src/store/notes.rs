@@ -35,20 +35,26 @@ impl Store {
             Place::Sqlite(sqlite) => {
                 let sql = "SELECT id, recipient, sender, at, text FROM note WHERE recipient = $1 ORDER BY id";
                 let rows = sqlx::query(sql).bind(recipient).fetch_all(&sqlite.pool).await?;
-                let row = |row: &sqlx::sqlite::SqliteRow| {
-                    Ok(NoteRow {
-                        id: row.try_get(0)?,
-                        recipient: row.try_get(1)?,
-                        sender: row.try_get(2)?,
-                        at: time(row.try_get(3)?)?,
-                        text: row.try_get(4)?,
-                    })
-                };
-                rows.iter().map(row).collect()
+                rows.iter().map(note_row).collect()
             }
             Place::Memory(memory) => {
                 let notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(notes.iter().filter(|note| note.recipient == recipient).cloned().collect())
+            }
+        }
+    }
+
+    /// The notes that wait for people on other bots (`handle@bot`), the oldest first.
+    pub async fn notes_afar(&self) -> Result<Vec<NoteRow>, StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => {
+                let sql = "SELECT id, recipient, sender, at, text FROM note WHERE recipient LIKE '%@%' ORDER BY id";
+                let rows = sqlx::query(sql).fetch_all(&sqlite.pool).await?;
+                rows.iter().map(note_row).collect()
+            }
+            Place::Memory(memory) => {
+                let notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(notes.iter().filter(|note| note.recipient.contains('@')).cloned().collect())
             }
         }
     }
@@ -78,6 +84,20 @@ impl Store {
         Ok(())
     }
 
+    /// Erases one note.
+    pub async fn erase_note(&self, id: i64) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => {
+                sqlx::query("DELETE FROM note WHERE id = $1").bind(id).execute(&sqlite.pool).await?;
+            }
+            Place::Memory(memory) => {
+                let mut notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+                notes.retain(|note| note.id != id);
+            }
+        }
+        Ok(())
+    }
+
     /// Erases the notes that wait for a handle, up to a number.
     pub async fn erase_notes(&self, recipient: &str, up_to: i64) -> Result<(), StoreError> {
         let recipient = recipient.to_ascii_lowercase();
@@ -93,6 +113,16 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn note_row(row: &sqlx::sqlite::SqliteRow) -> Result<NoteRow, StoreError> {
+    Ok(NoteRow {
+        id: row.try_get(0)?,
+        recipient: row.try_get(1)?,
+        sender: row.try_get(2)?,
+        at: time(row.try_get(3)?)?,
+        text: row.try_get(4)?,
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +142,11 @@ mod tests {
         store.erase_notes("ALICE", waiting[0].id).await.unwrap();
         assert_eq!(store.notes("alice").await.unwrap().len(), 1);
         assert_eq!(store.notes("carol").await.unwrap().len(), 1);
+        store.put_note("dave@HubBot", "bob", "afar", at).await.unwrap();
+        let afar = store.notes_afar().await.unwrap();
+        assert_eq!((afar.len(), afar[0].recipient.as_str()), (1, "dave@hubbot"));
+        store.erase_note(afar[0].id).await.unwrap();
+        assert!(store.notes_afar().await.unwrap().is_empty() && store.notes("carol").await.unwrap().len() == 1);
     }
 
     #[tokio::test]

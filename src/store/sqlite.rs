@@ -80,26 +80,7 @@ impl Sqlite {
 
     pub(super) async fn put_user(&self, row: &UserRow) -> Result<(), StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "INSERT INTO users (handle, flags, comment, password) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (handle) DO UPDATE SET flags = $2, comment = $3, password = $4",
-        )
-        .bind(&row.handle)
-        .bind(&row.flags)
-        .bind(&row.comment)
-        .bind(&row.password)
-        .execute(&mut *writing)
-        .await?;
-        sqlx::query("DELETE FROM user_marks WHERE handle = $1").bind(&row.handle).execute(&mut *writing).await?;
-        for mark in &row.marks {
-            sqlx::query("INSERT INTO user_marks (handle, kind, scope, value) VALUES ($1, $2, $3, $4)")
-                .bind(&row.handle)
-                .bind(&mark.kind)
-                .bind(&mark.scope)
-                .bind(&mark.value)
-                .execute(&mut *writing)
-                .await?;
-        }
+        write_user(&mut writing, row).await?;
         raise_users(&mut writing).await?;
         writing.commit().await?;
         Ok(())
@@ -328,7 +309,32 @@ pub(super) async fn migrations(path: &Path) -> Result<Vec<(String, bool)>, Store
     Ok(own.iter().map(|migration| (name(migration), done.contains_key(&migration.version))).collect())
 }
 
-async fn raise_users(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+/// Writes a user in a transaction that raises the revision of the users.
+pub(super) async fn write_user(connection: &mut SqliteConnection, row: &UserRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO users (handle, flags, comment, password) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (handle) DO UPDATE SET flags = $2, comment = $3, password = $4",
+    )
+    .bind(&row.handle)
+    .bind(&row.flags)
+    .bind(&row.comment)
+    .bind(&row.password)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM user_marks WHERE handle = $1").bind(&row.handle).execute(&mut *connection).await?;
+    for mark in &row.marks {
+        sqlx::query("INSERT INTO user_marks (handle, kind, scope, value) VALUES ($1, $2, $3, $4)")
+            .bind(&row.handle)
+            .bind(&mark.kind)
+            .bind(&mark.scope)
+            .bind(&mark.value)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn raise_users(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     sqlx::query("UPDATE revisions SET revision = revision + 1 WHERE name = 'users'").execute(connection).await?;
     Ok(())
 }

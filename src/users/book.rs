@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use masterchief_contract::{Actor, CaseMap, FlagScope, Who, wild_match};
 use serde::Deserialize;
+use tokio::time::Instant;
 
+use super::elevation::{Elevation, Sudo};
 use super::flags::{FlagFault, FlagMask, FlagSet, Section};
 use super::user::{CONSOLE, User, UserFault};
 
@@ -18,6 +20,8 @@ pub struct Settings {
     pub roles: BTreeMap<String, String>,
     /// Flags that a hostmask alone grants. The others need somebody who can know: services, a certificate, a login.
     pub hostmask_flags: String,
+    /// How people may be elevated for a while.
+    pub sudo: Sudo,
 }
 
 /// The book. Cheap to clone; all clones are the same one. Reading takes no lock.
@@ -34,6 +38,9 @@ struct Pages {
     with_hosts: Vec<Arc<User>>,
     roles: BTreeMap<String, FlagSet>,
     hostmask_flags: FlagSet,
+    sudo: Arc<Sudo>,
+    /// Who is elevated now, by handle.
+    elevated: BTreeMap<String, Elevation>,
 }
 
 /// Who somebody is to the bot at this moment, and what that allows.
@@ -48,6 +55,8 @@ pub struct Standing {
     counts: FlagSet,
     /// A role that the configuration does not know: then nothing is allowed.
     unknown_role: Option<String>,
+    /// Whether what counts only while somebody is elevated counts.
+    elevated: bool,
     /// The console.
     everything: bool,
 }
@@ -75,10 +84,21 @@ impl Book {
         Book::default()
     }
 
+    /// A book of its own that begins with what is in this one: to try what would be.
+    pub fn apart(&self) -> Book {
+        Book { pages: Arc::new(ArcSwap::new(self.pages.load_full())) }
+    }
+
     /// Takes settings. If they cannot be read, nothing changes.
     pub fn configure(&self, settings: &Settings) -> Result<(), (String, FlagFault)> {
         let (roles, hostmask_flags) = settings.read()?;
-        self.pages.rcu(|pages| Pages { roles: roles.clone(), hostmask_flags, ..Pages::clone(pages) });
+        let sudo = Arc::new(settings.sudo.clone());
+        self.pages.rcu(|pages| Pages {
+            roles: roles.clone(),
+            hostmask_flags,
+            sudo: Arc::clone(&sudo),
+            ..Pages::clone(pages)
+        });
         Ok(())
     }
 
@@ -137,11 +157,49 @@ impl Book {
         self.pages.load().users.values().cloned().collect()
     }
 
-    /// The global flags of a record, with those of its roles; none if there is no such record.
+    /// The global flags of a record, with those of its roles and those it may rise to: whoever takes it over has them all. None if
+    /// there is no such record.
     pub fn stands(&self, handle: &str) -> FlagSet {
-        let Some(user) = self.get(handle) else { return FlagSet::NONE };
-        let actor = Actor { login: Some(user.handle.clone()), ..Actor::default() };
-        self.recognise(Some(&actor), "", CaseMap::Rfc1459).flags("", None, CaseMap::Rfc1459).0
+        let pages = self.pages.load();
+        pages
+            .users
+            .get(&key(handle))
+            .map_or(FlagSet::NONE, |user| pages.standing(user, true).raised(&pages.roles).global)
+    }
+
+    /// How people may be elevated.
+    pub fn sudo(&self) -> Arc<Sudo> {
+        Arc::clone(&self.pages.load().sudo)
+    }
+
+    /// Somebody is elevated from now on; one who was already is by this one.
+    pub fn elevate(&self, elevation: &Elevation) {
+        self.pages.rcu(|pages| {
+            let mut pages = Pages::clone(pages);
+            pages.elevated.insert(key(&elevation.handle), elevation.clone());
+            pages
+        });
+    }
+
+    /// Somebody is elevated no more; gives how they were. With `only`, if it is the one until then.
+    pub fn lower(&self, handle: &str, only: Option<Instant>) -> Option<Elevation> {
+        let mut was = None;
+        self.pages.rcu(|pages| {
+            let mut pages = Pages::clone(pages);
+            let found = pages.elevated.get(&key(handle));
+            was = found.filter(|found| only.is_none_or(|only| found.until == only)).cloned();
+            if was.is_some() {
+                pages.elevated.remove(&key(handle));
+            }
+            pages
+        });
+        was
+    }
+
+    /// Who is elevated.
+    pub fn elevated(&self) -> Vec<Elevation> {
+        let pages = self.pages.load();
+        if pages.elevated.is_empty() { Vec::new() } else { pages.elevated.values().cloned().collect() }
     }
 
     /// Who this is: by login, then account, then certificate, then the hostmask with the most letters.
@@ -151,7 +209,7 @@ impl Book {
         if let Some(handle) = &actor.login {
             // The bot itself vouches for this one. The console has no record and may do everything.
             return match pages.users.get(&key(handle)) {
-                Some(user) => pages.standing(user, true),
+                Some(user) => pages.standing_now(user, actor, network, casemap),
                 None if handle == CONSOLE => Standing::console(),
                 None => Standing::default(),
             };
@@ -159,7 +217,7 @@ impl Book {
         let account = actor.account.as_deref().and_then(|account| pages.by_account.get(&account_key(network, account)));
         let cert = || actor.cert.as_deref().and_then(|cert| pages.by_cert.get(cert));
         if let Some(user) = account.or_else(cert) {
-            return pages.standing(user, true);
+            return pages.standing_now(user, actor, network, casemap);
         }
         match pages.by_host(actor, casemap) {
             Some(user) => pages.standing(user, false),
@@ -204,6 +262,19 @@ impl Pages {
         best.map(|(_, user)| user)
     }
 
+    /// Of somebody who is vouched for, elevated if they are.
+    fn standing_now(&self, user: &Arc<User>, actor: &Actor, network: &str, casemap: CaseMap) -> Standing {
+        let standing = self.standing(user, true);
+        if self.elevated.is_empty() {
+            return standing;
+        }
+        let holds = |one: &&Elevation| one.presence.is(actor, network, casemap) && Instant::now() < one.until;
+        match self.elevated.get(&key(&user.handle)).filter(holds) {
+            Some(_) => standing.raised(&self.roles),
+            None => standing,
+        }
+    }
+
     fn standing(&self, user: &Arc<User>, vouched: bool) -> Standing {
         let counts = if vouched { FlagSet::ALL } else { self.hostmask_flags };
         let mut global = user.flags;
@@ -220,6 +291,7 @@ impl Pages {
             global: global.common(counts),
             counts,
             unknown_role,
+            elevated: false,
             everything: false,
         }
     }
@@ -232,6 +304,30 @@ impl Standing {
             everything: true,
             ..Standing::default()
         }
+    }
+
+    /// The same with what counts only while somebody is elevated.
+    fn raised(mut self, roles: &BTreeMap<String, FlagSet>) -> Standing {
+        let Some(user) = self.user.clone() else { return self };
+        self.elevated = true;
+        self.global = self.global.union(user.sudo);
+        for role in &user.sudo_roles {
+            match roles.get(role) {
+                Some(flags) => self.global = self.global.union(*flags),
+                None => self.unknown_role = Some(role.clone()),
+            }
+        }
+        self
+    }
+
+    /// Whether they may lend themselves anything.
+    pub fn may_rise(&self) -> bool {
+        self.who.vouched && self.user.as_ref().is_some_and(|user| user.may_rise())
+    }
+
+    /// Whether they are elevated now.
+    pub fn elevated(&self) -> bool {
+        self.elevated
     }
 
     /// Whether a bind with this mask may run for this person here. What is in doubt is denied.
@@ -259,8 +355,16 @@ impl Standing {
 
     /// The roles of the record, if somebody who can know vouches for the person.
     pub fn roles(&self) -> Vec<String> {
-        let user = self.user.as_ref().filter(|_| self.who.vouched && self.unknown_role.is_none());
-        user.map(|user| user.roles.clone()).unwrap_or_default()
+        let Some(user) = self.user.as_ref().filter(|_| self.who.vouched && self.unknown_role.is_none()) else {
+            return Vec::new();
+        };
+        let more = if self.elevated { user.sudo_roles.as_slice() } else { &[] };
+        user.roles.iter().chain(more).cloned().collect()
+    }
+
+    /// When it was last changed by what the person is known, in Unix milliseconds.
+    pub fn touched(&self) -> Option<i64> {
+        self.user.as_ref()?.touched
     }
 
     /// The flags that count now: everywhere, and on this channel.
@@ -316,6 +420,12 @@ impl Standing {
                 "{word} needs the flags {mask}. I take you for {handle} by your hostmask, which is not enough: log in to services."
             );
         }
+        if let Some(user) = self.user.as_ref().filter(|user| user.may_rise() && !self.elevated) {
+            return format!(
+                "{word} needs the flags {mask}, which {handle} does not have here now. !sudo 15m WHY lends you {}.",
+                user.lent()
+            );
+        }
         format!(
             "{word} needs the flags {mask}, which {handle} does not have here. Ask an owner: masterchief users chattr {handle} FLAGS"
         )
@@ -333,6 +443,7 @@ fn account_key(network: &str, account: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::elevation::Presence;
     use super::*;
 
     fn book(users: &[User]) -> Book {
@@ -437,6 +548,39 @@ mod tests {
         let thief = User::with_account("mallory", "net", "SHARED", "n").unwrap();
         assert!(matches!(book.put(thief), Err(UserFault::Taken { handle, .. }) if handle == "alice"));
         assert!(book.remove("ALICE") && book.get("alice").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lent_counts_for_one_presence_until_its_time_and_makes_a_record_stand_as_high_always() {
+        let mut alice = User::with_account("alice", "net", "alice", "o").unwrap();
+        alice.change_sudo("+n").unwrap();
+        alice.sudo_roles.push("oncall".to_owned());
+        let book = book(&[alice]);
+        let roles = BTreeMap::from([("oncall".to_owned(), "D".to_owned())]);
+        book.configure(&Settings { roles, ..Settings::default() }).unwrap();
+        let alice = actor(Some("Alice"));
+        assert!(!may(&book, &alice, "n", None) && book.stands("alice").has('n') && book.stands("alice").has('D'));
+        let why = |standing: Standing| standing.explain_denial("!x", &FlagMask::parse("n").unwrap(), &alice, "net");
+        let standing = || book.recognise(Some(&alice), "net", CaseMap::Rfc1459);
+        assert!(why(standing()).contains("!sudo 15m WHY"));
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        let presence = Presence::of(&alice, "net").unwrap();
+        let elevation = Elevation { handle: "alice".to_owned(), presence, until, place: "net/#ops".to_owned() };
+        book.elevate(&elevation);
+        assert!(may(&book, &alice, "n", None) && may(&book, &alice, "D", Some("#ops")) && standing().elevated());
+        assert_eq!(standing().roles(), ["oncall"]);
+        assert!(!may(&book, &actor(None), "n", None), "logged out");
+        assert!(
+            !may(&book, &Actor { nick: "alice2".to_owned(), ..alice.clone() }, "n", None),
+            "another client of hers"
+        );
+        let login = Actor { login: Some("alice".to_owned()), ..alice.clone() };
+        assert!(!may(&book, &login, "n", None), "elsewhere");
+        tokio::time::advance(std::time::Duration::from_secs(60)).await;
+        assert!(!may(&book, &alice, "n", None), "the time is over, whether anybody noticed or not");
+        assert_eq!(book.lower("ALICE", Some(Instant::now() + std::time::Duration::from_secs(1))), None);
+        assert_eq!(book.lower("ALICE", None), Some(elevation));
+        assert!(book.elevated().is_empty());
     }
 
     #[test]

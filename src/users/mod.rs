@@ -1,12 +1,14 @@
 //! People: who somebody is, and what they may. It reads no disk and speaks to no server.
 
 mod book;
+mod elevation;
 mod flags;
 mod password;
 mod totp;
 mod user;
 
 pub use book::{Book, Settings, Standing};
+pub use elevation::{Elevation, Presence, Sudo};
 pub use flags::{FlagFault, FlagMask, FlagSet, Section};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
 pub use totp::{Totp, TotpFault};

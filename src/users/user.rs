@@ -22,6 +22,10 @@ pub struct User {
     pub channels: BTreeMap<String, FlagSet>,
     /// Roles, which the configuration turns into flags.
     pub roles: Vec<String>,
+    /// Global flags that count beside the others only while the person is elevated.
+    pub sudo: FlagSet,
+    /// Roles that do.
+    pub sudo_roles: Vec<String>,
     /// Services accounts: network and account.
     pub accounts: Vec<(String, String)>,
     /// SHA-256 of client certificates, lower case hex.
@@ -32,6 +36,9 @@ pub struct User {
     pub password: Option<PasswordHash>,
     /// The authenticator whose codes are asked for beside the password.
     pub totp: Option<Totp>,
+    /// When somebody last changed by what the person is known, in Unix milliseconds: the handle, accounts, certificates, hostmasks, the
+    /// password. Whoever could do that could be two people, so what was asked for before is not theirs to agree to.
+    pub touched: Option<i64>,
     /// What the person has set for the partyline, by name.
     pub settings: BTreeMap<String, String>,
     /// Words of the operators.
@@ -94,10 +101,37 @@ impl User {
         Ok(user)
     }
 
+    /// Whether this is known by the same as another record.
+    pub fn known_alike(&self, other: &User) -> bool {
+        let known = |user: &User| (user.handle.clone(), user.accounts.clone(), user.certs.clone(), user.hosts.clone());
+        known(self) == known(other) && self.password == other.password
+    }
+
     /// Changes global flags: `+mo-v`.
     pub fn change_flags(&mut self, changes: &str) -> Result<(), UserFault> {
         self.flags = change(self.flags, changes, Section::Global)?;
         Ok(())
+    }
+
+    /// Changes what the person may be elevated to: `+n-D`; `=` takes the roles away too.
+    pub fn change_sudo(&mut self, changes: &str) -> Result<(), UserFault> {
+        self.sudo = change(self.sudo, changes, Section::Global)?;
+        if changes.starts_with('=') {
+            self.sudo_roles.clear();
+        }
+        Ok(())
+    }
+
+    /// What an elevation lends, in words: `+n, the role oncall`.
+    pub fn lent(&self) -> String {
+        let flags = (!self.sudo.is_empty()).then(|| format!("+{}", self.sudo));
+        let roles = self.sudo_roles.iter().map(|role| format!("the role {role}"));
+        flags.into_iter().chain(roles).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether there is anything to be elevated to.
+    pub fn may_rise(&self) -> bool {
+        !self.sudo.is_empty() || !self.sudo_roles.is_empty()
     }
 
     /// Changes the flags on a channel.

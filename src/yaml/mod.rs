@@ -1,7 +1,8 @@
-//! YAML, read strictly: every part knows where it stands, and every fault says so.
+//! YAML, and TOML where a file is called so, read strictly: every part knows where it stands, and every fault says so.
 
 mod quick;
 mod read;
+mod toml;
 mod tree;
 
 pub use read::read;

@@ -88,8 +88,11 @@ impl ConfigFault {
 }
 
 impl Node {
-    /// Reads a file's text. An empty one is an empty map.
+    /// Reads a file's text, by its name YAML or TOML. An empty one is an empty map.
     pub fn parse(file: &Path, text: &str) -> Result<Node, ConfigFault> {
+        if file.extension().is_some_and(|end| end == "toml") {
+            return super::toml::read(file, text);
+        }
         let file: Arc<Path> = Arc::from(file);
         let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
         if nothing {

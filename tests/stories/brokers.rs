@@ -58,17 +58,19 @@ async fn a_redis_stream_passes_the_suite() {
     some_fail(&mut RedisWorld(Redis::start().await)).await;
 }
 
+/// A command of Redis, word by word.
+fn run(words: &str) -> redis::Cmd {
+    let mut command = redis::Cmd::new();
+    for word in words.split(' ') {
+        command.arg(word);
+    }
+    command
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_consumer_was_given_and_left_lying_is_taken_over() {
     let redis = Redis::start().await;
     let mut connection = redis.connection().await;
-    let run = |words: &str| {
-        let mut command = redis::Cmd::new();
-        for word in words.split(' ') {
-            command.arg(word);
-        }
-        command
-    };
     run("XGROUP CREATE jobs chief 0 MKSTREAM").query_async::<()>(&mut connection).await.unwrap();
     run("XADD jobs * data lost").query_async::<()>(&mut connection).await.unwrap();
     run("XREADGROUP GROUP chief gone STREAMS jobs >").query_async::<redis::Value>(&mut connection).await.unwrap();
@@ -93,6 +95,39 @@ async fn what_another_consumer_was_given_and_left_lying_is_taken_over() {
         .unwrap();
     heard.until(1).await;
     assert_eq!(heard.all(), ["lost"]);
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_trimmed_while_it_was_given_out_is_settled_and_counted_and_no_event() {
+    let redis = Redis::start().await;
+    let mut connection = redis.connection().await;
+    let settings = redis_settings(redis.port);
+    let consumer = settings.redis["default"].consumer.clone();
+    run("XGROUP CREATE jobs chief 0 MKSTREAM").query_async::<()>(&mut connection).await.unwrap();
+    run("XADD jobs 1-1 data trimmed").query_async::<()>(&mut connection).await.unwrap();
+    run("XADD jobs 2-1 data kept").query_async::<()>(&mut connection).await.unwrap();
+    // As if we had been given both and had died.
+    let given = run(&format!("XREADGROUP GROUP chief {consumer} STREAMS jobs >"));
+    given.query_async::<redis::Value>(&mut connection).await.unwrap();
+    run("XDEL jobs 1-1").query_async::<()>(&mut connection).await.unwrap();
+    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let bot = Bot::builder().data(dir.path()).sources(settings);
+    let bot = bot.bind(Kind::Stream, "-|-", "redis-stream:jobs", heard.handler()).unwrap();
+    let started = bot.start().await.unwrap();
+    heard.until(1).await;
+    assert_eq!(heard.all(), ["kept"]);
+    for _ in 0..200 {
+        let pending: (u64, redis::Value, redis::Value, redis::Value) =
+            run("XPENDING jobs chief").query_async(&mut connection).await.unwrap();
+        if pending.0 == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let pending: (u64, redis::Value, redis::Value, redis::Value) =
+        run("XPENDING jobs chief").query_async(&mut connection).await.unwrap();
+    assert_eq!((pending.0, started.sources()[0].dropped), (0, 1), "{:?}", started.sources());
     started.stop("").await;
 }
 
@@ -158,7 +193,7 @@ impl World for RabbitWorld {
             let message = Message {
                 to: self.mask(),
                 payload: text.clone().into_bytes(),
-                key: Some(format!("{}-{}", self.queue, self.sent)),
+                id: Some(format!("{}-{}", self.queue, self.sent)),
                 ..Message::default()
             };
             let mut tries = 0;

@@ -12,27 +12,27 @@ use serde_json::{Value, json};
 use super::steps::{Bench, done, failed, until};
 
 /// A repository to check out of.
-struct Origin {
+pub(crate) struct Origin {
     folder: tempfile::TempDir,
 }
 
 impl Origin {
-    fn new() -> Origin {
+    pub(crate) fn new() -> Origin {
         let origin = Origin { folder: tempfile::tempdir().unwrap() };
         origin.git(&["init", "--quiet", "--initial-branch=main"]);
         origin.commit("a", "one", "Begin the shop");
         origin
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.folder.path().display().to_string()
     }
 
-    fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         git(self.folder.path(), args)
     }
 
-    fn commit(&self, file: &str, text: &str, subject: &str) -> String {
+    pub(crate) fn commit(&self, file: &str, text: &str, subject: &str) -> String {
         let path = self.folder.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();

@@ -145,6 +145,10 @@ impl Source for Faulty {
         self.inner.blocking()
     }
 
+    fn reads_ahead(&self) -> bool {
+        self.inner.reads_ahead()
+    }
+
     fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         self.inner.open(positions)
     }

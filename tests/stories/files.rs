@@ -11,7 +11,7 @@ use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 
 use super::conformance::{self, Heard, World, some_fail};
-use super::letters::resident;
+use super::resident::resident;
 
 /// A log that somebody writes.
 struct LogWorld {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, CHANNEL, NETWORK, Rules, TestBot};
 use masterchief::contract::{Action, Event, How, Kind, Outcome};
-use masterchief::dispatch::FloodSettings;
+use masterchief::dispatch::{ChannelRates, FloodSettings, Rate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -82,6 +82,43 @@ async fn a_handler_hears_of_a_flood_and_may_have_mercy() {
     test.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_channel_may_be_busier_than_the_others_and_who_kicks_many_is_only_told_of() {
+    let mut settings = FloodSettings::default();
+    let busy = ChannelRates { public: Some(Rate { lines: 30, within: MINUTE }), ..ChannelRates::default() };
+    settings.channels.insert("#OPS".to_owned(), busy);
+    let tell = |ev: Event| async move {
+        let text = format!("{} {}", ev.nick(), ev.field_str("type"));
+        let say =
+            Action::Say { network: NETWORK.to_owned(), target: "#log".to_owned(), text, how: How::Say, reply: false };
+        ev.perform(say).await.map_err(masterchief::contract::HandlerError::internal)
+    };
+    let bot = bot()
+        .rules(Rules { floods: Some(settings), ..Rules::default() })
+        .bind(Kind::Flud, "-|-", "kick", tell)
+        .unwrap()
+        .bind(Kind::Kick, "-|-", "*", |ev: Event| async move {
+            ev.say("kicked").await.map_err(masterchief::contract::HandlerError::internal)
+        })
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    floods(&test, "mallory", 40).await;
+    assert_eq!(answers(&test, "mallory"), 30);
+    test.user("alice").joins(CHANNEL).await;
+    for n in 0..5 {
+        test.user(&format!("clone{n}")).joins(CHANNEL).await;
+    }
+    for n in 0..5 {
+        test.net().from_person("alice", &format!("KICK #ops clone{n} :out")).await;
+    }
+    test.expect("#log", "alice kick").await;
+    test.advance(Duration::from_secs(1)).await;
+    assert_eq!(test.transcript().iter().filter(|line| line.ends_with("kicked")).count(), 5, "all of them are seen");
+    floods(&test, "alice", 1).await;
+    assert_eq!(answers(&test, "alice"), 1, "nobody is ignored for it");
+    test.stop().await;
+}
+
 #[tokio::test]
 async fn a_master_says_who_is_not_heard_and_a_restart_remembers() {
     // By the real clock: a paused one does not wait for a database.
@@ -104,9 +141,37 @@ async fn a_master_says_who_is_not_heard_and_a_restart_remembers() {
     assert_eq!(answered(&test, "mallory").await, 0);
     test.user("may").with_flags("+m").says(CHANNEL, "!ignores").await;
     test.expect(CHANNEL, "*!*@mallory.test for").await;
-    test.user("may").says(CHANNEL, "!unignore *!*@mallory.test").await;
-    test.expect(CHANNEL, "Listening to *!*@mallory.test again").await;
+    test.user("may").says(CHANNEL, "!unignore *!*@Mallory.TEST").await;
+    test.expect(CHANNEL, "Listening to *!*@Mallory.TEST again").await;
     assert_eq!(answered(&test, "mallory").await, 1);
+    test.stop().await;
+    let test = TestBot::start_in(dir.path(), bot()).await.unwrap();
+    assert_eq!(answered(&test, "mallory").await, 1, "however it is written, it is gone from the records too");
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_who_is_vouched_for_is_heard_whatever_is_ignored() {
+    let test = TestBot::start(bot()).await.unwrap();
+    test.user("olga").with_flags("+n");
+    test.user("fay").with_flags("+f");
+    test.user("may").with_flags("+m").says(CHANNEL, "!ignore *!*@*.test 2h").await;
+    test.expect(CHANNEL, "Not listening to").await;
+    for nick in ["fay", "olga"] {
+        test.user(nick).says(CHANNEL, "!x").await;
+    }
+    test.advance(Duration::from_secs(1)).await;
+    assert_eq!((answers(&test, "fay"), answers(&test, "olga")), (0, 1));
+    test.user("olga").says(CHANNEL, "!unignore *!*@*.test").await;
+    test.expect(CHANNEL, "Listening to").await;
+    // Logged out, she is whoever has her nick.
+    test.user("olga").says(CHANNEL, "!ignore *!*@*.test 2h").await;
+    test.expect(CHANNEL, "Not listening to").await;
+    test.net().person("olga", None, None);
+    test.net().from_person("olga", "ACCOUNT *").await;
+    test.user("olga").says(CHANNEL, "!x").await;
+    test.advance(Duration::from_secs(1)).await;
+    assert_eq!(answers(&test, "olga"), 1);
     test.stop().await;
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, Started};
 use masterchief::contract::{Action, Event, HandlerError, How, Kind};
-use masterchief::irc::{ServerAddr, Services};
+use masterchief::irc::{ServerAddr, Services, Settings};
 
-use crate::wire::{Line, Wire};
+use crate::wire::{Authority, Line, Wire};
 
 /// What is offered where a story does not need less.
 const CAPS: &str = "message-tags server-time batch account-tag account-notify extended-join away-notify chghost setname \
@@ -226,10 +226,13 @@ async fn services_are_asked_to_help_only_where_that_is_configured() {
         password: Some(masterchief::contract::Secret::new("sesame")),
         identify: false,
         let_in: true,
+        op: false,
     };
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(dir.path());
     for configured in [true, false] {
-        let wire = Wire::plain().await;
-        let mut settings = wire.settings();
+        let wire = Wire::secure(&authority).await;
+        let mut settings = Settings { tls: authority.trusted(), ..wire.settings() };
         settings.services = configured.then(|| services.clone());
         let started = Bot::builder().network("story", settings).start().await.unwrap();
         let mut line = wire.accepts().await;
@@ -400,6 +403,7 @@ async fn long_words_are_one_message_where_the_server_takes_such_and_an_answer_na
     assert!(line.next().await.unwrap().starts_with("@batch=mc1 PRIVMSG #ops :two xxx"));
     assert!(line.next().await.unwrap().starts_with("@batch=mc1;draft/multiline-concat PRIVMSG #ops :xxx"));
     assert_eq!(line.next().await.unwrap(), "BATCH -mc1");
+    assert_eq!(line.next().await.unwrap(), "PING mc1", "what comes before its answer is about this message");
     // A server that does not want it after all is told line by line.
     line.says(&[":s FAIL BATCH MULTILINE_MAX_BYTES 9 :Too long"]).await;
     assert_eq!(line.next().await.unwrap(), "@+reply=m1;+draft/reply=m1 PRIVMSG #ops :one");
@@ -418,30 +422,5 @@ async fn a_server_without_tags_is_sent_none() {
     let (started, mut line) = joined(bot, &wire, "", "").await;
     line.says(&["@msgid=m1 :alice!a@h PRIVMSG #ops :!x"]).await;
     assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :y");
-    started.stop("").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_there_is_no_sasl_services_are_told_the_password_before_anything_is_joined() {
-    let wire = Wire::plain().await;
-    let mut settings = wire.settings();
-    settings.services = Some(Services {
-        nickserv: "NickServ@services.test".to_owned(),
-        chanserv: "ChanServ".to_owned(),
-        regain: None,
-        password: Some(masterchief::contract::Secret::new("sesame")),
-        identify: true,
-        let_in: false,
-    });
-    let started = Bot::builder().network("story", settings).start().await.unwrap();
-    let mut line = wire.accepts().await;
-    line.negotiates("").await;
-    line.welcomes("").await;
-    line.hears("PRIVMSG NickServ@services.test :IDENTIFY sesame").await;
-    line.says(&["PING :joined"]).await;
-    assert_eq!(line.next().await.unwrap(), "PONG joined", "not yet");
-    line.says(&[":s 900 chief chief!c@host chief :You are now logged in"]).await;
-    assert_eq!(line.next().await.unwrap(), "JOIN #ops");
-    assert_eq!(started.status().await.networks[0].account.as_deref(), Some("chief"));
     started.stop("").await;
 }

@@ -47,6 +47,8 @@ const MODULES: &[&str] = &[
     "chghost",
     "sha1",
     "websocket",
+    "cgiirc",
+    "deaf",
 ];
 
 /// InspIRCd, with services beside it if wanted.
@@ -201,6 +203,7 @@ impl Lab {
 <link name="services.lab.test" ipaddr="127.0.0.1" allowmask="127.0.0.1" port="1" sendpass="linkpass" recvpass="linkpass">
 <link name="leaf.lab.test" ipaddr="127.0.0.1" allowmask="127.0.0.1" port="1" sendpass="linkpass" recvpass="linkpass">
 <uline server="services.lab.test" silent="yes">
+<cgihost type="webirc" mask="127.0.0.1" password="gatepass">
 <websocket defaultmode="text">
 <wsorigin allow="*">
 <bind address="127.0.0.1" port="{web}" type="clients" hook="websocket">
@@ -365,6 +368,10 @@ fn services_conf(port: u16) -> String {
         "saslserv/ecdsa-nist256p-challenge",
         "nickserv/set_core",
         "nickserv/set_pubkey",
+        "nickserv/set_noop",
+        "chanserv/main",
+        "chanserv/register",
+        "chanserv/op",
     ];
     let modules: String = modules.iter().map(|name| format!("loadmodule \"modules/{name}\";\n")).collect();
     format!(
@@ -376,6 +383,7 @@ fn services_conf(port: u16) -> String {
 }};
 uplink "irc.lab.test" {{ host = "127.0.0.1"; port = {port}; send_password = "linkpass"; receive_password = "linkpass"; }};
 nickserv {{ nick = "NickServ"; user = "services"; host = "services.lab.test"; real = "Nickname Services"; expire = 0; }};
+chanserv {{ nick = "ChanServ"; user = "services"; host = "services.lab.test"; real = "Channel Services"; expire = 0; }};
 saslserv {{ nick = "SaslServ"; user = "services"; host = "services.lab.test"; real = "SASL"; }};
 general {{ commit_interval = 5; flood_msgs = 0; }};
 "#

@@ -11,6 +11,8 @@ use masterchief::contract::{
 };
 use masterchief::journal::{self, Fixture};
 
+use super::resident::resident;
+
 const HOOK: &str = "github/*";
 
 fn event(number: usize, lane: &str) -> Batch {
@@ -150,6 +152,80 @@ async fn what_must_not_be_done_twice_is_held_until_an_operator_decides() {
     started.stop("").await;
 }
 
+/// What a handler hears of twenty events of one lane after a process died during the first, and how many letters there are.
+async fn heard_after_dying(options: DeliveryOptions) -> (Vec<String>, Vec<journal::DeadRow>) {
+    let (dir, seen) = (tempfile::tempdir().unwrap(), Seen::default());
+    died_during(&dir, 0..20, options.clone()).await;
+    let handler = {
+        let seen = seen.clone();
+        move |event: Event| {
+            seen.0.lock().unwrap().push(event.text().to_owned());
+            async {}
+        }
+    };
+    let started = start(&dir, |bot| bot.bind_with(Kind::Webhook, "-|-", HOOK, with(options), handler).unwrap()).await;
+    let held = started.journal().dead_letters(30).await.unwrap();
+    for row in &held {
+        if row.state == journal::DeadState::Held {
+            assert!(started.journal().discard(row.clone()).await.unwrap());
+        }
+    }
+    seen.until(19).await;
+    started.stop("").await;
+    (seen.all(), held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_not_begun_when_the_process_died_is_neither_held_nor_dead() {
+    let rest: Vec<String> = (1..20).map(|number| format!("a {number}")).collect();
+    let (heard, letters) = heard_after_dying(DeliveryOptions { on_crash: OnCrash::Hold, ..quick() }).await;
+    assert_eq!((heard, letters.len(), letters[0].state), (rest.clone(), 1, journal::DeadState::Held));
+    let (heard, letters) = heard_after_dying(DeliveryOptions { max_attempts: 1, ..quick() }).await;
+    assert_eq!((heard, letters.len(), letters[0].state), (rest, 1, journal::DeadState::Dead));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn github_sends_a_dead_one_again_and_it_is_tried_again() {
+    let (dir, seen, broken) = (tempfile::tempdir().unwrap(), Seen::default(), Arc::new(AtomicU32::new(1)));
+    let handler = {
+        let (seen, broken) = (seen.clone(), Arc::clone(&broken));
+        move |event: Event| {
+            let (seen, broken) = (seen.clone(), Arc::clone(&broken));
+            async move {
+                seen.0.lock().unwrap().push(event.text().to_owned());
+                match broken.load(Ordering::Relaxed) {
+                    0 => Ok(()),
+                    _ => Err(HandlerError::Dead("the till is on fire".to_owned())),
+                }
+            }
+        }
+    };
+    let started = start(&dir, |bot| bot.bind_with(Kind::Webhook, "-|-", HOOK, with(quick()), handler).unwrap()).await;
+    let delivered = |revives: bool| {
+        let mut batch = event(7, "a");
+        batch.parts[0].events[0].key = Some("delivery 1".into());
+        batch.revives = revives;
+        batch
+    };
+    let stream = Arc::from("webhook");
+    started.journal().append(Kind::Webhook, &stream, delivered(true)).await.unwrap();
+    for _ in 0..500 {
+        if started.journal().status().await.unwrap().dead == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(started.journal().dead_letters(9).await.unwrap().len(), 1);
+    broken.store(0, Ordering::Relaxed);
+    // A source that reads it once more by itself wakes no dead.
+    started.journal().append(Kind::Webhook, &stream, delivered(false)).await.unwrap();
+    assert_eq!(started.journal().dead_letters(9).await.unwrap().len(), 1);
+    started.journal().append(Kind::Webhook, &stream, delivered(true)).await.unwrap();
+    seen.until(2).await;
+    assert!(started.journal().dead_letters(9).await.unwrap().is_empty());
+    started.stop("").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_takes_too_long_is_given_up_and_tried_again() {
     let (dir, tries) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU32::new(0)));
@@ -250,11 +326,4 @@ async fn a_million_events_behind_a_stuck_handler_stay_on_disk() {
     assert_eq!(streams.iter().map(|stream| stream.events).sum::<u64>(), COUNT as u64);
     assert!(grown < 400, "{grown} MiB for a million events that wait");
     started.stop("").await;
-}
-
-/// KiB of this process that are in memory.
-pub(crate) fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -108,3 +108,34 @@ async fn what_is_done_in_any_case_for_many_is_done_for_all_of_them_after_an_abor
     test.expect(CHANNEL, "[1] shop the newest -> dev aborted by ana").await;
     stop(&test).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_of_many_never_share_a_name_and_what_is_listed_twice_is_done_once() {
+    let text = |matrix: &str, hosts: &str| {
+        format!(
+            "app: shop\npolicy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\nstages:\n  find: {{acted: {{outputs: {{hosts: {hosts}}}}}}}\n  host: {{needs: [find], matrix: {matrix}, acted: {{}}}}\n"
+        )
+    };
+    let (test, acted) = with(&text("{host: \"{find.hosts}\"}", "[web1, web2, web1]")).await;
+    for (matrix, twice) in [
+        ("{host: [a, b, a]}", "[a]"),
+        ("{host: [1, \"1\"]}", "[1]"),
+        ("{host: [\"a,b\", a], port: [c, \"b,c\"]}", "[a,b,c]"),
+    ] {
+        let text = text(matrix, "[]").replace("app: shop", "app: other");
+        let faults = test.started().put_pipeline("other", &text).await.unwrap_err();
+        let line = format!("two of its combinations would be called {twice}; write each value once");
+        assert!(format!("{faults:?}").contains(&line), "{faults:#?}");
+    }
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "is live on dev").await;
+    let mut done = acted.done();
+    done.sort();
+    assert_eq!(done, ["find#1", "host[web1]#1", "host[web2]#1"]);
+    let text = text("{host: \"{find.hosts}\"}", "[1, \"1\"]").replace("app: shop", "app: other");
+    test.started().put_pipeline("other", &text).await.unwrap();
+    test.user("kim").says(CHANNEL, "!deploy other").await;
+    test.expect(CHANNEL, "two of its combinations would be called [1]").await;
+    stop(&test).await;
+}

@@ -15,12 +15,12 @@ use super::mesh::{Chief, clear_hub, settings};
 use super::servers::free_port;
 
 /// One that may call, with the password that all share here.
-fn caller() -> BotSettings {
+pub(crate) fn caller() -> BotSettings {
     BotSettings { password: Some(Secret::new("geheim")), ..BotSettings::default() }
 }
 
 /// One that is called at its TLS port.
-fn called(port: u16, attribute: Attribute) -> BotSettings {
+pub(crate) fn called(port: u16, attribute: Attribute) -> BotSettings {
     BotSettings {
         addresses: vec![format!("127.0.0.1:{port}").parse().unwrap()],
         attributes: BTreeSet::from([attribute]),
@@ -29,7 +29,7 @@ fn called(port: u16, attribute: Attribute) -> BotSettings {
     }
 }
 
-fn named(name: &str, listen: Option<u16>, bots: &[(&str, BotSettings)]) -> Settings {
+pub(crate) fn named(name: &str, listen: Option<u16>, bots: &[(&str, BotSettings)]) -> Settings {
     let mut known = settings(name);
     known.listen_tls = listen.map(|port| ([127, 0, 0, 1], port).into());
     known.bots = bots.iter().map(|(name, bot)| ((*name).to_owned(), bot.clone())).collect();

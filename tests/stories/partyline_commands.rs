@@ -209,16 +209,16 @@ async fn binds_of_the_partyline_are_binds_like_any_other() {
     // People on linked bots are members and authors too, and what happens here is told to whoever links bots.
     let mut changes = bot.party().changes();
     let elsewhere = |what| Change { bot: Some(Arc::from("leaf")), idx: 7, handle: Arc::from("zoe"), what };
-    bot.party().take(elsewhere(Did::Joined { channel: 0, icon: '@', host: Arc::from("z@host") }));
+    bot.party().take(vec![elsewhere(Did::Joined { channel: 0, icon: '@', host: Arc::from("z@host") })]);
     mia.reads("zoe/leaf is in #partyline").await;
-    bot.party().take(elsewhere(Did::Said { channel: 0, text: "more tea".to_owned(), act: false }));
+    bot.party().take(vec![elsewhere(Did::Said { channel: 0, text: "more tea".to_owned(), act: false })]);
     mia.reads("<zoe/leaf> more tea").await;
     mia.types(".whom 0").await;
     mia.reads("@zoe/leaf").await;
     mia.types("hello leaf").await;
     let said = tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap().unwrap();
     assert!(matches!(said.what, Did::Said { channel: 0, ref text, .. } if text == "hello leaf"), "{said:?}");
-    bot.party().take(elsewhere(Did::Unlinked { reason: "netsplit".to_owned() }));
+    bot.party().take(vec![elsewhere(Did::Unlinked { reason: "netsplit".to_owned() })]);
     mia.reads("zoe/leaf has left #partyline").await;
     bot.stop("").await;
     let heard = heard.lock().unwrap().join("\n");

@@ -90,6 +90,33 @@ async fn services_take_a_signature_by_our_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_real_chanserv_gives_op_when_it_is_asked() {
+    let lab = Lab::with_services().await;
+    let mut owner = Person::connect(lab.plain, "owner").await;
+    owner.says("NickServ", &format!("IDENTIFY {} {}", ACCOUNT.0, ACCOUNT.1));
+    owner.waits(|line| line.command == "900").await;
+    // By themselves services give nothing then: what is given was asked for.
+    owner.says("NickServ", "SET NOOP ON");
+    owner.hears("NickServ", "NOOP").await;
+    owner.joins("#ops").await;
+    owner.says("ChanServ", "REGISTER #ops");
+    owner.hears("ChanServ", "registered").await;
+    let mut wanted = settings(&lab, "#ops");
+    wanted.sasl = Some(Sasl {
+        mechanisms: vec![Mechanism::Plain],
+        account: ACCOUNT.0.to_owned(),
+        password: Some(Secret::new(ACCOUNT.1)),
+        ..Sasl::default()
+    });
+    wanted.services = serde_json::from_str(r#"{"op": true}"#).unwrap();
+    wanted.operator_in = vec!["#ops".to_owned()];
+    let started = Bot::builder().network("lab", wanted).start().await.unwrap();
+    owner.waits(|line| line.command == "MODE" && line.params == ["#ops", "+o", "chief"]).await;
+    joined(&started, "#ops").await;
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_inspircd_what_people_do_reaches_the_binds() {
     let lab = Lab::start();
     let mut alice = Person::connect(lab.plain, "alice").await;
@@ -127,6 +154,21 @@ async fn over_websocket_on_inspircd_the_bot_is_at_home() {
     alice.sees_join("chief", "#ops").await;
     alice.says("#ops", "!hello grüße");
     alice.hears("chief", "hi alice").await;
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_us_for_a_gateway_shows_whom_we_say() {
+    let lab = Lab::start();
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    let mut gate = settings(&lab, "#ops");
+    gate.webirc = serde_json::from_str(r#"{"password": "gatepass", "host": "gate.test", "ip": "192.0.2.7"}"#).unwrap();
+    let started = Bot::builder().network("lab", gate).start().await.unwrap();
+    alice.sees_join("chief", "#ops").await;
+    alice.sends("WHO chief");
+    let row = alice.waits(|line| line.command == "352").await;
+    assert!(["gate.test", "192.0.2.7"].contains(&row.params[3].as_str()), "{:?}", row.params);
     started.stop("").await;
 }
 

@@ -174,6 +174,9 @@ async fn what_was_lost_at_a_restart_is_done_again_where_that_does_no_harm_and_el
         let stage = async || bot.pipelines().run(number).await.unwrap().unwrap().1.remove(0);
         eventually("its end", async || stage().await.state == wanted).await;
         assert_eq!(stage().await.attempt, attempts);
+        let events = bot.pipelines().records().events(number).await.unwrap();
+        let lost: Vec<bool> = events.iter().map(|event| event.data.contains("\"to\":\"lost\"")).collect();
+        assert_eq!(lost.iter().filter(|lost| **lost).count(), 1, "{events:#?}");
         bot.stop("").await;
     }
 }

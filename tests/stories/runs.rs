@@ -94,10 +94,6 @@ async fn a_stage_can_be_done_by_a_script() {
     let lua = "bot.bind(\"step\", \"-|-\", \"count\", function(ev)\n  if ev.data.days > 5 then bot.fail(\"too many days\") end\n  return { \"3 orders\", \"orders=3\" }\nend)\n";
     std::fs::write(dir.path().join("steps.lua"), lua).unwrap();
     let test = TestBot::start(Bot::builder().pipelines(Settings::default()).scripts(dir.path())).await.unwrap();
-    eprintln!(
-        "{:#?}",
-        test.started().table().rows().iter().filter(|row| row.kind.name() == "step").collect::<Vec<_>>()
-    );
     let text = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nparams: {days: {type: int, default: 3}}\nstages: {count: {luau: {call: count, args: {days: \"{params.days}\"}}}}\n";
     test.started().put_pipeline("shop", text).await.unwrap();
     test.user("ana").says(CHANNEL, "!deploy shop").await;
@@ -164,9 +160,18 @@ pub(crate) fn project(text: &str) -> tempfile::TempDir {
     dir
 }
 
+/// A secret that reads as a number.
+const PIN: &str = "738291746650";
+
 pub(crate) fn masterchief(project: &Path, args: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
-    command.arg("--config").arg(project).args(args).stdin(Stdio::null()).env("THE_TOKEN", "hunter2-of-prod");
+    command
+        .arg("--config")
+        .arg(project)
+        .args(args)
+        .stdin(Stdio::null())
+        .env("THE_TOKEN", "hunter2-of-prod")
+        .env("THE_PIN", PIN);
     let output = command.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code(), said)
@@ -222,16 +227,44 @@ fn what_comes_from_outside_is_never_read_as_a_secret() {
 }
 
 #[test]
+fn no_secret_is_left_in_the_folder_of_the_bot_also_where_it_is_a_number_or_a_name() {
+    let text = "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  a: {shell: [sh, -c, \"echo pin=$PIN >> $MC_OUTPUT; echo k$PIN=1 >> $MC_OUTPUT; echo token=$TOKEN >> $MC_OUTPUT; echo [$PIN] > $MC_CHECKPOINT\"], env: {PIN: \"${env:THE_PIN}\", TOKEN: \"${env:THE_TOKEN}\"}}\n  b: {needs: [a], shell: [sh, -c, \"echo pin=$PIN >> $MC_OUTPUT; exit 3\"], env: {PIN: \"${env:THE_PIN}\"}}\n";
+    let dir = project(text);
+    let (code, said) = masterchief(dir.path(), &["deploy", "--yes", "shop"]);
+    assert!(code == Some(1) && said.contains("b FAILED"), "{code:?} {said}");
+    let (_, said) = masterchief(dir.path(), &["--json", "runs", "show", "1"]);
+    assert!(said.contains("\"pin\"") && said.contains("***"), "{said}");
+    let mut files = Vec::new();
+    super::retried::files(dir.path(), &mut files);
+    assert!(files.iter().any(|file| file.ends_with("/a/1/output")), "{files:#?}");
+    // The socket by which words come in is no file.
+    files.retain(|file| std::fs::metadata(file).unwrap().is_file());
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        for secret in ["hunter2-of-prod", PIN] {
+            let there = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+            assert!(!there, "{secret} is in {file}");
+        }
+    }
+}
+
+#[test]
 fn a_whole_pipeline_as_teams_write_it_is_accepted() {
     let dir = project(include_str!("shop.yaml"));
     let config = dir.path().join("config");
-    std::fs::create_dir_all(config.join("pipelines/calendar")).unwrap();
+    std::fs::create_dir_all(config.join("calendar")).unwrap();
     let calendar = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:ours\r\nEND:VCALENDAR\r\n";
-    std::fs::write(config.join("pipelines/calendar/company.ics"), calendar).unwrap();
+    std::fs::write(config.join("calendar/company.ics"), calendar).unwrap();
     let settings = "data: data\nexecutors:\n  jenkins: {main: {url: \"https://ci.example/\", user: bot, token: a-token}}\n  registries: {hub: {address: registry.example/team}}\n  kubernetes: {prod: {}, staging: {}, dev: {}}\n  prometheus: {url: \"https://prometheus.example\"}\n";
     std::fs::write(config.join("global/config.yaml"), settings).unwrap();
     let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
     assert_eq!((code, said.trim()), (Some(0), "all good: 1 pipeline"));
+    std::fs::remove_file(config.join("calendar/company.ics")).unwrap();
+    let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
+    assert!(
+        code != Some(0) && said.contains("company.ics") && said.contains("is frozen until it can be read"),
+        "{said}"
+    );
 }
 
 /// Ten stages, each of which writes down that it ran, and takes a moment.

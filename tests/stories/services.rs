@@ -6,7 +6,7 @@ use masterchief::bot::{Bot, Rules, Started};
 use masterchief::contract::{Action, Event, How, Kind, Secret};
 use masterchief::dispatch::Policy;
 use masterchief::irc::sasl::Mechanism;
-use masterchief::irc::{Sasl, Settings};
+use masterchief::irc::{Sasl, Services, Settings};
 use masterchief::users::User;
 
 use crate::lab::{ACCOUNT, Lab};
@@ -172,5 +172,61 @@ async fn a_certificate_that_the_server_vouches_for_is_as_good_as_an_account() {
     watcher.says("#ops", "!deploy web");
     watcher.hears("chief", "I do not know you").await;
     person.stop("").await;
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_are_told_a_password_where_only_they_can_hear_it() {
+    let lab = Lab::with_services().await;
+    let mut settings = settings(&lab, "#ops");
+    settings.nick = ACCOUNT.0.to_owned();
+    settings.services = Some(Services {
+        nickserv: "NickServ@services.lab.test".to_owned(),
+        chanserv: "ChanServ".to_owned(),
+        regain: None,
+        password: Some(Secret::new(ACCOUNT.1)),
+        identify: true,
+        let_in: false,
+        op: false,
+    });
+    let started = start(settings).await;
+    joined(&started, "#ops").await;
+    let start = Instant::now();
+    while account(&started).await.as_deref() != Some(ACCOUNT.0) {
+        assert!(start.elapsed() < Duration::from_secs(15), "NickServ@services.lab.test is not NickServ");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_elevation_ends_when_services_log_somebody_out() {
+    let lab = Lab::with_services().await;
+    let wipe = |ev: Event| async move { format!("wiped for {}", ev.handle()) };
+    let started = bot_on(&lab, "#ops").bind(Kind::Pub, "n|-", "!wipe", wipe).unwrap().start().await.unwrap();
+    let mut boss = User::with_account("boss", "lab", ACCOUNT.0, "o").unwrap();
+    boss.change_sudo("+n").unwrap();
+    started.put_user(boss).await.unwrap();
+    joined(&started, "#ops").await;
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    alice.says("NickServ", &format!("IDENTIFY {} {}", ACCOUNT.0, ACCOUNT.1));
+    alice.waits(|line| line.command == "900").await;
+    alice.says("#ops", "!wipe");
+    alice.hears("chief", "!sudo 15m WHY lends you").await;
+    alice.says("#ops", "!sudo 15m the disk is full");
+    alice.hears("chief", "boss is elevated").await;
+    alice.says("#ops", "!wipe");
+    alice.hears("chief", "wiped for boss").await;
+    alice.says("NickServ", "LOGOUT");
+    alice.hears("chief", "boss is not elevated any more: nobody vouches for them any more.").await;
+    alice.says("NickServ", &format!("IDENTIFY {} {}", ACCOUNT.0, ACCOUNT.1));
+    alice.waits(|line| line.command == "900").await;
+    alice.says("#ops", "!sudo 15m the disk is full");
+    alice.hears("chief", "boss is elevated").await;
+    let mut watcher = Person::connect(lab.plain, "watcher").await;
+    watcher.joins("#ops").await;
+    alice.quits();
+    watcher.hears("chief", "boss is not elevated any more: they left.").await;
     started.stop("").await;
 }

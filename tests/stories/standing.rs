@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use masterchief::bot::CHANNEL;
-use masterchief::pipelines::RunState;
+use masterchief::bot::{CHANNEL, TestBot};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState};
 
 use super::deploys::{state, stop, with};
 
@@ -199,5 +199,45 @@ async fn what_is_booked_is_listed_and_called_off() {
     test.advance(3 * HOUR).await;
     test.expect(CHANNEL, "[1] shop v1 is live on dev").await;
     assert_eq!(acted.done(), ["a#1"]);
+    stop(&test).await;
+}
+
+/// Lines about runs that the bot said.
+fn about_runs(test: &TestBot) -> Vec<String> {
+    let mark = format!("PRIVMSG {CHANNEL} [");
+    test.transcript().into_iter().filter(|line| line.starts_with(&mark)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_away_hears_the_newest_of_each_run_once() {
+    let text = format!(
+        "app: shop\nannounce: {{channels: [\"{CHANNEL}\"]}}\npolicy: {{environments: {{dev: {{confirm: never, require_flag: \"-\"}}}}}}\nstages:\n  a: {{acted: {{takes: 4s}}}}\n  b: {{needs: [a], acted: {{takes: 4s, fails: 9, line: it broke}}}}\n  c: {{needs: [b], acted: {{}}}}\n"
+    );
+    let long = text.replace("app: shop", "app: long").replace("takes: 4s}", "takes: 20m}");
+    let (test, _) = with(&text).await;
+    test.started().put_pipeline("long", &long).await.unwrap();
+    let who = || Asker { handle: "ana".to_owned(), nick: "ana".to_owned(), ..Asker::default() };
+    let deploy = async |app: &str| {
+        let prepared = Prepared { app: app.to_owned(), unattended: true, ..Prepared::default() };
+        let ask = Ask::Deploy(Box::new(prepared));
+        test.started().pipelines().ask(Asked { ask, who: who(), may: May::all() }).await.unwrap().run.unwrap()
+    };
+    assert_eq!(deploy("long").await, 1);
+    test.expect(CHANNEL, "[1] long").await;
+    let before = about_runs(&test).len();
+    test.net().refuse(true);
+    test.net().cut();
+    test.advance(SECOND).await;
+    for _ in 0..2 {
+        let run = deploy("shop").await;
+        test.started().pipelines().ended(run).await.unwrap();
+    }
+    test.net().refuse(false);
+    test.advance(5 * MINUTE).await;
+    test.expect(CHANNEL, "[3] shop the newest -> dev FAILED in b").await;
+    let said = about_runs(&test)[before..].to_vec();
+    assert!(!said.iter().any(|line| line.contains("started by")), "old lines are no news: {said:#?}");
+    let failed = said.iter().filter(|line| line.contains("[2] shop the newest -> dev FAILED")).count();
+    assert_eq!(failed, 1, "{said:#?}");
     stop(&test).await;
 }

@@ -89,7 +89,7 @@ async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     assert_eq!(state(&test, 2).await, RunState::Running);
     test.advance(40 * MINUTE).await;
     // A run of one stage has three lines: that it began is told with its end.
-    test.expect(CHANNEL, "[2] shop v2 -> dev started by *. shop v2 is live on dev").await;
+    test.expect(CHANNEL, "[2] shop v2 -> dev started by kim. shop v2 is live on dev").await;
     test.stop().await;
     std::fs::write(dir.path().join("company.ics"), "no calendar").unwrap();
     let settings = masterchief::pipelines::Settings { folder: dir.path().join("pipelines"), ..Default::default() };
@@ -284,7 +284,7 @@ async fn what_was_written_and_not_said_is_said_after_a_restart_of_a_run_only_the
         let runs = Runs::open(Some(&path)).unwrap();
         let line = |at: i64, dedupe: &str, run: i64, text: &str| {
             let (dedupe, target) = (dedupe.to_owned(), format!("test/{CHANNEL}"));
-            Put::Outbox(OutboxRow { dedupe, run, target, text: text.to_owned(), at, sent: None })
+            Put::Outbox(OutboxRow { dedupe, run, event: None, target, text: text.to_owned(), at, sent: None })
         };
         let lines = vec![
             line(1, "1:9", 1, "[1] old"),

@@ -35,7 +35,7 @@ pub(crate) fn client() -> reqwest::Client {
 fn settings(port: u16) -> gateway::Settings {
     let route = |preset| RouteSettings { preset, secrets: vec![Secret::new(SECRET)], ..RouteSettings::default() };
     let answering = RouteSettings { answer: Duration::from_secs(5), ..route(Some(Preset::Github)) };
-    let small = RouteSettings { max_body: 1000, ..route(Some(Preset::Github)) };
+    let small = RouteSettings { max_body: Some(1000), ..route(Some(Preset::Github)) };
     let routes = [("github", route(None)), ("answering", answering), ("small", small), ("alertmanager", route(None))];
     gateway::Settings {
         listen: Some(SocketAddr::from(([127, 0, 0, 1], port))),
@@ -236,8 +236,15 @@ async fn whoever_cannot_prove_who_they_are_is_refused_and_told_nothing() {
     assert_eq!(chunked(github.at, "/hooks/small", &big).await, 413, "however it is sent");
     let broken = github.client.post(url("github")).header("X-Hub-Signature-256", signed(b"{", SECRET)).body("{");
     let (code, text) = status(broken).await;
-    assert_eq!((code, text.contains("column 1")), (400, true), "{text}");
+    assert_eq!((code, text.contains(".dlq")), (202, true), "it is from GitHub, so it is kept: {text}");
     assert!(started.journal().newest("", 10).await.unwrap().is_empty());
+    let dead = started.journal().dead_letters(10).await.unwrap();
+    assert_eq!((dead.len(), &*dead[0].lane, dead[0].raw.as_deref()), (1, "github", Some(&b"{"[..])));
+    assert!(dead[0].reason.contains("column 1"), "{}", dead[0].reason);
+    let told = github.client.get(format!("http://{}/metrics", github.at)).send().await.unwrap().text().await.unwrap();
+    for line in ["outcome=\"dead\"} 1", "outcome=\"unread\"} 2", "outcome=\"refused\"} 2"] {
+        assert!(told.contains(&format!("masterchief_gateway_posts_total{{{line}")), "{line}: {told}");
+    }
     started.stop("").await;
 }
 

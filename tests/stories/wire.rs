@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief::irc::{Channel, PaceSettings, ServerAddr, Settings, Tls};
+use masterchief::contract::Future;
+use masterchief::irc::{Channel, Dial, DialFault, PaceSettings, ServerAddr, Settings, Stream, Tls, Via};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::person::PATIENCE;
@@ -22,6 +24,47 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 pub(crate) struct Wire {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+}
+
+/// The same in memory, for stories whose time costs none.
+pub(crate) struct Memory {
+    dialled: mpsc::Receiver<tokio::io::DuplexStream>,
+}
+
+/// How a bot gets there.
+pub(crate) struct ToMemory(mpsc::Sender<tokio::io::DuplexStream>);
+
+impl Dial for ToMemory {
+    fn dial(&self, server: &ServerAddr, _tls: &Tls, _via: &Via) -> Future<Result<Stream, DialFault>> {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
+        let dialled = self.0.try_send(theirs).map(|()| Box::new(ours) as Stream).map_err(|_| refused);
+        Box::pin(std::future::ready(dialled))
+    }
+}
+
+impl Memory {
+    /// A server, and the way to it.
+    pub(crate) fn new() -> (Memory, ToMemory) {
+        let (to, dialled) = mpsc::channel(1);
+        (Memory { dialled }, ToMemory(to))
+    }
+
+    /// Settings of a bot that connects here, in #ops, at any pace.
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            tls: Tls::off(),
+            channels: vec![Channel { name: "#ops".to_owned(), key: None }],
+            pace: PaceSettings { burst: 1, interval: Duration::ZERO },
+            ..Settings::new(vec![ServerAddr::new("memory.test", 6667)])
+        }
+    }
+
+    /// The bot's next connection.
+    pub(crate) async fn accepts(&mut self) -> Line {
+        let tcp: Box<dyn Bytes> = Box::new(self.dialled.recv().await.expect("the bot is gone"));
+        Line { stream: BufReader::new(tcp) }
+    }
 }
 
 /// One connection of the bot.
@@ -119,11 +162,54 @@ impl Line {
         self.stream.flush().await.unwrap();
     }
 
+    /// Some bytes, whatever they are; false when the bot has hung up.
+    pub(crate) async fn writes(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
+    }
+
+    /// Says nothing more; gives what the bot has still said until it hung up.
+    pub(crate) async fn closes(mut self) -> Vec<String> {
+        // It may have hung up before.
+        let _ = self.stream.shutdown().await;
+        self.rest().await
+    }
+
+    /// Everything the bot says until it hangs up for want of an answer.
+    pub(crate) async fn rest_in_silence(mut self) -> Vec<String> {
+        let mut said = String::new();
+        // What is no text has no end either: it is not looked at.
+        let _ = tokio::io::AsyncReadExt::read_to_string(&mut self.stream, &mut said).await;
+        said.lines().map(str::to_owned).collect()
+    }
+
+    /// The lines that the bot has said until it answers this, and whether it did; it did not where it has hung up.
+    pub(crate) async fn answers(&mut self, token: &str) -> (Vec<String>, bool) {
+        let mut heard = Vec::new();
+        if !self.writes(format!("PING :{token}\r\n").as_bytes()).await {
+            return (self.rest().await, false);
+        }
+        let wanted = format!("PONG {token}");
+        while let Some(line) = self.next().await {
+            if line == wanted {
+                return (heard, true);
+            }
+            heard.push(line);
+        }
+        (heard, false)
+    }
+
     /// The next line; nothing when the bot has hung up.
     pub(crate) async fn next(&mut self) -> Option<String> {
         let mut line = String::new();
         let read =
             tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line)).await.expect("the bot says nothing");
+        read.is_ok_and(|bytes| bytes > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// The next line, if one comes within this time.
+    pub(crate) async fn within(&mut self, time: Duration) -> Option<String> {
+        let mut line = String::new();
+        let read = tokio::time::timeout(time, self.stream.read_line(&mut line)).await.ok()?;
         read.is_ok_and(|bytes| bytes > 0).then(|| line.trim_end().to_owned())
     }
 
@@ -148,16 +234,21 @@ impl Line {
         out
     }
 
-    /// Offers these capabilities, grants what is asked for, and waits for CAP END.
-    pub(crate) async fn negotiates(&mut self, caps: &str) {
+    /// Offers these capabilities, grants what is asked for, and waits for CAP END. Whether anything was asked for.
+    pub(crate) async fn negotiates(&mut self, caps: &str) -> bool {
         self.hears("CAP LS 302").await;
         self.says(&[&format!(":s CAP * LS :{caps}")]).await;
+        let mut granted = false;
         loop {
             let line = self.hears("CAP ").await;
             match line.strip_prefix("CAP REQ ") {
                 Some(asked) => self.says(&[&format!(":s CAP * ACK :{}", asked.trim_start_matches(':'))]).await,
-                None => return assert_eq!(line, "CAP END"),
+                None => {
+                    assert_eq!(line, "CAP END");
+                    return granted;
+                }
             }
+            granted = true;
         }
     }
 

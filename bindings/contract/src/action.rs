@@ -1,6 +1,9 @@
 //! What a handler asks to be done. Nothing has a private way to a channel: all of it goes through an outlet.
 
 use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::{Cause, Mark, Receipt};
 
 /// A boxed future that may be sent between threads.
 pub type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
@@ -66,6 +69,13 @@ pub enum Action {
         /// What is done.
         action: Box<Action>,
     },
+    /// The same, with what is to be known of the words beside them.
+    Marked {
+        /// How urgent they are, how long they are worth saying, why they are said.
+        mark: Mark,
+        /// What is done.
+        action: Box<Action>,
+    },
     /// Answer whoever posted a webhook, where its route waits for that.
     Answer {
         /// The event's number.
@@ -88,6 +98,7 @@ impl Action {
                 tags.extend(more);
                 (tags, action)
             }
+            Action::Marked { action, .. } => action.untagged(),
             action => (Vec::new(), action),
         }
     }
@@ -95,9 +106,35 @@ impl Action {
     /// The action itself.
     pub fn bare(&self) -> &Action {
         match self {
-            Action::Tagged { action, .. } => action.bare(),
+            Action::Tagged { action, .. } | Action::Marked { action, .. } => action.bare(),
             action => action,
         }
+    }
+
+    /// What is to be known of the words; of two marks the inner one counts, which is nearer to whoever speaks.
+    pub fn mark(&self) -> Mark {
+        match self {
+            Action::Tagged { action, .. } => action.mark(),
+            Action::Marked { mark, action } => {
+                let inner = action.mark();
+                Mark {
+                    class: inner.class.or(mark.class),
+                    expires: inner.expires.or(mark.expires),
+                    cause: inner.cause.or_else(|| mark.cause.clone()),
+                }
+            }
+            _ => Mark::default(),
+        }
+    }
+
+    /// The same action with a mark around it.
+    pub fn marked(self, mark: Mark) -> Action {
+        Action::Marked { mark, action: Box::new(self) }
+    }
+
+    /// The same action, and why it is done.
+    pub fn because(self, cause: Arc<Cause>) -> Action {
+        self.marked(Mark { cause: Some(cause), ..Mark::default() })
     }
 }
 
@@ -107,12 +144,19 @@ impl Action {
 pub struct Refused {
     /// One sentence.
     pub message: String,
+    /// What the server calls it (`404`, `401`, `EXPIRED`), where it was a server that refused.
+    pub code: Option<Box<str>>,
 }
 
 impl Refused {
     /// A refusal with its reason.
     pub fn new(message: impl Into<String>) -> Refused {
-        Refused { message: message.into() }
+        Refused { message: message.into(), code: None }
+    }
+
+    /// The same with the server's code for it.
+    pub fn coded(self, code: &str) -> Refused {
+        Refused { code: Some(Box::from(code)), ..self }
     }
 }
 
@@ -120,4 +164,11 @@ impl Refused {
 pub trait Outlet: Send + Sync + 'static {
     /// Takes an action. Ready once it is queued; it waits while the queue is full, which is the back-pressure.
     fn perform(&self, action: Action) -> Future<Result<(), Refused>>;
+
+    /// Takes an action that says something, and waits until it is known what became of the words. What the server refuses is an
+    /// error. An outlet that cannot know says so by a receipt without a line.
+    fn deliver(&self, action: Action) -> Future<Result<Receipt, Refused>> {
+        let taken = self.perform(action);
+        Box::pin(async move { taken.await.map(|()| Receipt::default()) })
+    }
 }

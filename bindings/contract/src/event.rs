@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::action::{Action, How, Outlet, Refused};
-use crate::{BindId, CaseMap, Kind};
+use crate::{BindId, CaseMap, Kind, Mark, Receipt};
 
 /// Something that happened. Cheap to clone.
 ///
@@ -300,18 +300,33 @@ impl Event {
     pub async fn perform(&self, action: Action) -> Result<(), Refused> {
         match &self.call {
             Some(call) => call.outlet.perform(action).await,
-            None => Err(Refused::new("this event was not dispatched, so there is nobody to act for it")),
+            None => Err(undispatched()),
+        }
+    }
+
+    /// Says it where the event happened, and waits until it is known what became of it. What the server refuses (no such channel,
+    /// `+m`, banned) is an error.
+    pub async fn deliver(&self, text: impl Into<String>, how: How, mark: Mark) -> Result<Receipt, Refused> {
+        let action = self.answer(text.into(), how)?.marked(mark);
+        match &self.call {
+            Some(call) => call.outlet.deliver(action).await,
+            None => Err(undispatched()),
         }
     }
 
     async fn tell(&self, text: String, how: How) -> Result<(), Refused> {
+        self.perform(self.answer(text, how)?).await
+    }
+
+    /// Words for where the event happened, as an action.
+    pub fn answer(&self, text: String, how: How) -> Result<Action, Refused> {
         let Some(target) = self.reply_target() else {
             return Err(Refused::new(
                 "this event has neither a channel nor a person; name a target with bot.say, or with `to` where it is bound",
             ));
         };
         let say = Action::Say { network: self.reply_network().to_owned(), target, text, how, reply: true };
-        self.perform(self.answering(say)).await
+        Ok(self.answering(say))
     }
 
     /// The action marked as an answer to this event's message, where it has an id.
@@ -335,6 +350,10 @@ impl Event {
         let tags = vec![("+draft/react".to_owned(), reaction)];
         self.perform(Action::Tagged { tags, action: Box::new(send) }).await
     }
+}
+
+fn undispatched() -> Refused {
+    Refused::new("this event was not dispatched, so there is nobody to act for it")
 }
 
 /// `libera/#ops` as network and target; a network that is not named is empty.

@@ -68,6 +68,11 @@ pub trait Handler: Send + Sync + 'static {
     fn origin(&self) -> String {
         "rust".to_owned()
     }
+
+    /// Which version of it this is, for `!why`; empty where it is the program's.
+    fn version(&self) -> String {
+        String::new()
+    }
 }
 
 impl<F, Fut, R> Handler for F

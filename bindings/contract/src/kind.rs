@@ -74,6 +74,8 @@ impl Kind {
     pub const Wall: Kind = Kind("wall");
     /// The connection, named as Eggdrop does: `init-server`, `disconnect-server`…
     pub const Evnt: Kind = Kind("evnt");
+    /// The bot says something: before it is queued, and when it has left.
+    pub const Out: Kind = Kind("out");
     /// A line from before we were there.
     pub const Hist: Kind = Kind("hist");
     /// A message that is nothing but tags.

@@ -14,6 +14,7 @@ mod event;
 mod handler;
 mod inlet;
 mod kind;
+mod line;
 mod options;
 mod secret;
 mod shutdown;
@@ -29,10 +30,14 @@ pub use event::{Actor, Args, Call, Delivery, Event, EventData, Fields, Who, spli
 pub use handler::{Handler, HandlerError, HandlerResult, IntoOutcome, Outcome, user_error};
 pub use inlet::{Bound, Closed, INLET_DEPTH, Inlet, Live, Outlets, Parcel, inlet};
 pub use kind::{Filter, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Wanted, Wants};
+pub use line::{Cause, Class, Mark, Proof, Receipt};
 pub use options::{BindId, BindOptions, Cooldown, DeliveryOptions, Missed, OnCrash, Order};
 pub use secret::Secret;
 pub use shutdown::{Shutdown, Stopper};
-pub use source::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Undecodable};
+pub use source::{
+    BAD_BYTES, BATCH_BYTES, Batch, Borrowed, EVENT_BYTES, Fate, Inbound, Meter, Part, Positions, Promise, Source,
+    SourceError, Undecodable, size_of,
+};
 pub use wild::wild_match;
 
 /// A value of an event's own fields: what JSON can say.

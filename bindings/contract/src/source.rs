@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+use serde_json::Value;
+
 use crate::event::Fields;
 
 /// A boxed future that borrows.
@@ -43,6 +45,38 @@ pub struct Inbound {
     pub body: Vec<u8>,
 }
 
+impl Inbound {
+    /// How many bytes it takes in the journal, about: what batches are bounded by. What stands in it twice, as text and as
+    /// a value, counts twice.
+    pub fn size(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        let fields: usize = self.fields.iter().map(|(name, value)| name.len() + size_of(value) + FRAME).sum();
+        self.text.len() + self.body.len() + key + fields + 4 * FRAME
+    }
+}
+
+/// Bytes of one batch, about ([`Batch::size`]): a source that has gathered so many gives them away.
+pub const BATCH_BYTES: usize = 4 << 20;
+
+/// The biggest event, in bytes ([`Inbound::size`]). The journal takes one a little bigger; a source refuses it with words of
+/// its own, which know what to do.
+pub const EVENT_BYTES: usize = 48 << 20;
+
+/// What stands around a value, in bytes, at most.
+const FRAME: usize = 5;
+
+/// How many bytes a value takes in the journal, about.
+pub fn size_of(value: &Value) -> usize {
+    FRAME
+        + match value {
+            Value::Null | Value::Bool(_) => 0,
+            Value::Number(_) => 8,
+            Value::String(text) => text.len(),
+            Value::Array(list) => list.iter().map(size_of).sum(),
+            Value::Object(map) => map.iter().map(|(name, value)| name.len() + FRAME + size_of(value)).sum(),
+        }
+}
+
 /// Things of one lane, in order.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -56,7 +90,10 @@ pub struct Part {
     pub position: Option<String>,
 }
 
-/// Bytes that cannot be understood. They are kept whole in the dead letters, so that reading can go on.
+/// So many bytes are kept of what cannot be understood.
+pub const BAD_BYTES: usize = 256 << 10;
+
+/// Bytes that cannot be understood. The first [`BAD_BYTES`] of them are kept in the dead letters, so that reading can go on.
 #[derive(Clone, Debug)]
 pub struct Undecodable {
     /// The lane they came in.
@@ -74,6 +111,8 @@ pub struct Batch {
     pub parts: Vec<Part>,
     /// Bytes for the dead letters.
     pub undecodable: Vec<Undecodable>,
+    /// Whether what is known already and became a dead letter is tried again: somebody sent it once more on purpose.
+    pub revives: bool,
     /// Given back with [`Source::settle`].
     pub receipt: u64,
 }
@@ -82,12 +121,18 @@ impl Batch {
     /// One thing in a lane.
     pub fn one(lane: Arc<str>, event: Inbound, receipt: u64) -> Batch {
         let part = Part { lane, shared: None, events: vec![event], position: None };
-        Batch { parts: vec![part], undecodable: Vec::new(), receipt }
+        Batch { parts: vec![part], receipt, ..Batch::default() }
     }
 
     /// How many things are in it.
     pub fn count(&self) -> usize {
         self.parts.iter().map(|part| part.events.len()).sum()
+    }
+
+    /// How many bytes it takes in the journal, about.
+    pub fn size(&self) -> usize {
+        let events = self.parts.iter().flat_map(|part| &part.events).map(Inbound::size).sum::<usize>();
+        events + self.undecodable.iter().map(|bad| bad.bytes.len() + bad.reason.len()).sum::<usize>()
     }
 
     /// Whether there is nothing to write.
@@ -103,13 +148,16 @@ pub enum Fate {
     Stored(u64),
     /// Written before, under this number.
     Duplicate(u64),
+    /// Too big to be handled: its beginning is in the dead letters.
+    Refused,
 }
 
 impl Fate {
-    /// Its number in the journal.
-    pub fn number(self) -> u64 {
+    /// Its number in the journal, if it has one.
+    pub fn number(self) -> Option<u64> {
         match self {
-            Fate::Stored(number) | Fate::Duplicate(number) => number,
+            Fate::Stored(number) | Fate::Duplicate(number) => Some(number),
+            Fate::Refused => None,
         }
     }
 }
@@ -140,6 +188,7 @@ pub struct Meter {
     lag: AtomicI64,
     unit: Mutex<&'static str>,
     note: Mutex<String>,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Meter {
@@ -159,6 +208,21 @@ impl Meter {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
+    /// It is open, and nothing can come for now: why. Until [`Meter::well`] it does not count as up.
+    pub fn trouble(&self, why: impl Into<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// What was in the way is gone.
+    pub fn well(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why nothing can come for now, if that is so.
+    pub fn troubled(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What was lost so far.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -170,8 +234,11 @@ impl Meter {
         (!unit.is_empty()).then(|| (self.lag.load(Ordering::Relaxed).max(0) as u64, unit))
     }
 
-    /// What an operator should know.
+    /// What an operator should know: first of all why nothing comes.
     pub fn noted(&self) -> String {
+        if let Some(why) = self.troubled() {
+            return why;
+        }
         self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -213,5 +280,28 @@ pub trait Source: Send + 'static {
     /// Lets go. What was not settled stays outside.
     fn close(&mut self) -> Borrowed<'_, ()> {
         Box::pin(async {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_an_event_twice_counts_twice() {
+        let wide = "x".repeat(1000);
+        let event = Inbound {
+            key: Some("k".into()),
+            at: Utc::now(),
+            text: wide.clone(),
+            fields: vec![("data", json!({ &wide: [wide, 1, null] }))],
+            body: vec![0; 1000],
+        };
+        let size = event.size();
+        assert!((4000..4100).contains(&size), "{size}");
+        let batch = Batch::one(Arc::from("a"), event, 0);
+        assert_eq!(batch.size(), size);
     }
 }

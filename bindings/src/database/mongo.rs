@@ -42,6 +42,11 @@ fn fault_of(fault: &Error) -> SourceError {
 impl Mongo {
     pub(super) fn new(database: &DatabaseSettings, find: &FindSettings, watch: bool) -> Result<Mongo, String> {
         let url = database.url.reveal();
+        if url.starts_with("mongodb+srv://") {
+            let text = "mongodb+srv:// is not understood: write the hosts that stand behind it, as in \
+                        mongodb://one,two,three/shop?replicaSet=rs0&tls=true";
+            return Err(text.to_owned());
+        }
         if !url.starts_with("mongodb://") {
             return Err("the url is of the form mongodb://user:password@host/database".to_owned());
         }
@@ -123,5 +128,18 @@ impl Mongo {
 
     pub(super) fn close(&mut self) {
         (self.stream, self.open) = (None, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_has_to_be_looked_up_is_refused_with_what_to_write_instead() {
+        let database =
+            serde_json::from_value(serde_json::json!({"url": "mongodb+srv://chief:pw@cluster/shop"})).unwrap();
+        let fault = Mongo::new(&database, &FindSettings::default(), false).err().unwrap();
+        assert!(fault.contains("mongodb://one,two,three/shop") && !fault.contains("pw"), "{fault}");
     }
 }

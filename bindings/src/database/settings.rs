@@ -38,13 +38,20 @@ pub struct QuerySettings {
     /// What is an event.
     #[serde(default)]
     pub on: On,
-    /// The columns that tell rows apart (`on: rows`).
+    /// The columns that tell rows apart (`on: rows`, or `overlap`).
     #[serde(default)]
     pub key: Vec<String>,
     /// The column that grows (`on: cursor`); rows come in its order.
     pub cursor: Option<String>,
     /// Where the cursor begins: a number or a text. With MongoDB it may be left out, for all there is.
     pub start: Option<Value>,
+    /// For how long what was passed is asked for again (`on: cursor`): a row that is committed after one behind it was read
+    /// is found if it comes within this time. Sequences count before they commit, a timestamp has company in its second,
+    /// and the `_id`s of two writers are in no order: the longest transaction is a good time. The journal knows what it has
+    /// by the query, the cursor and `key` (the whole row, where there is none), so nothing is told twice; hence at most a
+    /// day, and less than `journal.remember_keys`.
+    #[serde(default, with = "humantime_serde")]
+    pub overlap: Duration,
     /// Whether what is there at the first look is an event (`on: rows`, `on: hash`).
     #[serde(default)]
     pub first: bool,

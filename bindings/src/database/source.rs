@@ -1,9 +1,11 @@
 //! How the rows of a query, or the documents of a collection, are looked at.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{Borrowed, Meter, SourceError, Value};
+use chrono::Utc;
+use masterchief_contract::{Borrowed, Inbound, Meter, SourceError, Value};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgListener;
 
@@ -12,7 +14,7 @@ use super::listen::listen;
 use super::mongo::Mongo;
 use super::settings::{DatabaseSettings, On, QuerySettings};
 use super::sql::{Address, Sql, fault_of};
-use crate::diff::{Difference, Known};
+use crate::diff::{Difference, KNOWN_MAX, Known, key_of};
 use crate::poll::{Found, Look};
 
 /// What is remembered over restarts.
@@ -20,6 +22,29 @@ use crate::poll::{Found, Look};
 pub(super) struct Memory {
     cursor: Option<Value>,
     known: Known,
+    /// Where the cursor stood, and since when, in milliseconds since 1970; with `overlap` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<(i64, Value)>,
+}
+
+/// How much longer than asked for what was passed may be asked for again, as a share.
+const COARSE: i64 = 16;
+/// The longest overlap: the journal forgets what it has seen.
+const OVERLAP_MAX: Duration = Duration::from_secs(86_400);
+
+/// Where the cursor stood so long ago.
+fn floor(marks: &[(i64, Value)], now: i64, overlap: i64) -> Option<&Value> {
+    marks.iter().rev().find(|(at, _)| *at <= now - overlap).or(marks.first()).map(|(_, value)| value)
+}
+
+/// Notes where the cursor stands, if it has moved and that was not noted just now; what is older than is needed goes.
+fn mark(marks: &mut Vec<(i64, Value)>, cursor: &Value, now: i64, overlap: i64) {
+    if marks.last().is_some_and(|(at, last)| last == cursor || now - at < overlap / COARSE) {
+        return;
+    }
+    let needed = marks.iter().rposition(|(at, _)| *at <= now - overlap).unwrap_or(0);
+    marks.drain(..needed);
+    marks.push((now, cursor.clone()));
 }
 
 /// Whom it asks.
@@ -39,6 +64,11 @@ pub(super) struct Rows {
     query: QuerySettings,
     base: Base,
     meter: Arc<Meter>,
+    /// With `overlap`: where this pass over what is asked for again has come to, what it gave, and what the one before
+    /// gave.
+    pass: Option<Value>,
+    given: BTreeSet<String>,
+    before: BTreeSet<String>,
 }
 
 impl Rows {
@@ -65,8 +95,15 @@ impl Rows {
         if query.every < Duration::from_millis(100) {
             return Err(wrong("every: at most every 100ms"));
         }
+        if !query.overlap.is_zero() && query.on != On::Cursor {
+            return Err(wrong("overlap is for on: cursor; the others compare all there is"));
+        }
+        if query.overlap > OVERLAP_MAX {
+            return Err(wrong("overlap: at most 1day"));
+        }
         let (database, query) = (database.clone(), query.clone());
-        Ok(Rows { name: name.to_owned(), database, query, base, meter: Arc::clone(meter) })
+        let (pass, given, before) = (None, BTreeSet::new(), BTreeSet::new());
+        Ok(Rows { name: name.to_owned(), database, query, base, meter: Arc::clone(meter), pass, given, before })
     }
 
     /// The rows; those behind the cursor, if there is one, in its order.
@@ -90,9 +127,9 @@ impl Rows {
         }
     }
 
-    async fn behind_cursor(&mut self, mut memory: Memory) -> Result<(Vec<Difference>, Memory, bool), SourceError> {
-        let cursor = memory.cursor.clone().or_else(|| self.query.start.clone()).unwrap_or(Value::Null);
-        let mut rows = self.ask(Some(&cursor)).await?;
+    /// The rows behind a place, as many as are taken at once; whether there are more; and the place behind them.
+    async fn rows_behind(&mut self, cursor: &Value) -> Result<(Vec<Value>, bool, Option<Value>), SourceError> {
+        let mut rows = self.ask(Some(cursor)).await?;
         let more = rows.len() > self.query.rows;
         let column = self.query.cursor.as_deref().unwrap_or("");
         if more {
@@ -104,13 +141,66 @@ impl Rows {
             })?;
             rows.truncate(whole);
         }
-        if let Some(last) = rows.last() {
-            let value = last.get(column).cloned();
-            memory.cursor = Some(value.ok_or_else(|| SourceError::Wrong(format!("the query gives no {column}")))?);
-        }
+        let missing = || SourceError::Wrong(format!("the query gives no {column}"));
+        let place = rows.last().map(|last| last.get(column).cloned().ok_or_else(missing)).transpose()?;
+        Ok((rows, more, place))
+    }
+
+    async fn behind_cursor(&mut self, mut memory: Memory) -> Result<(Vec<Difference>, Memory, bool), SourceError> {
+        let cursor = memory.cursor.clone().or_else(|| self.query.start.clone()).unwrap_or(Value::Null);
+        let overlap = i64::try_from(self.query.overlap.as_millis()).unwrap_or(i64::MAX);
+        let (rows, more) = if overlap == 0 {
+            let (rows, more, place) = self.rows_behind(&cursor).await?;
+            memory.cursor = place.or(memory.cursor);
+            (rows, more)
+        } else {
+            self.again(cursor, overlap, &mut memory).await?
+        };
+        let column = self.query.cursor.as_deref().unwrap_or("");
         let key = |row: &Value| row.get(column).map(ToString::to_string).unwrap_or_default();
         let found = rows.into_iter().map(|item| Difference { event: "added", key: key(&item), item });
         Ok((found.collect(), memory, more))
+    }
+
+    /// Rows behind where the cursor stood a while ago, without those of the pass before. What is remembered moves when a
+    /// pass is over: who dies in one begins it anew, and the journal knows what it has.
+    async fn again(
+        &mut self,
+        cursor: Value,
+        overlap: i64,
+        memory: &mut Memory,
+    ) -> Result<(Vec<Value>, bool), SourceError> {
+        let now = Utc::now().timestamp_millis();
+        let from = self.pass.clone().unwrap_or_else(|| floor(&memory.marks, now, overlap).unwrap_or(&cursor).clone());
+        let (mut rows, more, place) = self.rows_behind(&from).await?;
+        rows.retain(|row| {
+            let key = self.event_key(row);
+            let new = !self.before.contains(&key) && !self.given.contains(&key);
+            if self.given.len() < KNOWN_MAX {
+                self.given.insert(key);
+            }
+            new
+        });
+        if more {
+            self.pass = place;
+            return Ok((rows, true));
+        }
+        let last = place.or(self.pass.take()).or_else(|| memory.cursor.clone());
+        (self.pass, self.before) = (None, std::mem::take(&mut self.given));
+        if memory.marks.is_empty() {
+            memory.marks.push((0, cursor));
+        }
+        if let Some(last) = last {
+            mark(&mut memory.marks, &last, now, overlap);
+            memory.cursor = Some(last);
+        }
+        Ok((rows, false))
+    }
+
+    /// What the journal knows a row by, where it may be read again.
+    fn event_key(&self, row: &Value) -> String {
+        let cursor = self.query.cursor.as_deref().and_then(|column| row.get(column)).unwrap_or(&Value::Null);
+        format!("{}/{cursor}/{}", self.name, key_of(row, &self.query.key))
     }
 
     /// What changed, what is to be remembered, and whether there may be more at once.
@@ -199,6 +289,10 @@ impl Look for Rows {
                 #[cfg(feature = "mongodb")]
                 Base::Mongo(mongo) => mongo.open().await?,
             }
+            // What was given and is not in the journal is found again.
+            self.pass = None;
+            self.given.clear();
+            self.before.clear();
             self.meter.note(format!("every {:?}", self.query.every));
             Ok(())
         })
@@ -221,7 +315,12 @@ impl Look for Rows {
     fn look(&mut self, memory: Memory) -> Borrowed<'_, Result<Found<Memory>, SourceError>> {
         Box::pin(async move {
             let (found, memory, more) = self.compare(memory).await?;
-            let events = found.into_iter().map(|one| one.inbound("query", &self.name)).collect();
+            let again = !self.query.overlap.is_zero();
+            let event = |one: Difference| {
+                let key = again.then(|| self.event_key(&one.item).into_boxed_str());
+                Inbound { key, ..one.inbound("query", &self.name) }
+            };
+            let events = found.into_iter().map(event).collect();
             Ok(Found { events, memory, again: more.then_some(Duration::ZERO) })
         })
     }
@@ -255,5 +354,86 @@ mod tests {
         assert_eq!(settled(&rows(&[1, 2, 2]), "at"), Some(1));
         assert_eq!(settled(&rows(&[2, 2, 2]), "at"), None);
         assert_eq!(settled(&[], "at"), None);
+    }
+
+    #[test]
+    fn where_the_cursor_stood_a_while_ago_is_known_and_what_is_older_is_forgotten() {
+        let at = |marks: &[(i64, Value)], now| floor(marks, now, 160).cloned();
+        let mut marks = vec![(0, json!(0))];
+        mark(&mut marks, &json!(5), 1000, 160);
+        assert_eq!((at(&marks, 1100), at(&marks, 1160)), (Some(json!(0)), Some(json!(5))));
+        mark(&mut marks, &json!(6), 1005, 160);
+        mark(&mut marks, &json!(6), 1020, 160);
+        assert_eq!(marks, [(0, json!(0)), (1000, json!(5)), (1020, json!(6))], "so often, and no more");
+        mark(&mut marks, &json!(7), 1200, 160);
+        assert_eq!(marks, [(1020, json!(6)), (1200, json!(7))]);
+        mark(&mut marks, &json!(7), 9999, 160);
+        assert_eq!(marks.len(), 2, "what rests is noted once");
+    }
+
+    async fn orders(overlap: &str) -> (tempfile::TempDir, sqlx::SqliteConnection, Rows) {
+        use sqlx::ConnectOptions;
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/shop.db", dir.path().display());
+        let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
+        let mut db = options.create_if_missing(true).connect().await.unwrap();
+        sqlx::query("CREATE TABLE orders(id INTEGER PRIMARY KEY)").execute(&mut db).await.unwrap();
+        let database = serde_json::from_value(json!({"url": url})).unwrap();
+        let query = serde_json::from_value(json!({
+            "sql": "SELECT id FROM orders WHERE id > :cursor ORDER BY id",
+            "on": "cursor", "cursor": "id", "start": 0, "rows": 3, "overlap": overlap,
+        }));
+        let mut rows = Rows::new("orders", &database, &query.unwrap(), &Arc::default()).unwrap();
+        rows.open().await.unwrap();
+        (dir, db, rows)
+    }
+
+    async fn insert(db: &mut sqlx::SqliteConnection, id: i64) {
+        sqlx::query("INSERT INTO orders VALUES (?)").bind(id).execute(db).await.unwrap();
+    }
+
+    /// Looks until there is nothing more at once; the keys of what is told.
+    async fn told(rows: &mut Rows, memory: &mut Memory) -> Vec<(String, Option<Box<str>>)> {
+        let mut out = Vec::new();
+        loop {
+            let found = rows.look(memory.clone()).await.unwrap();
+            *memory = found.memory;
+            out.extend(found.events.into_iter().map(|event| (event.text, event.key)));
+            if found.again.is_none() {
+                return out;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_committed_late_is_found_and_no_other_is_told_twice() {
+        let (_dir, mut db, mut rows) = orders("1h").await;
+        for id in [1, 2, 3, 4, 5, 6, 8, 9] {
+            insert(&mut db, id).await;
+        }
+        let mut memory = Memory::default();
+        let first = told(&mut rows, &mut memory).await;
+        assert_eq!(first.len(), 8);
+        assert!(told(&mut rows, &mut memory).await.is_empty());
+        insert(&mut db, 7).await;
+        let late = told(&mut rows, &mut memory).await;
+        assert_eq!(late[0].0, json!({"id": 7}).to_string());
+        assert_eq!(late.len(), 1);
+        // After a restart what is asked for again has the keys that the journal knows.
+        memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
+        rows.open().await.unwrap();
+        let again: BTreeSet<_> = told(&mut rows, &mut memory).await.into_iter().collect();
+        assert_eq!(again, first.into_iter().chain(late).collect());
+        assert!(again.iter().all(|(_, key)| key.is_some()));
+    }
+
+    #[tokio::test]
+    async fn without_an_overlap_what_is_committed_late_is_passed_over_as_the_documents_say() {
+        let (_dir, mut db, mut rows) = orders("0s").await;
+        let mut memory = Memory::default();
+        insert(&mut db, 2).await;
+        assert_eq!(told(&mut rows, &mut memory).await.len(), 1);
+        insert(&mut db, 1).await;
+        assert!(told(&mut rows, &mut memory).await.is_empty());
     }
 }

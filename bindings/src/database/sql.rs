@@ -84,12 +84,14 @@ impl Address {
 impl Sql {
     /// Asks; `:cursor` in the text is the cursor's place. At most `most` rows are taken.
     pub(super) async fn ask(&mut self, sql: &str, cursor: Option<&Value>, most: usize) -> Result<Vec<Value>, Error> {
+        let sql = statement(sql);
         let text = |placeholder: &str| AssertSqlSafe(sql.replace(":cursor", placeholder));
         // The text is the operator's own, from the configuration; what comes from outside is bound.
         match self {
             Sql::Postgres(connection) => {
+                // A comment at the end would go on over the bracket.
                 let sql = format!(
-                    "SELECT row_to_json(masterchief_row) FROM ({}) masterchief_row",
+                    "SELECT row_to_json(masterchief_row) FROM ({}\n) masterchief_row",
                     sql.replace(":cursor", "$1")
                 );
                 let query = sqlx::query(AssertSqlSafe(sql));
@@ -136,6 +138,11 @@ impl Sql {
             tracing::debug!(%fault, "A connection to a database did not close well");
         }
     }
+}
+
+/// One statement without the semicolon that people write behind it: PostgreSQL is asked for it in brackets.
+fn statement(sql: &str) -> &str {
+    sql.trim_end_matches(|letter: char| letter == ';' || letter.is_whitespace())
 }
 
 async fn take(rows: impl futures_util::Stream<Item = Result<Value, Error>>, most: usize) -> Result<Vec<Value>, Error> {
@@ -222,4 +229,15 @@ fn of_mysql(row: &MySqlRow) -> Value {
 
 fn object<'a>(pairs: impl Iterator<Item = (&'a str, Value)>) -> Value {
     Value::Object(pairs.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_semicolon_at_the_end_is_no_part_of_the_statement() {
+        assert_eq!(statement("SELECT ';' AS a ; \n;\n"), "SELECT ';' AS a");
+        assert_eq!(statement("SELECT 1"), "SELECT 1");
+    }
 }

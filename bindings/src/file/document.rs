@@ -1,6 +1,6 @@
 //! A file read as a whole.
 
-use masterchief_contract::Value;
+use masterchief_contract::{EVENT_BYTES, Value, size_of};
 
 use super::mask::{FileMask, Format};
 use super::xml;
@@ -28,9 +28,15 @@ pub(super) fn parse(format: Format, text: &str, mask: &FileMask) -> Result<Value
         Format::Csv => {
             let mut reader = super::rows::csv_reader(text.as_bytes(), mask);
             let headers = super::rows::csv_headers(&mut reader, mask)?;
-            let mut rows = Vec::new();
+            let (mut rows, mut bytes) = (Vec::new(), 0);
             for record in reader.records() {
-                rows.push(super::rows::csv_row(&record.map_err(|fault| fault.to_string())?, headers.as_ref()));
+                let row = super::rows::csv_row(&record.map_err(|fault| fault.to_string())?, headers.as_ref());
+                // Each row names the columns again: a small file may be very much.
+                bytes += size_of(&row);
+                if bytes > EVENT_BYTES {
+                    return Err(format!("its rows are more than {EVENT_BYTES} bytes as one value; bind it with rows"));
+                }
+                rows.push(row);
             }
             Ok(Value::Array(rows))
         }

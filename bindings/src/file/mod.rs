@@ -1,6 +1,7 @@
 //! `file`: files that are created or change, as a whole or row by row.
 
 mod document;
+mod limited;
 mod mask;
 mod rows;
 mod seen;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Meter, Returns, Source, Wanted};
 
 use crate::Settings;
+use crate::overlap::overlap;
 use mask::{FileMask, Then};
 
 /// The row.
@@ -34,13 +36,22 @@ fn path(event: &EventData) -> Cow<'_, str> {
     Cow::Borrowed(event.field_str("path"))
 }
 
-/// Whether two masks read the same files and one of them puts them away, so that the other may not find them.
+/// Whether two masks may read the same files and one of them puts them away, so that the other may not find them.
 pub fn collide(one: &str, other: &str) -> bool {
     match (FileMask::parse(one), FileMask::parse(other)) {
-        (Ok(one), Ok(other)) => {
-            one.pattern.to_string() == other.pattern.to_string()
-                && [one.then, other.then].iter().any(|then| *then != Then::Keep)
+        // One and the same is one stream, which both binds hear.
+        (Ok(one), Ok(other)) if one.stream() != other.stream() => {
+            [&one.then, &other.then].into_iter().any(|then| *then != Then::Keep)
+                && overlap(&one.pattern.to_string(), &other.pattern.to_string())
         }
+        _ => false,
+    }
+}
+
+/// Whether a mask puts away files whose lines a log's mask reads.
+pub(crate) fn takes_log(file: &str, log: &str) -> bool {
+    match (FileMask::parse(file), crate::log::path_of(log)) {
+        (Ok(file), Some(path)) => file.then != Then::Keep && overlap(&file.pattern.to_string(), &path),
         _ => false,
     }
 }
@@ -71,5 +82,17 @@ mod tests {
         assert!(collide("\"/data/*.json\" then=move:/done", "/data/*.json"));
         assert!(!collide("/data/*.json", "/data/*.json rows"));
         assert!(!collide("/data/*.json then=delete", "/data/*.csv"));
+        assert!(collide("/data/**/*.json then=delete", "/data/in/orders-*"), "patterns need not be equal");
+        assert!(!collide("/data/*.json then=delete", "/data/*.json then=delete"), "that is one stream");
+    }
+
+    #[test]
+    fn a_file_that_is_put_away_is_no_log() {
+        use masterchief_contract::Kind;
+        let (moved, kept) = ((Kind::File, "/var/log/*.log then=move:/done"), (Kind::File, "/var/log/*.log"));
+        let log = (Kind::Log, "/var/log/app.log json ~error");
+        assert!(crate::collision(moved, log).is_some() && crate::collision(log, moved).is_some());
+        assert!(crate::collision(kept, log).is_none());
+        assert!(crate::collision(moved, (Kind::Log, "syslog:auth.err")).is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
+use super::limited::{Limited, too_long};
 use csv::{ByteRecord, Reader, ReaderBuilder, StringRecord};
 use masterchief_contract::Value;
 use quick_xml::events::Event;
@@ -28,10 +29,10 @@ pub(super) enum Next {
 
 /// The rows of a file.
 pub(super) enum Rows {
-    Csv { reader: Box<Reader<File>>, headers: Option<StringRecord> },
+    Csv { reader: Box<Reader<Limited<File>>>, headers: Option<StringRecord> },
     Lines { reader: BufReader<File>, json: bool, number: u64 },
     Array { reader: BufReader<File>, at: u64, begun: bool },
-    Xml { reader: Box<quick_xml::Reader<BufReader<File>>>, row: Option<String>, depth: usize },
+    Xml { reader: Box<quick_xml::Reader<BufReader<Limited<File>>>>, row: Option<String>, depth: usize },
     Whole(std::vec::IntoIter<Value>),
 }
 
@@ -42,7 +43,7 @@ impl Rows {
         skip_mark(&mut file)?;
         Ok(Ok(match format {
             Format::Csv => {
-                let mut reader = csv_reader(file, mask);
+                let mut reader = csv_reader(Limited::new(file, ROW_MAX), mask);
                 match csv_headers(&mut reader, mask) {
                     Ok(headers) => Rows::Csv { reader: Box::new(reader), headers },
                     Err(fault) => return Ok(Err(fault)),
@@ -53,7 +54,7 @@ impl Rows {
             }
             Format::Json => Rows::Array { reader: BufReader::new(file), at: 0, begun: false },
             Format::Xml => {
-                let reader = Box::new(quick_xml::Reader::from_reader(BufReader::new(file)));
+                let reader = Box::new(quick_xml::Reader::from_reader(BufReader::new(Limited::new(file, ROW_MAX))));
                 Rows::Xml { reader, row: mask.row.clone(), depth: 0 }
             }
             Format::Yaml => {
@@ -116,8 +117,10 @@ pub(super) fn csv_row(record: &StringRecord, headers: Option<&StringRecord>) -> 
     }
 }
 
-fn csv_next(reader: &mut Reader<File>, headers: Option<&StringRecord>) -> io::Result<Next> {
+fn csv_next(reader: &mut Reader<Limited<File>>, headers: Option<&StringRecord>) -> io::Result<Next> {
     let mut raw = ByteRecord::new();
+    let line = reader.position().line();
+    reader.get_mut().again();
     let read = reader.read_byte_record(&mut raw);
     let bytes = || raw.iter().collect::<Vec<_>>().join(&b","[..]);
     match read {
@@ -135,6 +138,9 @@ fn csv_next(reader: &mut Reader<File>, headers: Option<&StringRecord>) -> io::Re
             Ok(Next::Row(cells.join(","), value))
         }
         Err(fault) => match fault.into_kind() {
+            csv::ErrorKind::Io(fault) if too_long(&fault) => Ok(Next::Broken(format!(
+                "line {line}: the row that begins here has more than {ROW_MAX} bytes; is a quote not closed?"
+            ))),
             csv::ErrorKind::Io(fault) => Err(fault),
             kind => Ok(Next::Bad(bytes(), csv_fault(&kind))),
         },
@@ -250,10 +256,11 @@ fn array_next(reader: &mut BufReader<File>, at: &mut u64, begun: &mut bool) -> i
 }
 
 /// The next element that is a row: of the name that is asked for, else a child of the root.
-fn xml_next(reader: &mut quick_xml::Reader<BufReader<File>>, row: Option<&str>, depth: &mut usize) -> Next {
+fn xml_next(reader: &mut quick_xml::Reader<BufReader<Limited<File>>>, row: Option<&str>, depth: &mut usize) -> Next {
     let mut buffer = Vec::new();
     loop {
         let at = reader.buffer_position();
+        reader.get_mut().get_mut().again();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
             Err(fault) => return Next::Broken(format!("byte {at}: {fault}")),
@@ -289,5 +296,54 @@ fn xml_next(reader: &mut quick_xml::Reader<BufReader<File>>, row: Option<&str>, 
             Ok(value) => Next::Row(value.to_string(), value),
             Err(fault) => Next::Broken(fault),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::*;
+
+    fn rows(name: &str, beginning: &str, line: &str, bytes: usize) -> (tempfile::TempDir, File, Rows) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(beginning.as_bytes()).unwrap();
+        file.write_all(line.repeat(bytes / line.len()).as_bytes()).unwrap();
+        let mask = FileMask::parse(&format!("{} rows", path.display())).unwrap();
+        let file = File::open(&path).unwrap();
+        let same = file.try_clone().unwrap();
+        (dir, same, Rows::open(file, Format::of(Path::new(name)), &mask).unwrap().unwrap())
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_does_not_make_the_rest_of_a_big_file_one_row() {
+        let (_dir, mut file, mut rows) = rows("a.csv", "id,name\n1,one\n2,\"two\n", "3,three\n", 40 << 20);
+        assert!(matches!(rows.next().unwrap(), Next::Row(text, _) if text == "1,one"));
+        let Next::Broken(fault) = rows.next().unwrap() else { panic!("it is read as a row") };
+        assert!(fault.starts_with("line 3: ") && fault.contains("is a quote not closed?"), "{fault}");
+        // No more was read than is held of one row.
+        assert!(file.stream_position().unwrap() < ROW_MAX + (1 << 20));
+    }
+
+    #[test]
+    fn rows_that_are_many_are_no_row_that_is_long() {
+        let (_dir, _, mut rows) = rows("a.csv", "id,name\n", "3,three and some more words\n", 20 << 20);
+        let mut count = 0;
+        while let Next::Row(..) = rows.next().unwrap() {
+            count += 1;
+        }
+        assert!(count > 700_000, "{count}");
+    }
+
+    #[test]
+    fn an_element_without_an_end_is_given_up() {
+        let (_dir, mut file, mut rows) = rows("a.xml", "<all><row>1</row><row>", "words ", 40 << 20);
+        assert!(matches!(rows.next().unwrap(), Next::Row(text, _) if text == "\"1\""));
+        let Next::Broken(fault) = rows.next().unwrap() else { panic!("it is read as a row") };
+        assert!(fault.contains("longer than"), "{fault}");
+        assert!(file.stream_position().unwrap() < ROW_MAX + (1 << 20));
     }
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use masterchief_contract::{
-    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Undecodable, Value,
+    BAD_BYTES, Batch, Borrowed, EVENT_BYTES, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError,
+    Undecodable, Value,
 };
 
 use super::document;
@@ -22,8 +23,6 @@ use crate::paths::Wake;
 const LOOK: Duration = Duration::from_secs(5);
 /// The biggest file that is one event, in bytes; a bigger one is read with `rows`.
 const WHOLE_MAX: u64 = 16 << 20;
-/// Bytes of a file that cannot be understood that are kept.
-const KEEP_BAD: usize = 256 << 10;
 /// Rows and bytes of one batch.
 const ROWS: usize = 2000;
 const BYTES: usize = 2 << 20;
@@ -220,6 +219,9 @@ impl Files {
             own.push(("data", data));
         }
         let inbound = Inbound { key: None, at: Utc::now(), text, fields: own, body };
+        if inbound.size() > EVENT_BYTES {
+            return self.bad(path, seen, "what it holds is too much for one event; bind it with rows", batch);
+        }
         let seen = Seen { done: true, ..seen };
         let position = position(&seen);
         batch.parts.push(Part {
@@ -255,15 +257,26 @@ impl Files {
             match reading.rows.next()? {
                 Next::Row(text, data) => {
                     reading.row += 1;
-                    bytes += text.len();
                     let mut own: Fields = vec![("row", Value::from(reading.row))];
                     if !data.is_null() {
                         own.push(("data", data));
                     }
-                    events.push(Inbound { key: None, at: Utc::now(), text, fields: own, body: Vec::new() });
+                    let event = Inbound { key: None, at: Utc::now(), text, fields: own, body: Vec::new() };
+                    let size = event.size();
+                    if size > EVENT_BYTES {
+                        let reason = place(&format!("row {} is too much for one event: {size} bytes", reading.row));
+                        let mut row = event.text.into_bytes();
+                        row.truncate(BAD_BYTES);
+                        bytes += row.len();
+                        batch.undecodable.push(Undecodable { lane, bytes: row, reason });
+                        continue;
+                    }
+                    bytes += size;
+                    events.push(event);
                 }
-                Next::Bad(row, fault) => {
+                Next::Bad(mut row, fault) => {
                     reading.row += 1;
+                    row.truncate(BAD_BYTES);
                     bytes += row.len() + fault.len();
                     batch.undecodable.push(Undecodable { lane, bytes: row, reason: place(&fault) });
                 }
@@ -310,6 +323,7 @@ impl Files {
         let due = !self.settling.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         if woken || due {
             self.look(&mut batch);
+            self.mask.pattern.doubt().into_iter().for_each(|doubt| self.meter.note(doubt));
             if let Some(wake) = &mut self.wake {
                 wake.watch(&self.mask.pattern.folders());
             }
@@ -319,12 +333,16 @@ impl Files {
         while bytes < BYTES && self.reading.is_none() {
             let Some(path) = self.ready.pop_front() else { break };
             bytes += usize::try_from(path.metadata().map_or(0, |meta| meta.len())).unwrap_or(BYTES);
+            let before = batch.parts.len();
             if let Err(fault) = self.begin(path.clone(), &mut batch).and_then(|()| self.more(&mut batch)) {
                 // One that cannot be read is no reason not to read the others; it is looked at again.
                 self.meter.note(format!("{}: {fault}", path.display()));
                 self.reading = None;
                 self.unreadable.insert(path, Instant::now());
             }
+            // What names its columns again and again is more than the file.
+            let parts = batch.parts.iter().skip(before);
+            bytes += parts.flat_map(|part| &part.events).map(Inbound::size).sum::<usize>();
         }
         Ok(batch)
     }
@@ -354,7 +372,7 @@ impl Files {
 /// As much of a file as is kept of one that cannot be understood.
 fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(KEEP_BAD as u64).read_to_end(&mut bytes)?;
+    File::open(path)?.take(BAD_BYTES as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -456,5 +474,58 @@ impl Source for Files {
         Box::pin(async {
             (self.wake, self.reading) = (None, None);
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn batches(name: &str, words: &str, text: &str) -> Vec<Batch> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let mask = FileMask::parse(&format!("{} settle=1ms {words}", path.display())).unwrap();
+        let mut files = Files::new(mask, Arc::default());
+        files.open(&Positions::new()).await.unwrap();
+        let mut out = Vec::new();
+        loop {
+            let batch = files.next().await.unwrap();
+            files.settle(0, &[]).await.unwrap();
+            out.push(batch);
+            if files.seen.values().any(|seen| seen.rows.is_none()) && files.reading.is_none() {
+                return out;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn columns_with_long_names_make_more_batches_not_bigger_ones() {
+        let names = ["a", "b"].map(|name| name.repeat(20_000)).join(",");
+        let batches = batches("wide.csv", "rows", &format!("{names}\n{}", "1,2\n".repeat(500))).await;
+        assert_eq!(batches.iter().map(Batch::count).sum::<usize>(), 500);
+        for batch in &batches {
+            assert!(batch.size() < BYTES + 50_000, "{}", batch.size());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_that_would_be_too_much_as_a_value_is_a_dead_letter_that_says_what_to_do() {
+        let names = ["a", "b"].map(|name| name.repeat(20_000)).join(",");
+        let batches = batches("wide.csv", "", &format!("{names}\n{}", "1,2\n".repeat(5000))).await;
+        let bad: Vec<&Undecodable> = batches.iter().flat_map(|batch| &batch.undecodable).collect();
+        assert!(matches!(bad[..], [one] if one.reason.contains("bind it with rows")), "{bad:?}");
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_understood_is_kept_as_far_as_it_helps() {
+        let text = format!("a,b\n1,2\n3,\"{}", "4,5\n".repeat(500_000));
+        let batches = batches("open.csv", "rows", &format!("{text}\",6\n")).await;
+        let bad: Vec<&Undecodable> = batches.iter().flat_map(|batch| &batch.undecodable).collect();
+        assert!(
+            matches!(bad[..], [one] if one.bytes.len() == BAD_BYTES && one.reason.contains("line 3")),
+            "{}",
+            bad.len()
+        );
     }
 }

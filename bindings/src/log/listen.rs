@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use masterchief_contract::{
-    Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
+    BATCH_BYTES, Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -34,13 +34,15 @@ pub(super) fn source(settings: Option<&SyslogSettings>, meter: &Arc<Meter>) -> R
     let settings = settings
         .filter(|settings| settings.udp.is_some() || settings.tcp.is_some())
         .ok_or("nothing is received: say where, as in sources: {syslog: {udp: \"127.0.0.1:5514\"}}")?;
-    Ok(Box::new(Syslog { settings: settings.clone(), meter: Arc::clone(meter), open: None }))
+    Ok(Box::new(Syslog { settings: settings.clone(), meter: Arc::clone(meter), open: None, unsettled: 0 }))
 }
 
 struct Syslog {
     settings: SyslogSettings,
     meter: Arc<Meter>,
     open: Option<Open>,
+    /// Messages that were given and are not in the journal yet.
+    unsettled: usize,
 }
 
 struct Open {
@@ -118,25 +120,46 @@ impl Source for Syslog {
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async move {
             let open = self.open.as_mut().ok_or(SourceError::Lost("it is not open".to_owned()))?;
-            let mut messages = Vec::new();
-            if open.from.recv_many(&mut messages, BATCH).await == 0 {
-                return Err(SourceError::Lost("the listeners have ended".to_owned()));
-            }
+            let ended = || SourceError::Lost("the listeners have ended".to_owned());
+            let first = open.from.recv().await.ok_or_else(ended)?;
+            let events = gather(first, &mut open.from);
+            self.unsettled = events.len();
             let lane: Arc<str> = Arc::from("syslog");
-            let events = messages.into_iter().map(inbound).collect();
             let part = Part { lane, shared: None, events, position: None };
             Ok(Batch { parts: vec![part], ..Batch::default() })
         })
     }
 
     fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        self.unsettled = 0;
         Box::pin(async { Ok(()) })
     }
 
     fn close(&mut self) -> Borrowed<'_, ()> {
-        self.open = None;
+        // Nobody sends it again: what waits, and what the journal did not take, is lost and counted.
+        let mut lost = std::mem::take(&mut self.unsettled) as u64;
+        if let Some(mut open) = self.open.take() {
+            open.from.close();
+            while open.from.try_recv().is_ok() {
+                lost += 1;
+            }
+        }
+        self.meter.drop_count(lost);
         Box::pin(async {})
     }
+}
+
+/// A message and those that wait behind it, as many as are one batch.
+fn gather(first: Message, from: &mut mpsc::Receiver<Message>) -> Vec<Inbound> {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(message) = next {
+        let event = inbound(message);
+        bytes += event.size();
+        events.push(event);
+        next = if events.len() < BATCH && bytes < BATCH_BYTES { from.try_recv().ok() } else { None };
+    }
+    events
 }
 
 fn inbound(message: Message) -> Inbound {
@@ -242,4 +265,31 @@ async fn line(from: &mut BufReader<TcpStream>, meter: &Meter) -> std::io::Result
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn long_messages_come_in_several_batches_and_what_nobody_took_is_counted() {
+        let meter = Arc::new(Meter::default());
+        let (to, from) = mpsc::channel(DEPTH);
+        let queue = Queue { to, room: Arc::new(Semaphore::new(ROOM)), meter: Arc::clone(&meter) };
+        let long = format!("<13>Jan  1 00:00:00 host app: {}", "x".repeat(LONGEST - 100));
+        for _ in 0..100 {
+            queue.offer(long.as_bytes(), SocketAddr::from(([127, 0, 0, 1], 514)));
+        }
+        let settings = SyslogSettings { udp: None, tcp: None };
+        let open = Some(Open { from, _tasks: JoinSet::new() });
+        let mut source = Syslog { settings, meter: Arc::clone(&meter), open, unsettled: 0 };
+        let batch = source.next().await.unwrap();
+        let one = batch.count();
+        assert!(batch.size() < BATCH_BYTES + 4 * LONGEST && (10..50).contains(&one), "{one} and {}", batch.size());
+        source.settle(0, &[]).await.unwrap();
+        source.next().await.unwrap();
+        // The journal did not take the second, and the source is opened again.
+        source.close().await;
+        assert_eq!(meter.dropped(), 100 - one as u64);
+    }
 }

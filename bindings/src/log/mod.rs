@@ -109,6 +109,14 @@ fn two_seconds() -> Duration {
     WAIT
 }
 
+/// The path or pattern of a mask; nothing for syslog and what is no mask.
+pub(crate) fn path_of(mask: &str) -> Option<String> {
+    match LogMask::parse(mask).ok()?.place {
+        Place::Path(pattern) => Some(pattern.to_string()),
+        Place::Syslog => None,
+    }
+}
+
 /// The source of a stream, or why there is none.
 pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
     let text = stream.strip_prefix("log:").unwrap_or(stream);
@@ -190,5 +198,141 @@ pub fn fuzz(bytes: &[u8], cut: usize) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::Write;
+    use std::path::{Path, PathBuf};
+
+    use masterchief_contract::{Inbound, Positions};
+
+    use super::*;
+
+    /// A log that is read as the runner reads it, and a journal of its positions.
+    struct Read {
+        dir: tempfile::TempDir,
+        settings: Settings,
+        stream: String,
+        source: Box<dyn Source>,
+        positions: Positions,
+        events: Vec<Inbound>,
+    }
+
+    impl Read {
+        async fn new(name: &str, words: &str, prepare: impl FnOnce(&Path)) -> Read {
+            let dir = tempfile::tempdir().unwrap();
+            prepare(dir.path());
+            let path = dir.path().join(name).display().to_string();
+            let settings = serde_json::json!({"logs": [{"path": path, "longest": 16}]});
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            let stream = format!("log:{path} {words}");
+            let source = source(&settings, &stream, &Arc::default()).unwrap();
+            let mut read = Read { dir, settings, stream, source, positions: Positions::new(), events: Vec::new() };
+            read.source.open(&read.positions).await.unwrap();
+            read.some(Duration::from_millis(200)).await;
+            read
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn append(&self, name: &str, bytes: &[u8]) {
+            OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap().write_all(bytes).unwrap();
+        }
+
+        /// Reads for a while.
+        async fn some(&mut self, time: Duration) {
+            let until = std::time::Instant::now() + time;
+            while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
+                let Ok(batch) = tokio::time::timeout(left, self.source.next()).await else { return };
+                for part in batch.unwrap().parts {
+                    if let Some(position) = part.position {
+                        self.positions.insert(part.lane.to_string(), position);
+                    }
+                    self.events.extend(part.events);
+                }
+                self.source.settle(0, &[]).await.unwrap();
+            }
+        }
+
+        /// Reads until so many events are there, and a little longer.
+        async fn texts(&mut self, count: usize) -> Vec<String> {
+            for _ in 0..200 {
+                if self.events.len() >= count {
+                    break;
+                }
+                self.some(Duration::from_millis(50)).await;
+            }
+            self.some(Duration::from_millis(100)).await;
+            self.events.iter().map(|event| event.text.clone()).collect()
+        }
+
+        async fn restart(&mut self) {
+            self.source.close().await;
+            self.source = source(&self.settings, &self.stream, &Arc::default()).unwrap();
+            self.source.open(&self.positions).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_switched_to_another_file_is_followed_there_and_nothing_is_left_behind() {
+        let mut read = Read::new("current", "", |dir| {
+            File::create(dir.join("a")).unwrap();
+            std::os::unix::fs::symlink(dir.join("a"), dir.join("current")).unwrap();
+        })
+        .await;
+        read.append("a", b"one\n");
+        assert_eq!(read.texts(1).await, ["one"]);
+        read.append("a", b"two\n");
+        read.append("b", b"three\n");
+        std::os::unix::fs::symlink(read.path("b"), read.path("next")).unwrap();
+        std::fs::rename(read.path("next"), read.path("current")).unwrap();
+        read.append("b", b"four\n");
+        let mut texts = read.texts(4).await;
+        texts.sort();
+        assert_eq!(texts, ["four", "one", "three", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_new_file_of_a_pattern_is_read_from_its_beginning() {
+        let mut read = Read::new("*.log", "", |dir| std::fs::write(dir.join("old.log"), "before us\n").unwrap()).await;
+        read.append("new.log", b"one\ntwo\n");
+        read.append("other.txt", b"not ours\n");
+        assert_eq!(read.texts(2).await, ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_no_text_is_kept_as_it_came() {
+        let mut read = Read::new("app.log", "", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+        read.append("app.log", b"caf\xe9\nfine\n");
+        assert_eq!(read.texts(2).await, ["caf\u{fffd}", "fine"]);
+        assert_eq!((read.events[0].body.as_slice(), read.events[1].body.len()), (&b"caf\xe9"[..], 0));
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_line_that_is_too_long_is_no_line_also_after_a_restart() {
+        let mut read = Read::new("app.log", "", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+        read.append("app.log", b"0123456789abcdefghij");
+        assert_eq!(read.texts(1).await, ["0123456789abcdef"]);
+        read.restart().await;
+        read.append("app.log", b"klmnopqrstuvwxyz and more\nnext\n");
+        assert_eq!(read.texts(2).await, ["0123456789abcdef", "next"]);
+        assert_eq!(read.events[0].fields.iter().filter(|(name, _)| *name == "cut").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn lines_that_belong_together_do_so_also_over_a_restart_between_them() {
+        let mut read =
+            Read::new("app.log", "multi=indent", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+        read.append("app.log", b"a\n b\n");
+        read.some(Duration::from_millis(300)).await;
+        assert!(read.events.is_empty(), "there may be more");
+        read.restart().await;
+        read.append("app.log", b" c\nd\n");
+        assert_eq!(read.texts(2).await, ["a\n b\n c", "d"]);
     }
 }

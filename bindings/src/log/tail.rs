@@ -468,6 +468,7 @@ impl Source for Tail {
                     self.scan();
                     if let Some(wake) = &mut self.wake {
                         wake.watch(&self.options.pattern.folders());
+                        self.options.pattern.doubt().into_iter().for_each(|doubt| self.meter.note(doubt));
                     }
                 }
                 let batch = self.read().map_err(|fault| lost(&fault))?;

@@ -163,6 +163,10 @@ impl Rule {
             match word.text {
                 "for" if cleared => self.clear_hold = time(next("a time")?)?,
                 "for" => self.hold = time(next("a time")?)?,
+                "every" if self.origin == Origin::Statsd => {
+                    let why = "StatsD is looked at once a window; say how long that is in the configuration, as in statsd: {window: 10s}";
+                    return Err(MaskFault::at(mask, word.at, why));
+                }
                 "every" => {
                     let piece = next("a time")?;
                     self.every = time(piece)?;
@@ -293,6 +297,7 @@ mod tests {
             ("prometheus:a>1 for soon", 20),
             ("prometheus:a>1 clear 5", 22),
             ("prometheus:a>1 every 1ms", 22),
+            ("statsd:a>1 every 5s", 12),
             ("prometheus:a>1 nodata maybe", 23),
         ] {
             let fault = Rule::parse(mask).unwrap_err();

@@ -18,7 +18,7 @@ pub(super) struct Prometheus {
 
 /// A client with a time limit.
 pub(super) fn client(timeout: std::time::Duration) -> Result<Client, String> {
-    Client::builder().timeout(timeout).build().map_err(|fault| fault.to_string())
+    Client::builder().user_agent(crate::AGENT).timeout(timeout).build().map_err(|fault| fault.to_string())
 }
 
 /// An address of the configuration with a path of the API behind it.
@@ -110,6 +110,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_asked_hears_who_asks() {
+        let (url, asked) = crate::canned::serve(|_| {
+            (200, vec![], json!({"data": {"resultType": "vector", "result": []}}).to_string())
+        })
+        .await;
+        let settings = serde_json::from_value(json!({"url": url, "token": "t"})).unwrap();
+        Prometheus::new(&settings, "up").unwrap().ask().await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert!(asked[0].contains(&format!("user-agent: {}\r\n", crate::AGENT)), "{}", asked[0]);
+        assert!(asked[0].contains("authorization: bearer t\r\n"), "{}", asked[0]);
+    }
 
     #[test]
     fn vectors_and_scalars_are_read_and_the_rest_is_refused() {

@@ -25,11 +25,13 @@ pub(super) struct Rules {
     rule: Rule,
     ask: Ask,
     meter: Arc<Meter>,
+    /// What the listener had left out when that was last told.
+    dropped: u64,
 }
 
 impl Rules {
     pub(super) fn new(rule: Rule, ask: Ask, meter: &Arc<Meter>) -> Rules {
-        Rules { rule, ask, meter: Arc::clone(meter) }
+        Rules { rule, ask, meter: Arc::clone(meter), dropped: 0 }
     }
 
     async fn ask(&mut self) -> Result<Vec<(Labels, f64)>, SourceError> {
@@ -83,6 +85,7 @@ impl Look for Rules {
             if let Ask::Statsd(listener, _) = &self.ask {
                 let at = listener.open().await.map_err(SourceError::Wrong)?;
                 self.meter.note(format!("listens on {at}"));
+                self.dropped = listener.dropped();
             }
             Ok(())
         })
@@ -91,6 +94,11 @@ impl Look for Rules {
     fn look(&mut self, mut known: Known) -> Borrowed<'_, Result<Found<Known>, SourceError>> {
         Box::pin(async move {
             let found = self.ask().await?;
+            if let Ask::Statsd(listener, _) = &self.ask {
+                let dropped = listener.dropped();
+                self.meter.drop_count(dropped.saturating_sub(self.dropped));
+                self.dropped = dropped;
+            }
             let changes = known.look(&self.rule, found, Utc::now());
             self.meter.note(format!("{} firing", known.firing()));
             let events = changes.into_iter().map(|change| self.inbound(change)).collect();
@@ -101,5 +109,33 @@ impl Look for Rules {
     /// A value that moves without a change is not worth writing.
     fn same(one: &Known, other: &Known) -> bool {
         one.troubled().eq(other.troubled())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::StatsdSettings;
+    use crate::metric::statsd::listener;
+
+    #[tokio::test]
+    async fn what_statsd_leaves_out_is_counted_where_people_look() {
+        let at = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+        let settings = StatsdSettings { udp: at, tcp: None, window: Duration::from_millis(150) };
+        let (meter, listener) = (Arc::new(Meter::default()), listener(&settings));
+        let rule = Rule::parse("statsd:jobs>5").unwrap();
+        let selector = Selector::parse(&rule.query).unwrap();
+        let mut rules = Rules::new(rule, Ask::Statsd(Arc::clone(&listener), selector), &meter);
+        rules.open().await.unwrap();
+        let to = meter.noted().rsplit(' ').next().unwrap().to_owned();
+        let from = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        from.send_to(b"nonsense\njobs:1|c\nmore of it\n", &to).unwrap();
+        while listener.dropped() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..2 {
+            rules.look(Known::default()).await.unwrap();
+            assert_eq!(meter.dropped(), 2, "once each");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -17,8 +18,13 @@ use tokio::time::Instant;
 use super::rule::Labels;
 use super::settings::StatsdSettings;
 
-/// Series that are kept at once; more are dropped and counted.
+/// Series that are kept at once, and bytes of all their names, values and members; more are dropped and counted.
 const SERIES_MAX: usize = 10_000;
+const BYTES_MAX: usize = 64 << 20;
+/// The longest name with its tags, and the longest member of a set, in bytes.
+const NAME_MAX: usize = 4096;
+/// What a series takes beside that, in bytes, about.
+const SERIES_BYTES: usize = 256;
 /// Values of a timer that are kept for a window; beyond that each new one replaces one at random.
 const VALUES_MAX: usize = 10_000;
 /// The longest packet or line.
@@ -39,7 +45,8 @@ pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
     pub(super) value: Reading<'a>,
     pub(super) rate: f64,
-    pub(super) tags: Vec<(&'a str, &'a str)>,
+    /// One list for all values of a line: a packet may hold many of both.
+    pub(super) tags: Rc<[(&'a str, &'a str)]>,
 }
 
 /// What a sample says.
@@ -62,7 +69,10 @@ pub(super) fn parse(line: &str) -> Vec<Sample<'_>> {
     // Tags may hold colons: they are looked for first, and stand for all values of the line.
     let (rest, tags) = rest.split_once("|#").unwrap_or((rest, ""));
     let (tags, late_rate) = tags.split_once('|').unwrap_or((tags, ""));
-    let tags: Vec<(&str, &str)> =
+    if name.len() + tags.len() > NAME_MAX {
+        return Vec::new();
+    }
+    let tags: Rc<[(&str, &str)]> =
         tags.split(',').filter(|tag| !tag.is_empty()).map(|tag| tag.split_once(':').unwrap_or((tag, ""))).collect();
     let late_rate = late_rate.strip_prefix('@').and_then(|rate| rate.parse().ok());
     let mut out = Vec::new();
@@ -85,7 +95,7 @@ pub(super) fn parse(line: &str) -> Vec<Sample<'_>> {
             ("s", _) if !value.is_empty() => Reading::Member(value),
             _ => continue,
         };
-        out.push(Sample { name, value, rate, tags: tags.clone() });
+        out.push(Sample { name, value, rate, tags: Rc::clone(&tags) });
     }
     out
 }
@@ -171,16 +181,25 @@ struct Series {
 }
 
 impl Series {
-    fn take(&mut self, sample: &Sample<'_>) {
+    /// Takes a sample; how many bytes more it takes, or nothing where it would take more than `room`.
+    fn take(&mut self, sample: &Sample<'_>, room: usize) -> Option<usize> {
+        let more = match sample.value {
+            Reading::Timer(_) if self.values.len() < VALUES_MAX => size_of::<f64>(),
+            Reading::Member(member) if !self.members.contains(member) => member.len() + size_of::<String>(),
+            _ => 0,
+        };
+        let full = matches!(sample.value, Reading::Member(_)) && more > 0 && self.members.len() >= VALUES_MAX;
+        if more > room || full {
+            return None;
+        }
         self.idle = 0;
         match sample.value {
             Reading::Count(number) => *self.counted.get_or_insert(0.0) += number / sample.rate,
             Reading::Gauge(number) => self.gauge = Some(number),
             Reading::GaugeBy(number) => *self.gauge.get_or_insert(0.0) += number,
-            Reading::Member(member) if self.members.len() < VALUES_MAX => {
+            Reading::Member(member) => {
                 self.members.insert(member.to_owned());
             }
-            Reading::Member(_) => {}
             Reading::Timer(number) => {
                 self.seen += 1.0 / sample.rate;
                 if self.values.len() < VALUES_MAX {
@@ -197,6 +216,7 @@ impl Series {
                 }
             }
         }
+        Some(more)
     }
 
     fn stat(&self, stat: Stat, window: Duration) -> Option<f64> {
@@ -230,7 +250,14 @@ type Place = (String, Vec<(String, String)>);
 struct Windows {
     now: HashMap<Place, Series>,
     last: HashMap<Place, Series>,
+    /// Bytes of `now`, about.
+    bytes: usize,
     turned: Option<Instant>,
+}
+
+fn bytes_of((bucket, tags): &Place) -> usize {
+    let tags = tags.iter().map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>());
+    bucket.len() + tags.sum::<usize>() + SERIES_BYTES
 }
 
 /// Who listens: one for all rules that are over the same addresses.
@@ -238,7 +265,7 @@ pub(super) struct Listener {
     settings: StatsdSettings,
     windows: Arc<Mutex<Windows>>,
     open: tokio::sync::Mutex<Option<(String, JoinSet<()>)>>,
-    /// Samples that were no samples, or more series than are kept.
+    /// Samples that were no samples, or more than is kept.
     dropped: Arc<AtomicU64>,
 }
 
@@ -289,6 +316,11 @@ impl Listener {
         Ok(at)
     }
 
+    /// What was left out since the listener began.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     pub(super) fn window(&self) -> Duration {
         self.settings.window.max(Duration::from_millis(100))
     }
@@ -325,6 +357,7 @@ impl Windows {
                 next.insert(place.clone(), kept);
             }
         }
+        self.bytes = next.keys().map(bytes_of).sum();
         self.last = std::mem::replace(&mut self.now, next);
     }
 
@@ -333,23 +366,44 @@ impl Windows {
         let mut dropped = 0;
         for line in packet.lines().filter(|line| !line.trim().is_empty()) {
             let samples = parse(line);
-            dropped += u64::from(samples.is_empty());
+            let Some(first) = samples.first() else {
+                dropped += 1;
+                continue;
+            };
+            // All values of a line are of one series.
+            let mut tags: Vec<(String, String)> =
+                first.tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            tags.sort();
+            let place = (first.name.to_owned(), tags);
             for sample in &samples {
-                let mut tags: Vec<(String, String)> =
-                    sample.tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-                tags.sort();
-                let place = (sample.name.to_owned(), tags);
-                if self.now.len() >= SERIES_MAX && !self.now.contains_key(&place) {
-                    dropped += 1;
-                    continue;
-                }
-                self.now
-                    .entry(place)
-                    .or_insert_with(|| Series { dice: 0x9E37_79B9_7F4A_7C15, ..Series::default() })
-                    .take(sample);
+                dropped += u64::from(!self.put(&place, sample));
             }
         }
         dropped
+    }
+
+    /// Takes a sample, if there is room for it.
+    fn put(&mut self, place: &Place, sample: &Sample<'_>) -> bool {
+        if matches!(sample.value, Reading::Member(member) if member.len() > NAME_MAX) {
+            return false;
+        }
+        let room = BYTES_MAX.saturating_sub(self.bytes);
+        let full = self.now.len() >= SERIES_MAX;
+        let more = match self.now.get_mut(place) {
+            Some(series) => series.take(sample, room),
+            None if full => None,
+            None => {
+                let names = bytes_of(place);
+                let mut series = Series { dice: 0x9E37_79B9_7F4A_7C15, ..Series::default() };
+                let more = room.checked_sub(names).and_then(|room| series.take(sample, room));
+                if more.is_some() {
+                    self.now.insert(place.clone(), series);
+                }
+                more.map(|more| more + names)
+            }
+        };
+        self.bytes += more.unwrap_or(0);
+        more.is_some()
     }
 }
 
@@ -457,7 +511,7 @@ mod tests {
         assert_eq!(of("a:1|c:2|c", "a"), [3.0]);
         assert_eq!(of("a:1|c|#host:x,env:prod\na:5|c|#host:y", "a{host=x}"), [1.0]);
         assert_eq!(of("a:1|c|#host:x\na:5|c|#host:y", "a"), [1.0, 5.0]);
-        assert_eq!(parse("a:1|c|#url:http://x:80").first().unwrap().tags, [("url", "http://x:80")]);
+        assert_eq!(parse("a:1|c|#url:http://x:80").first().unwrap().tags[..], [("url", "http://x:80")]);
         assert_eq!(parse("a:1|c|#t|@0.5").first().unwrap().rate, 0.5);
     }
 
@@ -483,6 +537,49 @@ mod tests {
         assert_eq!((value(&windows, "g"), value(&windows, "c")), (Some(5.0), Some(0.0)));
         (0..COUNTER_KEPT).for_each(|_| windows.turn());
         assert_eq!((value(&windows, "g"), value(&windows, "c")), (Some(5.0), None));
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound_whatever_is_sent() {
+        let mut windows = Windows::default();
+        let long = "x".repeat(NAME_MAX + 1);
+        assert_eq!(windows.take(&format!("{long}:1|c\ns:{long}|s\na:1|c|#t:{long}\na:1|c")), 3);
+        let member = "y".repeat(NAME_MAX - 8);
+        let mut dropped = 0;
+        for number in 0..3 * VALUES_MAX {
+            dropped += windows.take(&format!("s{}:{number:08}{member}|s", number % 3));
+        }
+        assert!(windows.bytes <= BYTES_MAX, "{}", windows.bytes);
+        assert!(dropped > 10_000, "{dropped}");
+        assert_eq!(windows.take(&format!("s0:{:08}{member}|s", 0)), 0, "what is there still counts");
+        windows.turn();
+        assert!(windows.bytes < 10_000 && windows.take("s:1|s") == 0, "and the next window has room");
+    }
+
+    async fn open(settings: StatsdSettings) -> (Arc<Listener>, SocketAddr) {
+        let listener = listener(&settings);
+        let at = listener.open().await.unwrap();
+        (listener, at.split(' ').nth(1).unwrap().parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn lines_come_by_tcp_also_in_pieces_and_what_is_none_is_counted() {
+        use tokio::io::AsyncWriteExt;
+        let window = Duration::from_millis(100);
+        let (listener, at) =
+            open(StatsdSettings { udp: None, tcp: Some(SocketAddr::from(([127, 0, 0, 1], 0))), window }).await;
+        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        for piece in ["jobs:1|c\njo", "bs:2|c\nnonsense\n"] {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        while listener.dropped() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let selector = Selector::parse("jobs").unwrap();
+        assert_eq!(listener.ask(&selector).first().map(|(_, value)| *value), Some(3.0));
+        assert_eq!(listener.dropped(), 1);
     }
 
     proptest::proptest! {

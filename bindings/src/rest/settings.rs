@@ -42,7 +42,8 @@ pub struct RestSettings {
     /// Whether what is there at the first look is an event.
     #[serde(default)]
     pub first: bool,
-    /// A JSON pointer to the address of the next page; `link` for the header `Link: <...>; rel="next"`.
+    /// A JSON pointer to the address of the next page; `link` for the header `Link: <...>; rel="next"`. What has several
+    /// pages, or may have, is asked for in full each time: that the first is the same says nothing of the others.
     pub next: Option<String>,
     /// Pages that are read at most.
     #[serde(default = "pages")]

@@ -15,14 +15,21 @@ use super::settings::{On, RestSettings};
 use crate::diff::{Difference, Known};
 use crate::poll::{Found, Look};
 
-/// The biggest answer, in bytes.
-const ANSWER_MAX: usize = 32 << 20;
+/// The biggest answer, all of its pages together, in bytes. As an event it stands in the journal twice, as text and as a value.
+const ANSWER_MAX: usize = 16 << 20;
 /// The longest wait a server may ask for.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// So often in a row a server may say to come again later before it counts as not up.
+const PATIENT: u32 = 3;
+/// What is noted while less is read than there is.
+const MORE_PAGES: &str = "there are more pages than are read; raise `pages`, or ask for more a page";
+const OTHER_PAGE: &str = "the next page is on another server, and is not read; write that one's url";
 
 /// What is remembered over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Memory {
+    /// What the server calls the answer, and when it changed; nothing where it has several pages.
     etag: Option<String>,
     modified: Option<String>,
     known: Known,
@@ -39,12 +46,18 @@ pub(super) struct Rest {
     meter: Arc<Meter>,
     /// When the server wants to be asked again, if it said so at this look.
     again: Option<Duration>,
+    /// Answers in a row that said to come again later.
+    refused: u32,
+    /// Bytes of the answer so far, all of its pages together.
+    answered: usize,
 }
 
 /// What an answer holds.
 struct Body {
     json: Value,
     next: Option<Url>,
+    /// Whether the next page is on another server.
+    elsewhere: bool,
     headers: HeaderMap,
 }
 
@@ -72,8 +85,8 @@ impl Rest {
             let same = attempt.previous().first().is_none_or(|first| first.origin() == attempt.url().origin());
             if same && attempt.previous().len() < 10 { attempt.follow() } else { attempt.stop() }
         });
-        let client =
-            Client::builder().timeout(settings.timeout).redirect(policy).build().map_err(|fault| fault.to_string())?;
+        let client = Client::builder().user_agent(crate::AGENT).timeout(settings.timeout).redirect(policy);
+        let client = client.build().map_err(|fault| fault.to_string())?;
         Ok(Rest {
             name: name.to_owned(),
             url,
@@ -84,6 +97,8 @@ impl Rest {
             settings: settings.clone(),
             meter: Arc::clone(meter),
             again: None,
+            refused: 0,
+            answered: 0,
         })
     }
 
@@ -98,7 +113,6 @@ impl Rest {
             if let Some(body) = &self.settings.body {
                 request = request.body(body.clone());
             }
-            // Whether it changed is asked of the first page only: the others hang on it.
             if let Some(etag) = before.and_then(|before| before.etag.as_ref()) {
                 request = request.header(IF_NONE_MATCH, etag);
             }
@@ -109,7 +123,10 @@ impl Rest {
             let mut response = request.send().await.map_err(lost)?;
             let (status, headers) = (response.status(), response.headers().clone());
             match status {
-                StatusCode::NOT_MODIFIED => return Ok(Page::Same),
+                StatusCode::NOT_MODIFIED => {
+                    self.well();
+                    return Ok(Page::Same);
+                }
                 StatusCode::UNAUTHORIZED if tries == 0 && self.auth.refused() => {
                     tries += 1;
                     continue;
@@ -118,10 +135,15 @@ impl Rest {
                     let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
                     self.again = Some(wait);
                     self.meter.note(format!("{status}: asked again in {} s", wait.as_secs()));
+                    self.refused += 1;
+                    if self.refused >= PATIENT {
+                        self.meter.trouble(format!("{status} {} times; ask less often, with `every`", self.refused));
+                    }
                     return Ok(Page::Same);
                 }
                 status => refusal(status)?,
             }
+            self.well();
             if remaining(&headers) == Some(0) {
                 let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
                 self.again = Some(wait.max(self.settings.every));
@@ -129,9 +151,10 @@ impl Rest {
             let mut body = Vec::new();
             while let Some(part) = response.chunk().await.map_err(lost)? {
                 body.extend_from_slice(&part);
-                if body.len() > ANSWER_MAX {
+                self.answered += part.len();
+                if self.answered > ANSWER_MAX {
                     return Err(SourceError::Wrong(format!(
-                        "the answer has more than {ANSWER_MAX} bytes; ask for less"
+                        "the answer has more than {ANSWER_MAX} bytes; ask for less, or for fewer pages"
                     )));
                 }
             }
@@ -143,8 +166,17 @@ impl Rest {
                 Some(pointer) => json.pointer(pointer).and_then(Value::as_str).and_then(|link| url.join(link).ok()),
             };
             // A token of ours goes to the server that it is for, and to no other.
-            let next = next.filter(|next| next.origin() == url.origin());
-            return Ok(Page::Body(Box::new(Body { json, next, headers })));
+            let elsewhere = next.as_ref().is_some_and(|next| next.origin() != url.origin());
+            let next = next.filter(|_| !elsewhere);
+            return Ok(Page::Body(Box::new(Body { json, next, elsewhere, headers })));
+        }
+    }
+
+    /// The server answers.
+    fn well(&mut self) {
+        if std::mem::take(&mut self.refused) > 0 {
+            self.meter.well();
+            self.meter.note("");
         }
     }
 
@@ -164,23 +196,32 @@ impl Rest {
         let before = memory.clone();
         let mut url = Some(self.url.clone());
         let mut parts = Vec::new();
-        let mut count = 0;
+        let (mut count, mut note) = (0, "");
         while let Some(at) = url.take().filter(|_| count < self.settings.pages.max(1)) {
             match self.page(&at, Some(&before).filter(|_| count == 0)).await? {
                 // Also if only a later page cannot be had now: then the first is asked for anew.
                 Page::Same => return Ok((Vec::new(), before)),
                 Page::Body(body) => {
-                    let Body { json, next, headers } = *body;
-                    if count == 0 {
+                    let Body { json, next, elsewhere, headers } = *body;
+                    // A first page that is the same says nothing of those behind it, nor whether there are any where a
+                    // header tells that.
+                    let alone = count == 0 && next.is_none() && self.settings.next.as_deref() != Some("link");
+                    (memory.etag, memory.modified) = (None, None);
+                    if alone {
                         let header = |name| headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
                         (memory.etag, memory.modified) = (header(ETAG), header(LAST_MODIFIED));
                     }
                     parts.push(self.part(json)?);
+                    note = if elsewhere { OTHER_PAGE } else { "" };
                     url = next;
                 }
             }
             count += 1;
+            if count >= self.settings.pages.max(1) && url.is_some() {
+                note = MORE_PAGES;
+            }
         }
+        self.meter.note(note);
         let whole = match <[Value; 1]>::try_from(parts) {
             Ok([one]) => one,
             // Lists of several pages are one list.
@@ -272,7 +313,7 @@ impl Look for Rest {
 
     fn look(&mut self, memory: Memory) -> Borrowed<'_, Result<Found<Memory>, SourceError>> {
         Box::pin(async move {
-            self.again = None;
+            (self.again, self.answered) = (None, 0);
             let (found, memory) = self.poll(memory).await?;
             let events = found.into_iter().map(|one| one.inbound("name", &self.name)).collect();
             Ok(Found { events, memory, again: self.again })
@@ -283,6 +324,7 @@ impl Look for Rest {
 #[cfg(test)]
 mod tests {
     use chrono::TimeZone;
+    use serde_json::json;
 
     use super::*;
 
@@ -303,6 +345,155 @@ mod tests {
         assert_eq!(after(&[("ratelimit-reset", "7")]), Some(7));
         assert_eq!(after(&[("retry-after", "soon")]), None);
         assert_eq!(remaining(&headers(&[("x-ratelimit-remaining", "0")])), Some(0));
+    }
+
+    fn settings(url: &str, next: Option<&str>) -> RestSettings {
+        let text = json!({"url": url, "on": "items", "key": ["id"], "pointer": "/items", "next": next, "pages": 2, "first": true});
+        serde_json::from_value(text).unwrap()
+    }
+
+    /// Looks once; the keys of what is told.
+    async fn told(rest: &mut Rest, memory: &mut Memory) -> Vec<String> {
+        let found = rest.look(memory.clone()).await.unwrap();
+        *memory = found.memory;
+        found.events.iter().map(|event| event.fields[2].1.as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_later_page_that_changed_is_seen_though_the_first_is_the_same() {
+        let second = Arc::new(std::sync::atomic::AtomicU64::new(2));
+        let now = Arc::clone(&second);
+        let (url, _) = crate::canned::serve(move |head| {
+            let id = now.load(std::sync::atomic::Ordering::Relaxed);
+            if head.contains("page=2") {
+                return (200, vec![], json!({"items": [{"id": id}]}).to_string());
+            }
+            let status = if head.contains("if-none-match") { 304 } else { 200 };
+            let body = json!({"items": [{"id": 1}], "next": "/?page=2"}).to_string();
+            (status, vec![("etag", "\"same\"".to_owned())], if status == 304 { String::new() } else { body })
+        })
+        .await;
+        let mut rest = Rest::new("a", &settings(&url, Some("/next")), &Arc::default()).unwrap();
+        let mut memory = Memory::default();
+        assert_eq!(told(&mut rest, &mut memory).await, ["1", "2"]);
+        second.store(3, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(told(&mut rest, &mut memory).await, ["3", "2"]);
+    }
+
+    #[tokio::test]
+    async fn one_page_alone_is_asked_for_with_what_is_known_of_it_and_may_be_the_same() {
+        let (url, asked) = crate::canned::serve(|head| {
+            let known = head.contains("if-modified-since: sat, 01 jan 2000 00:00:00 gmt");
+            let body = json!({"items": [{"id": 1}]}).to_string();
+            let modified = vec![("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT".to_owned())];
+            if known { (304, vec![], String::new()) } else { (200, modified, body) }
+        })
+        .await;
+        let mut memory = Memory::default();
+        let mut rest = Rest::new("a", &settings(&url, None), &Arc::default()).unwrap();
+        assert_eq!(told(&mut rest, &mut memory).await, ["1"]);
+        assert!(told(&mut rest, &mut memory).await.is_empty());
+        assert_eq!(asked.lock().unwrap().iter().filter(|head| head.contains("if-modified-since")).count(), 1);
+        // With a header that tells of a next page, a first one that is the same is no proof.
+        let mut rest = Rest::new("a", &settings(&url, Some("link")), &Arc::default()).unwrap();
+        let mut memory = Memory::default();
+        told(&mut rest, &mut memory).await;
+        told(&mut rest, &mut memory).await;
+        let agent = format!("\r\nuser-agent: {}\r\n", crate::AGENT);
+        assert!(asked.lock().unwrap().iter().all(|head| head.contains(&agent)));
+        assert_eq!(asked.lock().unwrap().iter().filter(|head| head.contains("if-modified-since")).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_runs_the_bot_is_told_of_pages_that_are_not_read() {
+        let (url, _) = crate::canned::serve(|head| {
+            let next = if head.contains("elsewhere") { "http://192.0.2.1/" } else { "/?page=2" };
+            (200, vec![], json!({"items": [], "next": next}).to_string())
+        })
+        .await;
+        let meter = Arc::new(Meter::default());
+        let mut rest = Rest::new("a", &settings(&url, Some("/next")), &meter).unwrap();
+        told(&mut rest, &mut Memory::default()).await;
+        assert!(meter.noted().contains("raise `pages`"), "{}", meter.noted());
+        let mut rest = Rest::new("a", &settings(&format!("{url}/elsewhere"), Some("/next")), &meter).unwrap();
+        told(&mut rest, &mut Memory::default()).await;
+        assert!(meter.noted().contains("another server"), "{}", meter.noted());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_no_time_for_long_is_told_as_not_up_until_it_answers() {
+        let busy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let is_busy = Arc::clone(&busy);
+        let (url, _) = crate::canned::serve(move |_| match is_busy.load(std::sync::atomic::Ordering::Relaxed) {
+            true => (503, vec![("retry-after", "7".to_owned())], String::new()),
+            false => (200, vec![], json!({"items": []}).to_string()),
+        })
+        .await;
+        let meter = Arc::new(Meter::default());
+        let mut rest = Rest::new("a", &settings(&url, None), &meter).unwrap();
+        let mut memory = Memory::default();
+        for _ in 0..2 {
+            told(&mut rest, &mut memory).await;
+            assert_eq!(meter.troubled(), None);
+        }
+        let again = rest.look(memory.clone()).await.unwrap().again;
+        assert_eq!(again, Some(Duration::from_secs(7)), "what it asks for is kept to all the same");
+        assert!(meter.troubled().unwrap().starts_with("503"), "{:?}", meter.troubled());
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        told(&mut rest, &mut memory).await;
+        assert_eq!((meter.troubled(), meter.noted()), (None, String::new()));
+    }
+
+    #[tokio::test]
+    async fn who_we_are_is_proven_in_the_way_that_is_configured() {
+        let (url, asked) = crate::canned::serve(|_| (200, vec![], json!({"items": []}).to_string())).await;
+        for (key, way, header) in [
+            ("headers", json!({"X-Api-Key": "k3y"}), "x-api-key: k3y\r\n"),
+            ("auth", json!({"bearer": "t0ken"}), "authorization: bearer t0ken\r\n"),
+            // chief:pw, and the head is in small letters.
+            ("auth", json!({"username": "chief", "password": "pw"}), "authorization: basic y2hpzwy6chc=\r\n"),
+        ] {
+            let settings = serde_json::from_value(json!({"url": url, key: way})).unwrap();
+            let mut rest = Rest::new("a", &settings, &Arc::default()).unwrap();
+            told(&mut rest, &mut Memory::default()).await;
+            let asked = asked.lock().unwrap();
+            assert!(asked.last().unwrap().contains(header), "{asked:?}");
+        }
+        let two = json!({"url": url, "auth": {"bearer": "t", "username": "u"}});
+        let fault = Rest::new("a", &serde_json::from_value(two).unwrap(), &Arc::default()).err().unwrap();
+        assert!(fault.contains("exclude each other"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn any_change_of_what_counts_is_told_or_only_what_is_new() {
+        let now = Arc::new(std::sync::Mutex::new(json!([])));
+        let body = Arc::clone(&now);
+        let (url, _) = crate::canned::serve(move |_| (200, vec![], body.lock().unwrap().to_string())).await;
+        let look = |more: Value| {
+            let mut settings = json!({"url": url});
+            settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Rest::new("a", &serde_json::from_value(settings).unwrap(), &Arc::default()).unwrap()
+        };
+        let mut changed = look(json!({"on": "change", "transform": "[].state"}));
+        let mut new = look(json!({"on": "new", "key": ["id"]}));
+        let (mut of_changed, mut of_new) = (Memory::default(), Memory::default());
+        let mut tell = Vec::new();
+        for items in [
+            json!([{"id": 1, "state": "up"}]),
+            json!([{"id": 1, "state": "down"}]),
+            json!([{"id": 1, "state": "down", "more": true}]),
+            json!([{"id": 2, "state": "up"}]),
+        ] {
+            *now.lock().unwrap() = items;
+            let found = changed.look(of_changed).await.unwrap();
+            of_changed = found.memory;
+            tell.push((
+                found.events.into_iter().map(|event| event.text).collect::<String>(),
+                told(&mut new, &mut of_new).await.concat(),
+            ));
+        }
+        let tell: Vec<_> = tell.iter().map(|(change, new)| (change.as_str(), new.as_str())).collect();
+        assert_eq!(tell, [("", ""), ("[\"down\"]", ""), ("", ""), ("[\"up\"]", "2")]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use masterchief_contract::{
-    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
+    BATCH_BYTES, Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
 };
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -23,13 +23,18 @@ use super::mask::StreamMask;
 use super::settings::{KafkaSettings, Start};
 use super::words;
 
-/// Messages and bytes of one batch.
+/// Messages of one batch.
 const COUNT: usize = 4000;
-const BYTES: usize = 4 << 20;
 /// How long the brokers may take to answer at first.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often lag is told.
 const STATISTICS: &str = "5000";
+
+/// How the trouble begins that is over when a broker answers.
+const AWAY: &str = "no broker answers";
+
+/// What is said where librdkafka was built without OpenSSL.
+const NO_TLS: &str = "this masterchief has neither TLS nor SCRAM for Kafka: build it with --features kafka-tls";
 
 /// A topic and a partition.
 type Place = (String, i32);
@@ -67,6 +72,10 @@ impl ClientContext for Context {
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
         self.0.meter.lag(lag.unsigned_abs(), "messages");
+        let up = statistics.brokers.values().any(|broker| broker.state == "UP");
+        if up && self.0.meter.troubled().is_some_and(|why| why.starts_with(AWAY)) {
+            self.0.meter.well();
+        }
     }
 
     fn error(&self, fault: KafkaError, reason: &str) {
@@ -86,6 +95,14 @@ impl ConsumerContext for Context {
             if let (Ok(()), Offset::Offset(next)) = (place.error(), place.offset()) {
                 committed.insert((place.topic().to_owned(), place.partition()), next);
             }
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance
+            && list.count() > 0
+        {
+            self.0.meter.well();
         }
     }
 
@@ -139,9 +156,6 @@ pub(super) struct Kafka {
 pub(super) fn client(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", settings.brokers.join(",")).set("client.id", "masterchief");
-    if settings.tls && cfg!(not(feature = "kafka-tls")) {
-        return Err("this masterchief has no TLS for Kafka: build it with --features kafka-tls".to_owned());
-    }
     let sasl = settings.username.is_some();
     config.set(
         "security.protocol",
@@ -159,6 +173,11 @@ pub(super) fn client(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     }
     for (name, value) in &settings.options {
         config.set(name, value);
+    }
+    let said = |name| config.get(name).unwrap_or("").to_ascii_uppercase();
+    let scram = ["sasl.mechanism", "sasl.mechanisms"].iter().any(|name| said(name).starts_with("SCRAM"));
+    if cfg!(not(feature = "kafka-tls")) && (scram || said("security.protocol").ends_with("SSL")) {
+        return Err(NO_TLS.to_owned());
     }
     Ok(config)
 }
@@ -230,7 +249,12 @@ impl Kafka {
                     tracing::debug!(%fault, "Kafka");
                     break;
                 }
-                Some(Err(fault)) if passes(&fault) => continue,
+                Some(Err(fault)) if passes(&fault) => {
+                    if let Some(why) = in_the_way(&fault, &self.topic) {
+                        self.told.meter.trouble(why);
+                    }
+                    continue;
+                }
                 Some(Err(fault)) => return Err(SourceError::Lost(fault.to_string())),
             };
             if !readings.get(last).is_some_and(|reading| reading.is_of(&message)) {
@@ -242,14 +266,14 @@ impl Kafka {
                 });
             }
             count += 1;
-            bytes += message.payload_len();
             if let Some(reading) = readings.get_mut(last) {
-                reading.take(&message);
+                bytes += reading.take(&message);
             }
-            if count >= COUNT || bytes >= BYTES {
+            if count >= COUNT || bytes >= BATCH_BYTES {
                 break;
             }
         }
+        self.told.meter.well();
         Ok(self.batch(readings))
     }
 
@@ -286,7 +310,8 @@ impl Reading {
         self.place.1 == message.partition() && self.place.0 == message.topic()
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>) {
+    /// How many bytes it brought.
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> usize {
         let offset = message.offset();
         let again = offset < self.known.next && offset >= self.known.committed;
         if !self.known.read && offset < self.known.committed {
@@ -295,9 +320,13 @@ impl Reading {
         }
         self.known.read = true;
         self.next = offset + 1;
-        if !again {
-            self.events.push(inbound(message));
+        if again {
+            return 0;
         }
+        let event = inbound(message);
+        let bytes = event.size();
+        self.events.push(event);
+        bytes
     }
 }
 
@@ -322,6 +351,17 @@ fn passes(fault: &KafkaError) -> bool {
             | RDKafkaErrorCode::LeaderNotAvailable
             | RDKafkaErrorCode::NotLeaderForPartition
     )
+}
+
+/// Why nothing can come while such a fault lasts; nothing for what is over in a moment.
+fn in_the_way(fault: &KafkaError, topic: &str) -> Option<String> {
+    match fault {
+        KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown) => Some(format!("{AWAY}: {fault}")),
+        KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Some(format!("there is no topic {topic}; it is read once somebody makes it"))
+        }
+        _ => None,
+    }
 }
 
 fn shared(place: &Place) -> Arc<Fields> {
@@ -383,6 +423,7 @@ impl Source for Kafka {
             let metadata =
                 consumer.fetch_metadata(None, ANSWER).map_err(|fault| SourceError::Lost(fault.to_string()))?;
             self.told.meter.note(format!("{} brokers", metadata.brokers().len()));
+            self.told.meter.well();
             consumer.subscribe(&[&self.topic]).map_err(wrong)?;
             self.consumer = Some(consumer);
             Ok(())
@@ -449,5 +490,42 @@ impl Source for Kafka {
                 tracing::debug!(%fault, "Offsets could not be committed at the end; what is known of them does");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_not_there_and_brokers_that_are_away_are_trouble_and_a_slow_answer_is_none() {
+        let why = |code| in_the_way(&KafkaError::MessageConsumption(code), "deploys");
+        assert!(why(RDKafkaErrorCode::UnknownTopicOrPartition).unwrap().contains("there is no topic deploys"));
+        assert!(why(RDKafkaErrorCode::AllBrokersDown).unwrap().starts_with(AWAY));
+        assert_eq!(why(RDKafkaErrorCode::OperationTimedOut), None);
+    }
+
+    #[cfg(not(feature = "kafka-tls"))]
+    #[test]
+    fn what_this_build_cannot_do_is_refused_with_the_feature_that_can() {
+        let refused = |more: serde_json::Value| {
+            let mut settings = json!({"brokers": ["localhost:9092"], "username": "chief", "password": "p"});
+            settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            client(&serde_json::from_value(settings).unwrap()).err()
+        };
+        assert_eq!(refused(json!({})), None, "PLAIN needs nothing");
+        for more in [
+            json!({"tls": true}),
+            json!({"mechanism": "SCRAM-SHA-256"}),
+            json!({"options": {"sasl.mechanisms": "SCRAM-SHA-512"}}),
+            json!({"options": {"security.protocol": "sasl_ssl"}}),
+        ] {
+            assert_eq!(refused(more.clone()).as_deref(), Some(NO_TLS), "{more}");
+        }
+        let feature = NO_TLS.rsplit(' ').next().unwrap();
+        let root = include_str!("../../../Cargo.toml");
+        assert!(root.contains(&format!("\n{feature} = [")), "there is such a feature");
     }
 }

@@ -1,7 +1,8 @@
 //! Publishing: ready once the broker has acknowledged.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use masterchief_contract::Future;
 use tokio::sync::Mutex;
@@ -17,8 +18,11 @@ pub struct Message {
     pub to: String,
     /// The message.
     pub payload: Vec<u8>,
-    /// Kafka's key, by which it chooses the partition; RabbitMQ's message id.
+    /// Kafka's key, by which it chooses the partition. The others have none.
     pub key: Option<String>,
+    /// RabbitMQ's message id: whoever reads takes a second message of the same id for the first, come again. The others
+    /// have none.
+    pub id: Option<String>,
     /// Headers (Kafka, RabbitMQ).
     pub headers: BTreeMap<String, String>,
 }
@@ -39,8 +43,16 @@ pub trait Publish: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Publishers {
     settings: Arc<RwLock<Arc<Settings>>>,
-    open: Arc<Mutex<BTreeMap<String, Open>>>,
+    open: Arc<Slots>,
 }
+
+/// A place for each connection, by its name.
+type Slots = StdMutex<BTreeMap<String, Arc<Mutex<Option<Open>>>>>;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a message may take to be acknowledged; Kafka's own limit is a little shorter.
+const ANSWER: Duration = Duration::from_secs(35);
 
 /// One connection.
 #[derive(Clone)]
@@ -62,7 +74,11 @@ impl Publishers {
     /// Takes another configuration; connections are made anew when they are needed.
     pub async fn configure(&self, settings: Arc<Settings>) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
-        self.open.lock().await.clear();
+        self.slots().clear();
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Option<Open>>>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, message: Message) -> Result<String, PublishFault> {
@@ -77,22 +93,25 @@ impl Publishers {
             StreamMask::RedisStream { conn, .. } | StreamMask::RedisChannel { conn, .. } => ("redis", conn),
         };
         let name = format!("{broker}@{conn}");
-        // Held while it is made, so that one connection is made and not many.
+        let slot = Arc::clone(self.slots().entry(name.clone()).or_default());
         let open = {
-            let mut all = self.open.lock().await;
-            match all.get(&name) {
+            // Held while it is made, so that one connection is made and not many. Others have locks of their own.
+            let mut slot = slot.lock().await;
+            match &*slot {
                 Some(open) => open.clone(),
                 None => {
-                    let open = self.connect(broker, conn).await.map_err(PublishFault)?;
-                    all.insert(name.clone(), open.clone());
-                    open
+                    let made = tokio::time::timeout(CONNECT, self.connect(broker, conn)).await;
+                    let late = |_| format!("{name} does not answer within {} s", CONNECT.as_secs());
+                    let open = made.map_err(late).and_then(|made| made).map_err(PublishFault)?;
+                    slot.insert(open).clone()
                 }
             }
         };
-        let sent = send(open, &mask, message).await;
+        let late = |_| Err(format!("{name} did not acknowledge it within {} s", ANSWER.as_secs()));
+        let sent = tokio::time::timeout(ANSWER, send(open, &mask, message)).await.unwrap_or_else(late);
         if sent.is_err() {
             // A connection that failed is made anew next time.
-            self.open.lock().await.remove(&name);
+            *slot.lock().await = None;
         }
         sent.map_err(PublishFault)
     }
@@ -148,8 +167,8 @@ async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String,
         #[cfg(feature = "rabbitmq")]
         (Open::Rabbit(open), StreamMask::Rabbit { queue, .. }) => {
             let mut properties = lapin::BasicProperties::default().with_delivery_mode(2);
-            if let Some(key) = &message.key {
-                properties = properties.with_message_id(super::rabbitmq::short(key)?);
+            if let Some(id) = &message.id {
+                properties = properties.with_message_id(super::rabbitmq::short(id)?);
             }
             let mut headers = lapin::types::FieldTable::default();
             for (name, value) in &message.headers {
@@ -187,5 +206,33 @@ impl Publish for Publishers {
     fn publish(&self, message: Message) -> Future<Result<String, PublishFault>> {
         let publishers = self.clone();
         Box::pin(async move { publishers.send(message).await })
+    }
+}
+
+#[cfg(all(test, feature = "rabbitmq", feature = "redis"))]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_takes_connections_and_says_nothing_keeps_nobody_else_from_publishing() {
+        // It listens, and never answers.
+        let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = json!({
+            "rabbitmq": {"dead": {"url": format!("amqp://a:b@{}/%2f", dead.local_addr().unwrap())}},
+        });
+        let publishers = Publishers::new(Arc::new(serde_json::from_value(settings).unwrap()));
+        let message = |to: &str| Message { to: to.to_owned(), ..Message::default() };
+        let waiting = tokio::spawn(publishers.publish(message("rabbitmq@dead:queue")));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // It fails for a reason of its own; it did not wait for the other.
+        let began = std::time::Instant::now();
+        let other = tokio::time::timeout(CONNECT, publishers.publish(message("redis@none:news"))).await;
+        assert!(other.unwrap().unwrap_err().0.contains("there is no connection none"));
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert!(!waiting.is_finished());
+        let fault = waiting.await.unwrap().unwrap_err();
+        assert!(fault.0.contains("does not answer within 10 s"), "{fault}");
     }
 }

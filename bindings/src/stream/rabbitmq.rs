@@ -9,14 +9,11 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, Queu
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer};
 use masterchief_contract::{
-    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
+    BATCH_BYTES, Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
 };
 
 use super::settings::RabbitSettings;
 use super::words;
-
-/// Bytes of one batch.
-const BYTES: usize = 4 << 20;
 
 pub(super) struct Rabbit {
     settings: RabbitSettings,
@@ -139,7 +136,7 @@ impl Source for Rabbit {
             let open = self.open.as_mut().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
             let mut events = Vec::new();
             let (mut bytes, mut receipt) = (0, 0);
-            while bytes < BYTES {
+            while bytes < BATCH_BYTES {
                 let delivery = if events.is_empty() {
                     Some(open.consumer.next().await)
                 } else {
@@ -154,13 +151,14 @@ impl Source for Rabbit {
                     Some(None) => return Err(SourceError::Lost("the broker ended the consumer".to_owned())),
                 };
                 receipt = delivery.delivery_tag;
-                bytes += delivery.data.len() + 64;
-                events.push(inbound(delivery));
+                let event = inbound(delivery);
+                bytes += event.size();
+                events.push(event);
             }
             let shared = vec![("broker", Value::from("rabbitmq")), ("topic", Value::from(self.queue.as_str()))];
             let part =
                 Part { lane: Arc::from(self.queue.as_str()), shared: Some(Arc::new(shared)), events, position: None };
-            Ok(Batch { parts: vec![part], undecodable: Vec::new(), receipt })
+            Ok(Batch { parts: vec![part], receipt, ..Batch::default() })
         })
     }
 

@@ -1,5 +1,6 @@
 //! Redis: streams, with a group and its pending entries, and channels, which keep nothing.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, Stream, StreamExt};
 use masterchief_contract::{
-    Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
+    BATCH_BYTES, Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
 };
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, Client, RedisError};
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use super::settings::{RedisSettings, Start};
 use super::words;
 
-/// Entries of one batch.
+/// Entries that are asked for at once, at most.
 const COUNT: usize = 1000;
 /// How long the server keeps us waiting for new entries, in milliseconds.
 const BLOCK: u64 = 2000;
@@ -26,6 +27,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How often entries of consumers that are gone are looked for, and how long those must have lain.
 const CLAIM: Duration = Duration::from_secs(30);
 const IDLE: u64 = 60_000;
+/// How long a channel may be quiet before the server is asked whether it is still there.
+const QUIET: Duration = Duration::from_secs(30);
 /// Messages of a channel that are written at once.
 const MESSAGES: usize = 1000;
 /// What a reader that is alone in an entry is called; then it is the message.
@@ -54,6 +57,10 @@ pub(super) struct RedisStream {
     open: Option<Open>,
     /// Whether the group was there.
     opened: bool,
+    /// What was read and is not given yet.
+    waiting: VecDeque<Inbound>,
+    /// How many entries are asked for next: few, where they are big.
+    count: usize,
     unsettled: Vec<String>,
 }
 
@@ -81,6 +88,8 @@ impl RedisStream {
             meter: Arc::clone(meter),
             open: None,
             opened: false,
+            waiting: VecDeque::new(),
+            count: COUNT,
             unsettled: Vec::new(),
         })
     }
@@ -112,13 +121,13 @@ impl RedisStream {
         loop {
             let Some(open) = &mut self.open else { return Ok(Vec::new()) };
             if open.pending.is_none() && open.claimed.elapsed() >= CLAIM {
-                let entries = claim(open, &self.key, &self.group, &self.settings.consumer).await?;
+                let entries = claim(open, &self.key, &self.group, &self.settings.consumer, self.count).await?;
                 if !entries.is_empty() {
                     return Ok(entries);
                 }
             }
             let mut read = redis::cmd("XREADGROUP");
-            read.arg("GROUP").arg(&self.group).arg(&self.settings.consumer).arg("COUNT").arg(COUNT);
+            read.arg("GROUP").arg(&self.group).arg(&self.settings.consumer).arg("COUNT").arg(self.count);
             if open.pending.is_none() {
                 read.arg("BLOCK").arg(BLOCK);
             }
@@ -141,6 +150,18 @@ impl RedisStream {
         }
     }
 
+    /// Those that still are something. What was trimmed away while it was given out has no fields: it is settled, and
+    /// counted among what is lost.
+    async fn left(&mut self, entries: Vec<StreamId>) -> Result<Vec<StreamId>, RedisError> {
+        let (gone, left): (Vec<StreamId>, Vec<StreamId>) = entries.into_iter().partition(|entry| entry.map.is_empty());
+        let Some(open) = self.open.as_mut().filter(|_| !gone.is_empty()) else { return Ok(left) };
+        let ids: Vec<&str> = gone.iter().map(|entry| entry.id.as_str()).collect();
+        redis::cmd("XACK").arg(&self.key).arg(&self.group).arg(ids).query_async::<()>(&mut open.connection).await?;
+        self.meter.drop_count(gone.len() as u64);
+        self.meter.note(format!("{} entries were trimmed before they were read; let MAXLEN be longer", gone.len()));
+        Ok(left)
+    }
+
     /// What waits for the group, where the server tells (Redis 7).
     async fn measure(&mut self) {
         let Some(open) = &mut self.open else { return };
@@ -157,7 +178,13 @@ impl RedisStream {
 }
 
 /// Entries that others were given and have left lying. The cursor is carried on, so that none is passed over for ever.
-async fn claim(open: &mut Open, key: &str, group: &str, consumer: &str) -> Result<Vec<StreamId>, RedisError> {
+async fn claim(
+    open: &mut Open,
+    key: &str,
+    group: &str,
+    consumer: &str,
+    count: usize,
+) -> Result<Vec<StreamId>, RedisError> {
     let reply: StreamAutoClaimReply = redis::cmd("XAUTOCLAIM")
         .arg(key)
         .arg(group)
@@ -165,7 +192,7 @@ async fn claim(open: &mut Open, key: &str, group: &str, consumer: &str) -> Resul
         .arg(IDLE)
         .arg(&open.cursor)
         .arg("COUNT")
-        .arg(COUNT)
+        .arg(count)
         .query_async(&mut open.connection)
         .await?;
     open.cursor = reply.next_stream_id;
@@ -205,10 +232,32 @@ fn entry(entry: StreamId) -> Inbound {
     Inbound { key: Some(entry.id.into_boxed_str()), at, text, fields, body }
 }
 
+/// As much of what waits as is one batch.
+fn portion(waiting: &mut VecDeque<Inbound>) -> Vec<Inbound> {
+    let mut bytes = 0;
+    let mut events = Vec::new();
+    while bytes < BATCH_BYTES
+        && let Some(event) = waiting.pop_front()
+    {
+        bytes += event.size();
+        events.push(event);
+    }
+    events
+}
+
+/// How many entries are asked for, where the last were like these.
+fn next_count(entries: &VecDeque<Inbound>) -> usize {
+    let bytes: usize = entries.iter().map(Inbound::size).sum();
+    let each = bytes.checked_div(entries.len()).unwrap_or(0).max(1);
+    (BATCH_BYTES / each).clamp(1, COUNT)
+}
+
 impl Source for RedisStream {
     fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             self.unsettled.clear();
+            // Ours, and not acknowledged: it is read again.
+            self.waiting.clear();
             self.open = Some(self.connect().await.map_err(|fault| lost(&fault))?);
             self.opened = true;
             Ok(())
@@ -220,10 +269,15 @@ impl Source for RedisStream {
             if self.open.is_none() {
                 return Err(not_open());
             }
-            let entries = self.read().await.map_err(|fault| lost(&fault))?;
-            self.unsettled = entries.iter().map(|entry| entry.id.clone()).collect();
+            while self.waiting.is_empty() {
+                let entries = self.read().await.map_err(|fault| lost(&fault))?;
+                let entries = self.left(entries).await.map_err(|fault| lost(&fault))?;
+                self.waiting = entries.into_iter().map(entry).collect();
+                self.count = next_count(&self.waiting);
+            }
+            let events = portion(&mut self.waiting);
+            self.unsettled = events.iter().filter_map(|event| event.key.as_deref().map(str::to_owned)).collect();
             let shared = vec![("broker", Value::from("redis-stream")), ("topic", Value::from(self.key.as_str()))];
-            let events = entries.into_iter().map(entry).collect();
             let part =
                 Part { lane: Arc::from(self.key.as_str()), shared: Some(Arc::new(shared)), events, position: None };
             Ok(Batch { parts: vec![part], ..Batch::default() })
@@ -254,8 +308,32 @@ pub(super) struct RedisChannel {
     client: Client,
     channel: String,
     meter: Arc<Meter>,
-    messages: Option<Pin<Box<dyn Stream<Item = redis::Msg> + Send>>>,
+    messages: Option<Messages>,
     opened: u64,
+}
+
+/// What is heard, and where it is asked whether the server is still there.
+struct Messages {
+    from: Pin<Box<dyn Stream<Item = redis::Msg> + Send>>,
+    ask: PubSubSink,
+}
+
+impl Messages {
+    /// The next one. A connection whose other end is gone without a word is found out.
+    async fn next(&mut self) -> Result<redis::Msg, SourceError> {
+        loop {
+            match tokio::time::timeout(QUIET, self.from.next()).await {
+                Ok(message) => {
+                    return message.ok_or_else(|| SourceError::Lost("the server closed the connection".to_owned()));
+                }
+                Err(_) => match tokio::time::timeout(ANSWER, self.ask.ping::<redis::Value>()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(fault)) => return Err(lost(&fault)),
+                    Err(_) => return Err(SourceError::Lost("the server does not answer any more".to_owned())),
+                },
+            }
+        }
+    }
 }
 
 impl RedisChannel {
@@ -281,7 +359,8 @@ impl Source for RedisChannel {
                 pubsub.subscribe(&self.channel).await
             };
             subscribed.map_err(|fault| lost(&fault))?;
-            self.messages = Some(Box::pin(pubsub.into_on_message()));
+            let (ask, from) = pubsub.split();
+            self.messages = Some(Messages { from: Box::pin(from), ask });
             self.opened += 1;
             if self.opened > 1 {
                 self.meter.note(format!("{} gaps: what was said while nobody listened is lost", self.opened - 1));
@@ -294,20 +373,22 @@ impl Source for RedisChannel {
         Box::pin(async move {
             let messages = self.messages.as_mut().ok_or_else(not_open)?;
             let mut batch = Batch::default();
-            let mut count = 0;
-            while count < MESSAGES {
-                let message = if count == 0 { Some(messages.next().await) } else { messages.next().now_or_never() };
-                let message = match message {
-                    None => break,
-                    Some(Some(message)) => message,
-                    Some(None) if count > 0 => break,
-                    Some(None) => return Err(SourceError::Lost("the server closed the connection".to_owned())),
+            let (mut count, mut bytes) = (0, 0);
+            while count < MESSAGES && bytes < BATCH_BYTES {
+                let message = match count {
+                    0 => messages.next().await?,
+                    // What ends meanwhile is met again with the next read.
+                    _ => match messages.from.next().now_or_never() {
+                        Some(Some(message)) => message,
+                        Some(None) | None => break,
+                    },
                 };
                 count += 1;
                 let channel = message.get_channel_name().to_owned();
                 let (text, body) = words(message.get_payload_bytes().to_vec());
                 let fields = vec![("broker", Value::from("redis")), ("topic", Value::from(channel.as_str()))];
                 let event = Inbound { key: None, at: Utc::now(), text, fields, body };
+                bytes += event.size();
                 match batch.parts.last_mut() {
                     Some(part) if *part.lane == *channel => part.events.push(event),
                     _ => batch.parts.push(Part {
@@ -330,7 +411,7 @@ impl Source for RedisChannel {
         Box::pin(async move {
             // Nobody keeps what is said now; nor do we, for as long as there is no room.
             let Some(messages) = &mut self.messages else { return Ok(()) };
-            while let Some(Some(_)) = tokio::task::unconstrained(messages.next()).now_or_never() {
+            while let Some(Some(_)) = tokio::task::unconstrained(messages.from.next()).now_or_never() {
                 self.meter.drop_count(1);
             }
             Ok(())
@@ -361,4 +442,67 @@ pub(super) async fn publish(
 pub(super) async fn manager(settings: &RedisSettings) -> Result<redis::aio::ConnectionManager, String> {
     let client = client(settings)?;
     redis::aio::ConnectionManager::new(client).await.map_err(|fault| fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(id: &str, bytes: usize) -> StreamId {
+        let map = [("data", "x".repeat(bytes)), ("more", "y".to_owned())];
+        let map = map.map(|(name, text)| (name.to_owned(), redis::Value::BulkString(text.into_bytes())));
+        StreamId { id: id.to_owned(), map: map.into(), ..StreamId::default() }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_gone_without_a_word_is_found_out() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}/0", listener.local_addr().unwrap());
+        // It subscribes, answers one PING, and nothing after that.
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut buffer, mut pings) = (vec![0; 4096], 0);
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                let said = String::from_utf8_lossy(&buffer[..count]).to_uppercase();
+                for command in said.split('*').skip(1) {
+                    let ping = command.contains("PING");
+                    pings += u32::from(ping);
+                    let answer = match (ping, command.contains("SUBSCRIBE")) {
+                        (true, _) if pings > 1 => continue,
+                        (true, _) => "*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+                        (_, true) => "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n",
+                        _ => "+OK\r\n",
+                    };
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        let settings = serde_json::from_value(serde_json::json!({"url": url})).unwrap();
+        let mut channel = RedisChannel::new(&settings, "news", &Arc::default()).unwrap();
+        channel.open(&Positions::new()).await.unwrap();
+        let began = Instant::now();
+        tokio::time::pause();
+        let fault = channel.next().await.unwrap_err();
+        assert_eq!(fault, SourceError::Lost("the server does not answer any more".to_owned()));
+        // Once more than the PING that was answered, if that was in time.
+        assert!(began.elapsed() >= QUIET + ANSWER, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_thousand_big_entries_are_many_batches_and_fewer_are_asked_for_next_time() {
+        let mut waiting: VecDeque<Inbound> = (0..20).map(|at| entry(given(&format!("{at}-0"), 1 << 20))).collect();
+        let ids = waiting.iter().map(|event| event.key.clone()).collect::<Vec<_>>();
+        // Each stands there as text and as values.
+        assert_eq!(next_count(&waiting), 1);
+        let mut got = Vec::new();
+        while !waiting.is_empty() {
+            let events = portion(&mut waiting);
+            assert_eq!(events.len(), 2);
+            got.extend(events.into_iter().map(|event| event.key));
+        }
+        assert_eq!(got, ids);
+        let small: VecDeque<Inbound> = (0..20).map(|at| entry(given(&format!("{at}-0"), 10))).collect();
+        assert_eq!((next_count(&small), next_count(&VecDeque::new())), (COUNT, COUNT));
+    }
 }

@@ -32,7 +32,7 @@ pub struct KafkaSettings {
     pub username: Option<String>,
     /// Their password.
     pub password: Option<Secret>,
-    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`; PLAIN where a username is given.
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`; PLAIN where a username is given. SCRAM needs the feature `kafka-tls`.
     pub mechanism: Option<String>,
     /// Whether the connection is encrypted. Needs a masterchief with the feature `kafka-tls`.
     #[serde(default)]
@@ -68,8 +68,9 @@ pub struct RedisSettings {
     /// The consumer group of streams, where a mask names none.
     #[serde(default = "group")]
     pub group: String,
-    /// Our name in the group. It must stay the same over restarts: what it was given is given to it again.
-    #[serde(default = "group")]
+    /// Our name in the group; no two bots may share one, hence the host's where none is named. It should stay the same over
+    /// restarts: what it was given is given to it again at once, and to another name after a minute.
+    #[serde(default = "consumer")]
     pub consumer: String,
     /// Where a new group begins.
     #[serde(default)]
@@ -80,6 +81,26 @@ fn group() -> String {
     "masterchief".to_owned()
 }
 
+fn consumer() -> String {
+    let host =
+        ["/proc/sys/kernel/hostname", "/etc/hostname"].iter().find_map(|path| std::fs::read_to_string(path).ok());
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    if host.trim().is_empty() { group() } else { format!("{}-{}", group(), host.trim()) }
+}
+
 fn prefetch() -> u16 {
     512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_hosts_are_two_consumers_of_a_group() {
+        let settings: RedisSettings = serde_json::from_value(serde_json::json!({"url": "redis://a"})).unwrap();
+        assert_eq!(settings.group, "masterchief");
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        assert!(settings.consumer.ends_with(host.trim()) && settings.consumer.starts_with("masterchief"));
+    }
 }

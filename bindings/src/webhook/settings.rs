@@ -74,8 +74,8 @@ pub struct RouteSettings {
     pub delivery: Option<String>,
     /// Whether a delivery that came before is answered and not handled again.
     pub dedupe: bool,
-    /// The biggest body, in bytes.
-    pub max_body: usize,
+    /// The biggest body, in bytes; what the provider sends at most where it is left out.
+    pub max_body: Option<usize>,
     /// How long the answer waits for a handler's `ev:respond`.
     #[serde(with = "humantime_serde")]
     pub answer: Duration,
@@ -130,6 +130,9 @@ pub enum Encoding {
     Base64,
 }
 
+/// No route takes more, in bytes: an event of twice that is the biggest the journal holds.
+const BODY_MOST: usize = 32 << 20;
+
 /// How far a signed time may be off.
 pub(super) const TOLERANCE: Duration = Duration::from_secs(300);
 
@@ -143,7 +146,7 @@ impl Default for RouteSettings {
             event: None,
             delivery: None,
             dedupe: true,
-            max_body: 1 << 20,
+            max_body: None,
             answer: Duration::ZERO,
         }
     }
@@ -170,6 +173,16 @@ impl RouteSettings {
         self.preset.or_else(|| Preset::named(name)).unwrap_or(Preset::Generic)
     }
 
+    /// The biggest body that a route of this name takes, in bytes. GitHub sends up to 25 MB and does not send again
+    /// (<https://docs.github.com/webhooks/webhook-events-and-payloads>); its like do as it does.
+    pub fn max_body(&self, name: &str) -> usize {
+        let forge = matches!(
+            self.preset_of(name),
+            Preset::Github | Preset::Gitlab | Preset::Gitea | Preset::Forgejo | Preset::Bitbucket
+        );
+        self.max_body.unwrap_or(if forge { 25 << 20 } else { 1 << 20 })
+    }
+
     /// What is wrong beyond the grammar: the key and a sentence.
     pub fn faults(&self, name: &str) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
@@ -188,9 +201,13 @@ impl RouteSettings {
             _ => {}
         }
         if preset == Preset::Standard || preset == Preset::Gitlab {
-            for secret in self.secrets.iter().map(Secret::reveal).filter(|secret| secret.starts_with("wh")) {
+            // GitLab's others are tokens, which may be any text.
+            let is_key = |secret: &&str| preset == Preset::Standard || secret.starts_with("wh");
+            for secret in self.secrets.iter().map(Secret::reveal).filter(is_key) {
                 if super::verify::standard_key(secret).is_none() {
-                    faults.push(("secrets", "a secret that begins with whsec_ or whpk_ is no base64".to_owned()));
+                    let text = "a secret is whsec_ or whpk_ and base64 behind it (32 bytes behind whpk_); with this one \
+                                every post would be refused";
+                    faults.push(("secrets", text.to_owned()));
                 }
             }
         }
@@ -209,9 +226,31 @@ impl RouteSettings {
         if signs.contains("{id}") && self.signature.id.is_none() {
             faults.push(("signature", "signs holds {id}: name its header under `id`".to_owned()));
         }
-        if self.max_body == 0 || self.max_body > 64 << 20 {
-            faults.push(("max_body", "must be between 1 and 67108864 bytes".to_owned()));
+        if self.max_body.is_some_and(|most| most == 0 || most > BODY_MOST) {
+            faults.push(("max_body", format!("must be between 1 and {BODY_MOST} bytes")));
         }
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_no_signature_can_be_made_with_is_found_before_the_first_post() {
+        let faults = |preset: &str, secret: &str| {
+            let route: RouteSettings = serde_json::from_value(json!({"preset": preset, "secrets": [secret]})).unwrap();
+            route.faults("route").len()
+        };
+        for bad in ["not base64!", "whsec_not base64!", "whpk_c2hvcnQ="] {
+            assert_eq!(faults("standard", bad), 1, "{bad}");
+        }
+        for good in ["c2VjcmV0", "whsec_c2VjcmV0"] {
+            assert_eq!(faults("standard", good), 0, "{good}");
+        }
+        assert_eq!((faults("gitlab", "any text!"), faults("gitlab", "whsec_any text!")), (0, 1));
     }
 }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{Action, Clock, Event, How, Order, Shutdown, Wanted, split_place};
+use masterchief_contract::{Action, Clock, DeliveryOptions, Event, How, OnCrash, Order, Shutdown, Wanted, split_place};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -70,6 +70,18 @@ impl State {
     fn front(&self) -> u64 {
         self.fresh.front().map_or(self.read_to, |event| event.id)
     }
+}
+
+/// Whether a try that was noted counts even if it never began: then only what begins at once is noted.
+fn is_careful(options: &DeliveryOptions) -> bool {
+    options.on_crash == OnCrash::Hold || options.max_attempts <= 1
+}
+
+/// How many of these begin at once: as many as may run, and of each lane one.
+fn at_once<'a>(events: impl Iterator<Item = &'a Event>, options: &DeliveryOptions) -> usize {
+    let mut lanes = HashSet::new();
+    let together = events.take(options.conc.max(1) as usize);
+    together.take_while(|event| options.order == Order::None || lanes.insert(&*event.lane)).count()
 }
 
 fn first_try(event: &Event) -> Try {
@@ -256,7 +268,11 @@ impl Consumer {
     async fn claim(&self, state: &mut State, bind: &Arc<Bind>) -> Result<(), JournalError> {
         let options = &bind.options.delivery;
         let done = state.front();
-        let take = state.size.clamp(1, CLAIM_MAX).min(state.fresh.len());
+        let take = if is_careful(options) {
+            at_once(state.fresh.iter(), options)
+        } else {
+            state.size.clamp(1, CLAIM_MAX).min(state.fresh.len())
+        };
         let taken: Vec<Event> = state.fresh.drain(..take).collect();
         let claimed = state.front();
         let now = self.clock.now();
@@ -310,7 +326,8 @@ impl Consumer {
         let mut tracks = Vec::new();
         for track in due {
             let mut tries = Vec::with_capacity(track.len());
-            for row in track {
+            let most = if is_careful(options) { 1 } else { track.len() };
+            for row in track.into_iter().take(most) {
                 let attempt = row.attempts + 1;
                 if !self.wanted.meets(&row.event) {
                     // A replay of something else of the stream.

@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const PURGE: Duration = Duration::from_secs(6 * 3600);
 /// The name under which the records of people know the end of the incident log.
 pub(crate) const ANCHOR: &str = "incidents";
+/// So often a network is looked at that has us in no channel, before what is to be said is said there.
+const PATIENCE: u32 = 10;
 /// How often networks are looked at.
 const NETWORKS: Duration = Duration::from_secs(1);
 
@@ -133,6 +135,8 @@ pub(crate) fn fingerprint(folder: &Path) -> Vec<(OsString, Option<SystemTime>, u
 pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shutdown: Shutdown) {
     // How often each was connected, and when it was seen so last.
     let mut seen: BTreeMap<String, (u64, Instant)> = BTreeMap::new();
+    // How often each was seen without a channel.
+    let mut bare: BTreeMap<String, u32> = BTreeMap::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(NETWORKS) => {}
@@ -141,13 +145,22 @@ pub(crate) async fn watch_networks(outbox: Outbox, pipelines: Pipelines, mut shu
         for network in outbox.networks() {
             let status = network.status();
             if !status.connected {
+                bare.remove(network.name());
+                continue;
+            }
+            // Nobody hears what is said before we are in.
+            let looks = bare.entry(network.name().to_owned()).or_default();
+            *looks += 1;
+            if network.channels().is_empty() && *looks < PATIENCE {
                 continue;
             }
             let now = (status.connections, Instant::now());
-            if let Some((connections, last)) = seen.insert(network.name().to_owned(), now)
-                && connections < status.connections
-            {
-                pipelines.back(network.name(), last.elapsed()).await;
+            match seen.insert(network.name().to_owned(), now) {
+                None => pipelines.here(network.name()).await,
+                Some((connections, last)) if connections < status.connections => {
+                    pipelines.back(network.name(), last.elapsed()).await;
+                }
+                Some(_) => {}
             }
         }
     }

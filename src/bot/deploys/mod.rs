@@ -4,6 +4,7 @@ mod around;
 mod follow;
 mod said;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use masterchief_contract::{
 
 use super::triggers;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
-use crate::pipelines::{Asker, May, Pipelines, Refusal};
+use crate::pipelines::{Asker, Catalog, DeployWords, May, Pipelines, Refusal};
 use crate::users::Book;
 use said::Said;
 
@@ -65,6 +66,7 @@ const WORDS: &[(&str, &str, &str, Verb)] = &[
     ("!log", "APP TEXT | amend L-N TEXT", "Writes into the incident log", Verb::Log),
     ("!sal", "APP [today|7d]", "Reads the incident log", Verb::Sal),
     ("!dora", "APP [30d]", "Tells how often and how well an app is deployed", Verb::Dora),
+    ("!predict", "APP [ENV]", "Tells how likely a deployment is to fail, and how good that is foretold", Verb::Predict),
     ("!flaky", "APP [30d]", "Tells what fails most", Verb::Flaky),
     ("!slots", "", "Shows what stages share, and who holds it", Verb::Slots),
     ("!apps", "", "Lists what can be deployed, and where to", Verb::Apps),
@@ -103,9 +105,54 @@ enum Verb {
     Log,
     Sal,
     Dora,
+    Predict,
     Flaky,
     Slots,
     Apps,
+}
+
+/// Whether this is one of the words for pipelines.
+pub(crate) fn is_word(word: &str) -> bool {
+    WORDS.iter().any(|(known, ..)| *known == word)
+}
+
+/// Whether somebody may say this word and what stands behind it, as far as that can be told without a run: for tables of who may
+/// what. Where the word wants a run, the place stands in its stead: `!approve shop/prod`.
+pub(crate) fn permits(
+    catalog: &Catalog,
+    groups: &BTreeMap<String, Vec<String>>,
+    (word, text): (&str, &str),
+    (who, may): (&Asker, &May),
+) -> Result<(), Refusal> {
+    let Some((.., verb)) = WORDS.iter().find(|(known, ..)| *known == word) else {
+        return Err(Refusal::unknown(format!("there is no {word}")));
+    };
+    if matches!(verb, Verb::Deploy | Verb::Override) {
+        return catalog.permits_deploy(DeployWords::parse(text, *verb == Verb::Override)?, who, may);
+    }
+    if verb.looks() {
+        return Ok(());
+    }
+    let mut words = text.split_whitespace();
+    let first = words.next().unwrap_or("");
+    let place = first.split_once('/').or_else(|| Some((first, words.next()?)));
+    let Some((app, env)) = place.filter(|(app, _)| !app.is_empty()) else {
+        return Err(Refusal::wrong(format!("write the place behind it, as in {word} shop/prod")));
+    };
+    match verb {
+        Verb::Approve | Verb::Reject => {
+            catalog.permits_agreeing(app, env, may, |name| may.is_named(name, &who.handle, groups))
+        }
+        _ => catalog.permits_acting(app, env, may),
+    }
+}
+
+impl Verb {
+    /// Whether it only shows something.
+    fn looks(self) -> bool {
+        use Verb::{Apps, Booked, Deploys, Diff, Dora, Flaky, Run, Sal, Slots, Tail, Whatson, Who};
+        matches!(self, Who | Whatson | Deploys | Run | Diff | Tail | Sal | Dora | Flaky | Slots | Apps | Booked)
+    }
 }
 
 /// Binds the words if there are pipelines, and takes them away if there are none.
@@ -123,8 +170,8 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
         }
     }
     if !pipelines.catalog().is_empty() {
-        for kind in [Kind::Nick, Kind::Sign] {
-            let handler: Arc<dyn Handler> = Arc::new(Gone { pipelines: pipelines.clone() });
+        for kind in [Kind::Nick, Kind::Sign, Kind::Splt, Kind::Rejn, Kind::Join, Kind::Account] {
+            let handler: Arc<dyn Handler> = Arc::new(Seen { pipelines: pipelines.clone(), book: book.clone() });
             binds.push(NewBind::parse(kinds, kind.name(), "-|-", "*", BindOptions::default(), handler)?);
         }
     }
@@ -137,16 +184,25 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
     Ok(())
 }
 
-/// Somebody left, or has another nick now.
-struct Gone {
+/// Somebody left, was lost, is back, or has another nick or account now.
+struct Seen {
     pipelines: Pipelines,
+    book: Book,
 }
 
-impl Handler for Gone {
+impl Handler for Seen {
     fn call(&self, event: Event) -> Future<HandlerResult> {
-        let pipelines = self.pipelines.clone();
+        let (pipelines, book) = (self.pipelines.clone(), self.book.clone());
         Box::pin(async move {
-            pipelines.gone(&event.network, event.nick()).await;
+            match event.kind() {
+                Kind::Nick | Kind::Sign => pipelines.gone(&event.network, event.nick()).await,
+                Kind::Splt => pipelines.lost(&event.network, event.nick()).await,
+                _ => {
+                    if let Some(who) = vouched(&book, &event) {
+                        pipelines.found(who).await;
+                    }
+                }
+            }
             Ok(Outcome::Nothing)
         })
     }
@@ -154,6 +210,18 @@ impl Handler for Gone {
     fn origin(&self) -> String {
         OWNER.to_owned()
     }
+}
+
+/// Who came, if somebody who can know vouches for them from now on.
+fn vouched(book: &Book, event: &Event) -> Option<Asker> {
+    let mut actor = event.actor.clone()?;
+    if event.kind() == Kind::Account {
+        // Who logs in had no account, or another.
+        actor.account = Some(event.field_str("newaccount").to_owned()).filter(|account| account != "*");
+    }
+    let who = book.recognise(Some(&actor), &event.network, event.casemap).who;
+    let handle = who.handle.filter(|_| who.vouched)?.to_string();
+    Some(Asker { handle, account: actor.account, ..Asker::of(event) })
 }
 
 struct Word {

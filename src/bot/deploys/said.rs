@@ -171,6 +171,11 @@ impl Said {
                 let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.dora(first, since).await.map(|dora| vec![dora.to_string()]))
             }
+            Verb::Predict => {
+                let env = Some(rest).filter(|env| !env.is_empty());
+                let told = self.pipelines.predict(first, env, &self.who.handle).await?;
+                Ok(Outcome::Reply(words::predicted(&told)))
+            }
             Verb::Flaky => {
                 let since = since(now, rest, 30 * DAY);
                 lines(self.pipelines.flaky(first, since).await)
@@ -228,7 +233,7 @@ impl Said {
             return Err(Refusal::wrong("say why: !deploy! APP to ENV <why>").into());
         }
         let why = reason.then(|| typed.rest.clone());
-        let mut prepared = self.pipelines.prepare(typed, Map::new()).await?;
+        let mut prepared = self.pipelines.prepare(typed, Map::new(), (&self.who, &self.may)).await?;
         prepared.reason = why;
         self.ask(Ask::Deploy(Box::new(prepared))).await
     }
@@ -238,7 +243,7 @@ impl Said {
         let (when, typed) = text.split_once("deploy ").ok_or_else(|| Refusal::wrong(self.written()))?;
         let at = next(now, when.trim()).ok_or_else(|| Refusal::wrong(self.written()))?;
         let typed = DeployWords::parse(typed, false)?;
-        let prepared = self.pipelines.prepare(typed, Map::new()).await?;
+        let prepared = self.pipelines.prepare(typed, Map::new(), (&self.who, &self.may)).await?;
         self.ask(Ask::Book(at, Box::new(prepared))).await
     }
 

@@ -7,18 +7,22 @@ use masterchief_contract::{Backoff, Parcel, Shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::around::Fate;
 use super::decode::{LineReader, encode};
 use super::dial::Stream;
 use super::message::{Message, compose};
-use super::multiline::{self, without_tags};
-use super::network::{Inner, queue_key};
-use super::outgoing::{Class, Line, Most, Next};
+use super::multiline::Wholes;
+use super::network::Inner;
+use super::outgoing::{Class, Line};
 use super::react::{LOOK_AFTER, Upkeep};
 use super::reconnect::Ways;
 use super::register::{Progress, Registration};
 use super::settings::{ServerAddr, Settings};
 
+mod leave;
 mod understand;
+#[cfg(any(test, fuzzing))]
+mod without_socket;
 
 /// What our PING says, to know its answer.
 const PING: &str = "masterchief";
@@ -50,6 +54,8 @@ pub(super) enum Trouble {
     Usual,
     /// An oper has ended it (KILL).
     Killed,
+    /// We came too often in too short a time.
+    Throttled,
     /// The server does not want us (465, K-line and the like).
     Banned,
 }
@@ -63,8 +69,10 @@ impl Trouble {
             "ERROR" => {
                 // There is no code for it; these are the words of the servers there are.
                 let words = message.last().to_ascii_lowercase();
+                let any = |list: &[&str]| list.iter().any(|word| words.contains(word));
                 let lines = ["k-line", "g-line", "z-line", "gz-line", "d-line", "akill", "banned", "k:line", "g:line"];
-                lines.iter().any(|word| words.contains(word)).then_some(Trouble::Banned)
+                let often = ["too fast", "throttl", "too many times", "too many connections", "too many unknown"];
+                if any(&lines) { Some(Trouble::Banned) } else { any(&often).then_some(Trouble::Throttled) }
             }
             _ => None,
         }
@@ -99,10 +107,8 @@ pub(super) struct Link<'a> {
     upkeep: Upkeep,
     quit: Option<Instant>,
     trouble: Trouble,
-    /// Messages in parts so far.
-    wholes: u64,
-    /// The last of them, in case the server refuses it.
-    last_whole: Vec<Line>,
+    /// Messages in parts that the server may still refuse.
+    wholes: Wholes,
     no_multiline: bool,
 }
 
@@ -120,6 +126,7 @@ impl<'a> Link<'a> {
     /// A new connection with these settings.
     pub(super) fn new(inner: &'a Arc<Inner>, ways: &'a Ways, server: &'a ServerAddr, settings: &Settings) -> Link<'a> {
         let now = Instant::now();
+        inner.lock().secure = settings.tls.enabled;
         Link {
             inner,
             ways,
@@ -137,8 +144,7 @@ impl<'a> Link<'a> {
             upkeep: Upkeep::new(now + LOOK_AFTER),
             quit: None,
             trouble: Trouble::Usual,
-            wholes: 0,
-            last_whole: Vec::new(),
+            wholes: Wholes::default(),
             no_multiline: false,
         }
     }
@@ -206,65 +212,6 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Takes the next line of the queue when the last has left. Gives when to look again.
-    fn fill(&mut self) -> Option<Instant> {
-        if !self.out.is_empty() {
-            return None;
-        }
-        let most = self.multiline();
-        let mut shared = self.inner.lock();
-        let shared = &mut *shared;
-        shared.outgoing.set_most(most);
-        let now = Instant::now();
-        let lines = match shared.outgoing.next(now) {
-            Next::Line(line) => vec![line],
-            Next::Whole(lines) => {
-                self.wholes += 1;
-                let batch = multiline::batch(&lines, &format!("mc{}", self.wholes));
-                self.last_whole = lines;
-                batch
-            }
-            Next::At(at) => return Some(at),
-            Next::Empty => return None,
-        };
-        for mut line in lines {
-            if !self.registration.has("message-tags") {
-                line = without_tags(&line).to_owned();
-            }
-            let answers = self.registration.has("labeled-response") && self.registration.has("echo-message");
-            let labelled = if answers { shared.receipts.label(&line, now) } else { None };
-            let line = labelled.unwrap_or(line);
-            if shared.state.isupport.has("UTF8ONLY") {
-                self.out.extend_from_slice(line.as_bytes());
-            } else {
-                self.out.extend_from_slice(&encode(&line));
-            }
-            self.out.extend_from_slice(b"\r\n");
-            shared.status.lines_out += 1;
-        }
-        self.inner.room.notify_waiters();
-        None
-    }
-
-    /// How long a message in parts may be, where the server takes such.
-    fn multiline(&self) -> Option<Most> {
-        let has = |cap| self.registration.has(cap);
-        let takes = !self.no_multiline && has("draft/multiline") && has("batch") && has("message-tags");
-        takes.then(|| multiline::most(self.registration.value("draft/multiline"))).flatten()
-    }
-
-    /// The server does not want the last message in parts: it is said line by line, and so are those that follow.
-    fn say_apart(&mut self) {
-        self.no_multiline = true;
-        let mut shared = self.inner.lock();
-        for line in std::mem::take(&mut self.last_whole) {
-            let target = Message::parse(&line.text).map_or(String::new(), |message| queue_key(message.param(0)));
-            if shared.outgoing.push(Class::Reply, &target, line.text).is_err() {
-                shared.gave_up(1, &target, "the server refused it in parts, and the queue is full");
-            }
-        }
-    }
-
     /// The next moment at which something is to be done.
     fn due(&self, queue: Option<Instant>) -> Instant {
         let never = self.heard + NEVER;
@@ -275,7 +222,11 @@ impl<'a> Link<'a> {
         };
         let step = self.registration.patience().map_or(never, |patience| self.step + patience);
         let look = if self.up.is_some() { self.upkeep.look_after } else { self.born + REGISTRATION };
-        let quit = self.quit.unwrap_or(never).min(self.inner.lock().splits.due().unwrap_or(never));
+        let (splits, receipts) = {
+            let shared = self.inner.lock();
+            (shared.splits.due().unwrap_or(never), shared.receipts.due().unwrap_or(never))
+        };
+        let quit = self.quit.unwrap_or(never).min(splits).min(receipts);
         liveness.min(step).min(look).min(quit).min(queue.unwrap_or(never))
     }
 
@@ -306,6 +257,8 @@ impl<'a> Link<'a> {
             self.upkeep.put_right(&mut self.inner.lock());
         }
         self.tell_splits(now);
+        let silent = self.inner.lock().receipts.silent(now);
+        silent.into_iter().for_each(|id| self.inner.around.fate(id, Fate::Guessed));
         Ok(())
     }
 
@@ -333,6 +286,9 @@ impl<'a> Link<'a> {
         let Ok(message) = Message::parse(line) else {
             return Ok(());
         };
+        if let Some(line) = message.in_capitals(line) {
+            return self.line(&line, backoff);
+        }
         if message.is("PING") {
             return self.urgent("PONG", message.params());
         }
@@ -342,8 +298,9 @@ impl<'a> Link<'a> {
         }
         let told_of_changes = self.registration.has("account-notify");
         self.registration.take(&message);
-        if told_of_changes && !self.registration.has("account-notify") {
-            self.inner.lock().state.forget_accounts();
+        let follows = self.registration.has("account-notify");
+        if told_of_changes != follows {
+            self.inner.lock().state.follow_accounts(follows);
         }
         self.step = Instant::now();
         if let Some(trouble) = self.told_trouble(&message) {
@@ -357,8 +314,8 @@ impl<'a> Link<'a> {
             self.up = Some(Instant::now());
             backoff.up();
         }
-        if message.is("FAIL") && message.param(0) == "BATCH" && message.param(1).starts_with("MULTILINE_") {
-            self.say_apart();
+        if let Some(refused) = self.wholes.take(&message) {
+            self.say_apart(refused);
         }
         let parcel = self.understand(&message);
         self.tell(parcel);
@@ -419,13 +376,13 @@ impl<'a> Link<'a> {
         let mut shared = self.inner.lock();
         for line in lines {
             // A dozen lines at most; there is room.
-            let _ = shared.outgoing.push(Class::Urgent, "", line);
+            let _ = shared.outgoing.push(Class::Urgent, "", Line::own(line));
         }
     }
 
     fn urgent(&self, command: &str, params: &[&str]) -> Result<(), String> {
         let Ok(line) = compose(&[], command, params) else { return Ok(()) };
-        let pushed = self.inner.lock().outgoing.push(Class::Urgent, "", line);
+        let pushed = self.inner.lock().outgoing.push(Class::Urgent, "", Line::own(line));
         pushed.map_err(|_| "the server asks for answers and reads none".to_owned())
     }
 
@@ -443,6 +400,7 @@ impl<'a> Link<'a> {
     {
         let reason = self.inner.lock().farewell.clone().unwrap_or_default().replace(['\r', '\n', '\0'], " ");
         let unsent = self.inner.lock().outgoing.words();
+        let reason = self.inner.around.hide(&reason);
         let bye = compose(&[], "QUIT", &[&reason]).unwrap_or_else(|_| "QUIT".to_owned());
         self.out.extend_from_slice(&encode(&bye));
         self.out.extend_from_slice(b"\r\n");

@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Event, Parcel};
+use masterchief_contract::{Event, Kind, Parcel};
 use tokio::time::Instant;
 
 use super::Link;
+use crate::irc::around::Fate;
 use crate::irc::history::{Age, time_of};
 use crate::irc::message::Message;
 use crate::irc::network::Shared;
+use crate::irc::ops;
 use crate::irc::react::About;
-use crate::irc::receipts::Receipt;
+use crate::irc::receipts::{Answered, Receipt};
 use crate::irc::splits;
 use crate::irc::state::State;
-use crate::irc::translate::{Context, evnt, netsplit, translate};
+use crate::irc::translate::{Context, evnt, need, netsplit, translate};
 
 impl Link<'_> {
     /// What a line means to the picture, to us and to the street.
@@ -32,8 +34,9 @@ impl Link<'_> {
         let age = if judged { shared.history.age(message, told, since) } else { Age::Live };
         let old = matches!(age, Age::Missed | Age::Seen);
         let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
-        if let Some(receipt) = shared.receipts.answered(message) {
-            count(receipt, shared);
+        if let Some(Answered { receipt, ids }) = shared.receipts.answered(message, own) {
+            let fate = count(receipt, shared);
+            ids.into_iter().for_each(|id| inner.around.fate(id, fate.clone()));
         }
         let split = split_of(message, shared).filter(|_| !old && !own);
         let back = message.is("JOIN") && !old && !own && is_back(message, shared);
@@ -47,17 +50,25 @@ impl Link<'_> {
             back,
             ..self.context(&inner.name, &shared.state, told)
         };
-        let parcel = translate(message, &context);
+        let mut events = translate(message, &context).map_or(Vec::new(), |parcel| parcel.events);
+        debug_assert!(age == Age::Live || !events.iter().any(is_command), "an old line became a command");
         let casemap = shared.state.casemap();
         if !old && age != Age::Part {
+            let stake = ops::at_stake(message, shared);
             remember(message, told, split.as_deref(), shared);
             shared.state.take(message, told);
+            if let Some(stake) = stake.filter(|stake| ops::lacks(message, *stake, shared)) {
+                events.push(Event::new(need(stake.0, "op", &self.context(&inner.name, &shared.state, told))));
+            }
         }
         if shared.state.casemap() != casemap {
             shared.refold();
         }
         if shared.status.account.as_deref() != self.registration.account() {
             shared.status.account = self.registration.account().map(str::to_owned);
+        }
+        if message.is("CAP") {
+            shared.status.caps = self.registration.caps();
         }
         let history = inner.history.load(Ordering::Relaxed);
         let about = About { own, old, registration: &self.registration, history };
@@ -69,12 +80,9 @@ impl Link<'_> {
             shared.status.trouble = None;
             self.upkeep.registered(&inner.name, shared);
             let context = self.context(&inner.name, &shared.state, told);
-            let event = evnt("init-server", &shared.status.server, &context);
-            let mut events = parcel.map_or(Vec::new(), |parcel| parcel.events);
-            events.push(Event::new(event));
-            return Some(Parcel { events });
+            events.push(Event::new(evnt("init-server", &shared.status.server, &context)));
         }
-        parcel
+        (!events.is_empty()).then_some(Parcel { events })
     }
 
     /// What is known where nobody stands behind a line.
@@ -95,17 +103,25 @@ impl Link<'_> {
     }
 }
 
-/// What the server says of a line of ours.
-fn count(receipt: Receipt, shared: &mut Shared) {
+/// Whether it is one that gives orders.
+fn is_command(event: &Event) -> bool {
+    event.kinds.iter().any(|kind| matches!(*kind, Kind::Pub | Kind::Pubm | Kind::Msg | Kind::Msgm))
+}
+
+/// What the server says of a line of ours: counted, and as its fate.
+fn count(receipt: Receipt, shared: &mut Shared) -> Fate {
     match receipt {
-        Receipt::Passed => shared.status.confirmed += 1,
-        Receipt::Changed { target } => {
+        Receipt::Passed { target, changed, msgid } => {
             shared.status.confirmed += 1;
-            tracing::warn!(%target, "The server passed a line on that is not as we said it");
+            if changed {
+                tracing::warn!(%target, "The server passed a line on that is not as we said it");
+            }
+            Fate::Echoed { msgid }
         }
-        Receipt::Refused { target, reason } => {
+        Receipt::Refused { target, code, reason } => {
             shared.status.refused += 1;
-            tracing::warn!(%target, %reason, "The server refused a line");
+            tracing::warn!(%target, %code, %reason, "The server refused a line");
+            Fate::Failed { code, reason }
         }
     }
 }

@@ -116,6 +116,10 @@ impl Registration {
             keep: None,
             out: Vec::new(),
         };
+        if let Some(webirc) = &settings.webirc {
+            let params = webirc.params();
+            new.send("WEBIRC", &params.iter().map(String::as_str).collect::<Vec<_>>());
+        }
         new.send("CAP", &["LS", "302"]);
         if !new.held {
             new.introduce();
@@ -151,6 +155,11 @@ impl Registration {
         self.enabled.contains(cap)
     }
 
+    /// The capabilities that are on, in order.
+    pub(super) fn caps(&self) -> Vec<String> {
+        self.enabled.iter().cloned().collect()
+    }
+
     /// The value of a capability that the server offers; empty where it has none.
     pub(super) fn value(&self, cap: &str) -> &str {
         self.offered.get(cap).map_or("", String::as_str)
@@ -179,10 +188,13 @@ impl Registration {
     /// The patience is over: goes on without the step, or fails.
     pub(super) fn late(&mut self) {
         match self.stage {
+            // It may demand TLS, and has not had its say: a password that was shown cannot be taken back.
+            Stage::Listing if self.held => self.fail(&format!(
+                "the server did not say within {} s whether it demands TLS, so it was not shown the password; set `tls: true`, or take \
+                 `password` out",
+                STEP_PATIENCE.as_secs()
+            )),
             Stage::Listing | Stage::Requesting => {
-                if self.held {
-                    self.introduce();
-                }
                 self.unanswered.clear();
                 self.begin_login_or_end();
             }
@@ -202,6 +214,9 @@ impl Registration {
             "001" => self.welcomed(message),
             "376" | "422" => self.registered(),
             "432" | "433" | "436" | "437" if !self.is_done() => self.next_nick(),
+            "FAIL" if !self.is_done() && message.param(1).starts_with("ACCOUNT_REQUIRED") => {
+                self.fail(&format!("the server takes only who logs in, so configure `sasl`: {}", message.last()));
+            }
             "464" | "465" | "466" if !self.is_done() => self.fail(&server_says(message)),
             "900" => self.account = Some(message.param(2).to_owned()),
             "901" => self.account = None,
@@ -291,7 +306,8 @@ impl Registration {
     fn wanted(&self) -> Vec<String> {
         let sasl = (self.settings.sasl.is_some() && self.account.is_none()).then_some("sasl");
         let all = WANTED.iter().copied().chain(sasl);
-        all.filter(|cap| self.offered.contains_key(*cap) && !self.enabled.contains(*cap)).map(str::to_owned).collect()
+        let asked = |cap: &&str| self.enabled.contains(*cap) || self.unanswered.iter().any(|asked| asked == cap);
+        all.filter(|cap| self.offered.contains_key(*cap) && !asked(cap)).map(str::to_owned).collect()
     }
 
     fn request_wanted(&mut self) {
@@ -472,6 +488,27 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_says_first_whom_it_speaks_for() {
+        let mut settings = settings(None);
+        let webirc = r#"{"password":"pw","host":"chief.test","ip":"::1","secure":true}"#;
+        settings.webirc = Some(serde_json::from_str(webirc).unwrap());
+        assert_eq!(settings.faults(), []);
+        let first = Registration::new(&settings).lines();
+        assert_eq!(first[..2], ["WEBIRC pw masterchief chief.test 0::1 secure", "CAP LS 302"]);
+        settings.tls = Tls::off();
+        assert!(settings.faults()[0].1.contains("plain text"));
+    }
+
+    #[test]
+    fn a_server_that_takes_only_accounts_is_told_apart_and_one_that_repeats_itself_is_asked_once() {
+        let mut reg = begun(&settings(None));
+        assert_eq!(say(&mut reg, &[":s CAP * LS :", ":s CAP * NEW :batch"]), ["CAP END", "CAP REQ batch"]);
+        assert_eq!(say(&mut reg, &[":s CAP * NEW :batch", ":s CAP * NEW :batch"]), [""; 0]);
+        say(&mut reg, &[":s FAIL * ACCOUNT_REQUIRED_TO_CONNECT :Log in first"]);
+        assert!(matches!(reg.progress(), Progress::Failed(reason) if reason.contains("configure `sasl`")));
+    }
+
+    #[test]
     fn an_empty_list_ends_at_once() {
         let mut reg = begun(&settings(None));
         assert_eq!(say(&mut reg, &[":s CAP * LS :"]), ["CAP END"]);
@@ -565,6 +602,22 @@ mod tests {
         reg.late();
         assert_eq!(reg.lines(), ["AUTHENTICATE *"]);
         assert!(matches!(reg.progress(), Progress::Failed(_)));
+    }
+
+    #[test]
+    fn a_password_waits_for_what_the_server_has_to_say_about_tls_and_is_not_shown_to_one_that_is_silent() {
+        let plain = Settings { password: Some(Secret::new("sesame")), tls: Tls::off(), ..settings(None) };
+        let mut reg = Registration::new(&plain);
+        assert_eq!(reg.lines(), ["CAP LS 302"]);
+        assert_eq!(say(&mut reg, &[":s NOTICE * :Looking up", ":s CAP * LS * :batch"]), [""; 0]);
+        reg.late();
+        assert_eq!(reg.lines(), [""; 0]);
+        assert!(matches!(reg.progress(), Progress::Failed(reason) if reason.contains("tls: true")));
+        let late = [":s CAP * LS :sts=port=6697", ":s 421 * CAP :Unknown"];
+        assert_eq!(say(&mut reg, &late), [""; 0], "nor afterwards");
+        let mut reg = Registration::new(&plain);
+        reg.lines();
+        assert_eq!(say(&mut reg, &[":s 421 * CAP :Unknown command"])[0], "PASS sesame");
     }
 
     #[test]

@@ -16,7 +16,7 @@ impl Settings {
             }
         }
         for channel in &self.channels {
-            if !is_word(&channel.name) || !channel.name.starts_with(|c: char| c.is_ascii_punctuation()) {
+            if !is_word(&channel.name) || !starts_as_channel(&channel.name) {
                 faults.push(("channels", format!("{:?} is not a channel: write \"#{}\"", channel.name, channel.name)));
             }
             if channel.key.as_ref().is_some_and(|key| !is_word(key.reveal())) {
@@ -25,6 +25,10 @@ impl Settings {
         }
         faults.extend(self.route_faults());
         faults.extend(self.services_faults().into_iter().map(|fault| ("services", fault)));
+        for chan in self.operator_in.iter().filter(|chan| !is_word(chan) || !starts_as_channel(chan)) {
+            faults.push(("operator_in", format!("{chan:?} is not a channel: write \"#{chan}\"")));
+        }
+        faults.extend(self.webirc_faults().into_iter().map(|fault| ("webirc", fault)));
         if self.realname.contains(['\r', '\n', '\0']) {
             faults.push(("realname", "has a line break".to_owned()));
         }
@@ -40,6 +44,21 @@ impl Settings {
         }
         if self.ping.after.is_zero() || self.ping.timeout.is_zero() {
             faults.push(("ping", "after and timeout must be longer than nothing".to_owned()));
+        }
+        faults
+    }
+
+    fn webirc_faults(&self) -> Vec<String> {
+        let Some(webirc) = &self.webirc else { return Vec::new() };
+        let mut faults = Vec::new();
+        let words = [("password", webirc.password.reveal()), ("gateway", &webirc.gateway), ("host", &webirc.host)];
+        for (key, _) in words.iter().filter(|(_, word)| !is_word(word) || word.starts_with(':')) {
+            faults.push(format!("{key} is not one word"));
+        }
+        if !self.tls.enabled && !webirc.allow_plaintext {
+            faults.push(
+                "the password would be sent in plain text: set `tls: true`, or `allow_plaintext: true`".to_owned(),
+            );
         }
         faults
     }
@@ -129,6 +148,13 @@ impl Settings {
         if services.password.is_some() && !self.tls.enabled {
             faults.push("password would be sent in plain text: set `tls: true`".to_owned());
         }
+        if services.password.is_some() && services.sayable().is_none() {
+            faults.push(format!(
+                "password would be told to whoever has the nick {nick}: write `nickserv: {nick}@SERVER` with the server that \
+                 /whois {nick} names, or take the password out and log in by `sasl`",
+                nick = services.nickserv.split('@').next().unwrap_or("NickServ")
+            ));
+        }
         if services.identify && services.password.is_none() {
             faults.push("identify needs `password`".to_owned());
         }
@@ -140,6 +166,10 @@ impl Settings {
 }
 
 /// Whether this can stand in the middle of a line.
+fn starts_as_channel(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_punctuation())
+}
+
 fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(':') && !text.contains([' ', ',', '\r', '\n', '\0', '\u{7}'])
 }
@@ -167,12 +197,23 @@ mod tests {
             let settings: Settings = serde_json::from_str(json).unwrap();
             settings.faults().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
         };
-        assert_eq!(keys(r#"{"servers":["h"],"tls":false,"services":{"password":"x"}}"#), ["services"]);
-        assert_eq!(keys(r#"{"servers":["h"],"services":{"password":"x y","regain":"RE GAIN"}}"#), ["services"; 2]);
+        let at = r#""nickserv":"NickServ@services.h","password""#;
+        assert_eq!(keys(&format!(r#"{{"servers":["h"],"tls":false,"services":{{{at}:"x"}}}}"#)), ["services"]);
+        assert_eq!(
+            keys(&format!(r#"{{"servers":["h"],"services":{{{at}:"x y","regain":"RE GAIN"}}}}"#)),
+            ["services"; 2]
+        );
         assert_eq!(keys(r#"{"servers":["h"],"services":{"identify":true,"nickserv":""}}"#), ["services"; 2]);
         assert_eq!(keys(r#"{"servers":["ws://h/"]}"#), ["servers"]);
         assert_eq!(keys(r#"{"servers":["wss://h/"],"tls":false}"#), ["servers"]);
         assert_eq!(keys(r#"{"servers":["wss://h/"],"proxy":{"address":"127.0.0.1:9050","user":"a"}}"#), ["proxy"; 2]);
+        for nick in ["NickServ", "NickServ@", "@services.h"] {
+            let json = format!(r#"{{"servers":["h"],"services":{{"nickserv":"{nick}","password":"x"}}}}"#);
+            let settings: Settings = serde_json::from_str(&json).unwrap();
+            let told = settings.faults();
+            assert!(told.len() == 1 && told[0].1.contains("whoever has the nick"), "{nick}: {told:?}");
+        }
+        assert_eq!(keys(&format!(r#"{{"servers":["h"],"services":{{{at}:"x"}}}}"#)), [""; 0]);
         let both = r#"{"servers":["h"],"local_address":"::1","proxy":{"address":"127.0.0.1:9050"}}"#;
         assert_eq!(keys(both), ["local_address"]);
         let key = r#"{"servers":["h"],"sasl":{"mechanisms":["ECDSA-NIST256P-CHALLENGE"],"ecdsa_key":"no"}}"#;

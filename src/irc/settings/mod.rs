@@ -17,7 +17,7 @@ use super::sasl;
 mod check;
 mod route;
 
-pub use route::{Proxy, ServerAddr, Via, WebPath};
+pub use route::{Proxy, ServerAddr, Via, WebPath, Webirc};
 
 /// One network.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -58,6 +58,9 @@ pub struct Settings {
     /// How fast lines may leave.
     #[serde(default)]
     pub pace: PaceSettings,
+    /// How much a channel is told in what time. Without it, whatever is said.
+    #[serde(default = "Budget::none")]
+    pub budget: Budget,
     /// When silence means that the connection is dead.
     #[serde(default)]
     pub ping: PingSettings,
@@ -67,6 +70,13 @@ pub struct Settings {
     /// What services may be asked for when SASL is not enough.
     #[serde(default)]
     pub services: Option<Services>,
+    /// Channels in which the bot should be an operator. Where it is none, a bind of kind `need` hears of it and, with
+    /// `services: {op: true}`, ChanServ is asked.
+    #[serde(default)]
+    pub operator_in: Vec<String>,
+    /// Says who we are to a server that takes us for a gateway (WEBIRC), before everything else.
+    #[serde(default)]
+    pub webirc: Option<Webirc>,
     /// Whether to stay in a channel that a full one sends us to (470). The one we wanted is tried again all the same.
     #[serde(default)]
     pub follow_redirects: bool,
@@ -75,12 +85,11 @@ pub struct Settings {
     pub history: usize,
 }
 
-/// Commands to services. Nothing is ever sent to anybody who only has their nick: where the server tells no host, the words go to
-/// `nick@server`.
+/// Commands to services. A nick is nobody's proof, so a password is only said to `nick@server`, which a server hands to nobody else.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Services {
-    /// Whom to talk to about nicks: `NickServ`, or `NickServ@services.example` where the network takes that.
+    /// Whom to talk to about nicks: `NickServ@services.example`, with the server that WHOIS names. Without a password `NickServ` will do.
     #[serde(default = "default_nickserv")]
     pub nickserv: String,
     /// Whom to talk to about channels.
@@ -89,7 +98,8 @@ pub struct Services {
     /// The word that takes our nick back from whoever has it: `REGAIN`, `GHOST`, `RECOVER`. None is sent without it.
     #[serde(default)]
     pub regain: Option<String>,
-    /// The password to say behind that, for services that do not go by our login, and to identify with.
+    /// The password to say behind that, for services that do not go by our login, and to identify with. It is said over TLS only, and
+    /// only where `nickserv` names the server.
     #[serde(default)]
     pub password: Option<Secret>,
     /// Whether NickServ is told the password where we are not logged in by SASL. Channels are joined once it has answered, or after ten
@@ -99,6 +109,9 @@ pub struct Services {
     /// Whether ChanServ is asked for what keeps us out of a channel: INVITE, UNBAN, GETKEY.
     #[serde(default)]
     pub let_in: bool,
+    /// Whether ChanServ is asked for our status in the channels of `operator_in`: OP, at most every ten minutes.
+    #[serde(default)]
+    pub op: bool,
 }
 
 /// TLS, or not.
@@ -176,6 +189,34 @@ pub struct PaceSettings {
     pub interval: Duration,
 }
 
+/// How much a channel is told. What is more stands on a page of the gateway, or goes to whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Lines to one channel. Pages are always said. 0 means no limit.
+    pub lines: u32,
+    /// In this time.
+    #[serde(with = "humantime_serde")]
+    pub per: Duration,
+    /// How long a page with the rest can be read.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+}
+
+impl Default for Budget {
+    /// Thirty lines a minute, if anything is said of it at all.
+    fn default() -> Budget {
+        Budget { lines: 30, per: Duration::from_secs(60), keep: Duration::from_secs(3600) }
+    }
+}
+
+impl Budget {
+    /// No limit.
+    pub fn none() -> Budget {
+        Budget { lines: 0, ..Budget::default() }
+    }
+}
+
 /// Our own PING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -202,11 +243,14 @@ impl Settings {
             sasl: None,
             channels: Vec::new(),
             pace: PaceSettings::default(),
+            budget: Budget::none(),
             ping: PingSettings::default(),
             ask_certificates: false,
             proxy: None,
             local_address: None,
             services: None,
+            operator_in: Vec::new(),
+            webirc: None,
             follow_redirects: false,
             history: default_history(),
         }
@@ -222,6 +266,14 @@ impl Settings {
     /// How a connection gets out of this machine.
     pub(super) fn via(&self) -> Via {
         Via { proxy: self.proxy.clone(), local_address: self.local_address }
+    }
+}
+
+impl Services {
+    /// The password, if nobody but services can be told it: whoever has their nick has not their server.
+    pub(super) fn sayable(&self) -> Option<&Secret> {
+        let named = self.nickserv.split_once('@').is_some_and(|(nick, server)| !nick.is_empty() && !server.is_empty());
+        self.password.as_ref().filter(|_| named)
     }
 }
 

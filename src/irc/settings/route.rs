@@ -45,6 +45,27 @@ pub struct Proxy {
     pub password: Option<Secret>,
 }
 
+/// What a gateway says first: whom the connection is for. <https://ircv3.net/specs/extensions/webirc>
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webirc {
+    /// What the server knows the gateway by.
+    pub password: Secret,
+    /// The gateway's name.
+    #[serde(default = "default_gateway")]
+    pub gateway: String,
+    /// The host to be shown with.
+    pub host: String,
+    /// The address that belongs to it.
+    pub ip: IpAddr,
+    /// Whether the way to the gateway is encrypted too.
+    #[serde(default)]
+    pub secure: bool,
+    /// Sends the password over a connection without TLS, such as to a server on this machine.
+    #[serde(default)]
+    pub allow_plaintext: bool,
+}
+
 /// How a connection gets out of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Via {
@@ -74,6 +95,24 @@ impl FromStr for ServerAddr {
         }
         host_and_port(text, TLS_PORT)
     }
+}
+
+impl Webirc {
+    /// The parameters of the line, in order.
+    pub(in crate::irc) fn params(&self) -> Vec<String> {
+        let ip = self.ip.to_string();
+        // What begins with a colon would be the last parameter.
+        let ip = if ip.starts_with(':') { format!("0{ip}") } else { ip };
+        let mut params = vec![self.password.reveal().to_owned(), self.gateway.clone(), self.host.clone(), ip];
+        if self.secure {
+            params.push("secure".to_owned());
+        }
+        params
+    }
+}
+
+fn default_gateway() -> String {
+    "masterchief".to_owned()
 }
 
 fn host_and_port(text: &str, usual: u16) -> Result<ServerAddr, String> {

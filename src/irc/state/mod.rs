@@ -15,6 +15,8 @@ pub(super) use people::WHOX_FIELDS;
 
 /// Members kept of one channel; more are hostile.
 const MEMBERS_MAX: usize = 100_000;
+/// Members kept of all channels together, and after how many more of one they are counted.
+const ALL_MEMBERS_MAX: (usize, usize) = (1_000_000, 1024);
 /// The longest nick that is kept, far beyond any server's.
 const NAME_MAX: usize = 256;
 /// Channels we can be in; a server that puts us in more is hostile.
@@ -86,6 +88,8 @@ pub(super) struct State {
     begun: bool,
     /// When this connection was welcomed, by the server's clock.
     pub(super) welcomed: Option<DateTime<Utc>>,
+    /// Whether the server tells of every login and logout. Otherwise what it told once may be long over.
+    follows_accounts: bool,
     channels: BTreeMap<String, Channel>,
     people: BTreeMap<String, Person>,
 }
@@ -116,6 +120,19 @@ impl State {
         self.channels.get(&self.fold(chan))
     }
 
+    /// Whether we are an operator in a channel, as far as its members are known.
+    pub(super) fn is_operator(&self, chan: &str) -> bool {
+        let letters = self.channel(chan).and_then(|channel| channel.members.get(&self.fold(&self.nick)));
+        letters.is_some_and(|letters| {
+            letters.iter().any(|letter| self.isupport.is_operator(*letter)) || self.isupport.statuses().is_empty()
+        })
+    }
+
+    /// Whether the members of a channel are all told.
+    pub(super) fn is_named(&self, chan: &str) -> bool {
+        self.channel(chan).is_some_and(|channel| channel.named)
+    }
+
     /// The names of the channels we are in.
     pub(super) fn channels(&self) -> Vec<String> {
         self.channels.values().map(|channel| channel.name.clone()).collect()
@@ -142,7 +159,7 @@ impl State {
                 nick: person.nick.clone(),
                 user: person.user.clone(),
                 host: person.host.clone(),
-                account: person.account.clone(),
+                account: person.account.clone().filter(|_| self.follows_accounts),
                 status: status.collect(),
                 away: person.away,
                 bot: person.bot,
@@ -222,6 +239,11 @@ impl State {
         self.begin();
         let before = self.casemap();
         self.isupport.take(message.params());
+        let named = message.params().iter().any(|token| token.starts_with("CASEMAPPING="));
+        let value = self.isupport.get("CASEMAPPING").unwrap_or("");
+        if named && CaseMap::parse(value).is_none() {
+            tracing::warn!(value, "The server compares names in a way that is not known; ASCII is taken for it");
+        }
         if self.casemap() != before {
             self.refold();
         }
@@ -286,12 +308,16 @@ impl State {
     fn add_member(&mut self, chan: &str, source: &Source<'_>, letters: &[char]) {
         let key = self.fold(source.nick);
         let chan = self.fold(chan);
+        let here = self.channels.get(&chan).map_or(0, |channel| channel.members.len());
+        let (most, step) = ALL_MEMBERS_MAX;
+        // Counted now and then: a sum for each of a million would take its time.
+        let all = || self.channels.values().map(|channel| channel.members.len()).sum::<usize>();
+        if here >= MEMBERS_MAX || source.nick.len() > NAME_MAX || here % step == step - 1 && all() >= most {
+            return;
+        }
         let Some(channel) = self.channels.get_mut(&chan) else {
             return;
         };
-        if channel.members.len() >= MEMBERS_MAX || source.nick.len() > NAME_MAX {
-            return;
-        }
         channel.members.insert(key.clone(), letters.iter().copied().collect());
         let person = self.people.entry(key).or_default();
         if !person.nick.is_empty() && !same_host(person, source) {
@@ -442,6 +468,7 @@ mod tests {
 
     fn state(lines: &[&str]) -> State {
         let mut state = State::default();
+        state.follow_accounts(true);
         take(&mut state, &[":s 001 chief :Welcome to TestNet chief!chief@host.test"]);
         take(
             &mut state,
@@ -500,6 +527,17 @@ mod tests {
         assert_eq!(account(&state, ":alice!a@h PRIVMSG #ops :hi", false), None);
         take(&mut state, &[":alice!a@h ACCOUNT alice", ":alice!a@h PART #ops"]);
         assert_eq!(account(&state, ":alice!a@h PRIVMSG chief :hi", false), None, "no shared channel, no news of her");
+    }
+
+    #[test]
+    fn where_nobody_tells_of_a_logout_nobody_is_taken_for_logged_in() {
+        let mut state = state(&[":alice!a@h JOIN #ops alice :Alice"]);
+        assert_eq!(members(&state), ["alice=alice", "chief="]);
+        state.follow_accounts(false);
+        take(&mut state, &[":bob!b@h JOIN #ops bob :Bob"]);
+        assert_eq!(members(&state), ["alice=", "bob=", "chief="]);
+        state.follow_accounts(true);
+        assert_eq!(members(&state), ["alice=", "bob=", "chief="], "what was told before may be over");
     }
 
     #[test]

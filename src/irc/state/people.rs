@@ -18,8 +18,9 @@ impl State {
         self.people.get_mut(&key).is_some_and(first)
     }
 
-    /// The server no longer tells of changes, so what is known of accounts is worth nothing.
-    pub(in crate::irc) fn forget_accounts(&mut self) {
+    /// Whether the server tells of changes from now on. What was known before may have changed untold, or will.
+    pub(in crate::irc) fn follow_accounts(&mut self, follows: bool) {
+        self.follows_accounts = follows;
         self.people.values_mut().for_each(|person| person.account = None);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use masterchief_contract::{
-    Action, BindId, BindOptions, CaseMap, Cooldown, DeliveryOptions, FlagScope, How, Missed, OnCrash, Order,
+    Action, BindId, BindOptions, CaseMap, Cooldown, DeliveryOptions, FlagScope, How, Missed, OnCrash, Order, Outlet,
 };
 use mlua::{Function, Lua, MultiValue, Table, UserData, UserDataMethods};
 
@@ -12,6 +12,7 @@ use super::super::event;
 use super::super::handler::{Entry, LuaHandler};
 use super::super::value::{self, Again, Fail, GiveUp, Options, Sign};
 use super::super::vm::{Declared, Vm};
+use super::saying::Manner;
 use super::{effect, vm};
 use crate::dispatch::NewBind;
 use crate::users::{FlagMask, FlagSet};
@@ -273,12 +274,14 @@ fn retry(lua: &Lua, (after, reason): (mlua::Value, Option<mlua::Value>)) -> mlua
 }
 
 fn saying(lua: &Lua, name: &'static str, how: How) -> mlua::Result<Function> {
-    lua.create_async_function(move |lua, (target, text): (String, mlua::Value)| async move {
+    lua.create_async_function(move |lua, (target, text, options): (String, mlua::Value, Option<Table>)| async move {
         effect(&lua, &format!("bot.{name}"))?;
         let text = value::text(&lua, "bot.say", text)?;
+        let manner = Manner::read(name, how, options)?;
         let vm = vm(&lua)?;
         let (network, target) = vm.place(&target);
-        perform(&vm, Action::Say { network, target, text, how, reply: false }).await
+        let say = Action::Say { network, target, text, how: manner.how, reply: false };
+        manner.perform(&lua, outlet(&vm), say).await
     })
 }
 
@@ -305,8 +308,12 @@ async fn raw(lua: Lua, (command, params): (String, mlua::Variadic<String>)) -> m
 }
 
 async fn perform(vm: &Arc<Vm>, action: Action) -> mlua::Result<()> {
-    let outlet = vm.current().outlet.unwrap_or_else(|| Arc::clone(&vm.services.outlet));
-    outlet.perform(action).await.map_err(mlua::Error::external)
+    outlet(vm).perform(action).await.map_err(mlua::Error::external)
+}
+
+/// Where actions go now.
+fn outlet(vm: &Arc<Vm>) -> Arc<dyn Outlet> {
+    vm.current().outlet.unwrap_or_else(|| Arc::clone(&vm.services.outlet))
 }
 
 /// `bot.users(channel)`: a list of `{nick, user, host, account, status, realname, away, bot}`.

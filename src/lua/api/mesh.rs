@@ -1,5 +1,5 @@
 //! `mesh`: other bots, Eggdrops among them: `bots()`, `send(bot, cmd, data)`, `broadcast(cmd, data)`,
-//! `call(bot, cmd, data)`, `run(bot, ev, words)`.
+//! `call(bot, cmd, data)`, `run(bot, ev, words)`, `leader(network)`.
 
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     mesh.set("send", lua.create_async_function(send)?)?;
     mesh.set("call", lua.create_async_function(call)?)?;
     mesh.set("run", lua.create_async_function(run)?)?;
+    mesh.set("leader", lua.create_function(leader)?)?;
     mesh.set("broadcast", lua.create_async_function(broadcast)?)?;
     Ok(mesh)
 }
@@ -39,6 +40,18 @@ fn bots(lua: &Lua) -> mlua::Result<Table> {
         out.push(row)?;
     }
     Ok(out)
+}
+
+/// `mesh.leader(network)`: who acts on a network that a group of bots shares: `{bot=, epoch=, ours=}`; `bot` is missing while nobody
+/// is known to, `ours` says whether it is this one. `nil` where no group shares it.
+fn leader(lua: &Lua, network: String) -> mlua::Result<Option<Table>> {
+    let leads = of(lua)?.leads().clone();
+    let Some(led) = leads.of(&network) else { return Ok(None) };
+    let row = lua.create_table()?;
+    row.set("bot", led.leader.map(|leader| leader.to_string()))?;
+    row.set("epoch", led.epoch)?;
+    row.set("ours", leads.may_act(&network))?;
+    Ok(Some(row))
 }
 
 /// `mesh.send(bot, cmd [, data])`: to the `bot` binds of one bot. Ready when it is on its way; nobody says whether it arrived.

@@ -1,5 +1,6 @@
 //! The modules that scripts see. A new one is a file here and a row in [`MODULES`].
 
+pub(super) mod ask;
 pub(super) mod bot;
 mod fmt;
 mod http;
@@ -9,6 +10,7 @@ mod log;
 mod mesh;
 mod pipeline;
 pub(super) mod progress;
+pub(super) mod saying;
 mod sh;
 mod stream;
 mod time;

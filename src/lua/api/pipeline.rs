@@ -59,9 +59,13 @@ fn asker(lua: &Lua) -> mlua::Result<(Asker, May)> {
     match vm.current().event.filter(|event| event.actor.is_some()) {
         Some(event) => Ok((Asker::of(&event), May::of(&vm.services.book, &event))),
         None => {
+            if vm.services.book.get(&vm.name).is_some() {
+                // What it asked for would count as theirs.
+                return Err(fault(format!("the script {} is called like a person; rename one of them", vm.name)));
+            }
             let flags = vm.declared().flags;
             let allows = Arc::new(move |mask: &FlagMask| mask.allows(flags, FlagSet::NONE));
-            Ok((Asker::program(&vm.name), May { allows, roles: Vec::new(), vouched: false, through: None }))
+            Ok((Asker::program(&vm.name), May::program(allows)))
         }
     }
 }
@@ -101,8 +105,9 @@ async fn begin(lua: &Lua, app: String, mut options: Options) -> mlua::Result<i64
     };
     let key = options.take("key")?;
     options.done()?;
+    let (who, may) = asker(lua)?;
     let prepared = pipelines(lua)?
-        .prepare(words, params)
+        .prepare(words, params, (&who, &may))
         .await
         .map_err(|refusal| mlua::Error::external(value::Fail(refusal.text)))?;
     let prepared = Prepared { unattended: true, key, ..prepared };

@@ -5,13 +5,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use masterchief_contract::Event;
+use masterchief_contract::{Class, Event, How, Mark};
 use mlua::{Lua, UserData, UserDataMethods};
 use tokio::time::Instant;
 
 use super::super::{event, value};
 use super::effect;
-use crate::pipelines::News;
+use crate::pipelines::{News, StageState};
 
 /// The shortest time between two lines, and before the first.
 const APART: Duration = Duration::from_secs(20);
@@ -38,6 +38,10 @@ impl Progress {
     /// What comes of a run.
     pub(super) async fn news(&self, news: &News) -> mlua::Result<()> {
         let Some(stage) = &news.stage else { return Ok(()) };
+        if news.kind == "stage" && news.stage_state == Some(StageState::Starting) {
+            // It runs in a moment, and that is what people want to hear.
+            return Ok(());
+        }
         let how = match news.kind {
             "doing" => news.text.clone(),
             _ => news.stage_state.map(|state| state.name().replace('_', " ")).unwrap_or_default(),
@@ -55,7 +59,7 @@ impl Progress {
             }
             state.last = Instant::now();
         }
-        self.say(words).await
+        self.say(words, Class::Progress).await
     }
 
     /// Says how it ended; once.
@@ -67,12 +71,15 @@ impl Progress {
             }
         }
         let words = words.filter(|words| !words.is_empty()).map(|words| format!(", {words}")).unwrap_or_default();
-        self.say(&format!("{how}{words}")).await
+        self.say(&format!("{how}{words}"), Class::Reply).await
     }
 
-    async fn say(&self, words: &str) -> mlua::Result<()> {
+    async fn say(&self, words: &str, class: Class) -> mlua::Result<()> {
         let text = format!("{}: {words}", self.inner.what);
-        self.inner.event.say(text).await.map_err(mlua::Error::external)
+        let event = &self.inner.event;
+        let mark = Mark { class: Some(class), ..Mark::default() };
+        let action = event.answer(text, How::Say).map_err(mlua::Error::external)?.marked(mark);
+        event.perform(action).await.map_err(mlua::Error::external)
     }
 }
 

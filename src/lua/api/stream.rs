@@ -15,8 +15,8 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     Ok(stream)
 }
 
-/// `stream.publish(to, message [, {key=, headers=}])`: ready once the broker has acknowledged it; gives the broker's own
-/// name for it. A table is sent as JSON.
+/// `stream.publish(to, message [, {key=, id=, headers=}])`: ready once the broker has acknowledged it; gives the broker's own
+/// name for it. A table is sent as JSON. `key` is Kafka's, `id` RabbitMQ's message id, by which readers know it again.
 async fn publish(lua: Lua, (to, payload, options): (String, mlua::Value, Option<Table>)) -> mlua::Result<String> {
     effect(&lua, "stream.publish")?;
     let payload = match payload {
@@ -24,7 +24,7 @@ async fn publish(lua: Lua, (to, payload, options): (String, mlua::Value, Option<
         other => value::json(&lua, "the message", other)?.to_string().into_bytes(),
     };
     let mut options = Options::new("stream.publish", options);
-    let key = options.take("key")?;
+    let (key, id) = (options.take("key")?, options.take("id")?);
     let mut headers = BTreeMap::new();
     if let Some(table) = options.take::<Table>("headers")? {
         for pair in table.pairs::<String, String>() {
@@ -33,7 +33,7 @@ async fn publish(lua: Lua, (to, payload, options): (String, mlua::Value, Option<
         }
     }
     options.done()?;
-    let message = Message { to, payload, key, headers };
+    let message = Message { to, payload, key, id, headers };
     let sent = vm(&lua)?.services.streams.publish(message).await;
     sent.map_err(|fault| mlua::Error::runtime(format!("stream.publish: {fault}")))
 }

@@ -154,14 +154,20 @@ impl Hub {
             tokio::select! {
                 biased;
                 () = shutdown.recv() => break,
+                // Before what is asked, which under a flood never ends.
+                _ = look.tick() => {
+                    self.look(&mut tasks);
+                    if self.changed {
+                        self.publish();
+                    }
+                }
                 ask = asks.recv() => match ask {
                     Some(ask) => self.take(ask, &mut tasks).await,
                     None => break,
                 },
-                _ = look.tick() => self.look(&mut tasks),
                 Some(_) = tasks.join_next() => {}
             }
-            // Once for all that waits: under a flood the view is made anew now and then, not for each line.
+            // Once for all that waits: under a flood the view is made anew when it is looked around, not for each line.
             if self.changed && asks.is_empty() {
                 self.publish();
             }
@@ -269,6 +275,8 @@ impl Hub {
                     Change::Remove(name) => self.records.remove(&name).await,
                 };
                 self.net.know(self.records.attrs());
+                // Whoever asked looks at the view next.
+                self.publish();
                 let _ = reply.send(done);
             }
             Ask::Configure(settings) => {
@@ -306,6 +314,11 @@ impl Hub {
     }
 
     async fn up(&mut self, up: Up) -> Vec<Effect> {
+        if let Err(fault) = self.is_first(&up) {
+            // What stops it is dropped here.
+            tracing::warn!(bot = %up.peer.bot, fault, "A bot is not linked");
+            return Vec::new();
+        }
         let Up { id, peer, out, stop, learned, pin, asked } = up;
         let (now, bot, called) = (self.now(), peer.bot.clone(), peer.called);
         self.changed = true;
@@ -338,6 +351,24 @@ impl Hub {
         } else {
             effects
         }
+    }
+
+    /// Of two who make a first link by one name at the same time, the second is nobody: what the first has taught us is
+    /// what it would have had to prove.
+    fn is_first(&self, up: &Up) -> Result<(), &'static str> {
+        let bot = &up.peer.bot;
+        if self.net.book().bot(bot).is_some() && (up.learned.is_some() || up.pin.is_some()) {
+            return Err("it is in the net already, and teaches us nothing");
+        }
+        let Some(record) = self.records.get(bot) else { return Ok(()) };
+        if up.pin.is_some_and(|pin| !record.pins().is_empty() && !record.pins().contains(&pin)) {
+            return Err("another certificate was learned of it while it logged in; if that one is wrong, forget it");
+        }
+        // Who calls us is taught a password only where we knew none.
+        if !up.peer.called && up.learned.is_some() && record.link_password().is_some() {
+            return Err("a password was agreed on with it while it logged in; it has to prove that one");
+        }
+        Ok(())
     }
 
     /// Does what is to be done, and then asks for TLS.
@@ -401,7 +432,7 @@ impl Hub {
         tasks.spawn(calls::call(calling));
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.changed = false;
         let links = self.net.peers().map(|(id, peer)| LinkView {
             peer: peer.clone(),

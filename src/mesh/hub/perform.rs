@@ -7,9 +7,9 @@ use tokio::task::JoinSet;
 use super::super::link::{Out, QUEUE};
 use super::super::name::{BotName, Word};
 use super::super::net::Effect;
-use super::super::news::{News, Note};
+use super::super::news::{Call, News, Note};
 use super::super::pending::{CallFault, Called, Reply};
-use super::super::talk::{CODE, Said};
+use super::super::talk::{CODE, Said, Size};
 use super::{Ask, Hub};
 
 impl Hub {
@@ -51,9 +51,7 @@ impl Hub {
     fn tell(&mut self, news: News) {
         let news = match news {
             News::Script { from, code, args } if code.as_str() == CODE => {
-                let Some(Called { id, cmd, data }) = self.pending.frame(&from, &args, self.now()) else { return };
-                let trusted = self.net.is_trusted(&from);
-                News::Called { from, trusted, id, cmd, data }
+                return self.frame(from, &args);
             }
             news => news,
         };
@@ -61,8 +59,29 @@ impl Hub {
             self.pending.lost(bot);
         }
         self.changed |= !matches!(news, News::Said { .. } | News::BotSaid { .. } | News::Script { .. });
+        // Whoever hears of these looks at the view next.
+        let looks = match &news {
+            News::Linked { via, .. } => *via == self.me,
+            News::Answer { .. } => self.changed,
+            _ => false,
+        };
+        if looks {
+            self.publish();
+        }
         // Nobody may be listening.
         let _ = self.news.send(Arc::new(news));
+    }
+
+    /// A frame of one of us. A call that it completes is the house's, if it has room.
+    fn frame(&mut self, from: BotName, args: &str) {
+        let Some(via) = self.net.book().via(&from) else { return };
+        let Some(Called { id, cmd, data }) = self.pending.frame(&from, via, args, self.now()) else { return };
+        let (trusted, proven) = (self.net.is_trusted(&from), self.net.is_proven(&from));
+        if !self.house.called(Call { from: from.clone(), trusted, proven, id, cmd, data }) {
+            let result = Err("too many calls wait there; try again later".to_owned());
+            // Back through our own queue, which has room or the caller waits until it is late.
+            let _ = self.to_self.try_send(Ask::Answer { to: from, id, result });
+        }
     }
 
     pub(super) fn calls(&mut self, bot: BotName, cmd: String, data: String, reply: Reply) -> Vec<Effect> {
@@ -76,21 +95,25 @@ impl Hub {
             let _ = reply.send(Err(fault));
             return Vec::new();
         }
-        let frames = self.pending.begin(bot.clone(), cmd, data, reply);
+        let frames = self.pending.begin(bot.clone(), (cmd, data), reply, self.size(&bot));
         self.framed(&bot, frames)
     }
 
     pub(super) fn answers(&mut self, to: &BotName, id: u32, result: Result<String, String>) -> Vec<Effect> {
-        let answer = Said::Answer { id, result };
-        let long = || Said::Answer { id, result: Err("the answer is too long".to_owned()) }.frames();
-        let frames = answer.frames().or_else(long).unwrap_or_default();
+        let (answer, size) = (Said::Answer { id, result }, self.size(to));
+        let long = || Said::Answer { id, result: Err("the answer is too long".to_owned()) }.frames(size);
+        let frames = answer.frames(size).or_else(long).unwrap_or_default();
         self.framed(to, frames)
+    }
+
+    fn size(&self, to: &BotName) -> Size {
+        if self.net.is_ours_all_the_way(to) { Size::Large } else { Size::Small }
     }
 
     fn framed(&mut self, to: &BotName, frames: Vec<String>) -> Vec<Effect> {
         let (now, Some(code)) = (self.now(), Word::new(CODE)) else { return Vec::new() };
         // A bot that has gone meanwhile is told as lost to whoever waits.
-        frames.iter().filter_map(|frame| self.net.zapf(to, code.clone(), frame, now).ok()).flatten().collect()
+        frames.iter().filter_map(|frame| self.net.frame(to, code.clone(), frame, now).ok()).flatten().collect()
     }
 
     pub(super) fn send(&mut self, effect: Effect) {

@@ -113,8 +113,19 @@ impl Net {
         args: &str,
         now: i64,
     ) -> Result<Vec<Effect>, SendFault> {
-        self.now = now;
         fits(&code, args)?;
+        self.frame(to, code, args, now)
+    }
+
+    /// The same for what has its own size.
+    pub(in crate::mesh) fn frame(
+        &mut self,
+        to: &BotName,
+        code: Word,
+        args: &str,
+        now: i64,
+    ) -> Result<Vec<Effect>, SendFault> {
+        self.now = now;
         let message = Message::Zapf { from: self.me.clone(), to: to.clone(), code, args: args.to_owned() };
         match self.route(None, to, &message) {
             true => Ok(std::mem::take(&mut self.effects)),

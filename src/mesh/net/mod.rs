@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use masterchief_contract::Secret;
 
-use super::book::{Book, BotFault, PeerId};
+use super::book::{Book, Bot, BotFault, PeerId};
 use super::message::{Message, When};
 use super::name::{Address, BotName};
 use super::news::{News, Note};
@@ -336,6 +336,17 @@ impl Net {
     pub(in crate::mesh) fn is_trusted(&self, bot: &BotName) -> bool {
         let way = self.book.way(bot);
         !way.is_empty() && way.iter().all(|name| self.records.get(*name).is_some_and(|attrs| attrs.trust))
+    }
+
+    /// Whether a bot is the one it says: it is linked with us, or all between are trusted.
+    pub(in crate::mesh) fn is_proven(&self, bot: &BotName) -> bool {
+        let trusted = |name: &&BotName| self.records.get(*name).is_some_and(|attrs| attrs.trust);
+        self.book.way(bot).split_first().is_some_and(|(_, between)| between.iter().all(trusted))
+    }
+
+    /// Whether a bot and all between it and us are of us.
+    pub(in crate::mesh) fn is_ours_all_the_way(&self, bot: &BotName) -> bool {
+        self.book.way(bot).iter().all(|name| self.book.bot(name).is_some_and(Bot::is_ours))
     }
 }
 

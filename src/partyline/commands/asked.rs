@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use masterchief_contract::{Action, CaseMap, Event, FlagScope, Future, HandlerError, How, Outlet, user_error};
 
-use crate::dispatch::BindTable;
+use crate::dispatch::{Ban, BindTable, Held};
 use crate::journal::{FeedRow, Journal};
+use crate::mesh::Mesh;
 use crate::partyline::party::{NETWORK, Party};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
@@ -51,10 +52,26 @@ pub trait Host: Send + Sync + 'static {
     fn end(&self, reason: &str) -> Result<(), String>;
     /// How the sources are doing.
     fn sources(&self) -> Vec<FeedRow>;
+    /// Who may what, and the table of it that has to hold, in lines.
+    fn policy(&self) -> Vec<String>;
     /// Writes a record; replaces the one of that handle.
     fn put_user(&self, user: User) -> Future<Result<(), String>>;
     /// Removes a record; whether there was one.
     fn remove_user(&self, handle: &str) -> Future<Result<bool, String>>;
+    /// Other bots, where a mesh is configured.
+    fn mesh(&self) -> Option<Mesh>;
+    /// All bans that are kept, the oldest first.
+    fn bans(&self) -> Vec<Ban>;
+    /// Keeps a ban and holds everybody to it; replaces the one of that mask and place.
+    fn put_ban(&self, ban: Ban) -> Future<Result<(), String>>;
+    /// Lifts a ban of a place, or one that counts everywhere; whether there was one.
+    fn lift_ban(&self, place: Option<String>, mask: &str) -> Future<Result<bool, String>>;
+    /// What a place (`network/#channel`) is held to.
+    fn held(&self, place: &str) -> Held;
+    /// Keeps what a place is held to, and holds it to that.
+    fn hold(&self, place: &str, held: Held) -> Future<Result<(), String>>;
+    /// A note for somebody on another bot is in the records: it is sent as soon as that bot is linked.
+    fn notes_go(&self);
     /// Since when the bot runs.
     fn started(&self) -> chrono::DateTime<chrono::Utc>;
 }

@@ -1,24 +1,29 @@
 //! `.boot`: ends somebody's sessions.
 
-use masterchief_contract::HandlerError;
+use masterchief_contract::{CaseMap, HandlerError, user_error};
 
 use super::asked::rank;
-use super::{Asked, Command, Reach, sorry};
+use super::bots::{name, question};
+use super::{Asked, Command, sorry};
+use crate::mesh::{Question, Word};
 use crate::partyline::here::is_console;
 use crate::partyline::party::NETWORK;
-use masterchief_contract::CaseMap;
 
-pub(super) static COMMANDS: &[Command] = &[Command {
-    name: "boot",
-    flags: "t",
-    usage: "<nick> [words...]",
-    help: "Ends a session, by name or number; nobody ends that of somebody above",
-    reach: Reach::Anywhere,
-    run: |asked| Box::pin(async move { boot(&asked) }),
-}];
+pub(super) static COMMANDS: &[Command] = &[row!(
+    Anywhere,
+    "boot",
+    "t",
+    "<nick> [words...]",
+    "Ends a session, by name or number, or HANDLE@BOT on a linked bot; nobody ends that of somebody above",
+    boot
+)];
 
-fn boot(asked: &Asked) -> Result<Vec<String>, HandlerError> {
+async fn boot(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let (who, words) = (asked.arg("nick"), asked.arg("words"));
+    if let Some((user, bot)) = who.rsplit_once('@') {
+        let user = Word::new(user).ok_or_else(|| user_error(format!("{user:?} is no handle")))?;
+        return question(asked, Question::Boot { user, bot: name(bot)?, reason: words.to_owned() }).await;
+    }
     let party = &asked.desk.party;
     let number: Option<u32> = who.parse().ok();
     let same = |nick: &str| CaseMap::Rfc1459.eq(nick, who);

@@ -1,35 +1,28 @@
-//! `.status`, `.uptime`, `.traffic`, `.rehash`, `.restart`, `.die`, `.binds`, `.modules`, `.scripts`, `.reload`, `.motd`: the bot
+//! `.status`, `.uptime`, `.traffic`, `.rehash`, `.restart`, `.die`, `.binds`, `.modules`, `.scripts`, `.reload`: the bot
 //! itself.
 
 use masterchief_contract::{HandlerError, user_error};
 
-use super::{Asked, Command, Reach};
-
-macro_rules! row {
-    ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
-        Command {
-            name: $name,
-            flags: $flags,
-            usage: $usage,
-            help: $help,
-            reach: Reach::Anywhere,
-            run: |asked| Box::pin(async move { $run(&asked).await }),
-        }
-    };
-}
+use super::{Asked, Command};
 
 pub(super) static COMMANDS: &[Command] = &[
-    row!("status", "m", "", "Shows how the bot is doing", status),
-    row!("uptime", "-", "", "Tells since when the bot runs", uptime),
-    row!("traffic", "m", "", "Shows lines in and out of the networks, and what was lost here", traffic),
-    row!("rehash", "m", "", "Reads the configuration anew; a bad one changes nothing", rehash),
-    row!("restart", "m", "", "Reads the configuration and loads every script anew; no connection is dropped", restart),
-    row!("die", "n", "[words...]", "Ends the bot", die),
-    row!("binds", "m", "[kind]", "Lists the binds: kind, flags, mask, hits and origin", binds),
-    row!("modules", "m", "", "Lists the kinds of bind that this bot knows", modules),
-    row!("scripts", "m", "", "Lists the scripts, and how they are doing", scripts),
-    row!("reload", "n", "[script]", "Loads a script anew, or all of them", reload),
-    row!("bots", "-", "", "Lists the bots whose people are here", bots),
+    row!(Anywhere, "status", "m", "", "Shows how the bot is doing", status),
+    row!(Anywhere, "uptime", "-", "", "Tells since when the bot runs", uptime),
+    row!(Anywhere, "traffic", "m", "", "Shows lines in and out of the networks, and what was lost here", traffic),
+    row!(Anywhere, "rehash", "m", "", "Reads the configuration anew; a bad one changes nothing", rehash),
+    row!(
+        Anywhere,
+        "restart",
+        "m",
+        "",
+        "Reads the configuration and loads every script anew; no connection is dropped",
+        restart
+    ),
+    row!(Anywhere, "die", "n", "[words...]", "Ends the bot", die),
+    row!(Anywhere, "binds", "m", "[kind]", "Lists the binds: kind, flags, mask, hits and origin", binds),
+    row!(Anywhere, "modules", "m", "", "Lists the kinds of bind that this bot knows", modules),
+    row!(Anywhere, "scripts", "m", "", "Lists the scripts, and how they are doing", scripts),
+    row!(Anywhere, "reload", "n", "[script]", "Loads a script anew, or all of them", reload),
 ];
 
 type Lines = Result<Vec<String>, HandlerError>;
@@ -112,12 +105,4 @@ async fn scripts(asked: &Asked) -> Lines {
 async fn reload(asked: &Asked) -> Lines {
     let name = Some(asked.arg("script").to_owned()).filter(|name| !name.is_empty());
     asked.desk.host.reload(name).await.map_err(user_error)
-}
-
-async fn bots(asked: &Asked) -> Lines {
-    let mut bots: Vec<String> = asked.desk.party.guests().iter().map(|guest| guest.bot.to_string()).collect();
-    bots.push(asked.desk.party.bot().to_string());
-    bots.sort();
-    bots.dedup();
-    Ok(vec![format!("{}: {}", bots.len(), bots.join(" "))])
 }

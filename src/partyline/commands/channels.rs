@@ -1,55 +1,40 @@
-//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.kick`, `.topic`, `.channel`, `.+chan`, `.-chan`: channels of networks.
+//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.kick`, `.topic`, `.channel`: channels of networks.
 
 use masterchief_contract::{Action, HandlerError, How, split_place, user_error};
 
-use super::{Asked, Command, Reach, sorry};
+use super::{Asked, Command, sorry};
 
 /// Members in one line.
 const IN_A_ROW: usize = 10;
 
-macro_rules! row {
-    ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
-        Command {
-            name: $name,
-            flags: $flags,
-            usage: $usage,
-            help: $help,
-            reach: Reach::Anywhere,
-            run: |asked| Box::pin(async move { $run(&asked).await }),
-        }
-    };
-}
-
 pub(super) static COMMANDS: &[Command] = &[
     row!(
+        Anywhere,
         "say",
         "o|o",
         "<channel> <words...>",
         "Says something in a channel: libera/#ops, or #ops where there is one network",
         say
     ),
-    row!("act", "o|o", "<channel> <words...>", "Acts in a channel", act),
-    row!("msg", "o", "<nick> <words...>", "Says something to somebody on a network: libera/alice", msg),
-    row!("op", "o|o", "<channel> <nick>", "Gives somebody the sign @", op),
-    row!("deop", "o|o", "<channel> <nick>", "Takes the sign @ away", deop),
-    row!("kick", "o|o", "<channel> <nick> [words...]", "Kicks somebody from a channel", kick),
-    row!("topic", "o|o", "<channel> <words...>", "Sets the topic of a channel", topic),
-    row!("channel", "o|o", "[channel]", "Lists the channels the bot is in, or who is in one", channel),
-    row!(
-        "+chan",
-        "n",
-        "<channel> [key]",
-        "Joins a channel, until the next start; config keeps them for longer",
-        plus_chan
-    ),
-    row!("-chan", "n", "<channel>", "Leaves a channel", minus_chan),
+    row!(Anywhere, "act", "o|o", "<channel> <words...>", "Acts in a channel", act),
+    row!(Anywhere, "msg", "o", "<nick> <words...>", "Says something to somebody on a network: libera/alice", msg),
+    row!(Anywhere, "op", "o|o", "<channel> <nick>", "Gives somebody the sign @", op),
+    row!(Anywhere, "deop", "o|o", "<channel> <nick>", "Takes the sign @ away", deop),
+    row!(Anywhere, "kick", "o|o", "<channel> <nick> [words...]", "Kicks somebody from a channel", kick),
+    row!(Anywhere, "topic", "o|o", "<channel> <words...>", "Sets the topic of a channel", topic),
+    row!(Anywhere, "channel", "o|o", "[channel]", "Lists the channels the bot is in, or who is in one", channel),
 ];
 
 type Lines = Result<Vec<String>, HandlerError>;
 
+/// The channel of a command, in which who asks has these flags.
+pub(super) fn place(asked: &Asked, flags: &str) -> Result<(String, String), HandlerError> {
+    place_of(asked, asked.arg("channel"), flags)
+}
+
 /// A channel of a network, in which who asks has these flags.
-fn place(asked: &Asked, flags: &str) -> Result<(String, String), HandlerError> {
-    let (network, channel) = split_place(asked.arg("channel"));
+pub(super) fn place_of(asked: &Asked, text: &str, flags: &str) -> Result<(String, String), HandlerError> {
+    let (network, channel) = split_place(text);
     let networks = asked.desk.host.networks();
     let network = match (network, networks.as_slice()) {
         ("", [one]) => one.network.clone(),
@@ -130,19 +115,4 @@ async fn channel(asked: &Asked) -> Lines {
     let names: Vec<String> = members.iter().map(|one| format!("{}{}", one.status, one.nick)).collect();
     lines.extend(names.chunks(IN_A_ROW).map(|row| row.join(" ")));
     Ok(lines)
-}
-
-async fn plus_chan(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "n")?;
-    let key = Some(asked.arg("key").to_owned()).filter(|key| !key.is_empty());
-    let join = Action::Join { network, channel: channel.clone(), key };
-    asked.desk.outlet.perform(join).await.map_err(|refused| user_error(refused.message))?;
-    Ok(vec![format!("{channel} is joined.")])
-}
-
-async fn minus_chan(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "n")?;
-    let part = Action::Part { network, channel: channel.clone(), reason: asked.handle().to_owned() };
-    asked.desk.outlet.perform(part).await.map_err(|refused| user_error(refused.message))?;
-    Ok(vec![format!("{channel} is left.")])
 }

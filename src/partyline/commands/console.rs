@@ -1,19 +1,32 @@
-//! `.console`: what of the log a session sees.
+//! `.console` and `.page`: what a session sees of the log, and how much of an answer at once.
 
 use masterchief_contract::{HandlerError, user_error};
 
-use super::{Asked, Command, Reach};
+use super::{Asked, Command, sorry};
 use crate::partyline::console_modes::MODES;
-use crate::partyline::hall::CONSOLE_SETTING;
+use crate::partyline::hall::{CONSOLE_SETTING, PAGE_SETTING};
 
-pub(super) static COMMANDS: &[Command] = &[Command {
-    name: "console",
-    flags: "m",
-    usage: "[change] [level]",
-    help: "Shows or changes what you see of the log: letters as in +bc-d (+* for all), and a level from error to trace; it is kept",
-    reach: Reach::Here,
-    run: |asked| Box::pin(async move { console(&asked).await }),
-}];
+pub(super) static COMMANDS: &[Command] = &[
+    row!(
+        Here,
+        "console",
+        "m",
+        "[change] [level]",
+        "Shows or changes what you see of the log: letters as in +bc-d (+* for all), and a level from error to trace; it is kept",
+        console
+    ),
+    row!(
+        Here,
+        "page",
+        "-",
+        "[lines]",
+        "Shows so many lines of an answer at once, the next ones at an empty line; off shows all. It is kept, and is for telnet",
+        page
+    ),
+];
+
+/// Lines that fit on no screen.
+const PAGE_MAX: usize = 1000;
 
 async fn console(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let idx = asked.session()?;
@@ -30,10 +43,37 @@ async fn console(asked: &Asked) -> Result<Vec<String>, HandlerError> {
         modes = modes.change(change).map_err(user_error)?;
     }
     party.set_modes(idx, modes);
-    if let Some(user) = asked.desk.book.get(asked.handle()) {
-        let mut user = crate::users::User::clone(&user);
-        user.settings.insert(CONSOLE_SETTING.to_owned(), modes.to_string());
-        asked.put(user).await?;
-    }
+    keep(asked, CONSOLE_SETTING, modes.to_string()).await?;
     Ok(vec![format!("You see {modes} now.")])
+}
+
+/// Keeps a setting of who asks, if they have a record.
+async fn keep(asked: &Asked, setting: &str, value: String) -> Result<(), HandlerError> {
+    let Some(user) = asked.desk.book.get(asked.handle()) else { return Ok(()) };
+    let mut user = crate::users::User::clone(&user);
+    user.settings.insert(setting.to_owned(), value);
+    asked.put(user).await
+}
+
+async fn page(asked: &Asked) -> Result<Vec<String>, HandlerError> {
+    let (idx, party) = (asked.session()?, &asked.desk.party);
+    let lines = match asked.arg("lines") {
+        "" => {
+            let lines = party.session(idx, |session| session.page).unwrap_or_default();
+            let now = if lines == 0 { "whole answers".to_owned() } else { format!("{lines} lines at once") };
+            return Ok(vec![format!("You see {now}; .page 20 or .page off changes that.")]);
+        }
+        "off" | "0" => 0,
+        number => match number.parse() {
+            Ok(lines) if (1..=PAGE_MAX).contains(&lines) => lines,
+            _ => return sorry(format!("{number:?} is not 1 to {PAGE_MAX} lines, nor off")),
+        },
+    };
+    party.set_page(idx, lines);
+    keep(asked, PAGE_SETTING, lines.to_string()).await?;
+    Ok(vec![if lines == 0 {
+        "You see whole answers.".to_owned()
+    } else {
+        format!("You see {lines} lines at once; an empty line shows the next ones.")
+    }])
 }

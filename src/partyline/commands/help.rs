@@ -3,13 +3,14 @@
 use masterchief_contract::{CaseMap, FlagScope, closest};
 
 use super::{Asked, Command, Reach, sorry};
+use crate::dispatch::BindRow;
 use crate::partyline::kinds::DCC;
 
 pub(super) static COMMANDS: &[Command] = &[Command {
     name: "help",
     flags: "-",
     usage: "[command]",
-    help: "Lists the commands you may use, or explains one",
+    help: "Lists the commands you may use, explains one, or lists those that begin so",
     reach: Reach::Anywhere,
     run: |asked| Box::pin(async move { help(&asked) }),
 }];
@@ -38,6 +39,14 @@ fn help(asked: &Asked) -> Result<Vec<String>, masterchief_contract::HandlerError
         return Ok(lines);
     }
     let found = rows.iter().find(|row| row.mask.eq_ignore_ascii_case(wanted));
+    let near: Vec<_> = rows
+        .iter()
+        .filter(|row| row.mask.get(..wanted.len()).is_some_and(|at| at.eq_ignore_ascii_case(wanted)))
+        .collect();
+    if found.is_none() && !near.is_empty() {
+        let usage = |row: &BindRow| row.usage.clone().unwrap_or_default();
+        return Ok(near.iter().map(|row| format!(".{} {}", row.mask, usage(row)).trim_end().to_owned()).collect());
+    }
     let Some(row) = found else {
         let close = closest(wanted, rows.iter().map(|row| &*row.mask)).map(|close| format!("; did you mean .{close}?"));
         return sorry(format!("there is no .{wanted} that you may use{}", close.unwrap_or_default()));

@@ -63,6 +63,7 @@ fn whois(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let row = |what: &str, values: Vec<String>| (!values.is_empty()).then(|| format!("  {what}: {}", values.join(" ")));
     let accounts = user.accounts.iter().map(|(network, account)| format!("{network}/{account}")).collect();
     lines.extend(row("roles", user.roles.clone()));
+    lines.extend(user.may_rise().then(|| format!("  lent by !sudo: {}", user.lent())));
     lines.extend(row("accounts", accounts));
     lines.extend(row("hosts", user.hosts.clone()));
     lines.extend(row("certificates", user.certs.clone()));

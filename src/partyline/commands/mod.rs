@@ -2,16 +2,34 @@
 //!
 //! A command is a bind of kind `dcc` like any other: the street judges flags, audits, limits and answers.
 
+/// A row: where it reaches, its word, flags, usage and help, and an async function of what was asked.
+macro_rules! row {
+    ($reach:ident, $name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
+        super::Command {
+            name: $name,
+            flags: $flags,
+            usage: $usage,
+            help: $help,
+            reach: super::Reach::$reach,
+            run: |asked| Box::pin(async move { $run(&asked).await }),
+        }
+    };
+}
+
 mod asked;
 mod away;
+mod bans;
 mod boot;
 mod bot;
+mod bots;
 mod channels;
+mod chanset;
 mod console;
 mod help;
 mod look;
 mod notes;
 mod outside;
+mod policy;
 mod records;
 mod secrets;
 mod talk;
@@ -69,14 +87,18 @@ pub enum Reach {
 /// All of them.
 static COMMANDS: &[&[Command]] = &[
     away::COMMANDS,
+    bans::COMMANDS,
     boot::COMMANDS,
     bot::COMMANDS,
+    bots::COMMANDS,
     channels::COMMANDS,
+    chanset::COMMANDS,
     console::COMMANDS,
     help::COMMANDS,
     look::COMMANDS,
     notes::COMMANDS,
     outside::COMMANDS,
+    policy::COMMANDS,
     records::COMMANDS,
     secrets::COMMANDS,
     talk::COMMANDS,

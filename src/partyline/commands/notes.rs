@@ -5,7 +5,9 @@ use std::sync::Arc;
 use masterchief_contract::{Event, Future, Handler, HandlerError, HandlerResult, Outcome};
 
 use super::asked::Desk;
+use super::bots::{mesh, name};
 use super::{Asked, Command, OWNER, Reach, sorry};
+use crate::mesh::{Address, BotName, Mesh};
 use crate::partyline::party::Party;
 use crate::store::{Store, StoreError};
 
@@ -19,7 +21,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "note",
         flags: "-",
         usage: "<handle> <words...>",
-        help: "Says something to somebody, or keeps it until they are here",
+        help: "Says something to somebody, or keeps it until they are here; HANDLE@BOT is on another bot",
         reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { note(&asked).await }),
     },
@@ -72,9 +74,44 @@ pub async fn leave_note(party: &Party, store: &Store, to: &str, from: &str, word
 
 async fn note(asked: &Asked) -> Lines {
     let (handle, words) = (asked.arg("handle"), asked.arg("words"));
-    if handle.contains('@') {
-        return sorry("notes for people on linked bots are not taken yet");
+    if let Some((user, bot)) = handle.rsplit_once('@') {
+        let (mesh, bot) = (mesh(asked)?, name(bot)?);
+        if bot != *mesh.name() {
+            return note_afar(asked, &mesh, user, &bot).await;
+        }
+        return note_here(asked, user, words).await;
     }
+    note_here(asked, handle, words).await
+}
+
+/// A note for somebody on another bot: it is kept here until that bot has answered what became of it.
+async fn note_afar(asked: &Asked, mesh: &Mesh, user: &str, bot: &BotName) -> Lines {
+    let (view, words) = (mesh.view(), asked.arg("words"));
+    let linked = view.bots.iter().any(|row| row.name == *bot);
+    if !linked && !view.records.iter().any(|record| record.name == *bot) {
+        return sorry(format!("{bot} is neither linked nor known here; .bots lists who is linked"));
+    }
+    let (store, to) = (&asked.desk.store, format!("{user}@{bot}"));
+    if !matches!(Address::parse(&to), Some(Address { sock: None, user: Some(_), .. })) {
+        return sorry(format!("{user:?} is no handle"));
+    }
+    if words.chars().count() > LONGEST {
+        return sorry(format!("a note has at most {LONGEST} characters"));
+    }
+    if store.notes(&to).await.map_err(HandlerError::internal)?.len() >= WAITING {
+        return sorry(format!("{WAITING} notes wait for {to} already"));
+    }
+    let now = asked.desk.party.clock().now();
+    store.put_note(&to, asked.handle(), words, now).await.map_err(HandlerError::internal)?;
+    asked.desk.host.notes_go();
+    Ok(vec![if linked {
+        format!("On its way to {to}; what became of it is told here.")
+    } else {
+        format!("{bot} is not linked now; kept until it is.")
+    }])
+}
+
+async fn note_here(asked: &Asked, handle: &str, words: &str) -> Lines {
     let user = asked.user(handle)?;
     let left = leave_note(&asked.desk.party, &asked.desk.store, &user.handle, asked.handle(), words).await;
     match left.map_err(HandlerError::internal)? {

@@ -1,36 +1,24 @@
-//! `.sources`, `.events`, `.audit`, `.runs`, `.locks`, and words of pipelines: what comes from outside and what is shipped.
+//! `.sources`, `.events`, `.audit`, `.runs`, `.locks`, `.pipelines`, and words of pipelines: what comes from outside and what is shipped.
 
 use chrono::DateTime;
 use masterchief_contract::{Event, EventData, HandlerError, Kind, user_error};
 
-use super::{Asked, Command, Reach, sorry};
+use super::{Asked, Command, sorry};
 use crate::store::runs::Which;
 
 /// Rows that are listed if no number is given, and at most.
 const ROWS: (i64, i64) = (10, 50);
 
-macro_rules! row {
-    ($name:literal, $flags:literal, $usage:literal, $help:literal, $run:expr) => {
-        Command {
-            name: $name,
-            flags: $flags,
-            usage: $usage,
-            help: $help,
-            reach: Reach::Here,
-            run: |asked| Box::pin(async move { $run(&asked).await }),
-        }
-    };
-}
-
 pub(super) static COMMANDS: &[Command] = &[
-    row!("sources", "m", "", "Shows what is read from outside, and how that is going", sources),
-    row!("events", "m", "[count:int]", "Lists the newest events from outside", events),
-    row!("audit", "m", "[count:int]", "Lists who did what, and who was refused", audit),
-    row!("runs", "-", "[count:int]", "Lists the newest runs", runs),
-    row!("locks", "-", "", "Lists the places that are locked", locks),
-    row!("run", "-", "<words...>", "Shows a run, as !run does", run),
-    row!("deploy", "-", "<words...>", "Starts a deployment, as !deploy does", deploy),
-    row!("dlq", "m", "[words...]", "Looks after dead letters, as !dlq does: list, show, retry, drop", dlq),
+    row!(Here, "sources", "m", "", "Shows what is read from outside, and how that is going", sources),
+    row!(Here, "events", "m", "[count:int]", "Lists the newest events from outside", events),
+    row!(Here, "audit", "m", "[count:int]", "Lists who did what, and who was refused", audit),
+    row!(Here, "runs", "-", "[count:int]", "Lists the newest runs", runs),
+    row!(Here, "locks", "-", "", "Lists the places that are locked", locks),
+    row!(Here, "run", "-", "<words...>", "Shows a run, as !run does", run),
+    row!(Here, "pipelines", "-", "[app]", "Lists the pipelines, or draws one: what comes after what", pipelines),
+    row!(Here, "deploy", "-", "<words...>", "Starts a deployment, as !deploy does", deploy),
+    row!(Here, "dlq", "m", "[words...]", "Looks after dead letters, as !dlq does: list, show, retry, drop", dlq),
 ];
 
 type Lines = Result<Vec<String>, HandlerError>;
@@ -47,8 +35,9 @@ async fn sources(asked: &Asked) -> Lines {
     }
     let row = |one: &crate::journal::FeedRow| {
         let lag = one.lag.map(|lag| format!(", {lag} {} wait", one.lag_unit)).unwrap_or_default();
+        let error = one.error.as_ref().map(|error| format!("; last fault: {error}")).unwrap_or_default();
         format!(
-            "{} {}: {}, {} events, {:.1}/s{lag}, {} dropped",
+            "{} {}: {}, {} events, {:.1}/s{lag}, {} dropped{error}",
             one.kind, one.stream, one.state, one.events, one.rate, one.dropped
         )
     };
@@ -105,6 +94,20 @@ async fn locks(asked: &Asked) -> Lines {
         }
     }
     Ok(if lines.is_empty() { vec!["Nothing is locked.".to_owned()] } else { lines })
+}
+
+async fn pipelines(asked: &Asked) -> Lines {
+    let catalog = asked.desk.pipelines.catalog();
+    let app = asked.arg("app");
+    if !app.is_empty() {
+        return Ok(catalog.get(app).map_err(|refusal| user_error(refusal.text))?.tree());
+    }
+    let one = |pipeline: &std::sync::Arc<crate::pipelines::Pipeline>| {
+        let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
+        format!("{} ({}): {}", pipeline.app, envs.join(", "), pipeline.description)
+    };
+    let lines: Vec<String> = catalog.all().map(one).collect();
+    Ok(if lines.is_empty() { vec!["There are no pipelines.".to_owned()] } else { lines })
 }
 
 async fn run(asked: &Asked) -> Lines {

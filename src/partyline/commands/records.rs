@@ -101,6 +101,12 @@ async fn minus_user(asked: &Asked) -> Lines {
 async fn adduser(asked: &Asked) -> Lines {
     let nick = asked.arg("nick");
     let handle = if asked.arg("handle").is_empty() { nick } else { asked.arg("handle") };
+    if asked.desk.book.get(handle).is_some() {
+        // Whoever takes a nick that is a handle is not its owner.
+        return sorry(format!(
+            "there is a {handle} already; .+host {handle} NETWORK/ACCOUNT lets an account in there, .adduser {nick} HANDLE makes another"
+        ));
+    }
     let host = &asked.desk.host;
     let mut found = host.networks().into_iter().flat_map(|network| {
         let channels = network.channels.clone();
@@ -118,11 +124,7 @@ async fn adduser(asked: &Asked) -> Lines {
             "{nick} is not logged in to services; .+user {handle} NICK!USER@HOST makes a record by hostmask"
         ));
     };
-    let known = asked.desk.book.get(handle).map(|user| User::clone(&user));
-    let mut user = match known {
-        Some(_) => asked.user_below(handle)?,
-        None => User::new(handle).map_err(wrong)?,
-    };
+    let mut user = User::new(handle).map_err(wrong)?;
     user.add_account(&format!("{network}/{account}")).map_err(wrong)?;
     asked.put(user).await?;
     Ok(vec![format!("{handle} is known as {network}/{account}; .chattr {handle} +FLAGS is next.")])

@@ -1,39 +1,26 @@
 //! `.who`, `.whom`, `.whoami`: who is here.
 
 use chrono::{DateTime, Utc};
+use masterchief_contract::HandlerError;
 
-use super::{Asked, Command, Reach};
+use super::bots::{name, question};
+use super::{Asked, Command};
+use crate::mesh::Question;
 use crate::partyline::place::Place;
 use crate::partyline::room::Face;
 
 pub(super) static COMMANDS: &[Command] = &[
-    Command {
-        name: "who",
-        flags: "-",
-        usage: "",
-        help: "Lists the sessions on this bot",
-        reach: Reach::Anywhere,
-        run: |asked| Box::pin(async move { Ok(who(&asked)) }),
-    },
-    Command {
-        name: "whom",
-        flags: "-",
-        usage: "[channel]",
-        help: "Lists people on the partyline, on linked bots too",
-        reach: Reach::Anywhere,
-        run: |asked| Box::pin(async move { Ok(whom(&asked)) }),
-    },
-    Command {
-        name: "whoami",
-        flags: "-",
-        usage: "",
-        help: "Tells who you are to the bot, and what you may",
-        reach: Reach::Anywhere,
-        run: |asked| Box::pin(async move { Ok(whoami(&asked)) }),
-    },
+    row!(Anywhere, "who", "-", "[bot]", "Lists the sessions on this bot, or asks a linked bot who is there", who),
+    row!(Anywhere, "whom", "-", "[channel]", "Lists people on the partyline, on linked bots too", whom),
+    row!(Anywhere, "whoami", "-", "", "Tells who you are to the bot, and what you may", whoami),
 ];
 
-fn who(asked: &Asked) -> Vec<String> {
+type Lines = Result<Vec<String>, HandlerError>;
+
+async fn who(asked: &Asked) -> Lines {
+    if !asked.arg("bot").is_empty() {
+        return question(asked, Question::Who(name(asked.arg("bot"))?)).await;
+    }
     let party = &asked.desk.party;
     let now = party.clock().now();
     let rows = party.each(|session| {
@@ -53,10 +40,10 @@ fn who(asked: &Asked) -> Vec<String> {
     let mut lines =
         vec![format!("{} on {}, * owner  + master  % botnet master  @ op:", sessions(rows.len()), party.bot())];
     lines.extend(rows);
-    lines
+    Ok(lines)
 }
 
-fn whom(asked: &Asked) -> Vec<String> {
+async fn whom(asked: &Asked) -> Lines {
     let party = &asked.desk.party;
     let wanted = asked.arg("channel");
     let place = Place::parse(wanted).or_else(|| Place::parse(&format!("#{wanted}")));
@@ -84,15 +71,15 @@ fn whom(asked: &Asked) -> Vec<String> {
     if lines.is_empty() {
         lines.push("Nobody is there.".to_owned());
     }
-    lines
+    Ok(lines)
 }
 
-fn whoami(asked: &Asked) -> Vec<String> {
+async fn whoami(asked: &Asked) -> Lines {
     let (global, _) = asked.standing.flags(&asked.event.network, None, masterchief_contract::CaseMap::Rfc1459);
     let roles = asked.standing.roles();
     let roles = if roles.is_empty() { String::new() } else { format!(", roles {}", roles.join(" ")) };
     let at = asked.idx.map(|idx| format!(", session {idx}")).unwrap_or_default();
-    vec![format!("You are {} with the flags {global}{roles}{at}.", asked.handle())]
+    Ok(vec![format!("You are {} with the flags {global}{roles}{at}.", asked.handle())])
 }
 
 fn face(face: Face) -> &'static str {

@@ -114,12 +114,7 @@ impl Client {
                 self.words(news, &source, to, text, *how)
             }
             What::Joined { place } => {
-                let name = place.to_string();
-                let joined = if self.caps.has(Cap::ExtendedJoin) {
-                    line(&source, "JOIN", &[&name, &news.from.handle, &news.from.handle])
-                } else {
-                    line(&source, "JOIN", &[&name])
-                };
+                let joined = self.joined(&source, &news.from, place);
                 let mut lines = vec![self.tagged(news, &joined)];
                 if own {
                     lines.extend(self.topic(place));
@@ -127,11 +122,14 @@ impl Client {
                 }
                 lines
             }
-            What::Parted { place, reason } => {
-                let name = place.to_string();
-                let params = [name.as_str(), reason.as_str()];
-                let params = if reason.is_empty() { &params[..1] } else { &params[..] };
-                vec![self.tagged(news, &line(&source, "PART", params))]
+            What::Parted { place, reason } => vec![self.tagged(news, &parted(&source, place, reason))],
+            What::Came { place, who } => {
+                let lines = who.iter().map(|one| self.joined(&self.source(one), one, place)).collect::<Vec<_>>();
+                lines.iter().map(|text| self.tagged(news, text)).collect()
+            }
+            What::Went { place, who, reason } => {
+                let lines = who.iter().map(|one| parted(&self.source(one), place, reason)).collect::<Vec<_>>();
+                lines.iter().map(|text| self.tagged(news, text)).collect()
             }
             What::Left { .. } if own => Vec::new(),
             What::Left { reason } => vec![self.tagged(news, &line(&source, "QUIT", &[reason]))],
@@ -147,10 +145,19 @@ impl Client {
             What::Topic { place, text } => {
                 vec![self.tagged(news, &line(&source, "TOPIC", &[&place.to_string(), text]))]
             }
-            What::Log { text, mode } => {
+            What::Log { text, mode, .. } => {
                 let nick = Arc::clone(&self.nick);
                 self.words(news, &source, &nick, &format!("[{mode}] {text}"), How::Notice)
             }
+        }
+    }
+
+    fn joined(&self, source: &str, who: &Author, place: &Place) -> String {
+        let name = place.to_string();
+        if self.caps.has(Cap::ExtendedJoin) {
+            line(source, "JOIN", &[&name, &who.handle, &who.handle])
+        } else {
+            line(source, "JOIN", &[&name])
         }
     }
 
@@ -266,4 +273,10 @@ impl Client {
         lines.push(self.numeric("366", &[&name, "End of NAMES"]));
         lines
     }
+}
+
+fn parted(source: &str, place: &Place, reason: &str) -> String {
+    let name = place.to_string();
+    let params = [name.as_str(), reason];
+    line(source, "PART", if reason.is_empty() { &params[..1] } else { &params[..] })
 }

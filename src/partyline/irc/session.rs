@@ -1,33 +1,20 @@
 //! One connection of an IRC client: registration, then lines in and news out until somebody goes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use masterchief_contract::Shutdown;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::time::Instant;
 
 use super::client::Client;
 use super::lines::{SERVER, line};
 use super::register::{Proof, Register, Step};
-use crate::irc::Stream;
-use crate::irc::decode::LineReader;
 use crate::irc::message::Message;
 use crate::partyline::gate::{Gate, Machine, Refusal};
 use crate::partyline::hall::{Call, Hall, seat_of};
-use crate::partyline::pace::Pace;
-use crate::partyline::party::{LINE_MAX, Seat};
-use crate::partyline::place::Place;
+use crate::partyline::news::News;
+use crate::partyline::party::LINE_MAX;
+use crate::partyline::pump::{Pipe, Talker, converse};
 use crate::partyline::room::Face;
 
-/// Silence after which a client is asked whether it is there.
-const BEAT: Duration = Duration::from_secs(90);
-/// How long it may take to answer, and to take what is sent.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// To whose session somebody else has ended, after why.
-const LET_GO: &str = "you were let go";
-/// News that are written together.
-const TOGETHER: usize = 64;
 /// Passwords that may be tried on one connection.
 const TRIES: u32 = 3;
 
@@ -35,9 +22,7 @@ const TRIES: u32 = 3;
 pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdown: Shutdown) {
     let patience = hall.gate.settings().patience;
     let readable = call.readable(&hall.gate);
-    let (read, write) = tokio::io::split(call.stream);
-    let mut pipe = Pipe { read, write, lines: LineReader::default(), pace: Pace::default() };
-    pipe.lines.feed(&call.read);
+    let mut pipe = Pipe::over(call.stream, &call.read);
     let facts = Facts { peer: call.peer, readable, cert: call.cert, face: call.face };
     let registering = register(&mut pipe, &hall.gate, &facts);
     let registered = tokio::select! {
@@ -45,16 +30,17 @@ pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdow
         () = shutdown.recv() => None,
     };
     let Some(registered) = registered else {
-        pipe.farewell("you did not log in").await;
+        pipe.close(&farewell("you did not log in")).await;
         return;
     };
     let login = registered.login.clone().unwrap_or_default();
     let Some(seat) = seat_of(&hall, &login, &registered.nick, facts.peer, facts.face) else {
-        pipe.farewell("the partyline is full").await;
+        pipe.close(&farewell("the partyline is full")).await;
         return;
     };
     let client = Client::new(hall.party.clone(), seat.idx, registered.caps, hall.motd());
-    converse(pipe, seat, client, &hall, shutdown).await;
+    let welcome = client.welcome();
+    converse(pipe, seat, client, welcome, shutdown).await;
 }
 
 /// What is known of a connection.
@@ -64,51 +50,6 @@ struct Facts {
     readable: bool,
     cert: Option<String>,
     face: Face,
-}
-
-/// Both directions of a connection.
-struct Pipe {
-    read: ReadHalf<Stream>,
-    write: WriteHalf<Stream>,
-    lines: LineReader,
-    pace: Pace,
-}
-
-impl Pipe {
-    /// Reads more bytes; `false` at the end.
-    async fn more(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        match self.read.read(&mut buffer).await {
-            Ok(count) if count > 0 => {
-                self.lines.feed(&buffer[..count]);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Writes lines; `false` if they are not taken in time.
-    async fn send(&mut self, lines: &[String]) -> bool {
-        if lines.is_empty() {
-            return true;
-        }
-        let mut text = String::with_capacity(lines.iter().map(|line| line.len() + 2).sum());
-        for line in lines {
-            text.push_str(line);
-            text.push_str("\r\n");
-        }
-        let writing = async {
-            self.write.write_all(text.as_bytes()).await?;
-            self.write.flush().await
-        };
-        matches!(tokio::time::timeout(PATIENCE, writing).await, Ok(Ok(())))
-    }
-
-    async fn farewell(&mut self, reason: &str) {
-        self.send(&[line("", "ERROR", &[&format!("Closing link: {reason}")])]).await;
-        // Whoever is there hears that nothing more comes.
-        let _ = self.write.shutdown().await;
-    }
 }
 
 /// Until the client may be welcomed; nothing if it may not or goes.
@@ -185,94 +126,33 @@ async fn last_chance(gate: &Gate, facts: &Facts, register: &Register) -> Result<
     Err(why)
 }
 
-/// Lines in, news out.
-async fn converse(mut pipe: Pipe, mut seat: Seat, mut client: Client, hall: &Hall, mut shutdown: Shutdown) {
-    let mut lines = client.welcome();
-    for place in [Place::Party(0), Place::Ops] {
-        // Both are for everybody.
-        let _ = hall.party.join(seat.idx, &place);
+impl Talker for Client {
+    fn render(&mut self, news: &News) -> Vec<String> {
+        Client::render(self, news)
     }
-    let mut heard = Instant::now();
-    let mut asked = false;
-    let reason = loop {
-        while let Ok(news) = seat.news.try_recv() {
-            lines.extend(client.render(&news));
-            if lines.len() >= TOGETHER {
-                break;
-            }
+
+    async fn line(&mut self, text: &str) -> (Vec<String>, Option<String>) {
+        if without_tags(text).len() > LINE_MAX {
+            let too_long = self.numeric("417", &[&format!("a line has at most {LINE_MAX} bytes")]);
+            return (vec![too_long], None);
         }
-        let sent = tokio::select! {
-            biased;
-            sent = pipe.send(&lines) => sent,
-            () = seat.cut.recv() => break LET_GO.to_owned(),
-        };
-        lines.clear();
-        if !sent {
-            break "does not read".to_owned();
+        match Message::parse(text) {
+            Ok(message) => self.take(&message).await,
+            Err(_) => (Vec::new(), None),
         }
-        match next_line(&mut pipe, &mut client, &mut lines).await {
-            Next::Goes(reason) => break reason,
-            Next::Done => continue,
-            Next::Nothing => {}
-        }
-        let beat = heard + if asked { BEAT + PATIENCE } else { BEAT };
-        tokio::select! {
-            more = pipe.more() => {
-                if !more {
-                    break "connection closed".to_owned();
-                }
-                (heard, asked) = (Instant::now(), false);
-            }
-            news = seat.news.recv() => match news {
-                Some(news) => lines.extend(client.render(&news)),
-                None => break LET_GO.to_owned(),
-            },
-            () = seat.cut.recv() => break LET_GO.to_owned(),
-            () = shutdown.recv() => break "the bot is going down".to_owned(),
-            () = tokio::time::sleep_until(beat) => {
-                if asked {
-                    break "no answer to PING".to_owned();
-                }
-                asked = true;
-                lines.push(line(SERVER, "PING", &[SERVER]));
-            }
-        }
-    };
-    while let Ok(news) = seat.news.try_recv() {
-        lines.extend(client.render(&news));
     }
-    let goes = async {
-        pipe.send(&lines).await;
-        pipe.farewell(&reason).await;
-    };
-    // Whoever does not read is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(2), goes).await;
-    seat.leaves_with(&reason);
+
+    fn asks(&self) -> String {
+        line(SERVER, "PING", &[SERVER])
+    }
+
+    fn farewell(&self, reason: &str) -> String {
+        farewell(reason)
+    }
 }
 
-/// What came of looking for a line.
-enum Next {
-    /// None was there.
-    Nothing,
-    /// One was taken, and there may be more.
-    Done,
-    /// The client goes, with these words.
-    Goes(String),
-}
-
-/// Does what the next line says, if there is one.
-async fn next_line(pipe: &mut Pipe, client: &mut Client, lines: &mut Vec<String>) -> Next {
-    let Some(text) = pipe.lines.next_line() else { return Next::Nothing };
-    let text = text.into_owned();
-    pipe.pace.take().await;
-    if without_tags(&text).len() > LINE_MAX {
-        lines.push(line(SERVER, "417", &[client.nick(), &format!("a line has at most {LINE_MAX} bytes")]));
-        return Next::Done;
-    }
-    let Ok(message) = Message::parse(&text) else { return Next::Done };
-    let (said, goes) = client.take(&message).await;
-    lines.extend(said);
-    goes.map_or(Next::Done, Next::Goes)
+fn farewell(reason: &str) -> String {
+    line("", "ERROR", &[&format!("Closing link: {reason}")])
 }
 
 fn without_tags(text: &str) -> &str {

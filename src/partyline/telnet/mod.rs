@@ -1,6 +1,7 @@
 //! The telnet face: a handle, a password, and then lines, as Eggdrop has it.
 
 mod iac;
+mod pager;
 mod session;
 
 pub(super) use session::{clean, serve};

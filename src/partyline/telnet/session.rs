@@ -8,10 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::iac::{ECHO_OFF, ECHO_ON, Lines};
+use super::pager::Pager;
 use crate::irc::Stream;
 use crate::partyline::gate::{Gate, Login, Machine, Refusal};
 use crate::partyline::hall::{Arrival, Call, Hall, seat_of};
-use crate::partyline::news::{News, What};
+use crate::partyline::news::{News, What, names};
 use crate::partyline::pace::Pace;
 use crate::partyline::party::{Party, Seat};
 use crate::partyline::place::Place;
@@ -183,10 +184,11 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
         // Both are for everybody.
         let _ = party.join(seat.idx, &place);
     }
+    let mut pager = Pager::default();
     let reason = loop {
         for _ in 0..TOGETHER {
             let Ok(news) = seat.news.try_recv() else { break };
-            text.extend(shown(&news, seat.idx, &place));
+            text.push_str(&paged(&mut pager, party, &news, seat.idx, &place));
         }
         let sent = tokio::select! {
             biased;
@@ -201,6 +203,7 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
             line = pipe.line() => {
                 let Some(line) = line else { break "connection closed".to_owned() };
                 pipe.pace.take().await;
+                text.push_str(&pager.typed(page_of(party, seat.idx), &line));
                 match typed(party, seat.idx, &mut place, line.trim_end()).await {
                     Ok(Some(reason)) => break reason,
                     Ok(None) => {}
@@ -208,7 +211,7 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
                 }
             }
             news = seat.news.recv() => match news {
-                Some(news) => text.extend(shown(&news, seat.idx, &place)),
+                Some(news) => text.push_str(&paged(&mut pager, party, &news, seat.idx, &place)),
                 None => break LET_GO.to_owned(),
             },
             () = seat.cut.recv() => break LET_GO.to_owned(),
@@ -223,6 +226,18 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
     // Whoever does not read is not waited for.
     let _ = tokio::time::timeout_at(until, pipe.write(text.as_bytes())).await;
     seat.leaves_with(&reason);
+}
+
+/// News as text, answers a page at a time. What people say does not wait behind a long answer.
+fn paged(pager: &mut Pager, party: &Party, news: &News, own: u32, place: &Place) -> String {
+    let line = shown(news, own, place).unwrap_or_default();
+    let answer = news.from.idx.is_none() && matches!(news.what, What::Whisper { .. });
+    if answer { pager.line(page_of(party, own), line) } else { line }
+}
+
+/// How many lines somebody sees at once, at this moment.
+fn page_of(party: &Party, idx: u32) -> usize {
+    party.session(idx, |session| session.page).unwrap_or_default()
 }
 
 /// Does what a line says; gives the words with which somebody goes.
@@ -282,6 +297,8 @@ fn shown(news: &News, own: u32, place: &Place) -> Option<String> {
         What::Whisper { text, .. } => format!("[{nick}] {text}"),
         What::Joined { place } => format!("*** {nick} is in {place} now."),
         What::Parted { place, .. } => format!("*** {nick} has left {place}."),
+        What::Came { place, who } => format!("*** {} are in {place} now.", names(who)),
+        What::Went { place, who, .. } => format!("*** {} have left {place}.", names(who)),
         What::Left { reason } => format!("*** {nick} has left: {reason}"),
         What::Away { reason: Some(reason) } => format!("*** {nick} is away: {reason}"),
         What::Away { reason: None } => format!("*** {nick} is back."),

@@ -14,19 +14,27 @@ impl Engine {
     /// `!approve 130 5d1f`.
     pub(super) fn approve(&mut self, number: i64, code: &str, who: &Asker, may: &May) -> Answer {
         let (at, approvals, wanted) = self.asked_for(number, code)?;
-        let requester = self.run_of(number)?.run.asker.handle.clone();
+        let (asker, created) = (self.run_of(number)?.run.asker.clone(), self.run_of(number)?.run.created);
         if !may.vouched || who.handle == "*" {
             return Err(Refusal::denied("log in to services first: only somebody I know can approve".to_owned()));
         }
-        if approvals.not_requester && who.handle == requester {
+        if approvals.not_requester && asker.handle == "*" {
+            return Err(Refusal::denied(format!(
+                "nobody knows who asked for {number}, so nobody is sure to be somebody else; ask again, logged in"
+            )));
+        }
+        if approvals.not_requester && (who.handle == asker.handle || who.shares_account(&asker)) {
             return Err(Refusal::denied(format!("the one who asked cannot approve {number}.")));
+        }
+        if !may.known_since(created) {
+            return Err(Refusal::denied(words::touched(&who.handle, number)));
         }
         self.may_approve(number, &approvals, who, may)?;
         if !code.eq_ignore_ascii_case(&wanted) {
-            let write = format!("!approve {number} {wanted}");
+            // Whoever is told the code need not look.
             return Err(match code {
-                "" => Refusal::wrong(format!("name the code of what you agree to: {write}")),
-                _ => Refusal::conflict(format!("that is not the code of what is shown now; look again: {write}")),
+                "" => Refusal::wrong(format!("name the code of what you agree to; !run {number} shows it")),
+                _ => Refusal::conflict(format!("that is not the code of what is shown now; !run {number} shows it")),
             });
         }
         let row = ApprovalRow {
@@ -122,18 +130,22 @@ impl Engine {
 
     fn may_approve(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), Refusal> {
         self.reaches(number, may)?;
+        let live = self.run_of(number)?;
+        // Who may no more since it was asked for may not here either.
+        let now = self.rules_now(live).and_then(|(_, rules)| rules.asks(live.run.overrides()).cloned());
+        let now = now.filter(|now| live.run.state == RunState::AwaitingApproval && !now.from.is_empty());
+        if let Some(now) = now.filter(|now| now.from != approvals.from) {
+            self.may_be_of(number, &now, who, may)?;
+        }
+        self.may_be_of(number, approvals, who, may)
+    }
+
+    /// Whether somebody is one of those who are asked to approve.
+    fn may_be_of(&self, number: i64, approvals: &Approvals, who: &Asker, may: &May) -> Result<(), Refusal> {
         if approvals.from.is_empty() {
             return self.may_act(number, who, may);
         }
-        let named = |name: &String| match name.strip_prefix('@') {
-            Some(group) => {
-                let members = self.settings.groups.get(group);
-                members.is_some_and(|members| members.contains(&who.handle))
-                    || may.roles.iter().any(|role| role == group)
-            }
-            None => *name == who.handle,
-        };
-        if approvals.from.iter().any(named) {
+        if approvals.from.iter().any(|name| may.is_named(name, &who.handle, &self.settings.groups)) {
             return Ok(());
         }
         Err(Refusal::denied(format!("{number} needs somebody of {}", approvals.from.join(" or "))))
@@ -142,8 +154,9 @@ impl Engine {
     /// Whether the token somebody speaks through may act on a run.
     pub(super) fn reaches(&self, number: i64, may: &May) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
-        let flags = live.pipeline.rules(&live.run.env).and_then(|rules| rules.flags.as_ref());
-        if may.reaches(flags) {
+        let then = live.pipeline.rules(&live.run.env).and_then(|rules| rules.flags);
+        let now = self.rules_now(live).and_then(|(_, rules)| rules.flags);
+        if may.reaches(then.as_ref()) && may.reaches(now.as_ref()) {
             return Ok(());
         }
         Err(Refusal::denied(format!("this token may not act on {}: it lacks the flags for it", live.run.place())))

@@ -1,5 +1,6 @@
 //! What people and programs ask for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use masterchief_contract::{Event, FlagScope};
@@ -163,6 +164,8 @@ pub struct May {
     pub roles: Vec<String>,
     /// Whether services, a certificate or a login vouch for them.
     pub vouched: bool,
+    /// When somebody last changed by what they are known.
+    pub touched: Option<Millis>,
     /// Which flags of theirs count at all, where they speak through a program that has some of them only.
     pub through: Option<Allows>,
 }
@@ -197,27 +200,49 @@ impl May {
     /// What the person behind an event may, here and now.
     pub fn of(book: &Book, event: &Event) -> May {
         let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
-        let (vouched, roles) = (standing.who.vouched, standing.roles());
+        let (vouched, roles, touched) = (standing.who.vouched, standing.roles(), standing.touched());
         let (network, chan, casemap) = (Arc::clone(&event.network), event.chan.clone(), event.casemap);
         let scope = FlagScope::Channel;
         let allows =
             Arc::new(move |flags: &FlagMask| standing.allows(flags, scope, &network, chan.as_deref(), casemap));
-        May { allows, roles, vouched, through: None }
+        May { allows, roles, vouched, touched, through: None }
     }
 
     /// Everything: for a program that the pipeline itself names, and for the terminal.
     pub fn all() -> May {
-        May { allows: Arc::new(|_| true), roles: Vec::new(), vouched: true, through: None }
+        May { vouched: true, ..May::program(Arc::new(|_| true)) }
     }
 
     /// Nothing.
     pub fn nothing() -> May {
-        May { allows: Arc::new(|_| false), roles: Vec::new(), vouched: false, through: None }
+        May::program(Arc::new(|_| false))
+    }
+
+    /// What a program may that has these flags and is nobody.
+    pub fn program(allows: Allows) -> May {
+        May { allows, roles: Vec::new(), vouched: false, touched: None, through: None }
+    }
+
+    /// Whether the record has been as it is since then: else they may be somebody else by now, under two names.
+    pub fn known_since(&self, at: Millis) -> bool {
+        self.touched.is_none_or(|touched| touched <= at)
     }
 
     /// Whether the program they speak through, if there is one, may act where these flags are needed.
     pub fn reaches(&self, flags: Option<&FlagMask>) -> bool {
         self.through.as_ref().is_none_or(|through| flags.is_none_or(|flags| through(flags)))
+    }
+
+    /// Whether a name is theirs: a handle, or `@` and a group they are in or a role they have.
+    pub fn is_named(&self, name: &str, handle: &str, groups: &BTreeMap<String, Vec<String>>) -> bool {
+        match name.strip_prefix('@') {
+            Some(group) => {
+                let members = groups.get(group);
+                members.is_some_and(|members| members.iter().any(|member| member == handle))
+                    || self.roles.iter().any(|role| role == group)
+            }
+            None => name == handle,
+        }
     }
 
     /// Whether flags that a rule needs are theirs; `None` is everybody.

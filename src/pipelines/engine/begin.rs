@@ -6,15 +6,15 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, May, Prepared, Reply};
-use super::matrix::instances;
-use super::skip::{asked_where, guarded, left_out};
+use super::skip::{asked_where, asks, guarded, known_requester, left_out};
 use super::{Effect, Engine, Live, code, run_facts};
-use crate::pipelines::announce::{COALESCE, Progress};
+use crate::pipelines::announce::{COALESCE, NOTICE, Progress};
 use crate::pipelines::graph::Graph;
+use crate::pipelines::matrix::instances;
+use crate::pipelines::may::{rules, settle};
 use crate::pipelines::model::{Approvals, Check, OnBusy, Pipeline, Rules, Stage};
 use crate::pipelines::outside::Checked;
 use crate::pipelines::refusal::Refusal;
-use crate::pipelines::request;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, words};
@@ -32,11 +32,15 @@ impl Engine {
         let (params, env) = settle(&pipeline, &prepared, may)?;
         let rules = rules(&pipeline, &env)?.clone();
         self.may_deploy(&pipeline, &env, &who, may)?;
+        if prepared.reason.is_some() && who.origin == "irc" && !may.vouched {
+            return Err(Refusal::denied("log in to services first: who overrides a rule stands by it".to_owned()));
+        }
         asked_where(&pipeline, &prepared, &who)?;
         let skipped = left_out(&pipeline, &prepared, may)?;
         let guarded = guarded(&pipeline, &params);
         let mut run = Run { skipped, guarded, ..self.new_run(&pipeline, &env, &prepared, params, who) };
         let facts = run_facts(&run);
+        known_requester(&pipeline, asks(&run, &rules, &facts).as_ref(), &run.asker, may)?;
         for check in &rules.checks {
             let Check::Holds(check) = check else { continue };
             if !check
@@ -109,11 +113,7 @@ impl Engine {
     pub(super) fn go_on(&mut self, number: i64) {
         let Some(live) = self.runs.get(&number) else { return };
         let facts = run_facts(&live.run);
-        let rules = live.pipeline.rules(&live.run.env);
-        let approvals = rules.and_then(|rules| rules.asks(live.run.reason.as_deref()).cloned()).filter(|approvals| {
-            // A condition that cannot be told asks them.
-            live.run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(true))
-        });
+        let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| asks(&live.run, rules, &facts));
         match approvals {
             Some(approvals) => self.await_approval(number, &approvals),
             None => self.enqueue(number),
@@ -158,27 +158,8 @@ impl Engine {
         run.places = places(pipeline, &run);
         run.group =
             template::fill(&pipeline.policy.concurrency.group, &run_facts(&run)).unwrap_or_else(|_| run.place());
+        self.foretell(&mut run);
         run
-    }
-
-    /// Whether somebody may deploy there; else what they may, and whom to ask.
-    pub(super) fn may_deploy(&self, pipeline: &Pipeline, env: &str, who: &Asker, may: &May) -> Result<(), Refusal> {
-        let rules = rules(pipeline, env)?;
-        if may.has(rules.flags.as_ref()) {
-            return Ok(());
-        }
-        let others =
-            pipeline.policy.environments.iter().filter(|(name, other)| name != env && may.has(other.flags.as_ref()));
-        let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
-        // A stranger learns no names.
-        let flags = rules.flags.as_ref().filter(|_| who.handle != "*");
-        let mut whom = flags.map(|flags| self.around.who_may(flags, &who.place)).unwrap_or_default();
-        // Those who are here are asked first.
-        let nicks = self.around.nicks(&who.place);
-        whom.sort_by_key(|handle| !nicks.iter().any(|nick| nick.eq_ignore_ascii_case(handle)));
-        let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
-        let flags = flags.split('|').next().unwrap_or("").to_owned();
-        Err(Refusal::denied(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &whom)))
     }
 
     /// A run that was asked for with the same key, if there is one.
@@ -218,13 +199,15 @@ impl Engine {
         let same =
             |live: &&Live| live.run.group == run.group && !live.run.state.ended() && live.run.state != RunState::Draft;
         let holder = self.runs.values().filter(same).find(|live| live.run.state.active());
-        let waiting = self.runs.values().filter(same).filter(|live| !live.run.state.active()).count();
+        // Who has not said yes holds nobody up.
+        let waits = |run: &Run| !run.state.active() && (run.state != RunState::AwaitingConfirm || run.queued.is_some());
+        let waiting = self.runs.values().filter(same).filter(|live| waits(&live.run)).count();
         if let (OnBusy::Reject, Some(holder)) = (rules.on_busy, holder) {
             return Err(Refusal::conflict(format!(
                 "{} is busy with run {} by {}; wait for it, or !abort {}",
                 run.place(),
                 holder.run.number,
-                holder.run.asker.handle,
+                holder.run.asker.called(),
                 holder.run.number
             )));
         }
@@ -245,7 +228,10 @@ impl Engine {
         self.puts.push(Put::Place { app: run.app.clone(), repo: pipeline.repo.clone(), env: run.env.clone() });
         self.puts.push(Put::Pipeline(PipelineRow {
             hash: pipeline.hash.clone(),
-            name: pipeline.name.clone(),
+            name: match pipeline.file.extension().filter(|end| *end == "toml") {
+                Some(_) => format!("{}.toml", pipeline.name),
+                None => pipeline.name.clone(),
+            },
             app: pipeline.app.clone(),
             source: pipeline.source.to_string(),
             created: self.now,
@@ -264,7 +250,12 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return };
         let (who, origin) = (live.run.asker.handle.clone(), live.run.asker.origin.clone());
         let cause = live.run.parent.map_or_else(|| format!("asked for ({origin})"), |parent| format!("run {parent}"));
-        self.event(number, "run", &who, None, json!({"from": "", "to": "draft", "cause": cause}));
+        let mut data = json!({"from": "", "to": "draft", "cause": cause});
+        if let Some(risk) = &live.run.risk {
+            // Events are never changed: what was foretold stays as it was.
+            data["risk"] = json!(risk);
+        }
+        self.event(number, "run", &who, None, data);
     }
 
     /// People have to agree before it goes on.
@@ -322,50 +313,6 @@ fn planned(run: &Run, pipeline: &Pipeline) -> Vec<String> {
     pipeline.stages.iter().filter(wanted).map(|stage| stage.name.clone()).collect()
 }
 
-/// All parameters and the environment; flags that parameters need are checked.
-pub(super) fn settle(
-    pipeline: &Pipeline,
-    prepared: &Prepared,
-    may: &May,
-) -> Result<(Map<String, Value>, String), Refusal> {
-    let mut given = prepared.params.clone();
-    if let Some(env) = &prepared.environment {
-        given.insert("environment".to_owned(), Value::from(env.clone()));
-    }
-    if let Some(reference) = &prepared.reference {
-        given.insert("ref".to_owned(), Value::from(reference.clone()));
-    }
-    for param in &pipeline.params {
-        let changed = given.get(&param.name).is_some_and(|value| Some(value) != param.default.as_ref());
-        if changed && !may.has(param.needs_flag.as_ref()) {
-            let flags = param.needs_flag.as_ref().map(ToString::to_string).unwrap_or_default();
-            return Err(Refusal::denied(format!("you may not set {} (needs the flags {flags})", param.name)));
-        }
-    }
-    let mut params = request::settle(&pipeline.params, &given)?;
-    let named = params.get("environment").and_then(Value::as_str).map(str::to_owned);
-    let env = match named {
-        Some(env) => env,
-        None => pipeline.only_environment().map(str::to_owned).ok_or_else(|| {
-            let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
-            format!("say where to: !deploy {} to {}", pipeline.app, names.join("|"))
-        })?,
-    };
-    params.insert("environment".to_owned(), Value::from(env.clone()));
-    Ok((params, env))
-}
-
-/// The rules of an environment; an environment without rules is nobody's.
-pub(super) fn rules<'p>(pipeline: &'p Pipeline, env: &str) -> Result<&'p Rules, Refusal> {
-    pipeline.rules(env).ok_or_else(|| {
-        let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
-        let close = masterchief_contract::closest(env, names.iter().copied());
-        let hint =
-            close.map_or_else(|| format!("There are {}", names.join(", ")), |close| format!("Did you mean {close}?"));
-        Refusal::unknown(format!("{} has no environment {env:?}. {hint}", pipeline.app))
-    })
-}
-
 /// How it would be asked for again.
 pub(super) fn asked_words(run: &Run) -> String {
     let reference = if run.reference.is_empty()
@@ -392,6 +339,8 @@ pub(super) fn places(pipeline: &Pipeline, run: &Run) -> Vec<String> {
     let mut places: Vec<String> = pipeline.announce.places.iter().map(|place| place.target.clone()).collect();
     if let Some(asked) = run.asker.channel() {
         match places.iter_mut().find(|place| super::same_place(place, asked)) {
+            // It is told there already, as it is wanted.
+            Some(place) if place.starts_with(NOTICE) => {}
             // The one with the network is the better name.
             Some(place) => *place = asked.to_owned(),
             None => places.push(asked.to_owned()),

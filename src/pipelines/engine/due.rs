@@ -65,15 +65,8 @@ impl Engine {
         for number in undo {
             let Some(live) = self.runs.get_mut(&number) else { continue };
             live.run.undo_at = None;
-            let who = crate::pipelines::run::Asker {
-                handle: "bot".to_owned(),
-                nick: "bot".to_owned(),
-                ..live.run.asker.clone()
-            };
             self.dirty_runs.insert(number);
-            if let Err(fault) = self.roll_back(number, who) {
-                tracing::warn!(run = number, %fault, "A rollback could not begin by itself");
-            }
+            self.undo_by_itself(number);
         }
         self.stages_due();
         self.places_due();
@@ -104,7 +97,7 @@ impl Engine {
             live.run.state == RunState::AwaitingWindow && live.run.due.is_some_and(|due| due <= self.now)
         });
         let waiting = waiting.map(|live| {
-            let words = format!("{} {} ({})", live.run.app, live.run.shown(), words::quiet(&live.run.asker.handle));
+            let words = format!("{} {} ({})", live.run.app, live.run.shown(), words::quiet(live.run.asker.called()));
             (live.run.app.clone(), live.run.env.clone(), words)
         });
         let booked = self.bookings.values().filter(|booking| booking.at <= self.now).filter_map(|booking| {
@@ -141,6 +134,7 @@ impl Engine {
         live.run.due = None;
         self.dirty_runs.insert(number);
         match live.run.state {
+            RunState::AwaitingConfirm if live.run.away.is_some() => self.nobody_says_yes(number),
             RunState::AwaitingConfirm if live.run.queued.is_some() => {
                 let line = words::passed(&live.run);
                 self.to(number, RunState::Expired, "bot");

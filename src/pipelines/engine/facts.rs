@@ -79,6 +79,7 @@ impl Engine {
             pipeline: Arc::clone(&live.pipeline),
             facts,
             requester: live.run.asker.handle.clone(),
+            parent: live.run.parent,
             noted: live.notes.get(&at).cloned().or_else(|| own_way.then(|| json!({"done": [], "note": one.noted}))),
             checkpoint: one.checkpoint.clone(),
             resumed,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::ask::{Answer, May, Reply};
-use super::live::is_out;
+use super::live::{is_out, touched};
 use super::{Effect, Engine, Live};
 use crate::executors::suggest;
 use crate::pipelines::model::{OnFailure, RollbackMode};
@@ -36,11 +36,15 @@ impl Engine {
             return;
         }
         let state = live.becomes();
-        match live.run.kind {
+        let (kind, parent) = (live.run.kind, live.run.parent);
+        match kind {
             RunKind::Rollback => self.rolled_back(number, state),
             RunKind::Deploy => self.deployed(number, state),
         }
-        self.effects.push(Effect::Tidy(number));
+        // What failed may be tried again, or undone, with the files that are there.
+        let good = state == RunState::Succeeded;
+        self.effects.push(Effect::Tidy(number, good));
+        self.effects.extend(parent.filter(|_| good).map(|parent| Effect::Tidy(parent, true)));
         self.next_turn(number);
     }
 
@@ -49,6 +53,7 @@ impl Engine {
             return;
         }
         self.remember_times(number);
+        self.learn(number);
         let Some(live) = self.runs.get_mut(&number) else { return };
         let run = live.run.clone();
         // The stage that decided is told by itself.
@@ -94,12 +99,14 @@ impl Engine {
             // It is out there, whatever becomes of it now.
             self.went_live(number);
         }
-        let target = self.target(number);
+        // Only what can be undone is offered, promised and begun.
+        let target = self.undoable(number).ok().map(|(target, _)| target);
         let Some(live) = self.runs.get(&number) else { return };
         let run = live.run.clone();
         let stage = run.failed.as_ref().and_then(|name| live.stages.iter().find(|one| one.name == *name)).cloned();
         let spec = stage.as_ref().map(|stage| &live.pipeline.stages[stage.spec]);
         let at_once = spec.is_some_and(|spec| spec.on_failure == OnFailure::Rollback);
+        let standing = if touched(live) { String::new() } else { words::standing(&run) };
         let rules = self.pipeline_rules(number).cloned();
         let class =
             stage.as_ref().and_then(|stage| stage.failure.as_ref()).map(|failure| failure.class).unwrap_or_default();
@@ -107,7 +114,8 @@ impl Engine {
             let takes = self.undo_takes(number).map(|takes| format!(", {}", words::about(takes))).unwrap_or_default();
             format!("{}{takes}", shown(&target.version, &target.sha))
         });
-        let lines = words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), suggest(class));
+        let lines =
+            words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), (suggest(class), &standing));
         self.say_end(number, rest, "failed", lines);
         let text = format!("deploy {number} {} failed in {}", run.shown(), run.failed.as_deref().unwrap_or("nothing"));
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
@@ -116,18 +124,23 @@ impl Engine {
             return;
         }
         if at_once || rollback.mode == RollbackMode::Auto {
-            // It is told as a run of its own; if it cannot begin, that was a fault of ours.
-            if let Err(fault) =
-                self.roll_back(number, Asker { handle: "bot".to_owned(), nick: "bot".to_owned(), ..run.asker.clone() })
-            {
-                tracing::warn!(run = number, %fault, "A rollback could not begin by itself");
-            }
+            self.undo_by_itself(number);
         } else if let (RollbackMode::Offer, Some(after)) = (rollback.mode, rollback.auto_after) {
             let at = self.now + after.as_millis() as Millis;
             if let Some(live) = self.runs.get_mut(&number) {
                 live.run.undo_at = Some(at);
                 self.dirty_runs.insert(number);
             }
+        }
+    }
+
+    /// Undoes a run as it was promised. It is told as a run of its own; if it cannot begin, that is told instead.
+    pub(super) fn undo_by_itself(&mut self, number: i64) {
+        let Some(live) = self.runs.get(&number) else { return };
+        let who = Asker { handle: "bot".to_owned(), nick: "bot".to_owned(), ..live.run.asker.clone() };
+        if let Err(fault) = self.roll_back(number, who) {
+            let line = words::not_undone(number, &fault.text);
+            self.must_say(number, "failed", &line);
         }
     }
 
@@ -158,7 +171,7 @@ impl Engine {
                 .runs
                 .get(&number)
                 .and_then(|live| live.stages.iter().find(|one| Some(&one.name) == run.failed.as_ref()).cloned());
-            let lines = words::failed(&run, stage.as_ref(), None, None, "");
+            let lines = words::failed(&run, stage.as_ref(), None, None, ("", ""));
             self.say_end(number, rest, "failed", lines);
             self.incident("bot", (&run.app, &run.env), Some(number), &format!("rollback {number} failed"), None);
             return;
@@ -210,8 +223,7 @@ impl Engine {
     /// `!rollback 131`.
     pub(super) fn rollback(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
-        let (pipeline, env) = (Arc::clone(&live.pipeline), live.run.env.clone());
-        self.may_deploy(&pipeline, &env, who, may)?;
+        self.may_act(number, who, may)?;
         let place = live.run.place();
         if live.run.state.active() {
             return Err(Refusal::conflict(format!("run {number} is under way: !abort {number} first")));
@@ -315,6 +327,7 @@ impl Engine {
             unsaid: Vec::new(),
             skipped: Vec::new(),
             guarded: Vec::new(),
+            risk: None,
             failed: None,
             ending: None,
             stopped_by: String::new(),

@@ -35,6 +35,7 @@ impl Engine {
             sha: run.sha.clone(),
             at: self.now,
             validated,
+            replicas: replicas(&outputs),
             outputs: Value::Object(outputs).to_string(),
         };
         // What failed before it is not undone any more: it would undo this.
@@ -59,10 +60,23 @@ impl Engine {
     }
 }
 
+/// How many of a version run, if a stage said so; of several the one that was counted last.
+fn replicas(outputs: &Map<String, Value>) -> Option<i64> {
+    let count = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    outputs.values().rev().find_map(|given| count(given.get("replicas")?))
+}
+
 /// Whether what brings the version out did so and does not prove good.
 pub(super) fn is_out(live: &Live) -> bool {
     let faulty = |at: &usize| live.stages[*at].state == StageState::Faulty;
     bringing(&live.pipeline).iter().any(|spec| live.of[*spec].iter().any(faulty))
+}
+
+/// Whether what brings the version out, or anything that has a way back, has begun: then what is out there is not known.
+pub(super) fn touched(live: &Live) -> bool {
+    let bringing = bringing(&live.pipeline);
+    let changes = |spec: usize| bringing.contains(&spec) || live.pipeline.stages[spec].rollback.is_some();
+    live.stages.iter().any(|one| one.attempt > 0 && changes(one.spec))
 }
 
 /// Whether anything of a run went out: what brings it out was done, or, if nobody left that out, what comes last.

@@ -30,7 +30,7 @@ impl Engine {
             let said = key.0 == 0 || newest.get(&key) == Some(&row.at);
             let (dedupe, target, text) = (row.dedupe, key.1, row.text);
             if said {
-                self.effects.push(Effect::Say { dedupe, target, text, passing: false });
+                self.effects.push(Effect::Say { run: key.0, dedupe, target, text, passing: false });
             } else {
                 self.puts.push(Put::Said(dedupe, self.now));
             }

@@ -13,166 +13,46 @@ mod facts;
 mod finish;
 mod live;
 mod load;
-mod matrix;
 mod people;
 mod places;
 mod progress;
+mod risk;
 mod rows;
 mod say;
 mod skip;
+mod split;
 mod stages;
 mod standstill;
+mod told;
 mod turn;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
+use serde_json::{Value, json};
 
-use super::announce::Progress;
+use super::announce::{NOTICE, Progress};
 use super::around::Around;
 use super::catalog::Catalog;
-use super::expr::Facts;
 use super::model::{Pipeline, Rules};
-use super::outside::Checked;
-use super::pools::{PoolRow, Pools};
+use super::pools::Pools;
 use super::run::{Millis, Run, StageRun};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
-use crate::executors::{Class, End, Failure};
-use crate::store::runs::{
-    ArtifactRow, BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, LogSegmentRow, Put,
-};
+use crate::executors::{Class, Failure};
+use crate::predict::{History, PreRun};
+use crate::store::runs::{BookingRow, DeploymentRow, EventRow, FreezeRow, IncidentRow, LockRow, Put};
 
 use rows::{attempt_row, cause_of_run, cause_of_stage, code, run_facts, run_row, stage_row};
 
 pub use ask::{Allows, Answer, Ask, Asked, May, Prepared, Reply};
+pub use risk::Foretold;
+pub(super) use risk::PAST;
 pub(super) use rows::incident_hash;
-
-/// What is told to the engine.
-pub(super) enum Msg {
-    /// Somebody asks for something.
-    Ask(Box<Asked>, oneshot::Sender<Answer>),
-    /// A step ended.
-    Ended(Box<Ended>),
-    /// An executor keeps a note: run, stage, attempt.
-    Note(i64, usize, u32, Value, oneshot::Sender<Result<(), String>>),
-    /// The work of a stage is done, and it is looked whether it proves good: run, stage, attempt, what is noted of it.
-    Validating(i64, usize, u32, Value),
-    /// An executor says how it goes.
-    Doing(i64, usize, String),
-    /// A remote build says how the stage of this name goes.
-    Told(i64, String, String),
-    /// A network is back after so long.
-    Back(String, Millis),
-    /// Somebody of a network left, or has another nick now: network, nick.
-    Gone(String, String),
-    /// How long a run still takes.
-    Left(i64, oneshot::Sender<Option<Millis>>),
-    /// What stages share, and who holds it.
-    Slots(oneshot::Sender<Vec<String>>),
-    /// What is booked.
-    Booked(oneshot::Sender<Vec<String>>),
-    /// The same as figures.
-    Pools(oneshot::Sender<Vec<PoolRow>>),
-    /// What others said who were asked whether a run may begin.
-    Checked(i64, Vec<Checked>),
-    /// Other pipelines and settings.
-    Configure(Arc<Catalog>, Box<Settings>),
-}
-
-/// How a step ended.
-pub(super) struct Ended {
-    pub(super) run: i64,
-    pub(super) stage: usize,
-    pub(super) attempt: u32,
-    pub(super) end: End,
-    /// What it gave although it failed.
-    pub(super) outputs: Map<String, Value>,
-    /// If it was begun before the bot was: whether it may simply be done again should it have been lost.
-    pub(super) resumed: Option<bool>,
-    pub(super) checkpoint: Option<Value>,
-    pub(super) artifacts: Vec<ArtifactRow>,
-    /// What is kept of its log.
-    pub(super) log: Vec<LogSegmentRow>,
-}
-
-/// What is to happen once all is written.
-pub(super) enum Effect {
-    /// A step begins, or goes on.
-    Start(Box<Order>),
-    /// A step is to end.
-    Stop(i64, usize),
-    /// Others are asked whether a run may begin.
-    Look(i64, Arc<Pipeline>, String, Facts),
-    /// A line is said to a place, and noted as said under this key.
-    /// How it goes is not worth saying any more once the network is back; the rest is.
-    Say { dedupe: String, target: String, text: String, passing: bool },
-    /// Words for one person, kept nowhere.
-    Tell { place: String, nick: String, text: String },
-    /// Something changed.
-    News(News),
-    /// Somebody is answered.
-    Answer(oneshot::Sender<Answer>, Answer),
-    /// A note is kept.
-    Noted(oneshot::Sender<Result<(), String>>),
-    /// The workspace of a run is not needed any more.
-    Tidy(i64),
-}
-
-/// What a step is told.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) run: i64,
-    pub(super) stage: usize,
-    pub(super) attempt: u32,
-    pub(super) name: String,
-    pub(super) spec: usize,
-    pub(super) undo: bool,
-    pub(super) pipeline: Arc<Pipeline>,
-    pub(super) facts: Facts,
-    pub(super) requester: String,
-    pub(super) noted: Option<Value>,
-    pub(super) checkpoint: Option<Value>,
-    /// Whether it was begun before the bot was.
-    pub(super) resumed: bool,
-    pub(super) begun: Millis,
-    /// The plan that people agreed to.
-    pub(super) apply: Option<Value>,
-}
-
-/// A run or a stage changed; for whoever follows.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct News {
-    /// The run.
-    pub run: i64,
-    /// Which event of it.
-    pub seq: i64,
-    /// The app.
-    pub app: String,
-    /// The environment.
-    pub env: String,
-    /// How far the run is.
-    pub state: RunState,
-    /// The stage it is about, if it is about one.
-    pub stage: Option<String>,
-    /// How far that is.
-    pub stage_state: Option<StageState>,
-    /// What happened: `run`, `stage` or `doing`.
-    pub kind: &'static str,
-    /// Words for people.
-    pub text: String,
-    /// Why the stage failed, if it did.
-    pub line: Option<String>,
-    /// Who asked for the run.
-    pub requester: String,
-    /// What goes out.
-    pub version: String,
-    /// Stages that ended, and all there are.
-    pub done: (usize, usize),
-}
+pub(super) use skip::permitted;
+pub use told::News;
+pub(super) use told::{Effect, Ended, Msg, Order};
 
 /// A run in memory.
 pub(super) struct Live {
@@ -219,8 +99,16 @@ pub(super) struct Engine {
     pub(super) live: HashMap<(String, String), DeploymentRow>,
     /// Medians of how long stages take, in milliseconds, by app and name.
     pub(super) times: HashMap<String, HashMap<String, f64>>,
+    /// What the runs of each app tell of the next.
+    histories: HashMap<String, History>,
+    /// What was known of runs that have not ended, and what was foretold of them.
+    foretold: HashMap<i64, (PreRun, f64)>,
     pools: Pools<(i64, usize)>,
-    last_run: i64,
+    pub(super) last_run: i64,
+    /// When it began, and after which run.
+    pub(super) begun: (Millis, i64),
+    /// Whether the bot fell before that: then what it said last may not have been heard.
+    pub(super) fell: bool,
     last_incident: IncidentRow,
     warned: BTreeSet<String>,
     /// When it was told last that a trigger does not get what it asks for.
@@ -228,10 +116,10 @@ pub(super) struct Engine {
     /// When it is told next what ran unsaid; nothing where that was not looked at yet.
     digest_at: Option<Millis>,
     pub(super) now: Millis,
-    puts: Vec<Put>,
+    pub(super) puts: Vec<Put>,
     dirty_runs: BTreeSet<i64>,
     dirty_stages: BTreeSet<(i64, usize)>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     chance: fn() -> f64,
     around: Arc<dyn Around>,
 }
@@ -253,7 +141,11 @@ impl Engine {
             bookings: BTreeMap::new(),
             live: HashMap::new(),
             times: HashMap::new(),
+            histories: HashMap::new(),
+            foretold: HashMap::new(),
             last_run: 0,
+            begun: (0, 0),
+            fell: false,
             last_incident: IncidentRow::default(),
             warned: BTreeSet::new(),
             refused: HashMap::new(),
@@ -284,6 +176,7 @@ impl Engine {
                 }
                 self.effects.push(Effect::Noted(to));
             }
+            Msg::Began(run, stage, attempt) => self.began(run, stage, attempt),
             Msg::Validating(run, stage, attempt, note) => self.validating(run, stage, attempt, note),
             Msg::Doing(run, stage, text) => self.doing(run, stage, &text),
             Msg::Told(run, stage, text) => {
@@ -294,9 +187,15 @@ impl Engine {
             }
             Msg::Back(network, away) => self.back(&network, away),
             Msg::Gone(network, nick) => self.gone(&network, &nick),
+            Msg::Lost(network, nick) => self.lost(&network, &nick),
+            Msg::Found(who) => self.found(&who),
             Msg::Left(run, to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.left(run));
+            }
+            Msg::Predict(app, env, who, to) => {
+                // Whoever asked may have gone.
+                let _ = to.send(self.would_foretell(&app, &env, &who));
             }
             Msg::Slots(to) => {
                 // Whoever asked may have gone.
@@ -350,7 +249,12 @@ impl Engine {
         };
         let gone: Vec<i64> = self.runs.iter().filter(|(_, live)| over(live)).map(|(number, _)| *number).collect();
         for number in gone {
-            self.runs.remove(&number);
+            let was = self.runs.remove(&number).map(|live| live.run.state);
+            self.foretold.remove(&number);
+            // Nobody can try it again any more.
+            if was != Some(RunState::Succeeded) {
+                self.effects.push(Effect::Tidy(number, true));
+            }
         }
     }
 
@@ -373,6 +277,7 @@ impl Engine {
             return false;
         }
         live.run.state = next;
+        live.run.away = None;
         // The time that a run may take goes on while it waits for somebody.
         live.run.due = live.run.deadline.filter(|_| next == RunState::Running);
         if next.ended() && live.run.finished.is_none() {
@@ -395,6 +300,9 @@ impl Engine {
         }
         one.state = next;
         one.due = None;
+        if next == StageState::Ready && one.started.is_none() {
+            one.ready = Some(self.now);
+        }
         live.timed.remove(&stage);
         if next.ended() {
             one.ended = Some(self.now);
@@ -463,7 +371,8 @@ pub(super) const KEEP: Millis = 86_400_000;
 
 /// Whether two names mean the same place; one may leave out the network.
 pub(super) fn same_place(a: &str, b: &str) -> bool {
-    let (a, b) = (masterchief_contract::split_place(a), masterchief_contract::split_place(b));
+    let plain = |place| masterchief_contract::split_place(str::trim_start_matches(place, NOTICE));
+    let (a, b) = (plain(a), plain(b));
     a.1.eq_ignore_ascii_case(b.1) && (a.0 == b.0 || a.0.is_empty() || b.0.is_empty())
 }
 

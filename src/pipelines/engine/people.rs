@@ -7,7 +7,8 @@ use serde_json::json;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::finish::no_run;
 use super::{Engine, Live, skip};
-use crate::pipelines::model::{OnFailure, Skip, Wait};
+use crate::pipelines::may::may_deploy;
+use crate::pipelines::model::{OnFailure, Pipeline, Rules, Skip, Wait};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
@@ -18,10 +19,27 @@ impl Engine {
         self.runs.get(&number).ok_or_else(|| no_run(number))
     }
 
+    /// Whether somebody may deploy there; else what they may, and whom to ask.
+    pub(super) fn may_deploy(&self, pipeline: &Pipeline, env: &str, who: &Asker, may: &May) -> Result<(), Refusal> {
+        may_deploy(&*self.around, pipeline, env, who, may)
+    }
+
     /// Whether somebody may act on a run: by its environment's flags.
     pub(super) fn may_act(&self, number: i64, who: &Asker, may: &May) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
-        self.may_deploy(&live.pipeline, &live.run.env, who, may)
+        self.may_deploy(&live.pipeline, &live.run.env, who, may)?;
+        // What was taken away since it began is taken away here too.
+        match self.rules_now(live) {
+            Some((pipeline, _)) => self.may_deploy(&pipeline, &live.run.env, who, may),
+            None => Ok(()),
+        }
+    }
+
+    /// The rules of a run's environment as they are now, if its pipeline and its environment are still there.
+    pub(super) fn rules_now(&self, live: &Live) -> Option<(Arc<Pipeline>, Rules)> {
+        let pipeline = self.catalog.get(&live.run.app).ok()?;
+        let rules = pipeline.rules(&live.run.env)?.clone();
+        Some((pipeline, rules))
     }
 
     /// `!yes 118`: only the one who asked, as the same account, with the flags still theirs.
@@ -33,11 +51,15 @@ impl Engine {
                 live.run.state.name().replace('_', " ")
             )));
         }
-        if who.handle != live.run.asker.handle || !may.vouched {
+        let asker = &live.run.asker;
+        if who.handle != asker.handle || !may.vouched || who.has_other_account(asker) {
             return Err(Refusal::denied(format!(
                 "only {} can say yes to run {number}, logged in as then",
-                live.run.asker.handle
+                live.run.asker.called()
             )));
+        }
+        if !may.known_since(live.run.created) {
+            return Err(Refusal::denied(words::touched(&who.handle, number)));
         }
         self.may_act(number, who, may)?;
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
@@ -114,6 +136,10 @@ impl Engine {
             )));
         }
         if state.ended() {
+            if live.run.started.is_none() {
+                // Nobody said yes to it, nobody approved it, or its turn never came: to ask again is to be asked again.
+                return Err(Refusal::conflict(format!("run {number} never began; ask again: !again {number}")));
+            }
             self.may_go_on(number)?;
         }
         let live = self.run_of(number)?;
@@ -334,7 +360,7 @@ impl Engine {
     pub(super) fn queue(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
         let live = self.run_of(number)?;
         if live.run.asker.handle != who.handle {
-            return Err(Refusal::denied(format!("run {number} is {}'s", live.run.asker.handle)));
+            return Err(Refusal::denied(format!("run {number} is {}'s", live.run.asker.called())));
         }
         self.may_act(number, who, may)?;
         if self.run_of(number)?.run.state != RunState::Draft {

@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
-use super::begin::{rules, settle};
-use super::skip::{asked_where, left_out};
+use super::skip::{asked_where, known_requester, left_out};
+use crate::pipelines::may::{rules, settle};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Millis, Run, shown};
 use crate::pipelines::state::RunState;
@@ -92,6 +92,9 @@ impl Engine {
         match why.map(str::trim) {
             None if !own => return Err(Refusal::conflict(words::not_your_lock(&lock))),
             Some("") => return Err(Refusal::wrong(format!("say why: !unlock! {place} <why>"))),
+            Some(_) if !own && who.origin == "irc" && !may.vouched => {
+                return Err(Refusal::denied("log in to services first: who breaks a lock stands by it".to_owned()));
+            }
             _ => {}
         }
         self.locks.remove(place);
@@ -216,6 +219,7 @@ impl Engine {
             let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
             return Err(Refusal::conflict(format!("{env} is closed then ({why}){open}: book a time after that")));
         }
+        known_requester(&pipeline, rules(&pipeline, &env)?.asks(None), who, may)?;
         asked_where(&pipeline, prepared, who)?;
         left_out(&pipeline, prepared, may)?;
         let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Effect, Engine, Live, News};
-use crate::executors::Failure;
+use crate::executors::{Class, Failure};
 use crate::pipelines::run::RunKind;
 use crate::pipelines::state::StageState;
 use crate::pipelines::words;
@@ -30,6 +30,14 @@ impl Engine {
 }
 
 impl Engine {
+    /// The work of a stage begins.
+    pub(super) fn began(&mut self, number: i64, at: usize, attempt: u32) {
+        let one = self.runs.get(&number).and_then(|live| live.stages.get(at));
+        if one.is_some_and(|one| one.state == StageState::Starting && one.attempt == attempt) {
+            self.stage_to(number, at, StageState::Running, "bot");
+        }
+    }
+
     /// The work of a stage is done; what proves it good begins.
     pub(super) fn validating(&mut self, number: i64, at: usize, attempt: u32, note: Value) {
         let Some(live) = self.runs.get_mut(&number) else { return };
@@ -82,6 +90,12 @@ impl Engine {
         resumed: Option<bool>,
         outputs: Map<String, Value>,
     ) {
+        let state = self.runs.get(&number).and_then(|live| live.stages.get(at)).map(|one| one.state);
+        // What was being proven good is done, whatever became of the looking.
+        let ran = matches!(state, Some(StageState::Starting | StageState::Running));
+        if ran && resumed.is_some() && failure.class == Class::InfraLost {
+            self.stage_to(number, at, StageState::Lost, "bot");
+        }
         self.tried(number, at, failure, resumed);
         let one = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at));
         if let Some(one) = one.filter(|one| one.state.ended()) {

@@ -35,8 +35,9 @@ pub(super) fn run_facts(run: &Run) -> Facts {
     facts.insert("requester".to_owned(), run.asker.handle.clone().into());
     facts.insert("event".to_owned(), run.event.clone());
     facts.insert("files".to_owned(), run.files.clone().into());
-    // Nobody foretells it yet: what asks about it cannot be told, and whoever has to agree then is asked.
-    facts.insert("risk".to_owned(), Value::Null);
+    // Where it cannot be foretold, what asks about it cannot be told, and whoever has to agree then is asked.
+    let risk = run.risk.as_ref().filter(|risk| risk.useful);
+    facts.insert("risk".to_owned(), risk.map_or(Value::Null, |risk| risk.risk.into()));
     let kind = if run.kind == RunKind::Rollback { "rollback" } else { "deploy" };
     facts.insert("run".to_owned(), json!({"number": run.number, "kind": kind, "requester": run.asker.handle}));
     facts
@@ -103,6 +104,7 @@ pub(super) fn stage_row(run: i64, stage: &StageRun) -> StageRow {
         class: stage.failure.as_ref().map(|failure| failure.class.name().to_owned()),
         started: stage.started,
         ended: stage.ended,
+        waited: stage.ready.zip(stage.started).map(|(ready, started)| started - ready),
         detail: serde_json::to_string(stage).unwrap_or_default(),
     }
 }

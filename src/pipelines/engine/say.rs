@@ -4,6 +4,7 @@
 use masterchief_contract::split_place;
 
 use super::{Effect, Engine, Live, run_facts, same_place};
+use crate::pipelines::announce::NOTICE;
 use crate::pipelines::run::Millis;
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
@@ -161,13 +162,20 @@ impl Engine {
 
     /// How a run goes, to the places of a network that is back.
     pub(super) fn say_back(&mut self, number: i64, network: &str, text: &str) {
-        let Some(live) = self.runs.get(&number).filter(|live| live.room() > 1) else { return };
-        let places = live.run.places.iter().filter(|place| split_place(place).0 == network);
+        // What ended is told once more at most, and has no line left.
+        let room = |live: &&Live| live.run.state.ended() || live.room() > 1;
+        let Some(live) = self.runs.get(&number).filter(room) else { return };
+        // A place without a network is on the only one there is.
+        let there = |place: &&String| {
+            let (name, _) = split_place(place.trim_start_matches(NOTICE));
+            name == network || name.is_empty()
+        };
+        let places = live.run.places.iter().filter(there);
         let there: Vec<String> = places.cloned().collect();
         if there.is_empty() {
             return;
         }
-        if let Some(live) = self.runs.get_mut(&number) {
+        if let Some(live) = self.runs.get_mut(&number).filter(|live| !live.run.state.ended()) {
             live.run.lines += 1;
             self.dirty_runs.insert(number);
         }
@@ -181,12 +189,13 @@ impl Engine {
         let row = OutboxRow {
             dedupe: dedupe.clone(),
             run,
+            event: self.runs.get(&run).map(|live| live.run.seq),
             target: target.clone(),
             text: text.clone(),
             at: self.now,
             sent: None,
         };
         self.puts.push(Put::Outbox(row));
-        self.effects.push(Effect::Say { dedupe, target, text, passing });
+        self.effects.push(Effect::Say { run, dedupe, target, text, passing });
     }
 }

@@ -1,12 +1,14 @@
-//! What may be left out of a run, and where it may be asked for.
+//! What may be left out of a run, where it may be asked for, and by whom where others have to agree.
 
 use serde_json::{Map, Value};
 
 use super::ask::{May, Prepared};
 use super::same_place;
-use crate::pipelines::model::{Pipeline, Skip, Stage};
+use crate::pipelines::expr::Facts;
+use crate::pipelines::may::{has_flags, settle};
+use crate::pipelines::model::{Approvals, Pipeline, Rules, Skip, Stage, Wait};
 use crate::pipelines::refusal::Refusal;
-use crate::pipelines::run::Asker;
+use crate::pipelines::run::{Asker, Run};
 use crate::pipelines::words::cut;
 
 /// The stages that are left out, if that may be.
@@ -56,6 +58,19 @@ pub(super) fn guarded(pipeline: &Pipeline, params: &Map<String, Value>) -> Vec<S
     set.map(|(name, value, _)| format!("{name}={}", cut(&text(value), 40))).collect()
 }
 
+/// Whether somebody may ask for this where they are, as far as that can be told without asking anybody else.
+pub(in crate::pipelines) fn permitted(
+    pipeline: &Pipeline,
+    prepared: &Prepared,
+    who: &Asker,
+    may: &May,
+) -> Result<(), Refusal> {
+    let (_, env) = settle(pipeline, prepared, may)?;
+    has_flags(pipeline, &env, may)?;
+    asked_where(pipeline, prepared, who)?;
+    left_out(pipeline, prepared, may).map(drop)
+}
+
 /// Whether a pipeline may be asked for in words where somebody is. One that names channels is asked for there.
 pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker) -> Result<(), Refusal> {
     let Some(place) = who.channel().filter(|_| who.origin == "irc" && !prepared.unattended) else { return Ok(()) };
@@ -66,4 +81,30 @@ pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker)
         return Ok(());
     }
     Err(Refusal::denied(format!("{} is deployed from {}; ask there", pipeline.app, named.join(", "))))
+}
+
+/// The approvals that a run needs before it begins, if it needs any.
+pub(super) fn asks(run: &Run, rules: &Rules, facts: &Facts) -> Option<Approvals> {
+    rules.asks(run.reason.as_deref()).cloned().filter(|approvals| {
+        // A condition that cannot be told asks them.
+        run.reason.is_some() || approvals.when.as_ref().is_none_or(|when| when.holds(facts).unwrap_or(true))
+    })
+}
+
+/// Whether it is known who asks where somebody else has to agree: else they could agree to it themselves under another name.
+pub(super) fn known_requester(
+    pipeline: &Pipeline,
+    asks: Option<&Approvals>,
+    who: &Asker,
+    may: &May,
+) -> Result<(), Refusal> {
+    let stages = pipeline.stages.iter().filter_map(|stage| match &stage.wait {
+        Some(Wait::Approve(approvals)) if approvals.when.is_none() => Some(approvals),
+        _ => None,
+    });
+    let other = asks.into_iter().chain(stages).any(|approvals| approvals.not_requester);
+    if !other || who.origin != "irc" || may.vouched && who.handle != "*" {
+        return Ok(());
+    }
+    Err(Refusal::denied("somebody else has to agree to it, so log in to services first, then ask again".to_owned()))
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::matrix::{combinations, instance};
 use super::{Effect, Ended, Engine, Live, attempt_row, failure};
 use crate::executors::{Class, End, Failure};
 use crate::pipelines::file::stages::INSTANCES_MAX;
+use crate::pipelines::images::pushed;
+use crate::pipelines::matrix::{combinations, each_once, instance, one_name};
 use crate::pipelines::model::{Approvals, Axis, Form, OnFailure, Stage};
 use crate::pipelines::run::{Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
@@ -178,7 +179,10 @@ impl Engine {
             }
         }
         let list = |path: &str| template::look_up(path, &facts).and_then(Value::as_array).cloned();
-        let all = combinations(matrix, &list);
+        let all = each_once(combinations(matrix, &list));
+        if let Some(fault) = one_name(&all) {
+            return Err(format!("matrix: {fault}"));
+        }
         if all.len() > INSTANCES_MAX {
             return Err(format!("this makes {} instances; at most {INSTANCES_MAX} are run", all.len()));
         }
@@ -239,7 +243,7 @@ impl Engine {
 
     /// An attempt begins: it is written down first.
     pub(super) fn start(&mut self, number: i64, at: usize) {
-        self.stage_to(number, at, StageState::Running, "bot");
+        self.stage_to(number, at, StageState::Starting, "bot");
         let now = self.now;
         let Some(live) = self.runs.get_mut(&number) else { return };
         let one = &mut live.stages[at];
@@ -300,6 +304,9 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return };
         let one = &mut live.stages[at];
         let applied = !one.code.is_empty();
+        if !one.undo {
+            self.puts.extend(pushed(number, &outputs, self.now).into_iter().map(Put::Image));
+        }
         one.outputs.extend(outputs);
         one.summary = summary;
         let stage = &live.pipeline.stages[one.spec];

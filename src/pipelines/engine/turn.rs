@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 
-use super::begin::{before, rules};
+use super::begin::before;
 use super::{Engine, Live};
 use crate::executors::Cgroup;
+use crate::pipelines::may::rules;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Before, Millis, Run, RunKind, shown};
@@ -16,6 +17,8 @@ use crate::pipelines::{calendar, window, words};
 
 /// How long somebody has to say yes again when their turn comes.
 const TURN: Millis = 5 * 60_000;
+/// What ended so long before the bot fell may not have been heard.
+const JUST: Millis = 60_000;
 /// How long after the end of a lock a run that waited begins.
 pub(super) const AFTER_LOCK: Millis = 30_000;
 
@@ -93,13 +96,13 @@ impl Engine {
                 .left(live.run.number)
                 .map(|left| format!(" {}", crate::pipelines::words::about(left)))
                 .unwrap_or_default();
-            words.push(format!("{} by {}{doing}{left}", live.run.number, live.run.asker.handle));
+            words.push(format!("{} by {}{doing}{left}", live.run.number, live.run.asker.called()));
         }
         let waiting = self.queue_of(&run.group);
         let mine = waiting.iter().position(|number| *number == run.number).unwrap_or(waiting.len());
         for number in &waiting[..mine] {
             if let Some(live) = self.runs.get(number) {
-                words.push(format!("{number} by {} next", live.run.asker.handle));
+                words.push(format!("{number} by {} next", live.run.asker.called()));
             }
         }
         if let Some(lock) = self.locks.get(&run.place()) {
@@ -270,8 +273,7 @@ impl Engine {
         }
         let now = DateTime::from_timestamp_millis(at).unwrap_or_default();
         for file in &rules.freeze {
-            let base = pipeline.file.parent().and_then(|folder| folder.parent()).unwrap_or(std::path::Path::new("."));
-            let path = base.join(file);
+            let path = pipeline.calendar(file);
             let read = std::fs::read_to_string(&path)
                 .map_err(|fault| fault.to_string())
                 .and_then(|text| calendar::parse(&text).map_err(|fault| fault.to_string()));
@@ -363,23 +365,6 @@ impl Engine {
         self.advance(number);
     }
 
-    /// Somebody left, or has another nick now: what waits for their yes waits no more.
-    pub(super) fn gone(&mut self, network: &str, nick: &str) {
-        let theirs = |run: &Run| {
-            let here = masterchief_contract::split_place(&run.asker.place).0 == network;
-            run.state == RunState::AwaitingConfirm && here && run.asker.nick.eq_ignore_ascii_case(nick)
-        };
-        let gone: Vec<i64> =
-            self.runs.values().map(|live| &live.run).filter(|run| theirs(run)).map(|run| run.number).collect();
-        for number in gone {
-            self.to(number, RunState::Expired, "bot");
-            let Some(live) = self.runs.get(&number) else { continue };
-            let line = words::gone(&live.run);
-            self.must_say(number, "finished", &line);
-            self.next_turn(number);
-        }
-    }
-
     /// Whether an environment of an app is known.
     pub(super) fn known_place(&self, place: &str) -> Result<(String, String), Refusal> {
         let (app, env) = place
@@ -390,10 +375,21 @@ impl Engine {
         Ok((app.to_owned(), env.to_owned()))
     }
 
-    /// Words that were said while the network was away are not worth saying any more; the newest state is.
-    pub(in crate::pipelines) fn back(&mut self, network: &str, away: Millis) {
-        let open: Vec<i64> =
-            self.runs.values().filter(|live| live.run.state.active()).map(|live| live.run.number).collect();
+    /// Words that were said while the network was away are not worth saying any more; the newest state is. The first time a network is
+    /// there after a start nobody was away, but we were: also what ended just before we fell is told.
+    pub(in crate::pipelines) fn back(&mut self, network: &str, away: Option<Millis>) {
+        let (begun, newest) = self.begun;
+        let missed = |run: &Run| away.is_some() || run.number <= newest;
+        let open = self.runs.values().filter(|live| live.run.state.active() && missed(&live.run));
+        let open: Vec<i64> = open.map(|live| live.run.number).collect();
+        let just = |at: Millis| (begun - JUST..=begun).contains(&at);
+        let over = self.runs.values().filter(|live| live.run.state.ended() && live.run.finished.is_some_and(just));
+        let over: Vec<i64> = over.filter(|_| self.fell && away.is_none()).map(|live| live.run.number).collect();
+        for number in over {
+            let Some(live) = self.runs.get(&number) else { continue };
+            let line = words::ended_before(&live.run);
+            self.say_back(number, network, &line);
+        }
         for number in open {
             let Some(live) = self.runs.get(&number) else { continue };
             let running: Vec<&str> = live
@@ -403,7 +399,10 @@ impl Engine {
                 .map(|one| one.name.as_str())
                 .collect();
             let doing = if running.is_empty() { "its last stages".to_owned() } else { running.join(", ") };
-            let line = words::away(&live.run, &doing, away);
+            let line = match away {
+                Some(away) => words::away(&live.run, &doing, away),
+                None => words::anew(&live.run, &doing),
+            };
             self.say_back(number, network, &line);
         }
     }

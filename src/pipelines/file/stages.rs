@@ -7,6 +7,7 @@ use masterchief_contract::closest;
 use serde_json::{Map, Value};
 
 use super::super::graph::Graph;
+use super::super::matrix::written_twice;
 use super::super::model::{
     Action, Axis, Collect, Form, Matrix, Need, OnFailure, Param, Resources, Retry, Skip, Stage, Undo, Wait,
 };
@@ -490,5 +491,9 @@ fn matrix(reader: &mut Reader, node: &Node) -> Option<Matrix> {
     if instances > INSTANCES_MAX {
         reader.fault(node, format!("this matrix has {instances} combinations; at most {INSTANCES_MAX} are run"));
     }
-    Some(Matrix { axes, exclude, max_parallel, fail_fast })
+    let matrix = Matrix { axes, exclude, max_parallel, fail_fast };
+    if let Some(fault) = written_twice(&matrix) {
+        reader.fault(node, fault);
+    }
+    Some(matrix)
 }

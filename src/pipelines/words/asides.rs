@@ -3,7 +3,7 @@
 use super::LINE;
 use super::format::{cut, fitted, list, span};
 use crate::pipelines::outside::Checked;
-use crate::pipelines::run::{Run, StageRun};
+use crate::pipelines::run::{Millis, Run, StageRun};
 
 /// What is not as usual, behind other words: `, skipping test, scan`, `, with skip_tests=true`.
 pub fn skipping(run: &Run) -> String {
@@ -64,6 +64,27 @@ pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
 pub fn not_started(app: &str, env: &str, origin: &str, fault: &str) -> String {
     let to = if env.is_empty() { String::new() } else { format!(" -> {env}") };
     format!("{app}{to} was not started by its trigger ({origin}): {fault}")
+}
+
+/// To somebody whose record was made or changed after a run was asked for.
+pub fn touched(handle: &str, number: i64) -> String {
+    format!(
+        "what {handle} is known by was changed after run {number} was asked for: somebody else has to say it, or ask anew: !again {number}"
+    )
+}
+
+/// Who has to say yes was lost in a netsplit.
+pub fn lost(run: &Run) -> String {
+    let (number, nick) = (run.number, &run.asker.nick);
+    format!(
+        "[{number}] {nick} was lost in a netsplit: the time for a yes stands still for up to 10 min, until they are back."
+    )
+}
+
+/// They are back.
+pub fn found(run: &Run, left: Millis) -> String {
+    let (number, nick) = (run.number, &run.asker.nick);
+    format!("[{number}] {nick} is back, with {} left to say \"!yes {number}\".", span(left))
 }
 
 /// Who had to say yes is not there any more.

@@ -5,7 +5,7 @@ use super::format::{about, cut, list, moment, quiet, span, utc};
 use super::stage;
 use crate::pipelines::looks::Places;
 use crate::pipelines::run::{Commit, Millis, Run, RunKind, StageRun, shown};
-use crate::pipelines::state::RunState;
+use crate::pipelines::state::{RunState, StageState};
 use crate::store::runs::{DeploymentRow, IncidentRow, RunRow};
 
 /// What is where: one app in all its environments.
@@ -83,11 +83,16 @@ pub fn run(run: &Run, stages: &[StageRun], eta: Option<Millis>, now: Millis) -> 
         run.shown(),
         run.env,
         run.state.name().replace('_', " "),
-        quiet(&run.asker.handle),
+        quiet(run.asker.called()),
         span(now - run.created)
     );
     if let Some(eta) = eta.filter(|_| run.state.active()) {
         head.push_str(&format!(", {} left", about(eta)));
+    }
+    let waits = run.state == RunState::AwaitingApproval;
+    let own = stages.iter().filter(|one| one.state == StageState::Waiting && !one.code.is_empty());
+    for code in waits.then_some(&run.code).into_iter().chain(own.map(|one| &one.code)) {
+        head.push_str(&format!(", !approve {} {code}", run.number));
     }
     let parts: Vec<String> = stages
         .iter()

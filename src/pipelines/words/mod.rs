@@ -5,12 +5,14 @@ mod asides;
 mod format;
 mod looks;
 mod places;
+mod risk;
 mod standstill;
 
-pub use asides::{fewer, folded, gone, not_started, skipping, unchecked};
+pub use asides::{fewer, folded, found, gone, lost, not_started, skipping, touched, unchecked};
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
+pub use risk::predicted;
 pub use standstill::*;
 
 use super::model::{Approvals, RollbackMode, Rules};
@@ -38,6 +40,7 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules, ch
         text.push_str(&format!(" More than {} commits.", rules.max_commits.unwrap_or(0)));
     }
     text.push_str(&checked(checks));
+    text.push_str(&risk::risk(run));
     text.push_str(&format!(" Plan: {}{}.", list(stages, 8), skipping(run)));
     if let Some(eta) = eta {
         text.push_str(&format!(" {}.", about(eta)));
@@ -54,7 +57,7 @@ pub fn confirm(number: i64, within: Millis, commits: bool) -> String {
 /// A run begins.
 pub fn started(run: &Run, link: Option<&str>) -> String {
     let link = link.map(|link| format!(" Log: {link}/r/{}", run.number)).unwrap_or_default();
-    let by = &run.asker.handle;
+    let by = run.asker.called();
     if run.kind == RunKind::Rollback {
         let parent = run.parent.map(|parent| format!(" (run {parent})")).unwrap_or_default();
         let from = run
@@ -142,7 +145,7 @@ pub fn failed(
     stage: Option<&StageRun>,
     rules: Option<&Rules>,
     target: Option<&str>,
-    suggestion: &str,
+    (suggestion, standing): (&str, &str),
 ) -> Vec<String> {
     let took = span(run.finished.unwrap_or(run.created) - run.started.unwrap_or(run.created));
     let what = if run.kind == RunKind::Rollback {
@@ -177,7 +180,8 @@ pub fn failed(
     if !decisive.is_empty() {
         lines.push(format!("[{n}] | {}", cut(decisive, LINE - 20)));
     }
-    let world = failure.world.get(1).map(|world| format!("{} ", cut(world, 150))).unwrap_or_default();
+    let world = failure.world.get(1).map_or_else(|| standing.to_owned(), |world| cut(world, 150));
+    let world = if world.is_empty() { world } else { format!("{world} ") };
     lines.push(format!("[{n}] {world}{}: {offers}.{by_itself}", run.asker.nick));
     lines
 }
@@ -187,6 +191,14 @@ pub fn failed(
 pub fn uncalled(line: &str, asker: &str, nicks: &[String]) -> String {
     let said = line.find(&format!("{asker}: ")).unwrap_or(line.len());
     format!("{}{}", hushed(&line[..said], nicks), &line[said..])
+}
+
+/// How things stand where nothing of a run went out: what was there before is there still.
+pub fn standing(run: &Run) -> String {
+    match &run.before {
+        Some(before) => format!("{} still has {}.", run.env, shown(&before.version, &before.sha)),
+        None => "Nothing went out yet.".to_owned(),
+    }
 }
 
 /// What one may do about a run that failed.
@@ -232,9 +244,14 @@ pub fn undo_rest(run: &Run) -> String {
     format!(" Undo what it did: !rollback {}", run.number)
 }
 
+/// What was promised to be undone cannot be.
+pub fn not_undone(number: i64, why: &str) -> String {
+    format!("[{number}] I cannot roll back by myself: {why}")
+}
+
 /// People have to agree.
 pub fn needs_approval(run: &Run, approvals: &Approvals, plan: &str, code: &str, until: Millis, now: Millis) -> String {
-    let but = if approvals.not_requester { format!(", not {}", run.asker.handle) } else { String::new() };
+    let but = if approvals.not_requester { format!(", not {}", run.asker.called()) } else { String::new() };
     let wanted = wanted(approvals);
     let n = run.number;
     // The code and the commands are never cut.
@@ -244,7 +261,7 @@ pub fn needs_approval(run: &Run, approvals: &Approvals, plan: &str, code: &str, 
         run.app,
         run.shown(),
         run.env,
-        run.asker.handle,
+        run.asker.called(),
         moment(until, now).trim_end_matches(" UTC")
     )
 }
@@ -289,7 +306,7 @@ pub fn passed(run: &Run) -> String {
 }
 
 /// Who has to agree: `2 approvals from @oncall`.
-fn wanted(approvals: &Approvals) -> String {
+pub fn wanted(approvals: &Approvals) -> String {
     let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
     let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
     format!("{count} from {from}")
@@ -315,6 +332,17 @@ pub fn unsure(run: &Run, stage: &StageRun, why: &str) -> String {
 /// After the bot was away.
 pub fn away(run: &Run, doing: &str, away: Millis) -> String {
     format!("[{}] {} {} -> {} still in {doing}, I was away {}", run.number, run.app, run.shown(), run.env, span(away))
+}
+
+/// After the bot was started anew.
+pub fn anew(run: &Run, doing: &str) -> String {
+    format!("[{}] {} {} -> {} still in {doing}; I was started anew", run.number, run.app, run.shown(), run.env)
+}
+
+/// A run ended, and then the bot fell.
+pub fn ended_before(run: &Run) -> String {
+    let state = run.state.name().replace('_', " ");
+    format!("[{}] {} {} -> {} {state}, just before I was started anew", run.number, run.app, run.shown(), run.env)
 }
 
 /// What nobody has to be told twice: parts of a list in one line, as many as fit, and how many are left.

@@ -12,7 +12,7 @@ pub fn rolled_back_lock(run: &Run) -> String {
     format!(
         " {} is now LOCKED (rolled back by {}). Incident notes: !log {} <text>. Unlock when fixed: !unlock {}",
         run.place(),
-        run.asker.handle,
+        run.asker.called(),
         run.app,
         run.place()
     )

@@ -3,8 +3,12 @@
 //! A transition of a run writes several rows at once, and a thousand stages may move together; through the pool of the other
 //! records each statement costs tens of microseconds, here a few.
 
+mod images;
+mod owner;
 mod places;
 mod put;
+mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod sql;
@@ -16,8 +20,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::BRING_UP;
 
+pub use images::ImageRow;
 pub use places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
 pub use put::Put;
+pub use retention::{Old, kept_apart};
+pub use rollup::{RollupRow, Span};
 pub use rows::{AttemptRow, EventRow, LogSegmentRow, OutboxRow, PipelineRow, RunRow, StageRow};
 pub use writer::Runs;
 
@@ -30,6 +37,11 @@ pub enum RunsError {
     /// It was made by another version of this program.
     #[error("the records of runs: {0}")]
     Migration(String),
+    /// Another bot began with them.
+    #[error(
+        "another bot ({0}) has begun with the records of runs, and only the newest may write; stop one of the two, or give it another data folder"
+    )]
+    Taken(String),
     /// The thread that writes is gone.
     #[error("the records of runs are closed")]
     Closed,
@@ -194,9 +206,7 @@ impl Runs {
     pub async fn runs(&self, which: Which) -> Result<Vec<RunRow>, RunsError> {
         self.read(move |db| {
             let sql = sql::runs(&which);
-            let (since, below) = (which.since.unwrap_or(i64::MIN), which.below.unwrap_or(i64::MAX));
-            let env = which.env.filter(|_| which.app.is_some());
-            all(db, &sql, params![which.app, env, since, below, which.limit], RunRow::of)
+            listed(db, &sql, which)
         })
         .await
     }
@@ -305,6 +315,55 @@ impl Runs {
         self.read(move |db| all(db, sql::TIMES, [app], |row| Ok((row.get(0)?, row.get(1)?)))).await
     }
 
+    /// The apps of which anything ran.
+    pub async fn apps(&self) -> Result<Vec<String>, RunsError> {
+        const SQL: &str =
+            "SELECT name FROM app WHERE EXISTS (SELECT 1 FROM run WHERE run.app = app.name) ORDER BY name";
+        self.read(|db| all(db, SQL, [], |row| row.get(0))).await
+    }
+
+    /// How long stages of this app waited for their turn, in milliseconds: name and time, the newest 2,000.
+    pub async fn waits(&self, app: &str) -> Result<Vec<(String, i64)>, RunsError> {
+        let app = app.to_owned();
+        self.read(move |db| all(db, sql::WAITS, [app], |row| Ok((row.get(0)?, row.get(1)?)))).await
+    }
+
+    /// Runs that began, the newest first, each with what it brought if it went live.
+    pub async fn began(&self, which: Which) -> Result<Vec<(RunRow, Option<DeploymentRow>)>, RunsError> {
+        self.read(move |db| {
+            let _moment = db.unchecked_transaction()?;
+            let rows = listed(db, &sql::began(&which), which)?;
+            let with = |row: RunRow| {
+                let brought = one(db, &sql::deployment(), [row.number], DeploymentRow::of)?;
+                Ok((row, brought))
+            };
+            rows.into_iter().map(with).collect()
+        })
+        .await
+    }
+
+    /// What was said of a run, or is to be, in order.
+    pub async fn notices(&self, run: i64) -> Result<Vec<OutboxRow>, RunsError> {
+        let mut rows = self.read(move |db| all(db, &sql::notices(), [run], OutboxRow::of)).await?;
+        rows.sort_by_key(|row| (row.at, row.event, row.dedupe.len(), row.dedupe.clone()));
+        Ok(rows)
+    }
+
+    /// Writes a copy of the records at `path`, as they are at this moment.
+    pub fn copy(path: &Path, to: &Path) -> Result<(), RunsError> {
+        let db = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        prepare(&db)?;
+        db.execute("VACUUM INTO ?1", [to.display().to_string()])?;
+        Ok(())
+    }
+
+    /// Takes the newest migrations of the records at `path` back, all of them or none; their names. No bot may run there.
+    pub fn rollback(path: &Path, count: usize) -> Result<Vec<&'static str>, RunsError> {
+        let db = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        prepare(&db)?;
+        schema::rollback(&db, count)
+    }
+
     /// Forgets runs that ended before this moment, but for what is live and the fifty deployments before it; their numbers. It goes by
     /// parts, so that runs that are under way are written between them.
     pub async fn purge(&self, before: i64) -> Result<Vec<i64>, RunsError> {
@@ -376,6 +435,13 @@ fn prepare(connection: &Connection) -> Result<(), RunsError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// The rows of runs that are asked for.
+fn listed(db: &Connection, sql: &str, which: Which) -> Result<Vec<RunRow>, RunsError> {
+    let (since, below) = (which.since.unwrap_or(i64::MIN), which.below.unwrap_or(i64::MAX));
+    let env = which.env.filter(|_| which.app.is_some());
+    all(db, sql, params![which.app, env, since, below, which.limit], RunRow::of)
 }
 
 fn all<T>(

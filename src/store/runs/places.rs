@@ -19,12 +19,15 @@ pub struct DeploymentRow {
     pub at: i64,
     /// Whether everything after it went well too.
     pub validated: bool,
+    /// How many of it run, where that is known.
+    pub replicas: Option<i64>,
     /// What its stages gave, as JSON, for a rollback to it.
     pub outputs: String,
 }
 
 impl DeploymentRow {
-    pub(super) const SELECT: &str = "SELECT app, env, run, version, sha, at, validated, outputs FROM deployment";
+    pub(super) const SELECT: &str =
+        "SELECT app, env, run, version, sha, at, validated, replicas, outputs FROM deployment";
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<DeploymentRow> {
         Ok(DeploymentRow {
@@ -35,13 +38,14 @@ impl DeploymentRow {
             sha: row.get(4)?,
             at: row.get(5)?,
             validated: row.get(6)?,
-            outputs: row.get(7)?,
+            replicas: row.get(7)?,
+            outputs: row.get(8)?,
         })
     }
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
-        const SQL: &str = "INSERT INTO deployment (app, env, run, version, sha, at, validated, outputs)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (app, env, run) DO UPDATE SET version = excluded.version, sha = excluded.sha, at = excluded.at, validated = excluded.validated, outputs = excluded.outputs";
+        const SQL: &str = "INSERT INTO deployment (app, env, run, version, sha, at, validated, replicas, outputs)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (app, env, run) DO UPDATE SET version = excluded.version, sha = excluded.sha, at = excluded.at, validated = excluded.validated, replicas = excluded.replicas, outputs = excluded.outputs";
         db.prepare_cached(SQL)?.execute(params![
             self.app,
             self.env,
@@ -50,6 +54,7 @@ impl DeploymentRow {
             self.sha,
             self.at,
             self.validated,
+            self.replicas,
             self.outputs,
         ])
     }

@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::images::ImageRow;
 use super::places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
+use super::rollup;
 use super::rows::{AttemptRow, EventRow, LogSegmentRow, OutboxRow, PipelineRow, RunRow, StageRow};
 
 /// Something to be written. A row that is there already is replaced, unless its kind never changes.
@@ -45,6 +47,8 @@ pub enum Put {
     Artifact(ArtifactRow),
     /// A run that is booked.
     Booking(BookingRow),
+    /// A tag that was pushed to a registry.
+    Image(ImageRow),
     /// A line was said at this time.
     Said(String, i64),
     /// An executor's note about an attempt: run, stage, attempt, note.
@@ -69,7 +73,10 @@ impl Put {
                 db.prepare_cached(sql)?.execute(params![app, env])
             }
             Put::Pipeline(row) => row.put(db),
-            Put::Run(row) => row.put(db),
+            Put::Run(row) => {
+                rollup::count(db, row)?;
+                row.put(db)
+            }
             Put::Stage(row) => row.put(db),
             Put::Attempt(row) => row.put(db),
             Put::LogSegment(row) => row.put(db),
@@ -82,6 +89,7 @@ impl Put {
             Put::Incident(row) => row.put(db),
             Put::Artifact(row) => row.put(db),
             Put::Booking(row) => row.put(db),
+            Put::Image(row) => row.put(db),
             Put::Said(dedupe, at) => {
                 db.prepare_cached("UPDATE outbox SET sent = ?2 WHERE dedupe = ?1")?.execute(params![dedupe, at])
             }

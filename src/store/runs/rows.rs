@@ -127,12 +127,15 @@ pub struct StageRow {
     pub started: Option<i64>,
     /// When it ended.
     pub ended: Option<i64>,
+    /// How long it waited for its turn before it began.
+    pub waited: Option<i64>,
     /// All the rest, as JSON.
     pub detail: String,
 }
 
 impl StageRow {
-    pub(super) const SELECT: &str = "SELECT run, name, state, attempt, class, started, ended, detail FROM stage";
+    pub(super) const SELECT: &str =
+        "SELECT run, name, state, attempt, class, started, ended, waited, detail FROM stage";
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<StageRow> {
         Ok(StageRow {
@@ -143,13 +146,14 @@ impl StageRow {
             class: row.get(4)?,
             started: row.get(5)?,
             ended: row.get(6)?,
-            detail: row.get(7)?,
+            waited: row.get(7)?,
+            detail: row.get(8)?,
         })
     }
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
-        const SQL: &str = "INSERT INTO stage (run, name, state, attempt, class, started, ended, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, class = excluded.class, started = excluded.started, ended = excluded.ended, detail = excluded.detail";
+        const SQL: &str = "INSERT INTO stage (run, name, state, attempt, class, started, ended, waited, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, class = excluded.class, started = excluded.started, ended = excluded.ended, waited = excluded.waited, detail = excluded.detail";
         db.prepare_cached(SQL)?.execute(params![
             self.run,
             self.name,
@@ -158,6 +162,7 @@ impl StageRow {
             self.class,
             self.started,
             self.ended,
+            self.waited,
             self.detail,
         ])
     }
@@ -310,6 +315,8 @@ pub struct OutboxRow {
     pub dedupe: String,
     /// The run; 0 for a line about a place.
     pub run: i64,
+    /// The event of the run that it tells of.
+    pub event: Option<i64>,
     /// Where: `network/#channel`.
     pub target: String,
     /// The words.
@@ -321,22 +328,31 @@ pub struct OutboxRow {
 }
 
 impl OutboxRow {
-    pub(super) const SELECT: &str = "SELECT dedupe, COALESCE(run, 0), target, text, at, sent FROM outbox";
+    pub(super) const SELECT: &str = "SELECT dedupe, COALESCE(run, 0), event, target, text, at, sent FROM outbox";
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
         Ok(OutboxRow {
             dedupe: row.get(0)?,
             run: row.get(1)?,
-            target: row.get(2)?,
-            text: row.get(3)?,
-            at: row.get(4)?,
-            sent: row.get(5)?,
+            event: row.get(2)?,
+            target: row.get(3)?,
+            text: row.get(4)?,
+            at: row.get(5)?,
+            sent: row.get(6)?,
         })
     }
 
     pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
-        const SQL: &str = "INSERT INTO outbox (dedupe, run, target, text, at, sent)
-         VALUES (?1, NULLIF(?2, 0), ?3, ?4, ?5, ?6) ON CONFLICT (dedupe) DO UPDATE SET run = excluded.run, target = excluded.target, text = excluded.text, at = excluded.at, sent = excluded.sent";
-        db.prepare_cached(SQL)?.execute(params![self.dedupe, self.run, self.target, self.text, self.at, self.sent,])
+        const SQL: &str = "INSERT INTO outbox (dedupe, run, event, target, text, at, sent)
+         VALUES (?1, NULLIF(?2, 0), ?3, ?4, ?5, ?6, ?7) ON CONFLICT (dedupe) DO UPDATE SET run = excluded.run, event = excluded.event, target = excluded.target, text = excluded.text, at = excluded.at, sent = excluded.sent";
+        db.prepare_cached(SQL)?.execute(params![
+            self.dedupe,
+            self.run,
+            self.event,
+            self.target,
+            self.text,
+            self.at,
+            self.sent
+        ])
     }
 }

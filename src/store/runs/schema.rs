@@ -5,10 +5,30 @@ use sha2::{Digest, Sha256};
 
 use super::RunsError;
 
+/// The text of a migration.
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/", $name, ".sql"))
+    };
+}
+
 /// The migrations, from the first on. One that was released is never changed.
 const MIGRATIONS: &[(&str, &str)] = &[
-    ("0001_runs", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/0001_runs.sql"))),
-    ("0002_logs_keys", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/0002_logs_keys.sql"))),
+    ("0001_runs", sql!("0001_runs")),
+    ("0002_logs_keys", sql!("0002_logs_keys")),
+    ("0003_records", sql!("0003_records")),
+    ("0004_rollup", sql!("0004_rollup")),
+    ("0005_owner", sql!("0005_owner")),
+    ("0006_image", sql!("0006_image")),
+];
+
+/// How each but the first is taken back.
+const BACK: &[&str] = &[
+    sql!("down/0002_logs_keys"),
+    sql!("down/0003_records"),
+    sql!("down/0004_rollup"),
+    sql!("down/0005_owner"),
+    sql!("down/0006_image"),
 ];
 
 /// Which migrations a database has, and which it would get: name, and whether it is there. Nothing is changed; what would be
@@ -75,4 +95,30 @@ pub(super) fn migrate(db: &Connection) -> Result<(), RunsError> {
     }
     db.pragma_update(None, "foreign_keys", true)?;
     Ok(())
+}
+
+/// Takes the newest migrations back, all or none; their names, the newest first. What they brought is gone.
+pub(super) fn rollback(db: &Connection, count: usize) -> Result<Vec<&'static str>, RunsError> {
+    let there = check(db)?.into_iter().filter(|(_, done)| *done).count();
+    if count == 0 || count >= there.max(1) {
+        let most = there.saturating_sub(1);
+        return Err(RunsError::Migration(format!(
+            "they have {there} migrations, and the first is what they are; name how many to take back, {most} at most"
+        )));
+    }
+    db.pragma_update(None, "foreign_keys", false)?;
+    let transaction = db.unchecked_transaction()?;
+    let mut gone = Vec::new();
+    for at in (there - count..there).rev() {
+        transaction.execute_batch(BACK[at - 1])?;
+        transaction.execute("DELETE FROM schema_migration WHERE version = ?1", [at as i64 + 1])?;
+        gone.push(MIGRATIONS[at].0);
+    }
+    let broken: Option<String> = transaction.query_row("PRAGMA foreign_key_check", [], |row| row.get(0)).optional()?;
+    if let Some(table) = broken {
+        return Err(RunsError::Migration(format!("rows of {table} would belong to nothing; nothing was taken back")));
+    }
+    transaction.commit()?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    Ok(gone)
 }

@@ -9,6 +9,11 @@ pub(super) const TIMES: &str = "SELECT stage.name, stage.ended - stage.started
      FROM run INDEXED BY run_app CROSS JOIN stage ON stage.run = run.number
      WHERE run.app = ?1 AND stage.state = 'succeeded' AND stage.started IS NOT NULL AND stage.ended IS NOT NULL
      ORDER BY run.number DESC LIMIT 2000";
+/// How long stages of an app waited for their turn, the newest first.
+pub(super) const WAITS: &str = "SELECT stage.name, stage.waited
+     FROM run INDEXED BY run_app CROSS JOIN stage ON stage.run = run.number
+     WHERE run.app = ?1 AND stage.waited IS NOT NULL
+     ORDER BY run.number DESC LIMIT 2000";
 /// How often stages of an app failed since then.
 pub(super) const FAILURES: &str = "SELECT attempt.stage, attempt.class, COUNT(*)
      FROM run JOIN attempt ON attempt.run = run.number
@@ -45,6 +50,21 @@ pub(super) fn runs(which: &Which) -> String {
         _ => "?1 IS NULL AND ?2 IS NULL",
     };
     format!("{} WHERE {place} AND created >= ?3 AND number < ?4 ORDER BY number DESC LIMIT ?5", RunRow::SELECT)
+}
+
+/// Runs that began, the newest first.
+pub(super) fn began(which: &Which) -> String {
+    runs(which).replace(" ORDER BY", " AND started IS NOT NULL ORDER BY")
+}
+
+/// What a run brought, if it went live.
+pub(super) fn deployment() -> String {
+    format!("{} WHERE run = ?1", DeploymentRow::SELECT)
+}
+
+/// What was said of a run.
+pub(super) fn notices() -> String {
+    format!("{} WHERE run = ?1", OutboxRow::SELECT)
 }
 
 pub(super) fn events() -> String {
@@ -89,9 +109,9 @@ pub(super) fn all() -> Vec<String> {
         Which { app: app(), ..Which::default() },
         Which { app: app(), env: app(), ..Which::default() },
     ];
-    let mut out: Vec<String> = which.iter().map(runs).collect();
+    let mut out: Vec<String> = which.iter().flat_map(|which| [runs(which), began(which)]).collect();
     out.extend([run(), stages(), open(), events(), attempts(), log_segments(), approvals(), artifacts()]);
-    out.extend([deployments(), lock(), unsaid()]);
-    out.extend([TIMES, FAILURES, OPEN_STATES, ENDED_STATES, STAGE_STATES].map(str::to_owned));
+    out.extend([deployments(), deployment(), notices(), lock(), unsaid()]);
+    out.extend([TIMES, WAITS, FAILURES, OPEN_STATES, ENDED_STATES, STAGE_STATES].map(str::to_owned));
     out
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn put_run(number: i64, app: &str, env: &str, state: &str, ended: bool) -> Vec<Put> {
+pub(super) fn put_run(number: i64, app: &str, env: &str, state: &str, ended: bool) -> Vec<Put> {
     let pipeline =
         PipelineRow { hash: "h".to_owned(), name: app.to_owned(), app: app.to_owned(), ..PipelineRow::default() };
     vec![
@@ -183,9 +183,16 @@ async fn records_of_the_version_before_are_brought_up_to_date_with_all_that_is_i
     let path = dir.path().join("runs.db");
     let old = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/fixtures/0001.sql"));
     rusqlite::Connection::open(&path).unwrap().execute_batch(old).unwrap();
-    assert_eq!(Runs::migrations(&path).unwrap(), [("0001_runs", true), ("0002_logs_keys", false)]);
+    let done = || Runs::migrations(&path).unwrap().into_iter().map(|(_, done)| done).collect::<Vec<_>>();
+    assert!(done()[0] && !done()[1..].contains(&true));
     let runs = Runs::open(Some(&path)).unwrap();
-    assert_eq!(Runs::migrations(&path).unwrap(), [("0001_runs", true), ("0002_logs_keys", true)]);
+    assert!(!done().contains(&false));
+    // What ended before is counted as if it had always been.
+    let days = runs.rollups(Span::Day, None, 0).await.unwrap();
+    assert_eq!(
+        days.iter().map(|day| day.ended).sum::<i64>(),
+        runs.runs(Which { limit: 9, ..Which::default() }).await.unwrap().iter().filter(|run| run.ended).count() as i64
+    );
     let loaded = runs.load(0).await.unwrap();
     assert_eq!(loaded.runs.iter().map(|run| run.number).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((loaded.live.len(), loaded.live[0].version.as_str()), (1, "v1"));
@@ -222,4 +229,64 @@ async fn what_would_be_forgotten_is_what_is_forgotten() {
     assert_eq!(would, (1..=7).collect::<Vec<_>>());
     assert_eq!(runs.old(8).await.unwrap(), would, "looking changes nothing");
     assert_eq!(runs.purge(8).await.unwrap(), would);
+}
+
+/// All that is in a database: columns of its tables with their keys, indexes, rows.
+fn dump(path: &Path) -> Vec<String> {
+    let db = Connection::open(path).unwrap();
+    let lines = |sql: &str| {
+        let mut statement = db.prepare(sql).unwrap();
+        let columns = statement.column_count();
+        let line = |row: &rusqlite::Row<'_>| {
+            let cell = |at| row.get::<_, rusqlite::types::Value>(at).map(|value| format!("{value:?}"));
+            Ok((0..columns).map(cell).collect::<rusqlite::Result<Vec<String>>>()?.join(" "))
+        };
+        let mut lines: Vec<String> = statement.query_map([], line).unwrap().map(Result::unwrap).collect();
+        lines.sort();
+        lines
+    };
+    let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'schema_migration'";
+    let tables: Vec<String> =
+        db.prepare(names).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut out = lines("SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL");
+    for table in tables {
+        for sql in [
+            format!("SELECT '{table}', name, type, \"notnull\", pk FROM pragma_table_info('{table}')"),
+            format!("SELECT '{table}', \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list('{table}')"),
+            format!("SELECT '{table}', * FROM {table}"),
+        ] {
+            out.extend(lines(&sql));
+        }
+    }
+    out.sort();
+    out
+}
+
+#[tokio::test]
+async fn migrations_that_are_taken_back_leave_what_was_there_before_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.db");
+    let old = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/fixtures/0001.sql"));
+    Connection::open(&path).unwrap().execute_batch(old).unwrap();
+    let before = dump(&path);
+    drop(Runs::open(Some(&path)).unwrap());
+    assert_ne!(dump(&path), before);
+    let all = Runs::migrations(&path).unwrap().len();
+    // One after the other, each to what the one before it left.
+    let mut steps = vec![dump(&path)];
+    for _ in 1..all {
+        assert_eq!(Runs::rollback(&path, 1).unwrap().len(), 1);
+        steps.push(dump(&path));
+    }
+    assert_eq!(steps.last().unwrap(), &before);
+    for wrong in [0, 1, 99] {
+        let fault = Runs::rollback(&path, wrong).unwrap_err().to_string();
+        assert!(fault.contains("the first is what they are"), "{fault}");
+    }
+    let runs = Runs::open(Some(&path)).unwrap();
+    assert_eq!(runs.load(0).await.unwrap().runs.len(), 2);
+    drop(runs);
+    assert_eq!(dump(&path), steps[0], "and they come again");
+    assert_eq!(Runs::rollback(&path, all - 1).unwrap().len(), all - 1);
+    assert_eq!(dump(&path), before);
 }

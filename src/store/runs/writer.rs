@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunsError;
+use super::owner::Epoch;
 use super::put::Put;
 
 /// Requests that wait for the thread.
@@ -17,6 +18,8 @@ const TOGETHER: usize = 1024;
 #[derive(Clone)]
 pub struct Runs {
     place: Place,
+    /// Whether they are ours.
+    pub(super) epoch: Epoch,
 }
 
 #[derive(Clone)]
@@ -46,16 +49,20 @@ impl std::fmt::Debug for Runs {
 impl Runs {
     /// Begins to serve: with a second connection that reads what is committed, while the first one writes.
     pub(super) fn start(writing: Connection, reading: Option<Connection>) -> Result<Runs, RunsError> {
-        let Some(reading) = reading else { return Ok(Runs { place: Place::Here(Arc::new(Mutex::new(writing))) }) };
+        let epoch = Epoch::default();
+        let Some(reading) = reading else {
+            return Ok(Runs { place: Place::Here(Arc::new(Mutex::new(writing))), epoch });
+        };
         let (write, from) = mpsc::channel(DEPTH);
-        thread("runs", move || work(&writing, from))?;
+        let own = epoch.clone();
+        thread("runs", move || work(&writing, from, &own))?;
         let (read, mut from) = mpsc::channel::<Reading>(DEPTH);
         thread("runs-read", move || {
             while let Some(look) = from.blocking_recv() {
                 look(&reading);
             }
         })?;
-        Ok(Runs { place: Place::Threads { write, read } })
+        Ok(Runs { place: Place::Threads { write, read }, epoch })
     }
 
     /// Writes all of it in one transaction; ready once that is durable. If it fails, nothing of it is written.
@@ -68,7 +75,7 @@ impl Runs {
             }
             Place::Here(connection) => {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                commit(&connection, &[puts])
+                commit(&connection, &[puts], &self.epoch)
             }
         }
     }
@@ -93,6 +100,8 @@ impl Runs {
         &self,
         change: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
     ) -> Result<T, RunsError> {
+        let epoch = self.epoch.clone();
+        let change = move |db: &Connection| epoch.holds(db).and_then(|()| change(db));
         match &self.place {
             Place::Threads { write, .. } => {
                 let (change, changed) = answered(change);
@@ -122,7 +131,7 @@ fn answered<T: Send + 'static>(
 }
 
 /// Does what waits: writes that wait together are committed together.
-fn work(db: &Connection, mut from: mpsc::Receiver<Work>) {
+fn work(db: &Connection, mut from: mpsc::Receiver<Work>, epoch: &Epoch) {
     while let Some(first) = from.blocking_recv() {
         let mut next = Some(first);
         let (mut groups, mut answers) = (Vec::new(), Vec::new());
@@ -141,7 +150,7 @@ fn work(db: &Connection, mut from: mpsc::Receiver<Work>) {
             next = if groups.len() < TOGETHER { from.try_recv().ok() } else { None };
         }
         if !groups.is_empty() {
-            settle(db, groups, answers);
+            settle(db, groups, answers, epoch);
         }
         if let Some(change) = change {
             change(db);
@@ -149,18 +158,20 @@ fn work(db: &Connection, mut from: mpsc::Receiver<Work>) {
     }
 }
 
-fn settle(db: &Connection, groups: Vec<Vec<Put>>, answers: Vec<oneshot::Sender<Result<(), RunsError>>>) {
-    let together = commit(db, &groups);
+fn settle(db: &Connection, groups: Vec<Vec<Put>>, answers: Vec<oneshot::Sender<Result<(), RunsError>>>, epoch: &Epoch) {
+    let together = commit(db, &groups, epoch);
     let alone = together.is_err() && groups.len() > 1;
     for (group, answer) in groups.into_iter().zip(answers) {
         // One that cannot be written does not take the others with it.
-        let done = if alone { commit(db, std::slice::from_ref(&group)) } else { together.clone() };
+        let done = if alone { commit(db, std::slice::from_ref(&group), epoch) } else { together.clone() };
         let _ = answer.send(done);
     }
 }
 
-fn commit(db: &Connection, groups: &[Vec<Put>]) -> Result<(), RunsError> {
-    let transaction = db.unchecked_transaction()?;
+fn commit(db: &Connection, groups: &[Vec<Put>], epoch: &Epoch) -> Result<(), RunsError> {
+    // Whether they are ours is asked within it, so that nobody takes them in between.
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    epoch.holds(&transaction)?;
     for put in groups.iter().flatten() {
         put.run(&transaction)?;
     }

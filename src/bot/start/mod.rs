@@ -1,47 +1,52 @@
 //! Starting a bot: its records are opened, then the street, then what comes in.
 
-use std::collections::BTreeMap;
+mod rooms;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::stream::Publishers;
 use masterchief_bindings::time::TimeSource;
-use masterchief_bindings::{Settings as SourceSettings, webhook};
-use masterchief_contract::{INLET_DEPTH, Inlet, Kind, Live, Matching, Meter, Outlet, Shutdown, Stopper, inlet};
-use tokio::sync::watch;
+use masterchief_contract::{INLET_DEPTH, Inlet, Live, Matching, Outlet, Shutdown, Stopper, inlet};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::audit::Audit;
 use super::builder::{Builder, RUST, Rules};
 use super::calls::Calls;
-use super::deliver::{Deliveries, WantedStream};
 use super::floodgate::Floodgate;
 use super::follow::{follow_raw, follow_scripts, follow_users, tell_of};
-use super::ingest::{Feeds, Ingest, Makers};
+use super::ingest::Feeds;
+use super::ledger::Ledger;
 use super::letters::Desk;
 use super::lock::FolderLock;
-use super::luastep::stage_executors;
 use super::outbox::Outbox;
+use super::overt::Overt;
 use super::partyline::{Around, Opening as Faces, Partyline};
 use super::people::read_users;
+use super::policy::Policy;
 use super::schedules::Schedules;
 use super::scripts::Scripts;
 use super::started::Started;
 use super::street::Street;
-use super::{JOURNAL, RUNS, StartError, builtin, control, deploys, floodgate, letters, mesh};
+use super::sudo::{self, Sudo};
+use super::warden::Warden;
+use super::why::Why;
+use super::{JOURNAL, RUNS, StartError, builtin, control, deploys, floodgate, letters, why};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
-use crate::gateway::Door;
 use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal};
 use crate::lua::{Placement, ScriptSettings, Services};
 use crate::mesh::Mesh;
 use crate::partyline::{self, Party};
-use crate::pipelines::{Opening, Pipelines};
+use crate::pipelines::Pipelines;
 use crate::store::Store;
-use crate::store::runs::Runs;
 use crate::users::Book;
+
+pub(super) use rooms::Meshed;
+use rooms::Reading;
 
 /// The database under the data folder.
 pub(crate) const PEOPLE: &str = "masterchief.db";
@@ -62,15 +67,20 @@ struct Ground {
     calls: Arc<Calls>,
     /// What stops floods.
     gate: Floodgate,
+    /// Who is elevated.
+    sudo: Sudo,
     /// Who did what.
     audit: Audit,
     /// Where operators are.
     party: Party,
+    /// What the bot does in channels by itself.
+    warden: Warden,
     /// Ends the audit's writer.
     records: Stopper,
     /// The same, for who waits for it.
     records_end: Shutdown,
     audit_writer: JoinHandle<()>,
+    ledger_writer: JoinHandle<()>,
 }
 
 impl Ground {
@@ -87,12 +97,16 @@ impl Ground {
         // Before the users are read: what changes meanwhile is then read again.
         let revision = store.users_revision().await?;
         book.fill(read_users(&store).await?);
-        let outbox = Outbox::default();
         let (records, records_end) = Shutdown::new();
+        let opening = Ledger::open(store.clone(), builder.clock.clone(), &builder.secrets, records_end.clone());
+        let (ledger, ledger_writer) = opening.await?;
+        let outbox = Outbox::new(ledger);
+        // Before anything comes in or goes out.
+        outbox.leads.govern(builder.mesh.groups.keys());
         let (audit, audit_writer) = Audit::start(store.clone(), records_end.clone());
         let rules = Arc::new(ArcSwap::from_pointee(builder.rules.clone()));
         let clock = builder.clock.clone();
-        let calls = Arc::new(Calls::new(Arc::new(outbox.clone()), audit.clone(), clock.clone(), Arc::clone(&rules)));
+        let calls = Arc::new(Calls::new(&outbox, audit.clone(), clock.clone(), Arc::clone(&rules)));
         let journal = journal::open(
             builder.data.as_ref().map(|folder| folder.join(JOURNAL)).as_deref(),
             builder.journal.clone(),
@@ -105,8 +119,12 @@ impl Ground {
         let outlet: Arc<dyn Outlet> = Arc::new(outbox.clone());
         let nick = &builder.partyline.nick;
         let party = Party::new(nick, book.clone(), table.clone(), outlet, builder.clock.clone());
+        let sudo = Sudo::new(&book, &audit, &outbox, &builder.clock);
+        let warden = Warden::open(&store, &builder.clock, &book, &outbox).await?;
         Ok(Ground {
             gate,
+            sudo,
+            warden,
             party,
             records_end,
             lock,
@@ -121,6 +139,7 @@ impl Ground {
             records,
             audit,
             audit_writer,
+            ledger_writer,
         })
     }
 
@@ -140,7 +159,13 @@ impl Ground {
         let desk = Desk { journal: self.journal.clone(), table: self.table.clone(), calls: Arc::clone(&self.calls) };
         let mut own = builtin::binds(kinds, &self.table, &self.book, &reloadable, Arc::clone(&self.rules))?;
         own.extend(floodgate::binds(kinds, &self.gate)?);
+        own.extend(sudo::binds(kinds, &self.sudo)?);
         own.extend(letters::binds(kinds, &desk)?);
+        let (store, book) = (self.store.clone(), self.book.clone());
+        own.extend(why::binds(
+            kinds,
+            &Why { ledger: self.calls.ledger.clone(), store, book, pipelines: pipelines.clone() },
+        )?);
         self.table.replace(builtin::OWNER, own);
         self.table.replace(RUST, binds);
         deploys::bind(kinds, &self.table, pipelines, &self.book)?;
@@ -152,19 +177,23 @@ impl Ground {
         &self,
         kinds: &Kinds,
         settings: partyline::Settings,
-        pipelines: &Pipelines,
-        scripts: Option<&Scripts>,
-        feeds: &Feeds,
+        (pipelines, scripts, feeds, policy, meshed): (&Pipelines, Option<&Scripts>, &Feeds, &Policy, &Meshed),
     ) -> Result<Partyline, BindFault> {
         let wishes = watch::Sender::new(Default::default());
+        let notes = Arc::<Notify>::default();
         let around = Around {
             outbox: self.outbox.clone(),
             scripts: scripts.cloned(),
             feeds: feeds.clone(),
+            policy: policy.clone(),
             store: self.store.clone(),
             book: self.book.clone(),
             wishes: wishes.clone(),
+            mesh: meshed.mesh.clone(),
+            warden: self.warden.clone(),
+            notes: Arc::clone(&notes),
             since: self.calls.clock.now(),
+            clock: self.calls.clock.clone(),
         };
         let desk = Arc::new(partyline::Desk {
             party: self.party.clone(),
@@ -178,108 +207,30 @@ impl Ground {
         });
         self.table.replace(partyline::OWNER, partyline::binds(kinds, &desk)?);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        Ok(Partyline { party: self.party.clone(), settings, faces: None, arrivals: None, wishes, own: None })
+        Ok(Partyline { party: self.party.clone(), settings, faces: None, arrivals: None, wishes, own: None, notes })
     }
 
     /// Opens the street: what is put into the inlet is decided and called.
     fn open_street(&self) -> (Inlet, Stopper, JoinHandle<()>) {
         let (inlet, parcels) = inlet(INLET_DEPTH);
+        // What is said becomes events too.
+        let (table, calls) = (self.table.clone(), Arc::downgrade(&self.calls));
+        self.calls.ledger.tell(Overt { table, calls, inlet: inlet.clone(), clock: self.calls.clock.clone() });
         let street = Street {
             table: self.table.clone(),
             book: self.book.clone(),
             calls: Arc::clone(&self.calls),
             gate: self.gate.clone(),
+            sudo: self.sudo.clone(),
             party: self.party.clone(),
+            leads: self.outbox.leads.clone(),
+            warden: self.warden.clone(),
             told: Mutex::default(),
         };
         let (stopper, shutdown) = Shutdown::new();
+        tokio::spawn(self.sudo.clone().keep_time(shutdown.clone()));
         let task = tokio::spawn(street.run(parcels, shutdown, Arc::clone(&self.rules)));
         (inlet, stopper, task)
-    }
-
-    /// What will read the sources, and the door that posts come through.
-    fn ingest(&self, reading: Reading) -> (Ingest, Feeds, Door) {
-        let Reading { mut makers, settings, data, listens } = reading;
-        let (feeds, door) = (Feeds::default(), Door::default());
-        let mut always = Vec::new();
-        if listens {
-            let door = door.clone();
-            makers.own.insert(Kind::Webhook, Arc::new(move |_: &str, meter: &Arc<Meter>| Ok(door.source(meter))));
-            always.push(WantedStream { kind: Kind::Webhook, stream: Arc::from(webhook::STREAM) });
-        }
-        let clock = self.calls.clock.clone();
-        let calls = Arc::clone(&self.calls);
-        let ingest = Ingest {
-            always,
-            deliveries: Deliveries::new(self.table.clone(), self.journal.clone(), calls, clock.clone()),
-            journal: self.journal.clone(),
-            makers,
-            settings,
-            rules: Arc::clone(&self.rules),
-            feeds: feeds.clone(),
-            clock,
-            data,
-            running: BTreeMap::new(),
-        };
-        (ingest, feeds, door)
-    }
-
-    /// The pipelines, with what ran before taken up again.
-    async fn pipelines(
-        &self,
-        builder: &Builder,
-        shutdown: Shutdown,
-    ) -> Result<(Pipelines, JoinHandle<()>), StartError> {
-        let outlet: Arc<dyn Outlet> = Arc::new(self.outbox.clone());
-        let mut all = stage_executors(&builder.executors, Some((self.table.clone(), outlet)));
-        all.extend(builder.own_executors.clone());
-        let folder = match &builder.data {
-            Some(data) => data.join(RUNS),
-            None => passing_folder()?,
-        };
-        // Commands have another folder than we to begin in.
-        let folder = std::path::absolute(&folder).unwrap_or(folder);
-        let opening = Opening {
-            runs: Runs::open(builder.data.as_ref().map(|data| data.join(format!("{RUNS}.db"))).as_deref())?,
-            settings: builder.pipelines.clone(),
-            executors: all,
-            folder,
-            project: builder.project.clone(),
-            outlet: Arc::new(self.outbox.clone()),
-            clock: builder.clock.clone(),
-            supervisor: builder.supervisor.clone(),
-            around: Arc::new(deploys::Surroundings {
-                outbox: self.outbox.clone(),
-                book: self.book.clone(),
-                audit: self.audit.clone(),
-                journal: self.journal.clone(),
-                clock: builder.clock.clone(),
-            }),
-        };
-        let (pipelines, task, faults) = Pipelines::open(opening, shutdown).await?;
-        for fault in faults {
-            tracing::error!(%fault, "A pipeline cannot be read; the others are there");
-        }
-        Ok((pipelines, task))
-    }
-
-    /// The mesh, if one is configured. It ends after the street, so that handlers can still send.
-    async fn mesh(&self, builder: &Builder, inlet: &Inlet) -> Result<Meshed, StartError> {
-        let (end, shutdown) = Shutdown::new();
-        let around = mesh::Around {
-            settings: builder.mesh.clone(),
-            store: self.store.clone(),
-            data: builder.data.clone(),
-            clock: builder.clock.clone(),
-            book: self.book.clone(),
-            table: self.table.clone(),
-            inlet: inlet.clone(),
-            calls: Arc::clone(&self.calls),
-            desk: self.outbox.desk.clone(),
-            party: self.party.clone(),
-        };
-        let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
-        Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default() })
     }
 
     /// The scripts, not loaded yet.
@@ -303,6 +254,7 @@ impl Ground {
             http: Arc::clone(&builder.http),
             shell: Arc::clone(&builder.shell),
             pipelines: Some(pipelines.clone()),
+            asks: self.calls.asks.clone(),
             mesh,
             streams: builder.streams.clone().unwrap_or_else(|| Arc::new(publishers.clone())),
             settings: Arc::clone(settings),
@@ -310,23 +262,6 @@ impl Ground {
         };
         Some(Scripts::new(folder, services, self.table.clone(), builder.placement))
     }
-}
-
-/// The mesh, if there is one.
-pub(super) struct Meshed {
-    pub(super) mesh: Option<Mesh>,
-    /// Ends it.
-    pub(super) end: Stopper,
-    pub(super) tasks: Vec<JoinHandle<()>>,
-}
-
-/// What is read from outside, and by whom.
-struct Reading {
-    makers: Makers,
-    settings: watch::Receiver<Arc<SourceSettings>>,
-    data: Option<PathBuf>,
-    /// Whether there is a gateway.
-    listens: bool,
 }
 
 impl Started {
@@ -342,14 +277,16 @@ impl Started {
         let (inlet, street, street_task) = ground.open_street();
         let meshed = ground.mesh(&builder, &inlet).await?;
         let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &script_settings);
-        let Builder { kinds, binds, networks, dial, clock, data, only_script, .. } = builder;
+        let Builder { kinds, binds, networks, dial, clock, data, only_script, console, live, .. } = builder;
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;
-        let (sources, shutdown) = Shutdown::new();
-        let listens = builder.gateway.listen.is_some();
+        let ((sources, shutdown), listens) = (Shutdown::new(), builder.gateway.listen.is_some());
+        let relayed = meshed.door.clone();
         let (ingest, feeds, door) =
-            ground.ingest(Reading { makers: builder.makers, settings, data: data.clone(), listens });
-        let partyline = ground.partyline(&kinds, builder.partyline, &pipelines, scripts.as_ref(), &feeds)?;
-        let (audit, until) = (ground.audit.clone(), ground.records_end.clone());
+            ground.ingest(Reading { makers: builder.makers, settings, data: data.clone(), listens, relayed });
+        let policy = Policy::open(builder.policy, &ground.table, &ground.book, &pipelines)?;
+        let known = (&pipelines, scripts.as_ref(), &feeds, &policy, &meshed);
+        let partyline = ground.partyline(&kinds, builder.partyline, known)?;
+        let (audit, until, warden) = (ground.audit.clone(), ground.records_end.clone(), ground.warden.clone());
         let mut started = Started {
             table: ground.table,
             book: ground.book,
@@ -369,6 +306,7 @@ impl Started {
             partyline,
             meshed,
             pipelines,
+            policy,
             kinds,
             runs_end,
             asking: watch::Sender::new(0),
@@ -385,17 +323,14 @@ impl Started {
             console: Mutex::new(None),
             _lock: ground.lock,
             records: ground.records,
-            writers: vec![ground.audit_writer, pipelines_task],
+            writers: vec![ground.audit_writer, ground.ledger_writer, pipelines_task],
         };
         started.follow(data.as_ref().map(|_| ground.revision), &shutdown).await?;
-        let following = started.load_scripts(builder.placement, shutdown.clone()).await?;
-        started.source_tasks.extend(following);
+        started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.follow_pipelines(data.as_deref(), &shutdown);
         networks.into_iter().for_each(|(name, settings)| started.add_network(&name, settings));
-        let (console, live) = (builder.console, builder.live);
-        let faces = Faces { console, live, audit, data: data.as_deref(), until, web: listens };
+        let faces = Faces { console, live, audit, data: data.as_deref(), until, web: listens, warden };
         started.open_partyline(faces, &shutdown).await?;
-        // Last: what waited in the journal is handled at once, and may want to speak.
         started.start_ingest(shutdown.clone()).await;
         started.open_gateway(builder.gateway, door, shutdown).await?;
         Ok(started)
@@ -438,20 +373,21 @@ impl Started {
         }
     }
 
-    /// Loads the scripts; gives the task that watches their files.
-    async fn load_scripts(
-        &self,
-        placement: Placement,
-        shutdown: Shutdown,
-    ) -> Result<Option<JoinHandle<()>>, StartError> {
-        let Some(scripts) = &self.scripts else { return Ok(None) };
+    /// Loads the scripts, and follows their files. Everything is bound by then, and nobody is listened to yet: now the policy has to
+    /// hold.
+    async fn load_scripts(&mut self, placement: Placement, shutdown: Shutdown) -> Result<(), StartError> {
+        let Some(scripts) = &self.scripts else { return Ok(self.policy.holds()?) };
         if let Some(path) = &self.only_script {
             scripts.reload(path).await?;
-            return Ok(None);
+            return Ok(());
         }
         tell_of(&scripts.reload_all().await);
-        let watched = placement == Placement::Thread;
-        Ok(watched.then(|| tokio::spawn(follow_scripts(scripts.clone(), shutdown))))
+        self.policy.holds()?;
+        scripts.guard(self.policy.clone());
+        if placement == Placement::Thread {
+            self.source_tasks.push(tokio::spawn(follow_scripts(scripts.clone(), shutdown)));
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,3 @@
+ALTER TABLE outbox DROP COLUMN event;
+ALTER TABLE deployment DROP COLUMN replicas;
+ALTER TABLE stage DROP COLUMN waited;

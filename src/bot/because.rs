@@ -1,0 +1,55 @@
+//! Why something is said: whatever a call says carries who and what brought it about, for `!why`.
+
+use std::sync::Arc;
+
+use masterchief_contract::{Action, Cause, Event, Future, Kind, Outlet, Receipt, Refused, Who};
+
+use crate::dispatch::Bind;
+
+/// The outlet of one call. The cause is put together when something is said, not before.
+pub(super) struct Because {
+    pub(super) outlet: Arc<dyn Outlet>,
+    /// Without its call, which holds this.
+    pub(super) event: Event,
+    pub(super) bind: Arc<Bind>,
+    pub(super) kind: Kind,
+    pub(super) who: Who,
+    pub(super) call: Arc<str>,
+}
+
+impl Because {
+    fn marked(&self, action: Action) -> Action {
+        if matches!(action.bare(), Action::Say { .. }) { action.because(Arc::new(self.cause())) } else { action }
+    }
+
+    fn cause(&self) -> Cause {
+        let event = &self.event;
+        let run = event.field("run").and_then(masterchief_contract::Value::as_i64).unwrap_or(0);
+        Cause {
+            event: event.id,
+            kind: self.kind.name().to_owned(),
+            mask: self.bind.mask.to_string(),
+            origin: self.bind.origin(),
+            version: self.bind.version(),
+            by: event.actor.as_ref().map(|actor| actor.source()).unwrap_or_default(),
+            handle: self.who.handle.as_deref().unwrap_or("").to_owned(),
+            place: match event.chan() {
+                Some(chan) => format!("{}/{chan}", event.network),
+                None => event.network.to_string(),
+            },
+            words: if event.chan().is_some() { event.text.clone() } else { String::new() },
+            call: self.call.to_string(),
+            run,
+        }
+    }
+}
+
+impl Outlet for Because {
+    fn perform(&self, action: Action) -> Future<Result<(), Refused>> {
+        self.outlet.perform(self.marked(action))
+    }
+
+    fn deliver(&self, action: Action) -> Future<Result<Receipt, Refused>> {
+        self.outlet.deliver(self.marked(action))
+    }
+}

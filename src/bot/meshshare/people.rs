@@ -1,0 +1,213 @@
+//! Between the records here and the facts: what changed here becomes facts, facts of others change the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as BASE64_NO_PAD};
+
+use super::{KEPT, PINS, Shared};
+use crate::bot::people::{PeopleError, read_users, row_of};
+use crate::mesh::BotName;
+use crate::mesh::facts::{About, Fact, Ledger, Letters, Pins, changes, merged};
+use crate::store::{FactRow, Sharing, StoreError};
+use crate::users::{Book, User};
+
+/// What is known.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) ledger: Ledger,
+    pub(super) pins: Pins,
+    /// The people of the records by handle in lower case, as they were at `revision`.
+    pub(super) users: BTreeMap<String, User>,
+    pub(super) revision: Option<i64>,
+    /// How often something changed.
+    pub(super) generation: u64,
+}
+
+impl State {
+    /// Whether somebody holds more than these letters, so that whoever may give only these must not touch their record.
+    pub(super) fn is_above(&self, book: &Book, handle: &str, letters: Letters) -> bool {
+        self.users.get(handle).is_some_and(|user| letters.are_below(book.stands(handle), user))
+    }
+
+    /// Everybody who does.
+    pub(super) fn above(&self, book: &Book, letters: Letters) -> Vec<String> {
+        self.users.keys().filter(|handle| self.is_above(book, handle, letters)).cloned().collect()
+    }
+
+    /// The keys of those by whose word facts are.
+    pub(super) fn keys_of(&self, facts: &[Fact]) -> BTreeMap<String, String> {
+        let origins: BTreeSet<&String> = facts.iter().map(|fact| &fact.origin).collect();
+        let mut keys = self.pins.to_text();
+        keys.retain(|origin, _| origins.contains(origin));
+        keys
+    }
+
+    /// A record without what is another's here: an account or a certificate is one person's only.
+    fn without_taken(&self, mut user: User) -> User {
+        let others = || self.users.values().filter(|other| !other.handle.eq_ignore_ascii_case(&user.handle));
+        let same =
+            |one: &(String, String), other: &(String, String)| one.0 == other.0 && one.1.eq_ignore_ascii_case(&other.1);
+        let free = |account: &(String, String)| {
+            !others().any(|other| other.accounts.iter().any(|theirs| same(theirs, account)))
+        };
+        let accounts = user.accounts.iter().filter(|account| free(account)).cloned().collect();
+        let certs =
+            user.certs.iter().filter(|cert| !others().any(|other| other.certs.contains(cert))).cloned().collect();
+        (user.accounts, user.certs) = (accounts, certs);
+        user
+    }
+}
+
+impl Shared {
+    /// Makes facts of what changed in the records since it was looked last.
+    pub(super) async fn absorb(&self, state: &mut State) -> Result<(), StoreError> {
+        let store = &self.inner.store;
+        loop {
+            let revision = store.users_revision().await?;
+            if state.revision == Some(revision) {
+                return Ok(());
+            }
+            let users = match read_users(store).await {
+                Ok(users) => users,
+                Err(PeopleError::Store(fault)) => return Err(fault),
+                Err(damaged) => return Err(StoreError::Damaged(damaged.to_string())),
+            };
+            let users: BTreeMap<String, User> =
+                users.into_iter().map(|user| (user.handle.to_ascii_lowercase(), user)).collect();
+            let mut handles: BTreeSet<String> = state.ledger.handles("").into_iter().collect();
+            handles.extend(users.keys().cloned());
+            let changes = handles.iter().flat_map(|handle| changes(&state.ledger, handle, users.get(handle))).collect();
+            let facts = state.ledger.sign(&self.inner.key, changes, self.now());
+            let sharing = Sharing { facts: facts.iter().map(to_row).collect(), ..Sharing::default() };
+            if store.share(revision, &sharing).await?.is_none() {
+                continue;
+            }
+            self.know(state, facts);
+            (state.users, state.revision) = (users, Some(revision));
+            return Ok(());
+        }
+    }
+
+    /// Takes facts that a bot tells, as far as these letters go; gives how many were news.
+    pub(super) async fn take(
+        &self,
+        from: &BotName,
+        facts: Vec<Fact>,
+        keys: &BTreeMap<String, String>,
+        letters: Letters,
+    ) -> Result<usize, StoreError> {
+        let mut state = self.inner.state.lock().await;
+        let state = &mut *state;
+        self.pin(state, from, keys).await?;
+        loop {
+            self.absorb(state).await?;
+            let now = self.now();
+            let good = |fact: &&Fact| {
+                letters.allow(fact)
+                    && fact.is_sane(now)
+                    && state.ledger.is_news(fact)
+                    && state.pins.vouch(fact)
+                    && !state.is_above(&self.inner.book, &fact.handle, letters)
+            };
+            let good: Vec<Fact> = facts.iter().filter(good).cloned().collect();
+            let handles: BTreeSet<String> = good.iter().map(|fact| fact.handle.clone()).collect();
+            let mut part = state.ledger.part(handles.iter());
+            // What finds no room is told again with the next round.
+            let good: Vec<Fact> = good.into_iter().filter(|fact| part.take(fact.clone()).is_ok()).collect();
+            let Some(revision) = state.revision.filter(|_| !good.is_empty()) else { return Ok(0) };
+            let mut sharing = Sharing { facts: good.iter().map(to_row).collect(), ..Sharing::default() };
+            let mut after: Vec<(String, Option<User>)> = Vec::new();
+            for handle in handles {
+                let before = state.users.get(&handle);
+                let user = merged(&part, &handle, before).map(|user| state.without_taken(user));
+                match (&user, before) {
+                    (Some(user), before) if before != Some(user) => sharing.puts.push(row_of(user)),
+                    (None, Some(before)) => sharing.gone.push(before.handle.clone()),
+                    _ => continue,
+                }
+                after.push((handle, user));
+            }
+            let Some(revision) = self.inner.store.share(revision, &sharing).await? else { continue };
+            let count = good.len();
+            tracing::info!(%from, facts = count, people = after.len(), "People are shared");
+            self.know(state, good);
+            state.revision = Some(revision);
+            for (handle, user) in after {
+                self.settle(state, handle, user);
+            }
+            return Ok(count);
+        }
+    }
+
+    /// Somebody is another from now on, or gone.
+    fn settle(&self, state: &mut State, handle: String, user: Option<User>) {
+        let Some(user) = user else {
+            self.inner.book.remove(&handle);
+            state.users.remove(&handle);
+            return;
+        };
+        if let Err(fault) = self.inner.book.put(user.clone()) {
+            tracing::warn!(handle, %fault, "A shared record waits until the records are read again");
+        }
+        state.users.insert(handle, user);
+    }
+
+    fn know(&self, state: &mut State, facts: Vec<Fact>) {
+        if facts.is_empty() {
+            return;
+        }
+        for fact in facts {
+            if let Err(full) = state.ledger.take(fact) {
+                tracing::warn!(%full, "A fact of somebody here is told to nobody");
+            }
+        }
+        state.generation += 1;
+        self.inner.news.notify_one();
+    }
+
+    /// Takes keys of bots that are heard of for the first time.
+    async fn pin(&self, state: &mut State, from: &BotName, keys: &BTreeMap<String, String>) -> Result<(), StoreError> {
+        let before = state.pins.clone();
+        for (origin, key) in keys {
+            let good = BASE64_NO_PAD.decode(key).is_ok_and(|key| state.pins.take(origin, &key));
+            if !good {
+                tracing::warn!(%from, origin, "It names another key of a bot than the one that is known; what that bot tells is not taken from it");
+            }
+        }
+        if state.pins == before {
+            return Ok(());
+        }
+        let kept = serde_json::to_value(state.pins.to_text()).unwrap_or_default();
+        self.inner.store.kv_set(KEPT, PINS, &kept, None).await
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.inner.clock.now().timestamp_millis()).unwrap_or(0)
+    }
+}
+
+fn to_row(fact: &Fact) -> FactRow {
+    FactRow {
+        handle: fact.handle.clone(),
+        about: fact.about.as_str().to_owned(),
+        name: fact.name.clone(),
+        value: fact.value.clone(),
+        version: i64::try_from(fact.version).unwrap_or(i64::MAX),
+        origin: fact.origin.clone(),
+        signature: BASE64.encode(&fact.signature),
+    }
+}
+
+/// A fact as it was stored.
+pub(super) fn of_row(row: FactRow) -> Option<Fact> {
+    Some(Fact {
+        handle: row.handle,
+        about: About::parse(&row.about)?,
+        name: row.name,
+        value: row.value,
+        version: u64::try_from(row.version).ok()?,
+        origin: row.origin,
+        signature: BASE64.decode(row.signature).ok()?,
+    })
+}

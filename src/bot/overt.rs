@@ -1,0 +1,71 @@
+//! Kind `out`: what the bot says, as events. A bind may drop a line before it is queued, and sees what has left.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use masterchief_contract::{Class, Clock, Event, EventData, Inlet, Kind, Outcome, Value};
+
+use super::calls::Calls;
+use crate::dispatch::{BindTable, decide};
+use crate::users::Standing;
+
+/// How long a line waits for a handler that may drop it.
+const WINDOW: Duration = Duration::from_millis(20);
+/// The kinds of these events.
+const OUT: &[Kind] = &[Kind::Out];
+
+/// Makes events of what is said, where somebody has bound them.
+pub(crate) struct Overt {
+    pub(crate) table: BindTable,
+    /// Weak, because calls know the outbox, which knows this.
+    pub(crate) calls: Weak<Calls>,
+    pub(crate) inlet: Inlet,
+    pub(crate) clock: Clock,
+}
+
+impl Overt {
+    /// Whether anybody has bound them.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.table.has_any(OUT)
+    }
+
+    /// Whether a bind drops a line that is about to be queued.
+    pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> bool {
+        let Some(calls) = self.calls.upgrade() else { return false };
+        let event = self.event(network, class, line, "queued");
+        let decision = decide(&self.table.index(), &event, &Standing::default(), calls.rules.load().policy);
+        for step in decision.steps {
+            let running = Arc::clone(&calls).run(event.clone(), step, Default::default());
+            // Who takes longer has no say; the call goes on all the same.
+            let task = tokio::spawn(running);
+            if let Ok(Ok(Outcome::Stop)) = tokio::time::timeout(WINDOW, task).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A line has left. If the street is full, nobody hears of it.
+    pub(super) fn left(&self, network: &str, class: Class, line: &str) {
+        // A parcel that is given back is dropped.
+        let _ = self.inlet.try_put(self.event(network, class, line, "sent").into());
+    }
+
+    fn event(&self, network: &str, class: Class, line: &str, status: &str) -> Event {
+        let mut data = EventData::new(OUT, self.clock.now());
+        data.network = Arc::from(network);
+        data.text = line.to_owned();
+        data.fields =
+            vec![("queue", Value::from(queue(class))), ("message", Value::from(line)), ("status", Value::from(status))];
+        Event::new(data)
+    }
+}
+
+/// Eggdrop's name for the queue of a class.
+fn queue(class: Class) -> &'static str {
+    match class {
+        Class::Page => "mode",
+        Class::Reply => "server",
+        Class::Progress | Class::Chatter => "help",
+    }
+}

@@ -1,0 +1,160 @@
+//! What the bots of a mesh tell each other of people, written together with the people it is about.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use sqlx::Row;
+
+use super::sqlite::{raise_users, write_user};
+use super::{Place, Store, StoreError, UserRow};
+
+/// A fact, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactRow {
+    /// Of whom, in lower case.
+    pub handle: String,
+    /// What about.
+    pub about: String,
+    /// Which; empty where there is one only.
+    pub name: String,
+    /// What it is; nothing where it is no longer so.
+    pub value: Option<String>,
+    /// Since when.
+    pub version: i64,
+    /// The bot that said so.
+    pub origin: String,
+    /// Its signature, base64.
+    pub signature: String,
+}
+
+/// What is written at once: facts, and what they make of people.
+#[derive(Clone, Debug, Default)]
+pub struct Sharing {
+    /// Facts, each in the place of an older one of the same thing.
+    pub facts: Vec<FactRow>,
+    /// People who are written.
+    pub puts: Vec<UserRow>,
+    /// Handles of people who are removed.
+    pub gone: Vec<String>,
+}
+
+/// Facts that end with the process.
+#[derive(Debug, Default)]
+pub(super) struct MemoryFacts(Mutex<BTreeMap<(String, String, String), FactRow>>);
+
+impl Store {
+    /// All facts.
+    pub async fn facts(&self) -> Result<Vec<FactRow>, StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => {
+                let sql = "SELECT handle, about, name, value, version, origin, signature FROM fact";
+                let rows = sqlx::query(sql).fetch_all(&sqlite.pool).await?;
+                let row = |row: &sqlx::sqlite::SqliteRow| {
+                    Ok(FactRow {
+                        handle: row.try_get(0)?,
+                        about: row.try_get(1)?,
+                        name: row.try_get(2)?,
+                        value: row.try_get(3)?,
+                        version: row.try_get(4)?,
+                        origin: row.try_get(5)?,
+                        signature: row.try_get(6)?,
+                    })
+                };
+                rows.iter().map(row).collect()
+            }
+            Place::Memory(memory) => {
+                Ok(memory.facts.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect())
+            }
+        }
+    }
+
+    /// Writes facts and people in one transaction, if the people are still what they were at `revision`; gives the revision then,
+    /// and nothing, with nothing written, if somebody else has changed them.
+    pub async fn share(&self, revision: i64, sharing: &Sharing) -> Result<Option<i64>, StoreError> {
+        let sqlite = match &self.place {
+            Place::Sqlite(sqlite) => sqlite,
+            Place::Memory(memory) => {
+                let changed = memory.change_users(revision, &sharing.puts, &sharing.gone);
+                if changed.is_some() {
+                    let mut facts = memory.facts.0.lock().unwrap_or_else(PoisonError::into_inner);
+                    let key = |row: &FactRow| (row.handle.clone(), row.about.clone(), row.name.clone());
+                    facts.extend(sharing.facts.iter().map(|row| (key(row), row.clone())));
+                }
+                return Ok(changed);
+            }
+        };
+        let mut writing = sqlite.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let sql = "SELECT revision FROM revisions WHERE name = 'users'";
+        let now: i64 = sqlx::query(sql).fetch_one(&mut *writing).await?.try_get(0)?;
+        if now != revision {
+            return Ok(None);
+        }
+        for row in &sharing.facts {
+            sqlx::query(
+                "INSERT INTO fact (handle, about, name, value, version, origin, signature) VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (handle, about, name) DO UPDATE SET value = $4, version = $5, origin = $6, signature = $7",
+            )
+            .bind(&row.handle)
+            .bind(&row.about)
+            .bind(&row.name)
+            .bind(&row.value)
+            .bind(row.version)
+            .bind(&row.origin)
+            .bind(&row.signature)
+            .execute(&mut *writing)
+            .await?;
+        }
+        for row in &sharing.puts {
+            write_user(&mut writing, row).await?;
+        }
+        for handle in &sharing.gone {
+            sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
+        }
+        let people = !(sharing.puts.is_empty() && sharing.gone.is_empty());
+        if people {
+            raise_users(&mut writing).await?;
+        }
+        writing.commit().await?;
+        Ok(Some(now + i64::from(people)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same story for every place.
+    async fn story(store: Store) {
+        let fact = |version, value: Option<&str>| FactRow {
+            handle: "alice".to_owned(),
+            about: "flag".to_owned(),
+            name: "o".to_owned(),
+            value: value.map(str::to_owned),
+            version,
+            origin: "one".to_owned(),
+            signature: "x".to_owned(),
+        };
+        let alice = UserRow { handle: "alice".to_owned(), flags: "o".to_owned(), ..UserRow::default() };
+        let before = store.users_revision().await.unwrap();
+        let sharing = Sharing { facts: vec![fact(1, Some(""))], puts: vec![alice.clone()], gone: Vec::new() };
+        let after = store.share(before, &sharing).await.unwrap().unwrap();
+        assert_eq!(after, store.users_revision().await.unwrap());
+        assert_eq!(store.share(before, &sharing).await.unwrap(), None, "somebody has changed the people since");
+        let gone = Sharing { facts: vec![fact(2, None)], puts: Vec::new(), gone: vec!["alice".to_owned()] };
+        assert_eq!(store.users().await.unwrap(), [alice]);
+        store.share(after, &gone).await.unwrap().unwrap();
+        assert_eq!((store.facts().await.unwrap(), store.users().await.unwrap().len()), (vec![fact(2, None)], 0));
+        let now = store.users_revision().await.unwrap();
+        let facts = Sharing { facts: vec![fact(3, Some(""))], ..Sharing::default() };
+        assert_eq!(store.share(now, &facts).await.unwrap(), Some(now), "facts alone change nobody");
+    }
+
+    #[tokio::test]
+    async fn facts_and_people_are_written_together_in_memory_as_on_disk() {
+        story(Store::memory()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.db")).await.unwrap();
+        story(store.clone()).await;
+        store.close().await;
+    }
+}

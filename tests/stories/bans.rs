@@ -1,0 +1,169 @@
+//! Channels are held to what operators have set: bans, modes, who is op. All of it outlives the bot.
+
+use std::time::Duration;
+
+use masterchief::bot::{Bot, Builder, CHANNEL, Heard, NETWORK, TestBot};
+use masterchief::partyline::{Entry, Face, Modes, Seat, Settings, What};
+use masterchief::users::User;
+
+/// A bot with a partyline that people come to.
+fn bot() -> Builder {
+    let listens = Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..Settings::default() };
+    Bot::builder().partyline(listens)
+}
+
+/// In this time the bot has done what it does at once.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Somebody on the partyline with all flags that this takes.
+struct Olga(Seat);
+
+impl Olga {
+    fn sits(test: &TestBot) -> Olga {
+        let started = test.started();
+        let (nick, handle, host) = ("olga".to_owned(), "olga".to_owned(), "h".to_owned());
+        Olga(started.party().enter(Entry { nick, handle, host, face: Face::Irc, icon: '*', modes: Modes::default() }))
+    }
+
+    /// Gives a command; gives its answer.
+    async fn says(&mut self, test: &TestBot, command: &str) -> String {
+        while self.0.news.try_recv().is_ok() {}
+        test.started().party().command(self.0.idx, command).await.unwrap();
+        let mut lines = Vec::new();
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            while let Ok(news) = self.0.news.try_recv() {
+                if let What::Whisper { text, .. } = &news.what {
+                    lines.push(text.clone());
+                }
+            }
+            if !lines.is_empty() {
+                break;
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+async fn makes_olga(test: &TestBot) {
+    let mut olga = User::new("olga").unwrap();
+    olga.change_flags("n").unwrap();
+    test.started().put_user(olga).await.unwrap();
+}
+
+/// The commands that the bot has sent since this was last asked.
+async fn sent(test: &TestBot, from: &mut usize) -> Vec<String> {
+    tokio::time::sleep(SOON).await;
+    let heard = test.net().heard();
+    let shown = |one: &Heard| format!("{} {} {}", one.command, one.target, one.text);
+    let out = heard[*from..].iter().filter(|one| matches!(one.command.as_str(), "MODE" | "KICK")).map(shown).collect();
+    *from = heard.len();
+    out
+}
+
+async fn makes_op(test: &TestBot) {
+    test.user("oper").joins(CHANNEL).await;
+    test.net().from_person("oper", &format!("MODE {CHANNEL} +o chief")).await;
+    tokio::time::sleep(SOON).await;
+}
+
+#[tokio::test]
+async fn who_is_banned_is_thrown_out_when_they_come_and_also_after_a_restart() {
+    // By the real clock: a paused one does not wait for a database.
+    let folder = tempfile::tempdir().unwrap();
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    makes_olga(&test).await;
+    makes_op(&test).await;
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    sent(&test, &mut at).await;
+    test.user("mallory").from_host("x.bad.example").joins(CHANNEL).await;
+    tokio::time::sleep(SOON).await;
+    let told = olga.says(&test, &format!("+ban *!*@*.bad.example {NETWORK}/{CHANNEL} %2h spam again")).await;
+    assert!(told.contains("is banned test/#ops for 2h"), "{told}");
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.bad.example", "KICK #ops banned: spam again"]);
+    let told = olga.says(&test, "ban * #ops").await;
+    assert!(told.contains("nearly everybody"), "{told}");
+    drop(olga);
+    test.stop().await;
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    // Without being op it can do nothing; as soon as it is, it does.
+    test.user("mallory").from_host("y.bad.example").joins(CHANNEL).await;
+    assert_eq!(sent(&test, &mut at).await, [""; 0]);
+    makes_op(&test).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.bad.example", "KICK #ops banned: spam again"]);
+    let listed = olga.says(&test, "bans").await;
+    assert!(listed.contains("1. *!*@*.bad.example test/#ops for ") && listed.contains("by olga"), "{listed}");
+    drop(olga);
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_whose_time_is_over_is_lifted() {
+    let test = TestBot::start(bot()).await.unwrap();
+    makes_olga(&test).await;
+    makes_op(&test).await;
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    olga.says(&test, "+ban *!*@*.bad.example %2h spam").await;
+    test.advance(Duration::from_secs(2 * 3600 - 60)).await;
+    assert!(olga.says(&test, "bans").await.contains("*!*@*.bad.example everywhere for"));
+    assert_eq!(sent(&test, &mut at).await, [""; 0], "nobody met it");
+    test.advance(Duration::from_secs(180)).await;
+    assert_eq!(olga.says(&test, "bans").await, "Nobody is banned.");
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.bad.example"]);
+    drop(olga);
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_that_sticks_is_set_again_and_friends_are_not_thrown_out() {
+    let test = TestBot::start(bot()).await.unwrap();
+    makes_olga(&test).await;
+    makes_op(&test).await;
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    test.user("fred").with_flags("f").joins(CHANNEL).await;
+    sent(&test, &mut at).await;
+    olga.says(&test, "+ban *!*@*.test").await;
+    let done = sent(&test, &mut at).await;
+    assert!(!done.is_empty() && done.iter().filter(|one| one.starts_with("KICK")).count() == 1, "oper alone: {done:?}");
+    assert!(olga.says(&test, "stick 1").await.contains("sticks everywhere"));
+    sent(&test, &mut at).await;
+    test.net().from_person("oper", &format!("MODE {CHANNEL} -b *!*@*.test")).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.test"]);
+    assert!(olga.says(&test, "unban *!*@*.test").await.contains("not banned any more everywhere"));
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.test"]);
+    drop(olga);
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn a_channel_is_held_to_its_modes_and_to_who_is_op_and_is_joined_at_every_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    makes_olga(&test).await;
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    assert!(olga.says(&test, "chanset #ops +magic").await.contains("no setting of a channel"));
+    let told = olga.says(&test, "chanset #ops +autoop +bitch chanmode +nt ban-time 10").await;
+    assert!(told.contains("+autoop, -autovoice, +bitch, chanmode +nt, ban-time 10"), "{told}");
+    assert!(olga.says(&test, "+chan #New").await.contains("joined, now and at every start"));
+    drop(olga);
+    test.stop().await;
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    assert!(test.net().joined("#New", Duration::from_secs(60)).await);
+    makes_op(&test).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops +nt"]);
+    test.user("alice").with_flags("o").joins(CHANNEL).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops alice"]);
+    test.user("bob").joins(CHANNEL).await;
+    test.net().from_person("oper", &format!("MODE {CHANNEL} +o bob")).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops bob"], "taken away again");
+    test.net().from_person("oper", &format!("MODE {CHANNEL} +t")).await;
+    sent(&test, &mut at).await;
+    test.net().from_person("oper", &format!("MODE {CHANNEL} -t")).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops +t"]);
+    let mut olga = Olga::sits(&test);
+    assert!(olga.says(&test, "-chan #New").await.contains("is left"));
+    assert!(!olga.says(&test, "chaninfo #ops").await.contains("joined at every start"));
+    drop(olga);
+    test.stop().await;
+}

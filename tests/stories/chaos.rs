@@ -1,0 +1,470 @@
+//! An hour on a network where everything goes wrong, in virtual time: no reply is lost, and nobody gets to do what they may not.
+//!
+//!     MASTERCHIEF_CHAOS=100 cargo test --test stories chaos:: -- --nocapture       so many hours
+//!     MASTERCHIEF_SEED=N cargo test --test stories chaos:: -- --nocapture         the same hour again
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use masterchief::bot::{Bot, Started};
+use masterchief::contract::{Event, Kind};
+use masterchief::users::User;
+
+use crate::chance::{Dice, number, seed};
+use crate::wire::{Line, Memory};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+/// Nicks that people take, and take from each other.
+const NICKS: &[&str] = &["alice", "alice_", "ALICE2", "bob", "mallory", "root", "nick[a]", "nick{b}"];
+/// Lines of one flood.
+const FLOOD: usize = 300;
+
+/// By what the server vouches for people on a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Vouches {
+    /// Every line has the account of who says it.
+    Tags,
+    /// The account is told when somebody joins, logs in or out, and by WHO.
+    Notices,
+    /// Not at all: nobody is anybody.
+    No,
+}
+
+impl Vouches {
+    fn caps(self) -> &'static str {
+        match self {
+            Vouches::Tags => "message-tags server-time batch account-tag account-notify extended-join",
+            Vouches::Notices => "message-tags server-time batch account-notify extended-join",
+            Vouches::No => "multi-prefix",
+        }
+    }
+}
+
+/// Somebody.
+#[derive(Clone, Debug)]
+struct Person {
+    nick: String,
+    /// Who they are; the nick says nothing.
+    host: &'static str,
+    /// The account they have, and whether they are logged in to it now.
+    account: &'static str,
+    logged_in: bool,
+    here: bool,
+}
+
+impl Person {
+    fn from(&self) -> String {
+        format!("{}!u@{}", self.nick, self.host)
+    }
+
+    fn account(&self) -> &str {
+        if self.logged_in { self.account } else { "*" }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+struct Told {
+    /// What may be deployed: somebody who may has asked for it, on a line that was said whole and live.
+    may: BTreeSet<u64>,
+    /// What must have been deployed: besides, the bot could know who it was, and answered a PING after it.
+    must: BTreeSet<u64>,
+    /// How often each was confirmed in the channel.
+    confirmed: BTreeMap<u64, usize>,
+    /// Confirmations that were cut off in the middle.
+    cut: usize,
+    connections: u64,
+}
+
+/// The network, and the bot's connection to it.
+struct Network {
+    dice: Dice,
+    memory: Memory,
+    line: Option<Line>,
+    vouches: Vouches,
+    /// Whether the accounts of those who were here before the bot are told.
+    known: bool,
+    /// The bot's nick, and whether it is in the channel.
+    nick: String,
+    inside: bool,
+    people: Vec<Person>,
+    last: u64,
+    /// Asked for on this connection since the bot last answered a PING.
+    asked: Vec<u64>,
+    told: Told,
+}
+
+impl Network {
+    fn new(seed: u64, memory: Memory) -> Network {
+        let person = |nick: &str, host, account| Person {
+            nick: nick.to_owned(),
+            host,
+            account,
+            logged_in: account != "*",
+            here: true,
+        };
+        let people = vec![
+            person("alice", "a.test", "alice"),
+            person("bob", "b.test", "bob"),
+            person("mallory", "evil.test", "*"),
+            person("root", "r.test", "*"),
+        ];
+        Network {
+            dice: Dice::new(seed),
+            memory,
+            line: None,
+            vouches: Vouches::Tags,
+            known: false,
+            nick: "chief".to_owned(),
+            inside: false,
+            people,
+            last: 0,
+            asked: Vec::new(),
+            told: Told::default(),
+        }
+    }
+
+    async fn says(&mut self, text: &str) {
+        if let Some(line) = &mut self.line {
+            line.writes(format!("{text}\r\n").as_bytes()).await;
+        }
+    }
+
+    /// Lets the bot in, if it is let in; it may also be hung up on, or left waiting.
+    async fn takes_in(&mut self) {
+        let mut line = self.memory.accepts().await;
+        // The bot may have waited in vain while the server stood still.
+        if !line.writes(b"PING :there\r\n").await {
+            return;
+        }
+        self.told.connections += 1;
+        self.vouches = *self.dice.of(&[Vouches::Tags, Vouches::Tags, Vouches::Notices, Vouches::No]);
+        match self.dice.below(24) {
+            0 => return drop(line),
+            1 => {
+                line.says(&["ERROR :Trying to reconnect too fast."]).await;
+                return drop(line.closes().await);
+            }
+            // Nothing comes of it: the bot gives up.
+            2 => return drop(line.rest_in_silence().await),
+            _ => {}
+        }
+        if !line.negotiates(self.vouches.caps()).await {
+            // It did not wait for the list.
+            self.vouches = Vouches::No;
+        }
+        let casemapping = *self.dice.of(&["ascii", "rfc1459"]);
+        line.welcomes(&format!("WHOX CHANTYPES=# CASEMAPPING={casemapping} MONITOR=9")).await;
+        (self.nick, self.inside, self.known) = ("chief".to_owned(), false, false);
+        self.asked.clear();
+        self.line = Some(line);
+    }
+
+    /// The bot joins, as everybody sees it.
+    async fn lets_in(&mut self) {
+        let people = self.people.iter().filter(|person| person.here);
+        let names: Vec<String> = people.map(|person| person.nick.clone()).collect();
+        let nick = self.nick.clone();
+        let extended = if self.vouches == Vouches::No { "" } else { " * :bot" };
+        self.says(&format!(
+            ":{nick}!c@host JOIN #ops{extended}\r\n:s 353 {nick} = #ops :{nick} {}\r\n:s 366 {nick} #ops :End",
+            names.join(" ")
+        ))
+        .await;
+        self.inside = true;
+    }
+
+    /// What the bot has said is taken, and answered where a server answers.
+    async fn hears(&mut self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let Some(mut line) = self.line.take() else { return };
+        self.last += 1;
+        let (lines, alive) = line.answers(&format!("sync-{}", self.last)).await;
+        if alive {
+            self.line = Some(line);
+            self.told.must.extend(self.asked.drain(..));
+        } else {
+            self.asked.clear();
+        }
+        for line in lines {
+            self.takes(&line).await;
+        }
+    }
+
+    async fn takes(&mut self, line: &str) {
+        let nick = self.nick.clone();
+        if let Some((_, text)) = line.split_once("PRIVMSG #ops :deployed <") {
+            match text.strip_suffix('>').and_then(|number| number.parse().ok()) {
+                Some(number) => *self.told.confirmed.entry(number).or_default() += 1,
+                None => self.told.cut += 1,
+            }
+        } else if line.starts_with("JOIN #ops") && !self.inside {
+            self.lets_in().await;
+        } else if let Some(wanted) = line.strip_prefix("NICK ") {
+            self.says(&format!(":{nick}!c@host NICK {wanted}")).await;
+            self.nick = wanted.to_owned();
+        } else if line.starts_with("WHO #ops") {
+            let rows =
+                self.people.iter().filter(|person| person.here).map(|Person { nick: who, host, .. }| (who, host));
+            let accounts = self.people.iter().filter(|person| person.here).map(Person::account);
+            let rows: Vec<String> = rows
+                .zip(accounts)
+                .map(|((who, host), account)| {
+                    let account = if account == "*" { "0" } else { account };
+                    format!(":s 354 {nick} 152 #ops u {host} {who} H {account} :x")
+                })
+                .collect();
+            self.says(&rows.join("\r\n")).await;
+            self.known = true;
+        } else if let Some(token) = line.strip_prefix("PING ") {
+            self.says(&format!(":s PONG s :{token}")).await;
+        }
+    }
+
+    /// The connection ends; what the bot had said before it noticed counts.
+    async fn ends(&mut self, last: &str) {
+        if let Some(mut line) = self.line.take() {
+            line.writes(last.as_bytes()).await;
+            for heard in line.closes().await {
+                self.takes(&heard).await;
+            }
+        }
+        self.asked.clear();
+    }
+
+    /// Somebody who is here.
+    fn anybody(&mut self) -> Option<usize> {
+        let here: Vec<usize> = (0..self.people.len()).filter(|at| self.people[*at].here).collect();
+        if here.is_empty() { None } else { Some(*self.dice.of(&here)) }
+    }
+
+    /// The words of somebody, as a line.
+    fn words(&self, at: usize, text: &str) -> String {
+        let person = &self.people[at];
+        let tag = match (self.vouches, person.logged_in) {
+            (Vouches::Tags, true) => format!("@account={} ", person.account),
+            _ => String::new(),
+        };
+        format!("{tag}:{} PRIVMSG #ops :{text}", person.from())
+    }
+
+    /// A number that nobody has asked for yet.
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    async fn commands(&mut self) {
+        let Some(at) = self.anybody() else { return };
+        let number = self.number();
+        if self.people[at].account() == "alice" {
+            self.told.may.insert(number);
+            let vouched = match self.vouches {
+                Vouches::Tags => true,
+                Vouches::Notices => self.known,
+                Vouches::No => false,
+            };
+            if vouched {
+                self.asked.push(number);
+            }
+        }
+        self.says(&self.words(at, &format!("!deploy {number}"))).await;
+    }
+
+    /// A line that is a command and must never be one: said long ago, or not whole.
+    async fn pretends(&mut self) {
+        let number = self.number();
+        let mut old = self.people[0].clone();
+        old.nick = "alice".to_owned();
+        let words = format!("@account=alice;batch=h{number} :{} PRIVMSG #ops :!deploy {number}", old.from());
+        match self.dice.below(6) {
+            0..3 if self.vouches != Vouches::No => {
+                self.says(&format!(":s BATCH +h{number} chathistory #ops\r\n{words}\r\n:s BATCH -h{number}")).await;
+            }
+            3..5 => {
+                let long = format!(":{} PRIVMSG #ops :{}\u{1}", old.from(), "x".repeat(40_000));
+                self.says(&format!("{long} !deploy {number}")).await;
+            }
+            _ => {
+                let half = format!("@account=alice :{} PRIVMSG #ops :!deploy {number}", old.from());
+                let half = half[..half.len() - self.dice.below(4)].to_owned();
+                self.ends(&half).await;
+            }
+        }
+    }
+
+    async fn renames(&mut self) {
+        let Some(at) = self.anybody() else { return };
+        let new = *self.dice.of(NICKS);
+        if self.people.iter().any(|person| person.nick.eq_ignore_ascii_case(new)) {
+            return;
+        }
+        self.says(&format!(":{} NICK {new}", self.people[at].from())).await;
+        self.people[at].nick = new.to_owned();
+    }
+
+    async fn logs_in_or_out(&mut self) {
+        let Some(at) = self.anybody().filter(|at| self.people[*at].account != "*") else { return };
+        self.people[at].logged_in = !self.people[at].logged_in;
+        if self.vouches != Vouches::No {
+            self.says(&format!(":{} ACCOUNT {}", self.people[at].from(), self.people[at].account())).await;
+        }
+    }
+
+    async fn splits(&mut self) {
+        for _ in 0..1 + self.dice.below(3) {
+            let Some(at) = self.anybody() else { return };
+            let reason = *self.dice.of(&["hub.test leaf.test", "*.net *.split", "Quit: gone"]);
+            self.says(&format!(":{} QUIT :{reason}", self.people[at].from())).await;
+            self.people[at].here = false;
+            // Who is away may be logged out, and the nick is free for others.
+            if self.dice.one_in(3) {
+                self.people[at].logged_in = false;
+            }
+            self.people[at].nick = format!("gone{at}");
+        }
+    }
+
+    async fn comes_back(&mut self) {
+        let Some(at) = (0..self.people.len()).find(|at| !self.people[*at].here) else { return };
+        let free = |nick: &&&str| !self.people.iter().any(|person| person.nick.eq_ignore_ascii_case(nick));
+        let free: Vec<&str> = NICKS.iter().filter(free).copied().collect();
+        self.people[at].nick = (*self.dice.of(&free)).to_owned();
+        self.people[at].here = true;
+        let extended =
+            if self.vouches == Vouches::No { String::new() } else { format!(" {} :x", self.people[at].account()) };
+        self.says(&format!(":{} JOIN #ops{extended}", self.people[at].from())).await;
+    }
+
+    /// One thing that happens.
+    async fn happens(&mut self) {
+        let nick = self.nick.clone();
+        match self.dice.below(100) {
+            0..25 if self.inside => {
+                if let Some(at) = self.anybody() {
+                    self.says(&self.words(at, "just talking")).await;
+                }
+            }
+            25..55 if self.inside => self.commands().await,
+            55..62 if self.inside => self.renames().await,
+            62..67 if self.inside => self.logs_in_or_out().await,
+            67..72 if self.inside => self.splits().await,
+            72..80 if self.inside => self.comes_back().await,
+            80..82 if self.inside => {
+                for n in 0..FLOOD {
+                    self.says(&format!(":flood{n}!f@{n}.test PRIVMSG {nick} :!deploy 0")).await;
+                }
+            }
+            82..84 if self.dice.one_in(4) => {
+                // The server stands still, long enough to be given up or not.
+                let time = SECOND * (5 + self.dice.below(200)) as u32;
+                tokio::time::sleep(time).await;
+            }
+            84..87 if self.inside => self.pretends().await,
+            87..89 if self.dice.one_in(2) => {
+                let down = "ERROR :Closing link: the server goes down\r\n";
+                let killed = ":oper!o@o KILL chief :enough\r\nERROR :Killed\r\n";
+                let last = *self.dice.of(&["", "", down, down, down, killed]);
+                self.ends(last).await;
+            }
+            89..91 => {
+                self.says(&format!(":{nick}!c@host NICK Guest7")).await;
+                self.nick = "Guest7".to_owned();
+            }
+            91..93 if self.inside && self.dice.one_in(10) => {
+                self.says(&format!(":oper!o@o KICK #ops {nick} :out")).await;
+                self.inside = false;
+            }
+            93..96 => {
+                let casemapping = *self.dice.of(&["ascii", "rfc1459", "rfc1459-strict"]);
+                self.says(&format!(":s 005 {nick} CASEMAPPING={casemapping} :are supported")).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn bot(way: crate::wire::ToMemory, ran: &Arc<Mutex<Vec<u64>>>) -> Started {
+    let ran = Arc::clone(ran);
+    let deploy = move |ev: Event| {
+        let ran = Arc::clone(&ran);
+        async move {
+            let number = ev.text().trim().parse().unwrap_or(0);
+            ran.lock().unwrap().push(number);
+            // Some take their time, so that connections end under them.
+            tokio::time::sleep(SECOND * (number % 4) as u32).await;
+            format!("deployed <{number}>")
+        }
+    };
+    let bot = Bot::builder().dial(way).network("chaos", Memory::settings());
+    let bot = bot.bind(Kind::Pub, "D|-", "!deploy", deploy.clone()).unwrap();
+    let started = bot.bind(Kind::Msg, "D|-", "!deploy", deploy).unwrap().start().await.unwrap();
+    started.put_user(User::with_account("alice", "chaos", "alice", "D").unwrap()).await.unwrap();
+    started
+}
+
+/// One hour.
+async fn an_hour(seed: u64) {
+    let (memory, way) = Memory::new();
+    let ran = Arc::default();
+    let started = bot(way, &ran).await;
+    let mut network = Network::new(seed, memory);
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < HOUR {
+        if network.line.is_none() {
+            network.takes_in().await;
+        }
+        network.happens().await;
+        if network.dice.one_in(2) {
+            tokio::time::sleep(Duration::from_millis(network.dice.below(2000) as u64)).await;
+        }
+        if !network.dice.one_in(4) {
+            network.hears().await;
+        }
+    }
+    // Then all is well, and what waits is said.
+    network.ends("").await;
+    for _ in 0..60 {
+        while network.line.is_none() {
+            network.takes_in().await;
+        }
+        network.hears().await;
+        tokio::time::sleep(10 * SECOND).await;
+    }
+    let refused = started.status().await.networks[0].refused;
+    judge(&network.told, &ran.lock().unwrap(), refused, seed);
+    started.stop("").await;
+}
+
+fn judge(told: &Told, ran: &[u64], refused: u64, seed: u64) {
+    let at = format!("MASTERCHIEF_SEED={seed}");
+    let once: BTreeSet<u64> = ran.iter().copied().collect();
+    assert_eq!(once.len(), ran.len(), "something was done twice: {ran:?}; {at}");
+    let wrong: Vec<_> = once.difference(&told.may).collect();
+    assert!(wrong.is_empty(), "done for somebody who may not, or by a line that is none: {wrong:?}; {at}");
+    let ignored: Vec<_> = told.must.difference(&once).collect();
+    assert!(ignored.is_empty(), "asked for by who may, and not done: {ignored:?}; {at}");
+    let lost: Vec<_> = once.iter().filter(|number| !told.confirmed.contains_key(number)).collect();
+    assert!(lost.len() <= told.cut && told.cut as u64 <= refused, "done without a word: {lost:?}, {told:?}; {at}");
+    let twice: Vec<_> = told.confirmed.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "said twice: {twice:?}; {at}");
+    println!(
+        "an hour: {} connections, {} deploys of {} that might and {} that had to; {} confirmed, {} cut off",
+        told.connections,
+        once.len(),
+        told.may.len(),
+        told.must.len(),
+        told.confirmed.len(),
+        told.cut
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_hour_of_chaos_no_reply_is_lost_and_nobody_gets_to_do_what_they_may_not() {
+    let first = seed();
+    for hour in 0..number("MASTERCHIEF_CHAOS").unwrap_or(1) {
+        an_hour(first.wrapping_add(hour)).await;
+    }
+}
