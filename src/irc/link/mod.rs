@@ -393,6 +393,17 @@ impl<'a> Link<'a> {
         drained || self.quit.is_some_and(|at| Instant::now() >= at)
     }
 
+    /// Bytes that came in after our QUIT: what became of the last lines is noted, so that the next start says none of them
+    /// again. Nothing else is done for them.
+    fn account(&mut self, bytes: &[u8]) {
+        self.reader.feed(bytes);
+        while let Some(line) = self.reader.next_line() {
+            if let Ok(message) = Message::parse(&line) {
+                self.understand(&message);
+            }
+        }
+    }
+
     async fn goodbye<R, W>(&mut self, read: &mut R, write: &mut W)
     where
         R: AsyncReadExt + Unpin,
@@ -404,12 +415,17 @@ impl<'a> Link<'a> {
         let bye = compose(&[], "QUIT", &[&reason]).unwrap_or_else(|_| "QUIT".to_owned());
         self.out.extend_from_slice(&encode(&bye));
         self.out.extend_from_slice(b"\r\n");
+        let out = std::mem::take(&mut self.out);
         let farewell = async {
-            write.write_all(&self.out).await?;
+            write.write_all(&out).await?;
             write.flush().await?;
-            let mut rest = [0; 1024];
-            while read.read(&mut rest).await? > 0 {}
-            std::io::Result::Ok(())
+            let mut rest = [0; READ_BYTES];
+            loop {
+                match read.read(&mut rest).await? {
+                    0 => return std::io::Result::Ok(()),
+                    bytes => self.account(&rest[..bytes]),
+                }
+            }
         };
         // However it ends, it ends.
         let _ = tokio::time::timeout(CLOSE, farewell).await;
