@@ -397,11 +397,13 @@ impl<'a> Link<'a> {
     /// again. Nothing else is done for them.
     fn account(&mut self, bytes: &[u8]) {
         self.reader.feed(bytes);
-        while let Some(line) = self.reader.next_line() {
+        let mut reader = std::mem::take(&mut self.reader);
+        while let Some(line) = reader.next_line() {
             if let Ok(message) = Message::parse(&line) {
                 self.understand(&message);
             }
         }
+        self.reader = reader;
     }
 
     async fn goodbye<R, W>(&mut self, read: &mut R, write: &mut W)
