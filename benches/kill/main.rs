@@ -1,7 +1,7 @@
 //! The proof by kill -9: a bot reads from durable sources and is killed at random moments; then every event must have reached
 //! its handler, and what was handled twice is counted.
 //!
-//! `cargo bench --bench kill -- KILLS EVENTS [log] [file] [database] [webhook] [redis] [rabbitmq] [kafka]
+//! `cargo bench --bench kill -- KILLS EVENTS [log] [file] [database] [rest] [webhook] [redis] [rabbitmq] [kafka]
 //! [abort]`; short counts where none are given.
 
 #![allow(missing_docs)]

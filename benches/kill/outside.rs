@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,11 +18,12 @@ use masterchief_bindings::webhook::RouteSettings;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use sqlx::{ConnectOptions, SqliteConnection};
+use warp::Filter;
 
 use crate::servers::{RabbitMq, Redis, free_port, kafka_settings, rabbit_settings, redis_settings};
 
 /// The sources that are proven.
-pub(crate) const SOURCES: &[&str] = &["log", "file", "database", "webhook", "redis", "rabbitmq", "kafka"];
+pub(crate) const SOURCES: &[&str] = &["log", "file", "database", "rest", "webhook", "redis", "rabbitmq", "kafka"];
 /// Posts that are on their way at once.
 const POSTS: usize = 16;
 /// What the posts are signed with.
@@ -34,10 +35,14 @@ pub(crate) enum Outside {
     Log(PathBuf),
     File(PathBuf),
     Database(SqliteConnection),
+    Rest(Items),
     Webhook(reqwest::Client, SocketAddr),
     Redis(Redis, redis::aio::MultiplexedConnection),
     Broker(Broker, Publishers, &'static str),
 }
+
+/// The list of a service: all items there ever were.
+type Items = Arc<Mutex<String>>;
 
 /// Kept until everything is heard.
 #[expect(dead_code, reason = "they live as long as those who talk to them")]
@@ -55,6 +60,7 @@ pub(crate) fn mask(source: &str, folder: &Path) -> (Kind, String) {
         "redis" => (Kind::Stream, "redis-stream:jobs".to_owned()),
         "rabbitmq" => (Kind::Stream, "rabbitmq:jobs".to_owned()),
         "kafka" => (Kind::Stream, "kafka:jobs".to_owned()),
+        "rest" => (Kind::Rest, "rest:jobs".to_owned()),
         _ => (Kind::Database, "db:query/rows".to_owned()),
     }
 }
@@ -77,6 +83,14 @@ pub(crate) fn settings(source: &str, folder: &Path) -> Settings {
                 kafka.options.insert("session.timeout.ms".to_owned(), "1000".to_owned());
             }
             settings
+        }
+        "rest" => {
+            let rest = serde_json::json!({
+                "url": format!("http://127.0.0.1:{}", address(folder)),
+                "every": "100ms", "on": "new", "key": ["n"], "first": true,
+            });
+            let rest = serde_json::from_value(rest).expect("the settings are good");
+            Settings { rest: [("jobs".to_owned(), rest)].into(), ..Settings::default() }
         }
         _ => local_settings(folder),
     }
@@ -135,6 +149,11 @@ impl Outside {
         match source {
             "log" => Outside::Log(folder.join("in")),
             "file" => Outside::File(folder.join("in")),
+            "rest" => {
+                let items = Items::default();
+                tell(serves(Arc::clone(&items)).await.to_string());
+                Outside::Rest(items)
+            }
             "webhook" => {
                 let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
                 tell(at.to_string());
@@ -202,6 +221,13 @@ impl Outside {
                 let sql = format!("INSERT INTO rows(n) VALUES {}", values.join(","));
                 sqlx::query(sqlx::AssertSqlSafe(sql)).execute(db).await.expect("the statement is good");
             }
+            Outside::Rest(items) => {
+                let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
+                for number in numbers {
+                    let comma = if items.is_empty() { "" } else { "," };
+                    items.push_str(&format!("{comma}{{\"n\":{number}}}"));
+                }
+            }
             Outside::Webhook(client, at) => {
                 for some in numbers.chunks(POSTS) {
                     futures_util::future::join_all(some.iter().map(|number| post(client, *at, *number))).await;
@@ -234,6 +260,18 @@ impl Outside {
             sqlx::query("PRAGMA wal_checkpoint").execute(db).await.expect("the database is whole");
         }
     }
+}
+
+/// Shows the list to whoever asks; the port.
+async fn serves(items: Items) -> u16 {
+    let shown = warp::any().map(move || {
+        let items = items.lock().unwrap_or_else(PoisonError::into_inner);
+        warp::reply::with_header(format!("[{items}]"), "content-type", "application/json")
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(warp::serve(shown).incoming(listener).run());
+    port
 }
 
 /// Posts until it is taken. The same event has the same id each time.
