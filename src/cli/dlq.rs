@@ -31,23 +31,21 @@ enum Command {
         id: i64,
     },
     /// Tries some again: a running bot does it within a second
-    Retry {
-        /// Their numbers in the list
-        #[arg(required_unless_present = "all", conflicts_with = "all", allow_negative_numbers = true, value_parser = letter_number)]
-        ids: Vec<i64>,
-        /// All of them
-        #[arg(long)]
-        all: bool,
-    },
+    Retry(Which),
     /// Drops some
-    Drop {
-        /// Their numbers in the list
-        #[arg(required_unless_present = "all", conflicts_with = "all", allow_negative_numbers = true, value_parser = letter_number)]
-        ids: Vec<i64>,
-        /// All of them, and what is held
-        #[arg(long)]
-        all: bool,
-    },
+    Drop(Which),
+}
+
+/// Which letters. Nothing is done to all of them by leaving something out.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Their numbers in the list
+    #[arg(allow_negative_numbers = true, value_parser = letter_number)]
+    ids: Vec<i64>,
+    /// All of them, and what is held
+    #[arg(long)]
+    all: bool,
 }
 
 /// Letters that `--all` means at most.
@@ -58,13 +56,13 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         match args.command {
             Command::List { last } => list(common, &journal, last).await?,
             Command::Show { id } => show(common, &find(&journal, id).await?)?,
-            Command::Retry { ids, all } => {
+            Command::Retry(Which { ids, all }) => {
                 let mut rows = meant(&journal, ids, all).await?;
                 // What could not be understood has no bind. Whoever names it is told so.
                 rows.retain(|row| !all || !row.bind.is_empty());
                 retry(&journal, rows).await?;
             }
-            Command::Drop { ids, all } => {
+            Command::Drop(Which { ids, all }) => {
                 let rows = meant(&journal, ids, all).await?;
                 if rows.is_empty() {
                     output::line("there are no dead letters")?;

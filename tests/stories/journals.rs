@@ -135,12 +135,13 @@ async fn what_came_to_a_bot_that_is_down_is_shown_tried_dry_and_given_again_by_t
     let dir = project();
     let project = dir.path();
     let test = bot(project).await;
-    for text in ["one", "broken", "two"] {
-        push(&test, text).await;
-    }
-    nonsense(&test).await;
+    push(&test, "one").await;
     hears(&test, "handled one (2)").await;
+    push(&test, "broken").await;
+    dead(&test, 1).await;
+    push(&test, "two").await;
     hears(&test, "handled two (2)").await;
+    nonsense(&test).await;
     dead(&test, 2).await;
     test.stop().await;
 

@@ -30,6 +30,7 @@ mod files;
 mod floods;
 mod foretold;
 mod foureyes;
+mod gauges;
 mod hooked;
 mod http;
 mod images;
