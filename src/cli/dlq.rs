@@ -36,7 +36,8 @@ enum Command {
     Drop(Which),
 }
 
-/// Which letters. Nothing is done to all of them by leaving something out.
+// Which letters. Nothing is done to all of them by leaving something out. (As a comment of the other kind this would be the
+// help of both commands.)
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Which {
