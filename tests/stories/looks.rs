@@ -309,7 +309,15 @@ impl World for TableWorld {
         if matches!(self.base, Base::Mongo(..)) {
             let find = database::FindSettings { collection: self.table.clone(), ..database::FindSettings::default() };
             let cursor = Some(self.id().to_owned());
-            jobs = database::QuerySettings { sql: String::new(), find: Some(find), cursor, start: None, ..jobs };
+            // Its double needs long for each look.
+            jobs = database::QuerySettings {
+                sql: String::new(),
+                find: Some(find),
+                cursor,
+                start: None,
+                rows: 200,
+                ..jobs
+            };
         }
         databases(&self.url, &[("jobs", jobs)])
     }
