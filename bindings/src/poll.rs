@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use masterchief_contract::{
-    BATCH_BYTES, Batch, Borrowed, Fate, Inbound, Part, Positions, Promise, Source, SourceError,
+    BATCH_BYTES, Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Promise, Source, SourceError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,19 +72,29 @@ pub(crate) struct Polled<L: Look> {
     /// What was found and is not all written yet, with what is to be remembered then.
     next: Option<(VecDeque<Inbound>, L::Memory)>,
     due: Instant,
+    meter: Arc<Meter>,
+    /// Whether nothing was seen yet since it was opened.
+    is_blind: bool,
 }
 
 /// What wakes us comes in bursts: so long is waited for more.
 const BURST: Duration = Duration::from_millis(100);
+/// Opening it need not mean that anybody answers: it counts as up after the first look that went well.
+const BLIND: &str = "it has not answered yet";
 
 impl<L: Look> Polled<L> {
-    pub(crate) fn new(look: L) -> Polled<L> {
+    pub(crate) fn new(look: L, meter: &Arc<Meter>) -> Polled<L> {
         let (memory, noted) = (L::Memory::default(), L::Memory::default());
-        Polled { look, memory, noted, next: None, due: Instant::now() }
+        Polled { look, memory, noted, next: None, due: Instant::now(), meter: Arc::clone(meter), is_blind: false }
     }
-}
 
-impl<L: Look> Polled<L> {
+    /// It has answered, or is let go of. What else may be in the way stays told.
+    fn sees(&mut self) {
+        if std::mem::take(&mut self.is_blind) && self.meter.troubled().as_deref() == Some(BLIND) {
+            self.meter.well();
+        }
+    }
+
     /// As much of what was found as is written at once. What is to be remembered is written with the last of it: whoever
     /// dies before finds it all again.
     fn batch(&mut self) -> Result<Batch, SourceError> {
@@ -125,7 +135,10 @@ impl<L: Look> Source for Polled<L> {
             self.memory = self.noted.clone();
             self.next = None;
             self.due = Instant::now();
-            self.look.open().await
+            self.look.open().await?;
+            self.is_blind = true;
+            self.meter.trouble(BLIND);
+            Ok(())
         })
     }
 
@@ -144,6 +157,7 @@ impl<L: Look> Source for Polled<L> {
                 }
                 self.due = Instant::now() + self.look.every();
                 let Found { events, memory, again } = self.look.look(self.memory.clone()).await?;
+                self.sees();
                 if let Some(again) = again {
                     self.due = Instant::now() + again;
                 }
@@ -166,6 +180,7 @@ impl<L: Look> Source for Polled<L> {
     }
 
     fn close(&mut self) -> Borrowed<'_, ()> {
+        self.sees();
         self.look.close()
     }
 }
@@ -208,7 +223,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_looks_at_its_time_and_remembers_what_was_settled() {
-        let mut polled = Polled::new(Counting::default());
+        let mut polled = Polled::new(Counting::default(), &Arc::default());
         let began = Instant::now();
         polled.open(&Positions::from([(String::new(), "7".to_owned())])).await.unwrap();
         let batch = polled.next().await.unwrap();
@@ -252,7 +267,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_much_comes_in_several_batches_and_is_remembered_with_the_last() {
-        let mut polled = Polled::new(Heap);
+        let mut polled = Polled::new(Heap, &Arc::default());
         polled.open(&Positions::new()).await.unwrap();
         let (mut count, mut batches) = (0, 0);
         while count < 10 {
@@ -267,8 +282,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn it_counts_as_up_once_it_has_answered_and_not_as_soon_as_it_is_opened() {
+        let meter = Arc::<Meter>::default();
+        let mut polled = Polled::new(Counting { looks: 3 }, &meter);
+        polled.open(&Positions::new()).await.unwrap();
+        assert_eq!(meter.troubled().as_deref(), Some(BLIND));
+        // The fourth look goes well and finds nothing, the fifth fails.
+        assert!(polled.next().await.is_err());
+        assert_eq!(meter.troubled(), None);
+        polled.open(&Positions::new()).await.unwrap();
+        assert_eq!(meter.troubled().as_deref(), Some(BLIND));
+        polled.close().await;
+        assert_eq!(meter.troubled(), None, "why it was lost is told then");
+        // What else is in the way is not taken for that.
+        polled.open(&Positions::new()).await.unwrap();
+        meter.trouble("503");
+        polled.next().await.unwrap();
+        assert_eq!(meter.troubled().as_deref(), Some("503"));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_memory_that_cannot_be_read_begins_anew() {
-        let mut polled = Polled::new(Counting::default());
+        let mut polled = Polled::new(Counting::default(), &Arc::default());
         polled.open(&Positions::from([(String::new(), "{".to_owned())])).await.unwrap();
         assert_eq!(position(&polled.next().await.unwrap()), Some("1"));
     }

@@ -28,12 +28,18 @@ pub struct DryRun {
     pub doubts: Vec<String>,
 }
 
-/// What the scripts of a configuration would do about an event of a journal; nothing if it has none of that number.
-pub async fn dry_replay(config: &Config, journal: &Journal, number: u64) -> Result<Option<Vec<Replayed>>, StartError> {
+/// What the scripts of a configuration would do about an event of a journal, nothing if it has none of that number; and the
+/// scripts that do not load.
+pub async fn dry_replay(
+    config: &Config,
+    journal: &Journal,
+    number: u64,
+) -> Result<(Option<Vec<Replayed>>, Vec<LoadError>), StartError> {
     let started = start(config).await?;
+    let report = started.reload_scripts().await;
     let replayed = started.dry_replay(journal, number).await;
     started.stop("").await;
-    Ok(replayed?)
+    Ok((replayed?, report.failed))
 }
 
 /// Loads everything without connecting, keeping or doing anything.

@@ -66,6 +66,11 @@ impl TestBot {
         TestBot::begin(builder, at, None).await
     }
 
+    /// The same at a time of one's own: who looks at the folder beside it has a clock, too.
+    pub async fn start_in_at(folder: &Path, builder: Builder, at: DateTime<Utc>) -> Result<TestBot, StartError> {
+        TestBot::begin(builder, at, Some(folder)).await
+    }
+
     async fn begin(builder: Builder, at: DateTime<Utc>, folder: Option<&Path>) -> Result<TestBot, StartError> {
         let clock = Clock::starting(at);
         let net = FakeNet::new(clock.clone());

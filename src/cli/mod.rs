@@ -190,6 +190,20 @@ impl Common {
     }
 }
 
+/// The number of an event, as it is typed.
+fn event_number(text: &str) -> Result<u64, String> {
+    let number = text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| "events have numbers such as 7; `masterchief events list` shows them".to_owned())
+}
+
+/// The number of a dead letter, as it is typed.
+fn letter_number(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok().filter(|number| *number != i64::MIN);
+    number.ok_or_else(|| {
+        "dead letters have numbers such as 3, or -7 for one that is held; `masterchief dlq list` shows them".to_owned()
+    })
+}
+
 /// A runtime for a command.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()

@@ -27,6 +27,20 @@ pub(super) fn line(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{}", text.replace('\u{200b}', ""))
 }
 
+/// Words from outside as a terminal may have them: line breaks and tabs stay, whatever else could move its cursor or call
+/// its window something is written out.
+pub(super) fn tame(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\t' => out.push(letter),
+            letter if letter.is_control() => out.extend(letter.escape_default()),
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
 /// A value as JSON on standard output.
 pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)?;
@@ -62,4 +76,14 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> std::io::Result<()> 
         line(cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_moves_no_terminal() {
+        assert_eq!(tame("a\tkäse\nb\u{1b}[2J\r\u{9b}1m"), "a\tkäse\nb\\u{1b}[2J\\r\\u{9b}1m");
+    }
 }

@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use masterchief_contract::closest;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Common, Done, output};
 use crate::bot;
-use crate::journal::StreamRow;
+use crate::config::Config;
+use crate::journal::{Journal, StreamRow};
 
 /// Shows sources, as a running bot told last, and the streams they write.
 #[derive(Debug, clap::Args)]
@@ -38,9 +41,7 @@ struct Shown {
 pub(super) fn run(common: &Common, args: Args) -> Done {
     common.with_journal(async |config, journal| {
         if let Some(Command::Reset { stream }) = args.command {
-            let forgotten = journal.forget_positions(&stream).await?;
-            output::line(&format!("{stream}: {} forgotten", output::count(forgotten, "place")))?;
-            return Ok(if forgotten > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return reset(&config, &journal, &stream).await;
         }
         let told: Option<Value> = std::fs::read(config.data.join(bot::STATUS_FILE))
             .ok()
@@ -55,6 +56,20 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+async fn reset(config: &Config, journal: &Journal, stream: &str) -> Done {
+    // A bot that runs would go on where it is and write that down again.
+    let _held = bot::FolderLock::take(&config.data)?;
+    let forgotten = journal.forget_positions(stream).await?;
+    if forgotten == 0 {
+        let streams = journal.streams().await?;
+        let close = closest(stream, streams.iter().map(|row| row.name.as_str()));
+        let hint = close.map(|close| format!(" (did you mean {close}?)")).unwrap_or_default();
+        bail!("no place of {stream} is remembered{hint}; `masterchief sources` shows the streams");
+    }
+    output::line(&format!("{stream}: {} forgotten; the next bot begins it anew", output::count(forgotten, "place")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(shown: &Shown) -> anyhow::Result<()> {
@@ -81,10 +96,12 @@ fn show(shown: &Shown) -> anyhow::Result<()> {
                 lag => format!("{lag} {}", text(row, "lag_unit")),
             };
             let notes = [text(row, "error"), text(row, "note")];
-            let notes: Vec<String> = notes.into_iter().filter(|note| note != "-" && !note.is_empty()).collect();
+            let mut notes: Vec<String> = notes.into_iter().filter(|note| note != "-" && !note.is_empty()).collect();
+            // What is in the way now is both.
+            notes.dedup();
             let mut cells: Vec<String> =
                 ["stream", "state", "events", "rate", "dropped"].iter().map(|name| text(row, name)).collect();
-            cells.extend([lag, text(row, "promise"), notes.join("; ")]);
+            cells.extend([lag, text(row, "promise"), output::tame(&notes.join("; "))]);
             cells
         })
         .collect();

@@ -303,7 +303,7 @@ impl Engine {
             let record = record::write_alone(&dead.event)?;
             self.db
                 .prepare_cached(
-                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record, replay) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![
                     now.timestamp_millis(),
@@ -314,7 +314,8 @@ impl Engine {
                     dead.reason,
                     dead.event.kind().name(),
                     &*dead.event.lane,
-                    record
+                    record,
+                    dead.replay.number()
                 ])?;
         }
         Ok(())
@@ -345,11 +346,7 @@ impl Engine {
                 row.error,
                 row.event.kind().name(),
                 record,
-                match row.replay {
-                    Replay::No => 0,
-                    Replay::Quiet => 1,
-                    Replay::Speak => 2,
-                }
+                row.replay.number()
             ])?;
         Ok(())
     }
@@ -370,11 +367,7 @@ impl Engine {
                 due: moment(row.get(3)?),
                 crashed: row.get(4)?,
                 error: row.get(5)?,
-                replay: match row.get(8)? {
-                    0 => Replay::No,
-                    2 => Replay::Speak,
-                    _ => Replay::Quiet,
-                },
+                replay: Replay::of(row.get(8)?),
             });
         }
         Ok(out)

@@ -62,9 +62,9 @@ impl Engine {
         for bind in &gone {
             self.db
                 .prepare_cached(
-                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record)
+                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record, replay)
                      SELECT ?2, coalesce((SELECT name FROM streams WHERE id = cursors.stream), ''), number, deliveries.bind, attempts,
-                            'its bind is gone' || CASE error WHEN '' THEN '' ELSE ', and before that: ' || error END, kind, '', record
+                            'its bind is gone' || CASE error WHEN '' THEN '' ELSE ', and before that: ' || error END, kind, '', record, replay
                      FROM deliveries LEFT JOIN cursors ON cursors.bind = deliveries.bind WHERE deliveries.bind = ?1",
                 )?
                 .execute(params![bind, now.timestamp_millis()])?;
@@ -209,12 +209,13 @@ pub(super) fn states(db: &Connection, stream: &str, number: u64, now: DateTime<U
 }
 
 /// What is held, in the columns of [`DEAD`]; its number has a minus in front.
-const HELD: &str = "SELECT -number, due, '', number, bind, attempts, error, '', kind, record, NULL FROM deliveries WHERE state = 'held'";
-const DEAD: &str = "SELECT id, at, stream, number, bind, attempts, reason, lane, kind, record, raw FROM dead";
+const HELD: &str = "SELECT -number, due, '', number, bind, attempts, error, '', kind, record, NULL, replay FROM deliveries WHERE state = 'held'";
+const DEAD: &str = "SELECT id, at, stream, number, bind, attempts, reason, lane, kind, record, raw, replay FROM dead";
 
 /// Dead letters and what is held, newest first.
 pub(super) fn dead_letters(db: &Connection, names: &Names, count: usize) -> Done<Vec<DeadRow>> {
     let mut out = Vec::new();
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
     let mut held = db.prepare(&format!("{HELD} ORDER BY number DESC LIMIT ?1"))?;
     let mut rows = held.query([count])?;
     while let Some(row) = rows.next()? {
@@ -263,6 +264,7 @@ fn dead_row(names: &Names, row: &rusqlite::Row<'_>) -> Done<DeadRow> {
         },
         event,
         raw: row.get(10)?,
+        replay: Replay::of(row.get(11)?),
     })
 }
 
@@ -290,8 +292,8 @@ pub(super) fn retry(engine: &Engine, row: &DeadRow, now: DateTime<Utc>) -> Done<
 /// Gives a dead letter back to its bind; how many that were.
 fn raise(db: &Connection, id: i64, now: DateTime<Utc>) -> Done<usize> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record)
-         SELECT bind, number, 'waiting', 0, ?2, 0, reason, kind, record FROM dead WHERE id = ?1 AND record IS NOT NULL",
+        "INSERT OR REPLACE INTO deliveries(bind, number, state, attempts, due, crashed, error, kind, record, replay)
+         SELECT bind, number, 'waiting', 0, ?2, 0, reason, kind, record, replay FROM dead WHERE id = ?1 AND record IS NOT NULL",
     )?
     .execute(params![id, now.timestamp_millis()])?;
     Ok(db.prepare_cached("DELETE FROM dead WHERE id = ?1 AND record IS NOT NULL")?.execute([id])?)
@@ -303,6 +305,8 @@ pub(super) fn revive(db: &Connection, stream: &str, number: u64, now: DateTime<U
         "SELECT id FROM dead WHERE stream = ?1 AND number = ?2 AND bind IN (SELECT bind FROM cursors)",
     )?;
     let dead: Vec<i64> = dead.query_map(params![stream, number], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    // Whoever sends it asks for no replay, even if it died in one.
+    db.execute("UPDATE dead SET replay = 0 WHERE stream = ?1 AND number = ?2", params![stream, number])?;
     for id in &dead {
         raise(db, *id, now)?;
     }

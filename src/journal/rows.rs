@@ -36,7 +36,8 @@ pub struct DeliveryRow {
 }
 
 /// Whether somebody asked for an event again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Replay {
     /// Nobody did.
     #[default]
@@ -45,6 +46,26 @@ pub enum Replay {
     Quiet,
     /// Yes, and what it says is said.
     Speak,
+}
+
+impl Replay {
+    /// As it stands in the tables.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Replay::No => 0,
+            Replay::Quiet => 1,
+            Replay::Speak => 2,
+        }
+    }
+
+    /// What is not known says nothing.
+    pub(super) fn of(number: u8) -> Replay {
+        match number {
+            0 => Replay::No,
+            2 => Replay::Speak,
+            _ => Replay::Quiet,
+        }
+    }
 }
 
 /// What a delivery waits for.
@@ -83,6 +104,8 @@ pub struct NewDead {
     pub attempts: u32,
     /// Why.
     pub reason: String,
+    /// Whether somebody asked for it again: if it is tried once more it stays that.
+    pub replay: Replay,
 }
 
 /// A dead letter, or a delivery that is held.
@@ -106,6 +129,8 @@ pub struct DeadRow {
     pub reason: String,
     /// The lane it came in.
     pub lane: String,
+    /// Whether it was a replay.
+    pub replay: Replay,
     /// The event.
     #[serde(skip)]
     pub event: Option<Event>,

@@ -226,6 +226,9 @@ pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdow
     let mut tries = 0;
     loop {
         let stop = runner.once(&mut backoff).await;
+        if let Stop::Again(fault) = &stop {
+            runner.status.lost(fault);
+        }
         // A source that does not let go in time is left; what it holds goes with it.
         let _ = tokio::time::timeout(CLOSE, runner.source.close()).await;
         let fault = match stop {
@@ -243,7 +246,6 @@ pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdow
             hasher.finish()
         });
         tracing::warn!(source = %runner.stream, %fault, ?wait, "A source is lost and will be opened again");
-        runner.status.lost(&fault);
         tokio::select! {
             () = runner.shutdown.recv() => return,
             () = tokio::time::sleep(wait) => {}

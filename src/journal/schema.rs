@@ -34,7 +34,8 @@ CREATE TABLE deliveries(
     PRIMARY KEY(bind, number)) WITHOUT ROWID;
 CREATE TABLE dead(
     id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, stream TEXT NOT NULL, number INTEGER, bind TEXT NOT NULL,
-    attempts INTEGER NOT NULL, reason TEXT NOT NULL, kind TEXT NOT NULL, lane TEXT NOT NULL, record BLOB, raw BLOB);
+    attempts INTEGER NOT NULL, reason TEXT NOT NULL, kind TEXT NOT NULL, lane TEXT NOT NULL, record BLOB, raw BLOB,
+    replay INTEGER NOT NULL DEFAULT 0);
 ";
 
 /// Opens the file and makes the tables where there are none.
@@ -54,6 +55,7 @@ pub(super) fn open(path: Option<&Path>) -> rusqlite::Result<Connection> {
         db.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
     }
     check_version(&db)?;
+    complete(&db)?;
     Ok(db)
 }
 
@@ -64,7 +66,23 @@ pub(super) fn open_existing(path: &Path, write: bool) -> rusqlite::Result<Connec
     prepare(&db)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     check_version(&db)?;
+    if write {
+        complete(&db)?;
+    }
     Ok(db)
+}
+
+/// What came into the tables later. An older masterchief does not miss it, so their version stays what it is.
+fn complete(db: &Connection) -> rusqlite::Result<()> {
+    const MARKED: &str = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('dead') WHERE name = 'replay')";
+    if db.query_row(MARKED, [], |row| row.get(0))? {
+        return Ok(());
+    }
+    match db.execute_batch("ALTER TABLE dead ADD COLUMN replay INTEGER NOT NULL DEFAULT 0") {
+        // Somebody else was faster.
+        Err(_) if db.query_row(MARKED, [], |row| row.get(0))? => Ok(()),
+        done => done,
+    }
 }
 
 fn prepare(db: &Connection) -> rusqlite::Result<()> {
@@ -95,4 +113,24 @@ pub(super) fn put_meta(db: &Connection, name: &str, value: i64) -> rusqlite::Res
 
 pub(super) fn moment(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_from_before_dead_letters_were_marked_is_completed_by_whoever_opens_it_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.db");
+        let before = || {
+            let db = open(Some(&path)).unwrap();
+            db.execute_batch("ALTER TABLE dead DROP COLUMN replay").unwrap();
+        };
+        let marked = "SELECT count(*) FROM dead WHERE replay = 0";
+        before();
+        open_existing(&path, true).unwrap().query_row(marked, [], |_| Ok(())).unwrap();
+        before();
+        open(Some(&path)).unwrap().query_row(marked, [], |_| Ok(())).unwrap();
+    }
 }

@@ -144,6 +144,85 @@ fn a_wrong_configuration_is_told_with_its_place() {
     }
 }
 
+#[test]
+fn check_tells_of_a_port_and_of_files_that_are_claimed_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = |config: &str, binds: &[(&str, &str)]| {
+        for (path, text) in [
+            ("config/global/config.yaml", config.to_owned()),
+            (
+                "scripts/twice.lua",
+                binds
+                    .iter()
+                    .map(|(kind, mask)| format!("bot.bind('{kind}', '-|-', '{mask}', function() end)\n"))
+                    .collect(),
+            ),
+        ] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        run(folder.path(), &["check"], "")
+    };
+    let checked = project("gateway: {listen: 127.0.0.1:8125}\nsources: {statsd: {tcp: 0.0.0.0:8125}}\n", &[]);
+    assert_eq!(checked.status.code(), Some(2));
+    let told = complained(&checked);
+    assert!(
+        told.contains("config.yaml:2:20: sources.statsd.tcp: 0.0.0.0:8125 is taken by gateway.listen already"),
+        "{told}"
+    );
+    let kafka = "sources: {kafka: {default: {brokers: [\"127.0.0.1:9092\"], group: chief}}}\n";
+    for (binds, doubt) in [
+        (
+            [("file", "/data/in/*.csv rows then=move:/data/done"), ("file", "/data/in/a*.csv")],
+            "they may read the same files, and one of them puts them away",
+        ),
+        (
+            [("log", "/var/log/app.log"), ("file", "/var/log/*.log then=delete")],
+            "one of them puts away the files whose lines the other reads",
+        ),
+        ([("stream", "kafka:deploys"), ("stream", "kafka:~^dep")], "both read a topic with one group"),
+    ] {
+        let checked = project(kafka, &binds);
+        let told = complained(&checked);
+        assert!(told.contains(doubt) && told.contains("twice.lua:"), "{binds:?}: {told}");
+        assert_eq!(checked.status.code(), Some(0), "it may be meant: {told}");
+    }
+    let checked = project(kafka, &[("file", "/data/in/*.csv"), ("file", "/data/in/*.json then=delete")]);
+    assert!(checked.status.success() && complained(&checked).is_empty(), "{}", complained(&checked));
+}
+
+#[test]
+fn every_kind_is_listed_and_a_bind_with_its_example_is_listed_too() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["new", "ops"], "");
+    let kinds: serde_json::Value =
+        serde_json::from_str(&said(&run(folder.path(), &["binds", "--kinds", "--json"], ""))).unwrap();
+    let kinds: Vec<(&str, &str)> = kinds
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["kind"].as_str().unwrap(), row["example"].as_str().unwrap()))
+        .collect();
+    let bind = |(kind, mask): &(&str, &str)| format!("bot.bind({kind:?}, \"-|-\", {mask:?}, function() end)\n");
+    std::fs::write(folder.path().join("ops/scripts/all.lua"), kinds.iter().map(bind).collect::<String>()).unwrap();
+    let listed = run(folder.path(), &["binds", "ops", "--json"], "");
+    assert!(listed.status.success(), "{}", complained(&listed));
+    let listed: serde_json::Value = serde_json::from_str(&said(&listed)).unwrap();
+    let bound = |kind: &str, mask: &str| {
+        let mut rows =
+            listed.as_array().unwrap().iter().filter(|row| row["origin"].as_str().unwrap().contains("all.lua"));
+        rows.any(|row| row["kind"] == kind && row["mask"] == mask)
+    };
+    for (kind, mask) in &kinds {
+        assert!(bound(kind, mask), "{kind} {mask}: {listed}");
+    }
+    // What is read from outside, every anchor of it.
+    for kind in ["webhook", "file", "log", "stream", "metric", "rest", "database"] {
+        assert!(kinds.iter().any(|(known, _)| *known == kind), "{kind}");
+    }
+}
+
 /// A running bot that is killed if the story fails.
 struct Running(Child);
 

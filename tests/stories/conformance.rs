@@ -224,6 +224,22 @@ fn as_heard(world: &impl World, texts: &[String]) -> Vec<String> {
     texts.iter().map(|text| world.heard_as(text)).collect()
 }
 
+/// The whole suite, with all rows at once: for worlds that share nothing they cut or stop.
+pub(crate) async fn passes_at_once<W: World>(mut make: impl AsyncFnMut() -> W) {
+    let [mut one, mut two, mut three, mut four] = [make().await, make().await, make().await, make().await];
+    let [mut five, mut six, mut seven, mut eight] = [make().await, make().await, make().await, make().await];
+    tokio::join!(
+        Box::pin(in_order(&mut one)),
+        Box::pin(failing(&mut two, Fail::BeforeAppend)),
+        Box::pin(failing(&mut three, Fail::BeforeSettle)),
+        Box::pin(cut_off(&mut four)),
+        Box::pin(poisoned(&mut five)),
+        Box::pin(full(&mut six)),
+        Box::pin(stopped_and_started(&mut seven)),
+        Box::pin(down_at_first(&mut eight)),
+    );
+}
+
 /// The whole suite, for a world with one lane. `make` makes a new world each time.
 pub(crate) async fn passes<W: World>(mut make: impl AsyncFnMut() -> W) {
     in_order(&mut make().await).await;
@@ -236,7 +252,7 @@ pub(crate) async fn passes<W: World>(mut make: impl AsyncFnMut() -> W) {
     down_at_first(&mut make().await).await;
 }
 
-async fn in_order(world: &mut impl World) {
+pub(crate) async fn in_order(world: &mut impl World) {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
     reading(&started).await;
@@ -254,17 +270,27 @@ pub(crate) async fn failing(world: &mut impl World, fail: Fail) {
     let started = bot(world, dir.path(), &heard, fail, journal::Settings::default()).await;
     reading(&started).await;
     let texts = numbered("failing", 0..60);
-    for some in texts.chunks(10) {
+    for (count, some) in texts.chunks(10).enumerate() {
         world.publish(some).await;
+        if count == 0 {
+            // A batch of its own: there is a second one, then, which fails.
+            heard.until(10).await;
+        }
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     heard.until(texts.len()).await;
+    let end = Instant::now() + PATIENCE;
+    // After a panic it begins with a status of its own.
+    while fail != Fail::Panic && started.sources().iter().any(|row| row.opened < 2) {
+        assert!(Instant::now() < end, "{fail:?}: it never failed: {:?}", started.sources());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(heard.once(), as_heard(world, &texts), "{fail:?}: nothing is lost");
     assert_eq!(heard.all().len(), texts.len(), "{fail:?}: what is written is known when it comes again");
     started.stop("").await;
 }
 
-async fn cut_off(world: &mut impl World) {
+pub(crate) async fn cut_off(world: &mut impl World) {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
     reading(&started).await;
@@ -278,7 +304,7 @@ async fn cut_off(world: &mut impl World) {
     started.stop("").await;
 }
 
-async fn poisoned(world: &mut impl World) {
+pub(crate) async fn poisoned(world: &mut impl World) {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
     reading(&started).await;
@@ -309,7 +335,7 @@ fn noise(seed: &str, length: usize) -> String {
     (0..length).map(|_| letter()).collect()
 }
 
-async fn full(world: &mut impl World) {
+pub(crate) async fn full(world: &mut impl World) {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     heard.stuck.store(true, Ordering::Relaxed);
     let small = journal::Settings { max_bytes: 64 << 10, keep_bytes: 1 << 10, ..journal::Settings::default() };
@@ -388,9 +414,11 @@ pub(crate) async fn some_fail<W: World>(world: &mut W) {
             let (heard, tries) = (heard.clone(), Arc::clone(&tries));
             async move {
                 let attempt = event.delivery().attempt;
-                let text = event.text().trim_end();
-                tries.lock().unwrap().push((text[text.find("some ").unwrap_or(0)..].to_owned(), attempt));
-                let number: u32 = event.text().trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+                // `some 00003`, wherever it stands in what this world makes of it.
+                let at = event.text().find("some ").unwrap();
+                let text = &event.text()[at..at + "some 00000".len()];
+                tries.lock().unwrap().push((text.to_owned(), attempt));
+                let number: u32 = text["some ".len()..].parse().unwrap();
                 match number % 10 {
                     3 => Err(HandlerError::Dead("not for us".to_owned())),
                     5 if attempt < 3 => Err(HandlerError::internal("not yet")),

@@ -302,6 +302,48 @@ async fn masters_see_dead_letters_and_replay_on_irc_and_a_replay_says_nothing_by
     test.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_died_stays_a_replay_and_says_nothing_when_it_is_tried_again() {
+    let scripts = tempfile::tempdir().unwrap();
+    let lua = r##"
+        local broken = true
+        bot.bind("webhook", "-|-", "github/*", function(ev)
+          if broken then bot.dead("the till is on fire") end
+          kv.incr("handled")
+          return "handled " .. ev.text
+        end, { to = "#ops" })
+        bot.bind("pub", "-|-", "!fix", function() broken = false return "fixed" end)
+        bot.bind("pub", "-|-", "!count", function() return "handled: " .. (kv.get("handled") or 0) end)"##;
+    std::fs::write(scripts.path().join("till.lua"), lua).unwrap();
+    let test = TestBot::start(Bot::builder().scripts(scripts.path())).await.unwrap();
+    let alice = test.user("alice").with_flags("m");
+    test.started().journal().append(Kind::Webhook, &Arc::from("webhook"), event(1, "push")).await.unwrap();
+    let until = async |what: &str, is_it: fn(journal::JournalStatus) -> bool| {
+        for _ in 0..1000 {
+            if is_it(test.started().journal().status().await.unwrap()) {
+                return;
+            }
+            test.advance(Duration::from_millis(10)).await;
+        }
+        panic!("{what}: {:?}", test.started().journal().status().await);
+    };
+    until("a dead letter", |status| status.dead == 1).await;
+    alice.says(CHANNEL, "!replay 1 --run").await;
+    until("another", |status| status.dead == 2).await;
+    alice.says(CHANNEL, "!fix").await;
+    test.expect(CHANNEL, "fixed").await;
+    alice.says(CHANNEL, ".dlq retry 2").await;
+    test.expect(CHANNEL, "2 is tried again").await;
+    until("the next try", |status| status.waiting == 0).await;
+    test.advance(Duration::from_secs(2)).await;
+    alice.says(CHANNEL, "!count").await;
+    test.expect(CHANNEL, "handled: 1").await;
+    assert!(!test.transcript().iter().any(|line| line.contains("handled push")), "{:?}", test.transcript());
+    alice.says(CHANNEL, ".dlq retry 1").await;
+    test.expect(CHANNEL, "handled push 1").await;
+    test.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_events_behind_a_stuck_handler_stay_on_disk() {
     const COUNT: usize = 1_000_000;

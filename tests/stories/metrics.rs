@@ -32,7 +32,7 @@ async fn start(settings: Settings, mask: &str, heard: &Heard, dir: &tempfile::Te
 }
 
 /// A Prometheus that scrapes itself every second.
-async fn prometheus(dir: &tempfile::TempDir, more: &str) -> (Server, u16) {
+pub(crate) async fn prometheus(dir: &tempfile::TempDir, more: &str) -> (Server, u16) {
     let port = free_port();
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n  - job_name: self\n    static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]\n{more}"
@@ -70,17 +70,23 @@ async fn a_query_of_prometheus_fires_once_with_its_labels_and_not_again_after_a_
     started.stop("").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn influxdb_is_asked_with_its_own_language() {
-    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
+/// An InfluxDB with nothing in it.
+pub(crate) async fn influxdb(dir: &tempfile::TempDir) -> (Server, u16) {
     let (port, rpc) = (free_port(), free_port());
     let folder = dir.path().display();
     let config = format!(
         "reporting-disabled = true\nbind-address = \"127.0.0.1:{rpc}\"\n[meta]\n  dir = \"{folder}/meta\"\n[data]\n  dir = \"{folder}/data\"\n  wal-dir = \"{folder}/wal\"\n[http]\n  bind-address = \"127.0.0.1:{port}\"\n"
     );
     std::fs::write(dir.path().join("influxdb.conf"), config).unwrap();
-    let _server = Server::start("influxd", &["-config", "influxdb.conf"], &[], dir.path());
+    let server = Server::start("influxd", &["-config", "influxdb.conf"], &[], dir.path());
     listens(port).await;
+    (server, port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn influxdb_is_asked_with_its_own_language() {
+    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
+    let (_server, port) = influxdb(&dir).await;
     let http = client();
     let post = async |path: &str, body: &str| {
         let answer = http.post(format!("http://127.0.0.1:{port}{path}")).body(body.to_owned()).send().await.unwrap();

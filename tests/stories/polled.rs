@@ -16,7 +16,7 @@ use warp::Filter;
 use warp::http::Response;
 
 use super::conformance::{Heard, reading};
-use super::servers::{Server, free_port, listens, tool};
+use super::servers::Database;
 
 async fn start(settings: Settings, kind: Kind, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {
     let bot = Bot::builder().data(dir.path()).sources(settings).bind(kind, "-|-", mask, heard.handler()).unwrap();
@@ -25,7 +25,7 @@ async fn start(settings: Settings, kind: Kind, mask: &str, heard: &Heard, dir: &
     started
 }
 
-fn rest(url: String) -> RestSettings {
+pub(crate) fn rest(url: String) -> RestSettings {
     RestSettings {
         url,
         method: "GET".to_owned(),
@@ -139,7 +139,7 @@ async fn new_items_of_a_paged_list_are_told_with_a_token_that_is_renewed() {
     started.stop("").await;
 }
 
-fn query(sql: &str, on: database::On) -> QuerySettings {
+pub(crate) fn query(sql: &str, on: database::On) -> QuerySettings {
     QuerySettings {
         sql: sql.to_owned(),
         every: Duration::from_millis(100),
@@ -156,7 +156,7 @@ fn query(sql: &str, on: database::On) -> QuerySettings {
     }
 }
 
-fn databases(url: &str, queries: &[(&str, QuerySettings)]) -> Settings {
+pub(crate) fn databases(url: &str, queries: &[(&str, QuerySettings)]) -> Settings {
     let settings = DatabaseSettings {
         url: Secret::new(url),
         queries: queries.iter().map(|(name, query)| ((*name).to_owned(), query.clone())).collect(),
@@ -205,43 +205,11 @@ async fn sqlite_rows_behind_a_cursor_are_told_once_each_also_over_a_restart() {
     started.stop("").await;
 }
 
-/// The newest PostgreSQL that Debian installed.
-fn postgres_bin() -> String {
-    let mut found: Vec<_> =
-        std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).collect();
-    found.sort();
-    format!("{}/bin", found.pop().unwrap().display())
-}
-
-/// Runs as a user of less power where we are root: database servers refuse root.
-fn as_user(user: &str, command: &str) -> (String, Vec<String>) {
-    let root =
-        String::from_utf8(std::process::Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0";
-    if root {
-        ("runuser".to_owned(), ["-u", user, "--", "sh", "-c", command].map(str::to_owned).to_vec())
-    } else {
-        ("sh".to_owned(), ["-c", command].map(str::to_owned).to_vec())
-    }
-}
-
-fn open_to_all(dir: &tempfile::TempDir) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_wakes_a_query_and_its_rows_are_compared() {
-    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
-    open_to_all(&dir);
-    let (bin, port, folder) = (postgres_bin(), free_port(), dir.path().display().to_string());
-    let command = format!(
-        "{bin}/initdb -D {folder}/db -U chief -A trust >/dev/null && exec {bin}/postgres -D {folder}/db -p {port} -h 127.0.0.1 -k {folder}"
-    );
-    let (program, args) = as_user("postgres", &command);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let _server = Server::start(&program, &args, &[], dir.path());
-    listens(port).await;
-    let url = format!("postgres://chief@127.0.0.1:{port}/postgres");
+    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let server = Database::postgres().await;
+    let url = format!("postgres://chief@127.0.0.1:{}/postgres", server.port);
     let mut db = loop {
         match sqlx::postgres::PgConnection::connect(&url).await {
             Ok(db) => break db,
@@ -270,7 +238,6 @@ async fn postgresql_wakes_a_query_and_its_rows_are_compared() {
         .await
         .unwrap();
     reading(&started).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     sqlx::query("INSERT INTO orders(app, price) VALUES ('shop', 1.50)").execute(&mut db).await.unwrap();
     sqlx::query("NOTIFY orders, 'a new one'").execute(&mut db).await.unwrap();
     heard.until(1).await;
@@ -284,17 +251,9 @@ async fn postgresql_wakes_a_query_and_its_rows_are_compared() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_read_with_all_its_types() {
-    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
-    open_to_all(&dir);
-    let (port, folder) = (free_port(), dir.path().display().to_string());
-    let command = format!(
-        "mariadb-install-db --no-defaults --datadir={folder}/db --auth-root-authentication-method=normal >/dev/null 2>&1 && exec mariadbd --no-defaults --datadir={folder}/db --port={port} --bind-address=127.0.0.1 --socket={folder}/s --pid-file={folder}/p --skip-name-resolve"
-    );
-    let (program, args) = as_user("mysql", &command);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let _server = Server::start(&program, &args, &[], dir.path());
-    listens(port).await;
-    let url = format!("mysql://root@127.0.0.1:{port}/mysql");
+    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let server = Database::maria().await;
+    let url = format!("mysql://root@127.0.0.1:{}/mysql", server.port);
     let options: sqlx::mysql::MySqlConnectOptions = url.parse().unwrap();
     let mut db = options.connect().await.unwrap();
     for sql in [
@@ -324,16 +283,9 @@ async fn mariadb_is_read_with_all_its_types() {
 async fn documents_of_mongodb_wake_a_query_and_are_compared() {
     use mongodb::bson::{Document, doc};
 
-    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
-    let port = free_port();
-    // Its change streams have small numbers, which it sends as 32 bits; the driver wants the 64 of the specification.
-    let begin = "import itertools, nx_27017, nx_27017.changestream as streams; \
-                 streams._cursor_id_counter = itertools.count(10**11); nx_27017.main()";
-    let port_text = port.to_string();
-    let args = ["-c", begin, "--db", "memory", "--host", "127.0.0.1", "--port", &port_text];
-    let _server = Server::start(&tool("bin/python"), &args, &[], dir.path());
-    listens(port).await;
-    let url = format!("mongodb://127.0.0.1:{port}/shop");
+    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let server = Database::mongo().await;
+    let url = format!("mongodb://127.0.0.1:{}/shop", server.port);
     let client = mongodb::Client::with_uri_str(&url).await.unwrap();
     let orders = client.database("shop").collection::<Document>("orders");
     orders.insert_one(doc! { "app": "shop", "price": 1.5, "state": "failed" }).await.unwrap();

@@ -74,6 +74,127 @@ impl Drop for Server {
     }
 }
 
+/// A way to a server that can be cut, and closed. Nobody else takes its port meanwhile.
+pub(crate) struct Way {
+    pub(crate) port: u16,
+    /// Whether it is open; each change ends what goes over it.
+    open: tokio::sync::watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Way {
+    pub(crate) async fn to(port: u16) -> Way {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().port();
+        let (open, state) = tokio::sync::watch::channel(true);
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((mut here, _)) = listener.accept().await else { continue };
+                let mut state = state.clone();
+                if !*state.borrow_and_update() {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let Ok(mut there) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    tokio::select! {
+                        // Either end may hang up.
+                        _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+                        _ = state.changed() => {}
+                    }
+                });
+            }
+        });
+        Way { port: at, open, task }
+    }
+
+    /// Ends what goes over it, in the middle of whatever that is.
+    pub(crate) fn cut(&self) {
+        self.open.send_modify(|_| {});
+    }
+
+    pub(crate) fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+/// A server of databases with nothing in it yet.
+pub(crate) struct Database {
+    _server: Server,
+    _dir: tempfile::TempDir,
+    pub(crate) port: u16,
+}
+
+/// The newest PostgreSQL that Debian installed.
+fn postgres_bin() -> String {
+    let mut found: Vec<_> =
+        std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    format!("{}/bin", found.pop().unwrap().display())
+}
+
+impl Database {
+    /// PostgreSQL, with `chief` and the database `postgres`.
+    pub(crate) async fn postgres() -> Database {
+        let (bin, port) = (postgres_bin(), free_port());
+        let command = |folder: &str| {
+            format!(
+                "{bin}/initdb -D {folder}/db -U chief -A trust >/dev/null && exec {bin}/postgres -D {folder}/db -p {port} -h 127.0.0.1 -k {folder}"
+            )
+        };
+        Database::start("postgres", port, command).await
+    }
+
+    /// MariaDB, with `root`.
+    pub(crate) async fn maria() -> Database {
+        let port = free_port();
+        let command = |folder: &str| {
+            format!(
+                "mariadb-install-db --no-defaults --datadir={folder}/db --auth-root-authentication-method=normal >/dev/null 2>&1 && exec mariadbd --no-defaults --datadir={folder}/db --port={port} --bind-address=127.0.0.1 --socket={folder}/s --pid-file={folder}/p --skip-name-resolve"
+            )
+        };
+        Database::start("mysql", port, command).await
+    }
+
+    /// One that speaks MongoDB, with everything in memory.
+    pub(crate) async fn mongo() -> Database {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        // Its change streams have small numbers, which it sends as 32 bits; the driver wants the 64 of the specification.
+        let begin = "import itertools, nx_27017, nx_27017.changestream as streams; \
+                     streams._cursor_id_counter = itertools.count(10**11); nx_27017.main()";
+        let port_text = port.to_string();
+        let args = ["-c", begin, "--db", "memory", "--host", "127.0.0.1", "--port", &port_text];
+        let server = Server::start(&tool("bin/python"), &args, &[], dir.path());
+        listens(port).await;
+        Database { _server: server, _dir: dir, port }
+    }
+
+    /// As a user of less power where we are root: database servers refuse root.
+    async fn start(user: &str, port: u16, command: impl Fn(&str) -> String) -> Database {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let command = command(&dir.path().display().to_string());
+        let id = Command::new("id").arg("-u").output().unwrap().stdout;
+        let server = if String::from_utf8_lossy(&id).trim() == "0" {
+            Server::start("runuser", &["-u", user, "--", "sh", "-c", &command], &[], dir.path())
+        } else {
+            Server::start("sh", &["-c", &command], &[], dir.path())
+        };
+        listens(port).await;
+        Database { _server: server, _dir: dir, port }
+    }
+}
+
 /// Redis with an append-only file.
 pub(crate) struct Redis {
     dir: tempfile::TempDir,

@@ -101,7 +101,7 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
             let missing =
                 || format!("there is no query {name}; add it, as in queries: {{{name}: {{sql: \"SELECT ...\"}}}}");
             let query = database.queries.get(&name).ok_or_else(missing)?;
-            Ok(Box::new(Polled::new(source::Rows::new(&name, database, query, meter)?)))
+            Ok(Box::new(Polled::new(source::Rows::new(&name, database, query, meter)?, meter)))
         }
     }
 }

@@ -130,8 +130,14 @@ impl Rows {
     /// The rows behind a place, as many as are taken at once; whether there are more; and the place behind them.
     async fn rows_behind(&mut self, cursor: &Value) -> Result<(Vec<Value>, bool, Option<Value>), SourceError> {
         let mut rows = self.ask(Some(cursor)).await?;
-        let more = rows.len() > self.query.rows;
         let column = self.query.cursor.as_deref().unwrap_or("");
+        // The last row is where we are: rows in another order would be passed over, or told again for ever.
+        let number = |row: &Value| row.get(column).and_then(Value::as_f64);
+        if !rows.is_sorted_by(|one, next| number(one).zip(number(next)).is_none_or(|(one, next)| one <= next)) {
+            let text = format!("the rows are not in the order of {column}; write ORDER BY {column} in the query");
+            return Err(SourceError::Wrong(text));
+        }
+        let more = rows.len() > self.query.rows;
         if more {
             let whole = settled(&rows, column).ok_or_else(|| {
                 SourceError::Wrong(format!(
@@ -369,6 +375,17 @@ mod tests {
         assert_eq!(marks, [(1020, json!(6)), (1200, json!(7))]);
         mark(&mut marks, &json!(7), 9999, 160);
         assert_eq!(marks.len(), 2, "what rests is noted once");
+    }
+
+    #[tokio::test]
+    async fn rows_in_another_order_than_the_cursors_are_refused_with_what_to_write() {
+        let (_dir, mut db, mut rows) = orders("0s").await;
+        rows.query.sql = "SELECT id FROM orders WHERE id > :cursor ORDER BY id DESC".to_owned();
+        insert(&mut db, 9).await;
+        assert_eq!(told(&mut rows, &mut Memory::default()).await.len(), 1, "one is in any order");
+        insert(&mut db, 10).await;
+        let fault = rows.look(Memory::default()).await.err().unwrap().to_string();
+        assert!(fault.contains("write ORDER BY id in the query"), "{fault}");
     }
 
     async fn orders(overlap: &str) -> (tempfile::TempDir, sqlx::SqliteConnection, Rows) {

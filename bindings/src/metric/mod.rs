@@ -66,7 +66,7 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
             Ask::Statsd(statsd::listener(settings), statsd::Selector::parse(&rule.query)?)
         }
     };
-    Ok(Box::new(Polled::new(Rules::new(rule, ask, meter))))
+    Ok(Box::new(Polled::new(Rules::new(rule, ask, meter), meter)))
 }
 
 /// Any text as a packet and as a selector, for the fuzzer.

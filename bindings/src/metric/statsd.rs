@@ -339,6 +339,9 @@ impl Listener {
                 out.push((tags.iter().cloned().collect(), value));
             }
         }
+        drop(windows);
+        // The order of a table of hashes is none that two looks share.
+        out.sort_by(|(one, _): &(Labels, f64), (other, _)| one.cmp(other));
         out
     }
 }

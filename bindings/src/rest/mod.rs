@@ -52,5 +52,5 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
     let missing =
         || format!("there is no {name}; add it, as in sources: {{rest: {{{name}: {{url: \"https://...\"}}}}}}");
     let settings = settings.rest.get(name).ok_or_else(missing)?;
-    Ok(Box::new(Polled::new(source::Rest::new(name, settings, meter)?)))
+    Ok(Box::new(Polled::new(source::Rest::new(name, settings, meter)?, meter)))
 }

@@ -43,7 +43,7 @@ impl Parked {
                     OnCrash::Hold => row.state = RowState::Held,
                     OnCrash::Retry if row.attempts >= options.max_attempts => {
                         let reason = format!("the process died during the call, {} times at most", row.attempts);
-                        dead.push(NewDead { event: row.event, attempts: row.attempts, reason });
+                        dead.push(NewDead { event: row.event, attempts: row.attempts, reason, replay: row.replay });
                         continue;
                     }
                     OnCrash::Retry => {}
@@ -140,7 +140,7 @@ pub(super) fn after_failure(
     random: u64,
 ) -> After {
     if failure.dead || attempts >= options.max_attempts {
-        return After::Dead(NewDead { event, attempts, reason: failure.reason });
+        return After::Dead(NewDead { event, attempts, reason: failure.reason, replay });
     }
     let wait = failure.after.unwrap_or_else(|| {
         let ceiling = options.backoff.saturating_mul(1 << (attempts.saturating_sub(1)).min(20)).min(BACKOFF_MAX);
