@@ -357,12 +357,12 @@ impl Journal {
         self.call(|engine| Ok(engine.db.pragma_query_value(None, "data_version", |row| row.get(0))?)).await.unwrap_or(0)
     }
 
-    /// Waits until everything is written. Nothing can be written afterwards.
+    /// Waits until everything is written. Nothing can be written afterwards, whoever still has a clone.
     pub async fn close(self) {
         let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(self);
+        self.inner.writer.end().await;
         if let Some(ended) = ended {
-            // Others may still hold a clone; then the process's end is the journal's.
+            // A disk that takes longer is not waited for.
             let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
         }
     }
