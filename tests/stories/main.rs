@@ -36,6 +36,7 @@ mod images;
 mod ircv3;
 mod irssi;
 mod jenkins;
+mod killed;
 mod kubernetes;
 mod lab;
 mod letters;
