@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use masterchief_contract::{Action, Cause, Event, Future, Kind, Outlet, Receipt, Refused, Who};
+use masterchief_contract::{Action, Actor, Cause, Event, Future, Kind, Outlet, Receipt, Refused, Who};
 
 use crate::dispatch::Bind;
 
@@ -51,5 +51,9 @@ impl Outlet for Because {
 
     fn deliver(&self, action: Action) -> Future<Result<Receipt, Refused>> {
         self.outlet.deliver(self.marked(action))
+    }
+
+    fn now(&self, network: &str, then: &Actor) -> Option<Actor> {
+        self.outlet.now(network, then)
     }
 }

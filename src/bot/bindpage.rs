@@ -22,8 +22,10 @@ channel. *nobody*: nobody stands behind the event; write `-|-`.\n\n\
 **STOP**: what `bot.STOP` does. *log*: the line goes to the command log. *quiet*: it is kept out of the channel's log, and the other\n\
 handlers still run. *stop*: neither other handlers nor the bot itself do anything about it.\n\n\
 Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), Tcl and its modules (`load unld`), or\n\
-Twitch; `filt`, `out`, `tls` and its `log` (here the lines of log files) are not here either. `time` understands Eggdrop's masks and cron. Two differences: a STOP in `isupport` does not undo what the server said, and\n\
-`away` of the botnet is not `ircaway`.\n\n";
+Twitch; of the names of `evnt` those of what does not happen here (`save logfile sigill prerestart`). `time` understands Eggdrop's masks and cron.\n\
+`log` is Eggdrop's where the mask begins with a channel or a wildcard (`* *error*`), and is kept as `putlog`; else it is a log that is read.\n\
+Differences: a STOP in `isupport` does not undo what the server said, a STOP in `evnt` keeps no signal from the bot, a handler of `filt` that gives\n\
+nothing leaves the line as it is, and `away` of the botnet is not `ircaway`.\n\n";
 
 /// The whole page.
 pub(crate) fn page(kinds: &Kinds) -> String {

@@ -106,7 +106,8 @@ mod tests {
 
     use super::*;
 
-    const BUDGET: Budget = Budget { lines: 10, per: Duration::from_secs(60), keep: Duration::from_secs(3600) };
+    const BUDGET: Budget =
+        Budget { lines: 10, per: Duration::from_secs(60), keep: Duration::from_secs(3600), lenient: false };
 
     #[tokio::test(start_paused = true)]
     async fn who_says_more_than_a_channel_bears_is_told_once_and_may_again_when_half_of_it_is_back() {

@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::words;
 use crate::dispatch::{Bind, Cooldowns, Step};
 use crate::lua::Asks;
+use crate::partyline::FILT;
 use crate::store::AuditRow;
 
 /// Calls of one bind that may run at once, so that a slow handler cannot fill the memory.
@@ -227,6 +228,8 @@ impl Calls {
         let Calling { bind, who, name, limit, outlet } = calling;
         let origin = bind.origin();
         match result {
+            // The text is what becomes of the line, and no answer.
+            Some(Ok(outcome)) if bind.kind() == FILT => outcome,
             Some(Ok(Outcome::Reply(lines))) => {
                 self.reply(event, bind, outlet, lines).await;
                 Outcome::Nothing

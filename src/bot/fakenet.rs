@@ -101,6 +101,11 @@ impl FakeNet {
         self.lock().people.contains_key(nick)
     }
 
+    /// The id of the last line of a person.
+    pub fn last_id(&self) -> String {
+        format!("fake{}", self.lock().messages)
+    }
+
     /// A person says something in a channel (which they join if need be) or to the bot.
     pub async fn says(&self, nick: &str, target: &str, text: &str) {
         if target.starts_with('#') {

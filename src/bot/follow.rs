@@ -1,6 +1,7 @@
 //! What a bot follows while it runs: who wants raw lines, what another process did to the users, which scripts changed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use masterchief_contract::{Kind, Shutdown};
@@ -10,6 +11,7 @@ use super::people::read_users;
 use super::scripts::{Reloaded, Scripts};
 use super::watch;
 use crate::dispatch::BindTable;
+use crate::irc::Network;
 use crate::store::Store;
 use crate::users::Book;
 
@@ -17,20 +19,27 @@ use crate::users::Book;
 const USERS_LOOK: Duration = Duration::from_secs(2);
 
 /// The kinds that are made only if somebody wants them.
-pub(super) const RAW: &[Kind] = &[Kind::Raw, Kind::Rawt];
+const RAW: &[Kind] = &[Kind::Raw, Kind::Rawt];
 
 /// The kind that the server is asked for only if somebody wants it.
-pub(super) const HISTORY: &[Kind] = &[Kind::Hist];
+const HISTORY: &[Kind] = &[Kind::Hist];
 
-/// Tells the networks whether anybody wants raw lines, and what was missed.
+/// Tells a network whether anybody wants raw lines, what was missed, and of which nicks they want to know whether they are there: those
+/// that binds of kind `monitor` name without wildcards.
+pub(super) fn want(table: &BindTable, network: &Network) {
+    network.want_raw(table.has_any(RAW));
+    network.want_history(table.has_any(HISTORY));
+    let named = |mask: &Arc<str>| (!mask.contains(['*', '?', '%', '~', '\\', ' ', ','])).then(|| mask.to_string());
+    let nicks: Vec<String> = table.masks(Kind::Monitor).iter().filter_map(named).collect();
+    network.want_watched(&nicks);
+}
+
+/// Tells the networks what anybody wants, whenever that changes.
 pub(super) async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: Shutdown) {
     let mut changes = table.changes();
     loop {
-        let wanted = table.has_any(RAW);
-        let history = table.has_any(HISTORY);
         for network in outbox.networks() {
-            network.want_raw(wanted);
-            network.want_history(history);
+            want(&table, &network);
         }
         tokio::select! {
             () = shutdown.recv() => return,
@@ -39,8 +48,14 @@ pub(super) async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: S
     }
 }
 
-/// Takes over what another process did to the users.
-pub(super) async fn follow_users(store: Store, book: Book, mut known: i64, mut shutdown: Shutdown) {
+/// Takes over what another process did to the users, and tells that it did.
+pub(super) async fn follow_users(
+    store: Store,
+    book: Book,
+    mut known: i64,
+    tell: impl Fn() + Send,
+    mut shutdown: Shutdown,
+) {
     loop {
         tokio::select! {
             () = shutdown.recv() => return,
@@ -61,6 +76,7 @@ pub(super) async fn follow_users(store: Store, book: Book, mut known: i64, mut s
                 tracing::info!(users = users.len(), "Users read again");
                 book.fill(users);
                 known = now;
+                tell();
             }
             Err(fault) => tracing::error!(%fault, "The users cannot be read; those known before stay"),
         }

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use masterchief_contract::{Class, Clock, Future, How, Proof, Receipt, Refused, Secret, Shutdown};
-use regex::bytes::Regex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::overt::Overt;
-use crate::executors::{Masker, hide_shapes};
+use crate::executors::Known;
 use crate::irc::{Around, Fate};
 use crate::store::{SaidChange, SaidGroup, SaidRow, Store, StoreError};
 
@@ -53,7 +52,7 @@ struct Inner {
     hurry: Notify,
     /// Something was written.
     room: Notify,
-    secrets: ArcSwap<Secrets>,
+    secrets: ArcSwap<Known>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Learned>>>,
     /// Makes events of what is said; empty until there is a street.
     overt: OnceLock<Overt>,
@@ -63,20 +62,6 @@ struct Inner {
     left: Mutex<Vec<SaidRow>>,
     /// On which networks lines may have left after the process before this one last wrote.
     unsure: BTreeMap<String, bool>,
-}
-
-/// What is never said.
-struct Secrets {
-    masker: Masker,
-    /// Whether there is anything to hide; `None` where nothing is known that is secret.
-    finder: Option<Regex>,
-}
-
-impl Secrets {
-    fn new(secrets: &[Secret]) -> Secrets {
-        let masker = Masker::new(secrets);
-        Secrets { finder: masker.finder(), masker }
-    }
 }
 
 #[derive(Default)]
@@ -103,7 +88,7 @@ impl Ledger {
             work: Notify::new(),
             hurry: Notify::new(),
             room: Notify::new(),
-            secrets: ArcSwap::from_pointee(Secrets::new(secrets)),
+            secrets: ArcSwap::from_pointee(Known::new(secrets)),
             waiting: Mutex::default(),
             overt: OnceLock::new(),
             hushed: Mutex::default(),
@@ -143,7 +128,7 @@ impl Ledger {
 
     /// Other secrets from now on.
     pub(crate) fn hide_from_now_on(&self, secrets: &[Secret]) {
-        self.inner.secrets.store(Arc::new(Secrets::new(secrets)));
+        self.inner.secrets.store(Arc::new(Known::new(secrets)));
     }
 
     /// Now, in Unix milliseconds.
@@ -292,13 +277,7 @@ async fn write(ledger: Ledger, mut shutdown: Shutdown) {
 
 impl Around for Ledger {
     fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let secrets = self.inner.secrets.load();
-        match &secrets.finder {
-            Some(finder) if finder.is_match(text.as_bytes()) => {
-                Cow::Owned(hide_shapes(&secrets.masker.hide(text)).into_owned())
-            }
-            _ => hide_shapes(text),
-        }
+        self.inner.secrets.load().hide(text)
     }
 
     fn fate(&self, line: u64, fate: Fate) {

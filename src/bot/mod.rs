@@ -47,6 +47,7 @@ mod replay;
 mod schedules;
 mod scripts;
 mod seam;
+mod sieve;
 mod speech;
 mod start;
 mod started;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use masterchief_contract::{Action, Future, How, Outlet, Receipt, Refused};
+use masterchief_contract::{Action, Actor, Future, How, Outlet, Receipt, Refused};
 
 use super::ledger::Ledger;
 use super::meshrun::Desk;
@@ -124,6 +124,18 @@ impl Outlet for Outbox {
         let outbox = self.clone();
         Box::pin(async move { outbox.act(action, true).await })
     }
+
+    fn now(&self, network: &str, then: &Actor) -> Option<Actor> {
+        match (self.place(network), &then.login) {
+            (Ok(Place::Irc(network)), _) if then.seen => network.now(then),
+            (Ok(Place::Party(party)), Some(handle)) => {
+                let here = party.each(|session| session.handle.eq_ignore_ascii_case(handle)).contains(&true);
+                here.then(|| then.clone())
+            }
+            // Whom the bot does not see is who they were: nobody would tell.
+            _ => Some(then.clone()),
+        }
+    }
 }
 
 impl Outbox {
@@ -193,6 +205,10 @@ fn not_ours(leads: &Leads, network: &str) -> Refused {
 impl World for Outbox {
     fn networks(&self) -> Vec<String> {
         self.names()
+    }
+
+    fn hide(&self, text: &str) -> String {
+        self.speech.ledger.hide(text).into_owned()
     }
 
     fn nick(&self, network: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use masterchief_contract::{Event, EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Value};
+use masterchief_contract::{Clock, Event, EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Value};
 
 use super::Started;
 
@@ -23,6 +23,13 @@ pub(crate) const KINDS: &[KindSpec] = &[KindSpec {
     example: "*",
     wants: None,
 }];
+
+/// Something that has a name, as kind `evnt`.
+pub(super) fn named(name: &str, clock: &Clock) -> Event {
+    let mut event = EventData::new(&[Kind::Evnt], clock.now());
+    event.fields = vec![("type", Value::from(name))];
+    Event::new(event)
+}
 
 impl Started {
     /// Tells the street of something that has a name, as kind `evnt`: `sighup`, `sigterm`, `prerehash`, `rehash`, `loaded`.

@@ -25,7 +25,7 @@ use super::words;
 use crate::dispatch::{Ban, Held};
 use crate::executors::unguessable;
 use crate::gateway::{Pages, Speaks};
-use crate::irc;
+use crate::irc::{self, Around as _};
 use crate::journal::FeedRow;
 use crate::mesh::Mesh;
 use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings, Speech};
@@ -366,9 +366,10 @@ impl Started {
         }));
         if let Some(live) = live {
             let (party, mut shutdown) = (party.clone(), shutdown.clone());
+            let ledger = self.outbox.speech.ledger.clone();
             self.source_tasks.push(tokio::spawn(async move {
                 tokio::select! {
-                    () = live.tell(party) => {}
+                    () = live.tell(party, |text| ledger.hide(text).into_owned()) => {}
                     () = shutdown.recv() => {}
                 }
             }));

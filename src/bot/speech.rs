@@ -80,10 +80,15 @@ impl Speech {
         if piece.class == Class::Page || !piece.target.starts_with(['#', '&', '+', '!']) {
             return all;
         }
-        let page = || self.gateway.load().as_ref().and_then(|_| unguessable().ok());
+        let budget = piece.network.budget();
+        let reached = self.gateway.load().as_deref().is_some_and(|url| !budget.lenient || is_for_others(url));
+        if budget.lenient && !reached && asker(piece).is_none() {
+            return all;
+        }
+        let page = || unguessable().ok().filter(|_| reached);
         let channel = format!("{}/{}", piece.network.name(), piece.target.to_ascii_lowercase());
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets.spend(&channel, lines, piece.network.budget(), Instant::now(), page)
+        budgets.spend(&channel, lines, budget, Instant::now(), page)
     }
 
     /// What a channel does not bear: on a page, else to whoever asked, else nowhere, and the channel is told once.
@@ -91,7 +96,6 @@ impl Speech {
         let keep = piece.network.budget().keep;
         let more = if rest.len() == 1 { "1 more line".to_owned() } else { format!("{} more lines", rest.len()) };
         let here = Piece { how: How::Say, tags: &[], ..*piece };
-        let asker = piece.cause.filter(|_| piece.class == Class::Reply).and_then(|cause| cause.by.split('!').next());
         if let Some((page, gateway)) = share.page.as_ref().zip(self.gateway.load_full()) {
             let until = self.ledger.now() + i64::try_from(keep.as_millis()).unwrap_or(i64::MAX / 4);
             let row = SaidRow {
@@ -106,7 +110,7 @@ impl Speech {
             }
             return Ok(Receipt { line: first, ..Receipt::default() });
         }
-        if let Some(nick) = asker.filter(|nick| !nick.is_empty()) {
+        if let Some(nick) = asker(piece) {
             self.told(piece);
             if share.tell {
                 self.put(&here, &[&format!("{more}, in private to {nick}")]).await?;
@@ -251,4 +255,16 @@ impl Speech {
             }
         }
     }
+}
+
+/// Who asked for it, where it is an answer.
+fn asker<'a>(piece: &Piece<'a>) -> Option<&'a str> {
+    let cause = piece.cause.filter(|_| piece.class == Class::Reply)?;
+    cause.by.split('!').next().filter(|nick| !nick.is_empty())
+}
+
+/// Whether others than this machine can follow a link there.
+fn is_for_others(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    !["127.", "localhost", "[::1]", "0.0.0.0", "[::]"].iter().any(|own| host.starts_with(own))
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::builder::{Rules, rules};
 use super::calls::Calls;
-use super::follow::{HISTORY, RAW, tell_of};
+use super::follow::{tell_of, want};
 use super::ingest::{Feeds, Ingest};
 use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
@@ -267,8 +267,7 @@ impl Started {
         let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone(), around);
         // It ends when all of it is queued, or the network is gone.
         tokio::spawn(self.outbox.speech.clone().resume(network.clone()));
-        network.want_raw(self.table.has_any(RAW));
-        network.want_history(self.table.has_any(HISTORY));
+        want(&self.table, &network);
         self.outbox.put(name, Place::Irc(network));
         self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task);
     }

@@ -220,6 +220,7 @@ async fn with_bot(common: &Common, config: &Config, request: Request, yes: bool)
     if let Some(code) = converse(common, &config.data, request.clone(), yes).await? {
         return Ok(code);
     }
+    logging::hide(&config.secrets);
     logging::start(&config.log, "warn");
     let alone = Config { networks: Default::default(), gateway: Default::default(), ..config.clone() };
     let started = Bot::builder().configured(&alone).without_scripts().start().await?;

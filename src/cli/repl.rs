@@ -22,6 +22,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         Err(code) => return Ok(code),
     };
     // On the terminal alone.
+    logging::hide(&config.secrets);
     let _ = logging::start(&config.log, logging::CONSOLE);
     bring_scripts(&mut config)?;
     config.networks.clear();

@@ -53,6 +53,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     // A bot without a network is there for its console, piped input too; one with networks may be a service.
     let alone = config.networks.is_empty();
     let console = !args.no_console && (alone || std::io::stdin().is_terminal());
+    logging::hide(&config.secrets);
     let live = logging::start(&config.log, if console { logging::CONSOLE } else { "info" });
     bring_scripts(&mut config)?;
     runtime()?.block_on(serve(common, args, config, live, console, alone))
@@ -81,6 +82,7 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
     let path = args.project.as_deref().or(common.config.as_deref());
     {
         // Asked once: whoever waits for it must not begin again with every reload.
@@ -91,6 +93,7 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
             tokio::select! {
                 _ = terminate.recv() => break started.tell("sigterm"),
                 _ = interrupt.recv() => break started.tell("sigint"),
+                _ = quit.recv() => break started.tell("sigquit"),
                 () = &mut ended, if !done => {
                     done = true;
                     if alone {
@@ -150,7 +153,10 @@ async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environm
             }
         }
         Ok(config) => match started.reconfigure(&config).await {
-            Ok(()) => tracing::info!("Configuration reloaded; data, scripts.folder and log count from the next start"),
+            Ok(()) => {
+                logging::hide(&config.secrets);
+                tracing::info!("Configuration reloaded; data, scripts.folder and log count from the next start");
+            }
             Err(fault) => tracing::error!(%fault, "The configuration is not taken; the one before stays"),
         },
     }

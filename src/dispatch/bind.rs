@@ -125,10 +125,13 @@ impl NewBind {
         options: BindOptions,
         handler: Arc<dyn Handler>,
     ) -> Result<NewBind, BindFault> {
-        let spec = kinds.get(kind).ok_or_else(|| BindFault::Kind {
-            name: kind.to_owned(),
-            suggestion: closest(kind, kinds.all().map(|spec| spec.kind.name())).map(str::to_owned),
-        })?;
+        // Eggdrop's own log and the logs that are read share their name; no log that is read is called as a mask of that begins.
+        let own_log = kind == Kind::Log.name() && mask.starts_with(['*', '#', '&', '?', '%', '~']);
+        let spec =
+            kinds.get("putlog").filter(|_| own_log).or_else(|| kinds.get(kind)).ok_or_else(|| BindFault::Kind {
+                name: kind.to_owned(),
+                suggestion: closest(kind, kinds.all().map(|spec| spec.kind.name())).map(str::to_owned),
+            })?;
         let asked = FlagMask::parse(flags).map_err(|fault| BindFault::Flags { text: flags.to_owned(), fault })?;
         if spec.flags == FlagScope::Nobody && !asked.is_open() {
             return Err(BindFault::NobodysFlags { text: flags.to_owned(), kind: spec.kind });

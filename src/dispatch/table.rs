@@ -195,6 +195,12 @@ impl BindTable {
         kinds.iter().any(|kind| index.masks.contains_key(kind) || index.words.contains_key(kind))
     }
 
+    /// The masks of all binds of a kind.
+    pub fn masks(&self, kind: Kind) -> Vec<Arc<str>> {
+        let rows = self.lock();
+        rows.newest_first().filter(|bind| bind.kind() == kind).map(|bind| Arc::clone(&bind.mask)).collect()
+    }
+
     /// All binds, newest owner and newest bind first.
     pub fn rows(&self) -> Vec<BindRow> {
         let rows = self.lock();

@@ -32,6 +32,9 @@ const COMMAND: KindSpec = KindSpec {
     ..IN_CHANNEL
 };
 
+/// A connection is encrypted.
+pub const TLS: Kind = Kind::new("tls");
+
 /// The rows, in Eggdrop's order; those that Eggdrop does not have come last.
 pub static KINDS: &[KindSpec] = &[
     KindSpec {
@@ -215,7 +218,7 @@ pub static KINDS: &[KindSpec] = &[
         kind: Kind::Monitor,
         subject: watched,
         fields: &["nick", "user", "host", "online"],
-        about: "a nick on the bot's MONITOR list comes or goes",
+        about: "a nick that a bind of this kind names without wildcards comes or goes; each server is asked to tell (MONITOR)",
         example: "alice",
         ..BY_NOBODY
     },
@@ -258,7 +261,7 @@ pub static KINDS: &[KindSpec] = &[
         subject: type_of,
         fields: &["type", "text"],
         about: "something that has a name: connect-server, preinit-server, init-server, disconnect-server, fail-server, hidden-host, got-chanlist; \
-                sighup, sigterm, sigint, prerehash, rehash, loaded",
+                sighup, sigterm, sigint, sigquit, prerehash, rehash, loaded, userfile-loaded",
         example: "init-server",
         ..BY_NOBODY
     },
@@ -314,9 +317,17 @@ pub static KINDS: &[KindSpec] = &[
         kind: Kind::Redact,
         subject: chan_and_words,
         fields: &["nick", "user", "host", "handle", "chan", "msgid", "text"],
-        about: "a message of a channel is taken back; the text is the reason",
+        about: "a message of a channel, or to the bot, is taken back; the text is the reason",
         example: "#ops *",
         ..IN_CHANNEL
+    },
+    KindSpec {
+        kind: TLS,
+        subject: idx,
+        fields: &["idx", "text"],
+        about: "a connection is encrypted: its handshake is over; idx is that of a session on the partyline, 0 is the server (`text`) of a network",
+        example: "0",
+        ..BY_NOBODY
     },
     KindSpec {
         kind: Kind::Fail,
@@ -387,6 +398,10 @@ fn watched(event: &EventData) -> Cow<'_, str> {
 
 fn token(event: &EventData) -> Cow<'_, str> {
     Cow::Borrowed(field(event, "token"))
+}
+
+fn idx(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(event.field("idx").map(ToString::to_string).unwrap_or_default())
 }
 
 fn servers(event: &EventData) -> Cow<'_, str> {

@@ -33,6 +33,7 @@ mod sts;
 pub mod text;
 mod tls;
 mod translate;
+mod watched;
 
 #[cfg(any(test, fuzzing))]
 pub use inbound::{Inbound, Said, inbound, on_paused_time};
@@ -40,7 +41,7 @@ pub use inbound::{Inbound, Said, inbound, on_paused_time};
 pub use around::{Around, Fate, Nobody};
 pub use dial::{Dial, DialFault, NetDial, Stream, Wire};
 pub use identity::{Identity, IdentityFault, Own, fingerprint};
-pub use kinds::KINDS;
+pub use kinds::{KINDS, TLS};
 pub use network::{Network, Status};
 pub use peer::Peer;
 pub use settings::{

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{Action, CaseMap, Class as Urgency, Clock, Inlet, Refused, Secret, Shutdown, Stopper};
+use masterchief_contract::{
+    Action, Actor, CaseMap, Class as Urgency, Clock, Inlet, Refused, Secret, Shutdown, Stopper,
+};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -66,6 +68,8 @@ pub(super) struct Shared {
     pub(super) seen: BTreeMap<String, DateTime<Utc>>,
     pub(super) receipts: Receipts,
     pub(super) outgoing: Outgoing,
+    /// The nicks of which the server is to tell whether they are there, by ASCII lower case.
+    pub(super) watched: BTreeMap<String, String>,
     /// The channels to be in, by folded name.
     pub(super) wanted: BTreeMap<String, Channel>,
     /// Whether this connection is one with TLS, whatever the settings say by now.
@@ -195,6 +199,11 @@ impl Network {
     pub fn channel(&self, channel: &str) -> Option<(String, String)> {
         let shared = self.inner.lock();
         shared.state.channel(channel).map(|channel| (channel.topic.clone(), channel.modes()))
+    }
+
+    /// Who somebody whom the bot sees is at this moment: nobody if they are gone. See [`masterchief_contract::Event::actor_now`].
+    pub fn now(&self, then: &Actor) -> Option<Actor> {
+        self.inner.lock().state.now(then)
     }
 
     /// How names are compared there.
@@ -328,6 +337,7 @@ impl Inner {
             knocked: BTreeSet::new(),
             seen: BTreeMap::new(),
             receipts: Receipts::default(),
+            watched: BTreeMap::new(),
             outgoing: Outgoing::new(settings.pace.pace()),
             wanted: BTreeMap::new(),
             secure: false,

@@ -123,6 +123,7 @@ impl Upkeep {
             shared.command("MODE", &[&nick, &format!("+{letter}")]);
         }
         self.regain.begin(shared, Instant::now());
+        shared.monitor_all();
     }
 
     /// Joins what should be joined and may be, and looks after the nick.

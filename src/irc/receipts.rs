@@ -73,7 +73,15 @@ pub(super) struct Receipts {
     promised: VecDeque<Sent>,
     /// Lines that it only may refuse.
     others: VecDeque<Sent>,
+    /// Pages about which nothing was said in their time, with the number of the PING behind them once it is asked: without its
+    /// answer nobody knows whether the server has read them at all.
+    doubted: VecDeque<(u64, Sent)>,
+    /// The number of the last such PING.
+    asked: u64,
 }
+
+/// What the PING behind pages says, before its number.
+const PROOF: &str = "mcpage";
 
 /// What the server promises about our words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,7 +140,10 @@ impl Receipts {
         };
         let answer = error || own || message.tags.get("label").is_some();
         let mut rows = [&mut self.promised, &mut self.others].into_iter().filter(|_| answer);
-        let sent = rows.find_map(|row| row.iter().position(is_it).and_then(|at| row.remove(at)))?;
+        let sent = rows.find_map(|row| row.iter().position(is_it).and_then(|at| row.remove(at))).or_else(|| {
+            let at = self.doubted.iter().position(|(_, sent)| answer && is_it(sent))?;
+            self.doubted.remove(at).map(|(_, sent)| sent)
+        })?;
         let Sent { ids, target, words, .. } = sent;
         let failed = error || message.command.starts_with(['4', '5']);
         let receipt = if failed {
@@ -147,15 +158,47 @@ impl Receipts {
         Some(Answered { receipt, ids })
     }
 
-    /// Lines about which nothing was said in their time.
+    /// Lines about which nothing was said in their time. A page among them is only doubted: see [`Receipts::asks`].
     pub(super) fn silent(&mut self, now: Instant) -> Vec<u64> {
         let mut out = Vec::new();
         for row in [&mut self.promised, &mut self.others] {
             while row.len() > OPEN_MAX || row.front().is_some_and(|sent| sent.until <= now) {
-                out.extend(row.pop_front().into_iter().flat_map(|sent| sent.ids));
+                let Some(sent) = row.pop_front() else { break };
+                if sent.page.is_some() { self.doubted.push_back((0, sent)) } else { out.extend(sent.ids) }
             }
         }
+        while self.doubted.len() > OPEN_MAX {
+            out.extend(self.doubted.pop_front().into_iter().flat_map(|(_, sent)| sent.ids));
+        }
         out
+    }
+
+    /// What a PING is to say now, where there are pages that no PING stands behind yet.
+    pub(super) fn asks(&mut self) -> Option<String> {
+        let asked = self.asked + 1;
+        let mut new = self.doubted.iter_mut().filter(|(number, _)| *number == 0).peekable();
+        new.peek()?;
+        new.for_each(|(number, _)| *number = asked);
+        self.asked = asked;
+        Some(format!("{PROOF}{asked}"))
+    }
+
+    /// A PONG came: a server reads in order, so it has read the pages in front of that PING, and refused none of them.
+    pub(super) fn proven(&mut self, token: &str) -> Vec<u64> {
+        let Some(proven) = token.strip_prefix(PROOF).and_then(|number| number.parse::<u64>().ok()) else {
+            return Vec::new();
+        };
+        let mut read = Vec::new();
+        for (number, sent) in std::mem::take(&mut self.doubted) {
+            if (1..=proven).contains(&number) { read.extend(sent.ids) } else { self.doubted.push_back((number, sent)) }
+        }
+        read
+    }
+
+    /// The server has answered our QUIT: it has read all that was in front of it. What it has promised to answer and did not stays open.
+    pub(super) fn read_all(&mut self) -> Vec<u64> {
+        let doubted = std::mem::take(&mut self.doubted).into_iter().map(|(_, sent)| sent);
+        doubted.chain(std::mem::take(&mut self.others)).flat_map(|sent| sent.ids).collect()
     }
 
     /// When the next line has had its time.
@@ -166,7 +209,9 @@ impl Receipts {
     /// The connection is gone: the pages of which it is not known whether they arrived, and the numbers of the other lines.
     pub(super) fn lost(&mut self) -> (Vec<Line>, Vec<u64>) {
         let (mut pages, mut others) = (Vec::new(), Vec::new());
-        for sent in std::mem::take(&mut self.promised).into_iter().chain(std::mem::take(&mut self.others)) {
+        let doubted = std::mem::take(&mut self.doubted).into_iter().map(|(_, sent)| sent);
+        let rest = std::mem::take(&mut self.promised).into_iter().chain(std::mem::take(&mut self.others));
+        for sent in doubted.chain(rest) {
             match sent.page {
                 Some(page) => pages.push(page),
                 None => others.extend(sent.ids),
@@ -261,5 +306,34 @@ mod tests {
         receipts.sent(&line(9), "PRIVMSG #ops :hi", ALL, now);
         let (pages, others) = receipts.lost();
         assert_eq!((ids(&pages[0]), others), (vec![5, 6], vec![9]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_says_nothing_of_a_page_until_the_server_has_answered_a_ping_behind_it() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        let page = |id| Line { class: Some(Class::Page), ..line(id) };
+        receipts.sent(&page(1), "PRIVMSG #ops :one", Promises::default(), now);
+        receipts.sent(&line(2), "PRIVMSG #ops :two", Promises::default(), now);
+        receipts.sent(&page(3), "PRIVMSG #ops :three", ALL, now);
+        assert_eq!((receipts.silent(now + SILENCE), receipts.asks()), (vec![2], Some("mcpage1".to_owned())));
+        assert_eq!(
+            (receipts.due(), receipts.asks()),
+            (Some(now + PATIENCE), None),
+            "it is not looked at again and again"
+        );
+        assert_eq!((receipts.silent(now + PATIENCE), receipts.asks()), (vec![], Some("mcpage2".to_owned())));
+        assert_eq!((receipts.proven("masterchief"), receipts.proven("mcpage1")), (vec![], vec![1]));
+        assert_eq!(answer(&mut receipts, "@label=mc1 :s 404 chief #ops :Cannot send"), refused("#ops", "404"), "late");
+        receipts.sent(&page(4), "PRIVMSG #ops :four", Promises::default(), now);
+        receipts.silent(now + SILENCE);
+        receipts.sent(&page(5), "PRIVMSG #ops :five", ALL, now);
+        receipts.sent(&line(6), "PRIVMSG #ops :six", Promises::default(), now);
+        assert_eq!(
+            receipts.read_all(),
+            [4, 6],
+            "a QUIT that is answered proves it too, but no promise that was not kept"
+        );
+        assert_eq!(receipts.lost().0.len(), 1);
     }
 }

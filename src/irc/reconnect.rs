@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{Backoff, Clock, Event, Inlet, Shutdown};
+use masterchief_contract::{Backoff, Clock, Event, EventData, Inlet, Kind, Shutdown, Value};
 use tokio::time::Instant;
 
 use super::around::Fate;
 use super::dial::Dial;
 use super::history::Age;
+use super::kinds::TLS;
 use super::link::{End, Link, Trouble};
 use super::network::{Inner, queue_key};
 use super::receipts::Receipts;
@@ -28,6 +29,8 @@ const AFTER_THROTTLE: Duration = Duration::from_secs(30);
 /// The pauses after a ban from the network: it doubles up to an hour, because nobody waits for us.
 const BANNED: (Duration, Duration, Duration) =
     (Duration::from_secs(300), Duration::from_secs(3600), Duration::from_secs(600));
+
+const ENCRYPTED: [Kind; 1] = [TLS];
 
 /// What connections are made with.
 pub(super) struct Ways {
@@ -76,6 +79,9 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
                 (fault.to_string(), Trouble::Usual)
             }
             Ok(stream) => {
+                if settings.tls.enabled {
+                    tell_encrypted(inner, ways, &server);
+                }
                 tell(inner, ways, "preinit-server", &server.to_string());
                 let link = Link::new(inner, ways, &server, &settings);
                 let ended = link.run(stream, leaving.clone(), &mut backoff).await;
@@ -131,6 +137,16 @@ fn cannot_upgrade(inner: &Inner, ways: &Ways, server: &ServerAddr) -> String {
     let reason = format!("the server demands TLS: write wss:// instead of {server}");
     tell(inner, ways, "fail-server", &reason);
     reason
+}
+
+/// Tells the street that a connection is one with TLS.
+fn tell_encrypted(inner: &Inner, ways: &Ways, server: &ServerAddr) {
+    let mut event = EventData::new(&ENCRYPTED, ways.clock.now());
+    event.network = Arc::clone(&inner.name);
+    event.text = server.to_string();
+    event.fields = vec![("idx", Value::from(0))];
+    // As below.
+    let _ = ways.inlet.try_put(Event::new(event).into());
 }
 
 /// Tells the street of the connection. If it has no room, the status says the same.

@@ -70,6 +70,7 @@ impl Regain {
         match message.command {
             "NICK" | "QUIT" if !own => self.take(message.nick(), shared, now),
             "NICK" if shared.state.casemap().eq(message.param(0), &wanted) => match self.watch(shared) {
+                Means::Monitor if shared.watches(&wanted) => {}
                 Means::Monitor => shared.command("MONITOR", &["-", &wanted]),
                 Means::Watch => shared.command("WATCH", &[&format!("-{wanted}")]),
                 Means::Ison => {}

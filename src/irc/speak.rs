@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::isupport::ISupport;
 use super::message::compose;
+use super::multiline::without_tags;
 use super::network::{Network, Shared, queue_key};
 use super::outgoing::{Class, Line};
 use super::{limits, split, text};
@@ -129,14 +130,27 @@ impl Shared {
 
     /// Puts pages back that may not have arrived, marked as such.
     pub(super) fn say_again(&mut self, pages: Vec<Line>) {
+        let mark = AGAIN.trim_end();
         for mut line in pages.into_iter().rev() {
             let Some(at) = line.text.find(" :").map(|at| at + 2) else { continue };
-            if line.spare >= AGAIN.len() && !line.text[at..].starts_with(AGAIN) && !line.goes_on {
+            if &line.text[at..] == mark {
+                // It stood in front of a page that brings its own.
+                continue;
+            }
+            let unmarked = !line.text[at..].starts_with(AGAIN) && !line.goes_on;
+            let fits = line.spare >= AGAIN.len();
+            if unmarked && fits {
                 line.text.insert_str(at, AGAIN);
                 line.spare -= AGAIN.len();
             }
-            let target = line.text[..at].rsplit(' ').nth(1).map(queue_key).unwrap_or_default();
+            let head = without_tags(&line.text[..at]).to_owned();
+            let (target, class) = (head.split(' ').nth(1).map(queue_key).unwrap_or_default(), line.class);
             self.outgoing.put_back(&target, Line { whole: 0, ..line });
+            if unmarked && !fits {
+                // What fills its line, and what is no plain words, has the mark in front of it.
+                let line = Line { text: format!("{head}{mark}"), class, ..Line::default() };
+                self.outgoing.put_back(&target, line);
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ fn news(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
             let new = [("newuser", message.param(0)), ("newhost", message.param(1))];
             everywhere(Kind::Chghost, "", &new, context)
         }
-        "REDACT" => redacted(message, context).into_iter().collect(),
+        "REDACT" => vec![redacted(message, context)],
         _ => from_server(message, context),
     }
 }
@@ -159,10 +159,10 @@ fn tagged(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
     events
 }
 
-fn redacted(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
-    let chan = context.state.isupport.channel_of(message.param(0))?;
-    let event = in_channel(Kind::Redact, chan, message.param(2), context);
-    Some(with(event, vec![("msgid", message.param(1))]))
+fn redacted(message: &Message<'_>, context: &Context<'_>) -> EventData {
+    let mut event = in_channel(Kind::Redact, "", message.param(2), context);
+    event.chan = context.state.isupport.channel_of(message.param(0)).map(Arc::from);
+    with(event, vec![("msgid", message.param(1))])
 }
 
 /// 730 and 731: one event for each nick.

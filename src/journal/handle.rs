@@ -16,7 +16,7 @@ use super::record::{Chunk, Names};
 use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, StreamRow};
 use super::schema;
 use super::settings::Settings;
-use super::writer::{Appending, End, Gate, Job, Shared, Writer, engine as open_engine};
+use super::writer::{Appending, Gate, Job, Shared, Writer, engine as open_engine};
 
 /// How often what is not needed any more is let go of.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -364,8 +364,8 @@ impl Journal {
         let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(ended) = ended else { return };
         let closed = async {
-            // It fails where the writer is gone already.
-            let _ = self.inner.writer.put(Box::new(End), &self.inner.shared).await;
+            self.inner.writer.end().await;
+            // It is ready in any case once the writer is gone.
             let _ = ended.await;
         };
         if tokio::time::timeout(CLOSE, closed).await.is_err() {

@@ -33,8 +33,6 @@ pub(super) struct Shared {
     pub(super) max_bytes: u64,
     /// Changes when somebody beside the binds has changed what waits for them.
     pub(super) changed: watch::Sender<u64>,
-    /// Whether it was closed: its writer goes home.
-    over: AtomicBool,
 }
 
 impl Shared {
@@ -46,7 +44,6 @@ impl Shared {
             full: watch::Sender::new(false),
             max_bytes: settings.max_bytes,
             changed: watch::Sender::new(0),
-            over: AtomicBool::new(false),
         };
         shared.note(engine);
         Arc::new(shared)
@@ -75,8 +72,8 @@ pub(super) trait Work: Send {
 /// Where work is done.
 #[derive(Clone)]
 pub(super) enum Writer {
-    /// On its own thread.
-    Thread(mpsc::Sender<Box<dyn Work>>),
+    /// On its own thread; nothing is the end of it, whoever else could still give it work.
+    Thread(mpsc::Sender<Option<Box<dyn Work>>>),
     /// Here and now, for a journal in memory: a paused clock does not wait for threads.
     Here(Arc<Mutex<Engine>>),
 }
@@ -88,22 +85,25 @@ impl Writer {
 
     /// Starts the thread; the receiver is ready when it has ended.
     pub(super) fn thread(mut engine: Engine, shared: Arc<Shared>) -> std::io::Result<(Writer, oneshot::Receiver<()>)> {
-        let (to, mut from) = mpsc::channel::<Box<dyn Work>>(DEPTH);
+        let (to, mut from) = mpsc::channel::<Option<Box<dyn Work>>>(DEPTH);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
             while let Some(first) = from.blocking_recv() {
+                let Some(first) = first else {
+                    // What was taken before is done.
+                    from.close();
+                    continue;
+                };
                 let mut group = vec![first];
                 let began = Instant::now();
                 while group.len() < GROUP && (group.len() % 64 != 0 || began.elapsed() < GATHER) {
                     match from.try_recv() {
-                        Ok(more) => group.push(more),
+                        Ok(Some(more)) => group.push(more),
+                        Ok(None) => from.close(),
                         Err(_) => break,
                     }
                 }
                 commit(&mut engine, group, &shared);
-                if shared.over.load(Ordering::Acquire) {
-                    break;
-                }
             }
             // Whoever is told has the file to themselves.
             drop((from, engine));
@@ -121,9 +121,17 @@ impl Writer {
         }
     }
 
+    /// Takes no more work.
+    pub(super) async fn end(&self) {
+        if let Writer::Thread(to) = self {
+            // It may have ended already.
+            let _ = to.send(None).await;
+        }
+    }
+
     pub(super) async fn put(&self, work: Box<dyn Work>, shared: &Shared) -> Result<(), JournalError> {
         match self {
-            Writer::Thread(to) => to.send(work).await.map_err(|_| JournalError::Closed),
+            Writer::Thread(to) => to.send(Some(work)).await.map_err(|_| JournalError::Closed),
             Writer::Here(engine) => {
                 let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
                 commit(&mut engine, vec![work], shared);
@@ -238,19 +246,6 @@ impl Work for Appending {
         }
         // Whoever asked may have gone; what is written is written.
         let _ = answer.send(done.map(|()| appended.fates));
-    }
-}
-
-/// The last there is to do. Clones of a journal that is closed may live on; they find nobody there.
-pub(super) struct End;
-
-impl Work for End {
-    fn run(&mut self, _: &mut Engine) -> Done<()> {
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, _: Result<(), JournalError>, _: &Engine, shared: &Shared) {
-        shared.over.store(true, Ordering::Release);
     }
 }
 

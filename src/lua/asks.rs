@@ -41,6 +41,8 @@ struct Open {
     casemap: CaseMap,
     own: String,
     choices: Vec<String>,
+    /// The network's own id of the words that brought it about.
+    msgid: Option<String>,
     /// What was left of the time when they were lost.
     left: Duration,
     state: watch::Sender<State>,
@@ -77,6 +79,8 @@ pub enum Why {
     Busy,
     /// The script is being replaced.
     Reloaded,
+    /// Their command was taken back.
+    Redacted,
 }
 
 impl Why {
@@ -87,6 +91,7 @@ impl Why {
             Why::Gone => "gone",
             Why::Busy => "busy",
             Why::Reloaded => "reloaded",
+            Why::Redacted => "redacted",
         }
     }
 }
@@ -140,6 +145,7 @@ impl Asks {
             casemap: event.casemap,
             own,
             choices,
+            msgid: event.tag("msgid").map(str::to_owned),
             left: timeout,
             state,
         };
@@ -254,6 +260,11 @@ impl Open {
     fn watch(&mut self, event: &EventData) {
         let Some(actor) = event.actor.as_ref().filter(|_| self.network == event.network) else { return };
         let (now, state) = (Instant::now(), self.state.borrow().clone());
+        let redacted = event.kinds.first() == Some(&Kind::Redact);
+        if redacted && self.msgid.as_deref().is_some_and(|own| own == event.field_str("msgid")) {
+            self.state.send_replace(State::Over(Why::Redacted));
+            return;
+        }
         match (event.kinds.first().copied(), state) {
             (Some(Kind::Splt), State::Until(at)) if self.is_client(actor, event) => {
                 self.left = at.saturating_duration_since(now);
@@ -268,7 +279,7 @@ impl Open {
                 }
             }
             // Old lines tell nothing of now.
-            (Some(Kind::Sign | Kind::Splt | Kind::Hist), _) => {}
+            (Some(Kind::Sign | Kind::Splt | Kind::Hist | Kind::Redact), _) => {}
             (kind, State::Standing(_)) => {
                 let account = (kind == Some(Kind::Account)).then(|| event.field_str("newaccount").to_owned());
                 let actor = Actor { account: account.or_else(|| actor.account.clone()), ..actor.clone() };

@@ -73,6 +73,10 @@ pub trait World: Send + Sync + 'static {
     fn channels(&self, network: &str) -> Vec<String>;
     /// The members of a channel.
     fn members(&self, network: &str, channel: &str) -> Vec<Member>;
+    /// Words without any secret.
+    fn hide(&self, text: &str) -> String {
+        text.to_owned()
+    }
     /// The topic and modes of a channel the bot is in.
     fn channel(&self, network: &str, channel: &str) -> Option<(String, String)>;
 }

@@ -109,6 +109,8 @@ impl Console {
 
     async fn typed(&self, party: &Party, idx: u32, place: &mut Place, line: &str) -> Result<(), String> {
         let bot = party.bot();
+        let Some(line) = party.sifted(idx, line).await else { return Ok(()) };
+        let line = line.as_str();
         match meaning(line, &bot) {
             Typed::Nothing => {}
             Typed::Say(text) if party.is_command(idx, text) => party.command(idx, &text[1..]).await?,

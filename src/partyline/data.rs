@@ -114,7 +114,7 @@ pub(super) async fn serve(call: Call, hall: Arc<Hall>, mut shutdown: Shutdown) {
     let Some(handle) = handle else {
         return pipe.close(&bye("you did not log in")).await;
     };
-    let Some(seat) = seat_of(&hall, &handle, &handle, call.peer, call.face) else {
+    let Some(seat) = seat_of(&hall, &handle, &handle, (call.peer, call.tls), call.face) else {
         return pipe.close(&bye("the partyline is full")).await;
     };
     let client = Client { party: hall.party.clone(), idx: seat.idx };
@@ -224,6 +224,8 @@ impl Client {
             Ask::Command { line } => party.command(idx, one_line(&line)?.trim_start_matches('.')).await?,
             Ask::Say { to, text, act } => {
                 let (text, how) = (one_line(&text)?, if act { How::Act } else { How::Say });
+                let sifted = if act { Some(text.to_owned()) } else { party.sifted(idx, text).await };
+                let Some(text) = sifted.as_deref() else { return Ok(None) };
                 if let Some(place) = Place::parse(&to) {
                     party.say(idx, &place, text, how).await?;
                 } else if CaseMap::Rfc1459.eq(&to, &party.bot()) {

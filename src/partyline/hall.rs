@@ -79,8 +79,14 @@ impl Hall {
 }
 
 /// Seats somebody who has logged in; nothing if there is no room. Whose record it is says what they are called; with the bot's
-/// own password it is what they chose.
-pub(super) fn seat_of(hall: &Hall, login: &str, wanted: &str, peer: SocketAddr, face: Face) -> Option<Seat> {
+/// own password it is what they chose. `tls` tells whether the connection is encrypted.
+pub(super) fn seat_of(
+    hall: &Hall,
+    login: &str,
+    wanted: &str,
+    (peer, tls): (SocketAddr, bool),
+    face: Face,
+) -> Option<Seat> {
     let count = hall.party.each(|_| ()).len();
     if count >= hall.gate.settings().sessions {
         return None;
@@ -100,6 +106,9 @@ pub(super) fn seat_of(hall: &Hall, login: &str, wanted: &str, peer: SocketAddr, 
         modes: kept.unwrap_or_default(),
     };
     let seat = hall.party.enter(entry);
+    if tls {
+        hall.party.encrypted(seat.idx);
+    }
     if let Some(page) = setting(PAGE_SETTING).and_then(|page| page.parse().ok()) {
         hall.party.set_page(seat.idx, page);
     }

@@ -24,6 +24,10 @@ pub const BCST: Kind = Kind::new("bcst");
 pub const AWAY: Kind = Kind::new("away");
 /// A record gets another handle.
 pub const NKCH: Kind = Kind::new("nkch");
+/// Somebody types a line.
+pub const FILT: Kind = Kind::new("filt");
+/// A line of the bot's own log; Eggdrop's `log`, whose name is that of other logs here.
+pub const PUTLOG: Kind = Kind::new("putlog");
 
 /// The list of this room.
 pub const KINDS: &[KindSpec] = &[
@@ -85,6 +89,26 @@ pub const KINDS: &[KindSpec] = &[
         fields: &["old", "new"],
         ..told(NKCH, old, "a record gets another handle; the mask meets the old one", "*")
     },
+    KindSpec {
+        flags: FlagScope::AnyChannel,
+        returns: Returns::Stop,
+        fields: &["idx", "text"],
+        ..told(
+            FILT,
+            text,
+            "somebody types a line on the partyline, before anything of it is understood: a text that the handler gives takes its place, STOP and an empty one take it away; what holds a password is not shown",
+            ".di*",
+        )
+    },
+    KindSpec {
+        fields: &["level", "channel", "text"],
+        ..told(
+            PUTLOG,
+            logged,
+            "a line of the bot's own log, no finer than info, with its console mode as level; `log` with a mask such as `* *` is the same; what a bind of this kind logs makes none, and more than ten a second are left out",
+            "* *fault=*",
+        )
+    },
 ];
 
 const fn person(kind: Kind, about: &'static str) -> KindSpec {
@@ -126,6 +150,10 @@ const fn told(
 
 fn text(event: &EventData) -> Cow<'_, str> {
     Cow::Borrowed(&event.text)
+}
+
+fn logged(event: &EventData) -> Cow<'_, str> {
+    Cow::Owned(format!("{} {}", event.field_str("channel"), event.text))
 }
 
 fn handle(event: &EventData) -> Cow<'_, str> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -25,7 +26,14 @@ struct Line {
     mode: char,
     level: Level,
     text: String,
+    /// Whether it comes from a bind that hears of lines like this.
+    unheard: bool,
 }
+
+/// Where that logs. Lines of it are for people, not for binds: they would never end.
+const UNHEARD: &str = "masterchief::lua::api::log::unheard";
+/// Lines of the log that become events at once, and then so many a second.
+const HEARD: (f64, f64) = (100.0, 10.0);
 
 /// What the layer and the partyline share.
 #[derive(Debug, Default)]
@@ -64,15 +72,33 @@ where
 }
 
 impl LiveLog {
-    /// Tells lines until nobody can log any more.
-    pub(crate) async fn tell(mut self, party: Party) {
+    /// Tells lines, without what `hide` takes from them, until nobody can log any more.
+    pub(crate) async fn tell(mut self, party: Party, hide: impl Fn(&str) -> String) {
         party.watch_level({
             let wanted = Arc::clone(&self.wanted);
             move |level| wanted.level.store(level.map_or(0, rank), Ordering::Relaxed)
         });
-        let mut told = 0;
-        while let Some(line) = self.lines.recv().await {
-            party.log(line.mode, line.level, &line.text);
+        let mut changes = party.table().changes();
+        let (mut told, mut room, mut last) = (0, HEARD.0, Instant::now());
+        loop {
+            let line = tokio::select! {
+                line = self.lines.recv() => line,
+                // The table outlives us.
+                Ok(()) = changes.changed() => {
+                    party.look_again();
+                    continue;
+                }
+            };
+            let Some(line) = line else { return };
+            let text = hide(&line.text);
+            party.log(line.mode, line.level, &text);
+            let now = Instant::now();
+            room = (room + (now - last).as_secs_f64() * HEARD.1).min(HEARD.0);
+            last = now;
+            if room >= 1.0 && !line.unheard && line.level <= Level::INFO {
+                room -= 1.0;
+                party.logged(line.mode, &text);
+            }
             let dropped = self.wanted.dropped.load(Ordering::Relaxed);
             if dropped > told {
                 party.log(line.mode, Level::WARN, &format!("{} lines of the log had no room here", dropped - told));
@@ -93,7 +119,8 @@ impl<S: Subscriber> Layer<S> for Tap {
             text.truncate(at);
             text.push('…');
         }
-        let line = Line { mode: mode(metadata.target(), *metadata.level()), level: *metadata.level(), text };
+        let unheard = metadata.target() == UNHEARD;
+        let line = Line { mode: mode(metadata.target(), *metadata.level()), level: *metadata.level(), text, unheard };
         if self.to.try_send(line).is_err() {
             self.wanted.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -21,6 +21,7 @@ mod place;
 mod pump;
 mod room;
 mod settings;
+mod sift;
 mod telnet;
 mod tls;
 mod typed;
@@ -32,7 +33,7 @@ pub use gate::{Bots, Gate, Login, Machine, Refusal, Trail};
 pub use guests::Guest;
 pub use hall::{ARRIVALS, Arrival, Arrivals};
 pub use here::Here;
-pub use kinds::{ACT, AWAY, BCST, CHAT, CHJN, CHOF, CHON, CHPT, DCC, KINDS, NKCH};
+pub use kinds::{ACT, AWAY, BCST, CHAT, CHJN, CHOF, CHON, CHPT, DCC, FILT, KINDS, NKCH, PUTLOG};
 pub use listener::{Faces, PartylineError, Speech, usual};
 pub use live::{LiveLog, live_log};
 pub use news::{Author, Change, Did, News, What};
@@ -40,6 +41,7 @@ pub use party::{LINE_MAX, NETWORK, Party, Seat};
 pub use place::{CHANNEL, LOBBY, Place};
 pub use room::{Entry, Face, QUEUE, Session};
 pub use settings::Settings;
+pub use sift::Sieve;
 pub use tls::CertFault;
 
 /// Bytes as they may come from anybody: first as a caller, then as lines of an IRC client and of a terminal.

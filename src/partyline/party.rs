@@ -17,6 +17,7 @@ use super::kinds;
 use super::news::{Author, Change, News, What};
 use super::place::Place;
 use super::room::{Entry, Room, Session, author, bare};
+use super::sift::Sieve;
 use crate::dispatch::BindTable;
 use crate::users::{Book, FlagMask, Standing};
 
@@ -51,6 +52,8 @@ struct Inner {
     watching: AtomicBool,
     /// Is told the least important level of the log that anybody wants, when that changes.
     level: OnceLock<Box<dyn Fn(Option<Level>) + Send + Sync>>,
+    /// What people type goes through it.
+    sieve: OnceLock<Sieve>,
 }
 
 /// A seat at the partyline. Whoever drops it has left.
@@ -97,6 +100,7 @@ impl Party {
             dropped: AtomicU64::new(0),
             watching: AtomicBool::new(false),
             level: OnceLock::new(),
+            sieve: OnceLock::new(),
         };
         Party { inner: Arc::new(inner) }
     }
@@ -105,6 +109,16 @@ impl Party {
     pub fn open(&self, inlet: Inlet) {
         // The first inlet is the only one.
         let _ = self.inner.inlet.set(inlet);
+    }
+
+    /// From now on what people type goes through this.
+    pub fn sift(&self, sieve: Sieve) {
+        // The first is the only one.
+        let _ = self.inner.sieve.set(sieve);
+    }
+
+    pub(super) fn sieve(&self) -> Option<&Sieve> {
+        self.inner.sieve.get()
     }
 
     /// Lets somebody in who has logged in.
@@ -271,6 +285,22 @@ impl Party {
         });
     }
 
+    /// A line of the log, for binds of kind `putlog`.
+    pub(super) fn logged(&self, mode: char, text: &str) {
+        if !self.inner.table.has_any(&LOGGED) {
+            return;
+        }
+        let mut event = EventData::new(&LOGGED, self.inner.clock.now());
+        event.text = text.to_owned();
+        event.fields = vec![("level", Value::from(mode.to_string())), ("channel", Value::from("*"))];
+        self.try_put(Event::new(event));
+    }
+
+    /// Binds have changed: perhaps others want to see the log now.
+    pub(super) fn look_again(&self) {
+        self.change(|_, _| ());
+    }
+
     /// Words of the bot for one session.
     pub fn tell(&self, idx: u32, text: &str) {
         self.change(|room, now| {
@@ -430,7 +460,7 @@ impl Party {
         self.pass_on(Event::new(event)).await
     }
 
-    fn try_put(&self, event: Event) {
+    pub(super) fn try_put(&self, event: Event) {
         let Some(inlet) = self.inner.inlet.get() else { return };
         if inlet.try_put(event.into()).is_err() {
             self.inner.dropped.fetch_add(1, Ordering::Relaxed);
@@ -444,7 +474,8 @@ impl Party {
         let out = work(&mut room, now);
         room.let_slow_go(now);
         if let Some(tell) = self.inner.level.get() {
-            tell(room.wanted_level());
+            let bound = self.inner.table.has_any(&LOGGED).then_some(Level::INFO);
+            tell(room.wanted_level().max(bound));
         }
         for change in room.changes() {
             if let Some(event) = event_of(&change, &room.bot, now) {
@@ -463,5 +494,6 @@ impl Party {
     }
 }
 
+const LOGGED: [Kind; 1] = [kinds::PUTLOG];
 const PUBLIC: [Kind; 2] = [Kind::Pubm, Kind::Pub];
 const PRIVATE: [Kind; 2] = [Kind::Msgm, Kind::Msg];

@@ -52,7 +52,7 @@ impl Party {
     }
 
     /// The command that is meant.
-    fn word(&self, typed: &str, standing: &Standing) -> Result<String, String> {
+    pub(super) fn word(&self, typed: &str, standing: &Standing) -> Result<String, String> {
         let whole =
             |row: &crate::dispatch::BindRow| row.kind == DCC && !row.shadowed && row.mask.eq_ignore_ascii_case(typed);
         if let Some(row) = self.table().rows().iter().find(|row| whole(row)) {

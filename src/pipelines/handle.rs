@@ -375,6 +375,12 @@ impl Pipelines {
         let _ = self.inner.to.send(Msg::Gone(network.to_owned(), nick.to_owned())).await;
     }
 
+    /// Words of a network were taken back: a run that they asked for and that waits for a yes waits no more.
+    pub async fn redacted(&self, network: &str, msgid: &str) {
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Redacted(network.to_owned(), msgid.to_owned())).await;
+    }
+
     /// The last lines of a stage's log; of the stage that failed, runs, or ran last, if none is named.
     pub async fn tail(&self, number: i64, stage: Option<&str>, count: usize) -> Result<(String, Vec<String>), Refusal> {
         let found = self.run(number).await?;

@@ -35,6 +35,9 @@ pub struct Asker {
     pub place: String,
     /// How they asked: `irc`, `cli`, `http`, `webhook`, `time`…
     pub origin: String,
+    /// The network's own id of the words with which they asked, as long as this process lives.
+    #[serde(skip)]
+    pub msgid: Option<String>,
 }
 
 impl Asker {
@@ -47,6 +50,7 @@ impl Asker {
             account: event.actor.as_ref().and_then(|actor| actor.account.clone()),
             place: format!("{}/{target}", event.network),
             origin: "irc".to_owned(),
+            msgid: event.tag("msgid").map(str::to_owned),
         }
     }
 

@@ -164,3 +164,23 @@ async fn a_reload_ends_questions_and_a_script_only_asks_where_somebody_can_answe
     test.expect(CHANNEL, "chioces").await;
     test.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_their_command_back_is_not_waited_for() {
+    let (test, _dir) = started(ASKS).await;
+    for nick in ["alice", "mallory"] {
+        // Whatever else is taken back is not the command.
+        says(&test, "alice", "!wipe").await;
+        test.expect(CHANNEL, "alice: wipe the disk?").await;
+        let id = if nick == "alice" { test.net().last_id() } else { "fake1".to_owned() };
+        test.net().from_person(nick, &format!("REDACT {CHANNEL} {id} :oops")).await;
+        test.advance(Duration::from_secs(1)).await;
+        if nick == "alice" {
+            test.expect(CHANNEL, "alice said nothing redacted").await;
+        } else {
+            says(&test, "alice", "yes").await;
+            test.expect(CHANNEL, "alice said yes").await;
+        }
+    }
+    test.stop().await;
+}

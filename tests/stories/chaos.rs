@@ -1,4 +1,5 @@
-//! An hour on a network where everything goes wrong, in virtual time: no reply is lost, and nobody gets to do what they may not.
+//! An hour on a network where everything goes wrong, in virtual time: no reply is lost but with the server that had it, no page at all,
+//! and nobody gets to do what they may not.
 //!
 //!     MASTERCHIEF_CHAOS=100 cargo test --test stories chaos:: -- --nocapture       so many hours
 //!     MASTERCHIEF_SEED=N cargo test --test stories chaos:: -- --nocapture         the same hour again
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Started};
-use masterchief::contract::{Event, Kind};
+use masterchief::contract::{Action, Class, Event, How, Kind, Mark, Outlet};
 use masterchief::users::User;
 
 use crate::chance::{Dice, number, seed};
@@ -75,7 +76,22 @@ struct Told {
     confirmed: BTreeMap<u64, usize>,
     /// Confirmations that were cut off in the middle.
     cut: usize,
+    /// Those that a server had when it died, and passed on to nobody.
+    swallowed: BTreeSet<u64>,
+    /// How often each page was heard: as it is, and marked as one that was perhaps said before.
+    pages: BTreeMap<u64, (usize, usize)>,
+    /// Pages that a server had when it died.
+    swallowed_pages: usize,
     connections: u64,
+}
+
+/// What stands before words that may have been said already.
+const AGAIN: &str = "(perhaps said before) ";
+
+/// The number in words such as `deployed <7>`, or `None` in it where they are not whole.
+fn numbered(line: &str, before: &str) -> Option<Option<u64>> {
+    let (_, text) = line.split_once(before)?;
+    Some(text.strip_suffix('>').and_then(|number| number.parse().ok()))
 }
 
 /// The network, and the bot's connection to it.
@@ -195,10 +211,16 @@ impl Network {
 
     async fn takes(&mut self, line: &str) {
         let nick = self.nick.clone();
-        if let Some((_, text)) = line.split_once("PRIVMSG #ops :deployed <") {
-            match text.strip_suffix('>').and_then(|number| number.parse().ok()) {
+        if let Some(deployed) = numbered(line, "PRIVMSG #ops :deployed <") {
+            match deployed {
                 Some(number) => *self.told.confirmed.entry(number).or_default() += 1,
                 None => self.told.cut += 1,
+            }
+        } else if let Some(page) = numbered(line, " page <") {
+            // What is not whole is not heard.
+            if let Some(number) = page {
+                let heard = self.told.pages.entry(number).or_default();
+                if line.contains(AGAIN) { heard.1 += 1 } else { heard.0 += 1 }
             }
         } else if line.starts_with("JOIN #ops") && !self.inside {
             self.lets_in().await;
@@ -232,6 +254,23 @@ impl Network {
             }
         }
         self.asked.clear();
+    }
+
+    /// The server dies with what it had not passed on yet: whatever the bot has said to it since it was heard last. It may have stood
+    /// still before, so long that the bot is sure that nothing was refused.
+    async fn dies(&mut self) {
+        if self.dice.one_in(2) {
+            tokio::time::sleep(SECOND * (1 + self.dice.below(80)) as u32).await;
+        }
+        self.asked.clear();
+        let Some(line) = self.line.take() else { return };
+        for heard in line.closes().await {
+            match numbered(&heard, "PRIVMSG #ops :deployed <") {
+                Some(Some(number)) => drop(self.told.swallowed.insert(number)),
+                Some(None) => self.told.cut += 1,
+                None => self.told.swallowed_pages += usize::from(heard.contains(" page <")),
+            }
+        }
     }
 
     /// Somebody who is here.
@@ -381,6 +420,7 @@ impl Network {
                 let casemapping = *self.dice.of(&["ascii", "rfc1459", "rfc1459-strict"]);
                 self.says(&format!(":s 005 {nick} CASEMAPPING={casemapping} :are supported")).await;
             }
+            96..97 if self.dice.one_in(3) => self.dies().await,
             _ => {}
         }
     }
@@ -405,18 +445,41 @@ async fn bot(way: crate::wire::ToMemory, ran: &Arc<Mutex<Vec<u64>>>) -> Started 
     started
 }
 
+/// Something that somebody must hear. It is said whatever the connection is like now.
+fn page(outlet: &Arc<dyn Outlet>, number: u64) {
+    let (network, target, text) = (String::new(), "#ops".to_owned(), format!("a page <{number}>"));
+    let say = Action::Say { network, target, text, how: How::Say, reply: false };
+    let said = outlet.perform(say.marked(Mark { class: Some(Class::Page), ..Mark::default() }));
+    tokio::spawn(async move { said.await.expect("a page is taken") });
+}
+
 /// One hour.
 async fn an_hour(seed: u64) {
     let (memory, way) = Memory::new();
     let ran = Arc::default();
     let started = bot(way, &ran).await;
+    let outlet = started.outlet();
     let mut network = Network::new(seed, memory);
+    let mut pages = 0;
     let begun = tokio::time::Instant::now();
     while begun.elapsed() < HOUR {
+        if network.dice.one_in(8) {
+            page(&outlet, pages);
+            pages += 1;
+        }
         if network.line.is_none() {
             network.takes_in().await;
         }
         network.happens().await;
+        if network.dice.one_in(60) && network.inside {
+            // It has them, says nothing for longer than a refusal takes, and dies with them.
+            for _ in 0..3 {
+                page(&outlet, pages);
+                pages += 1;
+            }
+            tokio::time::sleep(SECOND * 10).await;
+            network.dies().await;
+        }
         if network.dice.one_in(2) {
             tokio::time::sleep(Duration::from_millis(network.dice.below(2000) as u64)).await;
         }
@@ -435,6 +498,7 @@ async fn an_hour(seed: u64) {
     }
     let refused = started.status().await.networks[0].refused;
     judge(&network.told, &ran.lock().unwrap(), refused, seed);
+    judge_pages(&network.told, pages, seed);
     started.stop("").await;
 }
 
@@ -446,7 +510,8 @@ fn judge(told: &Told, ran: &[u64], refused: u64, seed: u64) {
     assert!(wrong.is_empty(), "done for somebody who may not, or by a line that is none: {wrong:?}; {at}");
     let ignored: Vec<_> = told.must.difference(&once).collect();
     assert!(ignored.is_empty(), "asked for by who may, and not done: {ignored:?}; {at}");
-    let lost: Vec<_> = once.iter().filter(|number| !told.confirmed.contains_key(number)).collect();
+    let unheard = |number: &&u64| !told.confirmed.contains_key(number) && !told.swallowed.contains(number);
+    let lost: Vec<_> = once.iter().filter(unheard).collect();
     assert!(lost.len() <= told.cut && told.cut as u64 <= refused, "done without a word: {lost:?}, {told:?}; {at}");
     let twice: Vec<_> = told.confirmed.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "said twice: {twice:?}; {at}");
@@ -461,8 +526,19 @@ fn judge(told: &Told, ran: &[u64], refused: u64, seed: u64) {
     );
 }
 
+/// Each page was heard, once as it is or marked at least once; never twice as if it were new.
+fn judge_pages(told: &Told, pages: u64, seed: u64) {
+    let at = format!("MASTERCHIEF_SEED={seed}");
+    let unheard: Vec<_> = (0..pages).filter(|number| !told.pages.contains_key(number)).collect();
+    assert!(unheard.is_empty(), "pages that nobody heard: {unheard:?} of {pages}; {at}");
+    let twice: Vec<_> = told.pages.iter().filter(|(_, (plain, _))| *plain > 1).collect();
+    assert!(twice.is_empty(), "pages said again as if they were new: {twice:?}; {at}");
+    let marked = told.pages.values().filter(|(_, marked)| *marked > 0).count();
+    println!("         {pages} pages, each heard; {marked} marked, {} died with a server", told.swallowed_pages);
+}
+
 #[tokio::test(start_paused = true)]
-async fn in_an_hour_of_chaos_no_reply_is_lost_and_nobody_gets_to_do_what_they_may_not() {
+async fn in_an_hour_of_chaos_no_page_and_no_reply_is_lost_and_nobody_gets_to_do_what_they_may_not() {
     let first = seed();
     for hour in 0..number("MASTERCHIEF_CHAOS").unwrap_or(1) {
         an_hour(first.wrapping_add(hour)).await;

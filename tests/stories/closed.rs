@@ -208,6 +208,41 @@ async fn a_nick_that_is_forced_on_us_is_left_and_one_that_is_refused_is_let_alon
 }
 
 #[tokio::test(start_paused = true)]
+async fn nicks_that_binds_name_are_watched_on_every_connection_and_so_is_our_own() {
+    let tell = |ev: Event| async move {
+        let online = ev.field("online").and_then(|online| online.as_bool()).unwrap_or_default();
+        let (network, target) = (String::new(), "#ops".to_owned());
+        let text = format!("{} {online}", ev.nick());
+        ev.perform(Action::Say { network, target, text, how: How::Say, reply: false })
+            .await
+            .map_err(HandlerError::internal)
+    };
+    let mut bot = Bot::builder();
+    for nick in ["bob", "carol", "b*"] {
+        bot = bot.bind(Kind::Monitor, "-|-", nick, tell).unwrap();
+    }
+    let (started, mut memory, mut line) = welcomed(bot, Memory::settings(), "MONITOR=3").await;
+    line.hears("JOIN #ops").await;
+    assert_eq!(line.hears("MONITOR").await, "MONITOR + bob,carol");
+    line.says(&[":chief!c@host JOIN #ops", ":s 366 chief #ops :End", ":s 730 chief :bob!b@h"]).await;
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :bob true");
+    // Twice: the mask with a wildcard is met too, but names nobody.
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :bob true");
+    drop(line);
+    // Meanwhile somebody took our nick.
+    let mut line = memory.accepts().await;
+    line.negotiates("").await;
+    line.says(&[":s 001 chief1 :hi", ":s 005 chief1 MONITOR=3 CHANTYPES=# :x", ":s 422 chief1 :x"]).await;
+    let asked = [line.hears("MONITOR").await, line.hears("MONITOR").await];
+    assert_eq!(asked, ["MONITOR + chief", "MONITOR + bob,carol"]);
+    line.says(&[":s 731 chief1 :chief"]).await;
+    line.hears("NICK chief").await;
+    line.says(&[":chief1!c@host NICK chief"]).await;
+    assert_eq!(line.hears("MONITOR").await, "MONITOR - chief");
+    started.stop("").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_way_onto_a_network_is_told_step_by_step() {
     let tell = |ev: Event| async move {
         let (network, target) = (String::new(), "alice".to_owned());

@@ -151,3 +151,57 @@ async fn who_could_lend_themselves_more_is_not_taken_over_by_somebody_below() {
     test.expect("may", "alice stands above you").await;
     test.stop().await;
 }
+
+/// Asks whether somebody may, at once and half a minute later; what happens in between is told by `meanwhile`.
+async fn still(test: &TestBot, target: &str, meanwhile: &[&str]) -> String {
+    test.user("dana").with_flags("n").says(target, "!slow").await;
+    test.expect("#log", "dana may: true").await;
+    for line in meanwhile {
+        test.net().from_person("dana", line).await;
+    }
+    test.advance(Duration::from_secs(31)).await;
+    test.expect("#log", "dana may now: ").await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_its_time_asks_anew_whether_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let lua = r##"
+        local function slow(ev)
+          bot.say("#log", `{ev.nick} may: {ev:can("n")}`)
+          time.sleep("30s")
+          bot.say("#log", `{ev.nick} may now: {ev:can("n")} {ev:can("-")}`)
+        end
+        bot.bind("pub", "-|-", "!slow", slow)
+        bot.bind("msg", "-|-", "!slow", slow)
+    "##;
+    std::fs::write(folder.path().join("slow.lua"), lua).unwrap();
+    let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
+    for target in [CHANNEL, "chief"] {
+        let cases: [(&[&str], bool); 5] = [
+            (&["PRIVMSG #ops :just talking"], true),
+            (&["NICK dana_"], true),
+            (&["ACCOUNT *"], false),
+            (&["QUIT :hub.test leaf.test"], false),
+            (&["PART #ops :bye"], false),
+        ];
+        for (meanwhile, may) in cases {
+            test.user("dana").with_flags("n").joins(CHANNEL).await;
+            let said = still(&test, target, meanwhile).await;
+            assert!(said.ends_with(&format!("{may} true")), "{target} {meanwhile:?}: {said}");
+            // Whoever it was comes anew, as it was.
+            test.net().quits("dana", "bye").await;
+            test.net().from_person("dana_", "QUIT :bye").await;
+        }
+    }
+    // Somebody else with the nick, and a record that was taken away, are no more either.
+    test.user("dana").with_flags("n").joins(CHANNEL).await;
+    test.user("dana").says(CHANNEL, "!slow").await;
+    test.expect("#log", "dana may: true").await;
+    test.net().quits("dana", "bye").await;
+    test.net().person("dana", Some("mallory"), Some("evil.test"));
+    test.net().joins("dana", CHANNEL).await;
+    test.advance(Duration::from_secs(31)).await;
+    test.expect("#log", "dana may now: false").await;
+    test.stop().await;
+}

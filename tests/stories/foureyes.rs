@@ -129,3 +129,20 @@ async fn the_time_for_a_yes_stands_still_while_a_netsplit_has_who_asked() {
     assert_eq!(state(3).await, RunState::Expired);
     test.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_whose_command_is_taken_back_waits_for_no_yes() {
+    let test = started().await;
+    test.user("ana").says(CHANNEL, "!deploy shop to dev").await;
+    let id = test.net().last_id();
+    test.expect(CHANNEL, "!yes 1").await;
+    test.net().from_person("lee", &format!("REDACT {CHANNEL} fake1 :something else")).await;
+    test.expect_silence(CHANNEL, 5 * SECOND).await;
+    test.net().from_person("ana", &format!("REDACT {CHANNEL} {id} :the wrong one")).await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev is off: ana's words were taken back before anybody said yes.")
+        .await;
+    test.user("ana").says(CHANNEL, "!yes 1").await;
+    test.expect(CHANNEL, "ana: ").await;
+    assert_eq!(test.started().pipelines().run(1).await.unwrap().unwrap().0.state, RunState::Expired);
+    test.stop().await;
+}

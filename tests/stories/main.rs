@@ -38,6 +38,7 @@ mod ircv3;
 mod irssi;
 mod jenkins;
 mod journals;
+mod killed;
 mod kubernetes;
 mod lab;
 mod letters;

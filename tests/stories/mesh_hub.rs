@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use masterchief::bot::Bot;
-use masterchief::contract::{Event, Kind};
+use masterchief::contract::{Event, Kind, Secret};
 use masterchief::mesh::{BOT, BotSettings, Local, NOTE, News, Question, Word};
 use masterchief::users::User;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -266,6 +266,7 @@ bot.bind("bot", "-|-", "labcmd", function(ev)
   mesh.send(ev.from, "labcmd", table.concat(names, ",") .. " " .. ev.text)
   local good, fault = pcall(mesh.call, ev.from, "status")
   mesh.broadcast("labcmd", tostring(good) .. " " .. tostring(fault))
+  mesh.broadcast("labcmd", "a secret canary-4242-never-said ghp_0123456789abcdefghijABCDEFGHIJ012345")
 end)
 "#;
 
@@ -278,12 +279,14 @@ async fn a_script_speaks_with_an_eggdrop() {
     let mut known = settings("Chief");
     known.listen = Some(([127, 0, 0, 1], port).into());
     known.bots.insert("EggOne".to_owned(), clear_caller());
-    let chief = Chief::of(Bot::builder().scripts(scripts.path()), folder.path(), known).await;
+    let builder = Bot::builder().scripts(scripts.path()).secrets([Secret::new("canary-4242-never-said")]);
+    let chief = Chief::of(builder, folder.path(), known).await;
     let mut owner = egg.owner().await;
     owner.says(".link Chief").await;
     owner.expect("Linked to Chief").await;
     owner.says(".tcl putbot Chief \"labcmd one two\"").await;
     egg.logs("LABBOT Chief labcmd EggOne one two").await;
     egg.logs("EggOne is an Eggdrop and answers no calls").await;
+    egg.logs("LABBOT Chief labcmd a secret *** ***").await;
     chief.bot.stop("").await;
 }

@@ -264,3 +264,73 @@ async fn a_channel_of_a_network_is_watched_and_spoken_in_by_those_who_may() {
     drop((olga, alice, opal, started));
     test.stop().await;
 }
+
+#[tokio::test]
+async fn what_people_type_goes_through_binds_first_but_for_passwords() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sift = {
+        let seen = Arc::clone(&seen);
+        move |ev: Event| {
+            let seen = Arc::clone(&seen);
+            async move {
+                seen.lock().unwrap().push(ev.text().to_owned());
+                match ev.text() {
+                    "swallow" => masterchief::contract::Outcome::Stop,
+                    "change" => masterchief::contract::Outcome::Reply(vec![".whoami".to_owned()]),
+                    _ => masterchief::contract::Outcome::Nothing,
+                }
+            }
+        }
+    };
+    let kind = masterchief::partyline::FILT;
+    let builder = Bot::builder().bind(kind, "-|-", "*", sift).unwrap();
+    // Those who may not be sifted are not.
+    let never = |_: Event| async { masterchief::contract::Outcome::Stop };
+    let builder = builder.bind(kind, "n|-", "*", never).unwrap();
+    let (bot, at) = bot(builder, Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types("swallow").await;
+    alice.types("change").await;
+    alice.reads("You are alice").await;
+    alice.types(".newpass a very new one").await;
+    alice.reads("Your password is changed").await;
+    let mut bob = Person::logs_in(at.port(), "alice", "alice:a very new one").await;
+    bob.joins("#partyline").await;
+    bob.says("#partyline", "swallow");
+    bob.says("#partyline", "hello all");
+    let line = alice.reads("hello all").await;
+    assert!(!line.contains("swallow"), "{line}");
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains(&"hello all".to_owned()) && !seen.iter().any(|line| line.contains("very new")), "{seen:?}");
+    bob.quits();
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn lines_of_the_log_are_told_to_binds_and_what_those_log_is_not() {
+    let (layer, lines) = partyline::live_log();
+    let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let folder = tempfile::tempdir().unwrap();
+    let lua = r#"
+        bot.bind("log", "-|-", "* *Wanted*", function(ev)
+          log.info("Wanted again") print(ev.text)
+          bot.say("partyline/#ops", `{ev.level} {ev.channel} {ev.text}`)
+        end)
+        bot.bind("log", "-|-", "/var/log/nowhere.log ~ERROR", function() end)
+    "#;
+    std::fs::write(folder.path().join("log.lua"), lua).unwrap();
+    let (bot, at) = bot(Bot::builder().scripts(folder.path()).live_log(lines), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types(".chat #ops").await;
+    alice.types(".whoami").await;
+    alice.reads("You are alice").await;
+    tracing::debug!(target: "masterchief::irc", "Wanted but too fine");
+    tracing::warn!(target: "masterchief::irc", server = 7, "Wanted");
+    alice.reads("s * WARN Wanted server=7").await;
+    tracing::warn!(target: "masterchief::gateway", "Wanted too");
+    let between = alice.reads("w * WARN Wanted too").await;
+    assert!(!between.contains("again") && !between.contains("too fine"), "{between}");
+    bot.stop("").await;
+}

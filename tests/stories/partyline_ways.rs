@@ -1,7 +1,7 @@
 //! Ways into the partyline: TLS and certificates, SASL, authenticators, pages; and what is no way in.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::partyline::{PASSWORD, Typist, bot, knows};
 use super::person::PATIENCE;
+use super::wire::{Authority, Wire};
 
 /// A client that speaks lines, over whatever.
 struct Lines<S> {
@@ -149,6 +150,45 @@ async fn the_same_port_takes_tls_and_a_certificate_is_a_login() {
     let mut client = secure(&bot, at, &other).await;
     client.sends("NICK alice\nUSER a 0 * :A").await;
     client.hears(" 464 ").await;
+    bot.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_connection_is_encrypted_is_told_with_its_session_and_for_a_server_as_0() {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let tell = {
+        let told = Arc::clone(&told);
+        move |ev: Event| {
+            let told = Arc::clone(&told);
+            async move { told.lock().unwrap().push(format!("{}/{} {}", ev.network, ev.nick(), ev.field("idx").unwrap())) }
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path());
+    let wire = Wire::secure(&authority).await;
+    let network = masterchief::irc::Settings { tls: authority.trusted(), ..wire.settings() };
+    let builder = Bot::builder().network("story", network).bind(masterchief::irc::TLS, "-|-", "*", tell).unwrap();
+    let (bot, at) = bot(builder, Settings::default()).await;
+    let mut line = wire.accepts().await;
+    line.is_joined("", "").await;
+    let mine = rcgen::generate_simple_self_signed(vec!["alice".to_owned()]).unwrap();
+    let mut alice = User::new("alice").unwrap();
+    alice.change_flags("p").unwrap();
+    alice.add_cert(&hex(mine.cert.der())).unwrap();
+    bot.put_user(alice).await.unwrap();
+    knows(&bot, "bob", "p").await;
+    let _bob = Typist::logs_in(at, "bob").await;
+    let mut client = secure(&bot, at, &mine).await;
+    client.sends("NICK alice\nUSER a 0 * :A").await;
+    client.hears(" 001 ").await;
+    let sessions = bot.party().each(|session| (session.handle.to_string(), session.idx));
+    let idx = sessions.iter().find(|(handle, _)| handle == "alice").unwrap().1;
+    let wanted = ["story/ 0".to_owned(), format!("partyline/alice {idx}")];
+    while told.lock().unwrap().len() < wanted.len() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(*told.lock().unwrap(), wanted);
+    drop(line);
     bot.stop("").await;
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{Cause, Mark, Receipt};
+use crate::{Actor, Cause, Mark, Receipt};
 
 /// A boxed future that may be sent between threads.
 pub type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
@@ -170,5 +170,11 @@ pub trait Outlet: Send + Sync + 'static {
     fn deliver(&self, action: Action) -> Future<Result<Receipt, Refused>> {
         let taken = self.perform(action);
         Box::pin(async move { taken.await.map(|()| Receipt::default()) })
+    }
+
+    /// Who somebody of a network is at this moment: nobody where they are gone; as they were, where nobody can know.
+    fn now(&self, network: &str, then: &Actor) -> Option<Actor> {
+        let _ = network;
+        Some(then.clone())
     }
 }

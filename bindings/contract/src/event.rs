@@ -77,6 +77,8 @@ pub struct Actor {
     pub bot: bool,
     /// Whether this is the bot itself.
     pub own: bool,
+    /// Whether the bot sees them, and so hears of it when they leave, log out or are called otherwise.
+    pub seen: bool,
 }
 
 impl Actor {
@@ -228,6 +230,16 @@ impl Event {
     /// The channel, or nothing in private.
     pub fn chan(&self) -> Option<&str> {
         self.data.chan.as_deref()
+    }
+
+    /// Who did it, as they are at this moment: called otherwise, logged out; nobody where they are gone. A handler that takes its time
+    /// asks by this whether they still may.
+    pub fn actor_now(&self) -> Option<Actor> {
+        let then = self.data.actor.as_ref()?;
+        match &self.call {
+            Some(call) => call.outlet.now(&self.data.network, then),
+            None => Some(then.clone()),
+        }
     }
 
     /// Whether it was said to the bot alone.

@@ -170,7 +170,7 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
         }
     }
     if !pipelines.catalog().is_empty() {
-        for kind in [Kind::Nick, Kind::Sign, Kind::Splt, Kind::Rejn, Kind::Join, Kind::Account] {
+        for kind in [Kind::Nick, Kind::Sign, Kind::Splt, Kind::Rejn, Kind::Join, Kind::Account, Kind::Redact] {
             let handler: Arc<dyn Handler> = Arc::new(Seen { pipelines: pipelines.clone(), book: book.clone() });
             binds.push(NewBind::parse(kinds, kind.name(), "-|-", "*", BindOptions::default(), handler)?);
         }
@@ -184,7 +184,7 @@ pub(crate) fn bind(kinds: &Kinds, table: &BindTable, pipelines: &Pipelines, book
     Ok(())
 }
 
-/// Somebody left, was lost, is back, or has another nick or account now.
+/// Somebody left, was lost, is back, or has another nick or account now; or takes their words back.
 struct Seen {
     pipelines: Pipelines,
     book: Book,
@@ -197,6 +197,7 @@ impl Handler for Seen {
             match event.kind() {
                 Kind::Nick | Kind::Sign => pipelines.gone(&event.network, event.nick()).await,
                 Kind::Splt => pipelines.lost(&event.network, event.nick()).await,
+                Kind::Redact => pipelines.redacted(&event.network, event.field_str("msgid")).await,
                 _ => {
                     if let Some(who) = vouched(&book, &event) {
                         pipelines.found(who).await;
@@ -236,6 +237,7 @@ impl Handler for Word {
         let said = Said {
             pipelines: self.pipelines.clone(),
             may: May::of(&self.book, &event),
+            book: Some(self.book.clone()),
             who: Asker::of(&event),
             usage: self.usage,
             event,
@@ -283,5 +285,5 @@ pub(crate) async fn at_this_machine(
     let event = Event::new(data).for_call(call);
     let who =
         Asker { handle: MACHINE.to_owned(), nick: MACHINE.to_owned(), origin: "cli".to_owned(), ..Asker::default() };
-    Said { pipelines: pipelines.clone(), may: May::all(), who, usage, event }.answer(*verb).await
+    Said { pipelines: pipelines.clone(), may: May::all(), book: None, who, usage, event }.answer(*verb).await
 }

@@ -3,6 +3,7 @@
 use super::Verb;
 use crate::pipelines::{Ask, Asked, Asker, DeployWords, May, Millis, Pipelines, Refusal, Reply, words};
 use crate::store::runs::Which;
+use crate::users::Book;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeZone, Utc, Weekday};
 use masterchief_contract::{Action, Event, HandlerError, How, Outcome, user_error};
 use serde_json::Map;
@@ -61,7 +62,10 @@ impl From<Undone> for HandlerError {
 /// One word that somebody said.
 pub(super) struct Said {
     pub(super) pipelines: Pipelines,
+    /// What they may at the beginning.
     pub(super) may: May,
+    /// By which it is asked again what they may; nothing where they may everything.
+    pub(super) book: Option<Book>,
     pub(super) who: Asker,
     pub(super) usage: &'static str,
     pub(super) event: Event,
@@ -202,7 +206,9 @@ impl Said {
 
     /// Asks the engine, and tells what it answers.
     async fn ask(&self, ask: Ask) -> Done {
-        let asked = Asked { ask, who: self.who.clone(), may: self.may.clone() };
+        // What was prepared before may have taken its time.
+        let may = self.book.as_ref().map_or_else(|| self.may.clone(), |book| May::of(book, &self.event));
+        let asked = Asked { ask, who: self.who.clone(), may };
         let reply = self.pipelines.ask(asked).await?;
         Ok(Outcome::Reply(self.told(reply)))
     }

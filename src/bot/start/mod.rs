@@ -23,11 +23,13 @@ use super::letters::Desk;
 use super::lock::FolderLock;
 use super::outbox::Outbox;
 use super::overt::Overt;
+use super::own::named;
 use super::partyline::{Around, Opening as Faces, Partyline};
 use super::people::read_users;
 use super::policy::Policy;
 use super::schedules::Schedules;
 use super::scripts::Scripts;
+use super::sieve::sieve;
 use super::started::Started;
 use super::street::Street;
 use super::sudo::{self, Sudo};
@@ -216,6 +218,7 @@ impl Ground {
         // What is said becomes events too.
         let (table, calls) = (self.table.clone(), Arc::downgrade(&self.calls));
         self.calls.ledger.tell(Overt { table, calls, inlet: inlet.clone(), clock: self.calls.clock.clone() });
+        self.party.sift(sieve(self.table.clone(), Arc::downgrade(&self.calls)));
         let street = Street {
             table: self.table.clone(),
             book: self.book.clone(),
@@ -348,7 +351,9 @@ impl Started {
             tokio::spawn(async move { journal.look_after(until).await }),
         ];
         if let Some(revision) = revision {
-            let following = follow_users(self.store.clone(), self.book.clone(), revision, shutdown.clone());
+            let (inlet, clock) = (self.inlet.clone(), self.clock.clone());
+            let tell = move || drop(inlet.try_put(named("userfile-loaded", &clock).into()));
+            let following = follow_users(self.store.clone(), self.book.clone(), revision, tell, shutdown.clone());
             self.source_tasks.push(tokio::spawn(following));
         }
         Ok(())

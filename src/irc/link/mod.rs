@@ -175,6 +175,7 @@ impl<'a> Link<'a> {
             let went = match woken {
                 Woken::Leave => {
                     left = true;
+                    self.inner.lock().outgoing.leave();
                     self.quit = Some(Instant::now() + DRAIN);
                     Ok(())
                 }
@@ -257,9 +258,12 @@ impl<'a> Link<'a> {
             self.upkeep.put_right(&mut self.inner.lock());
         }
         self.tell_splits(now);
-        let silent = self.inner.lock().receipts.silent(now);
-        silent.into_iter().for_each(|id| self.inner.around.fate(id, Fate::Guessed));
-        Ok(())
+        let (silent, doubt) = {
+            let mut shared = self.inner.lock();
+            (shared.receipts.silent(now), shared.receipts.asks())
+        };
+        self.guessed(silent);
+        doubt.map_or(Ok(()), |token| self.urgent("PING", &[&token]))
     }
 
     /// Bytes came in.
@@ -292,9 +296,8 @@ impl<'a> Link<'a> {
         if message.is("PING") {
             return self.urgent("PONG", message.params());
         }
-        if message.is("PONG") && message.last() == PING {
-            let took = self.pinged.take().map(|at| at.elapsed().as_millis());
-            self.inner.lock().status.lag_ms = took.and_then(|took| u64::try_from(took).ok());
+        if message.is("PONG") {
+            self.ponged(message.last());
         }
         let told_of_changes = self.registration.has("account-notify");
         self.registration.take(&message);
@@ -327,6 +330,21 @@ impl<'a> Link<'a> {
             self.tell(parcel);
         }
         Ok(())
+    }
+
+    /// The server answers a PING of ours.
+    fn ponged(&mut self, token: &str) {
+        if token == PING {
+            let took = self.pinged.take().map(|at| at.elapsed().as_millis());
+            self.inner.lock().status.lag_ms = took.and_then(|took| u64::try_from(took).ok());
+        }
+        let proven = self.inner.lock().receipts.proven(token);
+        self.guessed(proven);
+    }
+
+    /// The server has had its time to refuse these lines.
+    fn guessed(&self, lines: Vec<u64>) {
+        lines.into_iter().for_each(|id| self.inner.around.fate(id, Fate::Guessed));
     }
 
     /// Hands over what there is to tell. The connection never waits for the street, so a PING is always answered.
@@ -399,9 +417,12 @@ impl<'a> Link<'a> {
         self.reader.feed(bytes);
         let mut reader = std::mem::take(&mut self.reader);
         while let Some(line) = reader.next_line() {
-            if let Ok(message) = Message::parse(&line) {
-                self.understand(&message);
+            let Ok(message) = Message::parse(&line) else { continue };
+            if message.is("ERROR") {
+                let read = self.inner.lock().receipts.read_all();
+                self.guessed(read);
             }
+            self.understand(&message);
         }
         self.reader = reader;
     }

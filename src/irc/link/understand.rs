@@ -53,6 +53,10 @@ impl Link<'_> {
         let mut events = translate(message, &context).map_or(Vec::new(), |parcel| parcel.events);
         debug_assert!(age == Age::Live || !events.iter().any(is_command), "an old line became a command");
         let casemap = shared.state.casemap();
+        let tagged = self.registration.has("account-tag") && age == Age::Live && message.is("PRIVMSG");
+        if let Some(actor) = context.actor.filter(|_| tagged) {
+            shared.state.vouched(&actor);
+        }
         if !old && age != Age::Part {
             let stake = ops::at_stake(message, shared);
             remember(message, told, split.as_deref(), shared);

@@ -15,6 +15,8 @@ use words::{CLASSES, Words};
 pub const TARGET_DEPTH: usize = 16_384;
 /// Urgent lines that may wait: a server that asks for more answers than it reads is not well.
 pub const URGENT_DEPTH: usize = 1024;
+/// Commands that nobody needs any more who is about to leave.
+const LOOKS: [&str; 9] = ["CHATHISTORY", "ISON", "JOIN", "MONITOR", "NAMES", "PING", "WATCH", "WHO", "WHOIS"];
 /// Commands that may wait. They have room of their own: a JOIN must get in when the words that wait for it fill the rest.
 pub const COMMAND_DEPTH: usize = 4096;
 /// Words that may wait in all.
@@ -291,6 +293,13 @@ impl Outgoing {
         self.back = self.talk.keys().cloned().collect();
         let empty = now + self.pace.interval * self.pace.burst;
         self.full_at = self.full_at.map(|full| full.min(empty));
+    }
+
+    /// We are about to leave: what only asks or looks after things is not waited for.
+    pub fn leave(&mut self) {
+        let before = self.commands.len();
+        self.commands.retain(|line| !LOOKS.contains(&line.text.split(' ').next().unwrap_or("")));
+        self.waiting -= before - self.commands.len();
     }
 
     /// Keeps the words for a target back until [`Outgoing::release`].

@@ -58,8 +58,8 @@ pub struct Settings {
     /// How fast lines may leave.
     #[serde(default)]
     pub pace: PaceSettings,
-    /// How much a channel is told in what time. Without it, whatever is said.
-    #[serde(default = "Budget::none")]
+    /// How much a channel is told in what time. Without it thirty lines a minute, as far as there is somewhere else for the rest.
+    #[serde(default = "Budget::usual")]
     pub budget: Budget,
     /// When silence means that the connection is dead.
     #[serde(default)]
@@ -201,16 +201,24 @@ pub struct Budget {
     /// How long a page with the rest can be read.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
+    /// Whether what has nowhere else to go is said all the same: nobody has asked for a limit.
+    #[serde(skip)]
+    pub lenient: bool,
 }
 
 impl Default for Budget {
-    /// Thirty lines a minute, if anything is said of it at all.
+    /// Thirty lines a minute.
     fn default() -> Budget {
-        Budget { lines: 30, per: Duration::from_secs(60), keep: Duration::from_secs(3600) }
+        Budget { lines: 30, per: Duration::from_secs(60), keep: Duration::from_secs(3600), lenient: false }
     }
 }
 
 impl Budget {
+    /// Where a configuration says nothing of it: no line is left out for it.
+    pub fn usual() -> Budget {
+        Budget { lenient: true, ..Budget::default() }
+    }
+
     /// No limit.
     pub fn none() -> Budget {
         Budget { lines: 0, ..Budget::default() }

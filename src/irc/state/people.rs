@@ -47,6 +47,37 @@ impl State {
             login: None,
             bot: message.tags.get("bot").is_some() || person.is_some_and(|person| person.bot),
             own: self.is_own(source.nick),
+            seen: person.is_some() || message.command == "JOIN",
+        })
+    }
+
+    /// The account in the tag of somebody's words, or that there is none, is theirs from now on.
+    pub(in crate::irc) fn vouched(&mut self, actor: &Actor) {
+        if self.follows_accounts && actor.seen {
+            self.with_person(&actor.nick, |person| person.account.clone_from(&actor.account));
+        }
+    }
+
+    /// Who somebody is now: under the nick of then, or, where that is nobody's or another's, the client of the same account, user
+    /// and host. Where the server does not tell who logs out, the account of then stays theirs as long as they are there.
+    pub(in crate::irc) fn now(&self, then: &Actor) -> Option<Actor> {
+        let source = Source { nick: &then.nick, user: &then.user, host: &then.host };
+        let account = |person: &Person| then.account.is_some() && person.account == then.account;
+        let same = |person: &&Person| same_host(person, &source) || account(person);
+        let found = self.people.get(&self.fold(&then.nick)).filter(same);
+        let renamed = || {
+            let mut all = self.people.values();
+            all.find(|person| account(person) && !person.host.is_empty() && same_host(person, &source))
+        };
+        let person = found.or_else(renamed)?;
+        let known = |now: &str, then: &str| if now.is_empty() { then.to_owned() } else { now.to_owned() };
+        Some(Actor {
+            nick: person.nick.clone(),
+            user: known(&person.user, &then.user),
+            host: known(&person.host, &then.host),
+            account: if self.follows_accounts { person.account.clone() } else { then.account.clone() },
+            cert: person.cert.clone(),
+            ..then.clone()
         })
     }
 

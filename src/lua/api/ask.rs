@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Answers to choose from.
 const CHOICES_MAX: usize = 20;
 
-/// Gives the answer; or nothing, and why: `timeout`, `gone`, `busy` or `reloaded`. A choice is given as the script wrote it.
+/// Gives the answer; or nothing, and why: `timeout`, `gone`, `busy`, `reloaded` or `redacted`. A choice is given as the script wrote it.
 pub(in super::super) async fn ask(
     lua: Lua,
     (ev, question, options): (mlua::Value, String, Option<Table>),

@@ -341,7 +341,8 @@ pub(in super::super) fn can(lua: &Lua, (ev, flags): (mlua::Value, String)) -> ml
     let event = event::of(&ev, "can")?;
     let mask = FlagMask::parse(&flags).map_err(|fault| mlua::Error::runtime(format!("flags {flags:?}, {fault}")))?;
     let vm = vm(lua)?;
-    let standing = vm.services.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+    // Who they were when it happened they need not be any more.
+    let standing = vm.services.book.recognise(event.actor_now().as_ref(), &event.network, event.casemap);
     let scope = if event.private() { FlagScope::AnyChannel } else { FlagScope::Channel };
     let casemap: CaseMap = event.casemap;
     Ok(standing.allows(&mask, scope, &event.network, event.chan(), casemap))

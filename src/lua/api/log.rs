@@ -5,6 +5,9 @@ use tracing::Level;
 
 use super::vm;
 
+/// The kind of bind that hears of lines of the log, and where it logs itself: of that none hears.
+const HEARS: &str = "putlog";
+const UNHEARD: &str = "masterchief::lua::api::log::unheard";
 /// The longest line.
 const LINE_MAX: usize = 4096;
 
@@ -16,6 +19,11 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     {
         let write = lua.create_function(move |lua, words| {
             let (script, text) = line(lua, words)?;
+            if vm(lua)?.current().event.is_some_and(|event| event.kind().name() == HEARS) {
+                // Else there would be no end of it.
+                tracing::info!(target: UNHEARD, script, "{text}");
+                return Ok(());
+            }
             // The level of an event is fixed where it stands.
             match level {
                 Level::DEBUG => tracing::debug!(script, "{text}"),

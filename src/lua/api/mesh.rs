@@ -57,13 +57,15 @@ fn leader(lua: &Lua, network: String) -> mlua::Result<Option<Table>> {
 /// `mesh.send(bot, cmd [, data])`: to the `bot` binds of one bot. Ready when it is on its way; nobody says whether it arrived.
 async fn send(lua: Lua, (bot, cmd, data): (String, String, Option<String>)) -> mlua::Result<()> {
     effect(&lua, "mesh.send")?;
-    of(&lua)?.send(&bot, &cmd, &data.unwrap_or_default()).await.map_err(|fault| said("mesh.send", &fault))
+    let data = overt(&lua, data)?;
+    of(&lua)?.send(&bot, &cmd, &data).await.map_err(|fault| said("mesh.send", &fault))
 }
 
 /// `mesh.broadcast(cmd [, data])`: to the `bot` binds of all other bots.
 async fn broadcast(lua: Lua, (cmd, data): (String, Option<String>)) -> mlua::Result<()> {
     effect(&lua, "mesh.broadcast")?;
-    of(&lua)?.broadcast(&cmd, &data.unwrap_or_default()).await.map_err(|fault| said("mesh.broadcast", &fault))
+    let data = overt(&lua, data)?;
+    of(&lua)?.broadcast(&cmd, &data).await.map_err(|fault| said("mesh.broadcast", &fault))
 }
 
 /// `mesh.call(bot, cmd [, data [, {timeout=}]])`: what the `bot` bind of another MasterChief answers; its fault is raised. Half
@@ -76,7 +78,8 @@ async fn call(
     let mut options = Options::new("mesh.call", options);
     let within = options.duration("timeout")?.unwrap_or(CALL);
     options.done()?;
-    let answer = of(&lua)?.call(&bot, &cmd, &data.unwrap_or_default(), within).await;
+    let data = overt(&lua, data)?;
+    let answer = of(&lua)?.call(&bot, &cmd, &data, within).await;
     answer.map_err(|fault| mlua::Error::runtime(format!("mesh.call: {fault}")))
 }
 
@@ -95,8 +98,14 @@ async fn run(
     let Some(handle) = who.handle.filter(|_| who.vouched) else {
         return Err(mlua::Error::runtime("mesh.run: nobody vouches here for who that is, so nobody can there"));
     };
+    let words = overt(&lua, Some(words))?;
     let answer = of(&lua)?.run(&bot, &handle, &words, within).await;
     answer.map_err(|fault| mlua::Error::runtime(format!("mesh.run: {fault}")))
+}
+
+/// What leaves for another bot is in as many hands as what is said in a channel.
+fn overt(lua: &Lua, data: Option<String>) -> mlua::Result<String> {
+    Ok(vm(lua)?.services.world.hide(&data.unwrap_or_default()))
 }
 
 fn of(lua: &Lua) -> mlua::Result<Mesh> {

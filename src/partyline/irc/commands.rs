@@ -96,6 +96,8 @@ impl Client {
     }
 
     async fn talk_to(&self, target: &str, text: &str, how: How) -> Result<Said, (&'static str, String)> {
+        let sifted = if how == How::Say { self.party.sifted(self.idx, text).await } else { Some(text.to_owned()) };
+        let Some(text) = sifted.as_deref() else { return Ok(Said::Nothing) };
         let command = text.strip_prefix('.').filter(|_| how == How::Say);
         if let Some(place) = Place::parse(target) {
             if let Some(command) = command.filter(|_| self.party.is_command(self.idx, text)) {

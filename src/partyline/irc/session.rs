@@ -23,6 +23,7 @@ pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdow
     let patience = hall.gate.settings().patience;
     let readable = call.readable(&hall.gate);
     let mut pipe = Pipe::over(call.stream, &call.read);
+    let tls = call.tls;
     let facts = Facts { peer: call.peer, readable, cert: call.cert, face: call.face };
     let registering = register(&mut pipe, &hall.gate, &facts);
     let registered = tokio::select! {
@@ -34,7 +35,7 @@ pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdow
         return;
     };
     let login = registered.login.clone().unwrap_or_default();
-    let Some(seat) = seat_of(&hall, &login, &registered.nick, facts.peer, facts.face) else {
+    let Some(seat) = seat_of(&hall, &login, &registered.nick, (facts.peer, tls), facts.face) else {
         pipe.close(&farewell("the partyline is full")).await;
         return;
     };

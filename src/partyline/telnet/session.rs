@@ -92,7 +92,7 @@ pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdow
                 tracing::warn!(%fault, "A bot called and nobody takes it");
             }
         }
-        Some(Who::Person(login)) => match seat_of(&hall, &login.handle, &login.handle, peer, Face::Telnet) {
+        Some(Who::Person(login)) => match seat_of(&hall, &login.handle, &login.handle, (peer, tls), Face::Telnet) {
             Some(seat) => converse(pipe, seat, &hall, shutdown).await,
             None => drop(pipe.say("The partyline is full.").await),
         },
@@ -242,9 +242,8 @@ fn page_of(party: &Party, idx: u32) -> usize {
 
 /// Does what a line says; gives the words with which somebody goes.
 async fn typed(party: &Party, idx: u32, place: &mut Place, line: &str) -> Result<Option<String>, String> {
-    if line.is_empty() {
-        return Ok(None);
-    }
+    let Some(line) = party.sifted(idx, line).await.filter(|line| !line.is_empty()) else { return Ok(None) };
+    let line = line.as_str();
     let Some(command) = line.strip_prefix('.').filter(|rest| !rest.is_empty() && !rest.starts_with([' ', '.'])) else {
         // Who speaks in #ops speaks to the bot; everywhere else to people.
         match line.split_at_checked(1) {

@@ -199,7 +199,7 @@ impl Reply {
 impl May {
     /// What the person behind an event may, here and now.
     pub fn of(book: &Book, event: &Event) -> May {
-        let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+        let standing = book.recognise(event.actor_now().as_ref(), &event.network, event.casemap);
         let (vouched, roles, touched) = (standing.who.vouched, standing.roles(), standing.touched());
         let (network, chan, casemap) = (Arc::clone(&event.network), event.chan.clone(), event.casemap);
         let scope = FlagScope::Channel;

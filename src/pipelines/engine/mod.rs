@@ -188,6 +188,7 @@ impl Engine {
             Msg::Back(network, away) => self.back(&network, away),
             Msg::Gone(network, nick) => self.gone(&network, &nick),
             Msg::Lost(network, nick) => self.lost(&network, &nick),
+            Msg::Redacted(network, msgid) => self.redacted(&network, &msgid),
             Msg::Found(who) => self.found(&who),
             Msg::Left(run, to) => {
                 // Whoever asked may have gone.

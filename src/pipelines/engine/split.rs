@@ -45,11 +45,23 @@ impl Engine {
         }
     }
 
+    /// Words were taken back: what they asked for and nobody has said yes to is off.
+    pub(super) fn redacted(&mut self, network: &str, msgid: &str) {
+        let theirs = |run: &Run| waits_on(run, network) && run.asker.msgid.as_deref() == Some(msgid);
+        for number in self.numbers(theirs) {
+            self.is_off(number, words::taken_back);
+        }
+    }
+
     /// A run is off, because who had to say yes is not there any more.
     pub(super) fn nobody_says_yes(&mut self, number: i64) {
+        self.is_off(number, words::gone);
+    }
+
+    fn is_off(&mut self, number: i64, why: fn(&Run) -> String) {
         self.to(number, RunState::Expired, "bot");
         let Some(live) = self.runs.get(&number) else { return };
-        let line = words::gone(&live.run);
+        let line = why(&live.run);
         self.must_say(number, "finished", &line);
         self.next_turn(number);
     }
@@ -69,6 +81,11 @@ impl Engine {
 
 /// Whether a run waits for the yes of this nick.
 fn asked_by(run: &Run, network: &str, nick: &str) -> bool {
+    waits_on(run, network) && run.asker.nick.eq_ignore_ascii_case(nick)
+}
+
+/// Whether a run waits for the yes of somebody on this network.
+fn waits_on(run: &Run, network: &str) -> bool {
     let here = masterchief_contract::split_place(&run.asker.place).0 == network;
-    run.state == RunState::AwaitingConfirm && here && run.asker.nick.eq_ignore_ascii_case(nick)
+    run.state == RunState::AwaitingConfirm && here
 }

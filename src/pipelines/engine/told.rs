@@ -40,6 +40,8 @@ pub(in crate::pipelines) enum Msg {
     Gone(String, String),
     /// Somebody of a network was lost in a netsplit: network, nick.
     Lost(String, String),
+    /// Words of a network were taken back: network, the network's own id of them.
+    Redacted(String, String),
     /// Somebody for whom a network vouches is there.
     Found(Box<Asker>),
     /// How long a run still takes.

@@ -100,6 +100,18 @@ pub fn gone(run: &Run) -> String {
     )
 }
 
+/// Who asked has taken it back.
+pub fn taken_back(run: &Run) -> String {
+    format!(
+        "[{}] {} {} -> {} is off: {}'s words were taken back before anybody said yes.",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env,
+        run.asker.nick
+    )
+}
+
 /// How much longer a stage could have taken without the run taking longer.
 pub(super) fn spare(stage: &StageRun) -> String {
     stage.slack.map(|slack| format!(", {} to spare", span(slack))).unwrap_or_default()

@@ -8,7 +8,7 @@ mod places;
 mod risk;
 mod standstill;
 
-pub use asides::{fewer, folded, found, gone, lost, not_started, skipping, touched, unchecked};
+pub use asides::{fewer, folded, found, gone, lost, not_started, skipping, taken_back, touched, unchecked};
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;

@@ -1,0 +1,46 @@
+//! Kinds `filt` and `tls`: what people type is given to binds before anything of it is understood; they may change it or take it away.
+
+use masterchief_contract::{Event, Future, Kind, Value};
+
+use super::kinds::FILT;
+use super::party::Party;
+use crate::irc::TLS;
+use crate::users::Standing;
+
+/// What becomes of a line of somebody: other words, or nothing. An empty one is none.
+pub type Sieve = Box<dyn Fn(Event, Standing) -> Future<Option<String>> + Send + Sync>;
+
+const TYPED: [Kind; 1] = [FILT];
+const ENCRYPTED: [Kind; 1] = [TLS];
+
+impl Party {
+    /// A line that somebody typed, as binds let it through. What stands behind `.chpass` and the like is shown to none.
+    pub(super) async fn sifted(&self, idx: u32, line: &str) -> Option<String> {
+        let as_it_is = || Some(line.to_owned());
+        let Some(sieve) = self.sieve().filter(|_| self.table().has_any(&TYPED)) else { return as_it_is() };
+        let Some((actor, standing)) = self.person(idx) else { return as_it_is() };
+        if self.holds_a_secret(line, &standing) {
+            return as_it_is();
+        }
+        let mut event = self.event_of(&TYPED, actor, line);
+        line.clone_into(&mut event.text);
+        event.fields = vec![("idx", Value::from(idx))];
+        let sifted = sieve(Event::new(event), standing).await?;
+        sifted.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+    }
+
+    /// The connection of a session is encrypted: its handshake is over.
+    pub(super) fn encrypted(&self, idx: u32) {
+        let Some((actor, _)) = self.person(idx) else { return };
+        let mut event = self.event_of(&ENCRYPTED, actor, "");
+        event.fields = vec![("idx", Value::from(idx))];
+        self.try_put(Event::new(event));
+    }
+
+    fn holds_a_secret(&self, line: &str, standing: &Standing) -> bool {
+        let Some(command) = line.trim_start().strip_prefix('.') else { return false };
+        let (word, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        let word = self.word(word, standing).unwrap_or_default();
+        super::commands::parted(&word, rest.trim_start()).1.is_some_and(|secret| !secret.is_empty())
+    }
+}
