@@ -20,7 +20,7 @@ const MESSAGES: u64 = 100_000;
 /// Messages of 1 KB from the beginning of a topic.
 pub(crate) async fn messages() -> Fallible<()> {
     let tansu = Tansu::start().await;
-    let (brokers, topic) = (tansu.address.clone(), tansu.topic().await);
+    let (brokers, topic) = (tansu.address.clone(), tansu.topic(1).await);
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &brokers)
         .set("queue.buffering.max.messages", "1000000")

@@ -332,17 +332,17 @@ impl Runner {
     }
 
     /// Hands a batch to the journal, waiting while that is full.
-    async fn write(&mut self, batch: Batch, gate: &Gate, writing: &mut VecDeque<Writing>) -> Result<(), Stop> {
+    async fn write(&mut self, mut batch: Batch, gate: &Gate, writing: &mut VecDeque<Writing>) -> Result<(), Stop> {
         let full = *self.journal.full().borrow();
         if full || batch.is_empty() {
             // In order, and nobody outside waits for what is written.
             self.settle_all(writing).await?;
         }
         let (receipt, undecodable) = (batch.receipt, batch.undecodable.len() as u64);
+        self.wait_for_room(&mut batch).await?;
         if batch.is_empty() {
             return self.settle(receipt, &[]).await;
         }
-        self.wait_for_room().await?;
         let answer = self.journal.append_soon(self.kind, &self.stream, batch, gate).await?;
         writing.push_back(Writing { receipt, undecodable, answer });
         Ok(())
@@ -377,14 +377,14 @@ impl Runner {
     }
 
     /// Back-pressure: nothing is asked of the source while the journal is full.
-    async fn wait_for_room(&mut self) -> Result<(), Stop> {
+    async fn wait_for_room(&mut self, batch: &mut Batch) -> Result<(), Stop> {
         let mut full = self.journal.full();
-        while *full.borrow_and_update() {
+        while *full.borrow_and_update() && !batch.is_empty() {
             self.status.state("waiting");
             tokio::select! {
                 () = self.shutdown.recv() => return Err(Stop::Shutdown),
                 changed = full.changed() => if changed.is_err() { return Err(Stop::Shutdown) },
-                () = tokio::time::sleep(IDLE) => self.source.idle().await?,
+                () = tokio::time::sleep(IDLE) => self.source.idle(batch).await?,
             }
         }
         Ok(())

@@ -116,7 +116,12 @@ pub(crate) enum Fail {
     BeforeSettle,
     /// It panics, once.
     Panic,
+    /// It never fails, but what is written is acknowledged late.
+    Slow,
 }
+
+/// How late that is.
+const LATE: Duration = Duration::from_millis(150);
 
 /// A source with faults, at the second, the fifth and the eighth batch: the waits between grow.
 struct Faulty {
@@ -168,11 +173,17 @@ impl Source for Faulty {
         if self.fail == Fail::BeforeSettle && self.is_due() {
             return Box::pin(async { Err(died()) });
         }
+        if self.fail == Fail::Slow {
+            return Box::pin(async move {
+                tokio::time::sleep(LATE).await;
+                self.inner.settle(receipt, fates).await
+            });
+        }
         self.inner.settle(receipt, fates)
     }
 
-    fn idle(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
-        self.inner.idle()
+    fn idle<'a>(&'a mut self, waiting: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
+        self.inner.idle(waiting)
     }
 
     fn close(&mut self) -> Borrowed<'_, ()> {

@@ -302,30 +302,36 @@ pub(crate) struct Tansu {
 
 impl Tansu {
     pub(crate) async fn start() -> Tansu {
+        Tansu::start_with(None, &[]).await
+    }
+
+    /// One that tells its clients another address, and takes more arguments.
+    pub(crate) async fn start_with(advertised: Option<&str>, more: &[&str]) -> Tansu {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let address = format!("127.0.0.1:{port}");
         let url = format!("tcp://{address}");
+        let advertised = advertised.map_or_else(|| url.clone(), |address| format!("tcp://{address}"));
         let args = [
             "broker",
             "--listener-url",
             &url,
             "--advertised-listener-url",
-            &url,
+            &advertised,
             "--storage-engine",
             "memory://tansu/",
         ];
-        let server = Server::start(&tool("bin/tansu"), &args, &[], dir.path());
+        let server = Server::start(&tool("bin/tansu"), &[args.as_slice(), more].concat(), &[], dir.path());
         listens(port).await;
         Tansu { _server: server, _dir: dir, address }
     }
 
-    /// Makes a topic with one partition; gives its name.
-    pub(crate) async fn topic(&self) -> String {
+    /// Makes a topic with so many partitions; gives its name.
+    pub(crate) async fn topic(&self, partitions: i32) -> String {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let topic = format!("jobs{}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let mut config = rdkafka::ClientConfig::new();
         let admin: AdminClient<_> = config.set("bootstrap.servers", &self.address).create().unwrap();
-        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
         admin.create_topics(&[new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
         topic
     }

@@ -272,8 +272,9 @@ pub trait Source: Send + 'static {
     /// has one entry for each event of the batch, in order.
     fn settle<'a>(&'a mut self, receipt: u64, fates: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>>;
 
-    /// The journal is full, and nothing will be asked for a while. Called every second until it is not.
-    fn idle(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
+    /// The journal is full, and nothing will be asked for a while. Called every second until it is not. What waits was read
+    /// last and is not written; what is no longer the source's to give may be taken out of it.
+    fn idle<'a>(&'a mut self, _waiting: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async { Ok(()) })
     }
 

@@ -1,11 +1,13 @@
-//! RabbitMQ, through lapin. A message is acknowledged once it is in the journal; delivery tags die with their channel.
+//! RabbitMQ, through lapin. A message is acknowledged once it is in the journal; delivery tags die with their channel. What
+//! a handler refuses is the journal's dead letter, for the queue is done with it by then. Only what the journal cannot
+//! take in whole goes back, and to the queue's own dead-letter exchange.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer};
 use masterchief_contract::{
@@ -14,6 +16,12 @@ use masterchief_contract::{
 
 use super::settings::RabbitSettings;
 use super::words;
+
+/// What AMQP calls its refusals.
+const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
+const NOT_ALLOWED: u16 = 530;
 
 pub(super) struct Rabbit {
     settings: RabbitSettings,
@@ -78,8 +86,32 @@ pub(super) fn short(text: &str) -> Result<ShortString, String> {
 }
 
 /// What went wrong, without the address: it may hold a password.
-pub(super) fn lost(fault: &lapin::Error) -> SourceError {
+fn lost(fault: &lapin::Error) -> SourceError {
     SourceError::Lost(fault.to_string())
+}
+
+/// Why a queue cannot be read, and what to do about it.
+fn refusal(fault: &lapin::Error, queue: &str) -> SourceError {
+    let lapin::ErrorKind::ProtocolError(said) = fault.kind() else { return lost(fault) };
+    let next = match said.get_id() {
+        NOT_FOUND => format!(
+            "there is no queue {queue}; make it, or write declare: true at the connection under sources.rabbitmq; it is \
+             read once it is there"
+        ),
+        PRECONDITION_FAILED => format!(
+            "the queue {queue} was made with other arguments than those under sources.rabbitmq; put them right, or write \
+             declare: false and take it as it is"
+        ),
+        ACCESS_REFUSED => format!(
+            "the server refuses the user or the password, or the user may not read {queue}; put the url under \
+             sources.rabbitmq right, or allow it"
+        ),
+        NOT_ALLOWED => "the server has no such vhost, or the user may not use it; put the url under sources.rabbitmq \
+                        right, or allow it"
+            .to_owned(),
+        _ => return lost(fault),
+    };
+    SourceError::Wrong(format!("{next} ({})", said.get_message()))
 }
 
 fn inbound(delivery: Delivery) -> Inbound {
@@ -126,7 +158,7 @@ fn value_of(value: &AMQPValue) -> Value {
 impl Source for Rabbit {
     fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
-            self.open = Some(self.connect().await.map_err(|fault| lost(&fault))?);
+            self.open = Some(self.connect().await.map_err(|fault| refusal(&fault, &self.queue))?);
             Ok(())
         })
     }
@@ -162,11 +194,25 @@ impl Source for Rabbit {
         })
     }
 
-    fn settle<'a>(&'a mut self, receipt: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+    fn settle<'a>(&'a mut self, receipt: u64, fates: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             let open = self.open.as_ref().ok_or_else(|| SourceError::Lost("it is not open".to_owned()))?;
-            let acked = open.channel.basic_ack(receipt, BasicAckOptions { multiple: true }).await;
-            acked.map(drop).map_err(|fault| lost(&fault))
+            // Tags are numbers in a row, and the last one is the receipt.
+            let tags = (receipt + 1).saturating_sub(fates.len() as u64)..=receipt;
+            let mut taken = None;
+            for (tag, fate) in tags.zip(fates) {
+                if *fate != Fate::Refused {
+                    taken = Some(tag);
+                    continue;
+                }
+                let rejected = open.channel.basic_reject(tag, BasicRejectOptions { requeue: false }).await;
+                rejected.map_err(|fault| lost(&fault))?;
+            }
+            if let Some(tag) = taken {
+                let acked = open.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+                acked.map_err(|fault| lost(&fault))?;
+            }
+            Ok(())
         })
     }
 

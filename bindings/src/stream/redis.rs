@@ -1,18 +1,19 @@
 //! Redis: streams, with a group and its pending entries, and channels, which keep nothing.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 use masterchief_contract::{
     BATCH_BYTES, Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Promise, Source, SourceError, Value,
 };
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, Client, RedisError};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::settings::{RedisSettings, Start};
@@ -29,6 +30,9 @@ const CLAIM: Duration = Duration::from_secs(30);
 const IDLE: u64 = 60_000;
 /// How long a channel may be quiet before the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(30);
+/// Messages of a channel that wait to be written, and their bytes, at most.
+const WAITING: usize = 10_000;
+const WAITING_BYTES: usize = 16 << 20;
 /// Messages of a channel that are written at once.
 const MESSAGES: usize = 1000;
 /// What a reader that is alone in an entry is called; then it is the message.
@@ -314,18 +318,70 @@ pub(super) struct RedisChannel {
 
 /// What is heard, and where it is asked whether the server is still there.
 struct Messages {
-    from: Pin<Box<dyn Stream<Item = redis::Msg> + Send>>,
+    from: mpsc::Receiver<redis::Msg>,
+    held: Arc<AtomicUsize>,
     ask: PubSubSink,
 }
 
+/// Hears for as long as somebody listens. The client would keep whatever comes; here only so much waits, and the rest is
+/// dropped and counted.
+async fn hear(
+    mut from: impl Stream<Item = redis::Msg> + Unpin,
+    to: mpsc::Sender<redis::Msg>,
+    held: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
+) {
+    loop {
+        let message = tokio::select! {
+            message = from.next() => message,
+            () = to.closed() => return,
+        };
+        let Some(message) = message else { return };
+        let bytes = message.get_payload_bytes().len();
+        let before = held.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before + bytes <= WAITING_BYTES;
+        if !fits || to.try_send(message).is_err() {
+            held.fetch_sub(bytes, Ordering::Relaxed);
+            meter.drop_count(1);
+        }
+    }
+}
+
 impl Messages {
+    fn new(
+        from: impl Stream<Item = redis::Msg> + Unpin + Send + 'static,
+        ask: PubSubSink,
+        meter: &Arc<Meter>,
+    ) -> Messages {
+        let (to, receiver) = mpsc::channel(WAITING);
+        let held = Arc::<AtomicUsize>::default();
+        tokio::spawn(hear(from, to, Arc::clone(&held), Arc::clone(meter)));
+        Messages { from: receiver, held, ask }
+    }
+
+    /// The next one, if it is there.
+    fn here(&mut self) -> Option<redis::Msg> {
+        let message = self.from.try_recv().ok()?;
+        self.held.fetch_sub(message.get_payload_bytes().len(), Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// Nobody keeps what waits, for there is no room.
+    fn drop_all(&mut self, meter: &Meter) {
+        while self.here().is_some() {
+            meter.drop_count(1);
+        }
+    }
+
     /// The next one. A connection whose other end is gone without a word is found out.
     async fn next(&mut self) -> Result<redis::Msg, SourceError> {
         loop {
-            match tokio::time::timeout(QUIET, self.from.next()).await {
-                Ok(message) => {
-                    return message.ok_or_else(|| SourceError::Lost("the server closed the connection".to_owned()));
+            match tokio::time::timeout(QUIET, self.from.recv()).await {
+                Ok(Some(message)) => {
+                    self.held.fetch_sub(message.get_payload_bytes().len(), Ordering::Relaxed);
+                    return Ok(message);
                 }
+                Ok(None) => return Err(SourceError::Lost("the server closed the connection".to_owned())),
                 Err(_) => match tokio::time::timeout(ANSWER, self.ask.ping::<redis::Value>()).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(fault)) => return Err(lost(&fault)),
@@ -360,7 +416,7 @@ impl Source for RedisChannel {
             };
             subscribed.map_err(|fault| lost(&fault))?;
             let (ask, from) = pubsub.split();
-            self.messages = Some(Messages { from: Box::pin(from), ask });
+            self.messages = Some(Messages::new(from, ask, &self.meter));
             self.opened += 1;
             if self.opened > 1 {
                 self.meter.note(format!("{} gaps: what was said while nobody listened is lost", self.opened - 1));
@@ -378,9 +434,9 @@ impl Source for RedisChannel {
                 let message = match count {
                     0 => messages.next().await?,
                     // What ends meanwhile is met again with the next read.
-                    _ => match messages.from.next().now_or_never() {
-                        Some(Some(message)) => message,
-                        Some(None) | None => break,
+                    _ => match messages.here() {
+                        Some(message) => message,
+                        None => break,
                     },
                 };
                 count += 1;
@@ -407,19 +463,20 @@ impl Source for RedisChannel {
         Box::pin(async { Ok(()) })
     }
 
-    fn idle(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
+    fn idle<'a>(&'a mut self, _: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             // Nobody keeps what is said now; nor do we, for as long as there is no room.
-            let Some(messages) = &mut self.messages else { return Ok(()) };
-            while let Some(Some(_)) = tokio::task::unconstrained(messages.from.next()).now_or_never() {
-                self.meter.drop_count(1);
+            if let Some(messages) = &mut self.messages {
+                messages.drop_all(&self.meter);
             }
             Ok(())
         })
     }
 
     fn close(&mut self) -> Borrowed<'_, ()> {
-        self.messages = None;
+        if let Some(mut messages) = self.messages.take() {
+            messages.drop_all(&self.meter);
+        }
         Box::pin(async {})
     }
 }
@@ -454,39 +511,70 @@ mod tests {
         StreamId { id: id.to_owned(), map: map.into(), ..StreamId::default() }
     }
 
-    #[tokio::test]
-    async fn a_server_that_is_gone_without_a_word_is_found_out() {
+    const SUBSCRIBED: &str = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+
+    /// A server that lets somebody subscribe, answers so many PINGs, and then says what it is given.
+    async fn server(pings: u32, more: Vec<u8>) -> RedisChannel {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/0", listener.local_addr().unwrap());
-        // It subscribes, answers one PING, and nothing after that.
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let (mut buffer, mut pings) = (vec![0; 4096], 0);
+            let (mut buffer, mut asked) = (vec![0; 4096], 0);
             while let Ok(count @ 1..) = stream.read(&mut buffer).await {
                 let said = String::from_utf8_lossy(&buffer[..count]).to_uppercase();
                 for command in said.split('*').skip(1) {
                     let ping = command.contains("PING");
-                    pings += u32::from(ping);
+                    asked += u32::from(ping);
                     let answer = match (ping, command.contains("SUBSCRIBE")) {
-                        (true, _) if pings > 1 => continue,
+                        (true, _) if asked > pings => continue,
                         (true, _) => "*2\r\n$4\r\npong\r\n$0\r\n\r\n",
-                        (_, true) => "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n",
+                        (_, true) => SUBSCRIBED,
                         _ => "+OK\r\n",
                     };
                     stream.write_all(answer.as_bytes()).await.unwrap();
+                    if answer == SUBSCRIBED {
+                        stream.write_all(&more).await.unwrap();
+                    }
                 }
             }
         });
         let settings = serde_json::from_value(serde_json::json!({"url": url})).unwrap();
         let mut channel = RedisChannel::new(&settings, "news", &Arc::default()).unwrap();
         channel.open(&Positions::new()).await.unwrap();
+        channel
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_gone_without_a_word_is_found_out() {
+        let mut channel = server(1, Vec::new()).await;
         let began = Instant::now();
         tokio::time::pause();
         let fault = channel.next().await.unwrap_err();
         assert_eq!(fault, SourceError::Lost("the server does not answer any more".to_owned()));
         // Once more than the PING that was answered, if that was in time.
         assert!(began.elapsed() >= QUIET + ANSWER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_says_more_than_is_read_takes_only_so_much_memory_and_the_rest_is_counted() {
+        for (bytes, count, kept) in [(10, 3 * WAITING, WAITING), (1 << 20, 40, WAITING_BYTES >> 20)] {
+            let message = format!("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n${bytes}\r\n{}\r\n", "x".repeat(bytes));
+            let mut channel = server(9, message.repeat(count).into_bytes()).await;
+            // Nobody reads meanwhile.
+            let meter = Arc::clone(&channel.meter);
+            let all_here = async {
+                while (meter.dropped() as usize) < count - kept {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), all_here).await.unwrap();
+            let mut heard = 0;
+            while heard < kept {
+                heard += channel.next().await.unwrap().count();
+            }
+            assert_eq!((heard, meter.dropped() as usize), (kept, count - kept), "{bytes} bytes each");
+        }
     }
 
     #[test]
