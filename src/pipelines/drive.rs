@@ -29,6 +29,8 @@ const SPEECH: usize = 4096;
 const TRIES: u32 = 20;
 /// The time between two of these tries.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long records that are on a server may take at the end.
+const OVERDUE: Duration = Duration::from_secs(5);
 /// The longest wait between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -178,7 +180,11 @@ impl Drive {
     async fn write(&self, puts: Vec<Put>, shutdown: &mut Shutdown) -> bool {
         let mut wait = Duration::from_millis(100);
         loop {
-            match self.runs.write(puts.clone()).await {
+            let written = tokio::select! {
+                written = self.runs.write(puts.clone()) => written,
+                () = overdue(shutdown) => return false,
+            };
+            match written {
                 Ok(()) => return true,
                 Err(fault @ RunsError::Taken(_)) => {
                     // What is under way goes on, and the other one has found it.
@@ -272,6 +278,12 @@ impl Drive {
             tracing::warn!(%target, "A line about a run was given up: its network takes none");
         }
     }
+}
+
+/// Ready when it has been time to go for a while: a server that does not answer must not keep us.
+async fn overdue(shutdown: &mut Shutdown) {
+    shutdown.recv().await;
+    tokio::time::sleep(OVERDUE).await;
 }
 
 /// A line that waited is to be said.

@@ -16,6 +16,7 @@ use warp::Filter;
 use warp::http::Response;
 
 use super::conformance::{Heard, reading};
+use super::postgresql::Postgresql;
 use super::servers::{Server, free_port, listens, tool};
 
 async fn start(settings: Settings, kind: Kind, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {
@@ -205,14 +206,6 @@ async fn sqlite_rows_behind_a_cursor_are_told_once_each_also_over_a_restart() {
     started.stop("").await;
 }
 
-/// The newest PostgreSQL that Debian installed.
-fn postgres_bin() -> String {
-    let mut found: Vec<_> =
-        std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).collect();
-    found.sort();
-    format!("{}/bin", found.pop().unwrap().display())
-}
-
 /// Runs as a user of less power where we are root: database servers refuse root.
 fn as_user(user: &str, command: &str) -> (String, Vec<String>) {
     let root =
@@ -231,23 +224,9 @@ fn open_to_all(dir: &tempfile::TempDir) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_wakes_a_query_and_its_rows_are_compared() {
-    let (dir, data, heard) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Heard::default());
-    open_to_all(&dir);
-    let (bin, port, folder) = (postgres_bin(), free_port(), dir.path().display().to_string());
-    let command = format!(
-        "{bin}/initdb -D {folder}/db -U chief -A trust >/dev/null && exec {bin}/postgres -D {folder}/db -p {port} -h 127.0.0.1 -k {folder}"
-    );
-    let (program, args) = as_user("postgres", &command);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let _server = Server::start(&program, &args, &[], dir.path());
-    listens(port).await;
-    let url = format!("postgres://chief@127.0.0.1:{port}/postgres");
-    let mut db = loop {
-        match sqlx::postgres::PgConnection::connect(&url).await {
-            Ok(db) => break db,
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    };
+    let (data, heard, server) = (tempfile::tempdir().unwrap(), Heard::default(), Postgresql::start().await);
+    let url = server.url("public");
+    let mut db = sqlx::postgres::PgConnection::connect(&url).await.unwrap();
     let table =
         "CREATE TABLE orders(id serial PRIMARY KEY, app text, price numeric(10,2), at timestamptz DEFAULT now())";
     sqlx::query(table).execute(&mut db).await.unwrap();
