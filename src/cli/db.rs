@@ -38,6 +38,8 @@ enum Command {
         #[arg(long)]
         copied: bool,
     },
+    /// Takes the records of runs from data/runs.db along to the server that pipelines.records names; no bot may run
+    Move,
     /// Forgets runs that are older than pipelines.keep, with their logs, and what pipelines.retention keeps less long, as the bot does by itself
     Clean {
         /// Changes nothing: says what would be forgotten
@@ -66,6 +68,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     match args.command {
         Command::Migrate { check } => runtime()?.block_on(migrate(common, &config, check)),
         Command::Rollback { count, copied } => runtime()?.block_on(rollback(common, &config, count, copied)),
+        Command::Move => runtime()?.block_on(take_along(&config)),
         Command::Clean { dry_run } => runtime()?.block_on(clean(common, &config, dry_run)),
     }
 }
@@ -136,6 +139,23 @@ async fn rollback(common: &Common, config: &Config, count: usize, copied: bool) 
     }
     let before = copy.map_or("in your copy".to_owned(), |copy| copy.display().to_string());
     output::line(&format!("as they were before: {before}; the next bot of this version brings them up to date again"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file keeps what it had, under another name, so that it is never taken for the records again.
+async fn take_along(config: &Config) -> Done {
+    let (at, file) = (records::at(config)?, records::file(config));
+    if !matches!(at, At::Server(_)) {
+        bail!("pipelines.records.url names no server, so the records stay in {at}");
+    }
+    if !file.is_file() {
+        bail!("{} is not there: there is nothing to take along", file.display());
+    }
+    let _lock = bot::FolderLock::take(&config.data)?;
+    let rows = Runs::take_along(&file, &at).await?;
+    let aside = file.with_extension(format!("moved-{}.db", chrono::Utc::now().format("%Y%m%dT%H%M%S")));
+    std::fs::rename(&file, &aside)?;
+    output::line(&format!("{} are in {at} now; as they were: {}", output::count(rows, "row"), aside.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

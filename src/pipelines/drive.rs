@@ -62,6 +62,7 @@ impl Drive {
     /// Runs until it is time. Steps that are under way go on without us.
     pub(super) async fn run(mut self, shutdown: Shutdown) {
         self.drive(shutdown).await;
+        self.runs.release().await;
         // Without it the next one tells what ended just now once more.
         if let Err(fault) = tokio::fs::write(&self.stopped, "").await {
             tracing::debug!(%fault, "That the runs ended in order is not written down");

@@ -28,6 +28,7 @@ impl Postgresql {
         let made =
             server.command("initdb", &["-U", "chief", "-A", "trust", "-E", "UTF8", "--no-sync"]).status().unwrap();
         assert!(made.success(), "initdb: {made}");
+        server.certificate();
         server.begin().await;
         server
     }
@@ -35,11 +36,13 @@ impl Postgresql {
     /// Starts it again, on the same port and with what it had.
     pub(crate) async fn begin(&mut self) {
         let (port, folder) = (self.port.to_string(), self.dir.path().display().to_string());
-        let options = ["-F", "-p", &port, "-h", "127.0.0.1", "-k", &folder];
+        let [cert, key] = ["cert", "key"].map(|name| format!("ssl_{name}_file={folder}/{name}.pem"));
+        let options = ["-F", "-p", &port, "-h", "127.0.0.1", "-k", &folder, "-c", "ssl=on", "-c", &cert, "-c", &key];
         self.server = Some(self.command("postgres", &options).spawn().unwrap());
         let until = Instant::now() + PATIENCE;
         while PgConnection::connect(&self.url("public")).await.is_err() {
-            assert!(Instant::now() < until, "PostgreSQL does not begin on {}", self.port);
+            let log = || std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default();
+            assert!(Instant::now() < until, "PostgreSQL does not begin on {}: {}", self.port, log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -57,7 +60,26 @@ impl Postgresql {
 
     /// Its address, for somebody with a schema of their own.
     pub(crate) fn url(&self, schema: &str) -> String {
-        format!("postgres://chief@127.0.0.1:{}/postgres?options[search_path]={schema}", self.port)
+        format!("postgres://chief@127.0.0.1:{}/postgres?sslmode=disable&options[search_path]={schema}", self.port)
+    }
+
+    /// Its address for who wants TLS and trusts what is in a file of its folder.
+    pub(crate) fn tls_url(&self, trusted: &str) -> String {
+        let file = self.dir.path().join(trusted);
+        format!("postgres://chief@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}", self.port, file.display())
+    }
+
+    /// A certificate that it signed itself, `cert.pem`, and one that is not its own, `other.pem`.
+    fn certificate(&self) {
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (own, other, key) = (made(), made(), self.dir.path().join("key.pem"));
+        std::fs::write(self.dir.path().join("cert.pem"), own.cert.pem()).unwrap();
+        std::fs::write(self.dir.path().join("other.pem"), other.cert.pem()).unwrap();
+        std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = less() {
+            std::os::unix::fs::chown(&key, Some(user), Some(group)).unwrap();
+        }
     }
 
     /// A new schema, by its address.
@@ -73,7 +95,7 @@ impl Postgresql {
         rows.unwrap_or_else(|fault| panic!("{sql}: {fault}"))
     }
 
-    /// A program of its newest version, as a user of less power where we are root: it refuses root.
+    /// A program of its newest version.
     fn command(&self, program: &str, options: &[&str]) -> Command {
         let mut found: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
             .into_iter()
@@ -87,12 +109,18 @@ impl Postgresql {
         let mut command = Command::new(bin.join(program));
         command.arg("-D").arg(self.dir.path().join("db")).args(options).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
-        if id(&["-u"]) == Some(0) {
-            let [user, group] = ["-u", "-g"].map(|which| id(&[which, "postgres"]).unwrap());
+        if let Some((user, group)) = less() {
             command.uid(user).gid(group);
         }
         command
     }
+}
+
+/// Who it runs as where we are root, which it refuses.
+fn less() -> Option<(u32, u32)> {
+    let of =
+        |which| id(&[which, "postgres"]).unwrap_or_else(|| panic!("there is no user postgres; ./test installs it"));
+    (id(&["-u"]) == Some(0)).then(|| (of("-u"), of("-g")))
 }
 
 fn id(args: &[&str]) -> Option<u32> {

@@ -89,8 +89,10 @@ impl Ground {
         // Commands have another folder than we to begin in.
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         let file = builder.data.as_ref().map(|data| data.join(format!("{RUNS}.db")));
+        let at = builder.pipelines.records.at(file.as_deref())?;
+        at.is_all(file.as_deref())?;
         let opening = Opening {
-            runs: Runs::begin(&builder.pipelines.records.at(file.as_deref())?).await?,
+            runs: Runs::begin(&at).await?,
             settings: builder.pipelines.clone(),
             executors: all,
             folder,

@@ -244,6 +244,14 @@ impl Db {
         }
     }
 
+    /// Gives up what [`Db::alone`] took.
+    pub(super) fn release(&self) -> Result<(), RunsError> {
+        match self {
+            Db::Sqlite(_) => Ok(()),
+            Db::Postgres(db) => db.release(),
+        }
+    }
+
     /// Where the database sees us come from; nothing for a file.
     pub(super) fn seen_from(&self) -> Result<Option<String>, RunsError> {
         match self {

@@ -5,6 +5,7 @@
 
 mod db;
 mod images;
+mod moving;
 mod open;
 mod owner;
 mod places;
@@ -39,6 +40,16 @@ pub enum RunsError {
     /// It cannot be asked there.
     #[error("pipelines.records: {0}")]
     Address(String),
+    /// There are some in a file too.
+    #[error(
+        "{file} has the records of runs, and pipelines.records names {at}: `masterchief db move` takes them along; to begin anew, give the bot another data folder"
+    )]
+    Left {
+        /// The file.
+        file: String,
+        /// Where they are to be.
+        at: String,
+    },
     /// It was made by another version of this program.
     #[error("the records of runs: {0}")]
     Migration(String),
@@ -131,7 +142,7 @@ impl Runs {
             let stages = db.all(&format!("{} WHERE run IN {OPEN} ORDER BY run, name", StageRow::SELECT), params![since], StageRow::of)?;
             let newest = "n = (SELECT attempt FROM stage WHERE stage.run = attempt.run AND stage.name = attempt.stage)";
             let attempts =
-                db.all(&format!("{} WHERE run IN {OPEN} AND {newest}", AttemptRow::SELECT), params![since], AttemptRow::of)?;
+                db.all(&format!("{} WHERE run IN {OPEN} AND {newest} ORDER BY run, stage", AttemptRow::SELECT), params![since], AttemptRow::of)?;
             let approvals = db.all(&format!("{} WHERE run IN {OPEN} ORDER BY at, run, code, handle", ApprovalRow::SELECT), params![since], ApprovalRow::of)?;
             let newest = "run = (SELECT run FROM deployment AS other WHERE other.app = deployment.app AND other.env = deployment.env
                  ORDER BY at DESC, run DESC LIMIT 1)";
@@ -143,7 +154,7 @@ impl Runs {
                 locks: db.all(&format!("{} ORDER BY place", LockRow::SELECT), &[], LockRow::of)?,
                 freezes: db.all(&format!("{} ORDER BY scope", FreezeRow::SELECT), &[], FreezeRow::of)?,
                 bookings: db.all(&format!("{} ORDER BY id", BookingRow::SELECT), &[], BookingRow::of)?,
-                live: db.all(&format!("{} WHERE {newest}", DeploymentRow::SELECT), &[], DeploymentRow::of)?,
+                live: db.all(&format!("{} WHERE {newest} ORDER BY app, env", DeploymentRow::SELECT), &[], DeploymentRow::of)?,
                 last_run: db.number("SELECT COALESCE(MAX(number), 0) FROM run", &[])?,
                 last_incident: db.one(&format!("{} ORDER BY id DESC LIMIT 1", IncidentRow::SELECT), &[], IncidentRow::of)?,
                 unsaid: in_order(db.all(&sql::unsaid(), &[], OutboxRow::of)?),

@@ -24,6 +24,16 @@ pub enum At {
 }
 
 impl At {
+    /// Refuses to begin on a server while runs are in a file: numbers would come again, and with them folders of steps that are over.
+    pub fn is_all(&self, file: Option<&Path>) -> Result<(), RunsError> {
+        match (self, file) {
+            (At::Server(_), Some(file)) if file.is_file() => {
+                Err(RunsError::Left { file: file.display().to_string(), at: self.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there may be any. A file that is not there has none; a server is asked.
     pub fn is_there(&self) -> bool {
         match self {
@@ -109,7 +119,9 @@ impl Runs {
             At::Server(server) => {
                 let runs = Runs::connect(server)?;
                 runs.alone(Duration::ZERO).await?;
-                runs.alter(move |db| schema::rollback(db, count)).await
+                let done = runs.alter(move |db| schema::rollback(db, count)).await;
+                runs.release().await;
+                done
             }
         }
     }
@@ -123,7 +135,7 @@ impl Runs {
 
     /// Connections to a server: each is made when it is needed first.
     fn connect(server: &Server) -> Result<Runs, RunsError> {
-        let connection = || Ok(Db::Postgres(Box::new(Postgres::new(server.options.clone())?)));
+        let connection = || Ok(Db::Postgres(Box::new(Postgres::new(server.clone())?)));
         let reading = (0..READERS).map(|_| connection()).collect::<Result<Vec<Db>, RunsError>>()?;
         Runs::start(connection()?, reading)
     }
@@ -132,7 +144,7 @@ impl Runs {
 /// Connections that read from a server, beside the one that writes.
 const READERS: usize = 3;
 
-fn file(path: &Path, how: OpenFlags) -> Result<Db, RunsError> {
+pub(super) fn file(path: &Path, how: OpenFlags) -> Result<Db, RunsError> {
     prepared(Connection::open_with_flags(path, how)?)
 }
 

@@ -16,7 +16,9 @@ const UNCLAIMED: i64 = 0;
 /// Another bot claimed them since.
 const TAKEN: i64 = -1;
 /// How long a server may take to see that a bot that was killed is gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a bot waits for it.
+const END: Duration = Duration::from_secs(2);
 /// The time between two tries.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Whose they are.
@@ -67,12 +69,22 @@ impl Runs {
         let until = Instant::now() + patience;
         while !self.alter(Db::alone).await? {
             if Instant::now() >= until {
-                let who = self.read(|db| db.one(OWNER, &[], |row| row.get(1))).await?;
-                return Err(RunsError::Held(who.unwrap_or_else(|| "one that begins".to_owned())));
+                // One that begins, or that looks after the tables, has not written who it is.
+                let who = self.read(|db| db.one(OWNER, &[], |row| row.get(1))).await;
+                return Err(RunsError::Held(who.ok().flatten().unwrap_or_else(|| "of an unknown name".to_owned())));
             }
             tokio::time::sleep(AGAIN).await;
         }
         Ok(())
+    }
+
+    /// Lets others have them, at the end. Who is gone without it has given them up as well, a bit later.
+    pub async fn release(&self) {
+        match tokio::time::timeout(END, self.alter(Db::release)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::debug!(%fault, "The records of runs are given up by going"),
+            Err(_) => tracing::debug!("The records of runs are given up by going"),
+        }
     }
 
     /// Whether another bot claimed them since we did, as far as we have met it.

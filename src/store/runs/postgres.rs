@@ -4,11 +4,12 @@
 use std::cell::{Cell as Flag, RefCell};
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres as Pg};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres as Pg};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row as _};
 
 use super::RunsError;
 use super::db::Cell;
+use super::server::Server;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ const TABLES: &str = "hashtextextended('masterchief runs of ' || current_schema(
 /// A connection, or how to make one.
 pub(super) struct Postgres {
     runtime: tokio::runtime::Runtime,
-    options: PgConnectOptions,
+    server: Server,
     connection: RefCell<Option<PgConnection>>,
     /// Whether the records are to be ours.
     ours: Flag<bool>,
@@ -37,11 +38,11 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    pub(super) fn new(options: PgConnectOptions) -> Result<Postgres, RunsError> {
+    pub(super) fn new(server: Server) -> Result<Postgres, RunsError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Postgres {
             runtime: runtime.map_err(|fault| RunsError::Database(fault.to_string()))?,
-            options,
+            server,
             connection: RefCell::new(None),
             ours: Flag::new(false),
             patience: Flag::new(PATIENCE),
@@ -99,6 +100,14 @@ impl Postgres {
         Ok(self.ours.get())
     }
 
+    /// Gives the records up, if they are ours; a connection that is gone has given them up already.
+    pub(super) fn release(&self) -> Result<(), RunsError> {
+        if self.ours.replace(false) && self.connection.borrow().is_some() {
+            self.raw(&format!("SELECT pg_advisory_unlock({OWNER})"))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn became(&self, transaction: i64) -> Result<Option<bool>, RunsError> {
         let rows = self.all("SELECT txid_status(?1)", &[Cell::Number(Some(transaction))])?;
         let status: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
@@ -144,7 +153,7 @@ impl Postgres {
     }
 
     fn connect(&self) -> Result<(), RunsError> {
-        let options = &self.options;
+        let options = &self.server.options;
         let connection = self.runtime.block_on(async {
             tokio::time::timeout(CONNECT, async {
                 let mut connection = PgConnection::connect_with(options).await?;
@@ -153,8 +162,8 @@ impl Postgres {
             })
             .await
         });
-        let lost = |fault: sqlx::Error| RunsError::Lost(told(&fault));
-        let late = |_| RunsError::Lost(format!("PostgreSQL does not answer within {} s", CONNECT.as_secs()));
+        let lost = |fault: sqlx::Error| RunsError::Lost(format!("{}: {}", self.server, told(&fault)));
+        let late = |_| RunsError::Lost(format!("{} does not answer within {} s", self.server, CONNECT.as_secs()));
         self.connection.replace(Some(connection.map_err(late)?.map_err(lost)?));
         if self.ours.get() {
             // Somebody else may have them by now; the epoch tells.

@@ -25,7 +25,7 @@ pub struct Records {
 /// A database of PostgreSQL, and how it is reached.
 #[derive(Clone, Debug)]
 pub struct Server {
-    pub(super) options: PgConnectOptions,
+    pub(super) options: Box<PgConnectOptions>,
 }
 
 /// For people, without secrets.
@@ -68,7 +68,7 @@ impl Records {
                 return Err("url asks a server elsewhere without looking at who answers; leave sslmode out for TLS with a certificate that is checked, or add insecure: true".to_owned());
             }
         };
-        Ok(Server { options: options.application_name("masterchief").disable_statement_logging() })
+        Ok(Server { options: Box::new(options.application_name("masterchief").disable_statement_logging()) })
     }
 }
 

@@ -2,12 +2,12 @@
 //! a real PostgreSQL.
 
 #[path = "../../../../tests/stories/postgresql.rs"]
-mod postgresql;
-mod story;
+pub(super) mod postgresql;
+pub(super) mod story;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use masterchief_contract::Secret;
 use postgresql::Postgresql;
@@ -16,7 +16,7 @@ use super::*;
 
 /// Where records are tried: a file, or a schema of a server.
 pub(super) struct Ground {
-    at: At,
+    pub(super) at: At,
     server: Option<(Arc<Postgresql>, String)>,
     _dir: tempfile::TempDir,
 }
@@ -76,6 +76,8 @@ macro_rules! in_both_places {
         async fn all_of_it_holds_on_postgresql_too() {
             let server = Arc::new(Postgresql::start().await);
             $(story::$name(&Ground::schema(&server).await).await;)*
+            story::a_server_proves_who_it_is(&server).await;
+            super::moving::tests::what_is_in_a_file_is_taken_along_once(&server).await;
             story::of_two_on_a_server_only_one_that_is_alive_has_the_records(&server).await;
             story::what_is_written_while_the_server_goes_away_is_written_once(&server).await;
         }
@@ -178,25 +180,22 @@ fn dump(path: &Path) -> Vec<String> {
 
 /// The same of a schema. How keys and their indexes are called is nobody's business.
 async fn dump_schema(server: &Postgresql, schema: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    let mut lines = async |sql: String| {
-        for row in server.ask(schema, &sql).await {
-            out.push(sqlx::Row::get::<String, _>(&row, 0));
-        }
+    let lines = async |sql: &str| {
+        let rows = server.ask(schema, sql).await;
+        rows.iter().map(|row| sqlx::Row::get::<String, _>(row, 0)).collect::<Vec<_>>()
     };
     let own = "schemaname = current_schema() AND tablename <> 'schema_migration'";
-    lines(format!("SELECT tablename || ' ' || indexdef FROM pg_indexes WHERE {own} AND indexname NOT LIKE '%_pkey'"))
-        .await;
-    let keys = "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
-         WHERE connamespace = current_schema()::regnamespace AND contype <> 'n'";
-    lines(keys.to_owned()).await;
-    let columns = "SELECT table_name || ' ' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || COALESCE(column_default, '')
-         FROM information_schema.columns WHERE table_schema = current_schema()";
-    lines(columns.to_owned()).await;
-    for row in server.ask(schema, &format!("SELECT tablename FROM pg_tables WHERE {own}")).await {
-        let table: String = sqlx::Row::get(&row, 0);
-        lines(format!("SELECT '{table} ' || one::text FROM \"{table}\" AS one")).await;
-    }
+    let made = format!(
+        "SELECT tablename || ' ' || indexdef FROM pg_indexes WHERE {own} AND indexname NOT LIKE '%_pkey'
+         UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+         WHERE connamespace = current_schema()::regnamespace AND contype <> 'n'
+         UNION ALL SELECT table_name || ' ' || column_name || ' ' || data_type || ' ' || is_nullable || COALESCE(column_default, '')
+         FROM information_schema.columns WHERE table_schema = current_schema()"
+    );
+    let mut out = lines(&made).await;
+    let tables = lines(&format!("SELECT tablename::text FROM pg_tables WHERE {own}")).await;
+    let rows = tables.iter().map(|table| format!("SELECT '{table} ' || one::text FROM \"{table}\" AS one"));
+    out.extend(lines(&rows.collect::<Vec<_>>().join(" UNION ALL ")).await);
     out.sort();
     out
 }
