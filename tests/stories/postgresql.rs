@@ -1,6 +1,8 @@
 //! A real PostgreSQL of Debian on a free port of the loopback, with its own data, stopped with the test that started it. Tests beside
 //! the code use it too, so it names nothing of this folder.
 
+#![allow(dead_code, reason = "each of those who use it needs some of it only")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
