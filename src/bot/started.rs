@@ -248,6 +248,11 @@ impl Started {
             *now = sources;
             changed
         });
+        if config.pipelines.records != self.pipelines.settings().records {
+            tracing::warn!(
+                "pipelines.records is another place with the next start of the bot; `.restart` starts it anew"
+            );
+        }
         for fault in self.pipelines.reload(Some(config.pipelines.clone())).await {
             tracing::error!(%fault, "A pipeline cannot be read; the others are there");
         }

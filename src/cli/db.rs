@@ -1,4 +1,4 @@
-//! `masterchief db`: the databases under the data folder: people, runs, what came from outside.
+//! `masterchief db`: the databases: people and what came from outside under the data folder, runs there or on a server.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use clap::Subcommand;
 use masterchief_contract::{Clock, Matching};
 use serde::Serialize;
 
-use super::{Common, Done, output, runtime};
+use super::{Common, Done, output, records, runtime};
 use crate::bot;
 use crate::config::{Config, Secrets};
 use crate::journal;
 use crate::store::Store;
-use crate::store::runs::Runs;
+use crate::store::runs::{At, Runs};
 
 /// Looks after the databases.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,12 @@ enum Command {
     Rollback {
         /// How many
         count: usize,
+        /// Records on a server: a copy was made by other means
+        #[arg(long)]
+        copied: bool,
     },
+    /// Takes the records of runs from data/runs.db along to the server that pipelines.records names; no bot may run
+    Move,
     /// Forgets runs that are older than pipelines.keep, with their logs, and what pipelines.retention keeps less long, as the bot does by itself
     Clean {
         /// Changes nothing: says what would be forgotten
@@ -62,27 +67,24 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     }
     match args.command {
         Command::Migrate { check } => runtime()?.block_on(migrate(common, &config, check)),
-        Command::Rollback { count } => rollback(common, &config, count),
+        Command::Rollback { count, copied } => runtime()?.block_on(rollback(common, &config, count, copied)),
+        Command::Move => runtime()?.block_on(take_along(&config)),
         Command::Clean { dry_run } => runtime()?.block_on(clean(common, &config, dry_run)),
     }
 }
 
-fn runs_path(config: &Config) -> std::path::PathBuf {
-    config.data.join(format!("{}.db", bot::RUNS))
-}
-
 async fn migrate(common: &Common, config: &Config, check: bool) -> Done {
-    let (people, runs) = (config.data.join(bot::PEOPLE), runs_path(config));
+    let (people, runs) = (config.data.join(bot::PEOPLE), records::at(config)?);
     if !check {
         Store::open(&people).await?.close().await;
-        Runs::open(Some(&runs))?;
+        Runs::begin(&runs).await?;
     }
     let mut steps = Vec::new();
     if people.is_file() {
         add(&mut steps, "people", Store::migrations(&people).await);
     }
-    if runs.is_file() {
-        let known = Runs::migrations(&runs);
+    if runs.is_there() {
+        let known = Runs::migrations(&runs).await;
         add(
             &mut steps,
             "runs",
@@ -108,16 +110,26 @@ async fn migrate(common: &Common, config: &Config, check: bool) -> Done {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a migration brought is gone with it, so a copy is kept beside the records.
-fn rollback(common: &Common, config: &Config, count: usize) -> Done {
-    let path = runs_path(config);
-    if !path.is_file() {
-        bail!("{} is not there: nothing was run here yet", path.display());
+/// What a migration brought is gone with it, so a copy is kept beside the records; one of a server is for its own tools.
+async fn rollback(common: &Common, config: &Config, count: usize, copied: bool) -> Done {
+    let at = records::at(config)?;
+    if !at.is_there() {
+        bail!("{at} is not there: nothing was run here yet");
     }
     let _lock = bot::FolderLock::take(&config.data)?;
-    let copy = path.with_extension(format!("before-rollback-{}.db", chrono::Utc::now().format("%Y%m%dT%H%M%S")));
-    Runs::copy(&path, &copy)?;
-    let gone = Runs::rollback(&path, count)?;
+    let copy = match &at {
+        At::File(path) => {
+            let time = chrono::Utc::now().format("%Y%m%dT%H%M%S");
+            let copy = path.with_extension(format!("before-rollback-{time}.db"));
+            Runs::copy(path, &copy)?;
+            Some(copy)
+        }
+        _ if copied => None,
+        _ => bail!(
+            "the records are in {at}, and what a migration brought is gone with it: make a copy with `pg_dump --format=custom --file=runs.dump`, then say --copied; pg_restore brings it back"
+        ),
+    };
+    let gone = Runs::rollback(&at, count).await?;
     if common.json {
         output::json(&serde_json::json!({"taken_back": gone, "copy": copy}))?;
         return Ok(ExitCode::SUCCESS);
@@ -125,10 +137,25 @@ fn rollback(common: &Common, config: &Config, count: usize) -> Done {
     for name in gone {
         output::line(&format!("runs {name}: taken back"))?;
     }
-    output::line(&format!(
-        "as they were before: {}; the next bot of this version brings them up to date again",
-        copy.display()
-    ))?;
+    let before = copy.map_or("in your copy".to_owned(), |copy| copy.display().to_string());
+    output::line(&format!("as they were before: {before}; the next bot of this version brings them up to date again"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file keeps what it had, under another name, so that it is never taken for the records again.
+async fn take_along(config: &Config) -> Done {
+    let (at, file) = (records::at(config)?, records::file(config));
+    if !matches!(at, At::Server(_)) {
+        bail!("pipelines.records.url names no server, so the records stay in {at}");
+    }
+    if !file.is_file() {
+        bail!("{} is not there: there is nothing to take along", file.display());
+    }
+    let _lock = bot::FolderLock::take(&config.data)?;
+    let rows = Runs::take_along(&file, &at).await?;
+    let aside = file.with_extension(format!("moved-{}.db", chrono::Utc::now().format("%Y%m%dT%H%M%S")));
+    std::fs::rename(&file, &aside)?;
+    output::line(&format!("{} are in {at} now; as they were: {}", output::count(rows, "row"), aside.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -156,11 +183,11 @@ fn journal_step(path: &Path) -> Option<Step> {
 }
 
 async fn clean(common: &Common, config: &Config, dry_run: bool) -> Done {
-    let path = runs_path(config);
-    if !path.is_file() {
-        bail!("{} is not there: nothing was run here yet", path.display());
+    let at = records::at(config)?;
+    if !at.is_there() {
+        bail!("{at} is not there: nothing was run here yet");
     }
-    let runs = if dry_run { Runs::look(&path)? } else { Runs::open(Some(&path))? };
+    let runs = if dry_run { Runs::look(&at).await? } else { Runs::begin(&at).await? };
     let keep = i64::try_from(config.pipelines.keep.as_millis()).unwrap_or(i64::MAX);
     let before = chrono::Utc::now().timestamp_millis().saturating_sub(keep);
     let gone = if dry_run { runs.old(before).await? } else { runs.purge(before).await? };

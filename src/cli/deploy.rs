@@ -349,12 +349,8 @@ async fn leave(data: &Path, run: Option<i64>) -> anyhow::Result<ExitCode> {
 
 /// Does something with the records of runs, whether or not a bot runs.
 fn records(_: &Common, config: &Config, work: impl AsyncFnOnce(&Runs) -> Done) -> Done {
-    let path = config.data.join(format!("{}.db", crate::bot::RUNS));
-    if !path.is_file() {
-        bail!("{} is not there: nothing was run here yet; name the project, as in --config PATH", path.display());
-    }
     runtime()?.block_on(async {
-        let runs = Runs::look(&path)?;
+        let runs = super::records::look(config).await?;
         work(&runs).await
     })
 }

@@ -16,6 +16,7 @@ mod new;
 mod output;
 mod pipelines;
 mod policy;
+mod records;
 mod repl;
 mod run;
 mod scripts;

@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Common, Done, output, runtime};
+use super::{Common, Done, output, records, runtime};
 use crate::bot::stage_executors;
-use crate::config::{Config, Secrets};
+use crate::config::Secrets;
 use crate::pipelines::{Catalog, Pipeline, Run, verify_incidents};
 use crate::store::Store;
-use crate::store::runs::{Runs, Which};
+use crate::store::runs::Which;
 
 /// So many runs tell how long runs take.
 const STATS: u32 = 200;
@@ -96,7 +95,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             }
         }
         Command::Stats { app } => {
-            let runs = records(&config)?;
+            let runs = runtime()?.block_on(records::look(&config))?;
             let (times, waits, rows) = runtime()?.block_on(async {
                 let which = Which { app: Some(app.clone()), limit: STATS, ..Which::default() };
                 anyhow::Ok((runs.times(app).await?, runs.waits(app).await?, runs.runs(which).await?))
@@ -116,7 +115,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
         }
         Command::Advise { app } => {
             let pipeline = catalog.get(app).map_err(anyhow::Error::msg)?;
-            let runs = records(&config)?;
+            let runs = runtime()?.block_on(records::look(&config))?;
             let times = runtime()?.block_on(runs.times(app))?;
             for line in crate::pipelines::advice(&pipeline, times) {
                 output::line(&line)?;
@@ -126,32 +125,19 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The records of the bot that runs, or ran, here.
-fn records(config: &Config) -> anyhow::Result<Runs> {
-    let path = config.data.join(format!("{}.db", crate::bot::RUNS));
-    if !path.is_file() {
-        bail!("{} is not there: nothing was run here yet, so there is nothing to go by", path.display());
-    }
-    Ok(Runs::look(&path)?)
-}
-
 pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
     let AuditCommand::Verify = args.command;
     let config = match common.config(Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let path = config.data.join(format!("{}.db", crate::bot::RUNS));
-    if !path.is_file() {
-        bail!("{} is not there: nothing was logged here yet", path.display());
-    }
     let people = config.data.join(crate::bot::PEOPLE);
     let verified = runtime()?.block_on(async {
         let anchor = match people.is_file() {
             true => Store::look(&people).await?.anchor(crate::bot::ANCHOR).await?,
             false => None,
         };
-        anyhow::Ok(verify_incidents(&Runs::look(&path)?, anchor.as_ref()).await?)
+        anyhow::Ok(verify_incidents(&records::look(&config).await?, anchor.as_ref()).await?)
     })?;
     match verified {
         Ok(count) => {

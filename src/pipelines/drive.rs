@@ -29,6 +29,8 @@ const SPEECH: usize = 4096;
 const TRIES: u32 = 20;
 /// The time between two of these tries.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long records that are on a server may take at the end.
+const OVERDUE: Duration = Duration::from_secs(5);
 /// The longest wait between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -60,6 +62,7 @@ impl Drive {
     /// Runs until it is time. Steps that are under way go on without us.
     pub(super) async fn run(mut self, shutdown: Shutdown) {
         self.drive(shutdown).await;
+        self.runs.release().await;
         // Without it the next one tells what ended just now once more.
         if let Err(fault) = tokio::fs::write(&self.stopped, "").await {
             tracing::debug!(%fault, "That the runs ended in order is not written down");
@@ -178,7 +181,11 @@ impl Drive {
     async fn write(&self, puts: Vec<Put>, shutdown: &mut Shutdown) -> bool {
         let mut wait = Duration::from_millis(100);
         loop {
-            match self.runs.write(puts.clone()).await {
+            let written = tokio::select! {
+                written = self.runs.write(puts.clone()) => written,
+                () = overdue(shutdown) => return false,
+            };
+            match written {
                 Ok(()) => return true,
                 Err(fault @ RunsError::Taken(_)) => {
                     // What is under way goes on, and the other one has found it.
@@ -272,6 +279,12 @@ impl Drive {
             tracing::warn!(%target, "A line about a run was given up: its network takes none");
         }
     }
+}
+
+/// Ready when it has been time to go for a while: a server that does not answer must not keep us.
+async fn overdue(shutdown: &mut Shutdown) {
+    shutdown.recv().await;
+    tokio::time::sleep(OVERDUE).await;
 }
 
 /// A line that waited is to be said.

@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::pools::Sizes;
 use crate::executors::is_address;
-use crate::store::runs::kept_apart;
+use crate::store::runs::{Records, kept_apart};
+use crate::yaml::SPARE;
 
 /// The `pipelines` block.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -42,6 +43,8 @@ pub struct Settings {
     /// Runs and their logs are kept so long.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
+    /// Where they are recorded: in a file of the data folder, unless it names a server. Read once, when the bot starts.
+    pub records: Records,
     /// What is kept for another time than runs are: `files` (logs and artifacts), `events`, `notices`, `hourly` and `daily` figures,
     /// `images`. Figures and images outlive their runs, for ever where nothing is said.
     pub retention: BTreeMap<String, humantime_serde::Serde<Duration>>,
@@ -100,6 +103,7 @@ impl Default for Settings {
             digest: "08:00".to_owned(),
             channels: Vec::new(),
             keep: Duration::from_secs(90 * 86400),
+            records: Records::default(),
             retention: BTreeMap::new(),
             hooks: BTreeMap::new(),
             mail: Mails::default(),
@@ -156,6 +160,8 @@ impl Settings {
                     .push(("retention", format!("{kind}: a run may be tried again for a day, so keep it 1d at least")));
             }
         }
+        let spare = self.records.url.as_ref().is_some_and(|url| url.reveal() == SPARE);
+        faults.extend(self.records.fault().filter(|_| !spare).map(|fault| ("records", fault)));
         let addresses = self.mail.lists.values().flatten().chain([&self.mail.from]);
         if let Some(bad) = addresses.into_iter().find(|address| !is_address(address)) {
             faults.push(("mail", format!("{bad:?} is no address; write name@host")));

@@ -6,4 +6,4 @@ mod toml;
 mod tree;
 
 pub use read::read;
-pub use tree::{ConfigFault, Node, Secrets, Spot, What, fill_with};
+pub use tree::{ConfigFault, Node, SPARE, Secrets, Spot, What, fill_with};

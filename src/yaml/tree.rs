@@ -25,6 +25,9 @@ pub struct Spot {
     pub column: u64,
 }
 
+/// What stands for something that `${...}` stands for, is not there, and is not needed.
+pub const SPARE: &str = "x";
+
 /// Whether what `${...}` stands for must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
@@ -172,7 +175,7 @@ impl Node {
         let what = match self.what {
             What::Text(text) if text.contains("${") => match (fill(&text, folder), secrets) {
                 (Ok(filled), _) => What::Secret(filled),
-                (Err(_), Secrets::Spare) => What::Secret("x".to_owned()),
+                (Err(_), Secrets::Spare) => What::Secret(SPARE.to_owned()),
                 (Err(message), Secrets::Needed) => return Err(ConfigFault::at(&spot, message)),
             },
             What::List(list) => {

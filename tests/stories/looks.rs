@@ -22,6 +22,7 @@ use warp::http::Response;
 use super::conformance::{self, Fail, Heard, World, numbered, some_fail};
 use super::polled::{databases, query, rest};
 use super::runs::masterchief;
+use super::postgresql::Postgresql;
 use super::servers::{Database, Way};
 use super::steps::eventually;
 
@@ -223,7 +224,7 @@ impl TableWorld {
         TableWorld::on(Base::Sqlite(db, dir), "jobs".to_owned(), url)
     }
 
-    async fn postgres(server: &Database) -> TableWorld {
+    async fn postgres(server: &Postgresql) -> TableWorld {
         let (url, table) = (|port| format!("postgres://chief@127.0.0.1:{port}/postgres"), name());
         let mut db = loop {
             match PgConnection::connect(&url(server.port)).await {
@@ -374,7 +375,7 @@ async fn rows_of_sqlite_behind_a_cursor_pass_the_suite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_postgresql_behind_a_cursor_pass_the_suite() {
-    let server = Database::postgres().await;
+    let server = Postgresql::start().await;
     conformance::passes_at_once(async || TableWorld::postgres(&server).await).await;
     some_fail(&mut TableWorld::postgres(&server).await).await;
 }

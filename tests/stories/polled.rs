@@ -16,6 +16,7 @@ use warp::Filter;
 use warp::http::Response;
 
 use super::conformance::{Heard, reading};
+use super::postgresql::Postgresql;
 use super::servers::Database;
 
 async fn start(settings: Settings, kind: Kind, mask: &str, heard: &Heard, dir: &tempfile::TempDir) -> Started {
@@ -207,15 +208,9 @@ async fn sqlite_rows_behind_a_cursor_are_told_once_each_also_over_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_wakes_a_query_and_its_rows_are_compared() {
-    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let server = Database::postgres().await;
-    let url = format!("postgres://chief@127.0.0.1:{}/postgres", server.port);
-    let mut db = loop {
-        match sqlx::postgres::PgConnection::connect(&url).await {
-            Ok(db) => break db,
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    };
+    let (data, heard, server) = (tempfile::tempdir().unwrap(), Heard::default(), Postgresql::start().await);
+    let url = server.url("public");
+    let mut db = sqlx::postgres::PgConnection::connect(&url).await.unwrap();
     let table =
         "CREATE TABLE orders(id serial PRIMARY KEY, app text, price numeric(10,2), at timestamptz DEFAULT now())";
     sqlx::query(table).execute(&mut db).await.unwrap();

@@ -134,26 +134,7 @@ pub(crate) struct Database {
     pub(crate) port: u16,
 }
 
-/// The newest PostgreSQL that Debian installed.
-fn postgres_bin() -> String {
-    let mut found: Vec<_> =
-        std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).collect();
-    found.sort();
-    format!("{}/bin", found.pop().unwrap().display())
-}
-
 impl Database {
-    /// PostgreSQL, with `chief` and the database `postgres`.
-    pub(crate) async fn postgres() -> Database {
-        let (bin, port) = (postgres_bin(), free_port());
-        let command = |folder: &str| {
-            format!(
-                "{bin}/initdb -D {folder}/db -U chief -A trust >/dev/null && exec {bin}/postgres -D {folder}/db -p {port} -h 127.0.0.1 -k {folder}"
-            )
-        };
-        Database::start("postgres", port, command).await
-    }
-
     /// MariaDB, with `root`.
     pub(crate) async fn maria() -> Database {
         let port = free_port();

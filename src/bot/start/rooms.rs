@@ -88,8 +88,11 @@ impl Ground {
         };
         // Commands have another folder than we to begin in.
         let folder = std::path::absolute(&folder).unwrap_or(folder);
+        let file = builder.data.as_ref().map(|data| data.join(format!("{RUNS}.db")));
+        let at = builder.pipelines.records.at(file.as_deref())?;
+        at.is_all(file.as_deref())?;
         let opening = Opening {
-            runs: Runs::open(builder.data.as_ref().map(|data| data.join(format!("{RUNS}.db"))).as_deref())?,
+            runs: Runs::begin(&at).await?,
             settings: builder.pipelines.clone(),
             executors: all,
             folder,

@@ -1,9 +1,8 @@
 //! What was pushed to registries.
 
-use rusqlite::{Connection, Row, params};
-
+use super::RunsError;
+use super::db::{Db, Row, params};
 use super::writer::Runs;
-use super::{RunsError, all};
 
 /// A tag that was pushed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct ImageRow {
 impl ImageRow {
     const SELECT: &str = "SELECT repo, tag, digest, size, pushed, run FROM image";
 
-    fn of(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
+    fn of(row: &Row<'_>) -> Result<ImageRow, RunsError> {
         Ok(ImageRow {
             repo: row.get(0)?,
             tag: row.get(1)?,
@@ -37,11 +36,11 @@ impl ImageRow {
     }
 
     /// Who tells of the same push again adds what the first one did not know.
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO image (repo, tag, digest, size, pushed, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (repo, tag, digest) DO UPDATE SET size = COALESCE(excluded.size, image.size),
              pushed = excluded.pushed, run = COALESCE(excluded.run, image.run)";
-        db.prepare_cached(SQL)?.execute(params![self.repo, self.tag, self.digest, self.size, self.pushed, self.run])
+        db.execute(SQL, params![self.repo, self.tag, self.digest, self.size, self.pushed, self.run])
     }
 }
 
@@ -52,11 +51,11 @@ impl Runs {
         self.read(move |db| match repo {
             Some(repo) => {
                 let sql = format!("{} WHERE repo = ?1 ORDER BY pushed DESC, tag LIMIT ?2", ImageRow::SELECT);
-                all(db, &sql, params![repo, limit], ImageRow::of)
+                db.all(&sql, params![repo, limit], ImageRow::of)
             }
             None => {
                 let sql = format!("{} ORDER BY pushed DESC, tag LIMIT ?1", ImageRow::SELECT);
-                all(db, &sql, [limit], ImageRow::of)
+                db.all(&sql, params![limit], ImageRow::of)
             }
         })
         .await

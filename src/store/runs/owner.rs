@@ -3,16 +3,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use tokio::time::Instant;
 
 use super::RunsError;
+use super::db::{Db, params};
 use super::writer::Runs;
 
 /// Nobody claimed them here: a command that looks after records while a bot may run.
 const UNCLAIMED: i64 = 0;
 /// Another bot claimed them since.
 const TAKEN: i64 = -1;
+/// How long a server may take to see that a bot that was killed is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a bot waits for it.
+const END: Duration = Duration::from_secs(2);
+/// The time between two tries.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Whose they are.
+const OWNER: &str = "SELECT epoch, who FROM owner WHERE id = 1";
 
 /// The epoch that this side has, if it claimed one. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +30,13 @@ pub(super) struct Epoch(Arc<AtomicI64>);
 
 impl Epoch {
     /// Whether the records are still ours, within the transaction that is about to write.
-    pub(super) fn holds(&self, db: &Connection) -> Result<(), RunsError> {
+    pub(super) fn holds(&self, db: &Db) -> Result<(), RunsError> {
         let ours = self.0.load(Ordering::Acquire);
         if ours == UNCLAIMED {
             return Ok(());
         }
-        let mut asked = db.prepare_cached("SELECT epoch, who FROM owner WHERE id = 1")?;
-        let (now, who): (i64, String) = asked.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found = db.held(OWNER, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))?;
+        let (now, who) = found.unwrap_or_default();
         if now == ours {
             return Ok(());
         }
@@ -36,23 +46,45 @@ impl Epoch {
 }
 
 impl Runs {
-    /// Makes the records ours: whoever claimed them before writes nothing any more. `who` is what that one is told of us.
+    /// Makes the records ours: whoever claimed them before writes nothing any more. `who` is what that one is told of us. On a server
+    /// one that is alive is not put aside.
     pub async fn claim(&self, who: &str) -> Result<i64, RunsError> {
+        self.alone(PATIENCE).await?;
         let (epoch, who) = (self.epoch.clone(), who.to_owned());
         let claimed = self
             .change(move |db| {
-                let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+                let who = db.seen_from()?.map_or(who.clone(), |from| format!("{who} at {from}"));
                 let sql = "INSERT INTO owner (id, epoch, who) VALUES (1, 1, ?1)
                      ON CONFLICT (id) DO UPDATE SET epoch = owner.epoch + 1, who = excluded.who";
-                transaction.execute(sql, params![who])?;
-                let claimed: i64 =
-                    transaction.query_row("SELECT epoch FROM owner WHERE id = 1", [], |row| row.get(0))?;
-                transaction.commit()?;
-                Ok(claimed)
+                db.execute(sql, params![who])?;
+                db.number("SELECT epoch FROM owner WHERE id = 1", &[])
             })
             .await?;
         epoch.0.store(claimed, Ordering::Release);
         Ok(claimed)
+    }
+
+    /// Waits so long until nobody else has the records as theirs.
+    pub(super) async fn alone(&self, patience: Duration) -> Result<(), RunsError> {
+        let until = Instant::now() + patience;
+        while !self.alter(Db::alone).await? {
+            if Instant::now() >= until {
+                // One that begins, or that looks after the tables, has not written who it is.
+                let who = self.read(|db| db.one(OWNER, &[], |row| row.get(1))).await;
+                return Err(RunsError::Held(who.ok().flatten().unwrap_or_else(|| "of an unknown name".to_owned())));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// Lets others have them, at the end. Who is gone without it has given them up as well, a bit later.
+    pub async fn release(&self) {
+        match tokio::time::timeout(END, self.alter(Db::release)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::debug!(%fault, "The records of runs are given up by going"),
+            Err(_) => tracing::debug!("The records of runs are given up by going"),
+        }
     }
 
     /// Whether another bot claimed them since we did, as far as we have met it.

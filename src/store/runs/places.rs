@@ -1,6 +1,7 @@
 //! Rows of places and people: what is live, locks, approvals, the incident log.
 
-use rusqlite::{Connection, Row, params};
+use super::RunsError;
+use super::db::{Db, Row, params};
 
 /// What went live somewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl DeploymentRow {
     pub(super) const SELECT: &str =
         "SELECT app, env, run, version, sha, at, validated, replicas, outputs FROM deployment";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<DeploymentRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<DeploymentRow, RunsError> {
         Ok(DeploymentRow {
             app: row.get(0)?,
             env: row.get(1)?,
@@ -43,20 +44,23 @@ impl DeploymentRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO deployment (app, env, run, version, sha, at, validated, replicas, outputs)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (app, env, run) DO UPDATE SET version = excluded.version, sha = excluded.sha, at = excluded.at, validated = excluded.validated, replicas = excluded.replicas, outputs = excluded.outputs";
-        db.prepare_cached(SQL)?.execute(params![
-            self.app,
-            self.env,
-            self.run,
-            self.version,
-            self.sha,
-            self.at,
-            self.validated,
-            self.replicas,
-            self.outputs,
-        ])
+        db.execute(
+            SQL,
+            params![
+                self.app,
+                self.env,
+                self.run,
+                self.version,
+                self.sha,
+                self.at,
+                self.validated,
+                self.replicas,
+                self.outputs,
+            ],
+        )
     }
 }
 
@@ -80,7 +84,7 @@ pub struct ApprovalRow {
 impl ApprovalRow {
     pub(super) const SELECT: &str = "SELECT run, code, handle, yes, reason, at FROM approval";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<ApprovalRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<ApprovalRow, RunsError> {
         Ok(ApprovalRow {
             run: row.get(0)?,
             code: row.get(1)?,
@@ -91,10 +95,10 @@ impl ApprovalRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO approval (run, code, handle, yes, reason, at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (run, code, handle) DO UPDATE SET yes = excluded.yes, reason = excluded.reason, at = excluded.at";
-        db.prepare_cached(SQL)?.execute(params![self.run, self.code, self.handle, self.yes, self.reason, self.at,])
+        db.execute(SQL, params![self.run, self.code, self.handle, self.yes, self.reason, self.at,])
     }
 }
 
@@ -122,7 +126,7 @@ pub struct LockRow {
 impl LockRow {
     pub(super) const SELECT: &str = "SELECT place, handle, reason, since, until, rollback, said_in, run FROM env_lock";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<LockRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<LockRow, RunsError> {
         Ok(LockRow {
             place: row.get(0)?,
             handle: row.get(1)?,
@@ -135,19 +139,22 @@ impl LockRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback, said_in, run)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback, said_in = excluded.said_in, run = excluded.run";
-        db.prepare_cached(SQL)?.execute(params![
-            self.place,
-            self.handle,
-            self.reason,
-            self.since,
-            self.until,
-            self.rollback,
-            self.said_in,
-            self.run,
-        ])
+        db.execute(
+            SQL,
+            params![
+                self.place,
+                self.handle,
+                self.reason,
+                self.since,
+                self.until,
+                self.rollback,
+                self.said_in,
+                self.run,
+            ],
+        )
     }
 }
 
@@ -167,9 +174,9 @@ pub struct FreezeRow {
 }
 
 impl FreezeRow {
-    pub(super) const SELECT: &str = "SELECT scope, handle, reason, since, until FROM freeze";
+    pub(super) const SELECT: &str = "SELECT scope, handle, reason, since, until FROM \"freeze\"";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<FreezeRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<FreezeRow, RunsError> {
         Ok(FreezeRow {
             scope: row.get(0)?,
             handle: row.get(1)?,
@@ -179,10 +186,10 @@ impl FreezeRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
-        const SQL: &str = "INSERT INTO freeze (scope, handle, reason, since, until)
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
+        const SQL: &str = "INSERT INTO \"freeze\" (scope, handle, reason, since, until)
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (scope) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until";
-        db.prepare_cached(SQL)?.execute(params![self.scope, self.handle, self.reason, self.since, self.until,])
+        db.execute(SQL, params![self.scope, self.handle, self.reason, self.since, self.until,])
     }
 }
 
@@ -214,7 +221,7 @@ pub struct IncidentRow {
 impl IncidentRow {
     pub(super) const SELECT: &str = "SELECT id, at, handle, app, env, run, amends, text, prev, hash FROM incident";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<IncidentRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<IncidentRow, RunsError> {
         Ok(IncidentRow {
             id: row.get(0)?,
             at: row.get(1)?,
@@ -229,21 +236,24 @@ impl IncidentRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO incident (id, at, handle, app, env, run, amends, text, prev, hash)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        db.prepare_cached(SQL)?.execute(params![
-            self.id,
-            self.at,
-            self.handle,
-            self.app,
-            self.env,
-            self.run,
-            self.amends,
-            self.text,
-            self.prev,
-            self.hash,
-        ])
+        db.execute(
+            SQL,
+            params![
+                self.id,
+                self.at,
+                self.handle,
+                self.app,
+                self.env,
+                self.run,
+                self.amends,
+                self.text,
+                self.prev,
+                self.hash,
+            ],
+        )
     }
 }
 
@@ -265,7 +275,7 @@ pub struct ArtifactRow {
 impl ArtifactRow {
     pub(super) const SELECT: &str = "SELECT run, stage, path, bytes, sha256 FROM artifact";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<ArtifactRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<ArtifactRow, RunsError> {
         Ok(ArtifactRow {
             run: row.get(0)?,
             stage: row.get(1)?,
@@ -275,10 +285,10 @@ impl ArtifactRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO artifact (run, stage, path, bytes, sha256)
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (run, stage, path) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256";
-        db.prepare_cached(SQL)?.execute(params![self.run, self.stage, self.path, self.bytes, self.sha256,])
+        db.execute(SQL, params![self.run, self.stage, self.path, self.bytes, self.sha256,])
     }
 }
 
@@ -298,13 +308,13 @@ pub struct BookingRow {
 impl BookingRow {
     pub(super) const SELECT: &str = "SELECT id, at, handle, detail FROM booking";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<BookingRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<BookingRow, RunsError> {
         Ok(BookingRow { id: row.get(0)?, at: row.get(1)?, handle: row.get(2)?, detail: row.get(3)? })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO booking (id, at, handle, detail)
          VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET at = excluded.at, handle = excluded.handle, detail = excluded.detail";
-        db.prepare_cached(SQL)?.execute(params![self.id, self.at, self.handle, self.detail,])
+        db.execute(SQL, params![self.id, self.at, self.handle, self.detail,])
     }
 }

@@ -1,7 +1,7 @@
 //! What is written, and how.
 
-use rusqlite::{Connection, params};
-
+use super::RunsError;
+use super::db::{Db, params};
 use super::images::ImageRow;
 use super::places::{ApprovalRow, ArtifactRow, BookingRow, DeploymentRow, FreezeRow, IncidentRow, LockRow};
 use super::rollup;
@@ -64,13 +64,13 @@ pub enum Put {
 }
 
 impl Put {
-    pub(super) fn run(&self, db: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn run(&self, db: &Db) -> Result<(), RunsError> {
         match self {
             Put::Place { app, repo, env } => {
                 let sql = "INSERT INTO app (name, repo) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET repo = excluded.repo";
-                db.prepare_cached(sql)?.execute(params![app, repo])?;
+                db.execute(sql, params![app, repo])?;
                 let sql = "INSERT INTO environment (app, name, place) VALUES (?1, ?2, ?1 || '/' || ?2) ON CONFLICT (app, name) DO NOTHING";
-                db.prepare_cached(sql)?.execute(params![app, env])
+                db.execute(sql, params![app, env])
             }
             Put::Pipeline(row) => row.put(db),
             Put::Run(row) => {
@@ -90,19 +90,15 @@ impl Put {
             Put::Artifact(row) => row.put(db),
             Put::Booking(row) => row.put(db),
             Put::Image(row) => row.put(db),
-            Put::Said(dedupe, at) => {
-                db.prepare_cached("UPDATE outbox SET sent = ?2 WHERE dedupe = ?1")?.execute(params![dedupe, at])
-            }
+            Put::Said(dedupe, at) => db.execute("UPDATE outbox SET sent = ?2 WHERE dedupe = ?1", params![dedupe, at]),
             Put::Note(run, stage, attempt, note) => {
                 let sql = "UPDATE attempt SET note = ?4 WHERE run = ?1 AND stage = ?2 AND n = ?3";
-                db.prepare_cached(sql)?.execute(params![run, stage, attempt, note])
+                db.execute(sql, params![run, stage, attempt, note])
             }
-            Put::Unstage(run, name) => {
-                db.prepare_cached("DELETE FROM stage WHERE run = ?1 AND name = ?2")?.execute(params![run, name])
-            }
-            Put::Unlock(place) => db.prepare_cached("DELETE FROM env_lock WHERE place = ?1")?.execute([place]),
-            Put::Thaw(scope) => db.prepare_cached("DELETE FROM freeze WHERE scope = ?1")?.execute([scope]),
-            Put::Unbook(id) => db.prepare_cached("DELETE FROM booking WHERE id = ?1")?.execute([id]),
+            Put::Unstage(run, name) => db.execute("DELETE FROM stage WHERE run = ?1 AND name = ?2", params![run, name]),
+            Put::Unlock(place) => db.execute("DELETE FROM env_lock WHERE place = ?1", params![place]),
+            Put::Thaw(scope) => db.execute("DELETE FROM \"freeze\" WHERE scope = ?1", params![scope]),
+            Put::Unbook(id) => db.execute("DELETE FROM booking WHERE id = ?1", params![id]),
         }?;
         Ok(())
     }

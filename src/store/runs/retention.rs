@@ -1,7 +1,8 @@
 //! How long each kind of row is kept, where that is less long than the run it belongs to, or it belongs to none.
 
+use super::RunsError;
+use super::db::{Db, params};
 use super::writer::Runs;
-use super::{RunsError, all};
 
 /// Rows of one kind: its name, the tables and which rows of them are old at `?1`.
 const KINDS: [(&str, &[&str]); 6] = [
@@ -35,23 +36,20 @@ impl Runs {
         let Some((name, tables)) = KINDS.into_iter().find(|(known, _)| *known == kind) else {
             return Ok(Old::default());
         };
-        let work = move |db: &rusqlite::Connection| {
-            let moment = db.unchecked_transaction()?;
+        let work = move |db: &Db| {
             let mut old = Old::default();
             for table in tables {
                 let from = if table.ends_with("IN") { format!("{table} {OVER}") } else { (*table).to_owned() };
-                old.rows +=
-                    moment.query_row(&format!("SELECT COUNT(*) FROM {from}"), [before], |row| row.get::<_, i64>(0))?;
+                old.rows += db.number(&format!("SELECT COUNT(*) FROM {from}"), params![before])?;
                 if forget {
-                    moment.execute(&format!("DELETE FROM {from}"), [before])?;
+                    db.execute(&format!("DELETE FROM {from}"), params![before])?;
                 }
             }
             if name == "files" {
                 // A step that said nothing has a folder all the same.
                 let sql = format!("{} ORDER BY number", OVER.trim_matches(['(', ')']));
-                old.folders = all(&moment, &sql, [before], |row| row.get(0))?;
+                old.folders = db.all(&sql, params![before], |row| row.get(0))?;
             }
-            moment.commit()?;
             Ok(old)
         };
         if forget { self.change(work).await } else { self.read(work).await }
@@ -59,13 +57,13 @@ impl Runs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::store::runs::tests::put_run;
+    use crate::store::runs::tests::{Ground, put_run};
     use crate::store::runs::{AttemptRow, EventRow, ImageRow, LogSegmentRow, OutboxRow, Put, StageRow};
 
-    async fn records() -> Runs {
-        let runs = Runs::open(None).unwrap();
+    async fn records(ground: &Ground) -> Runs {
+        let runs = ground.open().await;
         for number in [1, 2] {
             let mut puts = put_run(number, "shop", "prod", "succeeded", true);
             if let Some(Put::Run(run)) = puts.last_mut() {
@@ -99,9 +97,8 @@ mod tests {
         runs
     }
 
-    #[tokio::test]
-    async fn only_what_is_older_goes_and_looking_takes_nothing() {
-        let runs = records().await;
+    pub(in crate::store::runs) async fn only_what_is_older_goes_and_looking_takes_nothing(ground: &Ground) {
+        let runs = records(ground).await;
         let between = 150_000_000;
         for kind in kept_apart() {
             let would = runs.expire(kind, between, false).await.unwrap();

@@ -1,10 +1,9 @@
 //! What came of runs, by the hour and by the day: counted in the transaction that writes a run, so that it is what a recount would give.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
-
+use super::RunsError;
+use super::db::{Db, Row, params};
 use super::rows::RunRow;
 use super::writer::Runs;
-use super::{RunsError, all};
 
 /// How much time a row is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub struct RollupRow {
 impl RollupRow {
     const SELECT: &str = "SELECT at, app, env, ended, succeeded, failed, began, waited, ran FROM rollup";
 
-    fn of(row: &Row<'_>) -> rusqlite::Result<RollupRow> {
+    fn of(row: &Row<'_>) -> Result<RollupRow, RunsError> {
         Ok(RollupRow {
             at: row.get(0)?,
             app: row.get(1)?,
@@ -93,9 +92,9 @@ fn counted(run: &RunRow, first: &RunRow) -> Option<RollupRow> {
 }
 
 /// Counts a run that is about to be written, instead of what it was.
-pub(super) fn count(db: &Connection, run: &RunRow) -> rusqlite::Result<()> {
+pub(super) fn count(db: &Db, run: &RunRow) -> Result<(), RunsError> {
     let before = format!("{} WHERE number = ?1", RunRow::SELECT);
-    let before = db.prepare_cached(&before)?.query_row([run.number], RunRow::of).optional()?;
+    let before = db.one(&before, params![run.number], RunRow::of)?;
     let now = counted(run, before.as_ref().unwrap_or(run));
     let before = before.as_ref().and_then(|before| counted(before, before));
     if before == now {
@@ -106,7 +105,7 @@ pub(super) fn count(db: &Connection, run: &RunRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn add(db: &Connection, row: &RollupRow, sign: i64) -> rusqlite::Result<()> {
+fn add(db: &Db, row: &RollupRow, sign: i64) -> Result<(), RunsError> {
     const SQL: &str = "INSERT INTO rollup (span, at, app, env, ended, succeeded, failed, began, waited, ran)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (span, at, app, env) DO UPDATE SET
          ended = rollup.ended + excluded.ended, succeeded = rollup.succeeded + excluded.succeeded,
@@ -114,21 +113,24 @@ fn add(db: &Connection, row: &RollupRow, sign: i64) -> rusqlite::Result<()> {
          waited = rollup.waited + excluded.waited, ran = rollup.ran + excluded.ran";
     for span in [Span::Hour, Span::Day] {
         let at = row.at - row.at.rem_euclid(span.millis());
-        db.prepare_cached(SQL)?.execute(params![
-            span.name(),
-            at,
-            row.app,
-            row.env,
-            sign * row.ended,
-            sign * row.succeeded,
-            sign * row.failed,
-            sign * row.began,
-            sign * row.waited,
-            sign * row.ran,
-        ])?;
+        db.execute(
+            SQL,
+            params![
+                span.name(),
+                at,
+                row.app,
+                row.env,
+                sign * row.ended,
+                sign * row.succeeded,
+                sign * row.failed,
+                sign * row.began,
+                sign * row.waited,
+                sign * row.ran,
+            ],
+        )?;
         if sign < 0 {
             let sql = "DELETE FROM rollup WHERE span = ?1 AND at = ?2 AND app = ?3 AND env = ?4 AND ended = 0";
-            db.prepare_cached(sql)?.execute(params![span.name(), at, row.app, row.env])?;
+            db.execute(sql, params![span.name(), at, row.app, row.env])?;
         }
     }
     Ok(())
@@ -143,11 +145,11 @@ impl Runs {
             Some(app) => {
                 let sql =
                     format!("{} WHERE span = ?1 AND app = ?2 AND at >= ?3 ORDER BY at DESC, env", RollupRow::SELECT);
-                all(db, &sql, params![span.name(), app, since], RollupRow::of)
+                db.all(&sql, params![span.name(), app, since], RollupRow::of)
             }
             None => {
                 let sql = format!("{} WHERE span = ?1 AND at >= ?2 ORDER BY at DESC, app, env", RollupRow::SELECT);
-                all(db, &sql, params![span.name(), since], RollupRow::of)
+                db.all(&sql, params![span.name(), since], RollupRow::of)
             }
         })
         .await
@@ -155,13 +157,14 @@ impl Runs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
 
     use super::*;
-    use crate::store::runs::tests::put_run;
+    use crate::store::runs::tests::{Ground, put_run};
     use crate::store::runs::{Put, Which};
 
     const STATES: [(&str, bool); 6] = [
@@ -207,30 +210,43 @@ mod tests {
         puts
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn hours_and_days_are_always_what_a_recount_gives(
-            all in prop::collection::vec((1..12_i64, 0..6_usize, 0..4000_i64, any::<bool>()), 1..60)
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(async {
-                let runs = Runs::open(None).unwrap();
-                for (number, state, minutes, began) in all {
-                    let app = if number % 2 == 0 { "shop" } else { "tool" };
-                    runs.write(written(number, app, state, minutes, began)).await.unwrap();
-                }
-                for span in [Span::Hour, Span::Day] {
-                    let known = runs.rollups(span, None, 0).await.unwrap();
-                    assert_eq!(known, recounted(&runs, span).await);
-                }
-            });
+    type Written = (i64, usize, i64, bool);
+
+    fn histories() -> impl Strategy<Value = Vec<Written>> {
+        prop::collection::vec((1..12_i64, 0..6_usize, 0..4000_i64, any::<bool>()), 1..60)
+    }
+
+    async fn counted_as_recounted(runs: &Runs, all: Vec<Written>) {
+        for (number, state, minutes, began) in all {
+            let app = if number % 2 == 0 { "shop" } else { "tool" };
+            runs.write(written(number, app, state, minutes, began)).await.unwrap();
+        }
+        for span in [Span::Hour, Span::Day] {
+            let known = runs.rollups(span, None, 0).await.unwrap();
+            assert_eq!(known, recounted(runs, span).await);
         }
     }
 
-    #[tokio::test]
-    async fn what_is_forgotten_stays_counted() {
-        let runs = Runs::open(None).unwrap();
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn hours_and_days_are_always_what_a_recount_gives(all in histories()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async { counted_as_recounted(&Runs::open(None).unwrap(), all).await });
+        }
+    }
+
+    pub(in crate::store::runs) async fn hours_and_days_are_what_a_recount_gives(ground: &Ground) {
+        let runs = ground.open().await;
+        let mut runner = prop::test_runner::TestRunner::deterministic();
+        for _ in 0..3 {
+            let all = histories().new_tree(&mut runner).unwrap().current();
+            counted_as_recounted(&runs, all).await;
+        }
+    }
+
+    pub(in crate::store::runs) async fn what_is_forgotten_stays_counted(ground: &Ground) {
+        let runs = ground.open().await;
         runs.write(written(1, "shop", 2, 10, true)).await.unwrap();
         let before = runs.rollups(Span::Day, Some("shop"), 0).await.unwrap();
         assert_eq!((before[0].ended, before[0].waited, before[0].ran), (1, 7_000, 60_000));

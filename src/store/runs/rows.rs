@@ -1,6 +1,7 @@
 //! One struct a table, and the statements that write and read it.
 
-use rusqlite::{Connection, Row, params};
+use super::RunsError;
+use super::db::{Db, Row, params};
 
 /// A version of a pipeline file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct PipelineRow {
 impl PipelineRow {
     pub(super) const SELECT: &str = "SELECT hash, name, app, source, created FROM pipeline";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<PipelineRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<PipelineRow, RunsError> {
         Ok(PipelineRow {
             hash: row.get(0)?,
             name: row.get(1)?,
@@ -30,10 +31,10 @@ impl PipelineRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO pipeline (hash, name, app, source, created)
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (hash) DO NOTHING";
-        db.prepare_cached(SQL)?.execute(params![self.hash, self.name, self.app, self.source, self.created,])
+        db.execute(SQL, params![self.hash, self.name, self.app, self.source, self.created,])
     }
 }
 
@@ -71,7 +72,7 @@ pub struct RunRow {
 impl RunRow {
     pub(super) const SELECT: &str = "SELECT number, pipeline, app, env, kind, state, ended, requester, idem_key, created, started, finished, detail FROM run";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<RunRow, RunsError> {
         Ok(RunRow {
             number: row.get(0)?,
             pipeline: row.get(1)?,
@@ -89,24 +90,27 @@ impl RunRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO run (number, pipeline, app, env, kind, state, ended, requester, idem_key, created, started, finished, detail)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (number) DO UPDATE SET state = excluded.state, ended = excluded.ended, started = excluded.started, finished = excluded.finished, detail = excluded.detail";
-        db.prepare_cached(SQL)?.execute(params![
-            self.number,
-            self.pipeline,
-            self.app,
-            self.env,
-            self.kind,
-            self.state,
-            self.ended,
-            self.requester,
-            self.idem_key,
-            self.created,
-            self.started,
-            self.finished,
-            self.detail,
-        ])
+        db.execute(
+            SQL,
+            params![
+                self.number,
+                self.pipeline,
+                self.app,
+                self.env,
+                self.kind,
+                self.state,
+                self.ended,
+                self.requester,
+                self.idem_key,
+                self.created,
+                self.started,
+                self.finished,
+                self.detail,
+            ],
+        )
     }
 }
 
@@ -137,7 +141,7 @@ impl StageRow {
     pub(super) const SELECT: &str =
         "SELECT run, name, state, attempt, class, started, ended, waited, detail FROM stage";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<StageRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<StageRow, RunsError> {
         Ok(StageRow {
             run: row.get(0)?,
             name: row.get(1)?,
@@ -151,20 +155,23 @@ impl StageRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO stage (run, name, state, attempt, class, started, ended, waited, detail)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, class = excluded.class, started = excluded.started, ended = excluded.ended, waited = excluded.waited, detail = excluded.detail";
-        db.prepare_cached(SQL)?.execute(params![
-            self.run,
-            self.name,
-            self.state,
-            self.attempt,
-            self.class,
-            self.started,
-            self.ended,
-            self.waited,
-            self.detail,
-        ])
+        db.execute(
+            SQL,
+            params![
+                self.run,
+                self.name,
+                self.state,
+                self.attempt,
+                self.class,
+                self.started,
+                self.ended,
+                self.waited,
+                self.detail,
+            ],
+        )
     }
 }
 
@@ -196,7 +203,7 @@ pub struct AttemptRow {
 impl AttemptRow {
     pub(super) const SELECT: &str = "SELECT run, stage, n, note, begun, ended, class, exit, line, bytes FROM attempt";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<AttemptRow, RunsError> {
         Ok(AttemptRow {
             run: row.get(0)?,
             stage: row.get(1)?,
@@ -211,13 +218,16 @@ impl AttemptRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO attempt (run, stage, n, note, begun, ended, class, exit, line, bytes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (run, stage, n) DO UPDATE SET note = excluded.note, begun = excluded.begun, ended = excluded.ended, class = excluded.class, exit = excluded.exit, line = excluded.line, bytes = excluded.bytes";
-        db.prepare_cached(SQL)?.execute(params![
-            self.run, self.stage, self.n, self.note, self.begun, self.ended, self.class, self.exit, self.line,
-            self.bytes,
-        ])
+        db.execute(
+            SQL,
+            params![
+                self.run, self.stage, self.n, self.note, self.begun, self.ended, self.class, self.exit, self.line,
+                self.bytes,
+            ],
+        )
     }
 }
 
@@ -243,7 +253,7 @@ pub struct LogSegmentRow {
 impl LogSegmentRow {
     pub(super) const SELECT: &str = "SELECT run, stage, attempt, part, file, begins, ends FROM log_segment";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<LogSegmentRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<LogSegmentRow, RunsError> {
         Ok(LogSegmentRow {
             run: row.get(0)?,
             stage: row.get(1)?,
@@ -255,18 +265,10 @@ impl LogSegmentRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO log_segment (run, stage, attempt, part, file, begins, ends)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (run, stage, attempt, part) DO UPDATE SET file = excluded.file, begins = excluded.begins, ends = excluded.ends";
-        db.prepare_cached(SQL)?.execute(params![
-            self.run,
-            self.stage,
-            self.attempt,
-            self.part,
-            self.file,
-            self.begins,
-            self.ends,
-        ])
+        db.execute(SQL, params![self.run, self.stage, self.attempt, self.part, self.file, self.begins, self.ends,])
     }
 }
 
@@ -290,7 +292,7 @@ pub struct EventRow {
 impl EventRow {
     pub(super) const SELECT: &str = "SELECT run, seq, at, kind, actor, data FROM event";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<EventRow, RunsError> {
         Ok(EventRow {
             run: row.get(0)?,
             seq: row.get(1)?,
@@ -301,10 +303,10 @@ impl EventRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO event (run, seq, at, kind, actor, data)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        db.prepare_cached(SQL)?.execute(params![self.run, self.seq, self.at, self.kind, self.actor, self.data,])
+        db.execute(SQL, params![self.run, self.seq, self.at, self.kind, self.actor, self.data,])
     }
 }
 
@@ -330,7 +332,7 @@ pub struct OutboxRow {
 impl OutboxRow {
     pub(super) const SELECT: &str = "SELECT dedupe, COALESCE(run, 0), event, target, text, at, sent FROM outbox";
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
+    pub(super) fn of(row: &Row<'_>) -> Result<OutboxRow, RunsError> {
         Ok(OutboxRow {
             dedupe: row.get(0)?,
             run: row.get(1)?,
@@ -342,17 +344,9 @@ impl OutboxRow {
         })
     }
 
-    pub(super) fn put(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO outbox (dedupe, run, event, target, text, at, sent)
          VALUES (?1, NULLIF(?2, 0), ?3, ?4, ?5, ?6, ?7) ON CONFLICT (dedupe) DO UPDATE SET run = excluded.run, event = excluded.event, target = excluded.target, text = excluded.text, at = excluded.at, sent = excluded.sent";
-        db.prepare_cached(SQL)?.execute(params![
-            self.dedupe,
-            self.run,
-            self.event,
-            self.target,
-            self.text,
-            self.at,
-            self.sent
-        ])
+        db.execute(SQL, params![self.dedupe, self.run, self.event, self.target, self.text, self.at, self.sent])
     }
 }

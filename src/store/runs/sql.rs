@@ -6,35 +6,34 @@ use super::rows::{AttemptRow, EventRow, LogSegmentRow, OutboxRow, RunRow, StageR
 
 /// How long stages of an app took when they went well, the newest first.
 pub(super) const TIMES: &str = "SELECT stage.name, stage.ended - stage.started
-     FROM run INDEXED BY run_app CROSS JOIN stage ON stage.run = run.number
-     WHERE run.app = ?1 AND stage.state = 'succeeded' AND stage.started IS NOT NULL AND stage.ended IS NOT NULL
+     FROM run CROSS JOIN stage
+     WHERE stage.run = run.number AND run.app = ?1 AND stage.state = 'succeeded' AND stage.started IS NOT NULL AND stage.ended IS NOT NULL
      ORDER BY run.number DESC LIMIT 2000";
 /// How long stages of an app waited for their turn, the newest first.
 pub(super) const WAITS: &str = "SELECT stage.name, stage.waited
-     FROM run INDEXED BY run_app CROSS JOIN stage ON stage.run = run.number
-     WHERE run.app = ?1 AND stage.waited IS NOT NULL
+     FROM run CROSS JOIN stage
+     WHERE stage.run = run.number AND run.app = ?1 AND stage.waited IS NOT NULL
      ORDER BY run.number DESC LIMIT 2000";
 /// How often stages of an app failed since then.
 pub(super) const FAILURES: &str = "SELECT attempt.stage, attempt.class, COUNT(*)
      FROM run JOIN attempt ON attempt.run = run.number
      WHERE run.app = ?1 AND run.created >= ?2 AND attempt.class IS NOT NULL
-     GROUP BY attempt.stage, attempt.class ORDER BY COUNT(*) DESC, attempt.stage LIMIT 20";
+     GROUP BY attempt.stage, attempt.class ORDER BY COUNT(*) DESC, attempt.stage, attempt.class LIMIT 20";
 /// How many runs that have not ended are how far.
 pub(super) const OPEN_STATES: &str = "SELECT state, COUNT(*) FROM run WHERE ended = 0 GROUP BY state";
 /// How many runs ended how since then.
 pub(super) const ENDED_STATES: &str =
     "SELECT state, COUNT(*) FROM run WHERE finished >= ?1 AND ended = 1 GROUP BY state";
 /// How many stages of runs that have not ended are how far.
-pub(super) const STAGE_STATES: &str =
-    "SELECT stage.state, COUNT(*) FROM run INDEXED BY run_open CROSS JOIN stage ON stage.run = run.number
-     WHERE run.ended = 0 GROUP BY stage.state";
+pub(super) const STAGE_STATES: &str = "SELECT stage.state, COUNT(*) FROM run CROSS JOIN stage
+     WHERE stage.run = run.number AND run.ended = 0 GROUP BY stage.state";
 
 pub(super) fn run() -> String {
     format!("{} WHERE number = ?1", RunRow::SELECT)
 }
 
 pub(super) fn stages() -> String {
-    format!("{} WHERE run = ?1", StageRow::SELECT)
+    format!("{} WHERE run = ?1 ORDER BY name", StageRow::SELECT)
 }
 
 /// Runs of an app that have not ended.
@@ -72,7 +71,7 @@ pub(super) fn events() -> String {
 }
 
 pub(super) fn attempts() -> String {
-    format!("{} WHERE run = ?1 ORDER BY begun", AttemptRow::SELECT)
+    format!("{} WHERE run = ?1 ORDER BY begun, stage, n", AttemptRow::SELECT)
 }
 
 pub(super) fn log_segments() -> String {
@@ -80,11 +79,11 @@ pub(super) fn log_segments() -> String {
 }
 
 pub(super) fn approvals() -> String {
-    format!("{} WHERE run = ?1 ORDER BY at", ApprovalRow::SELECT)
+    format!("{} WHERE run = ?1 ORDER BY at, code, handle", ApprovalRow::SELECT)
 }
 
 pub(super) fn artifacts() -> String {
-    format!("{} WHERE run = ?1", ArtifactRow::SELECT)
+    format!("{} WHERE run = ?1 ORDER BY stage, path", ArtifactRow::SELECT)
 }
 
 /// What went live in a place, the newest first.

@@ -1,11 +1,12 @@
-//! The connections: one that writes and one that reads, each on a thread of its own, or one here and now for records in memory.
+//! The connections: one that writes and some that read, each on a thread of its own, or one here and now for records in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunsError;
+use super::db::Db;
 use super::owner::Epoch;
 use super::put::Put;
 
@@ -13,6 +14,8 @@ use super::put::Put;
 const DEPTH: usize = 1024;
 /// Groups that are committed together, at most: whoever came first does not wait for all who come later.
 const TOGETHER: usize = 1024;
+/// The time between two looks at what became of a transaction.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The records of runs. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -26,18 +29,18 @@ pub struct Runs {
 enum Place {
     Threads {
         write: mpsc::Sender<Work>,
-        read: mpsc::Sender<Reading>,
+        read: mpsc::Sender<Errand>,
     },
     /// A paused clock does not wait for threads.
-    Here(Arc<Mutex<Connection>>),
+    Here(Arc<Mutex<Db>>),
 }
 
-type Reading = Box<dyn FnOnce(&Connection) + Send>;
+type Errand = Box<dyn FnOnce(&Db) + Send>;
 
 enum Work {
     Write(Vec<Put>, oneshot::Sender<Result<(), RunsError>>),
-    /// Something else that changes rows, in its turn.
-    Change(Reading),
+    /// Something else that needs the connection that writes, in its turn.
+    Other(Errand),
 }
 
 impl std::fmt::Debug for Runs {
@@ -47,68 +50,104 @@ impl std::fmt::Debug for Runs {
 }
 
 impl Runs {
-    /// Begins to serve: with a second connection that reads what is committed, while the first one writes.
-    pub(super) fn start(writing: Connection, reading: Option<Connection>) -> Result<Runs, RunsError> {
+    /// With one connection that does everything, here and now.
+    pub(super) fn here(connection: Db) -> Runs {
+        Runs { place: Place::Here(Arc::new(Mutex::new(connection))), epoch: Epoch::default() }
+    }
+
+    /// Begins to serve: with other connections that read what is committed, while the first one writes.
+    pub(super) fn start(writing: Db, reading: Vec<Db>) -> Result<Runs, RunsError> {
         let epoch = Epoch::default();
-        let Some(reading) = reading else {
-            return Ok(Runs { place: Place::Here(Arc::new(Mutex::new(writing))), epoch });
-        };
         let (write, from) = mpsc::channel(DEPTH);
         let own = epoch.clone();
-        thread("runs", move || work(&writing, from, &own))?;
-        let (read, mut from) = mpsc::channel::<Reading>(DEPTH);
-        thread("runs-read", move || {
-            while let Some(look) = from.blocking_recv() {
-                look(&reading);
-            }
+        thread("runs", move || {
+            work(&writing, from, &own);
+            writing.close();
         })?;
+        let (read, from) = mpsc::channel::<Errand>(DEPTH);
+        let from = Arc::new(Mutex::new(from));
+        for reading in reading {
+            let from = Arc::clone(&from);
+            thread("runs-read", move || {
+                while let Some(look) = next(&from) {
+                    look(&reading);
+                }
+                reading.close();
+            })?;
+        }
         Ok(Runs { place: Place::Threads { write, read }, epoch })
     }
 
     /// Writes all of it in one transaction; ready once that is durable. If it fails, nothing of it is written.
     pub async fn write(&self, puts: Vec<Put>) -> Result<(), RunsError> {
-        match &self.place {
+        let done = match &self.place {
             Place::Threads { write, .. } => {
                 let (answer, answered) = oneshot::channel();
                 write.send(Work::Write(puts, answer)).await.map_err(|_| RunsError::Closed)?;
                 answered.await.map_err(|_| RunsError::Closed)?
             }
-            Place::Here(connection) => {
-                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                commit(&connection, &[puts], &self.epoch)
+            Place::Here(db) => commit(&db.lock().unwrap_or_else(PoisonError::into_inner), &[puts], &self.epoch),
+        };
+        match done {
+            Err(RunsError::Unsure(transaction)) => self.became(transaction).await,
+            done => done,
+        }
+    }
+
+    /// What became of a transaction whose end was not heard: to write it again could write it twice. As long as the server is away,
+    /// nobody knows.
+    async fn became(&self, transaction: i64) -> Result<(), RunsError> {
+        tracing::warn!(transaction, "The database went away while runs were written; it is asked what became of it");
+        loop {
+            match self.read(move |db| db.became(transaction)).await {
+                Ok(Some(true)) => return Ok(()),
+                Ok(Some(false)) => {
+                    return Err(RunsError::Lost("PostgreSQL went away before it had written".to_owned()));
+                }
+                Ok(None) | Err(RunsError::Lost(_)) => tokio::time::sleep(AGAIN).await,
+                // It never heard of that transaction: another server is there now.
+                Err(fault) => return Err(fault),
             }
         }
     }
 
-    /// Reads something, of what is committed.
+    /// Reads something, of what is committed, all of it as it was at one moment.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
+        read: impl FnOnce(&Db) -> Result<T, RunsError> + Send + 'static,
     ) -> Result<T, RunsError> {
+        let read = move |db: &Db| db.reading(read);
         match &self.place {
             Place::Threads { read: to, .. } => {
                 let (look, looked) = answered(read);
                 to.send(look).await.map_err(|_| RunsError::Closed)?;
                 looked.await.map_err(|_| RunsError::Closed)?
             }
-            Place::Here(connection) => read(&connection.lock().unwrap_or_else(PoisonError::into_inner)),
+            Place::Here(db) => read(&db.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
-    /// Changes rows otherwise than by [`Put`], after what waits to be written.
+    /// Changes rows otherwise than by [`Put`], in one transaction, after what waits to be written.
     pub(super) async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
+        change: impl FnOnce(&Db) -> Result<T, RunsError> + Send + 'static,
     ) -> Result<T, RunsError> {
         let epoch = self.epoch.clone();
-        let change = move |db: &Connection| epoch.holds(db).and_then(|()| change(db));
+        self.alter(move |db| db.writing(|db| epoch.holds(db).and_then(|()| change(db)))).await
+    }
+
+    /// Does something with the connection that writes, which begins its own transactions.
+    pub(super) async fn alter<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Db) -> Result<T, RunsError> + Send + 'static,
+    ) -> Result<T, RunsError> {
         match &self.place {
             Place::Threads { write, .. } => {
-                let (change, changed) = answered(change);
-                write.send(Work::Change(change)).await.map_err(|_| RunsError::Closed)?;
-                changed.await.map_err(|_| RunsError::Closed)?
+                let (work, done) = answered(work);
+                write.send(Work::Other(work)).await.map_err(|_| RunsError::Closed)?;
+                done.await.map_err(|_| RunsError::Closed)?
             }
-            Place::Here(_) => self.read(change).await,
+            Place::Here(db) => work(&db.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 }
@@ -118,12 +157,17 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), RunsEr
     named.spawn(work).map(drop).map_err(|fault| RunsError::Database(fault.to_string()))
 }
 
+/// What one of several readers does next: one waits for it, the others for their turn to wait.
+fn next(from: &Mutex<mpsc::Receiver<Errand>>) -> Option<Errand> {
+    from.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+}
+
 /// Work for a thread, and where its answer comes.
 fn answered<T: Send + 'static>(
-    work: impl FnOnce(&Connection) -> Result<T, RunsError> + Send + 'static,
-) -> (Reading, oneshot::Receiver<Result<T, RunsError>>) {
+    work: impl FnOnce(&Db) -> Result<T, RunsError> + Send + 'static,
+) -> (Errand, oneshot::Receiver<Result<T, RunsError>>) {
     let (answer, answered) = oneshot::channel();
-    let work = move |db: &Connection| {
+    let work = move |db: &Db| {
         // Whoever asked may have gone.
         let _ = answer.send(work(db));
     };
@@ -131,19 +175,19 @@ fn answered<T: Send + 'static>(
 }
 
 /// Does what waits: writes that wait together are committed together.
-fn work(db: &Connection, mut from: mpsc::Receiver<Work>, epoch: &Epoch) {
+fn work(db: &Db, mut from: mpsc::Receiver<Work>, epoch: &Epoch) {
     while let Some(first) = from.blocking_recv() {
         let mut next = Some(first);
         let (mut groups, mut answers) = (Vec::new(), Vec::new());
-        let mut change = None;
+        let mut other = None;
         while let Some(work) = next {
             match work {
                 Work::Write(puts, answer) => {
                     groups.push(puts);
                     answers.push(answer);
                 }
-                Work::Change(work) => {
-                    change = Some(work);
+                Work::Other(work) => {
+                    other = Some(work);
                     break;
                 }
             }
@@ -152,28 +196,26 @@ fn work(db: &Connection, mut from: mpsc::Receiver<Work>, epoch: &Epoch) {
         if !groups.is_empty() {
             settle(db, groups, answers, epoch);
         }
-        if let Some(change) = change {
-            change(db);
+        if let Some(other) = other {
+            other(db);
         }
     }
 }
 
-fn settle(db: &Connection, groups: Vec<Vec<Put>>, answers: Vec<oneshot::Sender<Result<(), RunsError>>>, epoch: &Epoch) {
+fn settle(db: &Db, groups: Vec<Vec<Put>>, answers: Vec<oneshot::Sender<Result<(), RunsError>>>, epoch: &Epoch) {
     let together = commit(db, &groups, epoch);
-    let alone = together.is_err() && groups.len() > 1;
+    // One that cannot be written does not take the others with it; a database that is away takes none of them.
+    let alone = matches!(together, Err(RunsError::Database(_))) && groups.len() > 1;
     for (group, answer) in groups.into_iter().zip(answers) {
-        // One that cannot be written does not take the others with it.
         let done = if alone { commit(db, std::slice::from_ref(&group), epoch) } else { together.clone() };
         let _ = answer.send(done);
     }
 }
 
-fn commit(db: &Connection, groups: &[Vec<Put>], epoch: &Epoch) -> Result<(), RunsError> {
-    // Whether they are ours is asked within it, so that nobody takes them in between.
-    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-    epoch.holds(&transaction)?;
-    for put in groups.iter().flatten() {
-        put.run(&transaction)?;
-    }
-    Ok(transaction.commit()?)
+fn commit(db: &Db, groups: &[Vec<Put>], epoch: &Epoch) -> Result<(), RunsError> {
+    db.writing(|db| {
+        // Whether they are ours is asked within it, so that nobody takes them in between.
+        epoch.holds(db)?;
+        groups.iter().flatten().try_for_each(|put| put.run(db))
+    })
 }
