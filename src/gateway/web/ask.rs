@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::super::hooks::{Reply, reply};
-use super::super::runs::{plainly, refused, wrong};
 use super::Asking;
 use super::html::{Html, segment};
 use super::names::looks_secret;
 use super::session::Visitor;
 use crate::executors::unguessable;
+use crate::gateway::hooks::{Reply, reply};
+use crate::gateway::runs::{plainly, refused, wrong};
 use crate::pipelines::{
     Ask, Asked, DeployWords, May, Param, Pipeline, Pipelines, Prepared, Preview, Refusal, Skip, Stage, Takes,
 };

@@ -2,10 +2,10 @@
 
 use warp::reply::Response;
 
-use super::super::looks::Query;
 use super::Asking;
 use super::html::{Hide, Html, segment};
 use super::run::{Part, state};
+use crate::gateway::looks::Query;
 use crate::pipelines::{Pipelines, Refusal, words};
 use crate::store::runs::Which;
 

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::super::runs::Caller;
 use super::Asking;
 use super::html::{Hide, Html, shown};
 use super::names::looks_secret;
 use crate::executors::tail;
+use crate::gateway::runs::Caller;
 use crate::pipelines::{Millis, Pipelines, Refusal, Run, RunState, StageRun, StageState, words};
 use crate::store::runs::{ApprovalRow, AttemptRow};
 
@@ -45,6 +45,8 @@ pub(super) struct Seen {
     left: Option<Millis>,
     /// Whether who looks may read logs: as with `!tail`, who asked for the run, and who may deploy there.
     reads: bool,
+    /// Whether any word of theirs could count.
+    acts: bool,
     wanted: Option<String>,
     now: Millis,
 }
@@ -75,6 +77,7 @@ pub(super) async fn look(
         run,
         stages,
         reads,
+        acts: reads || caller.may.vouched,
         wanted,
     })
 }
@@ -256,6 +259,9 @@ impl Seen {
     /// What may be said to it now, a form each. The engine decides; what stands here is only what makes sense.
     fn offers(&self, hide: &Hide) -> Html {
         let (run, mut html) = (&self.run, Html::new(hide));
+        if !self.acts {
+            return html;
+        }
         let mut offer = |word: &'static str, code: &str, label: &'static str| {
             html.raw("<form data-post=\"/r/").number(run.number).raw("/").raw(word).raw("\">");
             if word == "approve" {

@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use super::super::hooks::reply;
-use super::super::looks::Query;
-use super::super::runs::{Caller, TokenSettings, caller, named};
-use super::super::server::Shared;
 use super::html::{Frame, Html, page, send};
 use crate::executors::unguessable;
+use crate::gateway::hooks::reply;
+use crate::gateway::looks::Query;
+use crate::gateway::runs::{Caller, TokenSettings, caller, named};
+use crate::gateway::server::Shared;
 use crate::pipelines::{Millis, Pipelines};
 
 /// Its name; browsers take one that begins so only for this very host, and over TLS or the machine's own loopback.

@@ -15,17 +15,18 @@ use masterchief_contract::Shutdown;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+use tokio::time::MissedTickBehavior;
 use warp::Reply as _;
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
-use super::super::looks::Query;
-use super::super::server::Shared;
 use super::html::{guarded, shown};
 use super::lists::{self, Filter};
 use super::run::{self, Logs, Part};
 use super::session::{self, Visitor};
 use super::{FOLLOWERS, problem};
+use crate::gateway::looks::Query;
+use crate::gateway::server::Shared;
 use crate::pipelines::{News, Pipelines, Refusal};
 
 /// How long a page may take to take something.
@@ -102,7 +103,7 @@ pub(super) fn open(
         goes_on: false,
         _turns: [one, own],
     };
-    tokio::spawn(follower.follow(to, until));
+    tokio::spawn(follow(follower, pipelines.news(), to, until));
     let body = unfold(from, |mut from: mpsc::Receiver<Bytes>| async move {
         from.recv().await.map(|chunk| (Ok::<_, Infallible>(chunk), from))
     });
@@ -114,43 +115,65 @@ pub(super) fn open(
     out
 }
 
-impl Follower {
-    async fn follow(mut self, to: mpsc::Sender<Bytes>, mut until: Shutdown) {
-        let mut news = self.pipelines.news();
-        let (mut beat, mut look) = (tokio::time::interval(BEAT), tokio::time::interval(LOOK));
-        let mut fresh = true;
-        loop {
-            if fresh {
-                let Some(room) = room(&to, &mut until).await else { return };
-                // What happened until now is in what is told now.
-                drain(&mut news);
-                match self.changed().await {
-                    Ok(Some(chunk)) => room.send(chunk),
-                    Ok(None) => {}
-                    Err(why) => return room.send(event("bye", &json!({"error": why}))),
-                }
-                tokio::time::sleep(PACE).await;
-            }
-            fresh = tokio::select! {
-                one = news.recv() => match one {
-                    Ok(one) => self.what.means(&one),
-                    Err(RecvError::Lagged(_)) => true,
-                    Err(RecvError::Closed) => return,
-                },
-                _ = look.tick() => self.goes_on,
-                _ = beat.tick() => {
-                    let Some(room) = room(&to, &mut until).await else { return };
-                    room.send(event("beat", &json!({})));
-                    // Who may no longer look hears so within a beat.
-                    session::again(&self.shared, &self.pipelines, &self.key).is_none()
-                }
-                () = to.closed() => return,
-                () = until.recv() => return,
-            };
-        }
-    }
-
+/// What a page follows.
+trait State {
     /// What is not as it was told; nothing if all is. A fault ends it.
+    async fn changed(&mut self) -> Result<Option<Bytes>, String>;
+
+    /// Whether this is news of it.
+    fn means(&self, news: &News) -> bool;
+
+    /// Whether it is worth looking without news.
+    fn goes_on(&self) -> bool;
+
+    /// Whether who follows still may.
+    fn may(&self) -> bool;
+}
+
+/// Tells a page what changes, until it goes.
+async fn follow(
+    mut state: impl State,
+    mut news: broadcast::Receiver<Arc<News>>,
+    to: mpsc::Sender<Bytes>,
+    mut until: Shutdown,
+) {
+    let (mut beat, mut look) = (tokio::time::interval(BEAT), tokio::time::interval(LOOK));
+    // What was missed while the page took nothing is not made up for.
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut fresh = true;
+    loop {
+        if fresh {
+            let Some(room) = room(&to, &mut until).await else { return };
+            // What happened until now is in what is told now.
+            drain(&mut news);
+            match state.changed().await {
+                Ok(Some(chunk)) => room.send(chunk),
+                Ok(None) => {}
+                Err(why) => return room.send(event("bye", &json!({"error": why}))),
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        fresh = tokio::select! {
+            one = news.recv() => match one {
+                Ok(one) => state.means(&one),
+                Err(RecvError::Lagged(_)) => true,
+                Err(RecvError::Closed) => return,
+            },
+            _ = look.tick() => state.goes_on(),
+            _ = beat.tick() => {
+                let Some(room) = room(&to, &mut until).await else { return };
+                room.send(event("beat", &json!({})));
+                // Who may no longer look hears so within a beat.
+                !state.may()
+            }
+            () = to.closed() => return,
+            () = until.recv() => return,
+        };
+    }
+}
+
+impl State for Follower {
     async fn changed(&mut self) -> Result<Option<Bytes>, String> {
         let visitor = session::again(&self.shared, &self.pipelines, &self.key).ok_or("log in again")?;
         let hide = &self.shared.web.hide;
@@ -189,6 +212,18 @@ impl Follower {
         whole.extend_from_slice(&chunk);
         Ok(Some(Bytes::from(whole)))
     }
+
+    fn means(&self, news: &News) -> bool {
+        self.what.means(news)
+    }
+
+    fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    fn may(&self) -> bool {
+        session::again(&self.shared, &self.pipelines, &self.key).is_some()
+    }
 }
 
 /// Waits until the page takes something; nothing if it does not, or all ends.
@@ -211,4 +246,80 @@ fn drain(news: &mut broadcast::Receiver<Arc<News>>) {
 /// JSON has no line ends of its own, so it is one line of data.
 fn event(name: &str, data: &Value) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::pipelines::RunState;
+
+    struct Counted {
+        now: Arc<AtomicU64>,
+        told: u64,
+    }
+
+    impl State for Counted {
+        async fn changed(&mut self) -> Result<Option<Bytes>, String> {
+            let now = self.now.load(Ordering::Relaxed);
+            let changed = std::mem::replace(&mut self.told, now) != now;
+            Ok(changed.then(|| event("parts", &json!(now))))
+        }
+
+        fn means(&self, _: &News) -> bool {
+            true
+        }
+
+        fn goes_on(&self) -> bool {
+            false
+        }
+
+        fn may(&self) -> bool {
+            true
+        }
+    }
+
+    fn news() -> Arc<News> {
+        let text = String::new;
+        let (stage, stage_state, line) = (None, None, None);
+        let state = RunState::Running;
+        Arc::new(News {
+            run: 1,
+            seq: 1,
+            app: text(),
+            env: text(),
+            state,
+            stage,
+            stage_state,
+            kind: "run",
+            text: text(),
+            line,
+            requester: text(),
+            version: text(),
+            done: (0, 1),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_takes_nothing_hears_the_newest_next_and_is_let_go_after_a_while() {
+        let (now, (to, mut from), (say, hear)) = (Arc::new(AtomicU64::new(1)), mpsc::channel(1), broadcast::channel(4));
+        let (_stopper, until) = Shutdown::new();
+        let task = tokio::spawn(follow(Counted { now: Arc::clone(&now), told: 0 }, hear, to, until));
+        for n in 2..=100 {
+            tokio::time::sleep(PACE).await;
+            now.store(n, Ordering::Relaxed);
+            // It may not listen yet.
+            let _ = say.send(news());
+        }
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|last| *last != event("parts", &json!(100))) {
+            heard.push(from.recv().await.unwrap());
+        }
+        assert_eq!(heard, [event("parts", &json!(1)), event("beat", &json!({})), event("parts", &json!(100))]);
+        // Now it takes nothing any more.
+        tokio::time::sleep(BEAT * 2 + PATIENCE).await;
+        task.await.unwrap();
+        assert!(from.recv().await.is_some() && from.recv().await.is_none(), "one chunk waited for it");
+    }
 }
