@@ -12,6 +12,7 @@ use super::replay::{self, Replayed};
 use super::started::Started;
 use super::vitals::BotVitals;
 use crate::gateway::{self, Door, Gateway};
+use crate::irc::Around;
 use crate::journal::{FeedRow, Fixture, Journal, JournalError};
 
 impl Started {
@@ -41,6 +42,7 @@ impl Started {
             store: self.store().clone(),
             pipelines: self.pipelines.clone(),
         };
+        let ledger = self.outbox.speech.ledger.clone();
         let opening = gateway::Opening {
             door,
             answers: self.outbox.answers.clone(),
@@ -51,6 +53,7 @@ impl Started {
             clock: self.clock.clone(),
             pages: self.pages(),
             store: Some(self.store().clone()),
+            hide: Arc::new(move |text| ledger.hide(text).into_owned()),
         };
         let url = settings.url.clone();
         let gateway = Gateway::open(at, settings, opening, shutdown).await?;

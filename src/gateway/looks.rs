@@ -78,7 +78,7 @@ impl Query {
 }
 
 /// A part of a query or a path without its percent signs.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let bytes = text.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while let Some(byte) = bytes.get(at) {

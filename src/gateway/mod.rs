@@ -1,6 +1,6 @@
 //! The gateway: one port on which services post webhooks and monitors ask how the bot is.
 //!
-//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`, `/said/PAGE` for what was too much for a channel, runs under `/pipelines`, and `/partyline/ws` for clients in pages. A post is verified over its bytes
+//! `POST /hooks/ROUTE`, `GET /health`, `/health/live`, `/health/ready`, `/metrics`, `/said/PAGE` for what was too much for a channel, runs under `/pipelines`, pages for people (`web/`), and `/partyline/ws` for clients in pages. A post is verified over its bytes
 //! before anything of it is parsed, and answered once it is durable.
 
 mod answers;
@@ -15,6 +15,7 @@ mod settings;
 mod source;
 mod verbs;
 mod vitals;
+mod web;
 
 pub use answers::{Answer, Answers};
 pub use pages::{Pages, Speaks};
@@ -23,3 +24,4 @@ pub use server::{Gateway, GatewayError, Opening};
 pub use settings::Settings;
 pub use source::{Door, Knock};
 pub use vitals::{Check, Metrics, Vitals};
+pub use web::Hide;

@@ -135,13 +135,7 @@ pub(super) fn plainly(lines: impl IntoIterator<Item = String>) -> Vec<String> {
 /// What the engine did not do, and why. Programs go by the status, or by `kind`.
 pub(super) fn refused(refusal: impl Into<Refusal>) -> Reply {
     let Refusal { kind, text } = refusal.into();
-    let status = match kind {
-        RefusalKind::Denied => StatusCode::FORBIDDEN,
-        RefusalKind::Unknown => StatusCode::NOT_FOUND,
-        RefusalKind::Conflict => StatusCode::CONFLICT,
-        RefusalKind::Wrong => StatusCode::UNPROCESSABLE_ENTITY,
-        RefusalKind::Busy | RefusalKind::Broken => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    let status = status(kind);
     let mut out = reply(status, &json!({"error": plainly([text])[0], "kind": kind}));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         out.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(AGAIN));
@@ -149,26 +143,51 @@ pub(super) fn refused(refusal: impl Into<Refusal>) -> Reply {
     out
 }
 
+/// What a refusal is for programs.
+pub(super) fn status(kind: RefusalKind) -> StatusCode {
+    match kind {
+        RefusalKind::Denied => StatusCode::FORBIDDEN,
+        RefusalKind::Unknown => StatusCode::NOT_FOUND,
+        RefusalKind::Conflict => StatusCode::CONFLICT,
+        RefusalKind::Wrong => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalKind::Busy | RefusalKind::Broken => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
 /// The token that is shown.
 fn shown(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// Whose token it is. All are compared, so that the time tells nothing.
+/// Whose token it is that a program shows.
 pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<Caller, Box<Reply>> {
-    let shown = shown(headers);
+    let Some((name, token)) = named(shared, shown(headers).unwrap_or_default()) else {
+        let error = json!({"error": "show a token of gateway.tokens as Authorization: Bearer"});
+        return Err(Box::new(reply(StatusCode::UNAUTHORIZED, &error)));
+    };
+    caller(shared, pipelines, &name, &token)
+}
+
+/// The token that this is, with its name. All are compared, so that the time tells nothing.
+pub(super) fn named(shared: &Shared, shown: &str) -> Option<(String, TokenSettings)> {
     let settings = shared.settings.load();
     let mut found = None;
     for (name, token) in &settings.tokens {
         let own = token.token.reveal().as_bytes();
-        if !own.is_empty() && bool::from(own.ct_eq(shown.unwrap_or_default().as_bytes())) {
-            found = Some((name, token));
+        if !own.is_empty() && bool::from(own.ct_eq(shown.as_bytes())) {
+            found = Some((name.clone(), token.clone()));
         }
     }
-    let Some((name, token)) = found else {
-        let error = json!({"error": "show a token of gateway.tokens as Authorization: Bearer"});
-        return Err(Box::new(reply(StatusCode::UNAUTHORIZED, &error)));
-    };
+    found
+}
+
+/// Who speaks with a token, and what they may.
+pub(super) fn caller(
+    shared: &Shared,
+    pipelines: &Pipelines,
+    name: &str,
+    token: &TokenSettings,
+) -> Result<Caller, Box<Reply>> {
     // Flags that cannot be read were refused with the configuration; here they are none.
     let flags = FlagSet::parse(&token.flags).unwrap_or(FlagSet::NONE);
     let own = Arc::new(move |mask: &FlagMask| mask.allows(flags, FlagSet::NONE));

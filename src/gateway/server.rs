@@ -26,7 +26,7 @@ use super::pages::{PAGES, Pages, Porch};
 use super::settings::Settings;
 use super::source::Door;
 use super::vitals::{Check, Vitals};
-use super::{live, pages, runs};
+use super::{live, pages, runs, web};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
 use crate::users::Book;
@@ -62,6 +62,7 @@ pub(super) struct Shared {
     store: Option<Store>,
     /// Who may still begin to listen to runs.
     pub(super) listeners: Arc<Semaphore>,
+    pub(super) web: web::Web,
     vitals: Arc<dyn Vitals>,
     /// What the last look said, and when it was.
     checked: tokio::sync::Mutex<Option<(Instant, Vec<Check>)>>,
@@ -118,6 +119,8 @@ pub struct Opening {
     pub pages: Option<Arc<dyn Pages>>,
     /// What was said, for the pages that channels are sent to.
     pub store: Option<Store>,
+    /// Takes secrets out of what pages show.
+    pub hide: web::Hide,
 }
 
 /// The open port.
@@ -135,7 +138,7 @@ impl Gateway {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<Gateway, GatewayError> {
-        let Opening { door, answers, full, vitals, pipelines, book, clock, pages, store } = opening;
+        let Opening { door, answers, full, vitals, pipelines, book, clock, pages, store, hide } = opening;
         let porch = pages.map(|pages| Porch { pages, turns: Arc::new(Semaphore::new(PAGES)) });
         let listener = TcpListener::bind(at).await.map_err(|fault| GatewayError { at, fault })?;
         let at = listener.local_addr().map_err(|fault| GatewayError { at, fault })?;
@@ -154,6 +157,7 @@ impl Gateway {
             book,
             store,
             listeners: Arc::new(Semaphore::new(live::LISTENERS)),
+            web: web::Web::new(hide),
             vitals,
             checked: tokio::sync::Mutex::default(),
         };
@@ -210,6 +214,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
         .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| async move {
             post(shared, name, peer, headers, body).await.into_response()
         });
+    let web = web::routes(Arc::clone(&shared), shutdown.clone());
     let until = shutdown.clone();
     let live = warp::path!("pipelines" / "ws")
         .or(warp::path!("runs" / "ws"))
@@ -255,6 +260,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
         .or(live)
         .unify()
         .or(runs)
+        .unify()
+        .or(web)
         .unify()
         .or(asked)
         .unify()
@@ -311,7 +318,7 @@ fn chat(
 }
 
 /// A body of at most 64 KiB.
-async fn small<S, B, E>(body: S) -> Option<Vec<u8>>
+pub(super) async fn small<S, B, E>(body: S) -> Option<Vec<u8>>
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,

@@ -71,7 +71,7 @@ pub(super) struct Inner {
     pub(super) runs: Runs,
     pub(super) steps: Steps,
     pub(super) folder: PathBuf,
-    to: mpsc::Sender<Msg>,
+    pub(super) to: mpsc::Sender<Msg>,
     news: broadcast::Sender<Arc<News>>,
     chained: watch::Receiver<Option<Anchor>>,
     clock: Clock,

@@ -1,6 +1,6 @@
 //! What a request needs to know of its repository.
 
-use super::engine::{May, Prepared};
+use super::engine::{May, Msg, Prepared, Preview};
 use super::may::{may_deploy, settle};
 use super::model::{Pipeline, Takes};
 use super::refusal::{Kind, Refusal};
@@ -9,6 +9,7 @@ use super::run::{Asker, Commit};
 use crate::executors::{self, Class, Failure, changes, mirror, resolve, tag};
 use serde_json::{Map, Value};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 use super::handle::Pipelines;
 
@@ -69,6 +70,14 @@ impl Pipelines {
         }
         self.check(&pipeline, env, &mut prepared).await;
         Ok(prepared)
+    }
+
+    /// What a run would be that is asked for now; nothing is begun, and nothing written.
+    pub async fn preview(&self, prepared: Prepared, who: Asker, may: May) -> Result<Preview, Refusal> {
+        let (to, told) = oneshot::channel();
+        // At shutdown nobody needs it any more.
+        let _ = self.inner.to.send(Msg::Preview(Box::new(prepared), Box::new((who, may)), to)).await;
+        told.await.map_err(|_| Refusal::busy("the bot is going down; ask again in a minute"))?
     }
 
     /// Asks others what the rules of the environment want to know of them.

@@ -226,13 +226,7 @@ impl TableWorld {
 
     async fn postgres(server: &Postgresql) -> TableWorld {
         let (url, table) = (|port| format!("postgres://chief@127.0.0.1:{port}/postgres"), name());
-        let mut db = loop {
-            match PgConnection::connect(&url(server.port)).await {
-                Ok(db) => break db,
-                // It listens before it has begun.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        };
+        let mut db = PgConnection::connect(&url(server.port)).await.unwrap();
         let make = format!("CREATE TABLE {table}(id bigint PRIMARY KEY, text text)");
         sqlx::query(AssertSqlSafe(make)).execute(&mut db).await.unwrap();
         let way = Way::to(server.port).await;

@@ -103,5 +103,8 @@ mod turns;
 mod undone;
 mod verify;
 mod waiting;
+mod web;
+mod web_browser;
+mod web_plans;
 mod webhooks;
 mod wire;

@@ -52,6 +52,8 @@ pub struct Prepared {
     pub checks: Vec<Checked>,
     /// When they were asked; nothing where they were not.
     pub checked: Option<Millis>,
+    /// The code of the plan that who asks was shown: what is not that any more is refused.
+    pub shown: Option<String>,
 }
 
 /// What is asked for.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, May, Prepared, Reply};
+use super::preview::plan_code;
 use super::skip::{asked_where, asks, guarded, known_requester, left_out};
 use super::{Effect, Engine, Live, code, run_facts};
 use crate::pipelines::announce::{COALESCE, NOTICE, Progress};
@@ -28,17 +29,40 @@ const DRAFT: Millis = 10 * 60_000;
 impl Engine {
     /// A new run.
     pub(super) fn deploy(&mut self, prepared: Prepared, who: Asker, may: &May) -> Answer {
+        let (pipeline, rules, mut run) = self.considered(&prepared, who, may)?;
+        if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
+            return Ok(Reply::about(
+                same,
+                vec![format!("that is run {same} already (the same key within its time); !run {same}")],
+            ));
+        }
+        if prepared.shown.as_ref().is_some_and(|shown| *shown != plan_code(&run)) {
+            let text =
+                format!("what would go to {} is not what was shown any more; look at the plan again", run.place());
+            return Err(Refusal::conflict(text));
+        }
+        self.busy(&pipeline, &run)?;
+        self.admit(run, pipeline, &prepared, &rules)
+    }
+
+    /// What a run would be, if it may be: all that its rules ask for holds now.
+    pub(super) fn considered(
+        &mut self,
+        prepared: &Prepared,
+        who: Asker,
+        may: &May,
+    ) -> Result<(Arc<Pipeline>, Rules, Run), Refusal> {
         let pipeline = self.catalog.get(&prepared.app)?;
-        let (params, env) = settle(&pipeline, &prepared, may)?;
+        let (params, env) = settle(&pipeline, prepared, may)?;
         let rules = rules(&pipeline, &env)?.clone();
         self.may_deploy(&pipeline, &env, &who, may)?;
         if prepared.reason.is_some() && who.origin == "irc" && !may.vouched {
             return Err(Refusal::denied("log in to services first: who overrides a rule stands by it".to_owned()));
         }
-        asked_where(&pipeline, &prepared, &who)?;
-        let skipped = left_out(&pipeline, &prepared, may)?;
+        asked_where(&pipeline, prepared, &who)?;
+        let skipped = left_out(&pipeline, prepared, may)?;
         let guarded = guarded(&pipeline, &params);
-        let mut run = Run { skipped, guarded, ..self.new_run(&pipeline, &env, &prepared, params, who) };
+        let mut run = Run { skipped, guarded, ..self.new_run(&pipeline, &env, prepared, params, who) };
         let facts = run_facts(&run);
         known_requester(&pipeline, asks(&run, &rules, &facts).as_ref(), &run.asker, may)?;
         for check in &rules.checks {
@@ -66,14 +90,7 @@ impl Engine {
         {
             return Err(Refusal::conflict(words::closed(&env, &why, until, &asked_words(&run), &rules, self.now)));
         }
-        if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
-            return Ok(Reply::about(
-                same,
-                vec![format!("that is run {same} already (the same key within its time); !run {same}")],
-            ));
-        }
-        self.busy(&pipeline, &run)?;
-        self.admit(run, pipeline, &prepared, &rules)
+        Ok((pipeline, rules, run))
     }
 
     /// A run that may be: it gets its number, and begins or says what it waits for.
@@ -194,7 +211,7 @@ impl Engine {
     }
 
     /// Whether its group takes one more.
-    fn busy(&self, pipeline: &Pipeline, run: &Run) -> Result<(), Refusal> {
+    pub(super) fn busy(&self, pipeline: &Pipeline, run: &Run) -> Result<(), Refusal> {
         let rules = &pipeline.policy.concurrency;
         let same =
             |live: &&Live| live.run.group == run.group && !live.run.state.ended() && live.run.state != RunState::Draft;
@@ -308,7 +325,7 @@ impl Engine {
 }
 
 /// The stages that are to be done, but for those that are done in any case.
-fn planned(run: &Run, pipeline: &Pipeline) -> Vec<String> {
+pub(super) fn planned(run: &Run, pipeline: &Pipeline) -> Vec<String> {
     let wanted = |stage: &&Stage| !stage.finally && !run.skipped.contains(&stage.name);
     pipeline.stages.iter().filter(wanted).map(|stage| stage.name.clone()).collect()
 }

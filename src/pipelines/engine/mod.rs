@@ -15,6 +15,7 @@ mod live;
 mod load;
 mod people;
 mod places;
+mod preview;
 mod progress;
 mod risk;
 mod rows;
@@ -47,6 +48,7 @@ use crate::store::runs::{BookingRow, DeploymentRow, EventRow, FreezeRow, Inciden
 use rows::{attempt_row, cause_of_run, cause_of_stage, code, run_facts, run_row, stage_row};
 
 pub use ask::{Allows, Answer, Ask, Asked, May, Prepared, Reply};
+pub use preview::Preview;
 pub use risk::Foretold;
 pub(super) use risk::PAST;
 pub(super) use rows::incident_hash;
@@ -197,6 +199,10 @@ impl Engine {
             Msg::Predict(app, env, who, to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.would_foretell(&app, &env, &who));
+            }
+            Msg::Preview(prepared, who, to) => {
+                // As above.
+                let _ = to.send(self.preview(&prepared, who.0, &who.1));
             }
             Msg::Slots(to) => {
                 // Whoever asked may have gone.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::ask::{Answer, Asked};
+use super::ask::{Answer, Asked, May, Prepared};
+use super::preview::Preview;
 use super::risk::Foretold;
 use crate::executors::End;
 use crate::pipelines::catalog::Catalog;
@@ -13,6 +14,7 @@ use crate::pipelines::expr::Facts;
 use crate::pipelines::model::Pipeline;
 use crate::pipelines::outside::Checked;
 use crate::pipelines::pools::PoolRow;
+use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::settings::Settings;
 use crate::pipelines::state::{RunState, StageState};
@@ -48,6 +50,8 @@ pub(in crate::pipelines) enum Msg {
     Left(i64, oneshot::Sender<Option<Millis>>),
     /// What would be foretold of a run: app, environment, who asks.
     Predict(String, String, String, oneshot::Sender<Foretold>),
+    /// What a run would be, without asking for it: for whom, and what they may.
+    Preview(Box<Prepared>, Box<(Asker, May)>, oneshot::Sender<Result<Preview, Refusal>>),
     /// What stages share, and who holds it.
     Slots(oneshot::Sender<Vec<String>>),
     /// What is booked.
