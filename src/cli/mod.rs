@@ -18,6 +18,7 @@ mod pipelines;
 mod policy;
 mod repl;
 mod run;
+mod runners;
 mod scripts;
 mod sources;
 mod test;
@@ -93,6 +94,8 @@ enum Command {
     Deploy(deploy::Args),
     /// Looks at runs, and acts on them
     Runs(deploy::RunsArgs),
+    /// Lists who does stages that name a runner: labels, slots, and how it went
+    Runners,
     /// Checks and shows pipelines
     Pipelines(pipelines::Args),
     /// Looks after the databases
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Dlq(args) => dlq::run(&common, args),
         Command::Deploy(args) => deploy::run(&common, &args),
         Command::Runs(args) => deploy::runs(&common, args),
+        Command::Runners => runners::run(&common),
         Command::Pipelines(args) => pipelines::run(&common, &args),
         Command::Db(args) => db::run(&common, &args),
         Command::Config(args) => config::run(&common, &args),

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Common, Done, output, runtime};
+use super::{Common, Done, output, runners, runtime};
 use crate::bot::stage_executors;
 use crate::config::{Config, Secrets};
 use crate::pipelines::{Catalog, Pipeline, Run, verify_incidents};
@@ -75,6 +75,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     match &args.command {
         Command::Check => {
             let count = catalog.all().count();
+            runners::unheard(&config, &catalog).iter().for_each(|text| output::warning(text));
             if !faults.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }

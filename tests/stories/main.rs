@@ -74,6 +74,8 @@ mod records;
 mod reports;
 mod resident;
 mod retried;
+mod runners;
+mod runners_killed;
 mod runs;
 mod sasl;
 mod scripted;
