@@ -23,7 +23,7 @@ impl Process {
     fn start(name: &str, port: u16) -> Process {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
-            "data: data\nmesh:\n  name: {name}\n  retry: 500ms\n  listen_tls: \"127.0.0.1:{port}\"\n  bots: {{One: {{password: geheim}}}}\nrunner: {{labels: [build], slots: 2, accept_from: [One]}}\n"
+            "data: data\npartyline: {{listen: \"127.0.0.1:0\"}}\nmesh:\n  name: {name}\n  retry: 500ms\n  listen_tls: \"127.0.0.1:{port}\"\n  bots: {{One: {{password: geheim}}}}\nrunner: {{labels: [build], slots: 2, accept_from: [One]}}\n"
         );
         std::fs::create_dir_all(folder.path().join("config/global")).unwrap();
         std::fs::write(folder.path().join("config/global/config.yaml"), config).unwrap();

@@ -27,3 +27,19 @@ pub(in crate::pipelines) fn recovery(class: Class) -> Recovery {
         Class::Auth | Class::Oom | Class::TestFailed | Class::Compile | Class::Config => Recovery::Mend,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_with_a_host_or_finds_no_room_there_is_tried_on_another_one() {
+        let elsewhere: Vec<&str> = Class::NAMES
+            .iter()
+            .copied()
+            .filter(|name| Class::named(name).is_some_and(|class| recovery(class) == Recovery::RetryElsewhere))
+            .collect();
+        assert_eq!(elsewhere, ["disk_full", "infra_lost"]);
+        assert_eq!(recovery(Class::AppNotReady), Recovery::Rollback);
+    }
+}

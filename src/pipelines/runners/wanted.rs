@@ -55,3 +55,31 @@ pub fn unknown_labels(pipeline: &Pipeline, known: &BTreeSet<String>) -> Vec<Stri
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::super::super::file;
+    use super::*;
+    use crate::executors::{Settings, executors};
+
+    #[test]
+    fn labels_that_nobody_ever_had_are_told_with_their_line() {
+        let text = "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  a: {shell: [make], runner: [build, gpu]}\n  b: {shell: [make], runner: \"{params.environment}\"}\n";
+        let pipeline = file::parse(Path::new("shop.yaml"), text, &executors(&Settings::default())).unwrap();
+        let told = unknown_labels(&pipeline, &BTreeSet::from(["build".to_owned()]));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("shop.yaml:4: a wants a runner with the label gpu, which nobody ever had"),
+            "{told:?}"
+        );
+        let wanted = pipeline.stages[1].runner.clone().unwrap();
+        let facts = |env: &str| Facts::from_iter([("params".to_owned(), json!({"environment": env}))]);
+        assert_eq!(wanted.filled(&facts("linux")), Ok(vec!["linux".to_owned()]));
+        assert!(wanted.filled(&facts("a b")).unwrap_err().contains("no label"));
+        assert!(wanted.filled(&Facts::new()).is_err());
+    }
+}
