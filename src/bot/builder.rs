@@ -53,6 +53,7 @@ pub struct Builder {
     pub(crate) partyline: partyline::Settings,
     pub(crate) mesh: mesh::Settings,
     pub(crate) pipelines: pipelines::Settings,
+    pub(crate) runner: pipelines::RunnerSettings,
     pub(crate) executors: executors::Settings,
     /// The table of who may what.
     pub(crate) policy: policy::Settings,
@@ -123,6 +124,7 @@ impl Builder {
             partyline: partyline::Settings::default(),
             mesh: mesh::Settings::default(),
             pipelines: pipelines::Settings { folder: PathBuf::new(), ..pipelines::Settings::default() },
+            runner: pipelines::RunnerSettings::default(),
             executors: executors::Settings::default(),
             policy: policy::Settings::default(),
             own_executors: Executors::new(),
@@ -166,6 +168,7 @@ impl Builder {
         self.partyline = config.partyline.clone();
         self.mesh = config.mesh.clone();
         self.pipelines = config.pipelines.clone();
+        self.runner = config.runner.clone();
         self.executors = config.executors.clone();
         self.project = config.source.project.clone();
         self.policy = policy::Settings::of(config);
@@ -206,6 +209,12 @@ impl Builder {
     /// Reads pipelines from a folder, with what their stages share.
     pub fn pipelines(mut self, settings: pipelines::Settings) -> Builder {
         self.pipelines = settings;
+        self
+    }
+
+    /// Makes the bot a runner of stages that say what their runner must have.
+    pub fn runner(mut self, settings: pipelines::RunnerSettings) -> Builder {
+        self.runner = settings;
         self
     }
 

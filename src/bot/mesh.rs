@@ -14,6 +14,7 @@ use super::meshcalls::{Answering, WAITING};
 use super::meshrun::Running;
 use super::meshshare::Shared;
 use super::outbox::Outbox;
+use super::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
 use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, NOTE, News, Note, Noted, Opening};
@@ -38,6 +39,8 @@ pub(super) struct Around {
     pub(super) party: Party,
     /// Where events of other bots come in.
     pub(super) door: Door,
+    /// What is done here for other bots.
+    pub(super) runners: Runners,
 }
 
 /// Opens the mesh, if one is configured; gives its tasks too.
@@ -45,7 +48,7 @@ pub(super) async fn open(
     around: Around,
     shutdown: Shutdown,
 ) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, StartError> {
-    let Around { settings, store, data, clock, book, table, inlet, calls, outbox, party, door } = around;
+    let Around { settings, store, data, clock, book, table, inlet, calls, outbox, party, door, runners } = around;
     let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), outbox.desk.clone(), clock.clone());
     let (called, waiting) = mpsc::channel(WAITING);
     let house = Arc::new(Rooms {
@@ -69,7 +72,8 @@ pub(super) async fn open(
     let ground = Ground { mesh: mesh.clone(), outbox, store, clock: clock.clone(), party };
     let (leases, leasing) = Leases::open(groups, ground, &shutdown).await;
     tasks.extend(leasing);
-    let answering = Answering { mesh: mesh.clone(), calls, table, clock: clock.clone(), running, leases, shared, door };
+    let (own, at) = (mesh.clone(), clock.clone());
+    let answering = Answering { mesh: own, calls, table, clock: at, running, leases, shared, door, runners };
     tasks.push(tokio::spawn(answering.run(waiting, shutdown.clone())));
     tasks.push(tokio::spawn(follow(mesh.clone(), inlet, clock, shutdown)));
     Ok(Some((mesh, tasks)))

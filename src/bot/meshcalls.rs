@@ -12,10 +12,11 @@ use super::mesh::event;
 use super::meshrelay;
 use super::meshrun::Running;
 use super::meshshare::Shared;
+use super::runners::Runners;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
-use crate::mesh::{BOT, Call, EVENT, LEASE, Mesh, NETWORK, RUN, SHARE};
+use crate::mesh::{BOT, Call, EVENT, LEASE, Mesh, NETWORK, RUN, SHARE, WORK};
 use crate::users::Standing;
 
 /// Calls of others that run at once.
@@ -34,6 +35,8 @@ pub(super) struct Answering {
     pub(super) shared: Shared,
     /// Where events of others come in.
     pub(super) door: Door,
+    /// What is done here for other bots.
+    pub(super) runners: Runners,
 }
 
 impl Answering {
@@ -54,6 +57,11 @@ impl Answering {
                     // What the bots themselves need is not held up by what scripts call.
                     LEASE => all.leases.answer(&call).await,
                     SHARE => all.shared.answer(&call).await,
+                    WORK => {
+                        // Who follows a step waits long.
+                        drop(place);
+                        all.runners.answer(&call, &all.mesh).await
+                    }
                     EVENT => meshrelay::receive(&all.door, &call).await,
                     RUN => all.running.run(&call.from, call.trusted, &call.data).await,
                     _ => match place {

@@ -44,6 +44,7 @@ mod partyline;
 mod people;
 mod policy;
 mod replay;
+mod runners;
 mod schedules;
 mod scripts;
 mod seam;

@@ -139,6 +139,7 @@ async fn runs(out: &mut Metrics, pipelines: &Pipelines) {
     for (name, about, value) in of {
         out.family(name, about, "gauge", pools.iter().map(|row| (vec![("pool", row.pool.as_str())], value(row))));
     }
+    runners(out, pipelines).await;
     let records = pipelines.records();
     let counted = async { (records.run_states(pipelines.now() - DAY).await, records.stage_states().await) };
     let Ok((Ok(states), Ok(stages))) = tokio::time::timeout(PATIENCE, counted).await else { return };
@@ -147,6 +148,28 @@ async fn runs(out: &mut Metrics, pipelines: &Pipelines) {
     let rows = stages.iter().map(|(state, count)| (vec![("state", state.as_str())], *count as f64));
     out.family("masterchief_stages", "Stages of runs that have not ended", "gauge", rows);
     times(out, pipelines).await;
+}
+
+/// Who does stages that name a runner.
+async fn runners(out: &mut Metrics, pipelines: &Pipelines) {
+    let (rows, _) = tokio::time::timeout(PATIENCE, pipelines.runners()).await.unwrap_or_default();
+    type Of = fn(&crate::pipelines::RunnerRow) -> f64;
+    let of: [(&str, &str, &str, Of); 7] = [
+        ("masterchief_runner_up", "Whether a runner can be reached and does our work", "gauge", |row| {
+            f64::from(row.there && row.refuses.is_none())
+        }),
+        ("masterchief_runner_slots", "Stages that a runner does at once", "gauge", |row| f64::from(row.slots)),
+        ("masterchief_runner_busy", "Stages that a runner does now", "gauge", |row| f64::from(row.busy)),
+        ("masterchief_runner_done_total", "Stages that went well on a runner", "counter", |row| row.done as f64),
+        ("masterchief_runner_failed_total", "Stages that failed on a runner", "counter", |row| row.failed as f64),
+        ("masterchief_runner_lost_total", "Stages that were lost with a runner", "counter", |row| row.lost as f64),
+        ("masterchief_runner_seen_seconds", "When a runner was seen last: Unix time", "gauge", |row| {
+            row.seen as f64 / 1000.0
+        }),
+    ];
+    for (name, about, kind, value) in of {
+        out.family(name, about, kind, rows.iter().map(|row| (vec![("runner", row.name.as_str())], value(row))));
+    }
 }
 
 /// How long stages and runs take, and how long these wait, by app.

@@ -75,7 +75,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             report.scripts = dry.loaded;
             report.faults.extend(dry.failed.iter().map(ToString::to_string));
             let executors = stage_executors(&config.executors, None);
-            let (_, unread) = Catalog::read(&config.pipelines.folder, &executors);
+            let (catalog, unread) = Catalog::read(&config.pipelines.folder, &executors);
+            report.warnings.extend(super::runners::unheard(&config, &catalog));
             report.faults.extend(unread.iter().map(ToString::to_string));
             if report.faults.is_empty() {
                 report.faults.extend(super::policy::faults(&config)?);

@@ -19,6 +19,7 @@ mod policy;
 mod records;
 mod repl;
 mod run;
+mod runners;
 mod scripts;
 mod sources;
 mod test;
@@ -94,6 +95,8 @@ enum Command {
     Deploy(deploy::Args),
     /// Looks at runs, and acts on them
     Runs(deploy::RunsArgs),
+    /// Lists who does stages that name a runner: labels, slots, and how it went
+    Runners,
     /// Checks and shows pipelines
     Pipelines(pipelines::Args),
     /// Looks after the databases
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Dlq(args) => dlq::run(&common, args),
         Command::Deploy(args) => deploy::run(&common, &args),
         Command::Runs(args) => deploy::runs(&common, args),
+        Command::Runners => runners::run(&common),
         Command::Pipelines(args) => pipelines::run(&common, &args),
         Command::Db(args) => db::run(&common, &args),
         Command::Config(args) => config::run(&common, &args),

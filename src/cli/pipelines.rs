@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Common, Done, output, records, runtime};
+use super::{Common, Done, output, records, runners, runtime};
 use crate::bot::stage_executors;
 use crate::config::Secrets;
 use crate::pipelines::{Catalog, Pipeline, Run, verify_incidents};
@@ -74,6 +74,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     match &args.command {
         Command::Check => {
             let count = catalog.all().count();
+            runners::unheard(&config, &catalog).iter().for_each(|text| output::warning(text));
             if !faults.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }

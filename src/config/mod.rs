@@ -44,6 +44,8 @@ pub struct Config {
     pub sources: masterchief_bindings::Settings,
     /// Pipelines and what their stages share.
     pub pipelines: pipelines::Settings,
+    /// What this bot does of stages that name a runner, and for whom.
+    pub runner: pipelines::RunnerSettings,
     /// Where Jenkins, registries and clusters are.
     pub executors: executors::Settings,
     /// How people and calls are treated.
@@ -139,6 +141,7 @@ impl Default for Config {
             journal: journal::Settings::default(),
             sources: masterchief_bindings::Settings::default(),
             pipelines: pipelines::Settings::default(),
+            runner: pipelines::RunnerSettings::default(),
             executors: executors::Settings::default(),
             replies: Replies::default(),
             log: Log::default(),
@@ -333,6 +336,9 @@ fn check(config: &Config, tree: &Node) -> Vec<ConfigFault> {
     }
     for (key, message) in config.pipelines.faults() {
         faults.push(ConfigFault::at(&tree.spot_of(&["pipelines", key]), format!("pipelines.{key}: {message}")));
+    }
+    for (key, message) in config.runner.faults() {
+        faults.push(ConfigFault::at(&tree.spot_of(&["runner", key]), format!("runner.{key}: {message}")));
     }
     if config.replies.timeout.is_zero() {
         faults.push(ConfigFault::at(

@@ -177,6 +177,10 @@ impl Executor for Scan {
         })
     }
 
+    fn runs_elsewhere(&self) -> bool {
+        true
+    }
+
     fn repeatable(&self) -> bool {
         // It only looks.
         true

@@ -140,6 +140,10 @@ impl Executor for Shell {
             told.unwrap_or_else(|| End::failed(Class::Unknown, "how it ended cannot be told; look at its log"))
         })
     }
+
+    fn runs_elsewhere(&self) -> bool {
+        true
+    }
 }
 
 /// An account, with what its command writes to: the workspace, and the files for outputs and the checkpoint.

@@ -46,6 +46,11 @@ pub trait Executor: Send + Sync + 'static {
         false
     }
 
+    /// Whether its steps can be done by another bot: they need nothing but a checkout and what they are told.
+    fn runs_elsewhere(&self) -> bool {
+        false
+    }
+
     /// What becomes of a step that was running when the bot died, if its executor cannot tell by itself: whether it may
     /// simply run again.
     fn repeatable(&self) -> bool {

@@ -36,6 +36,8 @@ pub const RUN: &str = "mc:run";
 pub const LEASE: &str = "mc:lease";
 /// The command of a call that tells of an event.
 pub const EVENT: &str = "mc:event";
+/// The command of a call about the work of a stage.
+pub const WORK: &str = "mc:work";
 /// The command of a call about people.
 pub const SHARE: &str = "mc:share";
 /// Things that wait for the hub; links and callers wait while it is full, which is the back-pressure.
@@ -84,6 +86,21 @@ impl View {
             bot = uplink;
         }
         false
+    }
+}
+
+impl View {
+    /// The link of ours that leads to a bot.
+    pub fn way_to(&self, name: &BotName) -> Option<&LinkView> {
+        let mut bot = self.bots.iter().find(|bot| bot.name == *name)?;
+        // As above.
+        for _ in 0..self.bots.len() {
+            match self.bots.iter().find(|other| other.name == bot.uplink) {
+                Some(uplink) => bot = uplink,
+                None => break,
+            }
+        }
+        self.links.iter().find(|link| link.peer.bot == bot.name)
     }
 }
 

@@ -37,7 +37,7 @@ use masterchief_contract::Future;
 
 pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
-pub use handle::{AskFault, EVENT, LEASE, LinkView, Mesh, MeshFault, Opening, RUN, SHARE, View};
+pub use handle::{AskFault, EVENT, LEASE, LinkView, Mesh, MeshFault, Opening, RUN, SHARE, View, WORK};
 pub use kinds::{BOT, DISC, KINDS, LINK, NOTE, RELAY, RELAYED};
 pub use leads::{Leads, Led};
 pub use message::{TEXT_MAX, When};

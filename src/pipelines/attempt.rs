@@ -1,6 +1,7 @@
 //! One attempt of a stage: its actions one after the other, each watched until it ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::engine::{Msg, Order};
 use super::expr::Facts;
 use super::model::{Action, Stage, Undo};
 use super::remote::Ear;
+use super::runners::Errand;
 use super::steps::Inner;
 use crate::executors::{
     About, Class, End, Failure, Hands, Keeper, Masker, Step, StepLog, left_outputs, scrub, step_token,
@@ -191,7 +193,18 @@ impl Attempt {
         let supervisor = self.inner.supervisor.clone();
         let hands = Hands::new(log, mask.clone(), supervisor, self.ear.stop.subscribe(), Arc::new(keeper));
         let step = self.step(settings, facts, (own.clone(), turn.noted, token.clone()));
-        let work = if own_way(&self.order) { executor.undo(step, hands) } else { executor.run(step, hands) };
+        let elsewhere = self.order.elsewhere.as_ref().filter(|_| executor.runs_elsewhere());
+        let work = match elsewhere {
+            Some(runner) => {
+                let (runner, executor) = (runner.clone(), action.executor.clone());
+                let (begun, secrets) = (self.order.begun, self.place.secrets.clone());
+                let epoch = self.inner.epoch.load(Ordering::Acquire);
+                let timeout = self.order.pipeline.stages[self.order.spec].timeout;
+                self.inner.elsewhere.run(Errand { runner, begun, epoch, timeout, executor, step, secrets }, hands)
+            }
+            None if own_way(&self.order) => executor.undo(step, hands),
+            None => executor.run(step, hands),
+        };
         // A fault of an executor is the failure of its step, not of the bot.
         let end = self.watch(&own, &spoke, tokio::spawn(work)).await;
         self.ear.forget();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,7 @@ use super::pools::PoolRow;
 use super::refusal::Refusal;
 use super::remote::Told;
 use super::run::{Asker, Millis, Run, StageRun};
+use super::runners::Elsewhere;
 use super::settings::Settings;
 use super::steps::Steps;
 use crate::executors::{Executors, Supervisor, tail};
@@ -56,6 +58,8 @@ pub struct Opening {
     pub supervisor: Supervisor,
     /// The bot.
     pub around: Arc<dyn Around>,
+    /// Who carries steps to other runners.
+    pub elsewhere: Arc<dyn Elsewhere>,
 }
 
 /// The pipelines of a bot. Cheap to clone; all clones are the same.
@@ -84,15 +88,19 @@ impl Pipelines {
         opening: Opening,
         shutdown: Shutdown,
     ) -> Result<(Pipelines, JoinHandle<()>, Vec<ConfigFault>), RunsError> {
-        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, around } = opening;
+        let Opening { runs, settings, executors, folder, project, outlet, clock, supervisor, around, elsewhere } =
+            opening;
         let (catalog, faults) = Catalog::read(&settings.folder, &executors);
         let catalog = Arc::new(catalog);
         let (to, from) = mpsc::channel(DEPTH);
         let (news, _) = broadcast::channel(NEWS);
-        let steps = Steps::new(executors.clone(), (folder.clone(), project), supervisor, clock.clone(), to.clone());
+        let at = (folder.clone(), project);
+        let steps = Steps::new(executors.clone(), at, supervisor, clock.clone(), (to.clone(), elsewhere));
         let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, Arc::clone(&around));
         let since = clock.now().timestamp_millis() - KEEP;
-        runs.claim(&format!("masterchief {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())).await?;
+        let epoch =
+            runs.claim(&format!("masterchief {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())).await?;
+        steps.inner.epoch.store(epoch, Ordering::Release);
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
         for row in &loaded.runs {

@@ -32,6 +32,7 @@ mod remote;
 mod request;
 mod rolled;
 mod run;
+mod runners;
 mod settings;
 mod state;
 mod steps;
@@ -56,9 +57,13 @@ pub use remote::Told;
 pub use request::{DeployWords, typed};
 pub use rolled::{Rolled, rolled};
 pub use run::{Asker, Millis, Risk, Run, StageRun};
+pub use runners::{
+    Elsewhere, Errand, HERE, Host, Known, Nowhere, Offer, RunnerRow, Settings as RunnerSettings, WORKSPACE_THERE,
+    Wanted, known, unknown_labels,
+};
 pub use settings::{Hook, Mails, Settings};
 pub use state::{RunState, StageState};
-pub use steps::step_folder;
+pub use steps::{folder_name, step_folder};
 pub use template::fill_all;
 
 /// Any text as a calendar of freezes, for the fuzzer: it is read and can be asked, or it is refused.

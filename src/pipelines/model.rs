@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::expr::Expr;
 use super::graph::Graph;
+use super::runners::Wanted;
 use super::window::Window;
 use crate::executors::{Class, Limits};
 use crate::users::FlagMask;
@@ -283,6 +284,8 @@ pub struct Stage {
     pub skip: Skip,
     /// Whether it is what brings the version out, so that nothing went live without it.
     pub live: bool,
+    /// What its runner must have; this bot does it where nothing is said.
+    pub runner: Option<Wanted>,
 }
 
 /// Who may leave a stage out with `--skip` or `--only`.

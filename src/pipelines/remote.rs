@@ -7,6 +7,7 @@ use masterchief_contract::Secret;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
+use super::run::Millis;
 use super::words;
 use crate::executors::{Masker, OWN, StepLog};
 
@@ -38,6 +39,8 @@ pub struct Told {
 /// A step that runs, as it is heard and stopped from outside.
 pub(super) struct Ear {
     pub(super) name: String,
+    /// Which attempt, and when it began.
+    pub(super) attempt: (u32, Millis),
     pub(super) stop: watch::Sender<bool>,
     listening: Mutex<Option<Listening>>,
 }
@@ -54,8 +57,8 @@ struct Listening {
 }
 
 impl Ear {
-    pub(super) fn new(name: &str) -> Ear {
-        Ear { name: name.to_owned(), stop: watch::Sender::new(false), listening: Mutex::default() }
+    pub(super) fn new(name: &str, attempt: (u32, Millis)) -> Ear {
+        Ear { name: name.to_owned(), attempt, stop: watch::Sender::new(false), listening: Mutex::default() }
     }
 
     /// An action begins: what is told from now on is about it, and `token` lets its build in.
@@ -133,7 +136,7 @@ mod tests {
     }
 
     fn ear(folder: &tempfile::TempDir) -> Ear {
-        let ear = Ear::new("build");
+        let ear = Ear::new("build", (1, 0));
         let mask = Masker::new(&[Secret::new("hunter2-of-prod")]);
         ear.listen("jenkins", StepLog::open(folder.path(), mask.clone()), mask, Some(Secret::new("the-token")));
         ear

@@ -4,6 +4,7 @@ use masterchief_contract::{Event, split_place};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::runners::Host;
 use super::state::{RunState, StageState};
 use crate::executors::Failure;
 
@@ -312,6 +313,12 @@ pub struct StageRun {
     /// Whether it failed and the run goes on nevertheless.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub forgiven: bool,
+    /// Where its newest attempt is done, if it says what its runner must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner: Option<Host>,
+    /// The runner on which it failed last: another one is taken where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avoid: Option<String>,
     /// The code of the plan that has to be agreed to, and who has.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub code: String,

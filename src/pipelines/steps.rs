@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use masterchief_contract::{Clock, Secret};
@@ -10,12 +11,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::attempt::{Attempt, Place};
 use super::collect::{checkpoint, collect, collect_failed, hidden, mark, segments, variables};
-use super::engine::{Ended, Msg, Order};
+use super::engine::{Ended, Msg, Order, is_lost};
 use super::expr::Facts;
 use super::model::{Pipeline, Stage};
 use super::refusal::Refusal;
 use super::remote::{Ear, Told};
-use super::run::StageRun;
+use super::run::{Millis, StageRun};
+use super::runners::{Elsewhere, WORKSPACE_THERE};
 use crate::executors::{Class, End, Executors, Masker, Supervisor, apart, forget_secrets};
 use crate::store::runs::LogSegmentRow;
 
@@ -36,6 +38,10 @@ pub(super) struct Inner {
     pub(super) supervisor: Supervisor,
     pub(super) clock: Clock,
     pub(super) to: mpsc::Sender<Msg>,
+    /// Who carries steps to other runners.
+    pub(super) elsewhere: Arc<dyn Elsewhere>,
+    /// The epoch of our records.
+    pub(super) epoch: AtomicI64,
     running: Mutex<BTreeMap<(i64, usize), Arc<Ear>>>,
     /// Runs that are being tidied; it is over when nobody is there to tell any more.
     tidying: Mutex<BTreeMap<i64, watch::Receiver<()>>>,
@@ -48,7 +54,7 @@ impl Steps {
         (folder, project): (PathBuf, PathBuf),
         supervisor: Supervisor,
         clock: Clock,
-        to: mpsc::Sender<Msg>,
+        (to, elsewhere): (mpsc::Sender<Msg>, Arc<dyn Elsewhere>),
     ) -> Steps {
         // Commands begin in another folder than we.
         let project = std::path::absolute(&project).unwrap_or(project);
@@ -59,6 +65,8 @@ impl Steps {
             supervisor,
             clock,
             to,
+            elsewhere,
+            epoch: AtomicI64::new(0),
             running: Mutex::default(),
             tidying: Mutex::default(),
         };
@@ -78,7 +86,7 @@ impl Steps {
     /// Begins a step, or goes on with one.
     pub(super) fn start(&self, order: Order) {
         let key = (order.run, order.stage);
-        let ear = Arc::new(Ear::new(&order.name));
+        let ear = Arc::new(Ear::new(&order.name, (order.attempt, order.begun)));
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&ear));
         let steps = self.clone();
         tokio::spawn(async move {
@@ -105,6 +113,12 @@ impl Steps {
         if let Some(ear) = running.get(&(run, stage)) {
             ear.stop.send_replace(true);
         }
+    }
+
+    /// Whether this attempt is under way.
+    pub(super) fn is_under_way(&self, run: i64, stage: &str, attempt: (u32, Millis)) -> bool {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.range((run, 0)..=(run, usize::MAX)).any(|(_, ear)| ear.name == stage && ear.attempt == attempt)
     }
 
     /// The run and the stage whose build has this token.
@@ -223,7 +237,9 @@ impl Steps {
         }
         let mut facts = order.facts.clone();
         facts.insert("project".to_owned(), Value::from(self.inner.project.display().to_string()));
-        facts.insert("workspace".to_owned(), Value::from(workspace.display().to_string()));
+        let shown = workspace.display().to_string();
+        let shown = if order.elsewhere.is_some() { WORKSPACE_THERE.to_owned() } else { shown };
+        facts.insert("workspace".to_owned(), Value::from(shown));
         let mut mask = Masker::default();
         (ended.end, ended.outputs) = match variables(stage, &facts, &self.inner.project) {
             Ok((env, secrets)) => {
@@ -235,6 +251,9 @@ impl Steps {
             }
             Err(fault) => (End::failed(Class::Config, fault), Map::new()),
         };
+        if matches!(&ended.end, End::Failed(failure) if order.elsewhere.is_some() && is_lost(failure)) {
+            ended.resumed = Some(self.inner.repeatable(&order));
+        }
         if !order.undo {
             if collects {
                 ended = reported(&order, (workspace, folder.clone()), facts, ended).await;
@@ -317,11 +336,11 @@ pub fn step_folder(runs: &Path, run: i64, stage: &StageRun) -> PathBuf {
 }
 
 fn attempt_folder(run: &Path, stage: &str, attempt: u32) -> PathBuf {
-    run.join(file_name(stage)).join(attempt.to_string())
+    run.join(folder_name(stage)).join(attempt.to_string())
 }
 
 /// A name of a stage as a name of a folder.
-fn file_name(stage: &str) -> String {
+pub fn folder_name(stage: &str) -> String {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let plain: String = stage.chars().map(|c| if good(c) { c } else { '_' }).take(80).collect();
     if plain == stage {

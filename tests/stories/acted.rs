@@ -63,6 +63,10 @@ impl Executor for Acted {
         self.act(step, hands, false)
     }
 
+    fn runs_elsewhere(&self) -> bool {
+        true
+    }
+
     fn undoes(&self) -> bool {
         true
     }

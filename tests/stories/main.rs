@@ -83,6 +83,8 @@ mod records;
 mod reports;
 mod resident;
 mod retried;
+mod runners;
+mod runners_killed;
 mod runs;
 mod sasl;
 mod scripted;

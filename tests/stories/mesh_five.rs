@@ -21,14 +21,14 @@ const NAMES: [&str; 5] = ["Ada", "Bea", "Cem", "Dov", "Eva"];
 const TAKEOVER: Duration = Duration::from_secs(15);
 
 /// A wire that can be cut: connections to its port reach another port, or nothing.
-struct Wire {
-    port: u16,
+pub(crate) struct Wire {
+    pub(crate) port: u16,
     whole: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Wire {
-    async fn to(target: u16) -> Wire {
+    pub(crate) async fn to(target: u16) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (whole, cut) = watch::channel(true);
@@ -51,7 +51,7 @@ impl Wire {
         Wire { port, whole, task }
     }
 
-    fn cut(&self, cut: bool) {
+    pub(crate) fn cut(&self, cut: bool) {
         self.whole.send_replace(!cut);
     }
 }

@@ -69,6 +69,7 @@ const WORDS: &[(&str, &str, &str, Verb)] = &[
     ("!predict", "APP [ENV]", "Tells how likely a deployment is to fail, and how good that is foretold", Verb::Predict),
     ("!flaky", "APP [30d]", "Tells what fails most", Verb::Flaky),
     ("!slots", "", "Shows what stages share, and who holds it", Verb::Slots),
+    ("!runners", "", "Lists who does stages that name a runner: labels, slots, and how it went", Verb::Runners),
     ("!apps", "", "Lists what can be deployed, and where to", Verb::Apps),
 ];
 
@@ -108,6 +109,7 @@ enum Verb {
     Predict,
     Flaky,
     Slots,
+    Runners,
     Apps,
 }
 
@@ -150,8 +152,9 @@ pub(crate) fn permits(
 impl Verb {
     /// Whether it only shows something.
     fn looks(self) -> bool {
-        use Verb::{Apps, Booked, Deploys, Diff, Dora, Flaky, Run, Sal, Slots, Tail, Whatson, Who};
-        matches!(self, Who | Whatson | Deploys | Run | Diff | Tail | Sal | Dora | Flaky | Slots | Apps | Booked)
+        use Verb::{Apps, Booked, Deploys, Diff, Dora, Flaky, Run, Runners, Sal, Slots, Tail, Whatson, Who};
+        let places = matches!(self, Who | Whatson | Deploys | Run | Diff | Tail | Sal | Dora | Flaky);
+        places || matches!(self, Slots | Runners | Apps | Booked)
     }
 }
 

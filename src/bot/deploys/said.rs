@@ -185,6 +185,7 @@ impl Said {
                 lines(self.pipelines.flaky(first, since).await)
             }
             Verb::Booked => self.booked(first).await,
+            Verb::Runners => Ok(Outcome::Reply(words::runners(&self.pipelines.runners().await.0, now))),
             Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
             _ => {
                 let catalog = self.pipelines.catalog();

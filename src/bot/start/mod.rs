@@ -276,9 +276,9 @@ impl Started {
         let script_settings = Arc::new(ArcSwap::from_pointee(said));
         // They end after everything that may ask for a run.
         let (runs_end, runs_shutdown) = Shutdown::new();
-        let (pipelines, pipelines_task) = ground.pipelines(&builder, runs_shutdown).await?;
+        let (pipelines, pipelines_task, runners) = ground.pipelines(&builder, runs_shutdown).await?;
         let (inlet, street, street_task) = ground.open_street();
-        let meshed = ground.mesh(&builder, &inlet).await?;
+        let meshed = ground.mesh(&builder, &inlet, &runners).await?;
         let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, console, live, .. } = builder;
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;
@@ -309,6 +309,7 @@ impl Started {
             partyline,
             meshed,
             pipelines,
+            runners,
             policy,
             kinds,
             runs_end,
@@ -364,6 +365,9 @@ impl Started {
         self.writers.push(tokio::spawn(deploys::anchor(self.pipelines.clone(), self.store.clone())));
         let telling = deploys::tell_binds(self.pipelines.clone(), self.inlet.clone(), shutdown.clone());
         self.source_tasks.push(tokio::spawn(telling));
+        let mesh = self.meshed.mesh.clone();
+        let offering = self.runners.clone().follow(self.pipelines.clone(), mesh, shutdown.clone());
+        self.source_tasks.push(tokio::spawn(offering));
         self.source_tasks.push(tokio::spawn(deploys::purge(self.pipelines.clone(), shutdown.clone())));
         let watching = deploys::watch_networks(self.outbox.clone(), self.pipelines.clone(), shutdown.clone());
         self.source_tasks.push(tokio::spawn(watching));

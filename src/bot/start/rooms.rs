@@ -14,11 +14,15 @@ use crate::bot::builder::Builder;
 use crate::bot::deliver::{Deliveries, WantedStream};
 use crate::bot::ingest::{Feeds, Ingest, Makers};
 use crate::bot::luastep::stage_executors;
+use crate::bot::runners::{self, Runners};
 use crate::bot::{RUNS, StartError, deploys, mesh, meshrelay};
 use crate::gateway::Door;
 use crate::mesh::{Mesh, RELAY, RELAYED};
 use crate::pipelines::{Opening, Pipelines};
 use crate::store::runs::Runs;
+
+/// The folder under the data folder where the work of others is done.
+const ERRANDS: &str = "errands";
 
 /// The mesh, if there is one.
 pub(in crate::bot) struct Meshed {
@@ -78,7 +82,7 @@ impl Ground {
         &self,
         builder: &Builder,
         shutdown: Shutdown,
-    ) -> Result<(Pipelines, JoinHandle<()>), StartError> {
+    ) -> Result<(Pipelines, JoinHandle<()>, Runners), StartError> {
         let outlet: Arc<dyn Outlet> = Arc::new(self.outbox.clone());
         let mut all = stage_executors(&builder.executors, Some((self.table.clone(), outlet)));
         all.extend(builder.own_executors.clone());
@@ -91,6 +95,14 @@ impl Ground {
         let file = builder.data.as_ref().map(|data| data.join(format!("{RUNS}.db")));
         let at = builder.pipelines.records.at(file.as_deref())?;
         at.is_all(file.as_deref())?;
+        let runners = Runners::new(runners::Opening {
+            settings: builder.runner.clone(),
+            executors: all.clone(),
+            supervisor: builder.supervisor.clone(),
+            folder: folder.with_file_name(ERRANDS),
+            data: builder.data.clone(),
+            clock: builder.clock.clone(),
+        });
         let opening = Opening {
             runs: Runs::begin(&at).await?,
             settings: builder.pipelines.clone(),
@@ -107,16 +119,17 @@ impl Ground {
                 journal: self.journal.clone(),
                 clock: builder.clock.clone(),
             }),
+            elsewhere: Arc::new(runners.clone()),
         };
         let (pipelines, task, faults) = Pipelines::open(opening, shutdown).await?;
         for fault in faults {
             tracing::error!(%fault, "A pipeline cannot be read; the others are there");
         }
-        Ok((pipelines, task))
+        Ok((pipelines, task, runners))
     }
 
     /// The mesh, if one is configured. It ends after the street, so that handlers can still send.
-    pub(super) async fn mesh(&self, builder: &Builder, inlet: &Inlet) -> Result<Meshed, StartError> {
+    pub(super) async fn mesh(&self, builder: &Builder, inlet: &Inlet, runners: &Runners) -> Result<Meshed, StartError> {
         let ((end, shutdown), door) = (Shutdown::new(), Door::default());
         let around = mesh::Around {
             settings: builder.mesh.clone(),
@@ -130,6 +143,7 @@ impl Ground {
             outbox: self.outbox.clone(),
             party: self.party.clone(),
             door: door.clone(),
+            runners: runners.clone(),
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         if let Some(mesh) = &mesh {

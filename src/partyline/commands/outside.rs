@@ -1,9 +1,10 @@
-//! `.sources`, `.events`, `.audit`, `.runs`, `.locks`, `.pipelines`, and words of pipelines: what comes from outside and what is shipped.
+//! `.sources`, `.events`, `.audit`, `.runs`, `.locks`, `.pipelines`, `.runners`, and words of pipelines: what comes from outside and what is shipped.
 
 use chrono::DateTime;
 use masterchief_contract::{Event, EventData, HandlerError, Kind, user_error};
 
 use super::{Asked, Command, sorry};
+use crate::pipelines::words;
 use crate::store::runs::Which;
 
 /// Rows that are listed if no number is given, and at most.
@@ -17,6 +18,7 @@ pub(super) static COMMANDS: &[Command] = &[
     row!(Here, "locks", "-", "", "Lists the places that are locked", locks),
     row!(Here, "run", "-", "<words...>", "Shows a run, as !run does", run),
     row!(Here, "pipelines", "-", "[app]", "Lists the pipelines, or draws one: what comes after what", pipelines),
+    row!(Here, "runners", "-", "", "Lists who does stages that name a runner, as !runners does", runners),
     row!(Here, "deploy", "-", "<words...>", "Starts a deployment, as !deploy does", deploy),
     row!(Here, "dlq", "m", "[words...]", "Looks after dead letters, as !dlq does: list, show, retry, drop", dlq),
 ];
@@ -94,6 +96,11 @@ async fn locks(asked: &Asked) -> Lines {
         }
     }
     Ok(if lines.is_empty() { vec!["Nothing is locked.".to_owned()] } else { lines })
+}
+
+async fn runners(asked: &Asked) -> Lines {
+    let pipelines = &asked.desk.pipelines;
+    Ok(words::runners(&pipelines.runners().await.0, pipelines.now()))
 }
 
 async fn pipelines(asked: &Asked) -> Lines {

@@ -180,6 +180,7 @@ impl Engine {
                         self.stage_to(number, at, StageState::Ready, "bot");
                         self.again_stage(number, at);
                     }
+                    StageState::WaitingResources => self.no_runner_came(number, at),
                     StageState::Waiting => match live.pipeline.stages[live.stages[at].spec].wait {
                         Some(Wait::Pause(_) | Wait::Window(_)) => {
                             self.stage_to(number, at, StageState::Succeeded, "bot")

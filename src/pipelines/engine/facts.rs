@@ -84,6 +84,7 @@ impl Engine {
             checkpoint: one.checkpoint.clone(),
             resumed,
             begun: live.begun.get(&at).copied().unwrap_or(self.now),
+            elsewhere: one.runner.as_ref().filter(|host| !host.here).map(|host| host.name.clone()),
             apply,
         })
     }

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::ask::{Answer, May, Reply};
 use super::live::{is_out, touched};
 use super::{Effect, Engine, Live};
-use crate::executors::suggest;
 use crate::pipelines::model::{OnFailure, RollbackMode};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun, shown};
@@ -114,8 +113,9 @@ impl Engine {
             let takes = self.undo_takes(number).map(|takes| format!(", {}", words::about(takes))).unwrap_or_default();
             format!("{}{takes}", shown(&target.version, &target.sha))
         });
+        let suggestion = self.suggestion(number, stage.as_ref(), class);
         let lines =
-            words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), (suggest(class), &standing));
+            words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), (&suggestion, &standing));
         self.say_end(number, rest, "failed", lines);
         let text = format!("deploy {number} {} failed in {}", run.shown(), run.failed.as_deref().unwrap_or("nothing"));
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);

@@ -78,8 +78,12 @@ impl Engine {
         // What runs holds what it uses before anybody else asks.
         for number in &open {
             let Some(live) = self.runs.get(number) else { continue };
-            for (at, one) in live.stages.iter().enumerate().filter(|(_, one)| one.state.steps()) {
-                self.pools.hold((*number, at), live.pipeline.stages[one.spec].resources.clone());
+            let steps = live.stages.iter().enumerate().filter(|(_, one)| one.state.steps());
+            for at in steps.map(|(at, _)| at).collect::<Vec<usize>>() {
+                self.keeps_runner(*number, at);
+                if let Some(resources) = self.uses(*number, at) {
+                    self.pools.hold((*number, at), resources);
+                }
             }
         }
         for number in open {
@@ -113,10 +117,10 @@ impl Engine {
     }
 
     fn begin_again(&mut self, number: i64, at: usize, state: StageState) {
-        let Some(live) = self.runs.get(&number).filter(|live| live.run.paused.is_none()) else { return };
-        let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
-        let priority = live.priority();
-        if self.pools.ask((number, at), resources, priority) {
+        if self.runs.get(&number).is_none_or(|live| live.run.paused.is_some()) || !self.finds_runner(number, at) {
+            return;
+        }
+        if self.takes_slots(number, at) {
             self.start(number, at);
         } else if state == StageState::Ready {
             self.stage_to(number, at, StageState::WaitingResources, "bot");

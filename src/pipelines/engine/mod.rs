@@ -19,6 +19,7 @@ mod preview;
 mod progress;
 mod risk;
 mod rows;
+mod runners;
 mod say;
 mod skip;
 mod split;
@@ -39,6 +40,7 @@ use super::catalog::Catalog;
 use super::model::{Pipeline, Rules};
 use super::pools::Pools;
 use super::run::{Millis, Run, StageRun};
+use super::runners::{Roster, Settings as RunnerSettings};
 use super::settings::Settings;
 use super::state::{RunState, StageState};
 use crate::executors::{Class, Failure};
@@ -52,6 +54,7 @@ pub use preview::Preview;
 pub use risk::Foretold;
 pub(super) use risk::PAST;
 pub(super) use rows::incident_hash;
+pub(super) use runners::is_lost;
 pub(super) use skip::permitted;
 pub use told::News;
 pub(super) use told::{Effect, Ended, Msg, Order};
@@ -106,6 +109,10 @@ pub(super) struct Engine {
     /// What was known of runs that have not ended, and what was foretold of them.
     foretold: HashMap<i64, (PreRun, f64)>,
     pools: Pools<(i64, usize)>,
+    /// Who does stages that say what their runner must have.
+    runners: Roster,
+    /// What is configured of this bot as a runner.
+    pub(super) own: RunnerSettings,
     pub(super) last_run: i64,
     /// When it began, and after which run.
     pub(super) begun: (Millis, i64),
@@ -135,6 +142,8 @@ impl Engine {
     ) -> Engine {
         Engine {
             pools: Pools::new(settings.sizes()),
+            runners: Roster::default(),
+            own: RunnerSettings::default(),
             settings,
             catalog,
             runs: BTreeMap::new(),
@@ -215,6 +224,14 @@ impl Engine {
             Msg::Pools(to) => {
                 // As above.
                 let _ = to.send(self.pools.rows());
+            }
+            Msg::Offered(own, offers) => {
+                self.own = *own;
+                self.offered(offers);
+            }
+            Msg::Runners(to) => {
+                // As above.
+                let _ = to.send((self.runner_rows(), self.runners.held_here()));
             }
             Msg::Checked(run, checks) => self.checked(run, &checks),
             Msg::Configure(catalog, settings) => {

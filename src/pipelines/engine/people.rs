@@ -272,9 +272,10 @@ impl Engine {
             }
             return;
         }
-        let resources = live.pipeline.stages[live.stages[at].spec].resources.clone();
-        let priority = live.priority();
-        if self.pools.ask((number, at), resources, priority) {
+        if !self.finds_runner(number, at) {
+            return;
+        }
+        if self.takes_slots(number, at) {
             self.start(number, at);
         } else if self.runs.get(&number).is_some_and(|live| live.stages[at].state == StageState::Ready) {
             self.stage_to(number, at, StageState::WaitingResources, "bot");

@@ -235,7 +235,9 @@ impl Engine {
         if let Some(wait) = stage.wait.as_ref().filter(|_| !live.stages[at].undo) {
             return self.wait(number, at, wait);
         }
-        if let Err(fault) = self.pools.possible(&stage.resources) {
+        if let Err(fault) = self.pools.possible(&stage.resources)
+            && stage.runner.is_none()
+        {
             return self.fail(number, at, failure(Class::Config, fault));
         }
         self.again_stage(number, at);
@@ -289,7 +291,7 @@ impl Engine {
         self.puts.push(Put::Attempt(row));
         self.puts.extend(ended.log.into_iter().map(Put::LogSegment));
         self.puts.extend(ended.artifacts.into_iter().map(Put::Artifact));
-        self.pools.release(&(number, at));
+        self.gives_back(number, at, Some(&ended.end));
         match ended.end {
             End::Done { outputs, summary } => self.done(number, at, outputs, summary),
             End::Failed(failure) => self.attempt_failed((number, at), failure, ended.resumed, ended.outputs),
@@ -333,7 +335,7 @@ impl Engine {
         let (one, stage) = (&live.stages[at], &live.pipeline.stages[live.stages[at].spec]);
         let lost = resumed.filter(|_| failure.class == Class::InfraLost);
         if lost == Some(false) && !stage.idempotent {
-            return self.unsure(number, at, &format!("the bot was restarted while it ran, and {}", failure.line));
+            return self.unsure(number, at, &self.lost_words(number, at, &failure));
         }
         let more = one.retries < stage.retry.times && stage.retry.allows(failure.class)
             || lost.is_some() && one.retries < stage.retry.times.max(1);
@@ -399,7 +401,7 @@ impl Engine {
             state if state.steps() => self.effects.push(Effect::Stop(number, at)),
             state if state.ended() => {}
             _ => {
-                self.pools.release(&(number, at));
+                self.gives_back(number, at, None);
                 self.stage_to(number, at, StageState::Cancelled, "bot");
             }
         }
@@ -477,9 +479,10 @@ impl Engine {
             if waits {
                 self.start(number, at);
             } else {
-                self.pools.release(&(number, at));
+                self.gives_back(number, at, None);
             }
         }
+        self.grant_runners();
     }
 }
 

@@ -48,7 +48,7 @@ impl Engine {
         let waiting: Vec<usize> =
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::WaitingResources).collect();
         let (run, line) = (live.run.clone(), words::paused(&live.run, &who.handle, why, limit));
-        waiting.into_iter().for_each(|at| self.pools.release(&(number, at)));
+        waiting.into_iter().for_each(|at| self.gives_back(number, at, None));
         self.say(number, "start", &line);
         let text = format!("run {number} paused: {}", words::cut(why, 400));
         self.incident(&who.handle, (&run.app, &run.env), Some(number), text.trim_end_matches(": "), None);

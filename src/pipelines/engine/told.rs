@@ -16,6 +16,7 @@ use crate::pipelines::outside::Checked;
 use crate::pipelines::pools::PoolRow;
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Millis};
+use crate::pipelines::runners::{Offer, RunnerRow, Settings as RunnerSettings};
 use crate::pipelines::settings::Settings;
 use crate::pipelines::state::{RunState, StageState};
 use crate::store::runs::{ArtifactRow, LogSegmentRow};
@@ -58,6 +59,10 @@ pub(in crate::pipelines) enum Msg {
     Booked(oneshot::Sender<Vec<String>>),
     /// The same as figures.
     Pools(oneshot::Sender<Vec<PoolRow>>),
+    /// What is configured of this bot as a runner, and what all runners offer now.
+    Offered(Box<RunnerSettings>, Vec<Offer>),
+    /// All runners, and how many slots the stages of this bot take here.
+    Runners(oneshot::Sender<(Vec<RunnerRow>, u32)>),
     /// What others said who were asked whether a run may begin.
     Checked(i64, Vec<Checked>),
     /// Other pipelines and settings.
@@ -122,6 +127,8 @@ pub(in crate::pipelines) struct Order {
     /// Whether it was begun before the bot was.
     pub(in crate::pipelines) resumed: bool,
     pub(in crate::pipelines) begun: Millis,
+    /// Who does it, if it is another runner.
+    pub(in crate::pipelines) elsewhere: Option<String>,
     /// The plan that people agreed to.
     pub(in crate::pipelines) apply: Option<Value>,
 }

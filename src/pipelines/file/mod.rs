@@ -3,6 +3,7 @@
 mod names;
 mod policy;
 mod reader;
+mod runner;
 pub(super) mod stages;
 
 use std::path::Path;

@@ -68,6 +68,7 @@ pub(super) fn check_names(
     check(&mut expr(&stage.when).iter().map(String::as_str), &[], "when");
     check(&mut expr(&stage.gate).iter().map(String::as_str), GATE, "gate");
     let mut texts: Vec<&str> = stage.env.iter().map(|(_, text)| text.as_str()).collect();
+    texts.extend(stage.runner.iter().flat_map(|wanted| &wanted.labels).map(String::as_str));
     for action in &stage.actions {
         texts_of(&action.settings, &mut texts);
     }

@@ -15,6 +15,7 @@ use super::super::template;
 use super::names::{GATE, NAMES, check_names};
 use super::policy;
 use super::reader::{Fields, Reader, is_name};
+use super::runner::{KEYS, Work, runner};
 use crate::executors::{Class, Limits};
 use crate::users::FlagMask;
 use crate::yaml::{Node, Spot};
@@ -197,11 +198,14 @@ fn stage<'n>(
     let (back, live) = (fields.take("rollback"), fields.take("live").and_then(|node| reader.bool(node)));
     let wait = wait(reader, &mut fields, name, spot);
     let skip = skip(reader, &mut fields, wait.as_ref());
+    let runs = fields.take("runner");
     let actions = actions(reader, &mut fields);
     let rollback = back.and_then(|node| undo(reader, node, &actions)).or_else(|| {
         // A stage that undoes the run when it fails undoes itself too, where it can.
         (on_failure == OnFailure::Rollback && undoes(reader, &actions)).then_some(Undo::Own)
     });
+    let work = Work { actions: &actions, rollback: rollback.as_ref(), collect: &collect, env: &own.env };
+    let runner = runner(reader, runs, &work);
     if actions.is_empty() == wait.is_none() {
         let names = reader.executors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let message = format!(
@@ -231,6 +235,7 @@ fn stage<'n>(
         finally,
         skip,
         live: live == Some(true),
+        runner,
     };
     Some(Draft { stage, needs, node })
 }
@@ -256,31 +261,7 @@ fn actions(reader: &mut Reader, fields: &mut Fields<'_>) -> Vec<Action> {
             continue;
         }
         let names: Vec<&str> = reader.executors.keys().map(String::as_str).collect();
-        let keys = [
-            "needs",
-            "when",
-            "matrix",
-            "retry",
-            "timeout",
-            "idle_timeout",
-            "resources",
-            "env",
-            "on_failure",
-            "idempotent",
-            "collect",
-            "gate",
-            "outputs",
-            "rollback",
-            "live",
-            "skip_flag",
-            "approve",
-            "wait",
-            "window",
-            "lock",
-            "unlock",
-            "nothing",
-        ];
-        let hint = match closest(key, names.iter().copied().chain(keys)) {
+        let hint = match closest(key, names.iter().copied().chain(KEYS)) {
             Some(close) => format!("did you mean {close:?}?"),
             None => format!("a stage does one of {}", names.join(", ")),
         };

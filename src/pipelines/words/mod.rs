@@ -6,6 +6,7 @@ mod format;
 mod looks;
 mod places;
 mod risk;
+mod runners;
 mod standstill;
 
 pub use asides::{fewer, folded, found, gone, lost, not_started, skipping, taken_back, touched, unchecked};
@@ -13,6 +14,8 @@ pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
 pub use risk::predicted;
+pub use runners::runners;
+pub(in crate::pipelines) use runners::{elsewhere, lacks_runner, waits_for_runner};
 pub use standstill::*;
 
 use super::model::{Approvals, RollbackMode, Rules};
@@ -85,9 +88,11 @@ pub fn stage(stage: &StageRun) -> String {
         _ => String::new(),
     };
     let attempt = if stage.attempt > 1 { format!(" on attempt {}", stage.attempt) } else { String::new() };
+    let there = stage.runner.as_ref().filter(|host| !host.here && stage.attempt > 0);
+    let there = there.map(|host| format!(" on {}", host.name)).unwrap_or_default();
     let summary = if stage.summary.is_empty() { String::new() } else { format!(" ({})", cut(&stage.summary, 120)) };
     match stage.state {
-        StageState::Succeeded => format!("{} ok{attempt}{took}{summary}", stage.name),
+        StageState::Succeeded => format!("{} ok{attempt}{there}{took}{summary}", stage.name),
         StageState::Skipped => format!("{} skipped", stage.name),
         StageState::Cancelled => format!("{} cancelled", stage.name),
         _ => {
@@ -95,7 +100,7 @@ pub fn stage(stage: &StageRun) -> String {
                 format!(" (class {}: {})", failure.class.name().replace('_', "-"), cut(&failure.line, 100))
             });
             let on = if stage.forgiven { ", and the run goes on" } else { "" };
-            format!("{} {}{took}{}{on}", stage.name, failing(stage), why.unwrap_or_default())
+            format!("{} {}{there}{took}{}{on}", stage.name, failing(stage), why.unwrap_or_default())
         }
     }
 }
