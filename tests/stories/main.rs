@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acted;
+mod anew;
 mod ansible;
 mod asked;
 mod autodeploy;
@@ -12,6 +13,7 @@ mod begun;
 mod brokers;
 mod builds;
 mod chance;
+mod channel;
 mod chaos;
 mod checkout;
 mod checks;
@@ -24,7 +26,9 @@ mod deploys;
 mod eggdrop;
 mod elevated;
 mod ends;
+mod everyway;
 mod fake;
+mod fallen;
 mod fewlines;
 mod files;
 mod floods;
@@ -41,6 +45,7 @@ mod lab;
 mod letters;
 mod limits;
 mod logs;
+mod looking;
 mod mailed;
 mod manners;
 mod matrices;
