@@ -139,6 +139,32 @@ fn names_say_something_and_nothing_is_left_to_do() {
     }
 }
 
+#[test]
+fn what_is_said_about_runs_is_written_in_one_folder() {
+    let folder = root().join("src/pipelines");
+    let words = folder.join("words");
+    let mut sentences: Vec<String> = Vec::new();
+    for kind in ["denied", "unknown", "conflict", "busy", "wrong"] {
+        sentences.extend(["format!(", "\""].map(|text| format!("Refusal::{kind}({text}")));
+    }
+    for before in ["Reply::lines(vec![", "public: vec![", "must_say(number, \"failed\", &", "self.tell(&who, "] {
+        sentences.push(format!("{before}format!("));
+    }
+    for path in files(&folder).into_iter().filter(|path| !path.starts_with(&words)) {
+        let text = read(&path);
+        // A call may go over several lines.
+        let text: Vec<&str> = production(&text).lines().map(str::trim).collect();
+        let text = text.join("\n").replace("(\n", "(").replace("[\n", "[").replace(",\n", ", ");
+        for sentence in &sentences {
+            assert!(
+                !text.contains(sentence.as_str()),
+                "{} says something in its own words ({sentence}): write it in src/pipelines/words",
+                shown(&path)
+            );
+        }
+    }
+}
+
 /// The names between two marks of a text, wherever both are there and it is a name of a variable.
 fn named(text: &str, before: &str, after: &[char]) -> Vec<String> {
     let name = |rest: &str| rest.split(after).next().unwrap_or_default().to_owned();

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Common, Done, output, records, runners, runtime};
 use crate::bot::stage_executors;
 use crate::config::Secrets;
-use crate::pipelines::{Catalog, Pipeline, Run, verify_incidents};
+use crate::pipelines::{Catalog, Pipeline, Run, WORDS, page, verify_incidents};
 use crate::store::Store;
 use crate::store::runs::Which;
 
@@ -28,6 +28,12 @@ enum Command {
     Check,
     /// Lists them
     List,
+    /// The words of the channel, and which other ways each is to be had
+    Words {
+        /// As a page for people: what `docs/verbs.md` holds
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Shows one: its stages in order, as a tree, or as a graph
     Show {
         /// What it ships
@@ -65,6 +71,9 @@ enum AuditCommand {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
+    if let Command::Words { markdown } = args.command {
+        return list_words(common, markdown);
+    }
     let config = match common.config(Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
@@ -80,6 +89,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             }
             output::line(&format!("all good: {}", output::count(count, "pipeline")))?;
         }
+        // It needs no configuration: it was done above.
+        Command::Words { .. } => {}
         Command::List => {
             for pipeline in catalog.all() {
                 let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
@@ -121,6 +132,21 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
             for line in crate::pipelines::advice(&pipeline, times) {
                 output::line(&line)?;
             }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The words, and what each does.
+fn list_words(common: &Common, markdown: bool) -> Done {
+    if markdown {
+        output::line(page().trim_end())?;
+    } else if common.json {
+        let rows = WORDS.iter().map(|(word, usage, does, _)| json!({"word": word, "usage": usage, "does": does}));
+        output::json(&rows.collect::<Vec<_>>())?;
+    } else {
+        for (word, usage, does, _) in WORDS {
+            output::line(&format!("{word} {usage}: {does}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

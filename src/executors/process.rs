@@ -78,6 +78,8 @@ pub enum JobEnd {
     Signalled(i32),
     /// The kernel killed it for its memory.
     OutOfMemory,
+    /// It was killed because it filled more of the disk than it may.
+    OutOfDisk,
     /// It was stopped because the step is to end; nothing of it is left.
     Stopped,
     /// Nobody knows: its supervisor died with it. Nothing of it is left running.
@@ -132,6 +134,9 @@ pub(super) struct Order {
     pub(super) memory: Option<u64>,
     pub(super) cpu: Option<u64>,
     pub(super) disk: Option<u64>,
+    /// What is added up for `disk`.
+    #[serde(default)]
+    pub(super) workspace: PathBuf,
 }
 
 /// What a supervisor writes into `NAME.pid` before it starts anything.
@@ -149,6 +154,9 @@ pub(super) struct Ended {
     pub(super) signal: Option<i32>,
     pub(super) stopped: bool,
     pub(super) oom: bool,
+    /// Whether it filled more of the disk than it may.
+    #[serde(default)]
+    pub(super) full: bool,
     /// Why it could not be started.
     pub(super) fault: Option<String>,
     pub(super) missing: bool,
@@ -261,6 +269,7 @@ impl Job {
             memory,
             cpu,
             disk,
+            workspace: step.workspace.clone(),
         };
         let order = serde_json::to_vec(&order).map_err(|what| fault(what.to_string()))?;
         let mut starting = tokio::process::Command::new(&hands.supervisor.program);
@@ -302,6 +311,9 @@ impl Job {
         if ended.oom {
             return JobEnd::OutOfMemory;
         }
+        if ended.full {
+            return JobEnd::OutOfDisk;
+        }
         if let Some(fault) = ended.fault {
             let program = self.argv.first().map_or("", String::as_str);
             let line = if ended.missing {
@@ -315,6 +327,17 @@ impl Job {
             (Some(code), _) => JobEnd::Exited(code),
             (None, Some(signal)) => JobEnd::Signalled(signal),
             (None, None) => JobEnd::Lost,
+        }
+    }
+}
+
+/// Asks the supervisors of all commands of an attempt to end them: for one that nobody can go on with.
+pub fn end_jobs(folder: &Path) {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in files.filter(|file| file.extension().is_some_and(|end| end == "pid")) {
+        let at = read_json::<Running>(&file).unwrap_or_default();
+        if alive(at.supervisor, at.since) {
+            signal(at.supervisor, Signal::TERM);
         }
     }
 }

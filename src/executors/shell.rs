@@ -206,6 +206,11 @@ pub(super) fn finish(end: JobEnd, step: &Step, done: impl FnOnce(&Step) -> End) 
             };
             End::Failed(Failure { class: Class::Oom, line, exit: Some(137), world: Vec::new() })
         }
+        JobEnd::OutOfDisk => {
+            let most = step.limits.disk.unwrap_or_default() >> 20;
+            let line = format!("killed: it filled more than its {most} MiB of the disk; give the stage more `disk`");
+            End::Failed(Failure { class: Class::DiskFull, line, exit: Some(137), world: Vec::new() })
+        }
         JobEnd::Stopped => End::Stopped,
         JobEnd::Lost => End::failed(Class::InfraLost, "it was lost with its supervisor; how far it came is not known"),
         JobEnd::Unstarted(failure) => End::Failed(failure),

@@ -112,7 +112,7 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Thousandths of a processor.
     pub cpu: Option<u64>,
-    /// Bytes of one file.
+    /// Bytes of disk: of what it adds to the workspace, and of any one file.
     pub disk: Option<u64>,
 }
 

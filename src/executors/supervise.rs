@@ -12,8 +12,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit, set_child_subreape
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::cgroup::Cgroup;
+use super::disk::Disk;
 use super::log::LOG;
 use super::process::{Ask, Ended, Order, Out, Running, masker, signal as send, stat};
 
@@ -53,10 +55,9 @@ pub fn main(folder: &Path) -> ExitCode {
 
 async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
     let mut stopping = signal(SignalKind::terminate())?;
-    let own = std::process::id().cast_signed();
-    let since = stat(own).map_or(0, |stat| stat.since);
-    claim(folder, &order.name, &Running { supervisor: own, since })?;
+    claim(folder, &order.name, &ourselves())?;
     let group = Cgroup::make(order.memory, order.cpu);
+    let mut filling = order.disk.map(|most| tokio::spawn(Disk::of(&order.workspace, most).filled()));
     let mut child = match spawn(order) {
         Ok(child) => child,
         Err(fault) => return Ok(unstarted(&fault, order)),
@@ -78,7 +79,7 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
     let pumps = async { tokio::join!(pump(stdout, out, order), pump(stderr, log, order)) };
     let mut pumps = std::pin::pin!(pumps);
     let mut pumped = false;
-    let (mut stopped, mut too_large) = (false, false);
+    let (mut stopped, mut too_large, mut full) = (false, false, false);
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
@@ -96,8 +97,12 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
             () = tokio::time::sleep(WEIGH), if watched.is_some() && !too_large => {
                 if watched.is_some_and(|most| resident() > most) {
                     too_large = true;
-                    descendants().into_iter().for_each(|pid| send(pid, Signal::KILL));
+                    kill_all();
                 }
+            }
+            () = over(&mut filling), if filling.is_some() => {
+                (full, filling) = (true, None);
+                kill_all();
             }
         }
     };
@@ -117,8 +122,30 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
         signal: status.signal(),
         stopped,
         oom: oom && !status.success(),
+        // The kernel ends who writes a file that is longer than all it may have.
+        full: !status.success() && (full || order.disk.is_some() && status.signal() == Some(Signal::XFSZ.as_raw())),
         ..Ended::default()
     })
+}
+
+/// This process, as others find it.
+fn ourselves() -> Running {
+    let own = std::process::id().cast_signed();
+    Running { supervisor: own, since: stat(own).map_or(0, |stat| stat.since) }
+}
+
+/// Kills the command and all it started.
+fn kill_all() {
+    descendants().into_iter().for_each(|pid| send(pid, Signal::KILL));
+}
+
+/// Ready when a task is over; never without one.
+async fn over(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        // One that failed has nothing to say.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a command did not start.

@@ -444,7 +444,7 @@ impl Tool<'_> {
             }
             JobEnd::Unstarted(failure) => End::Failed(failure),
             JobEnd::Stopped => self.unsure(code, "it was killed because it did not end when it was stopped", &ui),
-            JobEnd::Signalled(9) | JobEnd::OutOfMemory => {
+            JobEnd::Signalled(9) | JobEnd::OutOfMemory | JobEnd::OutOfDisk => {
                 self.broken_off(code, "it was killed in the middle", &ui).await
             }
             JobEnd::Signalled(_) | JobEnd::Lost => self.broken_off(code, "it was lost in the middle", &ui).await,

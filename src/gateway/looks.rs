@@ -3,7 +3,7 @@
 //! `GET /pipelines/` (`?limit=1..100&below=RUN&app=&environment=`), `/pipelines/deployments` (the same), `/pipelines/{run}`,
 //! `/pipelines/{run}/{summary|events|artifacts|notices}`,
 //! `/pipelines/{run}/artifacts/STAGE/PATH` (for those who may deploy there), `/pipelines/{who|queue}?app=`,
-//! `/pipelines/{dora|rollups|images|predict}` (see `figures.rs`), `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`. `/runs/…` is
+//! `/pipelines/{dora|rollups|images|predict}` (see `figures.rs`), `/pipelines/ws` (see `live.rs`), `/pipelines/incidents?app=&last=7d`, `/pipelines/words/{word}?text=` (what a channel sees). `/runs/…` is
 //! the same, and so is `/metrics/dora`.
 
 use std::time::Duration;
@@ -18,7 +18,8 @@ use warp::reply::Response;
 use super::figures;
 use super::hooks::{Reply, reply};
 use super::runs::{Caller, not_found, plainly, refused, wrong};
-use crate::pipelines::{Millis, Pipelines, Refusal, Run, RunState, StageRun, StageState, words};
+use super::verbs::word_said;
+use crate::pipelines::{Millis, Pipelines, Refusal, Run, RunState, StageRun, StageState, looks, row, words};
 use crate::store::runs::{RunsError, Which};
 
 /// Lines of the incident log, at most.
@@ -37,6 +38,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str
         ["images"] => figures::images(pipelines, &query).await,
         ["rollups"] => figures::rollups(pipelines, &query).await,
         ["who" | "queue" | "incidents"] => of_an_app(pipelines, parts[0], &query).await,
+        ["words", word] => words_shown(pipelines, caller, word, &query).await,
         [number] => show(pipelines, number).await,
         [number, "summary"] => summary(pipelines, number).await,
         [number, "events"] => events(pipelines, number).await,
@@ -143,6 +145,15 @@ async fn of_an_app(pipelines: &Pipelines, what: &str, query: &Query) -> Result<R
         }
     };
     Ok(reply(StatusCode::OK, &told))
+}
+
+/// What is seen in a channel by who says a word that only looks.
+async fn words_shown(pipelines: &Pipelines, caller: &Caller, word: &str, query: &Query) -> Result<Reply, Reply> {
+    let text = query.text("text").unwrap_or("");
+    if row(word).is_ok() && !looks(word, text) {
+        return Err(wrong(format!("{word} does something: POST it, with {{\"text\": \"…\"}}")));
+    }
+    Ok(word_said(pipelines, caller, word, text).await)
 }
 
 /// A run that is there, with its stages.

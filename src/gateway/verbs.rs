@@ -2,6 +2,8 @@
 //!
 //! `POST /pipelines/{run}/{yes|approve|reject|retry|rollback|abort|again|promote|pause|resume|skip|queue}` and
 //! `POST /pipelines/{rollback|lock|extend|unlock|freeze|thaw|incidents}`; what a word needs beside the run stands in the body, as JSON.
+//! `POST /pipelines/words/{word}` with `{"text": "…"}` takes every word as it is said in a channel, and `GET /pipelines/words/{word}?text=…`
+//! those that only look.
 
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ struct Said {
     /// For how long.
     #[serde(rename = "for", with = "humantime_serde")]
     time: Option<Duration>,
-    /// The words, for `incidents`.
+    /// The words, for `incidents`; what is said behind a word, for `words`.
     text: String,
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str]
         Err(fault) => return wrong(fault),
     };
     let ask = match parts {
+        ["words", word] => return word_said(pipelines, &caller, word, &said.text).await,
         [number, word] => number.parse().ok().and_then(|number| of_a_run(number, word, said)),
         ["extend"] if said.time.is_none() => {
             return wrong("say for how long: {\"place\": \"shop/prod\", \"for\": \"1h\"}");
@@ -61,6 +64,18 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str]
         Ok(told) => {
             let lines = plainly(told.public.into_iter().chain(told.lines));
             reply(StatusCode::ACCEPTED, &json!({"id": told.run, "lines": lines}))
+        }
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Does what a word does, as it is said in a channel.
+pub(super) async fn word_said(pipelines: &Pipelines, caller: &Caller, word: &str, text: &str) -> Reply {
+    match pipelines.word(word, text, (&caller.who, &caller.may)).await {
+        Ok(said) => {
+            let status = if said.looked { StatusCode::OK } else { StatusCode::ACCEPTED };
+            let lines = plainly(said.reply.public.into_iter().chain(said.reply.lines));
+            reply(status, &json!({"id": said.reply.run, "lines": lines}))
         }
         Err(refusal) => refused(refusal),
     }

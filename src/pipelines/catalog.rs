@@ -10,6 +10,7 @@ use super::calendar;
 use super::file;
 use super::model::Pipeline;
 use super::refusal::Refusal;
+use super::words;
 use crate::executors::Executors;
 use crate::yaml::ConfigFault;
 
@@ -71,17 +72,13 @@ impl Catalog {
     pub fn get(&self, app: &str) -> Result<Arc<Pipeline>, Refusal> {
         self.by_app.get(app).cloned().ok_or_else(|| {
             if let Some(fault) = self.broken.get(app) {
-                return Refusal::conflict(format!("{app} cannot be read: {fault}"));
+                return Refusal::conflict(words::cannot_be_read(app, fault));
             }
             let close: Vec<&str> = self.by_app.keys().map(String::as_str).filter(|name| near(app, name)).collect();
             Refusal::unknown(match close.as_slice() {
-                [] if self.by_app.is_empty() => {
-                    format!("no app {app:?}: there are no pipelines yet; put one into config/pipelines")
-                }
-                [] => {
-                    format!("no app {app:?}. There are {}", self.by_app.keys().cloned().collect::<Vec<_>>().join(", "))
-                }
-                close => format!("no app {app:?}. Did you mean {}?", close.join(" or ")),
+                [] if self.by_app.is_empty() => words::no_pipelines(app),
+                [] => words::no_app_of(app, self.by_app.keys().cloned().collect::<Vec<_>>().join(", ")),
+                close => words::no_app_but(app, close.join(" or ")),
             })
         })
     }

@@ -205,6 +205,7 @@ impl Drive {
         match effect {
             Effect::Start(order) => self.steps.start(*order),
             Effect::Stop(run, stage) => self.steps.stop(run, stage),
+            Effect::Abandon(run, stage, attempt) => self.steps.abandon(run, &stage, attempt),
             Effect::Look(run, pipeline, env, facts) => {
                 let steps = self.steps.clone();
                 tokio::spawn(async move {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::around::Around;
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
-use super::engine::{Answer, Asked, Engine, Foretold, KEEP, May, Msg, News, PAST};
+use super::engine::{Answer, Ask, Asked, Engine, Foretold, KEEP, May, Msg, News, PAST};
 use super::file;
 use super::held::Held;
 use super::model::Pipeline;
@@ -25,6 +25,7 @@ use super::run::{Asker, Millis, Run, StageRun};
 use super::runners::Elsewhere;
 use super::settings::Settings;
 use super::steps::Steps;
+use super::words;
 use crate::executors::{Executors, Supervisor, tail};
 use crate::store::Anchor;
 use crate::store::runs::{Runs, RunsError, Which};
@@ -102,12 +103,10 @@ impl Pipelines {
             runs.claim(&format!("masterchief {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())).await?;
         steps.inner.epoch.store(epoch, Ordering::Release);
         let loaded = runs.load(since).await?;
-        let mut versions: HashMap<String, Arc<Pipeline>> = HashMap::new();
+        let mut versions: HashMap<String, Result<Arc<Pipeline>, String>> = HashMap::new();
         for row in &loaded.runs {
-            if versions.contains_key(&row.pipeline) {
-                continue;
-            }
-            if let Some(version) = version(&runs, &row.pipeline, &settings.folder, &executors).await? {
+            if !versions.contains_key(&row.pipeline) {
+                let version = version(&runs, &row.pipeline, &settings.folder, &executors).await?;
                 versions.insert(row.pipeline.clone(), version);
             }
         }
@@ -200,25 +199,33 @@ impl Pipelines {
 
     /// Asks for something; ready once what came of it is durable.
     pub async fn ask(&self, asked: Asked) -> Answer {
-        let (to, answered) = oneshot::channel();
-        let gone = || match self.inner.runs.taken() {
-            true => Refusal::conflict("another bot has these runs now: ask that one, and stop one of the two"),
-            false => Refusal::busy("the bot is going down; ask again in a minute"),
-        };
         let (who, deed) = (asked.who.clone(), asked.ask.deed());
-        self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
-        let answer = answered.await.map_err(|_| gone())?;
+        let answer = self.answer(asked).await;
         self.inner.around.note(&who, &deed, answer.as_ref().err().map(|refusal| refusal.text.as_str()));
         answer
+    }
+
+    async fn answer(&self, mut asked: Asked) -> Answer {
+        if let Ask::Again(number) = asked.ask {
+            let prepared = self.anew(number, (&asked.who, &asked.may)).await?;
+            asked.ask = Ask::Deploy(Box::new(prepared));
+        }
+        let (to, answered) = oneshot::channel();
+        let gone = || match self.inner.runs.taken() {
+            true => Refusal::conflict(words::TAKEN_OVER),
+            false => Refusal::busy(words::GOING_DOWN),
+        };
+        self.inner.to.send(Msg::Ask(Box::new(asked), to)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
     }
 
     /// What a remote build tells of a run that is under way: for those who may deploy there.
     pub async fn remote(&self, number: i64, may: &May, told: &Told) -> Result<(), Refusal> {
         let found = self.run(number).await?;
-        let Some((run, _)) = found else { return Err(Refusal::unknown(format!("there is no run {number}"))) };
+        let Some((run, _)) = found else { return Err(Refusal::unknown(words::no_such_run(number))) };
         let pipeline = self.catalog().get(&run.app)?;
         if !pipeline.rules(&run.env).is_some_and(|rules| may.has(rules.flags.as_ref())) {
-            return Err(Refusal::denied(format!("this token may not speak for {}", run.place())));
+            return Err(Refusal::denied(words::token_may_not_speak(run.place())));
         }
         self.heard(number, None, told).await
     }
@@ -280,13 +287,13 @@ impl Pipelines {
         };
         let env = env.or_else(usual).unwrap_or_default();
         if pipeline.rules(env).is_none() {
-            return Err(Refusal::unknown(format!("{app} has no environment {env:?}; !apps lists them")));
+            return Err(Refusal::unknown(words::no_environment_of(app, env)));
         }
         let (to, told) = oneshot::channel();
         let asked = Msg::Predict(app.to_owned(), env.to_owned(), who.to_owned(), to);
         // At shutdown nobody needs it any more.
         let _ = self.inner.to.send(asked).await;
-        told.await.map_err(|_| Refusal::busy("the bot is going down; ask again in a minute"))
+        told.await.map_err(|_| Refusal::busy(words::GOING_DOWN))
     }
 
     /// What stages share, a line a pool.
@@ -392,7 +399,7 @@ impl Pipelines {
     /// The last lines of a stage's log; of the stage that failed, runs, or ran last, if none is named.
     pub async fn tail(&self, number: i64, stage: Option<&str>, count: usize) -> Result<(String, Vec<String>), Refusal> {
         let found = self.run(number).await?;
-        let Some((run, stages)) = found else { return Err(Refusal::unknown(format!("there is no run {number}"))) };
+        let Some((run, stages)) = found else { return Err(Refusal::unknown(words::no_such_run(number))) };
         let one = chosen(&run, &stages, stage)?;
         let folder = self.inner.steps.folder(number, &one.name, one.attempt);
         let (name, count) = (one.name.clone(), count.min(1000));
@@ -429,8 +436,8 @@ pub fn chosen<'s>(run: &Run, stages: &'s [StageRun], name: Option<&str>) -> Resu
     found.ok_or_else(|| {
         let names: Vec<&str> = began().map(|one| one.name.as_str()).collect();
         match names.as_slice() {
-            [] => Refusal::conflict(format!("no stage of run {} has begun", run.number)),
-            names => Refusal::unknown(format!("run {} has logs of {}", run.number, names.join(", "))),
+            [] => Refusal::conflict(words::nothing_has_begun(run.number)),
+            names => Refusal::unknown(words::has_logs_of(run.number, names.join(", "))),
         }
     })
 }
@@ -446,21 +453,22 @@ async fn live_through(engine: &mut Engine, runs: &Runs) -> Result<(), RunsError>
     Ok(())
 }
 
-/// A version of a pipeline that is in no file any more.
+/// A version of a pipeline that may be in no file any more; else why it cannot be read.
 async fn version(
     runs: &Runs,
     hash: &str,
     folder: &Path,
     executors: &Executors,
-) -> Result<Option<Arc<Pipeline>>, RunsError> {
-    let Some(row) = runs.pipeline(hash).await? else { return Ok(None) };
+) -> Result<Result<Arc<Pipeline>, String>, RunsError> {
+    let Some(row) = runs.pipeline(hash).await? else { return Ok(Err("it is not in the records".to_owned())) };
     // A name without an end is of the time when there was YAML alone.
     let path = folder.join(if row.name.ends_with(".toml") { row.name } else { format!("{}.yaml", row.name) });
     match file::parse(&path, &row.source, executors) {
-        Ok(pipeline) => Ok(Some(Arc::new(pipeline))),
+        Ok(pipeline) => Ok(Ok(Arc::new(pipeline))),
         Err(faults) => {
-            tracing::error!(%hash, fault = %faults[0], "A pipeline that runs began with cannot be read any more");
-            Ok(None)
+            tracing::error!(%hash, fault = %faults[0], "A pipeline that runs began with cannot be read any more; those that are open end");
+            // Where it stood in a file that is another one by now is of no use.
+            Ok(Err(faults[0].message.clone()))
         }
     }
 }

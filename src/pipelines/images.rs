@@ -10,6 +10,7 @@ use super::handle::Pipelines;
 use super::model::Pipeline;
 use super::refusal::Refusal;
 use super::run::Millis;
+use super::words;
 use crate::store::runs::{ImageRow, Put};
 
 /// What a stage that pushed gave, as rows: one for each tag.
@@ -64,10 +65,9 @@ impl Pipelines {
             pipeline.policy.environments.iter().any(|(_, rules)| may.has(rules.flags.as_ref()))
         };
         if !self.catalog().all().any(deploys) {
-            return Err(Refusal::denied("this token may deploy nothing, so it does not tell of images either"));
+            return Err(Refusal::denied(words::MAY_DEPLOY_NOTHING));
         }
-        let rows = told(body, self.now())
-            .ok_or_else(|| Refusal::wrong("this is no notification of a registry: {\"events\": [...]}"))?;
+        let rows = told(body, self.now()).ok_or_else(|| Refusal::wrong(words::NO_NOTIFICATION))?;
         let count = rows.len();
         self.records().write(rows.into_iter().map(Put::Image).collect()).await?;
         Ok(count)

@@ -39,13 +39,13 @@ impl Pipelines {
     ) -> Result<(ArtifactRow, std::fs::File), Refusal> {
         let rows = self.inner.runs.artifacts(number).await?;
         let row = rows.into_iter().find(|row| row.stage == stage && row.path == path);
-        let row = row.ok_or_else(|| Refusal::unknown(format!("run {number} keeps no {path} of {stage}")))?;
+        let row = row.ok_or_else(|| Refusal::unknown(words::keeps_no_file(number, path, stage)))?;
         let found = self.run(number).await?;
         let one = found.and_then(|(_, stages)| stages.into_iter().find(|one| one.name == stage));
-        let one = one.ok_or_else(|| Refusal::unknown(format!("run {number} has no stage {stage}")))?;
+        let one = one.ok_or_else(|| Refusal::unknown(words::run_has_no_stage(number, stage)))?;
         let folder = self.step_folder(number, &one);
         let opened = tokio::task::spawn_blocking(move || open_artifact(&folder, &row).map(|file| (row, file)));
-        opened.await.map_err(|_| Refusal::unknown("it cannot be read"))?.map_err(Refusal::unknown)
+        opened.await.map_err(|_| Refusal::unknown(words::CANNOT_BE_READ))?.map_err(Refusal::unknown)
     }
 
     /// What is where of an app.
@@ -74,18 +74,25 @@ impl Pipelines {
         Ok(rows.into_iter().filter_map(|row| serde_json::from_str(&row.detail).ok().map(|run| (row, run))).collect())
     }
 
-    /// What changed somewhere in the time before now, and the alerts since then; production where none is named.
-    pub async fn whatson(&self, env: Option<&str>, time: Millis) -> Result<String, Refusal> {
+    /// What changed somewhere in the time before now, and the alerts since then; production where none is named. Only of apps of which
+    /// `shows` says so.
+    pub async fn whatson(
+        &self,
+        env: Option<&str>,
+        time: Millis,
+        shows: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<String, Refusal> {
         let known = |wanted: &str| self.catalog().all().any(|pipeline| pipeline.rules(wanted).is_some());
         let env = match env {
             Some(env) if !known(env) => {
-                return Err(Refusal::unknown(format!("no app has an environment {env:?}; !apps lists them")));
+                return Err(Refusal::unknown(words::no_such_environment(env)));
             }
             Some(env) => Some(env),
             None => Some("prod").filter(|env| known(env)),
         };
         let now = self.now();
-        let rows = self.inner.runs.deployed_since(env, now - time).await?;
+        let mut rows = self.inner.runs.deployed_since(env, now - time).await?;
+        rows.retain(|row| shows(&row.app));
         let since = rows.last().map_or(now - time, |row| row.at);
         let alerts = self.inner.around.alerts(since).await;
         Ok(words::whatson(env, &rows, &alerts, time, now))
@@ -96,18 +103,7 @@ impl Pipelines {
         self.catalog().get(app)?;
         let rows = self.inner.runs.open_runs(app).await?;
         let runs: Vec<Run> = rows.iter().filter_map(|row| serde_json::from_str(&row.detail).ok()).collect();
-        let line = |run: &Run| {
-            format!(
-                "{} {} {} -> {} {}",
-                run.number,
-                words::quiet(run.asker.called()),
-                run.shown(),
-                run.env,
-                run.state.name().replace('_', " ")
-            )
-        };
-        let lines: Vec<String> = runs.iter().map(line).collect();
-        Ok(if lines.is_empty() { vec![format!("nobody waits for {app}")] } else { vec![lines.join(" | ")] })
+        Ok(vec![words::queue(app, &runs)])
     }
 
     /// Whether the incident log is as it was written: how many lines there are, or what is wrong with it.
@@ -146,12 +142,12 @@ impl Pipelines {
         let mut by_class: BTreeMap<String, i64> = BTreeMap::new();
         rows.iter().for_each(|(_, class, count)| *by_class.entry(class.clone()).or_default() += count);
         if rows.is_empty() {
-            return Ok(vec![format!("{app}: no attempt failed")]);
+            return Ok(vec![words::no_failures(app)]);
         }
         let stages: Vec<String> =
             rows.iter().take(6).map(|(stage, class, count)| format!("{stage} {class} x{count}")).collect();
         let classes: Vec<String> = by_class.iter().map(|(class, count)| format!("{class} {count}")).collect();
-        Ok(vec![format!("{app}: {} | in all {}", stages.join(", "), classes.join(", "))])
+        Ok(vec![words::failures(app, stages.join(", "), classes.join(", "))])
     }
 }
 

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::around::Around;
 use super::catalog::Catalog;
-use super::engine::{May, Prepared, permitted};
+use super::engine::{May, Prepared, asked_there, named_channels, permitted, same_place};
 use super::model::{Pipeline, Rules};
 use super::refusal::Refusal;
 use super::request::{self, DeployWords};
-use super::run::Asker;
+use super::run::{Asker, Run};
 use super::words;
 
 /// Whether somebody may deploy there; else what they may, and whom to ask.
@@ -54,7 +54,7 @@ pub(super) fn settle(
         let changed = given.get(&param.name).is_some_and(|value| Some(value) != param.default.as_ref());
         if changed && !may.has(param.needs_flag.as_ref()) {
             let flags = param.needs_flag.as_ref().map(ToString::to_string).unwrap_or_default();
-            return Err(Refusal::denied(format!("you may not set {} (needs the flags {flags})", param.name)));
+            return Err(Refusal::denied(words::may_not_set(&param.name, flags)));
         }
     }
     let mut params = request::settle(&pipeline.params, &given)?;
@@ -63,7 +63,7 @@ pub(super) fn settle(
         Some(env) => env,
         None => pipeline.only_environment().map(str::to_owned).ok_or_else(|| {
             let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
-            format!("say where to: !deploy {} to {}", pipeline.app, names.join("|"))
+            words::where_to(&pipeline.app, names.join("|"))
         })?,
     };
     params.insert("environment".to_owned(), Value::from(env.clone()));
@@ -75,9 +75,8 @@ pub(super) fn rules<'p>(pipeline: &'p Pipeline, env: &str) -> Result<&'p Rules, 
     pipeline.rules(env).ok_or_else(|| {
         let names: Vec<&str> = pipeline.policy.environments.iter().map(|(name, _)| name.as_str()).collect();
         let close = masterchief_contract::closest(env, names.iter().copied());
-        let hint =
-            close.map_or_else(|| format!("There are {}", names.join(", ")), |close| format!("Did you mean {close}?"));
-        Refusal::unknown(format!("{} has no environment {env:?}. {hint}", pipeline.app))
+        let hint = close.map_or_else(|| words::there_are(names.join(", ")), words::did_you_mean);
+        Refusal::unknown(words::which_environment(&pipeline.app, env, hint))
     })
 }
 
@@ -88,7 +87,20 @@ pub(super) fn has_flags(pipeline: &Pipeline, env: &str, may: &May) -> Result<(),
         return Ok(());
     }
     let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
-    Err(Refusal::denied(format!("{}/{env} needs the flags {flags}", pipeline.app)))
+    Err(Refusal::denied(words::needs_flags(&pipeline.app, env, flags)))
+}
+
+/// Whether somebody shows a token or sits at this machine: they were let in to look.
+fn let_in(who: &Asker) -> bool {
+    matches!(who.origin.as_str(), "cli" | "http")
+}
+
+/// Whether somebody may look at what becomes of an app where they are.
+fn shown_to(pipeline: &Pipeline, who: &Asker, may: &May) -> bool {
+    let told = |here: &str| pipeline.announce.places.iter().any(|place| same_place(&place.target, here));
+    let_in(who)
+        || who.channel().is_some_and(|here| asked_there(pipeline, here) || told(here))
+        || pipeline.policy.environments.iter().any(|(_, rules)| may.has(rules.flags.as_ref()))
 }
 
 impl Catalog {
@@ -111,6 +123,35 @@ impl Catalog {
         permitted(&pipeline, &prepared, who, may)
     }
 
+    /// Whether somebody may look at what becomes of an app where they are. In a channel where it is asked for, or told, everybody
+    /// reads it anyway; anywhere else it takes the flags of one of its environments. Who may look at nothing is not told what there is.
+    pub fn permits_looking(&self, app: &str, who: &Asker, may: &May) -> Result<(), Refusal> {
+        match self.get(app) {
+            Ok(pipeline) if shown_to(&pipeline, who, may) => Ok(()),
+            Ok(pipeline) => Err(Refusal::denied(words::may_not_look(&who.handle, app, &named_channels(&pipeline)))),
+            Err(refusal) => Err(self.permits_any_look(who, may).err().unwrap_or(refusal)),
+        }
+    }
+
+    /// Whether somebody may look at any app where they are.
+    pub fn permits_any_look(&self, who: &Asker, may: &May) -> Result<(), Refusal> {
+        let nothing_to_hide = self.all().next().is_none() && (let_in(who) || who.channel().is_some() || may.vouched);
+        if nothing_to_hide || self.all().any(|pipeline| shown_to(pipeline, who, may)) {
+            return Ok(());
+        }
+        Err(Refusal::denied(words::may_not_look(&who.handle, "all this", &[])))
+    }
+
+    /// Whether somebody may look at a run where they are: also who asked for it, and where it is told.
+    pub fn permits_looking_at(&self, run: &Run, who: &Asker, may: &May) -> Result<(), Refusal> {
+        let own = may.vouched && who.handle == run.asker.handle;
+        let told = who.channel().is_some_and(|here| run.places.iter().any(|place| same_place(place, here)));
+        if own || told || let_in(who) {
+            return Ok(());
+        }
+        self.permits_looking(&run.app, who, may)
+    }
+
     /// Whether somebody may act on runs and locks of a place.
     pub fn permits_acting(&self, app: &str, env: &str, may: &May) -> Result<(), Refusal> {
         has_flags(&*self.get(app)?, env, may)
@@ -126,13 +167,13 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         let pipeline = self.get(app)?;
         if !may.vouched {
-            return Err(Refusal::denied("nobody vouches for them"));
+            return Err(Refusal::denied(words::NOBODY_VOUCHES));
         }
         match &rules(&pipeline, env)?.approvals {
-            None => Err(Refusal::denied(format!("nobody is asked to agree to {app}/{env}"))),
+            None => Err(Refusal::denied(words::nobody_is_asked(app, env))),
             Some(asked) if asked.from.is_empty() => has_flags(&pipeline, env, may),
             Some(asked) if asked.from.iter().any(|name| named(name)) => Ok(()),
-            Some(asked) => Err(Refusal::denied(format!("{app}/{env} needs somebody of {}", asked.from.join(" or ")))),
+            Some(asked) => Err(Refusal::denied(words::needs_one_of(app, env, asked.from.join(" or ")))),
         }
     }
 }

@@ -37,6 +37,8 @@ mod settings;
 mod state;
 mod steps;
 mod template;
+mod unreadable;
+mod verbs;
 mod window;
 pub mod words;
 
@@ -65,6 +67,7 @@ pub use settings::{Hook, Mails, Settings};
 pub use state::{RunState, StageState};
 pub use steps::{folder_name, step_folder};
 pub use template::fill_all;
+pub use verbs::{SHORT, Said, Verb, WORDS, is_word, looks, page, permits, row};
 
 /// Any text as a calendar of freezes, for the fuzzer: it is read and can be asked, or it is refused.
 #[cfg(fuzzing)]

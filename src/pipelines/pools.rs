@@ -166,6 +166,13 @@ impl<K: Ord + Clone> Pools<K> {
         out
     }
 
+    /// What is counted for the whole machine and is limited: its name, what is held of it, and what there is.
+    pub(super) fn machine(&self) -> Vec<(&'static str, u64, u64)> {
+        let sizes = [("cpu", self.sizes.cpu), ("mem", self.sizes.memory), ("disk", self.sizes.disk)];
+        let some = sizes.into_iter().zip(self.machine).filter_map(|((name, size), held)| Some((name, held, size?)));
+        some.collect()
+    }
+
     /// Who holds slots of a pool.
     pub(super) fn holders(&self, pool: &str) -> Vec<&K> {
         self.held.iter().filter(|(_, held)| held.pool == pool).map(|(key, _)| key).collect()

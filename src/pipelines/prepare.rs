@@ -5,7 +5,8 @@ use super::may::{may_deploy, settle};
 use super::model::{Pipeline, Takes};
 use super::refusal::{Kind, Refusal};
 use super::request::{self, DeployWords};
-use super::run::{Asker, Commit};
+use super::run::{Asker, Commit, RunKind};
+use super::words;
 use crate::executors::{self, Class, Failure, changes, mirror, resolve, tag};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -77,7 +78,25 @@ impl Pipelines {
         let (to, told) = oneshot::channel();
         // At shutdown nobody needs it any more.
         let _ = self.inner.to.send(Msg::Preview(Box::new(prepared), Box::new((who, may)), to)).await;
-        told.await.map_err(|_| Refusal::busy("the bot is going down; ask again in a minute"))?
+        told.await.map_err(|_| Refusal::busy(words::GOING_DOWN))?
+    }
+
+    /// What a run that is over asked for, asked for anew: the same parameters, and what its branch or tag names now. What may be left out,
+    /// and which rule does not count, is said anew too.
+    pub(super) async fn anew(&self, number: i64, (who, may): (&Asker, &May)) -> Result<Prepared, Refusal> {
+        let found = self.run(number).await?;
+        let (run, _) = found.ok_or_else(|| Refusal::unknown(words::no_such_run(number)))?;
+        self.catalog().permits_looking_at(&run, who, may)?;
+        if !run.state.ended() {
+            return Err(Refusal::conflict(words::not_over(&run)));
+        }
+        if run.kind == RunKind::Rollback {
+            return Err(Refusal::conflict(words::again_rollback(&run)));
+        }
+        let reference = Some(run.reference).filter(|reference| !reference.is_empty());
+        let words = DeployWords { app: run.app, reference, environment: Some(run.env), ..DeployWords::default() };
+        let prepared = self.prepare(words, run.params, (who, may)).await?;
+        Ok(Prepared { event: run.event, again: true, unattended: who.is_program(), ..prepared })
     }
 
     /// Asks others what the rules of the environment want to know of them.

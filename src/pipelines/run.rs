@@ -60,6 +60,11 @@ impl Asker {
         Asker { handle: name.to_owned(), nick: name.to_owned(), origin: name.to_owned(), ..Asker::default() }
     }
 
+    /// Whether it is a program, or speaks through one: nobody is there to be asked for a yes.
+    pub fn is_program(&self) -> bool {
+        self.place.is_empty() && self.origin != "cli"
+    }
+
     /// Whether services vouch for them.
     pub fn has_account(&self) -> bool {
         self.account.is_some()

@@ -25,6 +25,8 @@ pub struct Settings {
     pub cpu: Option<f64>,
     /// Mebibytes of memory that stages may take in all.
     pub memory_mib: Option<u64>,
+    /// Mebibytes of disk that stages may take in all.
+    pub disk_mib: Option<u64>,
     /// Where people find runs on the web: `https://mc.example`. Lines then end with a link.
     pub link: Option<String>,
     /// How long a requester has to say yes.
@@ -96,6 +98,7 @@ impl Default for Settings {
             pools: BTreeMap::new(),
             cpu: None,
             memory_mib: None,
+            disk_mib: None,
             link: None,
             confirm: Duration::from_secs(120),
             decide: Duration::from_secs(600),
@@ -127,7 +130,7 @@ impl Settings {
             other: 1,
             cpu: self.cpu.map(|cpu| (cpu * 1000.0) as u64),
             memory: self.memory_mib.map(|mib| mib << 20),
-            disk: None,
+            disk: self.disk_mib.map(|mib| mib << 20),
         }
     }
 

@@ -18,7 +18,8 @@ use super::refusal::Refusal;
 use super::remote::{Ear, Told};
 use super::run::{Millis, StageRun};
 use super::runners::{Elsewhere, WORKSPACE_THERE};
-use crate::executors::{Class, End, Executors, Masker, Supervisor, apart, forget_secrets};
+use super::words;
+use crate::executors::{Class, End, Executors, Masker, Supervisor, apart, end_jobs, forget_secrets};
 use crate::store::runs::LogSegmentRow;
 
 /// Where stages of a run work.
@@ -121,6 +122,12 @@ impl Steps {
         running.range((run, 0)..=(run, usize::MAX)).any(|(_, ear)| ear.name == stage && ear.attempt == attempt)
     }
 
+    /// Ends what a bot before us began of an attempt that nobody can go on with.
+    pub(super) fn abandon(&self, run: i64, stage: &str, attempt: u32) {
+        let folder = self.folder(run, stage, attempt);
+        tokio::spawn(async move { apart(move || end_jobs(&folder)).await });
+    }
+
     /// The run and the stage whose build has this token.
     pub(super) fn of_token(&self, shown: &str) -> Option<(i64, usize)> {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,14 +156,11 @@ impl Steps {
         };
         let Some((_, ear)) = found else {
             if of_run.is_empty() {
-                return Err(Refusal::conflict(format!("no stage of run {run} runs now")));
+                return Err(Refusal::conflict(words::nothing_runs(run)));
             }
             let many = if elsewhere.is_empty() { &all } else { &elsewhere };
             let names: Vec<&str> = many.iter().map(|(_, ear)| ear.name.as_str()).collect();
-            return Err(Refusal::wrong(format!(
-                "several stages of run {run} run now; name one as stage: {}",
-                names.join(", ")
-            )));
+            return Err(Refusal::wrong(words::which_stage_runs(run, names.join(", "))));
         };
         Ok((ear.name.clone(), ear.hear(told)))
     }

@@ -21,8 +21,8 @@ use warp::http::Response;
 
 use super::conformance::{self, Fail, Heard, World, numbered, some_fail};
 use super::polled::{databases, query, rest};
-use super::runs::masterchief;
 use super::postgresql::Postgresql;
+use super::runs::masterchief;
 use super::servers::{Database, Way};
 use super::steps::eventually;
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acted;
+mod anew;
 mod ansible;
 mod asked;
 mod autodeploy;
@@ -12,6 +13,7 @@ mod begun;
 mod brokers;
 mod builds;
 mod chance;
+mod channel;
 mod chaos;
 mod checkout;
 mod checks;
@@ -25,7 +27,9 @@ mod eggdrop;
 mod elevated;
 mod encrypted;
 mod ends;
+mod everyway;
 mod fake;
+mod fallen;
 mod fewlines;
 mod files;
 mod floods;
@@ -46,6 +50,7 @@ mod lab;
 mod letters;
 mod limits;
 mod logs;
+mod looking;
 mod looks;
 mod mailed;
 mod manners;

@@ -245,6 +245,38 @@ async fn a_command_that_takes_too_much_memory_is_killed_and_called_so() {
 }
 
 #[tokio::test]
+async fn a_command_that_fills_too_much_of_the_disk_is_killed_and_called_so() {
+    let bench = Bench::new(&Settings::default());
+    // What was there before is not its own.
+    let mut step = bench.step(json!([
+        "sh",
+        "-c",
+        "for n in 1 2 3 4 5 6 7 8 9; do head -c 1000000 /dev/zero > $n; done; sleep 60"
+    ]));
+    std::fs::write(step.workspace.join("before"), vec![1; 6_000_000]).unwrap();
+    step.limits.disk = Some(4 << 20);
+    // Also where memory is watched, which is looked at more often.
+    step.limits.memory = Some(400 << 20);
+    let End::Failed(failure) = bench.run("shell", step).await else { panic!("{}", bench.log()) };
+    assert_eq!((failure.class, failure.line.contains("4 MiB of the disk")), (Class::DiskFull, true), "{failure:?}");
+    // One file alone is stopped by the kernel at once.
+    let bench = Bench::new(&Settings::default());
+    let mut step = bench.step(json!([
+        "python3",
+        "-c",
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); open('big', 'wb').write(bytes(9_000_000))"
+    ]));
+    step.limits.disk = Some(4 << 20);
+    let End::Failed(failure) = bench.run("shell", step).await else { panic!("{}", bench.log()) };
+    assert_eq!(failure.class, Class::DiskFull, "{failure:?}");
+    // What stays below it is let alone.
+    let bench = Bench::new(&Settings::default());
+    let mut step = bench.step(json!(["sh", "-c", "head -c 1000000 /dev/zero > a; sleep 1.2"]));
+    step.limits.disk = Some(4 << 20);
+    assert!(matches!(bench.run("shell", step).await, End::Done { .. }), "{}", bench.log());
+}
+
+#[tokio::test]
 async fn of_a_log_without_end_the_head_and_the_tail_are_kept() {
     let bench = Bench::new(&Settings::default());
     let script = sh("echo first line; head -c 60000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo last line");

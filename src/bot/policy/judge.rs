@@ -12,7 +12,7 @@ use crate::bot::deploys;
 use crate::config::ConfigFault;
 use crate::dispatch::{BindTable, Decision, Index, Policy, decide};
 use crate::partyline::{DCC, NETWORK};
-use crate::pipelines::{Asker, Catalog, May};
+use crate::pipelines::{Asker, Catalog, May, is_word, permits};
 use crate::users::{Book, Elevation, FlagSet, Presence};
 
 /// What rows are held against.
@@ -106,7 +106,7 @@ impl Judge<'_> {
         let of_pipelines = match step {
             Some(step) => &*step.bind.owner == deploys::OWNER,
             // Those words are bound when the first pipeline is there.
-            None => deploys::is_word(word) && !self.catalog.is_empty(),
+            None => is_word(word) && !self.catalog.is_empty(),
         };
         if !of_pipelines {
             return match step {
@@ -118,7 +118,7 @@ impl Judge<'_> {
         let who = standing.who.handle.as_deref().unwrap_or("*").to_owned();
         let who = Asker { handle: who, ..Asker::of(&event) };
         let text = words.strip_prefix(word).unwrap_or("").trim();
-        match deploys::permits(self.catalog, &self.groups, (word, text), (&who, &may)) {
+        match permits(self.catalog, &self.groups, (word, text), (&who, &may)) {
             Ok(()) => Verdict::Done,
             Err(refusal) if refusal.kind == crate::pipelines::RefusalKind::Denied => Verdict::Denied(refusal.text),
             Err(refusal) => Verdict::Nothing(refusal.text),

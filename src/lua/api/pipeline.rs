@@ -11,7 +11,7 @@ use super::super::value::{self, Options};
 use super::progress::Progress;
 use super::{effect, vm};
 use crate::pipelines::{
-    Ask, Asked, Asker, DeployWords, May, Millis, News, Pipelines, Prepared, Run, RunState, StageRun,
+    Ask, Asked, Asker, DeployWords, May, Millis, News, Pipelines, Prepared, Refusal, Run, RunState, StageRun, looks,
 };
 use crate::users::{FlagMask, FlagSet};
 
@@ -21,7 +21,8 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     pipeline.set("run", lua.create_async_function(run)?)?;
     pipeline.set("start", lua.create_async_function(start)?)?;
     pipeline.set("status", lua.create_async_function(status)?)?;
-    let of_a_run: [(&str, OfRun); 10] = [
+    let of_a_run: [(&str, OfRun); 11] = [
+        ("yes", |run, _| Ask::Yes(run)),
         ("abort", |run, _| Ask::Abort(run)),
         ("approve", |run, code| Ask::Approve(run, code.unwrap_or_default())),
         ("reject", |run, why| Ask::Reject(run, why.unwrap_or_default())),
@@ -36,6 +37,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     for (name, of) in of_a_run {
         pipeline.set(name, to_a_run(lua, name, of)?)?;
     }
+    pipeline.set("word", lua.create_async_function(word)?)?;
     pipeline.set("rollback", lua.create_async_function(rollback)?)?;
     pipeline.set("lock", lua.create_async_function(lock)?)?;
     pipeline.set("unlock", lua.create_async_function(unlock)?)?;
@@ -198,6 +200,22 @@ fn to_a_run(lua: &Lua, name: &'static str, of: OfRun) -> mlua::Result<Function> 
         declared(&lua, &run.app)?;
         ask(&lua, of(number, word)).await
     })
+}
+
+/// `pipeline.word("freeze", "prod 2d stocktaking")`: any word, as it is said in a channel. Gives the lines of the answer, and the run if
+/// it is about one.
+async fn word(lua: Lua, (word, text): (String, Option<String>)) -> mlua::Result<(Vec<String>, Option<i64>)> {
+    let (text, pipelines) = (text.unwrap_or_default(), pipelines(&lua)?);
+    if !looks(&word, &text) {
+        effect(&lua, "pipeline.word")?;
+    }
+    let refused = |refusal: Refusal| mlua::Error::external(value::Fail(refusal.text));
+    for app in pipelines.about(&word, &text).await.map_err(refused)? {
+        declared(&lua, &app)?;
+    }
+    let (who, may) = asker(&lua)?;
+    let reply = pipelines.word(&word, &text, (&who, &may)).await.map_err(refused)?.reply;
+    Ok((reply.public.into_iter().chain(reply.lines).collect(), reply.run))
 }
 
 /// `pipeline.rollback(number)`, or `pipeline.rollback(app, env [, version])`.

@@ -16,15 +16,13 @@ impl Engine {
         let (at, approvals, wanted) = self.asked_for(number, code)?;
         let (asker, created) = (self.run_of(number)?.run.asker.clone(), self.run_of(number)?.run.created);
         if !may.vouched || who.handle == "*" {
-            return Err(Refusal::denied("log in to services first: only somebody I know can approve".to_owned()));
+            return Err(Refusal::denied(words::LOG_IN_TO_APPROVE));
         }
         if approvals.not_requester && asker.handle == "*" {
-            return Err(Refusal::denied(format!(
-                "nobody knows who asked for {number}, so nobody is sure to be somebody else; ask again, logged in"
-            )));
+            return Err(Refusal::denied(words::nobody_knows_who_asked(number)));
         }
         if approvals.not_requester && (who.handle == asker.handle || who.shares_account(&asker)) {
-            return Err(Refusal::denied(format!("the one who asked cannot approve {number}.")));
+            return Err(Refusal::denied(words::own_approval(number)));
         }
         if !may.known_since(created) {
             return Err(Refusal::denied(words::touched(&who.handle, number)));
@@ -33,8 +31,8 @@ impl Engine {
         if !code.eq_ignore_ascii_case(&wanted) {
             // Whoever is told the code need not look.
             return Err(match code {
-                "" => Refusal::wrong(format!("name the code of what you agree to; !run {number} shows it")),
-                _ => Refusal::conflict(format!("that is not the code of what is shown now; !run {number} shows it")),
+                "" => Refusal::wrong(words::name_the_code(number)),
+                _ => Refusal::conflict(words::other_code(number)),
             });
         }
         let row = ApprovalRow {
@@ -48,7 +46,7 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
         let list = at.map_or(&mut live.run.approvals, |at| &mut live.stages[at].approvals);
         if list.contains(&who.handle) {
-            return Err(Refusal::conflict(format!("you approved {number} already")));
+            return Err(Refusal::conflict(words::approved_already(number)));
         }
         list.push(who.handle.clone());
         let left = approvals.count.saturating_sub(list.len());
@@ -97,16 +95,16 @@ impl Engine {
         let live = self.run_of(number)?;
         let rules = live.pipeline.rules(&live.run.env).and_then(|rules| rules.asks(live.run.overrides()).cloned());
         if live.run.state == RunState::AwaitingApproval {
-            let approvals = rules.ok_or_else(|| Refusal::conflict(format!("run {number} needs no approval")))?;
+            let approvals = rules.ok_or_else(|| Refusal::conflict(words::needs_no_approval(number)))?;
             return Ok((None, approvals, live.run.code.clone()));
         }
         let waits = |at: &usize| live.stages[*at].state == StageState::Waiting && !live.stages[*at].code.is_empty();
         let waiting: Vec<usize> = (0..live.stages.len()).filter(waits).collect();
         let named = waiting.iter().find(|at| live.stages[**at].code.eq_ignore_ascii_case(code));
         let Some(at) = named.or(waiting.first()).copied() else {
-            return Err(Refusal::conflict(format!(
-                "run {number} waits for no approval; it is {}",
-                live.run.state.name().replace('_', " ")
+            return Err(Refusal::conflict(words::waits_for_no_approval(
+                number,
+                live.run.state.name().replace('_', " "),
             )));
         };
         let approvals = match &live.pipeline.stages[live.stages[at].spec].wait {
@@ -148,7 +146,7 @@ impl Engine {
         if approvals.from.iter().any(|name| may.is_named(name, &who.handle, &self.settings.groups)) {
             return Ok(());
         }
-        Err(Refusal::denied(format!("{number} needs somebody of {}", approvals.from.join(" or "))))
+        Err(Refusal::denied(words::not_among(number, approvals.from.join(" or "))))
     }
 
     /// Whether the token somebody speaks through may act on a run.
@@ -159,7 +157,7 @@ impl Engine {
         if may.reaches(then.as_ref()) && may.reaches(now.as_ref()) {
             return Ok(());
         }
-        Err(Refusal::denied(format!("this token may not act on {}: it lacks the flags for it", live.run.place())))
+        Err(Refusal::denied(words::token_may_not_act(live.run.place())))
     }
 
     /// `!reject 130 why`.
@@ -170,18 +168,16 @@ impl Engine {
         let why = if first.eq_ignore_ascii_case(&code) {
             rest
         } else if self.waiting(number) > 1 {
-            return Err(Refusal::wrong(format!(
-                "several stages of run {number} wait; say which: !reject {number} CODE <why>"
-            )));
+            return Err(Refusal::wrong(words::which_stage_is_rejected(number)));
         } else {
             why
         };
         if !may.vouched {
-            return Err(Refusal::denied("log in to services first".to_owned()));
+            return Err(Refusal::denied(words::LOG_IN));
         }
         self.may_approve(number, &approvals, who, may)?;
         if why.trim().is_empty() {
-            return Err(Refusal::wrong(format!("say why: !reject {number} <why>")));
+            return Err(Refusal::wrong(words::why_reject(number)));
         }
         let row = ApprovalRow {
             run: number,

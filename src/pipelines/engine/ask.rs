@@ -7,6 +7,7 @@ use masterchief_contract::{Event, FlagScope};
 use serde_json::{Map, Value};
 
 use super::Engine;
+use super::finish::no_run;
 use crate::pipelines::outside::Checked;
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Commit, Millis};
@@ -48,6 +49,8 @@ pub struct Prepared {
     pub key: Option<String>,
     /// Whether nobody is there to say yes, so that none is asked.
     pub unattended: bool,
+    /// Whether it is another run's request once more: then it is meant, however like that one it is.
+    pub again: bool,
     /// How the checks came out that ask others.
     pub checks: Vec<Checked>,
     /// When they were asked; nothing where they were not.
@@ -85,7 +88,7 @@ pub enum Ask {
     Unlock(String, Option<String>),
     /// A run waits behind a lock.
     Queue(i64),
-    /// A run asks again.
+    /// What a run asked for is asked for anew.
     Again(i64),
     /// Everything, an environment or a place is frozen: scope, until when, why.
     Freeze(String, Option<Millis>, String),
@@ -279,7 +282,8 @@ impl Engine {
             Ask::Extend(place, time) => self.extend(&place, time, &who, &may),
             Ask::Unlock(place, why) => self.unlock(&place, why.as_deref(), &who, &may),
             Ask::Queue(number) => self.queue(number, &who, &may),
-            Ask::Again(number) => self.again(number, who, &may),
+            // Whoever hands it on has found out what it is by now.
+            Ask::Again(number) => Err(no_run(number)),
             Ask::Freeze(scope, until, why) => self.freeze(&scope, until, &why, &who, &may),
             Ask::Thaw(scope) => self.thaw(&scope, &who, &may),
             Ask::Log(app, env, text) => self.log(&app, &env, &text, &who, &may),

@@ -31,15 +31,10 @@ impl Engine {
     pub(super) fn deploy(&mut self, prepared: Prepared, who: Asker, may: &May) -> Answer {
         let (pipeline, rules, mut run) = self.considered(&prepared, who, may)?;
         if let Some(same) = self.same(&pipeline, &mut run, &prepared) {
-            return Ok(Reply::about(
-                same,
-                vec![format!("that is run {same} already (the same key within its time); !run {same}")],
-            ));
+            return Ok(Reply::about(same, vec![words::asked_already(same)]));
         }
         if prepared.shown.as_ref().is_some_and(|shown| *shown != plan_code(&run)) {
-            let text =
-                format!("what would go to {} is not what was shown any more; look at the plan again", run.place());
-            return Err(Refusal::conflict(text));
+            return Err(Refusal::conflict(words::not_as_shown(run.place())));
         }
         self.busy(&pipeline, &run)?;
         self.admit(run, pipeline, &prepared, &rules)
@@ -57,7 +52,7 @@ impl Engine {
         let rules = rules(&pipeline, &env)?.clone();
         self.may_deploy(&pipeline, &env, &who, may)?;
         if prepared.reason.is_some() && who.origin == "irc" && !may.vouched {
-            return Err(Refusal::denied("log in to services first: who overrides a rule stands by it".to_owned()));
+            return Err(Refusal::denied(words::LOG_IN_TO_OVERRIDE));
         }
         asked_where(&pipeline, prepared, &who)?;
         let skipped = left_out(&pipeline, prepared, may)?;
@@ -67,16 +62,10 @@ impl Engine {
         known_requester(&pipeline, asks(&run, &rules, &facts).as_ref(), &run.asker, may)?;
         for check in &rules.checks {
             let Check::Holds(check) = check else { continue };
-            if !check
-                .holds(&facts)
-                .map_err(|fault| Refusal::conflict(format!("a check of {env} cannot be told: {fault}")))?
+            if !check.holds(&facts).map_err(|fault| Refusal::conflict(words::check_untold(&env, fault)))?
                 && run.reason.is_none()
             {
-                return Err(Refusal::conflict(format!(
-                    "{}: the check `{}` does not hold; override with !deploy! and a reason",
-                    run.place(),
-                    check.text()
-                )));
+                return Err(Refusal::conflict(words::check_fails(run.place(), check.text())));
             }
         }
         let faults = |check: &Checked| Some((check.name.clone(), check.fault.clone()?));
@@ -185,7 +174,7 @@ impl Engine {
         let filled = own
             .and_then(|(key, window)| Some((template::fill(key, &run_facts(run)).ok()?, window.as_millis() as Millis)));
         // A retry by hand is meant; only programs repeat themselves.
-        let by_program = prepared.unattended;
+        let by_program = prepared.unattended && !prepared.again;
         let keys: Vec<(String, Millis)> = prepared
             .key
             .clone()
@@ -220,21 +209,10 @@ impl Engine {
         let waits = |run: &Run| !run.state.active() && (run.state != RunState::AwaitingConfirm || run.queued.is_some());
         let waiting = self.runs.values().filter(same).filter(|live| waits(&live.run)).count();
         if let (OnBusy::Reject, Some(holder)) = (rules.on_busy, holder) {
-            return Err(Refusal::conflict(format!(
-                "{} is busy with run {} by {}; wait for it, or !abort {}",
-                run.place(),
-                holder.run.number,
-                holder.run.asker.called(),
-                holder.run.number
-            )));
+            return Err(Refusal::conflict(words::is_busy(run.place(), holder.run.number, holder.run.asker.called())));
         }
         if waiting >= rules.max_queued && rules.on_busy == OnBusy::Queue {
-            return Err(Refusal::busy(format!(
-                "{} runs wait for {} already; !queue {} shows them",
-                waiting,
-                run.place(),
-                run.app
-            )));
+            return Err(Refusal::busy(words::queue_is_full(waiting, run.place(), &run.app)));
         }
         Ok(())
     }
@@ -425,6 +403,7 @@ impl Live {
             notes: HashMap::new(),
             begun: HashMap::new(),
             looking: false,
+            unreadable: None,
         }
     }
 
@@ -434,8 +413,8 @@ impl Live {
             Live::new(std::mem::take(&mut self.run), Arc::clone(&self.pipeline), std::mem::take(&mut self.stages));
         let (progress, notes, begun) =
             (std::mem::take(&mut self.progress), std::mem::take(&mut self.notes), std::mem::take(&mut self.begun));
-        let finally_begun = self.finally_begun;
-        *self = Live { progress, notes, begun, finally_begun, ..fresh };
+        let (finally_begun, unreadable) = (self.finally_begun, self.unreadable.take());
+        *self = Live { progress, notes, begun, finally_begun, unreadable, ..fresh };
         for spec in 0..self.of.len() {
             if self.left[spec] == 0 && !self.of[spec].is_empty() {
                 for next in self.feeds[spec].clone() {

@@ -47,7 +47,7 @@ impl Engine {
         }
         self.to(number, RunState::Rejected, "bot");
         let line = words::unchecked(&run.place(), &faults, &asked_words(&run));
-        self.must_say(number, "failed", &format!("[{number}] {} did not begin. {line}", run.shown()));
+        self.must_say(number, "failed", &words::did_not_begin(number, run.shown(), line));
         let names: Vec<&str> = faults.iter().map(|(name, _)| name.as_str()).collect();
         let text = format!("run {number} did not begin: {}", names.join(", "));
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::ask::{Answer, May, Reply};
 use super::live::{is_out, touched};
-use super::{Effect, Engine, Live};
+use super::{Effect, Engine, Live, same_place};
 use crate::pipelines::model::{OnFailure, RollbackMode};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun, shown};
@@ -226,7 +226,7 @@ impl Engine {
         self.may_act(number, who, may)?;
         let place = live.run.place();
         if live.run.state.active() {
-            return Err(Refusal::conflict(format!("run {number} is under way: !abort {number} first")));
+            return Err(Refusal::conflict(words::abort_first(number)));
         }
         self.may_undo(&place, who)?;
         self.roll_back(number, who.clone())
@@ -245,43 +245,29 @@ impl Engine {
     /// What a run would go back to, and the stages that undo it; else why it cannot be undone now.
     fn undoable(&self, parent: i64) -> Result<(Before, Vec<StageRun>), Refusal> {
         let Some(target) = self.target(parent) else {
-            return Err(Refusal::conflict(format!(
-                "nothing was live before run {parent}, so there is nothing to go back to"
-            )));
+            return Err(Refusal::conflict(words::nothing_to_go_back_to(parent)));
         };
         let Some(live) = self.runs.get(&parent) else { return Err(no_run(parent)) };
         let group = live.run.group.clone();
         if let Some(row) = self.came_after(parent) {
-            return Err(Refusal::conflict(format!(
-                "run {} came after it and is live; undo that one: !rollback {}",
-                row.run, row.run
-            )));
+            return Err(Refusal::conflict(words::undo_the_newer(row.run)));
         }
         if let Some(other) = self.runs.values().find(|other| other.run.group == group && other.run.state.active()) {
-            return Err(Refusal::conflict(format!(
-                "run {} is under way there; wait for it, or !abort {}",
-                other.run.number, other.run.number
-            )));
+            return Err(Refusal::conflict(words::wait_for_the_other(other.run.number)));
         }
         if live.run.kind == RunKind::Rollback {
-            return Err(Refusal::conflict(format!(
-                "run {parent} is a rollback itself; deploy what you want: !deploy {}/VERSION to {}",
-                live.run.app, live.run.env
-            )));
+            return Err(Refusal::conflict(words::rollback_of_rollback(parent, &live.run.app, &live.run.env)));
         }
         if !live.run.state.may(RunState::RollingBack) {
-            return Err(Refusal::conflict(format!(
-                "run {parent} is {}, so there is nothing to undo",
-                live.run.state.name().replace('_', " ")
-            )));
+            return Err(Refusal::conflict(words::nothing_to_undo(parent, live.run.state.name().replace('_', " "))));
         }
         let stages = undoing(live);
         if stages.is_empty() {
-            return Err(Refusal::conflict(format!(
-                "no stage of run {parent} says how it is undone; deploy the old version: !deploy {}/{} to {}",
-                live.run.app,
+            return Err(Refusal::conflict(words::no_way_back(
+                parent,
+                &live.run.app,
                 shown(&target.version, &target.sha),
-                live.run.env
+                &live.run.env,
             )));
         }
         Ok((target, stages))
@@ -300,7 +286,11 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&parent) else { return Err(no_run(parent)) };
         live.run.undo_at = None;
         let pipeline = Arc::clone(&live.pipeline);
-        let failed = live.run.clone();
+        let mut failed = live.run.clone();
+        // Who undoes what a program began hears of it too.
+        if !who.place.is_empty() && !failed.places.iter().any(|place| same_place(place, &who.place)) {
+            failed.places.push(who.place.clone());
+        }
         self.to(parent, RunState::RollingBack, &who.handle);
         self.last_run += 1;
         let number = self.last_run;
@@ -356,12 +346,10 @@ impl Engine {
         let pipeline = self.catalog.get(app)?;
         self.may_deploy(&pipeline, env, who, may)?;
         if let Some(version) = to {
-            return Err(Refusal::wrong(format!(
-                "to go to a version of your choice deploy it: !deploy {app}/{version} to {env}"
-            )));
+            return Err(Refusal::wrong(words::deploy_that_version(app, version, env)));
         }
         let Some(row) = self.live.get(&(app.to_owned(), env.to_owned())) else {
-            return Err(Refusal::conflict(format!("nothing is live on {app}/{env}")));
+            return Err(Refusal::conflict(words::nothing_live(app, env)));
         };
         // What came after it and did not go well may be there in part: that is undone first.
         let half = self.runs.range(row.run + 1..).rev().find(|(_, live)| {
@@ -375,9 +363,7 @@ impl Engine {
         });
         let number = half.map_or(row.run, |(number, _)| *number);
         if !self.runs.contains_key(&number) {
-            return Err(Refusal::conflict(format!(
-                "run {number} is too long ago to be undone stage by stage; deploy the old version: !deploy {app}/VERSION to {env}, !deploys {app} {env} lists them"
-            )));
+            return Err(Refusal::conflict(words::too_long_ago(number, app, env)));
         }
         self.may_undo(&format!("{app}/{env}"), who)?;
         self.roll_back(number, who.clone())
@@ -449,5 +435,5 @@ fn undoing(live: &Live) -> Vec<StageRun> {
 }
 
 pub(super) fn no_run(number: i64) -> Refusal {
-    Refusal::unknown(format!("there is no run {number} that this could be done to; !deploys APP ENV lists them"))
+    Refusal::unknown(words::nothing_to_do_it_to(number))
 }

@@ -10,8 +10,12 @@ use crate::pipelines::state::StageState;
 use crate::store::runs::{Loaded, Put};
 
 impl Engine {
-    /// Takes over what was written. `pipelines` are the versions that open runs were begun with. `times` are how long stages took.
-    pub(in crate::pipelines) fn load(&mut self, loaded: Loaded, pipelines: &HashMap<String, Arc<Pipeline>>) {
+    /// Takes over what was written. `pipelines` are the versions that open runs were begun with, or why they cannot be read any more.
+    pub(in crate::pipelines) fn load(
+        &mut self,
+        loaded: Loaded,
+        pipelines: &HashMap<String, Result<Arc<Pipeline>, String>>,
+    ) {
         self.last_run = loaded.last_run;
         self.last_incident = loaded.last_incident.unwrap_or_default();
         self.locks = loaded.locks.into_iter().map(|row| (row.place.clone(), row)).collect();
@@ -49,16 +53,18 @@ impl Engine {
                 tracing::error!(run = row.number, "A run in the records cannot be read");
                 continue;
             };
-            let Some(pipeline) = pipelines.get(&row.pipeline) else {
-                tracing::error!(
-                    run = row.number,
-                    "The pipeline of a run cannot be read any more; the run stays as it is"
-                );
-                continue;
-            };
             let mut own = stages.remove(&row.number).unwrap_or_default();
             own.sort_by_key(|one| (if one.undo { usize::MAX - one.spec } else { one.spec }, one.name.clone()));
-            let mut live = Live::new(run, Arc::clone(pipeline), own);
+            let (pipeline, unreadable) = match pipelines.get(&row.pipeline) {
+                Some(Ok(pipeline)) => (Arc::clone(pipeline), None),
+                other => {
+                    let why = other.and_then(|known| known.as_ref().err().cloned());
+                    let now = self.catalog.get(&run.app).ok();
+                    (Arc::new(Pipeline::stand_in(&run, &own, now.as_deref())), Some(why.unwrap_or_default()))
+                }
+            };
+            let mut live = Live::new(run, pipeline, own);
+            live.unreadable = unreadable;
             for attempt in loaded.attempts.iter().filter(|attempt| attempt.run == row.number) {
                 let Some(at) = live.stages.iter().position(|one| one.name == attempt.stage) else { continue };
                 live.begun.insert(at, attempt.begun);
@@ -73,6 +79,7 @@ impl Engine {
 
     /// Takes up again what ran: each step finds out by itself how far it came.
     pub(in crate::pipelines) fn resume(&mut self) {
+        self.end_unreadable();
         let open: Vec<i64> =
             self.runs.iter().filter(|(_, live)| live.run.state.active()).map(|(number, _)| *number).collect();
         // What runs holds what it uses before anybody else asks.

@@ -27,6 +27,7 @@ mod stages;
 mod standstill;
 mod told;
 mod turn;
+mod unreadable;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -55,7 +56,7 @@ pub use risk::Foretold;
 pub(super) use risk::PAST;
 pub(super) use rows::incident_hash;
 pub(super) use runners::is_lost;
-pub(super) use skip::permitted;
+pub(super) use skip::{asked_there, named_channels, permitted};
 pub use told::News;
 pub(super) use told::{Effect, Ended, Msg, Order};
 
@@ -90,6 +91,8 @@ pub(super) struct Live {
     begun: HashMap<usize, Millis>,
     /// Whether others are being asked whether it may begin.
     looking: bool,
+    /// Why its pipeline cannot be read any more, if it cannot: another one stands in for it.
+    unreadable: Option<String>,
 }
 
 /// All runs that are open, and all that decides about them.
@@ -394,7 +397,7 @@ impl Engine {
 pub(super) const KEEP: Millis = 86_400_000;
 
 /// Whether two names mean the same place; one may leave out the network.
-pub(super) fn same_place(a: &str, b: &str) -> bool {
+pub(in crate::pipelines) fn same_place(a: &str, b: &str) -> bool {
     let plain = |place| masterchief_contract::split_place(str::trim_start_matches(place, NOTICE));
     let (a, b) = (plain(a), plain(b));
     a.1.eq_ignore_ascii_case(b.1) && (a.0 == b.0 || a.0.is_empty() || b.0.is_empty())

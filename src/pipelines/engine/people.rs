@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
+use super::ask::{Answer, May, Reply};
 use super::finish::no_run;
 use super::{Engine, Live, skip};
 use crate::pipelines::may::may_deploy;
@@ -27,11 +27,15 @@ impl Engine {
     /// Whether somebody may act on a run: by its environment's flags.
     pub(super) fn may_act(&self, number: i64, who: &Asker, may: &May) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
-        self.may_deploy(&live.pipeline, &live.run.env, who, may)?;
+        // What stands in for a pipeline that cannot be read has the rules of another time.
+        if live.unreadable.is_none() {
+            self.may_deploy(&live.pipeline, &live.run.env, who, may)?;
+        }
         // What was taken away since it began is taken away here too.
-        match self.rules_now(live) {
-            Some((pipeline, _)) => self.may_deploy(&pipeline, &live.run.env, who, may),
-            None => Ok(()),
+        match (self.rules_now(live), &live.unreadable) {
+            (Some((pipeline, _)), _) => self.may_deploy(&pipeline, &live.run.env, who, may),
+            (None, Some(why)) => Err(Refusal::conflict(words::cannot_go_on(number, why))),
+            (None, None) => Ok(()),
         }
     }
 
@@ -46,17 +50,11 @@ impl Engine {
     pub(super) fn yes(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
         let live = self.run_of(number)?;
         if live.run.state != RunState::AwaitingConfirm {
-            return Err(Refusal::conflict(format!(
-                "run {number} waits for no yes; it is {}",
-                live.run.state.name().replace('_', " ")
-            )));
+            return Err(Refusal::conflict(words::waits_for_no_yes(number, live.run.state.name().replace('_', " "))));
         }
         let asker = &live.run.asker;
         if who.handle != asker.handle || !may.vouched || who.has_other_account(asker) {
-            return Err(Refusal::denied(format!(
-                "only {} can say yes to run {number}, logged in as then",
-                live.run.asker.called()
-            )));
+            return Err(Refusal::denied(words::only_who_asked(live.run.asker.called(), number)));
         }
         if !may.known_since(live.run.created) {
             return Err(Refusal::denied(words::touched(&who.handle, number)));
@@ -91,19 +89,16 @@ impl Engine {
             let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
             if live.run.undo_at.take().is_some() {
                 self.dirty_runs.insert(number);
-                return Ok(Reply::about(
-                    number,
-                    vec![format!("run {number} is left as it is; I will not roll it back by myself")],
-                ));
+                return Ok(Reply::about(number, vec![words::left_as_it_is(number)]));
             }
-            return Err(Refusal::conflict(format!("run {number} is over: {}", state.name().replace('_', " "))));
+            return Err(Refusal::conflict(words::is_over(number, state.name().replace('_', " "))));
         }
         if state == RunState::RollingBack {
-            return Err(Refusal::conflict(format!("run {number} is being undone; stop that run instead")));
+            return Err(Refusal::conflict(words::being_undone(number)));
         }
         if state.active() {
             self.stop_run(number, RunState::Cancelled, &who.handle);
-            return Ok(Reply::about(number, vec![format!("stopping run {number}")]));
+            return Ok(Reply::about(number, vec![words::stopping(number)]));
         }
         self.end_waiting(number, RunState::Cancelled, &who.handle);
         Ok(Reply::about(number, Vec::new()))
@@ -113,16 +108,19 @@ impl Engine {
     pub(super) fn retry(&mut self, number: i64, stage: Option<&str>, who: &Asker, may: &May) -> Answer {
         self.may_act(number, who, may)?;
         let live = self.run_of(number)?;
+        if let Some(why) = &live.unreadable {
+            return Err(Refusal::conflict(words::cannot_go_on(number, why)));
+        }
         let held = |state: StageState| state.bad() || state == StageState::NeedsOperator;
         if let Some(name) = stage
             && !live.stages.iter().any(|one| one.name == name && held(one.state))
         {
             let names: Vec<&str> =
                 live.stages.iter().filter(|one| held(one.state)).map(|one| one.name.as_str()).collect();
-            return Err(Refusal::wrong(format!(
-                "{name} did not fail in run {number}; {}",
-                if names.is_empty() { "nothing did".to_owned() } else { format!("these did: {}", names.join(", ")) }
-            )));
+            return Err(Refusal::wrong(match names.as_slice() {
+                [] => words::nothing_failed(name, number),
+                names => words::did_not_fail(name, number, names.join(", ")),
+            }));
         }
         let state = live.run.state;
         let again = matches!(state, RunState::Failed | RunState::TimedOut | RunState::Cancelled | RunState::Paused);
@@ -130,15 +128,12 @@ impl Engine {
             return Err(Refusal::conflict(words::stands_still(number, &halt.by)));
         }
         if !again {
-            return Err(Refusal::conflict(format!(
-                "run {number} is {}, so there is nothing to try again",
-                state.name().replace('_', " ")
-            )));
+            return Err(Refusal::conflict(words::nothing_to_retry(number, state.name().replace('_', " "))));
         }
         if state.ended() {
             if live.run.started.is_none() {
                 // Nobody said yes to it, nobody approved it, or its turn never came: to ask again is to be asked again.
-                return Err(Refusal::conflict(format!("run {number} never began; ask again: !again {number}")));
+                return Err(Refusal::conflict(words::never_began(number)));
             }
             self.may_go_on(number)?;
         }
@@ -176,20 +171,17 @@ impl Engine {
             self.to(number, RunState::Paused, "bot");
         }
         self.advance(number);
-        Ok(Reply::about(number, vec![format!("run {number} goes on")]))
+        Ok(Reply::about(number, vec![words::goes_on(number)]))
     }
 
     /// Whether a run that ended may go on: nothing newer is there, nothing runs there, and nothing forbids it.
     fn may_go_on(&self, number: i64) -> Result<(), Refusal> {
         let live = self.run_of(number)?;
         if self.runs.values().any(|other| other.run.group == live.run.group && other.run.state.active()) {
-            return Err(Refusal::conflict(format!("another run is under way there; !queue {}", live.run.app)));
+            return Err(Refusal::conflict(words::another_is_under_way(&live.run.app)));
         }
         if let Some(row) = self.came_after(number) {
-            return Err(Refusal::conflict(format!(
-                "run {} came after it and is live; deploy again: !again {number}",
-                row.run
-            )));
+            return Err(Refusal::conflict(words::newer_is_live(row.run, number)));
         }
         let (run, pipeline) = (live.run.clone(), Arc::clone(&live.pipeline));
         if let (true, Some(rules)) = (run.reason.is_none(), pipeline.rules(&run.env))
@@ -288,7 +280,7 @@ impl Engine {
         self.may_act(number, who, may)?;
         let live = self.run_of(number)?;
         if live.run.state != RunState::Paused {
-            return Err(Refusal::conflict(format!("nothing of run {number} is held")));
+            return Err(Refusal::conflict(words::nothing_is_held(number)));
         }
         if let Some(halt) = &live.run.paused {
             return Err(Refusal::conflict(words::stands_still(number, &halt.by)));
@@ -340,18 +332,10 @@ impl Engine {
         for at in failed {
             let stage = &live.pipeline.stages[live.stages[*at].spec];
             if stage.skip == Skip::Never {
-                return Err(Refusal::denied(format!(
-                    "{} is decided by people or the clock and cannot be let pass; !retry {n} {} asks again, !abort {n} ends it",
-                    stage.name,
-                    stage.name,
-                    n = live.run.number
-                )));
+                return Err(Refusal::denied(words::cannot_be_let_pass(&stage.name, live.run.number)));
             }
             if stage.gate.is_some() && skip::may_skip(stage, may).is_err() {
-                return Err(Refusal::denied(format!(
-                    "the gate of {} does not hold, and you may not leave it out; !abort {}, or ask an owner",
-                    stage.name, live.run.number
-                )));
+                return Err(Refusal::denied(words::gate_does_not_hold(&stage.name, live.run.number)));
             }
         }
         Ok(())
@@ -359,46 +343,22 @@ impl Engine {
 
     /// `!queue 121`: behind a lock.
     pub(super) fn queue(&mut self, number: i64, who: &Asker, may: &May) -> Answer {
+        self.may_act(number, who, may)?;
         let live = self.run_of(number)?;
         if live.run.asker.handle != who.handle {
-            return Err(Refusal::denied(format!("run {number} is {}'s", live.run.asker.called())));
+            return Err(Refusal::denied(words::is_anothers(number, live.run.asker.called())));
         }
-        self.may_act(number, who, may)?;
         if self.run_of(number)?.run.state != RunState::Draft {
             let (ahead, place) = self.ahead(&self.run_of(number)?.run);
             return Ok(Reply::about(
                 number,
-                vec![format!(
-                    "run {number} has place {place}{}",
-                    if ahead.is_empty() { String::new() } else { format!(" ({})", ahead.join(", ")) }
-                )],
+                vec![match ahead.as_slice() {
+                    [] => words::is_next(number, place),
+                    ahead => words::has_place(number, place, ahead.join(", ")),
+                }],
             ));
         }
         self.go_on(number);
         Ok(Reply::about(number, Vec::new()))
-    }
-
-    /// `!again 122`: the same once more, as it is asked for now.
-    pub(super) fn again(&mut self, number: i64, who: Asker, may: &May) -> Answer {
-        let run = self.run_of(number)?.run.clone();
-        if !run.state.ended() {
-            return Err(Refusal::conflict(format!("run {number} is {}", run.state.name().replace('_', " "))));
-        }
-        let prepared = Prepared {
-            app: run.app,
-            environment: Some(run.env),
-            reference: Some(run.reference).filter(|reference| !reference.is_empty()),
-            sha: run.sha,
-            version: run.version,
-            commits: run.commits,
-            commit_count: run.commit_count,
-            first_commit: run.first_commit,
-            files: run.files,
-            params: run.params,
-            // A program asks once, as it did the first time.
-            unattended: who.origin == "http",
-            ..Prepared::default()
-        };
-        self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may: may.clone() })
     }
 }

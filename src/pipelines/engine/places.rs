@@ -31,7 +31,7 @@ impl Engine {
         let pipeline = self.catalog.get(&app)?;
         self.may_deploy(&pipeline, &env, who, may)?;
         if why.trim().is_empty() {
-            return Err(Refusal::wrong(format!("say why: !lock {place} 2h <why>")));
+            return Err(Refusal::wrong(words::why_lock(place)));
         }
         if let Some(lock) = self.locks.get(place) {
             return Err(Refusal::conflict(words::locked(lock, self.now, None)));
@@ -64,13 +64,13 @@ impl Engine {
         self.may_deploy(&pipeline, &env, who, may)?;
         let now = self.now;
         let Some(lock) = self.locks.get_mut(place) else {
-            return Err(Refusal::conflict(format!("{place} is not locked")));
+            return Err(Refusal::conflict(words::not_locked(place)));
         };
         if lock.handle != who.handle {
             return Err(Refusal::conflict(words::not_your_lock(lock)));
         }
         if lock.until.is_none() {
-            return Err(Refusal::conflict(format!("the lock of {place} has no end; end it with !unlock {place}")));
+            return Err(Refusal::conflict(words::lock_without_end(place)));
         }
         lock.until = Some(lock.until.unwrap_or(now).saturating_add(time));
         let lock = lock.clone();
@@ -86,14 +86,14 @@ impl Engine {
         let pipeline = self.catalog.get(&app)?;
         self.may_deploy(&pipeline, &env, who, may)?;
         let Some(lock) = self.locks.get(place).cloned() else {
-            return Err(Refusal::conflict(format!("{place} is not locked")));
+            return Err(Refusal::conflict(words::not_locked(place)));
         };
         let own = lock.handle == who.handle || lock.handle == "bot";
         match why.map(str::trim) {
             None if !own => return Err(Refusal::conflict(words::not_your_lock(&lock))),
-            Some("") => return Err(Refusal::wrong(format!("say why: !unlock! {place} <why>"))),
+            Some("") => return Err(Refusal::wrong(words::why_break(place))),
             Some(_) if !own && who.origin == "irc" && !may.vouched => {
-                return Err(Refusal::denied("log in to services first: who breaks a lock stands by it".to_owned()));
+                return Err(Refusal::denied(words::LOG_IN_TO_BREAK));
             }
             _ => {}
         }
@@ -118,7 +118,7 @@ impl Engine {
     pub(super) fn freeze(&mut self, scope: &str, until: Option<Millis>, why: &str, who: &Asker, may: &May) -> Answer {
         self.may_scope(scope, who, may)?;
         if why.trim().is_empty() {
-            return Err(Refusal::wrong(format!("say why: !freeze {scope} 2d <why>")));
+            return Err(Refusal::wrong(words::why_freeze(scope)));
         }
         let row = FreezeRow {
             scope: scope.to_owned(),
@@ -138,13 +138,13 @@ impl Engine {
     pub(super) fn thaw(&mut self, scope: &str, who: &Asker, may: &May) -> Answer {
         self.may_scope(scope, who, may)?;
         if self.freezes.remove(scope).is_none() {
-            return Err(Refusal::conflict(format!("{scope} is not frozen")));
+            return Err(Refusal::conflict(words::not_frozen(scope)));
         }
         self.puts.push(Put::Thaw(scope.to_owned()));
         let (app, env) = scope.split_once('/').unwrap_or(("", scope));
         self.incident(&who.handle, (app, env), None, "thawed", None);
         self.next_everywhere();
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![format!("{scope} is open again, says {}.", who.handle)] })
+        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::open_again(scope, &who.handle)] })
     }
 
     /// Whether somebody may freeze a scope: they must be able to deploy to all of it.
@@ -157,52 +157,45 @@ impl Engine {
                 self.may_deploy(pipeline, env, who, may)?;
             }
         }
-        if any {
-            Ok(())
-        } else {
-            Err(Refusal::unknown(format!("{scope:?} is neither an environment nor APP/ENVIRONMENT nor *")))
-        }
+        if any { Ok(()) } else { Err(Refusal::unknown(words::no_scope(scope))) }
     }
 
     /// `!log shop words`.
     pub(super) fn log(&mut self, app: &str, env: &str, text: &str, who: &Asker, may: &May) -> Answer {
         let pipeline = self.catalog.get(app)?;
         if !may.vouched {
-            return Err(Refusal::denied("log in to services first: the log says who wrote".to_owned()));
+            return Err(Refusal::denied(words::LOG_IN_TO_LOG));
         }
         let mut flags = pipeline.policy.environments.iter().map(|(_, rules)| rules.flags.as_ref());
         if !flags.any(|flags| may.reaches(flags)) {
-            return Err(Refusal::denied(format!("this token may not write about {app}: it lacks the flags for it")));
+            return Err(Refusal::denied(words::token_may_not_write(app)));
         }
         if text.trim().is_empty() {
-            return Err(Refusal::wrong(format!("say what happened: !log {app} <text>")));
+            return Err(Refusal::wrong(words::what_happened(app)));
         }
         let id = self.incident(&who.handle, (app, env), None, &words::cut(text, 1000), None);
         let link = self.settings.link.as_ref().map(|link| format!(" {link}/log/L-{id}")).unwrap_or_default();
-        Ok(Reply::lines(vec![format!("logged L-{id}{link}")]))
+        Ok(Reply::lines(vec![words::logged(id, link)]))
     }
 
     /// `!log amend L-902 words`: the old text is kept.
     pub(super) fn amend(&mut self, row: &IncidentRow, text: &str, who: &Asker, may: &May) -> Answer {
         if !may.vouched {
-            return Err(Refusal::denied("log in to services first: the log says who wrote".to_owned()));
+            return Err(Refusal::denied(words::LOG_IN_TO_LOG));
         }
         if text.trim().is_empty() {
-            return Err(Refusal::wrong(format!("say what: !log amend L-{} <text>", row.id)));
+            return Err(Refusal::wrong(words::what_to_amend(row.id)));
         }
         if row.handle != who.handle {
             let pipeline = self.catalog.get(&row.app)?;
             let envs = pipeline.policy.environments.iter().filter(|(env, _)| row.env.is_empty() || *env == row.env);
             if !envs.into_iter().any(|(_, rules)| may.has(rules.flags.as_ref())) {
-                return Err(Refusal::denied(format!(
-                    "L-{} is {}'s; ask them, or write a line of your own",
-                    row.id, row.handle
-                )));
+                return Err(Refusal::denied(words::line_is_anothers(row.id, &row.handle)));
             }
         }
         let (app, env) = (row.app.as_str(), row.env.as_str());
         self.incident(&who.handle, (app, env), row.run, &words::cut(text, 1000), Some(row.id));
-        Ok(Reply::lines(vec![format!("L-{} amended (old text kept).", row.id)]))
+        Ok(Reply::lines(vec![words::amended(row.id)]))
     }
 
     /// `!at 08:00 deploy shop to prod`.
@@ -213,11 +206,11 @@ impl Engine {
         // What is wrong with it is told now, not at night.
         settle(&pipeline, prepared, may)?;
         if at > self.now.saturating_add(BOOK_MOST) {
-            return Err(Refusal::wrong("that is more than a year ahead; name a time before that".to_owned()));
+            return Err(Refusal::wrong(words::TOO_FAR_AHEAD));
         }
         if let Some((why, until)) = self.closed_at(&env, rules(&pipeline, &env)?, &pipeline, at) {
             let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
-            return Err(Refusal::conflict(format!("{env} is closed then ({why}){open}: book a time after that")));
+            return Err(Refusal::conflict(words::closed_then(env, why, open)));
         }
         known_requester(&pipeline, rules(&pipeline, &env)?.asks(None), who, may)?;
         asked_where(&pipeline, prepared, who)?;
@@ -231,16 +224,13 @@ impl Engine {
         self.puts.push(Put::Booking(row.clone()));
         self.bookings.insert(id, row);
         let at = words::moment(at, self.now);
-        Ok(Reply::lines(vec![format!(
-            "booked: {} to {env} at {at} (B-{id}). Call it off: !unbook B-{id}",
-            prepared.app
-        )]))
+        Ok(Reply::lines(vec![words::booked(&prepared.app, env, at, id)]))
     }
 
     /// `!unbook B-3`: for who booked it, and for those who may deploy there.
     pub(super) fn unbook(&mut self, id: i64, who: &Asker, may: &May) -> Answer {
         let row = self.bookings.get(&id).cloned();
-        let row = row.ok_or_else(|| format!("nothing is booked as B-{id}; !booked lists what is"))?;
+        let row = row.ok_or_else(|| words::not_booked(id))?;
         let (app, env, what) = booked_what(&row);
         if row.handle != who.handle || !may.vouched {
             let pipeline = self.catalog.get(&app)?;
@@ -251,7 +241,7 @@ impl Engine {
         let at = words::moment(row.at, self.now);
         self.incident(&who.handle, (&app, &env), None, &format!("{what} at {at} was called off"), None);
         let by = words::quiet(&row.handle);
-        Ok(Reply { public: vec![format!("B-{id} is off: {what} at {at} (booked by {by}).")], ..Reply::default() })
+        Ok(Reply { public: vec![words::unbooked(id, what, at, by)], ..Reply::default() })
     }
 
     /// What is booked, the next first.
@@ -260,7 +250,7 @@ impl Engine {
         rows.sort_by_key(|row| (row.at, row.id));
         let line = |row: &&BookingRow| {
             let (at, by) = (words::moment(row.at, self.now), words::quiet(&row.handle));
-            format!("B-{} {} at {at} by {by}", row.id, booked_what(row).2)
+            words::booking(row.id, booked_what(row).2, at, by)
         };
         rows.iter().map(line).collect()
     }
@@ -292,7 +282,7 @@ impl Engine {
         let may = self.around.may(&who);
         let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may });
         if let Err(fault) = answer {
-            self.tell(&who, format!("what you booked did not begin: {fault}"));
+            self.tell(&who, words::booked_in_vain(fault));
         }
     }
 }

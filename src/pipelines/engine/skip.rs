@@ -9,23 +9,21 @@ use crate::pipelines::may::{has_flags, settle};
 use crate::pipelines::model::{Approvals, Pipeline, Rules, Skip, Stage, Wait};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Run};
-use crate::pipelines::words::cut;
+use crate::pipelines::words::{self, cut};
 
 /// The stages that are left out, if that may be.
 pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<Vec<String>, Refusal> {
     for name in prepared.skip.iter().chain(&prepared.only) {
         match pipeline.stage(name) {
             Some(stage) if stage.finally && prepared.skip.contains(name) => {
-                return Err(Refusal::conflict(format!(
-                    "{name} is done in any case, so it cannot be left out; ask without --skip {name}"
-                )));
+                return Err(Refusal::conflict(words::done_in_any_case(name)));
             }
             Some(_) => {}
             None => {
                 let names = pipeline.stages.iter().map(|stage| stage.name.as_str());
                 let close = masterchief_contract::closest(name, names);
                 let hint = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
-                return Err(Refusal::unknown(format!("{} has no stage {name:?}{hint}", pipeline.app)));
+                return Err(Refusal::unknown(words::no_stage(&pipeline.app, name, hint)));
             }
         }
     }
@@ -38,13 +36,11 @@ pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> R
 pub(super) fn may_skip(stage: &Stage, may: &May) -> Result<(), Refusal> {
     let name = &stage.name;
     match &stage.skip {
-        Skip::Never => Err(Refusal::conflict(format!(
-            "{name} cannot be left out: people or the clock decide there; ask without --skip or --only"
-        ))),
+        Skip::Never => Err(Refusal::conflict(words::decided_by_people(name))),
         Skip::Flags(flags) if may.has(flags.as_ref()) => Ok(()),
-        Skip::Flags(flags) => Err(Refusal::denied(format!(
-            "you may not leave out {name} (needs flag {}); ask without --skip or --only, or ask an owner",
-            flags.as_ref().map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or("")
+        Skip::Flags(flags) => Err(Refusal::denied(words::may_not_leave_out(
+            name,
+            flags.as_ref().map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or(""),
         ))),
     }
 }
@@ -74,13 +70,26 @@ pub(in crate::pipelines) fn permitted(
 /// Whether a pipeline may be asked for in words where somebody is. One that names channels is asked for there.
 pub(super) fn asked_where(pipeline: &Pipeline, prepared: &Prepared, who: &Asker) -> Result<(), Refusal> {
     let Some(place) = who.channel().filter(|_| who.origin == "irc" && !prepared.unattended) else { return Ok(()) };
-    let words = || pipeline.triggers.iter().filter(|trigger| trigger.kind == "pub");
-    let named: Vec<&str> = words().flat_map(|trigger| trigger.mask.split_whitespace()).collect();
-    let anywhere = words().any(|trigger| trigger.mask.trim().is_empty());
-    if anywhere || named.is_empty() || named.iter().any(|channel| same_place(channel, place)) {
+    if asked_there(pipeline, place) {
         return Ok(());
     }
-    Err(Refusal::denied(format!("{} is deployed from {}; ask there", pipeline.app, named.join(", "))))
+    let named = named_channels(pipeline).join(", ");
+    Err(Refusal::denied(words::ask_there(&pipeline.app, named)))
+}
+
+/// The channels that a pipeline names to be asked for in; none is any of them.
+pub(in crate::pipelines) fn named_channels(pipeline: &Pipeline) -> Vec<&str> {
+    let words = || pipeline.triggers.iter().filter(|trigger| trigger.kind == "pub");
+    if words().any(|trigger| trigger.mask.trim().is_empty()) {
+        return Vec::new();
+    }
+    words().flat_map(|trigger| trigger.mask.split_whitespace()).collect()
+}
+
+/// Whether a pipeline may be asked for in a channel.
+pub(in crate::pipelines) fn asked_there(pipeline: &Pipeline, place: &str) -> bool {
+    let named = named_channels(pipeline);
+    named.is_empty() || named.iter().any(|channel| same_place(channel, place))
 }
 
 /// The approvals that a run needs before it begins, if it needs any.
@@ -106,5 +115,5 @@ pub(super) fn known_requester(
     if !other || who.origin != "irc" || may.vouched && who.handle != "*" {
         return Ok(());
     }
-    Err(Refusal::denied("somebody else has to agree to it, so log in to services first, then ask again".to_owned()))
+    Err(Refusal::denied(words::LOG_IN_FOR_APPROVAL))
 }

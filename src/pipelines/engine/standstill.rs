@@ -21,21 +21,13 @@ impl Engine {
         match (live.run.state, &live.run.paused) {
             (RunState::Running, _) => {}
             (RunState::Paused, Some(halt)) => {
-                return Err(Refusal::conflict(format!(
-                    "run {number} is paused by {} already; !resume {number}",
-                    words::quiet(&halt.by)
-                )));
+                return Err(Refusal::conflict(words::paused_already(number, words::quiet(&halt.by))));
             }
             (RunState::Paused, None) => {
-                return Err(Refusal::conflict(format!(
-                    "run {number} waits for a decision anyway: !promote {number} | !abort {number}"
-                )));
+                return Err(Refusal::conflict(words::waits_anyway(number)));
             }
             (state, _) => {
-                return Err(Refusal::conflict(format!(
-                    "run {number} is {}; only what runs can be paused",
-                    state.name().replace('_', " ")
-                )));
+                return Err(Refusal::conflict(words::only_what_runs(number, state.name().replace('_', " "))));
             }
         }
         let at = self.now;
@@ -62,7 +54,7 @@ impl Engine {
         let live = self.runs.get_mut(&number).ok_or_else(|| no_run(number))?;
         let Some(halt) = live.run.paused.take().filter(|_| live.run.state == RunState::Paused) else {
             let state = live.run.state.name().replace('_', " ");
-            return Err(Refusal::conflict(format!("run {number} is {state}, and nobody paused it")));
+            return Err(Refusal::conflict(words::nobody_paused(number, state)));
         };
         // The time that it stood still is not its own.
         live.run.deadline = live.run.deadline.map(|at| at + (now - halt.at));
@@ -100,7 +92,7 @@ impl Engine {
         let named = waiting.iter().copied().find(|at| live.stages[*at].name == first);
         let why = if named.is_some() { rest.trim() } else { text.trim() };
         if why.is_empty() || !may.vouched {
-            let text = format!("say why, logged in: !skip! {number} <why>");
+            let text = words::why_pass(number);
             return Err(if may.vouched { Refusal::wrong(text) } else { Refusal::denied(text) });
         }
         match (live.run.state, named.or(waiting.first().copied())) {
@@ -108,16 +100,10 @@ impl Engine {
             (state, Some(_)) if named.is_none() && waiting.len() > 1 => {
                 let names: Vec<&str> = waiting.iter().map(|at| live.stages[*at].name.as_str()).collect();
                 let names = names.join(", ");
-                Err(Refusal::conflict(format!(
-                    "run {number} is {}; several stages wait, name one: {names}",
-                    state.name()
-                )))
+                Err(Refusal::conflict(words::which_stage_passes(number, state.name(), names)))
             }
             (_, Some(at)) => self.pass_stage(number, at, why, who, may),
-            (state, None) => Err(Refusal::conflict(format!(
-                "run {number} is {} and waits for no window, freeze or time; !run {number} shows what for",
-                state.name().replace('_', " ")
-            ))),
+            (state, None) => Err(Refusal::conflict(words::waits_for_no_time(number, state.name().replace('_', " ")))),
         }
     }
 
@@ -129,7 +115,7 @@ impl Engine {
         if closed.is_none() || live.run.passed.is_some() || live.run.reason.is_some() {
             let (ahead, _) = self.ahead(&live.run);
             let ahead = if ahead.is_empty() { "its turn".to_owned() } else { ahead.join(", ") };
-            return Err(Refusal::conflict(format!("no window or freeze holds run {number} up; it waits for {ahead}")));
+            return Err(Refusal::conflict(words::nothing_holds_it_up(number, ahead)));
         }
         let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
         live.run.passed = Some(format!("{why}, says {}", who.handle));

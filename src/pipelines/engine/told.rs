@@ -91,6 +91,8 @@ pub(in crate::pipelines) enum Effect {
     Start(Box<Order>),
     /// A step is to end.
     Stop(i64, usize),
+    /// What runs of a stage that nobody can go on with is ended: run, stage, attempt.
+    Abandon(i64, String, u32),
     /// Others are asked whether a run may begin.
     Look(i64, Arc<Pipeline>, String, Facts),
     /// A line is said to a place, and noted as said under this key.

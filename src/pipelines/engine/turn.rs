@@ -367,9 +367,7 @@ impl Engine {
 
     /// Whether an environment of an app is known.
     pub(super) fn known_place(&self, place: &str) -> Result<(String, String), Refusal> {
-        let (app, env) = place
-            .split_once('/')
-            .ok_or_else(|| format!("{place:?} is no place; write APP/ENVIRONMENT, as in shop/prod"))?;
+        let (app, env) = place.split_once('/').ok_or_else(|| words::no_place(place))?;
         let pipeline = self.catalog.get(app)?;
         rules(&pipeline, env)?;
         Ok((app.to_owned(), env.to_owned()))
@@ -416,11 +414,10 @@ impl Engine {
             };
             let held: Vec<String> = self.pools.holders(&row.pool).into_iter().filter_map(name).take(8).collect();
             let held = if held.is_empty() { String::new() } else { format!(" ({})", held.join(", ")) };
-            format!("{} {}/{} taken{held}, {} wait", row.pool, row.used, row.size, row.waiting)
+            words::pool(row.pool, row.used, row.size, held, row.waiting)
         };
         let mut lines: Vec<String> = self.pools.rows().into_iter().map(line).collect();
-        let how = if Cgroup::available() { "limited by control groups" } else { "added up ten times a second" };
-        lines.push(format!("memory of commands is {how}"));
+        lines.extend(words::limited(Cgroup::available(), self.pools.machine()));
         lines
     }
 }

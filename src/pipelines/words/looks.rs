@@ -2,8 +2,11 @@
 
 use super::asides::spare;
 use super::format::{about, cut, list, moment, quiet, span, utc};
-use super::stage;
+use super::{LINE, listed, stage};
+use std::sync::Arc;
+
 use crate::pipelines::looks::Places;
+use crate::pipelines::model::Pipeline;
 use crate::pipelines::run::{Commit, Millis, Run, RunKind, StageRun, shown};
 use crate::pipelines::state::{RunState, StageState};
 use crate::store::runs::{DeploymentRow, IncidentRow, RunRow};
@@ -142,4 +145,82 @@ pub fn diff(run: &Run) -> Vec<String> {
 pub fn incident(row: &IncidentRow) -> String {
     let amends = row.amends.map(|id| format!(" amends L-{id}:")).unwrap_or_default();
     format!("L-{} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+}
+
+/// Lines of the incident log, as many as fit into one.
+pub fn incidents(app: &str, rows: &[IncidentRow]) -> String {
+    let lines: Vec<String> = rows.iter().map(incident).collect();
+    if lines.is_empty() { format!("{app}: nothing was logged") } else { listed(&lines) }
+}
+
+/// The newest runs of an app.
+pub fn deploys(app: &str, env: Option<&str>, rows: &[(RunRow, Run)], link: Option<&str>, now: Millis) -> String {
+    if rows.is_empty() {
+        return format!("{app}: no run yet");
+    }
+    let mut parts: Vec<String> = rows.iter().map(|(row, run)| run_row(row, run, now)).collect();
+    let env = env.map(|env| format!("/{env}")).unwrap_or_default();
+    parts.extend(link.map(|link| format!("more: {link}/a/{app}{env}")));
+    parts.join(" | ")
+}
+
+/// What can be deployed, and where to.
+pub fn apps<'p>(pipelines: impl Iterator<Item = &'p Arc<Pipeline>>) -> String {
+    let one = |pipeline: &Arc<Pipeline>| {
+        let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
+        format!("{} ({})", pipeline.app, envs.join(", "))
+    };
+    pipelines.map(one).collect::<Vec<_>>().join(" | ")
+}
+
+/// All that is booked.
+pub fn booked_all(lines: &[String]) -> String {
+    if lines.is_empty() { "nothing is booked".to_owned() } else { listed(lines) }
+}
+
+/// Who waits for an app.
+pub fn queue(app: &str, runs: &[Run]) -> String {
+    let line = |run: &Run| {
+        let (by, state) = (quiet(run.asker.called()), run.state.name().replace('_', " "));
+        format!("{} {by} {} -> {} {state}", run.number, run.shown(), run.env)
+    };
+    let lines: Vec<String> = runs.iter().map(line).collect();
+    if lines.is_empty() { format!("nobody waits for {app}") } else { lines.join(" | ") }
+}
+
+/// The end of a log.
+pub fn tail(run: &Run, stage: &str, lines: &[String]) -> Vec<String> {
+    let mut out = vec![format!("[{}] {stage}, the last {} lines:", run.number, lines.len())];
+    out.extend(lines.iter().map(|line| cut(line, LINE)));
+    out
+}
+
+/// A log is not for everybody who may see how its run went.
+pub fn no_log(run: &Run) -> String {
+    format!("the log of run {} is for those who may deploy {}", run.number, run.place())
+}
+
+/// What is not over is not asked for again.
+pub fn not_over(run: &Run) -> String {
+    format!("run {} is {}", run.number, run.state.name().replace('_', " "))
+}
+
+/// Undoing something is asked for in other words.
+pub fn again_rollback(run: &Run) -> String {
+    let (number, app, env) = (run.number, &run.app, &run.env);
+    format!("run {number} undid another; !rollback {app} {env} undoes what is live there now")
+}
+
+/// What stages take of the whole machine, where that is limited, and how commands are kept to what they may have.
+pub fn limited(groups: bool, machine: Vec<(&'static str, u64, u64)>) -> Vec<String> {
+    let amount = |name: &str, value: u64| match name {
+        "cpu" => format!("{}", value as f64 / 1000.0),
+        _ => format!("{} MiB", value >> 20),
+    };
+    let one = |(name, held, size)| format!("{name} {} of {} taken", amount(name, held), amount(name, size));
+    let mut lines: Vec<String> = machine.into_iter().map(one).collect();
+    let how = if groups { "limited by control groups" } else { "added up ten times a second" };
+    lines.push(format!("memory of commands is {how}"));
+    lines.push("disk of commands is added up twice a second".to_owned());
+    lines
 }

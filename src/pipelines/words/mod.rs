@@ -5,6 +5,7 @@ mod asides;
 mod format;
 mod looks;
 mod places;
+mod refused;
 mod risk;
 mod runners;
 mod standstill;
@@ -13,6 +14,7 @@ pub use asides::{fewer, folded, found, gone, lost, not_started, skipping, taken_
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
 pub use looks::*;
 pub use places::*;
+pub use refused::*;
 pub use risk::predicted;
 pub use runners::runners;
 pub(in crate::pipelines) use runners::{elsewhere, lacks_runner, waits_for_runner};
@@ -366,6 +368,29 @@ pub fn listed(parts: &[String]) -> String {
     text
 }
 
+/// A run ends because this version of the program cannot read the pipeline it began with.
+pub fn unreadable(run: &Run, why: &str) -> String {
+    let n = run.number;
+    let begin = format!(
+        "[{n}] {} {} -> {} ended: this version of the bot cannot read the pipeline it began with",
+        run.app,
+        run.shown(),
+        run.env
+    );
+    let end = format!(" !again {n} asks anew with the one there is now | !run {n}");
+    // What to type is never cut.
+    let room = LINE.saturating_sub(begin.len() + end.len()).max(40);
+    format!("{begin} ({}).{end}", fitted(why, room))
+}
+
+/// Such a run is not tried again where it stopped.
+pub fn cannot_go_on(number: i64, why: &str) -> String {
+    let why = cut(why, 160);
+    format!(
+        "this version of the bot cannot read the pipeline that run {number} began with ({why}); !again {number} asks anew with the one there is now"
+    )
+}
+
 /// Nothing of a run went out.
 pub fn nothing_went_out(run: &Run) -> String {
     format!(
@@ -394,6 +419,16 @@ pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], flags: &str, 
         return format!("{who}you may not deploy {app} to {env} (needs flag {flags}; {ask}).");
     }
     format!("{who}you may deploy {app} to {}, not to {env} (needs flag {flags}; {ask}).", may.join(", "))
+}
+
+/// Somebody may not look at something where they are; `channels` is where everybody may.
+pub fn may_not_look(handle: &str, what: &str, channels: &[&str]) -> String {
+    let who = if handle == "*" { "I do not know you: log in to services. " } else { "" };
+    let place = match channels {
+        [] => "in a channel where it is deployed from".to_owned(),
+        named => format!("in {}", named.join(", ")),
+    };
+    format!("{who}{what} is shown to who may deploy it, and {place}; ask there, or ask an owner.")
 }
 
 #[cfg(test)]

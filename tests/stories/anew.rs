@@ -1,0 +1,181 @@
+//! What was asked for is asked for anew (`!again`), and what becomes of runs whose pipeline another version of the bot wrote.
+
+use std::path::Path;
+use std::time::Duration;
+
+use masterchief::bot::{Bot, CHANNEL, Started, TestBot};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings};
+use serde_json::json;
+
+use super::acted::Acted;
+use super::checkout::Origin;
+use super::deploys::{builder, stop};
+use super::steps::{alive, until};
+
+const PLACE: &str = "policy: {environments: {dev: {confirm: always, require_flag: \"-\"}}}";
+
+async fn ask(bot: &Started, ask: Ask) -> Result<Option<i64>, String> {
+    let asked = Asked { ask, who: Asker::program("test"), may: May::all() };
+    bot.pipelines().ask(asked).await.map(|reply| reply.run).map_err(|refusal| refusal.text)
+}
+
+#[tokio::test]
+async fn again_asks_with_the_same_parameters_and_resolves_the_branch_again() {
+    let (origin, data) = (Origin::new(), tempfile::tempdir().unwrap());
+    let settings = Settings { folder: "".into(), ..Settings::default() };
+    let bot = Bot::builder().data(data.path()).executor("acted", Acted::default()).pipelines(settings);
+    let bot = bot.start().await.unwrap();
+    let text = format!(
+        "app: shop\nrepo: {}\nparams: {{ref: {{type: ref, default: main}}, count: {{type: int, default: 1}}}}\n{PLACE}\nstages: {{a: {{acted: {{takes: 0s}}}}}}\n",
+        origin.path()
+    );
+    bot.put_pipeline("shop", &text).await.unwrap();
+    let ana = Asker {
+        handle: "ana".to_owned(),
+        nick: "ana".to_owned(),
+        place: "lab/#ops".to_owned(),
+        origin: "irc".to_owned(),
+        ..Asker::default()
+    };
+    let says =
+        async |word: &str, text: &str| bot.pipelines().word(word, text, (&ana, &May::all())).await.unwrap().reply;
+    let first = origin.git(&["rev-parse", "HEAD"]);
+    let reply = says("!deploy", "shop to dev count=7").await;
+    assert!(
+        reply.public[0].starts_with(&format!("shop -> dev: main ({}) is the first there", &first[..7])),
+        "{reply:?}"
+    );
+    says("!abort", "1").await;
+    let second = origin.commit("a", "two", "Sell a second thing");
+    // What is shown is what is there now, and what a yes is for.
+    let reply = says("!again", "1").await;
+    assert!(
+        reply.public[0].starts_with(&format!("shop -> dev: main ({}) is the first there", &second[..7])),
+        "{reply:?}"
+    );
+    assert!(reply.lines[0].starts_with("say \"!yes 2\""), "{reply:?}");
+    let third = origin.commit("a", "three", "What nobody saw");
+    says("!yes", "2").await;
+    let run = async |number: i64| bot.pipelines().ended(number).await.unwrap().unwrap().0;
+    assert_eq!((run(1).await.sha, run(2).await.sha), (first, second.clone()));
+    assert_eq!((run(2).await.params["count"].clone(), run(2).await.state), (json!(7), RunState::Succeeded));
+    // A program asks once.
+    let number = ask(&bot, Ask::Again(2)).await.unwrap().unwrap();
+    assert_eq!((run(number).await.sha, run(number).await.commit_count), (third, 1));
+    assert_eq!(run(number).await.before.map(|before| before.sha), Some(second));
+    bot.stop("").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn again_is_for_what_is_over_and_what_it_asks_for_is_judged_anew() {
+    let test = TestBot::start(builder(&Acted::default())).await.unwrap();
+    let text = "app: shop\nparams: {count: {type: int, default: 1}}\npolicy:\n  idempotency: {key: \"{environment}\", window: 1h}\n  environments: {dev: {confirm: never, require_flag: \"-\"}, prod: {confirm: never}}\nstages: {a: {acted: {takes: 20s, undo: 1s}, rollback: undo}}\n";
+    test.started().put_pipeline("shop", text).await.unwrap();
+    let ana = test.user("ana").with_flags("+D");
+    ana.says(CHANNEL, "!deploy shop/v1 to prod count=2").await;
+    test.expect(CHANNEL, "[1] shop v1 -> prod started").await;
+    test.user("ana").says(CHANNEL, "!again 1").await;
+    test.expect(CHANNEL, "ana: run 1 is running").await;
+    test.user("ana").says(CHANNEL, "!again 9").await;
+    test.expect(CHANNEL, "ana: there is no run 9").await;
+    test.advance(Duration::from_secs(30)).await;
+    test.expect(CHANNEL, "[1] shop v1 is live on prod").await;
+    test.user("mallory").says(CHANNEL, "!again 1").await;
+    test.expect(CHANNEL, "mallory: I do not know you").await;
+    // As it stands in the file now.
+    test.started()
+        .put_pipeline("other", "app: other\npolicy: {environments: {dev: {}}}\nstages: {a: {nothing: true}}\n")
+        .await
+        .unwrap();
+    assert_eq!(ask(&test.started(), Ask::Again(1)).await, Ok(Some(2)), "a program means it too, whatever the key");
+    test.advance(Duration::from_secs(30)).await;
+    test.user("ana").says(CHANNEL, "!rollback shop prod").await;
+    test.advance(Duration::from_secs(30)).await;
+    test.expect(CHANNEL, "[3] shop v1 is live again on prod").await;
+    test.user("ana").says(CHANNEL, "!again 3").await;
+    test.expect(CHANNEL, "ana: run 3 undid another; !rollback shop prod undoes what is live there now").await;
+    stop(&test).await;
+}
+
+/// Waits in all states that a run can wait in, and one that runs a command.
+const OLD: &str = "app: shop\npolicy:\n  environments:\n    dev: {confirm: never}\n    prod: {confirm: never, approvals: {count: 1}}\nstages:\n  work: {shell: [sh, -c, \"echo $$ > PID; exec sleep 300\"]}\n  more: {needs: [work], acted: {}}\n";
+
+#[tokio::test]
+async fn runs_whose_pipeline_cannot_be_read_any_more_end_and_are_asked_for_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let text = OLD.replace("PID", &pid.display().to_string());
+    let before = |bot: masterchief::bot::Builder| {
+        let supervisor = Path::new(env!("CARGO_BIN_EXE_masterchief"));
+        let settings = Settings { folder: "".into(), ..Settings::default() };
+        bot.data(&dir.path().join("data")).supervisor(supervisor).pipelines(settings)
+    };
+    // The version before knows the work of `more`.
+    let bot = before(Bot::builder().executor("acted", Acted::default())).start().await.unwrap();
+    bot.put_pipeline("shop", &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let deploy = async |env: &str| {
+        let environment = Some(env.to_owned());
+        let prepared = Prepared { app: "shop".to_owned(), environment, unattended: true, ..Prepared::default() };
+        ask(&bot, Ask::Deploy(Box::new(prepared))).await.unwrap().unwrap()
+    };
+    let (runs, waits, asks) = (deploy("dev").await, deploy("dev").await, deploy("prod").await);
+    // One that was asked for in a channel waits too.
+    let ana =
+        Asker { handle: "ana".to_owned(), place: "lab/#ops".to_owned(), origin: "irc".to_owned(), ..Asker::default() };
+    let asked = bot.pipelines().word("deploy", "shop/v2 to dev", (&ana, &May::all())).await.unwrap().reply.run.unwrap();
+    until("the command", || alive(&pid)).await;
+    bot.stop("").await;
+
+    // This one does not: what is recorded is one unknown key to it.
+    let bot = before(Bot::builder()).start().await.unwrap();
+    let state = async |number: i64| bot.pipelines().run(number).await.unwrap().unwrap().0.state;
+    for (number, ended) in [(runs, RunState::Failed), (waits, RunState::Cancelled), (asks, RunState::Cancelled)] {
+        bot.pipelines().ended(number).await.unwrap();
+        assert_eq!(state(number).await, ended, "run {number}");
+    }
+    until("the command to end", || !alive(&pid)).await;
+    let notices = async |number: i64| bot.pipelines().records().notices(number).await.unwrap();
+    let events = bot.pipelines().records().events(runs).await.unwrap();
+    assert!(events.iter().any(|row| row.data.contains("\"to\":\"failed\"")), "{events:#?}");
+    let log = bot.pipelines().records().incidents(Some("shop"), 0, 100).await.unwrap();
+    assert_eq!(log.iter().filter(|row| row.text.contains("cannot be read any more")).count(), 4);
+    let told = ask(&bot, Ask::Retry(runs, None)).await.unwrap_err();
+    assert!(told.contains("no environment") || told.contains("!again"), "{told}");
+    assert!(notices(runs).await.is_empty(), "a program asked: nobody is told");
+    let lines: Vec<String> = notices(asked).await.into_iter().map(|row| row.text).collect();
+    let ended: Vec<&String> = lines.iter().filter(|line| line.contains(" ended: ")).collect();
+    assert_eq!(ended.len(), 1, "{lines:#?}");
+    assert!(
+        ended[0]
+            .starts_with("[4] shop v2 -> dev ended: this version of the bot cannot read the pipeline it began with (")
+    );
+    assert!(
+        ended[0].ends_with(" !again 4 asks anew with the one there is now | !run 4") && ended[0].len() < 400,
+        "{ended:?}"
+    );
+    // With the file as the new version has it, the same is asked for anew; trying again says so.
+    let new = text.replace("  more: {needs: [work], acted: {}}\n", "").replace("exec sleep 300", "true");
+    bot.put_pipeline("shop", &new).await.unwrap();
+    let told = ask(&bot, Ask::Retry(runs, None)).await.unwrap_err();
+    assert!(told.contains("cannot read the pipeline that run 1 began with") && told.contains("!again 1"), "{told}");
+    let number = ask(&bot, Ask::Again(runs)).await.unwrap().unwrap();
+    let (run, stages) = bot.pipelines().ended(number).await.unwrap().unwrap();
+    assert_eq!(run.state, RunState::Succeeded, "{stages:#?}");
+    bot.stop("").await;
+    // And it stays as it is.
+    let bot = before(Bot::builder()).start().await.unwrap();
+    let (run, _) = bot.pipelines().run(runs).await.unwrap().unwrap();
+    assert_eq!(run.state, RunState::Failed);
+    assert_eq!(
+        bot.pipelines()
+            .records()
+            .incidents(Some("shop"), 0, 100)
+            .await
+            .unwrap()
+            .iter()
+            .filter(|row| row.text.contains("cannot be read any more"))
+            .count(),
+        4
+    );
+    bot.stop("").await;
+}
