@@ -38,7 +38,7 @@ use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
 use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal};
-use crate::lua::{Placement, ScriptSettings, Services};
+use crate::lua::{Guard, Placement, ScriptSettings, Services};
 use crate::mesh::Mesh;
 use crate::partyline::{self, Party};
 use crate::pipelines::Pipelines;
@@ -101,6 +101,7 @@ impl Ground {
         let opening = Ledger::open(store.clone(), builder.clock.clone(), &builder.secrets, records_end.clone());
         let (ledger, ledger_writer) = opening.await?;
         let outbox = Outbox::new(ledger);
+        builder.mesh.doubts().iter().for_each(|doubt| tracing::warn!("{doubt}"));
         // Before anything comes in or goes out.
         outbox.leads.govern(builder.mesh.groups.keys());
         let (audit, audit_writer) = Audit::start(store.clone(), records_end.clone());
@@ -259,6 +260,7 @@ impl Ground {
             streams: builder.streams.clone().unwrap_or_else(|| Arc::new(publishers.clone())),
             settings: Arc::clone(settings),
             folder: folder.clone(),
+            guard: Guard::default(),
         };
         Some(Scripts::new(folder, services, self.table.clone(), builder.placement))
     }
