@@ -3,6 +3,8 @@
 mod audit;
 mod because;
 mod bench;
+#[cfg(test)]
+mod bent;
 pub(crate) mod bindpage;
 mod budget;
 mod builder;
@@ -50,6 +52,8 @@ mod seam;
 mod speech;
 mod start;
 mod started;
+#[cfg(test)]
+mod strangers;
 mod street;
 mod sudo;
 mod testbot;
