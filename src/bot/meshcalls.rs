@@ -9,13 +9,14 @@ use tokio::sync::{Semaphore, mpsc};
 use super::calls::Calls;
 use super::lead::Leases;
 use super::mesh::event;
+use super::meshlog::Logs;
 use super::meshrelay;
 use super::meshrun::Running;
 use super::meshshare::Shared;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
-use crate::mesh::{BOT, Call, EVENT, LEASE, Mesh, NETWORK, RUN, SHARE};
+use crate::mesh::{BOT, Call, EVENT, LEASE, LOG, Mesh, NETWORK, RUN, SHARE};
 use crate::users::Standing;
 
 /// Calls of others that run at once.
@@ -32,6 +33,7 @@ pub(super) struct Answering {
     pub(super) running: Running,
     pub(super) leases: Leases,
     pub(super) shared: Shared,
+    pub(super) logs: Logs,
     /// Where events of others come in.
     pub(super) door: Door,
 }
@@ -53,6 +55,7 @@ impl Answering {
                 let result = match call.cmd.as_str() {
                     // What the bots themselves need is not held up by what scripts call.
                     LEASE => all.leases.answer(&call).await,
+                    LOG => all.logs.answer(&call).await,
                     SHARE => all.shared.answer(&call).await,
                     EVENT => meshrelay::receive(&all.door, &call).await,
                     RUN => all.running.run(&call.from, call.trusted, &call.data).await,

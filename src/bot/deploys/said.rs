@@ -116,6 +116,8 @@ impl Said {
                 let id = first.trim_start_matches("B-").parse().map_err(|_| user_error(self.written()))?;
                 self.ask(Ask::Unbook(id)).await
             }
+            // Without words it is read.
+            Verb::Log if !matches!(first, "" | "amend") && rest.is_empty() => self.look(Verb::Sal, first, "").await,
             Verb::Log => self.log(first, rest).await,
             _ => self.look(verb, first, rest).await,
         }
@@ -154,13 +156,9 @@ impl Said {
             Verb::Tail => self.tail(first, rest).await,
             Verb::Sal => {
                 let since = since(now, rest, DAY);
-                let rows = self
-                    .pipelines
-                    .records()
-                    .incidents(Some(first), since, ROWS)
-                    .await
-                    .map_err(HandlerError::internal)?;
-                let lines: Vec<String> = rows.iter().map(words::incident).collect();
+                let app = first.split('/').next().unwrap_or(first);
+                let rows = self.pipelines.logged(app, since, ROWS).await.map_err(HandlerError::internal)?;
+                let lines: Vec<String> = rows.iter().map(|(bot, row)| words::incident(bot.as_deref(), row)).collect();
                 Ok(Outcome::Reply(vec![if lines.is_empty() {
                     format!("{first}: nothing was logged")
                 } else {

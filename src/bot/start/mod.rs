@@ -277,7 +277,7 @@ impl Started {
         let (runs_end, runs_shutdown) = Shutdown::new();
         let (pipelines, pipelines_task) = ground.pipelines(&builder, runs_shutdown).await?;
         let (inlet, street, street_task) = ground.open_street();
-        let meshed = ground.mesh(&builder, &inlet).await?;
+        let meshed = ground.mesh(&builder, &inlet, &pipelines).await?;
         let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, console, live, .. } = builder;
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;

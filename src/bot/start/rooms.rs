@@ -102,6 +102,7 @@ impl Ground {
                 book: self.book.clone(),
                 audit: self.audit.clone(),
                 journal: self.journal.clone(),
+                store: self.store.clone(),
                 clock: builder.clock.clone(),
             }),
         };
@@ -113,7 +114,12 @@ impl Ground {
     }
 
     /// The mesh, if one is configured. It ends after the street, so that handlers can still send.
-    pub(super) async fn mesh(&self, builder: &Builder, inlet: &Inlet) -> Result<Meshed, StartError> {
+    pub(super) async fn mesh(
+        &self,
+        builder: &Builder,
+        inlet: &Inlet,
+        pipelines: &Pipelines,
+    ) -> Result<Meshed, StartError> {
         let ((end, shutdown), door) = (Shutdown::new(), Door::default());
         let around = mesh::Around {
             settings: builder.mesh.clone(),
@@ -127,6 +133,7 @@ impl Ground {
             outbox: self.outbox.clone(),
             party: self.party.clone(),
             door: door.clone(),
+            pipelines: pipelines.clone(),
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         if let Some(mesh) = &mesh {
