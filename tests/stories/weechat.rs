@@ -98,7 +98,7 @@ async fn a_real_weechat_logs_in_joins_commands_and_sees_the_answers() {
     let alice = WeeChat::starts(at.port(), "alice").await;
     bob.reads("alice is in #partyline now").await;
     alice.logs("server.lab", "be kind").await;
-    alice.logs("lab.#partyline", "chief").await;
+    alice.logs("lab.#partyline", "Channel #partyline: 3 nicks").await;
     alice.types("lab.#ops", "!hello").await;
     alice.logs("lab.#ops", "hi alice").await;
     alice.types("server.lab", "/msg chief .whoami").await;
@@ -110,7 +110,7 @@ async fn a_real_weechat_logs_in_joins_commands_and_sees_the_answers() {
     alice.types("lab.#partyline", "/me waves").await;
     bob.reads("alice waves").await;
     alice.types("server.lab", "/join #1").await;
-    alice.logs("lab.#1", "chief").await;
+    alice.logs("lab.#1", "Channel #1: 2 nicks").await;
     alice.types("server.lab", "/away lunch").await;
     bob.reads("alice is away: lunch").await;
     alice.types("server.lab", "/whois bob").await;
