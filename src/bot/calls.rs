@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use masterchief_contract::{
     Action, Call, Clock, Delivery, Event, Handler, HandlerError, HandlerResult, How, Kind, Matching, Outcome, Outlet,
-    Who,
+    Who, split_place,
 };
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::words;
 use crate::dispatch::{Bind, Cooldowns, Step};
 use crate::lua::Asks;
+use crate::mesh::Leads;
 use crate::partyline::FILT;
 use crate::store::AuditRow;
 
@@ -57,6 +58,8 @@ pub(crate) struct Calls {
     pub(crate) asks: Asks,
     /// What is running.
     pub(crate) in_flight: InFlight,
+    /// Where this bot acts.
+    leads: Leads,
     names: Names,
     cooldowns: Mutex<Cooldowns>,
 }
@@ -72,6 +75,7 @@ impl Calls {
             rules,
             asks: Asks::default(),
             in_flight: InFlight::default(),
+            leads: outbox.leads.clone(),
             names: Names::new(),
             cooldowns: Mutex::new(Cooldowns::default()),
         }
@@ -93,6 +97,10 @@ impl Calls {
     /// One call of one bind, from its arguments to what is said about it.
     async fn one(&self, event: &Event, bind: &Arc<Bind>, step: &Step, who: &Who) -> Outcome {
         let schedule = bind.spec().matching == Matching::Named;
+        if !self.is_ours(bind) {
+            tracing::debug!(bind = %bind.mask, origin = %bind.origin(), "Another bot of the group calls it");
+            return Outcome::Nothing;
+        }
         let most = if schedule && !bind.options.overlap { 1 } else { CALLS_MAX };
         let Some(_turn) = bind.turn(most) else {
             tracing::warn!(bind = %bind.mask, origin = %bind.origin(), running = most, "A call is left out: those before it still run");
@@ -139,6 +147,13 @@ impl Calls {
         self.finish(event, Calling { bind, who, name: &name, limit, outlet: &outlet }, result).await
     }
 
+    /// Whether this bot calls it, where several share a network.
+    fn is_ours(&self, bind: &Bind) -> bool {
+        let schedule = bind.spec().matching == Matching::Named;
+        let to = bind.to.as_deref().map(|to| split_place(to).0);
+        self.leads.may_call(&bind.options.acts, schedule, to)
+    }
+
     /// What a call says goes out with the reason for it.
     fn speaking(&self, event: &Event, bind: &Arc<Bind>, kind: Kind, who: &Who, call: &str) -> Arc<dyn Outlet> {
         self.because(&self.outlet, event, bind, kind, who, &Arc::from(call))
@@ -182,6 +197,9 @@ impl Calls {
         limit: Duration,
         outlet: &Arc<dyn Outlet>,
     ) -> Result<(), Failure> {
+        if !self.is_ours(bind) {
+            return Ok(());
+        }
         let _running = self.in_flight.begin();
         let name: Arc<str> = Arc::from(self.names.next());
         let call = Call {

@@ -11,6 +11,7 @@ use super::StartError;
 use super::calls::Calls;
 use super::lead::{Ground, Leases};
 use super::meshcalls::{Answering, WAITING};
+use super::meshlog::{self, Logs};
 use super::meshrun::Running;
 use super::meshshare::Shared;
 use super::outbox::Outbox;
@@ -19,6 +20,7 @@ use crate::dispatch::BindTable;
 use crate::gateway::Door;
 use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, NOTE, News, Note, Noted, Opening};
 use crate::partyline::{Left, Party, leave_note};
+use crate::pipelines::Pipelines;
 use crate::store::Store;
 use crate::users::{Book, FlagMask};
 
@@ -41,6 +43,7 @@ pub(super) struct Around {
     pub(super) door: Door,
     /// What is done here for other bots.
     pub(super) runners: Runners,
+    pub(super) pipelines: Pipelines,
 }
 
 /// Opens the mesh, if one is configured; gives its tasks too.
@@ -48,7 +51,8 @@ pub(super) async fn open(
     around: Around,
     shutdown: Shutdown,
 ) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, StartError> {
-    let Around { settings, store, data, clock, book, table, inlet, calls, outbox, party, door, runners } = around;
+    let Around { settings, store, data, clock, book, table, inlet, calls, outbox, party, door, runners, pipelines } =
+        around;
     let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), outbox.desk.clone(), clock.clone());
     let (called, waiting) = mpsc::channel(WAITING);
     let house = Arc::new(Rooms {
@@ -69,11 +73,21 @@ pub(super) async fn open(
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
     let (shared, sharing) = Shared::open(mesh.clone(), store.clone(), book, clock.clone(), shutdown.clone()).await?;
     tasks.push(sharing);
+    let ground = meshlog::Ground {
+        mesh: mesh.clone(),
+        shared: shared.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        pipelines,
+        party: party.clone(),
+    };
+    let (logs, telling) = Logs::open(ground, shutdown.clone());
+    tasks.push(telling);
     let ground = Ground { mesh: mesh.clone(), outbox, store, clock: clock.clone(), party };
     let (leases, leasing) = Leases::open(groups, ground, &shutdown).await;
     tasks.extend(leasing);
     let (own, at) = (mesh.clone(), clock.clone());
-    let answering = Answering { mesh: own, calls, table, clock: at, running, leases, shared, door, runners };
+    let answering = Answering { mesh: own, calls, table, clock: at, running, leases, shared, logs, door, runners };
     tasks.push(tokio::spawn(answering.run(waiting, shutdown.clone())));
     tasks.push(tokio::spawn(follow(mesh.clone(), inlet, clock, shutdown)));
     Ok(Some((mesh, tasks)))

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::calls::Calls;
 use super::lead::Leases;
 use super::mesh::event;
+use super::meshlog::Logs;
 use super::meshrelay;
 use super::meshrun::Running;
 use super::meshshare::Shared;
@@ -16,7 +17,7 @@ use super::runners::Runners;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
-use crate::mesh::{BOT, Call, EVENT, LEASE, Mesh, NETWORK, RUN, SHARE, WORK};
+use crate::mesh::{BOT, Call, EVENT, LEASE, LOG, Mesh, NETWORK, RUN, SHARE, WORK};
 use crate::users::Standing;
 
 /// Calls of others that run at once.
@@ -33,6 +34,7 @@ pub(super) struct Answering {
     pub(super) running: Running,
     pub(super) leases: Leases,
     pub(super) shared: Shared,
+    pub(super) logs: Logs,
     /// Where events of others come in.
     pub(super) door: Door,
     /// What is done here for other bots.
@@ -56,6 +58,7 @@ impl Answering {
                 let result = match call.cmd.as_str() {
                     // What the bots themselves need is not held up by what scripts call.
                     LEASE => all.leases.answer(&call).await,
+                    LOG => all.logs.answer(&call).await,
                     SHARE => all.shared.answer(&call).await,
                     WORK => {
                         // Who follows a step waits long.

@@ -3,6 +3,8 @@
 mod audit;
 mod because;
 mod bench;
+#[cfg(test)]
+mod bent;
 pub(crate) mod bindpage;
 mod budget;
 mod builder;
@@ -32,6 +34,7 @@ mod lock;
 mod luastep;
 mod mesh;
 mod meshcalls;
+mod meshlog;
 mod meshrelay;
 mod meshrun;
 mod meshshare;
@@ -52,6 +55,8 @@ mod sieve;
 mod speech;
 mod start;
 mod started;
+#[cfg(test)]
+mod strangers;
 mod street;
 mod sudo;
 mod testbot;
@@ -76,6 +81,7 @@ pub use ingest::{SourceMaker, SourceWrap};
 pub use judged::judged;
 pub(crate) use lock::FolderLock;
 pub(crate) use luastep::stage_executors;
+pub(crate) use meshlog::{forget_told, verify_told};
 pub use partyline::Wish;
 pub use people::{PeopleError, read_users, row_of, touched, user_of};
 pub use policy::{Broken, Settings as PolicySettings, Table as PolicyTable};

@@ -53,6 +53,8 @@ impl Scripts {
 
     /// From now on no version is taken that breaks the policy.
     pub(crate) fn guard(&self, policy: Policy) {
+        let judge = policy.clone();
+        self.inner.services.guard.set(move |index| judge.holds_for(index).map_err(|broken| broken.to_string()));
         // Told once, at the start.
         let _ = self.inner.policy.set(policy);
     }

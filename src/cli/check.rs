@@ -49,6 +49,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
                 let place = config.source.project.display();
                 report.warnings.push(format!("there is no configuration in {place}: these are the defaults"));
             }
+            report.warnings.extend(config.mesh.doubts());
             bring_scripts(&mut config)?;
             report.networks.extend(config.networks.keys().cloned());
             for (name, settings) in &config.networks {

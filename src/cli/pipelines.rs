@@ -66,8 +66,13 @@ pub(super) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
-    /// Whether every line is as it was written
+    /// Whether every line is as it was written, here and in what other bots told of theirs
     Verify,
+    /// Forgets what a bot told of its log, so that it is told anew
+    Forget {
+        /// The bot
+        bot: String,
+    },
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
@@ -153,29 +158,63 @@ fn list_words(common: &Common, markdown: bool) -> Done {
 }
 
 pub(super) fn audit(common: &Common, args: &AuditArgs) -> Done {
-    let AuditCommand::Verify = args.command;
     let config = match common.config(Secrets::Spare) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
+    match &args.command {
+        AuditCommand::Verify => verify(&config),
+        AuditCommand::Forget { bot } => forget(&config, bot),
+    }
+}
+
+fn forget(config: &Config, bot: &str) -> Done {
     let people = config.data.join(crate::bot::PEOPLE);
-    let verified = runtime()?.block_on(async {
-        let anchor = match people.is_file() {
-            true => Store::look(&people).await?.anchor(crate::bot::ANCHOR).await?,
-            false => None,
-        };
-        anyhow::Ok(verify_incidents(&records::look(&config).await?, anchor.as_ref()).await?)
+    if !people.is_file() {
+        bail!("{} is not there: no bot told anything here yet", people.display());
+    }
+    let known = runtime()?.block_on(async {
+        let store = Store::open(&people).await?;
+        let known = crate::bot::forget_told(&store, bot).await?;
+        store.close().await;
+        anyhow::Ok(known)
     })?;
-    match verified {
-        Ok(count) => {
-            output::line(&format!("{count} lines, each as it was written"))?;
-            Ok(ExitCode::SUCCESS)
+    if !known {
+        bail!("nothing is kept here of the incident log of {bot}; masterchief audit verify lists whose is");
+    }
+    output::line(&format!("forgotten: {bot} tells its log anew"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(config: &Config) -> Done {
+    let people = config.data.join(crate::bot::PEOPLE);
+    let (verified, told) = runtime()?.block_on(async {
+        let (mut anchor, mut told) = (None, Vec::new());
+        if people.is_file() {
+            let store = Store::look(&people).await?;
+            anchor = store.anchor(crate::bot::ANCHOR).await?;
+            told = crate::bot::verify_told(&store).await?;
         }
+        anyhow::Ok((verify_incidents(&records::look(config).await?, anchor.as_ref()).await?, told))
+    })?;
+    let mut code = ExitCode::SUCCESS;
+    match verified {
+        Ok(count) => output::line(&format!("{count} lines, each as it was written"))?,
         Err(tampered) => {
             output::fault(&tampered.to_string());
-            Ok(ExitCode::FAILURE)
+            code = ExitCode::FAILURE;
         }
     }
+    for kept in told {
+        if kept.faults.is_empty() {
+            output::line(&format!("{}: {} lines, each as it told them", kept.origin, kept.lines))?;
+        }
+        for fault in kept.faults {
+            output::fault(&format!("{}: {fault}", kept.origin));
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
 }
 
 fn needs(pipeline: &Pipeline, at: usize) -> Vec<&str> {

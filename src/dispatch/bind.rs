@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use masterchief_contract::{
-    BindId, BindOptions, Cooldown, DeliveryOptions, FlagScope, Handler, Kind, KindSpec, MaskFault, Matching, Missed,
-    closest,
+    Acts, BindId, BindOptions, Cooldown, DeliveryOptions, FlagScope, Handler, Kind, KindSpec, MaskFault, Matching,
+    Missed, closest,
 };
 
 use super::kinds::Kinds;
@@ -199,6 +199,12 @@ fn check_options(spec: &KindSpec, mask: &str, options: &BindOptions) -> Result<(
     }
     if options.delivery.max_attempts == 0 || options.delivery.conc == 0 {
         return fault("max_attempts, conc", "must be at least 1");
+    }
+    if options.acts != Acts::Usual && spec.flags != FlagScope::Nobody {
+        return fault("acts", "somebody stands behind this kind of event, and the bot that acts there answers them");
+    }
+    if matches!(&options.acts, Acts::On(network) if network.trim().is_empty() || network.contains(['/', '#', ' '])) {
+        return fault("acts", "name a network, as in \"libera\", or \"all\" bots");
     }
     if options.to.is_some() && spec.flags != FlagScope::Nobody {
         return fault("to", "somebody stands behind this kind of event, and replies go to them");

@@ -131,6 +131,20 @@ impl BindTable {
         rows.index()
     }
 
+    /// What the table would be with one more bind of an owner.
+    pub fn with_one(&self, owner: &str, new: NewBind) -> Index {
+        let mut rows = self.lock().clone();
+        rows.add(owner, new);
+        rows.index()
+    }
+
+    /// What the table would be without a bind.
+    pub fn without(&self, id: BindId) -> Index {
+        let mut rows = self.lock().clone();
+        rows.binds.values_mut().for_each(|binds| binds.retain(|bind| bind.id != id));
+        rows.index()
+    }
+
     /// Removes everything.
     pub fn clear(&self) {
         let mut rows = self.lock();

@@ -136,9 +136,9 @@ async fn of_an_app(pipelines: &Pipelines, what: &str, query: &Query) -> Result<R
         "queue" => json!({"app": app, "lines": plainly(pipelines.queue(app).await.map_err(refused)?)}),
         _ => {
             let since = query.since(now, days(7)).map_err(wrong)?;
-            let rows = pipelines.records().incidents(Some(app), since, INCIDENTS).await.map_err(broken)?;
-            let line = |row: &crate::store::runs::IncidentRow| {
-                json!({"id": row.id, "at": row.at, "handle": row.handle, "environment": row.env, "run": row.run, "amends": row.amends,
+            let rows = pipelines.logged(app, since, INCIDENTS).await.map_err(broken)?;
+            let line = |(bot, row): &(Option<String>, crate::store::runs::IncidentRow)| {
+                json!({"bot": bot, "id": row.id, "at": row.at, "handle": row.handle, "environment": row.env, "run": row.run, "amends": row.amends,
                     "text": row.text, "hash": row.hash})
             };
             rows.iter().map(line).collect()

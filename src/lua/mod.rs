@@ -14,6 +14,6 @@ mod vm;
 
 pub use asks::{Asks, Why};
 pub use script::{LoadError, Placement, Script, ScriptStatus};
-pub use services::{ScriptSettings, Services, World};
+pub use services::{Guard, ScriptSettings, Services, World};
 pub use settings::Settings;
 pub use testing::{Bench, CaseResult, Deed, Person, TestBench, run_file};

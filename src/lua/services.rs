@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::stream::Publish;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::asks::Asks;
 use super::settings::Settings;
-use crate::dispatch::{BindTable, Kinds};
+use crate::dispatch::{BindTable, Index, Kinds};
 use crate::executors::{Http, Shell};
 use crate::irc::Member;
 use crate::mesh::Mesh;
@@ -52,6 +52,30 @@ pub struct Services {
     pub settings: Arc<ArcSwap<ScriptSettings>>,
     /// Where `require` looks.
     pub folder: PathBuf,
+    /// Judges what scripts bind while they run.
+    pub guard: Guard,
+}
+
+/// Whether a table may be as a script would make it while it runs; nobody judges until somebody is set. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Guard {
+    judge: Arc<OnceLock<Judge>>,
+}
+
+/// Says why a table may not be like that.
+type Judge = Box<dyn Fn(&Index) -> Result<(), String> + Send + Sync>;
+
+impl Guard {
+    /// From now on this judges; only the first one counts.
+    pub fn set(&self, judge: impl Fn(&Index) -> Result<(), String> + Send + Sync + 'static) {
+        // Whoever comes second is not heard.
+        let _ = self.judge.set(Box::new(judge));
+    }
+
+    /// Whether a table may be so; it is made only if somebody judges.
+    pub fn allows(&self, index: impl FnOnce() -> Index) -> Result<(), String> {
+        self.judge.get().map_or(Ok(()), |judge| judge(&index()))
+    }
 }
 
 /// What the configuration says about scripts.

@@ -40,6 +40,8 @@ pub const EVENT: &str = "mc:event";
 pub const WORK: &str = "mc:work";
 /// The command of a call about people.
 pub const SHARE: &str = "mc:share";
+/// The command of a call about the incident log.
+pub const LOG: &str = "mc:log";
 /// Things that wait for the hub; links and callers wait while it is full, which is the back-pressure.
 const ASKS: usize = 1024;
 /// News that wait for a listener; one that is further behind is told how many it missed.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use masterchief_contract::Acts;
 use tokio::time::Instant;
 
 use super::name::BotName;
@@ -34,6 +35,21 @@ impl Leads {
     /// Whether this bot may act on a network at this moment.
     pub fn may_act(&self, network: &str) -> bool {
         self.rows.load().get(network).is_none_or(|led| led.until.is_some_and(|until| Instant::now() < until))
+    }
+
+    /// Whether this bot calls a bind that nobody stands behind: a schedule is for the one that acts, where its words go or, where they
+    /// go to no network of a group, on the first one, so that of several bots one does it.
+    pub fn may_call(&self, acts: &Acts, schedule: bool, to: Option<&str>) -> bool {
+        match acts {
+            Acts::All => true,
+            Acts::On(network) => self.may_act(network),
+            Acts::Usual if !schedule => true,
+            Acts::Usual => {
+                let rows = self.rows.load();
+                let there = to.filter(|to| rows.contains_key(*to)).or(rows.keys().next().map(String::as_str));
+                there.is_none_or(|network| self.may_act(network))
+            }
+        }
     }
 
     /// What is known of a network; nothing where no group shares it.
@@ -77,5 +93,23 @@ mod tests {
         assert!(!leads.may_act("libera"));
         leads.put("other", &Led { until, epoch: 3, leader: None });
         assert_eq!(leads.of("other"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_is_for_one_of_a_group_and_what_is_read_is_for_whoever_reads_it() {
+        let leads = Leads::default();
+        assert!(leads.may_call(&Acts::Usual, true, None), "there is no group");
+        leads.govern(["libera".to_owned(), "oftc".to_owned()].iter());
+        let until = Some(Instant::now() + Duration::from_secs(7));
+        leads.put("oftc", &Led { until, epoch: 3, leader: None });
+        // On the first one somebody else acts.
+        assert!(!leads.may_call(&Acts::Usual, true, None) && leads.may_call(&Acts::Usual, false, None));
+        assert!(
+            leads.may_call(&Acts::Usual, true, Some("oftc")) && !leads.may_call(&Acts::Usual, true, Some("libera"))
+        );
+        assert!(!leads.may_call(&Acts::Usual, true, Some("elsewhere")));
+        assert!(leads.may_call(&Acts::All, true, None));
+        let on = |network: &str| leads.may_call(&Acts::On(network.to_owned()), false, None);
+        assert!(on("oftc") && !on("libera"));
     }
 }

@@ -14,6 +14,8 @@ mod calls;
 mod connection;
 mod dialer;
 pub mod facts;
+#[cfg(any(test, fuzzing))]
+mod fed;
 mod handle;
 mod hub;
 mod kinds;
@@ -37,7 +39,9 @@ use masterchief_contract::Future;
 
 pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
-pub use handle::{AskFault, EVENT, LEASE, LinkView, Mesh, MeshFault, Opening, RUN, SHARE, View, WORK};
+#[cfg(any(test, fuzzing))]
+pub use fed::fuzz;
+pub use handle::{AskFault, EVENT, LEASE, LOG, LinkView, Mesh, MeshFault, Opening, RUN, SHARE, View, WORK};
 pub use kinds::{BOT, DISC, KINDS, LINK, NOTE, RELAY, RELAYED};
 pub use leads::{Leads, Led};
 pub use message::{TEXT_MAX, When};
@@ -61,11 +65,4 @@ pub trait House: Judge {
     fn called(&self, call: Call) -> bool;
     /// Something for the operators about a bot.
     fn warn(&self, bot: &BotName, text: &str);
-}
-
-/// Bytes as a bot might send them, as frames of what we speak among ourselves and as what stands in them.
-#[cfg(fuzzing)]
-pub fn fuzz(bytes: &[u8]) {
-    talk::fuzz(bytes);
-    facts::fuzz(bytes);
 }

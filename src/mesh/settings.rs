@@ -126,6 +126,19 @@ impl Settings {
         faults
     }
 
+    /// What is not wrong, but perhaps not meant.
+    pub fn doubts(&self) -> Vec<String> {
+        let two = self.groups.iter().filter(|(_, members)| members.len() == 2);
+        let doubt = |(network, members): (&String, &Vec<String>)| {
+            let (first, second) = (&members[0], &members[1]);
+            format!(
+                "mesh.groups.{network}: a group of two acts on only while {first} lives: without {first}, {second} may not tell whether it is alone. \
+                 Name a third, which may be a witness: a bot of its own machine that is not on {network}"
+            )
+        };
+        two.map(doubt).collect()
+    }
+
     /// Our name, if there is a mesh.
     pub fn own_name(&self) -> Option<BotName> {
         self.name.as_deref().and_then(|name| name.parse().ok())
@@ -173,5 +186,15 @@ mod tests {
         let groups: Settings = serde_json::from_str(groups).unwrap();
         let keys: Vec<String> = groups.faults().into_iter().map(|(path, _)| path.join(".")).collect();
         assert_eq!(keys, ["groups.b", "groups.c"]);
+    }
+
+    #[test]
+    fn of_a_group_of_two_it_is_said_what_it_cannot_and_what_would_help() {
+        let json = r#"{"name": "Chief", "groups": {"one": ["Chief", "Spare"], "two": ["Chief", "Spare", "Witness"]}}"#;
+        let settings: Settings = serde_json::from_str(json).unwrap();
+        assert!(settings.faults().is_empty());
+        let doubts = settings.doubts();
+        assert!(doubts.len() == 1 && doubts[0].starts_with("mesh.groups.one:"), "{doubts:?}");
+        assert!(doubts[0].contains("without Chief, Spare") && doubts[0].contains("witness"), "{doubts:?}");
     }
 }

@@ -171,7 +171,7 @@ impl Assembler {
 }
 
 /// Each line a frame, of a few bots behind a few links.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let mut assembler = Assembler::default();
     for (number, line) in String::from_utf8_lossy(bytes).lines().enumerate() {

@@ -328,7 +328,7 @@ fn record(news: &News) -> Value {
 }
 
 /// Any bytes as what a page sends.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let (id, ask) = read(&String::from_utf8_lossy(bytes));
     assert!(id.is_null() || id.is_string() || id.is_number());

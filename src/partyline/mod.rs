@@ -45,7 +45,7 @@ pub use sift::Sieve;
 pub use tls::CertFault;
 
 /// Bytes as they may come from anybody: first as a caller, then as lines of an IRC client and of a terminal.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub fn fuzz(bytes: &[u8]) {
     guess::guess(bytes);
     irc::fuzz(bytes);

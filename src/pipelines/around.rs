@@ -4,6 +4,7 @@ use masterchief_contract::Future;
 
 use super::engine::May;
 use super::run::{Asker, Millis};
+use crate::store::runs::IncidentRow;
 use crate::users::FlagMask;
 
 /// The bot around the engine.
@@ -25,6 +26,9 @@ pub trait Around: Send + Sync {
 
     /// Alerts that began at this moment or later, the newest first: when, and a few words.
     fn alerts(&self, since: Millis) -> Future<Vec<(Millis, String)>>;
+
+    /// Lines of the incident logs of other bots about an app since then, the newest first, each with its bot.
+    fn told(&self, app: &str, since: Millis, limit: u32) -> Future<Vec<(String, IncidentRow)>>;
 
     /// Writes into the audit trail who asked for what, and why it was not done if it was not.
     fn note(&self, who: &Asker, deed: &str, refused: Option<&str>);

@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use super::run::{Millis, Run};
 use super::words;
 use crate::store::Anchor;
-use crate::store::runs::{ArtifactRow, DeploymentRow, RunRow, Runs, RunsError, Which};
+use crate::store::runs::{ArtifactRow, DeploymentRow, IncidentRow, RunRow, Runs, RunsError, Which};
 
 /// So many runs tell how long runs take.
 const STATS: u32 = 200;
@@ -111,6 +111,23 @@ impl Pipelines {
         verify_incidents(&self.inner.runs, anchor).await
     }
 
+    /// Lines of the incident log about an app since then, the newest first; those of other bots with their names.
+    pub async fn logged(
+        &self,
+        app: &str,
+        since: Millis,
+        limit: u32,
+    ) -> Result<Vec<(Option<String>, IncidentRow)>, RunsError> {
+        let own = self.inner.runs.incidents(Some(app), since, limit).await?;
+        let told = self.inner.around.told(app, since, limit).await;
+        let mut rows: Vec<(Option<String>, IncidentRow)> = own.into_iter().map(|row| (None, row)).collect();
+        rows.extend(told.into_iter().map(|(bot, row)| (Some(bot), row)));
+        // Stable, so that lines of one bot stay in their order.
+        rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.at));
+        rows.truncate(limit as usize);
+        Ok(rows)
+    }
+
     /// The four figures of DORA for an app since then.
     pub async fn dora(&self, app: &str, since: Millis) -> Result<Dora, Refusal> {
         self.catalog().get(app)?;
@@ -190,6 +207,11 @@ pub async fn verify_incidents(runs: &Runs, anchor: Option<&Anchor>) -> Result<Re
         Some(_) => Ok(Err(Tampered::Line(anchor.id))),
         None => Ok(Err(Tampered::Cut { kept: next - 1, known: anchor.id })),
     }
+}
+
+/// The hash of a line of an incident log, over the one before and all its fields.
+pub fn hash_of_line(row: &IncidentRow) -> String {
+    super::engine::incident_hash(row)
 }
 
 /// Opens a file that was kept, below the folder of its attempt.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::facts::MemoryFacts;
 use super::notes::MemoryNotes;
 use super::said::MemorySaid;
+use super::told::MemoryTold;
 use super::{Anchor, AuditRow, BotRow, StoreError, UserRow};
 
 /// Lines of the audit trail that are remembered.
@@ -21,6 +22,7 @@ pub(super) struct Memory {
     pub(super) notes: MemoryNotes,
     pub(super) facts: MemoryFacts,
     pub(super) said: MemorySaid,
+    pub(super) told: MemoryTold,
 }
 
 /// A value and when it expires.

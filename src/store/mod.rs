@@ -6,6 +6,7 @@ mod notes;
 pub mod runs;
 mod said;
 mod sqlite;
+mod told;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use sqlite::Sqlite;
 pub use facts::{FactRow, Sharing};
 pub use notes::NoteRow;
 pub use said::{SaidChange, SaidGroup, SaidRow, SaidWhich};
+pub use told::ToldRow;
 
 /// The longest key of [`Store::kv_set`], in bytes.
 pub const KEY_MAX: usize = 512;

@@ -25,7 +25,14 @@ pub struct NoteRow {
 
 /// Notes that end with the process.
 #[derive(Debug, Default)]
-pub(super) struct MemoryNotes(Mutex<Vec<NoteRow>>);
+pub(super) struct MemoryNotes(Mutex<Kept>);
+
+/// The notes, and the number of the newest there ever was.
+#[derive(Debug, Default)]
+struct Kept {
+    rows: Vec<NoteRow>,
+    last: i64,
+}
 
 impl Store {
     /// The notes that wait for a handle, the oldest first.
@@ -39,7 +46,7 @@ impl Store {
             }
             Place::Memory(memory) => {
                 let notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(notes.iter().filter(|note| note.recipient == recipient).cloned().collect())
+                Ok(notes.rows.iter().filter(|note| note.recipient == recipient).cloned().collect())
             }
         }
     }
@@ -54,7 +61,7 @@ impl Store {
             }
             Place::Memory(memory) => {
                 let notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(notes.iter().filter(|note| note.recipient.contains('@')).cloned().collect())
+                Ok(notes.rows.iter().filter(|note| note.recipient.contains('@')).cloned().collect())
             }
         }
     }
@@ -70,15 +77,21 @@ impl Store {
         let recipient = recipient.to_ascii_lowercase();
         match &self.place {
             Place::Sqlite(sqlite) => {
-                let sql = "INSERT INTO note (id, recipient, sender, at, text)
-                     SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4 FROM note";
-                let adding = sqlx::query(sql).bind(recipient).bind(sender).bind(at.to_rfc3339()).bind(text);
-                adding.execute(&sqlite.pool).await?;
+                let mut writing = sqlite.pool.begin_with("BEGIN IMMEDIATE").await?;
+                // Counted apart, so that the number of a note that was erased is no other's: whoever erases by number means that one.
+                let sql = "INSERT INTO revisions (name, revision) SELECT 'notes', COALESCE(MAX(id), 0) + 1 FROM note WHERE TRUE
+                     ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1 RETURNING revision";
+                let id: i64 = sqlx::query(sql).fetch_one(&mut *writing).await?.try_get(0)?;
+                let sql = "INSERT INTO note (id, recipient, sender, at, text) VALUES ($1, $2, $3, $4, $5)";
+                let adding = sqlx::query(sql).bind(id).bind(recipient).bind(sender).bind(at.to_rfc3339()).bind(text);
+                adding.execute(&mut *writing).await?;
+                writing.commit().await?;
             }
             Place::Memory(memory) => {
                 let mut notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let id = notes.last().map_or(1, |note| note.id + 1);
-                notes.push(NoteRow { id, recipient, sender: sender.to_owned(), at, text: text.to_owned() });
+                notes.last += 1;
+                let id = notes.last;
+                notes.rows.push(NoteRow { id, recipient, sender: sender.to_owned(), at, text: text.to_owned() });
             }
         }
         Ok(())
@@ -92,7 +105,7 @@ impl Store {
             }
             Place::Memory(memory) => {
                 let mut notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
-                notes.retain(|note| note.id != id);
+                notes.rows.retain(|note| note.id != id);
             }
         }
         Ok(())
@@ -108,7 +121,7 @@ impl Store {
             }
             Place::Memory(memory) => {
                 let mut notes = memory.notes.0.lock().unwrap_or_else(PoisonError::into_inner);
-                notes.retain(|note| note.recipient != recipient || note.id > up_to);
+                notes.rows.retain(|note| note.recipient != recipient || note.id > up_to);
             }
         }
         Ok(())
@@ -147,6 +160,9 @@ mod tests {
         assert_eq!((afar.len(), afar[0].recipient.as_str()), (1, "dave@hubbot"));
         store.erase_note(afar[0].id).await.unwrap();
         assert!(store.notes_afar().await.unwrap().is_empty() && store.notes("carol").await.unwrap().len() == 1);
+        store.put_note("dave@HubBot", "bob", "later", at).await.unwrap();
+        let later = store.notes_afar().await.unwrap()[0].id;
+        assert!(later > afar[0].id, "a number is given once, also where the newest note is gone");
     }
 
     #[tokio::test]

@@ -302,6 +302,59 @@ async fn a_page_comes_in_through_the_gateway_if_its_origin_may() {
     bot.stop("").await;
 }
 
+/// As irc-framework of a web client does it, over its WebSocket transport: one line a text frame, `CAP LS 302` first, SASL, and then what
+/// it asks by itself.
+#[tokio::test]
+async fn a_web_client_of_others_registers_as_it_does_everywhere() {
+    let gateway = masterchief::gateway::Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..Default::default() };
+    let (bot, _) = bot(Bot::builder().gateway(gateway), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    let at = bot.gateway_at().unwrap();
+    let mut request = format!("ws://{at}/partyline/ws").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "text.ircv3.net".parse().unwrap());
+    let stream = TcpStream::connect(at).await.unwrap();
+    let (mut socket, answer) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "text.ircv3.net");
+    let plain = format!("alice\0alice\0{PASSWORD}");
+    let plain = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, plain.as_bytes());
+    let proof = format!("AUTHENTICATE {plain}");
+    // What is said, and what has to come before the next.
+    let talk: [(&[&str], &str); 7] = [
+        (&["CAP LS 302", "NICK alice", "USER alice 0 * :Alice in a browser"], " LS "),
+        (&["CAP REQ :sasl message-tags server-time echo-message batch labeled-response multi-prefix away-notify"], ""),
+        (
+            &["CAP REQ :sasl message-tags server-time echo-message batch away-notify", "AUTHENTICATE PLAIN"],
+            "AUTHENTICATE +",
+        ),
+        (&[&proof], " 903 "),
+        (&["CAP END"], " 001 alice "),
+        (&["JOIN #1", "WHO #1", "MODE #1", "PING 1763800000"], "1763800000"),
+        (&["@+typing=active TAGMSG #1", "PRIVMSG #1 :ä€😀 from a browser"], "PRIVMSG #1 :ä€😀 from a browser"),
+    ];
+    let mut seen = Vec::new();
+    for (lines, wanted) in talk {
+        for line in lines {
+            socket.send(Message::text(*line)).await.unwrap();
+        }
+        let came = async {
+            while !wanted.is_empty() {
+                let Some(Ok(frame)) = socket.next().await else { return false };
+                let Message::Text(line) = frame else { continue };
+                assert!(!line.contains(['\r', '\n']), "one line a frame: {line:?}");
+                seen.push(line.to_string());
+                if line.contains(wanted) {
+                    break;
+                }
+            }
+            true
+        };
+        assert!(tokio::time::timeout(PATIENCE, came).await.unwrap_or(false), "no {wanted:?} in {seen:#?}");
+    }
+    let tagged = seen.last().unwrap();
+    assert!(tagged.starts_with("@") && tagged.contains("time="), "{tagged}");
+    bot.stop("").await;
+}
+
 #[tokio::test]
 async fn browsers_are_sent_away_and_bots_are_handed_on() {
     let (mut bot, at) = bot(Bot::builder(), Settings::default()).await;

@@ -88,6 +88,20 @@ async fn a_running_bot_takes_nothing_that_breaks_it() {
     test.expect("mallory", "!x needs the flags D").await;
     test.user("olga").says(CHANNEL, "!x").await;
     test.expect(CHANNEL, "guarded").await;
+    // A script that binds while it runs, or takes the bind away that stands before another.
+    let late = "bot.bind(\"pub\", \"D\", \"!x\", function() return \"guarded\" end)\nlocal over = bot.bind(\"pub\", \"D\", \"!y\", function() end)\n\
+        bot.bind(\"pub\", \"D\", \"!late\", function() return tostring(select(2, pcall(bot.bind, \"pub\", \"-|-\", \"!x\", function() end))) end)\n\
+        bot.bind(\"pub\", \"D\", \"!fine\", function() bot.bind(\"pub\", \"D\", \"!z\", function() return \"z\" end); over:unbind() return \"bound\" end)\n";
+    write(dir.path(), "scripts/x.lua", late);
+    let report = test.started().reload_scripts().await;
+    assert!(report.failed.is_empty(), "{report:?}");
+    test.user("olga").says(CHANNEL, "!late").await;
+    test.expect(CHANNEL, "a stranger may !x").await;
+    test.user("mallory").says(CHANNEL, "!x").await;
+    test.user("olga").says(CHANNEL, "!fine").await;
+    test.expect(CHANNEL, "bound").await;
+    test.user("olga").says(CHANNEL, "!z").await;
+    test.expect(CHANNEL, "z").await;
     // A configuration, and a table of another mind.
     let global = "networks: {test: {servers: [\"irc.test:6667\"], tls: false, channels: [\"#ops\"]}}\n";
     write(dir.path(), "config/global/config.yaml", &format!("{global}users: {{roles: {{lead: D}}}}\n"));

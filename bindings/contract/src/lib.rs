@@ -31,7 +31,7 @@ pub use handler::{Handler, HandlerError, HandlerResult, IntoOutcome, Outcome, us
 pub use inlet::{Bound, Closed, INLET_DEPTH, Inlet, Live, Outlets, Parcel, inlet};
 pub use kind::{Filter, FlagScope, Kind, KindSpec, MaskFault, Matching, Returns, Wanted, Wants};
 pub use line::{Cause, Class, Mark, Proof, Receipt};
-pub use options::{BindId, BindOptions, Cooldown, DeliveryOptions, Missed, OnCrash, Order};
+pub use options::{Acts, BindId, BindOptions, Cooldown, DeliveryOptions, Missed, OnCrash, Order};
 pub use secret::Secret;
 pub use shutdown::{Shutdown, Stopper};
 pub use source::{

@@ -27,8 +27,22 @@ pub struct BindOptions {
     pub overlap: bool,
     /// Where replies to events of no channel go: `#ops`, `alice`, `libera/#ops`.
     pub to: Option<String>,
+    /// Which bots call it, where several share a network.
+    pub acts: Acts,
     /// How an event from the journal is delivered.
     pub delivery: DeliveryOptions,
+}
+
+/// Which bots call a bind that nobody stands behind, where a group of them shares a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Acts {
+    /// A schedule is called by the one that acts, everything else by whoever reads it.
+    #[default]
+    Usual,
+    /// All of them.
+    All,
+    /// The one that acts on this network.
+    On(String),
 }
 
 /// How events from the journal are delivered to a bind.

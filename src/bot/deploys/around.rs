@@ -10,7 +10,8 @@ use super::OWNER;
 use crate::irc::Network;
 use crate::journal::Journal;
 use crate::pipelines::{Around, Asker, May, Millis};
-use crate::store::AuditRow;
+use crate::store::runs::IncidentRow;
+use crate::store::{AuditRow, Store};
 use crate::users::{Book, FlagMask};
 
 /// So many of the newest events are looked at for alerts.
@@ -22,6 +23,7 @@ pub(crate) struct Surroundings {
     pub(crate) book: Book,
     pub(crate) audit: Audit,
     pub(crate) journal: Journal,
+    pub(crate) store: Store,
     pub(crate) clock: Clock,
 }
 
@@ -78,6 +80,16 @@ impl Around for Surroundings {
             alerts.retain(|(at, _)| *at >= since);
             alerts.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
             alerts
+        })
+    }
+
+    fn told(&self, app: &str, since: Millis, limit: u32) -> Future<Vec<(String, IncidentRow)>> {
+        let (store, app) = (self.store.clone(), app.to_owned());
+        Box::pin(async move {
+            let rows = store.told_since(Some(&app), since, limit).await;
+            let rows =
+                rows.inspect_err(|fault| tracing::warn!(%fault, "The incident logs of other bots cannot be read"));
+            rows.unwrap_or_default().into_iter().map(|told| (told.origin, told.row)).collect()
         })
     }
 

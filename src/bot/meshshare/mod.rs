@@ -23,11 +23,11 @@ use crate::users::Book;
 use people::{State, of_row};
 
 /// Under which name our key and those of others stand among what scripts keep. No script can have it.
-const KEPT: &str = "@mesh";
+pub(super) const KEPT: &str = "@mesh";
 /// The name of our key there.
 const OWN_KEY: &str = "key";
 /// The name of the others'.
-const PINS: &str = "pins";
+pub(super) const PINS: &str = "pins";
 /// Bytes of facts in one call, before it is put into frames.
 const BYTES: usize = 30_000;
 
@@ -127,6 +127,27 @@ impl Shared {
         let record = view.records.iter().find(|record| record.name == *bot)?;
         let share = record.settings.share.as_deref().filter(|_| !record.settings.attrs().reject)?;
         Letters::parse(share).ok()
+    }
+
+    /// Whether anything is shared with a bot.
+    pub(super) fn shares_with(&self, bot: &BotName) -> bool {
+        self.letters_of(bot).is_some()
+    }
+
+    /// Signs words that are no fact.
+    pub(super) fn sign(&self, words: &[u8]) -> String {
+        BASE64.encode(self.inner.key.sign_words(words))
+    }
+
+    /// The keys of bots, as they are known now.
+    pub(super) async fn pins(&self) -> Pins {
+        self.inner.state.lock().await.pins.clone()
+    }
+
+    /// Takes keys that a bot names, of bots that are heard of for the first time.
+    pub(super) async fn take_keys(&self, from: &BotName, keys: &BTreeMap<String, String>) -> Result<(), StoreError> {
+        let mut state = self.inner.state.lock().await;
+        self.pin(&mut state, from, keys).await
     }
 
     /// Answers a bot that asks.

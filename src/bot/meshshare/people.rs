@@ -167,7 +167,12 @@ impl Shared {
     }
 
     /// Takes keys of bots that are heard of for the first time.
-    async fn pin(&self, state: &mut State, from: &BotName, keys: &BTreeMap<String, String>) -> Result<(), StoreError> {
+    pub(super) async fn pin(
+        &self,
+        state: &mut State,
+        from: &BotName,
+        keys: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
         let before = state.pins.clone();
         for (origin, key) in keys {
             let good = BASE64_NO_PAD.decode(key).is_ok_and(|key| state.pins.take(origin, &key));

@@ -40,7 +40,7 @@ use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
 use crate::irc::{Policies, StsFault};
 use crate::journal::{self, Journal};
-use crate::lua::{Placement, ScriptSettings, Services};
+use crate::lua::{Guard, Placement, ScriptSettings, Services};
 use crate::mesh::Mesh;
 use crate::partyline::{self, Party};
 use crate::pipelines::Pipelines;
@@ -103,6 +103,7 @@ impl Ground {
         let opening = Ledger::open(store.clone(), builder.clock.clone(), &builder.secrets, records_end.clone());
         let (ledger, ledger_writer) = opening.await?;
         let outbox = Outbox::new(ledger);
+        builder.mesh.doubts().iter().for_each(|doubt| tracing::warn!("{doubt}"));
         // Before anything comes in or goes out.
         outbox.leads.govern(builder.mesh.groups.keys());
         let (audit, audit_writer) = Audit::start(store.clone(), records_end.clone());
@@ -262,6 +263,7 @@ impl Ground {
             streams: builder.streams.clone().unwrap_or_else(|| Arc::new(publishers.clone())),
             settings: Arc::clone(settings),
             folder: folder.clone(),
+            guard: Guard::default(),
         };
         Some(Scripts::new(folder, services, self.table.clone(), builder.placement))
     }
@@ -278,7 +280,7 @@ impl Started {
         let (runs_end, runs_shutdown) = Shutdown::new();
         let (pipelines, pipelines_task, runners) = ground.pipelines(&builder, runs_shutdown).await?;
         let (inlet, street, street_task) = ground.open_street();
-        let meshed = ground.mesh(&builder, &inlet, &runners).await?;
+        let meshed = ground.mesh(&builder, &inlet, &pipelines, &runners).await?;
         let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, console, live, .. } = builder;
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;

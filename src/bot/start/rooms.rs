@@ -117,6 +117,7 @@ impl Ground {
                 book: self.book.clone(),
                 audit: self.audit.clone(),
                 journal: self.journal.clone(),
+                store: self.store.clone(),
                 clock: builder.clock.clone(),
             }),
             elsewhere: Arc::new(runners.clone()),
@@ -129,7 +130,13 @@ impl Ground {
     }
 
     /// The mesh, if one is configured. It ends after the street, so that handlers can still send.
-    pub(super) async fn mesh(&self, builder: &Builder, inlet: &Inlet, runners: &Runners) -> Result<Meshed, StartError> {
+    pub(super) async fn mesh(
+        &self,
+        builder: &Builder,
+        inlet: &Inlet,
+        pipelines: &Pipelines,
+        runners: &Runners,
+    ) -> Result<Meshed, StartError> {
         let ((end, shutdown), door) = (Shutdown::new(), Door::default());
         let around = mesh::Around {
             settings: builder.mesh.clone(),
@@ -144,6 +151,7 @@ impl Ground {
             party: self.party.clone(),
             door: door.clone(),
             runners: runners.clone(),
+            pipelines: pipelines.clone(),
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         if let Some(mesh) = &mesh {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use masterchief_contract::{
-    Action, BindId, BindOptions, CaseMap, Cooldown, DeliveryOptions, FlagScope, How, Missed, OnCrash, Order, Outlet,
+    Action, Acts, BindId, BindOptions, CaseMap, Cooldown, DeliveryOptions, FlagScope, How, Missed, OnCrash, Order,
+    Outlet,
 };
 use mlua::{Function, Lua, MultiValue, Table, UserData, UserDataMethods};
 
@@ -46,15 +47,16 @@ impl Handle {
     fn unbind(&self) -> mlua::Result<bool> {
         let Some(vm) = self.vm.upgrade() else { return Ok(false) };
         match self.place {
-            Place::Bound(id) => Ok(vm.services.table.unbind(id)),
+            Place::Bound(id) => unbind(&vm, id),
             Place::Declared(at) => {
                 let mut declared = vm.declared();
                 if !vm.bound.load(Ordering::Relaxed) {
                     return Ok(declared.binds.get_mut(at).and_then(Option::take).is_some());
                 }
-                let id = declared.ids.get_mut(at).and_then(Option::take);
+                // It stays known: what is refused now may be taken away later, and twice is no harm.
+                let id = declared.ids.get(at).copied().flatten();
                 drop(declared);
-                Ok(id.is_some_and(|id| vm.services.table.unbind(id)))
+                id.map_or(Ok(false), |id| unbind(&vm, id))
             }
         }
     }
@@ -117,6 +119,13 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     Ok(bot)
 }
 
+/// Takes a bind away, unless what is behind it would then do what it must not.
+fn unbind(vm: &Vm, id: BindId) -> mlua::Result<bool> {
+    let services = &vm.services;
+    services.guard.allows(|| services.table.without(id)).map_err(mlua::Error::runtime)?;
+    Ok(services.table.unbind(id))
+}
+
 /// `bot.bind(kind, flags, mask, handler [, options])`.
 fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
     const FORM: &str = "bot.bind(kind, flags, mask, handler [, options])";
@@ -156,7 +165,10 @@ fn bind(lua: &Lua, args: MultiValue) -> mlua::Result<Handle> {
     if vm.retired.load(Ordering::Relaxed) {
         return Err(mlua::Error::runtime("a newer version of this script serves already; it does the binding"));
     }
-    Ok(Handle { vm: weak, place: Place::Bound(vm.services.table.bind(&vm.name, new)) })
+    let services = &vm.services;
+    let may = services.guard.allows(|| services.table.with_one(&vm.name, new.clone()));
+    may.map_err(mlua::Error::runtime)?;
+    Ok(Handle { vm: weak, place: Place::Bound(services.table.bind(&vm.name, new)) })
 }
 
 fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
@@ -196,6 +208,11 @@ fn bind_options(table: Option<Table>) -> mlua::Result<BindOptions> {
             Some(_) => return Err(mlua::Error::runtime("overlap is true or false")),
         },
         to: options.take("to")?,
+        acts: match options.take::<String>("acts")?.as_deref() {
+            None => Acts::Usual,
+            Some("all") => Acts::All,
+            Some(network) => Acts::On(network.to_owned()),
+        },
         delivery: delivery_options(&mut options)?,
     };
     options.done()?;

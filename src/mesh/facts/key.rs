@@ -55,6 +55,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Signs words that are no fact. What they are for has to stand in them, so that they are taken for nothing else.
+    pub fn sign_words(&self, words: &[u8]) -> Vec<u8> {
+        self.pair.sign(words).as_ref().to_vec()
+    }
+}
+
 /// The keys of bots by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pins {
@@ -83,6 +90,12 @@ impl Pins {
     pub fn vouch(&self, fact: &Fact) -> bool {
         let Some(key) = self.keys.get(&fact.origin) else { return false };
         UnparsedPublicKey::new(&ED25519, key).verify(&fact.signed_bytes(), &fact.signature).is_ok()
+    }
+
+    /// Whether words are signed by a bot.
+    pub fn vouch_words(&self, origin: &str, words: &[u8], signature: &[u8]) -> bool {
+        let Some(key) = self.keys.get(origin) else { return false };
+        UnparsedPublicKey::new(&ED25519, key).verify(words, signature).is_ok()
     }
 
     /// As they are kept, and sent.

@@ -152,7 +152,7 @@ impl Fact {
 }
 
 /// Bytes as facts that a bot tells, and what they would make of somebody.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let Ok(facts) = serde_json::from_slice::<Vec<Fact>>(bytes) else { return };
     let (mut ledger, pins) = (Ledger::default(), Pins::default());

@@ -1,6 +1,7 @@
 //! The one task that holds the net: it is asked, lets the net decide, and does what that says.
 
 mod perform;
+mod talkative;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use super::records::{BotSettings, Encryption, RecordFault, Records};
 use super::settings::Settings;
 use super::tls::Tls;
 use crate::irc::Fingerprint;
+
+use talkative::Talk;
 
 /// How often it is looked whether somebody should be called.
 const LOOK: Duration = Duration::from_millis(250);
@@ -109,7 +112,9 @@ struct Line {
     out: mpsc::Sender<Out>,
     bot: BotName,
     called: bool,
-    /// Lines of talk that had no room.
+    /// How much talk it is given.
+    talk: Talk,
+    /// Lines of talk that were left out.
     dropped: u64,
     /// The link ends at once when this is gone.
     _stop: oneshot::Sender<()>,
@@ -333,7 +338,10 @@ impl Hub {
         }
         let after = self.records.get(&bot).is_some_and(|record| record.settings.tls == Encryption::After);
         let upgrades = after && !peer.encrypted;
-        self.lines.0.insert(id, Line { out: out.clone(), bot: bot.clone(), called, dropped: 0, _stop: stop });
+        self.lines.0.insert(
+            id,
+            Line { out: out.clone(), bot: bot.clone(), called, talk: Talk::default(), dropped: 0, _stop: stop },
+        );
         let mut effects = self.net.up(id, peer, now);
         tracing::info!(%bot, "A bot is linked");
         if let Some(asked) = asked {

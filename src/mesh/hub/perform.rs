@@ -119,10 +119,10 @@ impl Hub {
     pub(super) fn send(&mut self, effect: Effect) {
         let Effect::Send { to, line, talk } = effect else { return };
         let Some(link) = self.lines.0.get_mut(&to) else { return };
-        if talk && link.out.capacity() < QUEUE / 4 {
+        if talk && (link.out.capacity() < QUEUE / 4 || !link.talk.take()) {
             link.dropped += 1;
             if link.dropped.is_power_of_two() {
-                tracing::warn!(bot = %link.bot, dropped = link.dropped, "A link is behind; talk is left out");
+                tracing::warn!(bot = %link.bot, dropped = link.dropped, "There is more talk than a link is given, or it is behind; talk is left out");
             }
             return;
         }

@@ -1,4 +1,4 @@
-//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.kick`, `.topic`, `.channel`: channels of networks.
+//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.voice`, `.devoice`, `.invite`, `.kick`, `.topic`, `.channel`: channels of networks.
 
 use masterchief_contract::{Action, HandlerError, How, split_place, user_error};
 
@@ -20,6 +20,9 @@ pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "msg", "o", "<nick> <words...>", "Says something to somebody on a network: libera/alice", msg),
     row!(Anywhere, "op", "o|o", "<channel> <nick>", "Gives somebody the sign @", op),
     row!(Anywhere, "deop", "o|o", "<channel> <nick>", "Takes the sign @ away", deop),
+    row!(Anywhere, "voice", "ov|ov", "<channel> <nick>", "Gives somebody the sign +", voice),
+    row!(Anywhere, "devoice", "ov|ov", "<channel> <nick>", "Takes the sign + away", devoice),
+    row!(Anywhere, "invite", "o|o", "<channel> <nick>", "Invites somebody into a channel", invite),
     row!(Anywhere, "kick", "o|o", "<channel> <nick> [words...]", "Kicks somebody from a channel", kick),
     row!(Anywhere, "topic", "o|o", "<channel> <words...>", "Sets the topic of a channel", topic),
     row!(Anywhere, "channel", "o|o", "[channel]", "Lists the channels the bot is in, or who is in one", channel),
@@ -86,6 +89,21 @@ async fn op(asked: &Asked) -> Lines {
 async fn deop(asked: &Asked) -> Lines {
     let (network, channel) = place(asked, "o|o")?;
     send(asked, network, "MODE", vec![channel, "-o".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn voice(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "ov|ov")?;
+    send(asked, network, "MODE", vec![channel, "+v".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn devoice(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "ov|ov")?;
+    send(asked, network, "MODE", vec![channel, "-v".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn invite(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "o|o")?;
+    send(asked, network, "INVITE", vec![asked.arg("nick").to_owned(), channel]).await
 }
 
 async fn kick(asked: &Asked) -> Lines {

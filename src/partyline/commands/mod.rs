@@ -190,6 +190,19 @@ fn sorry<T>(text: impl Into<String>) -> Result<T, HandlerError> {
 mod tests {
     use super::*;
 
+    /// What operators who come from Eggdrop type, and what is our own.
+    const WANTED: &str = "help who whom whoami bots bottree link unlink chat console me note notes away back boot chattr +user -user \
+        adduser +host -host chhandle chpass newpass match whois status rehash restart die binds channel +chan -chan chanset chaninfo \
+        say msg act op deop voice devoice invite kick topic ban +ban -ban bans stick unstick traffic uptime \
+        modules page quit botinfo trace +bot -bot chaddr botattr comment dlq runs run deploy locks sources events scripts reload \
+        caps audit policy";
+
+    #[test]
+    fn every_command_that_is_promised_is_there() {
+        let missing: Vec<&str> = WANTED.split_whitespace().filter(|name| rows().all(|row| row.name != *name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
     #[test]
     fn every_row_is_a_good_bind_and_no_word_stands_twice() {
         use crate::dispatch::Usage;

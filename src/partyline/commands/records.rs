@@ -1,4 +1,4 @@
-//! `.+user`, `.-user`, `.adduser`, `.chattr`, `.chhandle`, `.+host`, `.-host`: the records of people.
+//! `.+user`, `.-user`, `.adduser`, `.chattr`, `.chhandle`, `.comment`, `.+host`, `.-host`: the records of people.
 
 use masterchief_contract::{CaseMap, HandlerError, user_error};
 
@@ -45,6 +45,14 @@ pub(super) static COMMANDS: &[Command] = &[
         help: "Gives a record another handle",
         reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { chhandle(&asked).await }),
+    },
+    Command {
+        name: "comment",
+        flags: "m",
+        usage: "<handle> [words...]",
+        help: "Writes words of the operators into a record, or takes them out",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { comment(&asked).await }),
     },
     Command {
         name: "+host",
@@ -178,6 +186,18 @@ async fn chhandle(asked: &Asked) -> Lines {
     }
     asked.desk.party.renamed(&old.handle, new);
     Ok(vec![format!("{} is {new} now.", old.handle)])
+}
+
+async fn comment(asked: &Asked) -> Lines {
+    let mut user = asked.user_below(asked.arg("handle"))?;
+    user.comment = asked.arg("words").to_owned();
+    let (handle, gone) = (user.handle.clone(), user.comment.is_empty());
+    asked.put(user).await?;
+    Ok(vec![if gone {
+        format!("{handle} has no comment any more.")
+    } else {
+        format!("{handle} has that comment now.")
+    }])
 }
 
 async fn plus_host(asked: &Asked) -> Lines {

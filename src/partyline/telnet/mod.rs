@@ -7,7 +7,7 @@ mod session;
 pub(super) use session::{clean, serve};
 
 /// Any bytes as what somebody types.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let mut lines = iac::Lines::default();
     lines.feed(bytes);

@@ -44,10 +44,11 @@ impl Pipelines {
             let number = numbered(first).ok_or_else(|| Refusal::wrong(words::written(usage)))?;
             return self.look_at_run(word, (number, rest), (who, may)).await;
         }
+        let app = first.split_once('/').map_or(first, |(app, _)| app);
         if of_all(word) {
             catalog.permits_any_look(who, may)?;
         } else {
-            catalog.permits_looking(first, who, may)?;
+            catalog.permits_looking(app, who, may)?;
         }
         let shows = |app: &str| catalog.permits_looking(app, who, may).is_ok();
         Ok(match word {
@@ -61,9 +62,9 @@ impl Pipelines {
             }
             "deploys" => self.look_at_runs(first, rest).await?,
             "queue" => self.queue(first).await?,
-            "sal" => {
-                let rows = self.records().incidents(Some(first), since(now, rest, DAY), ROWS).await?;
-                vec![words::incidents(first, &rows)]
+            "sal" | "log" => {
+                let rows = self.logged(app, since(now, rest, DAY), ROWS).await?;
+                vec![words::incidents(app, &rows)]
             }
             "dora" => vec![self.dora(first, since(now, rest, 30 * DAY)).await?.to_string()],
             "predict" => {

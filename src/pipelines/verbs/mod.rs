@@ -50,8 +50,8 @@ pub const WORDS: &[(&str, &str, &str, Verb)] = &[
     ("!run", "RUN", "Shows a run", Verb::Look),
     ("!diff", "RUN", "Shows the commits of a run", Verb::Look),
     ("!tail", "RUN [STAGE]", "Sends you the end of a log in private", Verb::Look),
-    ("!log", "APP TEXT | amend L-N TEXT", "Writes into the incident log", Verb::Log),
-    ("!sal", "APP [today|7d]", "Reads the incident log", Verb::Look),
+    ("!log", "APP [TEXT] | amend L-N TEXT", "Writes into the incident log, or reads it", Verb::Log),
+    ("!sal", "APP [today|7d]", "Reads the incident log, of linked bots too", Verb::Look),
     ("!dora", "APP [30d]", "Tells how often and how well an app is deployed", Verb::Look),
     ("!predict", "APP [ENV]", "Tells how likely a deployment is to fail, and how good that is foretold", Verb::Look),
     ("!flaky", "APP [30d]", "Tells what fails most", Verb::Look),
@@ -128,8 +128,14 @@ pub fn row(word: &str) -> Result<&'static (&'static str, &'static str, &'static 
 
 /// Whether a word only shows something.
 pub fn looks(word: &str, text: &str) -> bool {
-    let waits = || said::numbered(text.split_whitespace().next().unwrap_or("")).is_none() && !text.trim().is_empty();
-    row(word).is_ok_and(|(.., verb)| *verb == Verb::Look || *verb == Verb::Queue && waits())
+    let (first, rest) = times::split(text.trim());
+    row(word).is_ok_and(|(.., verb)| match verb {
+        Verb::Look => true,
+        Verb::Queue => said::numbered(first).is_none() && !first.is_empty(),
+        // Without words it is read.
+        Verb::Log => rest.is_empty() && !matches!(first, "" | "amend"),
+        _ => false,
+    })
 }
 
 /// Whether somebody may say this word and what stands behind it, as far as that can be told without a run: for tables of who may

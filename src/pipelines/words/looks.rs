@@ -141,15 +141,16 @@ pub fn diff(run: &Run) -> Vec<String> {
     out
 }
 
-/// A line of the incident log.
-pub fn incident(row: &IncidentRow) -> String {
+/// A line of the incident log, with the bot whose it is if that is another: `L-12@spare`.
+pub fn incident(bot: Option<&str>, row: &IncidentRow) -> String {
     let amends = row.amends.map(|id| format!(" amends L-{id}:")).unwrap_or_default();
-    format!("L-{} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
+    let of = bot.map(|bot| format!("@{bot}")).unwrap_or_default();
+    format!("L-{}{of} {} {}{amends} {}", row.id, utc(row.at).format("%H:%M"), quiet(&row.handle), cut(&row.text, 100))
 }
 
 /// Lines of the incident log, as many as fit into one.
-pub fn incidents(app: &str, rows: &[IncidentRow]) -> String {
-    let lines: Vec<String> = rows.iter().map(incident).collect();
+pub fn incidents(app: &str, rows: &[(Option<String>, IncidentRow)]) -> String {
+    let lines: Vec<String> = rows.iter().map(|(bot, row)| incident(bot.as_deref(), row)).collect();
     if lines.is_empty() { format!("{app}: nothing was logged") } else { listed(&lines) }
 }
 
