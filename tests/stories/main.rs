@@ -23,7 +23,7 @@ mod conformance;
 mod deploys;
 mod eggdrop;
 mod elevated;
-mod encrypted;
+
 mod ends;
 mod fake;
 mod fewlines;
@@ -74,6 +74,7 @@ mod queues;
 mod real;
 mod realmore;
 mod records;
+mod refused;
 mod reports;
 mod resident;
 mod retried;
