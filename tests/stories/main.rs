@@ -25,7 +25,7 @@ mod conformance;
 mod deploys;
 mod eggdrop;
 mod elevated;
-mod encrypted;
+
 mod ends;
 mod everyway;
 mod fake;
@@ -87,6 +87,7 @@ mod real;
 mod realmore;
 mod recorded;
 mod records;
+mod refused;
 mod reports;
 mod resident;
 mod retried;

@@ -94,18 +94,12 @@ impl Authority {
         Authority { cert, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(), path }
     }
 
-    /// Its certificate.
-    #[cfg(feature = "kafka-tls")]
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// What a bot needs to trust it.
     pub(crate) fn trusted(&self) -> Tls {
         Tls { ca: Some(self.path.clone()), ..Tls::default() }
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    fn acceptor(&self) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder =
             rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();

@@ -1,8 +1,7 @@
 //! Redis: streams, with a group and its pending entries, and channels, which keep nothing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -323,8 +322,7 @@ struct Messages {
     ask: PubSubSink,
 }
 
-/// Hears for as long as somebody listens. The client would keep whatever comes; here only so much waits, and the rest is
-/// dropped and counted.
+/// Hears while somebody listens. The client would keep whatever comes; of this only so much waits, and the rest is counted.
 async fn hear(
     mut from: impl Stream<Item = redis::Msg> + Unpin,
     to: mpsc::Sender<redis::Msg>,
@@ -338,10 +336,10 @@ async fn hear(
         };
         let Some(message) = message else { return };
         let bytes = message.get_payload_bytes().len();
-        let before = held.fetch_add(bytes, Ordering::Relaxed);
+        let before = held.fetch_add(bytes, Relaxed);
         let fits = before == 0 || before + bytes <= WAITING_BYTES;
         if !fits || to.try_send(message).is_err() {
-            held.fetch_sub(bytes, Ordering::Relaxed);
+            held.fetch_sub(bytes, Relaxed);
             meter.drop_count(1);
         }
     }
@@ -362,7 +360,7 @@ impl Messages {
     /// The next one, if it is there.
     fn here(&mut self) -> Option<redis::Msg> {
         let message = self.from.try_recv().ok()?;
-        self.held.fetch_sub(message.get_payload_bytes().len(), Ordering::Relaxed);
+        self.held.fetch_sub(message.get_payload_bytes().len(), Relaxed);
         Some(message)
     }
 
@@ -378,7 +376,7 @@ impl Messages {
         loop {
             match tokio::time::timeout(QUIET, self.from.recv()).await {
                 Ok(Some(message)) => {
-                    self.held.fetch_sub(message.get_payload_bytes().len(), Ordering::Relaxed);
+                    self.held.fetch_sub(message.get_payload_bytes().len(), Relaxed);
                     return Ok(message);
                 }
                 Ok(None) => return Err(SourceError::Lost("the server closed the connection".to_owned())),

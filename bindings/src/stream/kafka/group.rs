@@ -389,7 +389,9 @@ mod tests {
         let (told, places) = (Told::default(), [("a".to_owned(), 0), ("a".to_owned(), 1), ("b".to_owned(), 0)]);
         let readings = places.clone().map(|place| {
             let known = Known { next: 9, read: true, ..ours.known(&place) };
-            Reading { next: 9, ..Reading::new(place, known) }
+            let mut reading = Reading::new(place, known);
+            reading.next = 9;
+            reading
         });
         ours.took(&readings);
         let mut batch = Batch { parts: readings.map(Reading::part).into(), ..Batch::default() };

@@ -317,7 +317,7 @@ mod tests {
             Kafka::new(&settings(options.clone()), &mask, &Arc::default()).unwrap()
         };
         assert_eq!(kafka("kafka:shop").config.get(INSTANCE), Some("one-shop"));
-        assert_eq!(kafka("kafka:~^shop\\..*").config.get(INSTANCE), Some("one-_shop_.__"));
+        assert_eq!(kafka("kafka:~^shop\\..*").config.get(INSTANCE), Some("one-_shop_.._"));
         assert_eq!(patience(&kafka("kafka:shop").config), Duration::from_millis(4500));
         assert_eq!(patience(&ClientConfig::new()), Duration::from_millis(22_500));
     }
