@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit, set_child_subreaper, setsid};
@@ -117,15 +117,15 @@ async fn supervise(folder: &Path, order: &Order) -> std::io::Result<Ended> {
         let _ = tokio::time::timeout(DRAIN, pumps).await;
     }
     let oom = too_large || group.is_some_and(|group| group.out_of_memory());
-    Ok(Ended {
-        code: status.code(),
-        signal: status.signal(),
-        stopped,
-        oom: oom && !status.success(),
-        // The kernel ends who writes a file that is longer than all it may have.
-        full: !status.success() && (full || order.disk.is_some() && status.signal() == Some(Signal::XFSZ.as_raw())),
-        ..Ended::default()
-    })
+    // The kernel ends who writes a file that is longer than all it may have.
+    let full = full || order.disk.is_some() && status.signal() == Some(Signal::XFSZ.as_raw());
+    Ok(ended(status, stopped, (oom, full)))
+}
+
+/// How a command ended. That it used too much is told where it failed.
+fn ended(status: ExitStatus, stopped: bool, (oom, full): (bool, bool)) -> Ended {
+    let (code, signal, failed) = (status.code(), status.signal(), !status.success());
+    Ended { code, signal, stopped, oom: oom && failed, full: full && failed, ..Ended::default() }
 }
 
 /// This process, as others find it.

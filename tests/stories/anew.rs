@@ -97,6 +97,23 @@ async fn again_is_for_what_is_over_and_what_it_asks_for_is_judged_anew() {
     stop(&test).await;
 }
 
+/// How many runs ended because their pipeline cannot be read, as the incident log has it.
+async fn ended_so(bot: &Started) -> usize {
+    let log = bot.pipelines().records().incidents(Some("shop"), 0, 100).await.unwrap();
+    log.iter().filter(|row| row.text.contains("cannot be read any more")).count()
+}
+
+/// Whether it was told in one line, with what to do.
+async fn is_told_once(bot: &Started, run: i64) {
+    let rows = bot.pipelines().records().notices(run).await.unwrap();
+    let ended: Vec<&String> = rows.iter().map(|row| &row.text).filter(|line| line.contains(" ended: ")).collect();
+    let [line] = ended.as_slice() else { panic!("{rows:#?}") };
+    let begin =
+        format!("[{run}] shop v2 -> dev ended: this version of the bot cannot read the pipeline it began with (");
+    let end = format!(" !again {run} asks anew with the one there is now | !run {run}");
+    assert!(line.starts_with(&begin) && line.ends_with(&end) && line.len() < 400, "{line}");
+}
+
 /// Waits in all states that a run can wait in, and one that runs a command.
 const OLD: &str = "app: shop\npolicy:\n  environments:\n    dev: {confirm: never}\n    prod: {confirm: never, approvals: {count: 1}}\nstages:\n  work: {shell: [sh, -c, \"echo $$ > PID; exec sleep 300\"]}\n  more: {needs: [work], acted: {}}\n";
 
@@ -137,22 +154,11 @@ async fn runs_whose_pipeline_cannot_be_read_any_more_end_and_are_asked_for_anew(
     let notices = async |number: i64| bot.pipelines().records().notices(number).await.unwrap();
     let events = bot.pipelines().records().events(runs).await.unwrap();
     assert!(events.iter().any(|row| row.data.contains("\"to\":\"failed\"")), "{events:#?}");
-    let log = bot.pipelines().records().incidents(Some("shop"), 0, 100).await.unwrap();
-    assert_eq!(log.iter().filter(|row| row.text.contains("cannot be read any more")).count(), 4);
+    assert_eq!(ended_so(&bot).await, 4);
     let told = ask(&bot, Ask::Retry(runs, None)).await.unwrap_err();
     assert!(told.contains("no environment") || told.contains("!again"), "{told}");
     assert!(notices(runs).await.is_empty(), "a program asked: nobody is told");
-    let lines: Vec<String> = notices(asked).await.into_iter().map(|row| row.text).collect();
-    let ended: Vec<&String> = lines.iter().filter(|line| line.contains(" ended: ")).collect();
-    assert_eq!(ended.len(), 1, "{lines:#?}");
-    assert!(
-        ended[0]
-            .starts_with("[4] shop v2 -> dev ended: this version of the bot cannot read the pipeline it began with (")
-    );
-    assert!(
-        ended[0].ends_with(" !again 4 asks anew with the one there is now | !run 4") && ended[0].len() < 400,
-        "{ended:?}"
-    );
+    is_told_once(&bot, asked).await;
     // With the file as the new version has it, the same is asked for anew; trying again says so.
     let new = text.replace("  more: {needs: [work], acted: {}}\n", "").replace("exec sleep 300", "true");
     bot.put_pipeline("shop", &new).await.unwrap();
@@ -166,16 +172,6 @@ async fn runs_whose_pipeline_cannot_be_read_any_more_end_and_are_asked_for_anew(
     let bot = before(Bot::builder()).start().await.unwrap();
     let (run, _) = bot.pipelines().run(runs).await.unwrap().unwrap();
     assert_eq!(run.state, RunState::Failed);
-    assert_eq!(
-        bot.pipelines()
-            .records()
-            .incidents(Some("shop"), 0, 100)
-            .await
-            .unwrap()
-            .iter()
-            .filter(|row| row.text.contains("cannot be read any more"))
-            .count(),
-        4
-    );
+    assert_eq!(ended_so(&bot).await, 4);
     bot.stop("").await;
 }
