@@ -316,7 +316,9 @@ mod tests {
         while heard.last().is_none_or(|last| *last != event("parts", &json!(100))) {
             heard.push(from.recv().await.unwrap());
         }
-        assert_eq!(heard, [event("parts", &json!(1)), event("beat", &json!({})), event("parts", &json!(100))]);
+        // A beat may stand before either.
+        heard.retain(|chunk| *chunk != event("beat", &json!({})));
+        assert_eq!(heard, [event("parts", &json!(1)), event("parts", &json!(100))]);
         // Now it takes nothing any more.
         tokio::time::sleep(BEAT * 2 + PATIENCE).await;
         task.await.unwrap();
