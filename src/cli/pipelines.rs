@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 
 use super::{Common, Done, output, records, runners, runtime};
 use crate::bot::stage_executors;
-use crate::config::Secrets;
+use crate::config::{Config, Secrets};
 use crate::pipelines::{Catalog, Pipeline, Run, WORDS, page, verify_incidents};
 use crate::store::Store;
 use crate::store::runs::Which;

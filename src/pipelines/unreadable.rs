@@ -46,6 +46,7 @@ fn stage(name: String) -> Stage {
         matrix: None,
         actions: Vec::new(),
         wait: Some(Wait::Nothing),
+        runner: None,
         rollback: None,
         env: Vec::new(),
         retry: Retry::default(),
