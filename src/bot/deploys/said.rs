@@ -181,8 +181,7 @@ impl Said {
                 lines(self.pipelines.flaky(first, since).await)
             }
             Verb::Booked => self.booked(first).await,
-            Verb::Runners => Ok(Outcome::Reply(words::runners(&self.pipelines.runners().await.0, now))),
-            Verb::Slots => Ok(Outcome::Reply(vec![self.pipelines.slots().await.join(" | ")])),
+            Verb::Slots | Verb::Runners => Ok(Outcome::Reply(self.shared(verb, now).await)),
             _ => {
                 let catalog = self.pipelines.catalog();
                 let one = |pipeline: &Arc<crate::pipelines::Pipeline>| {
@@ -191,6 +190,14 @@ impl Said {
                 };
                 Ok(Outcome::Reply(vec![catalog.all().map(one).collect::<Vec<_>>().join(" | ")]))
             }
+        }
+    }
+
+    /// What stages share: slots, or runners.
+    async fn shared(&self, verb: Verb, now: Millis) -> Vec<String> {
+        match verb {
+            Verb::Runners => words::runners(&self.pipelines.runners().await.0, now),
+            _ => vec![self.pipelines.slots().await.join(" | ")],
         }
     }
 
