@@ -20,7 +20,6 @@ use super::outbox::{Outbox, Place};
 use super::partyline::Partyline;
 use super::people::row_of;
 use super::policy::Policy;
-use super::runners::Runners;
 use super::scripts::{Reloaded, Scripts};
 use super::start::Meshed;
 use super::{StartError, deploys, meshrelay, words};
@@ -62,8 +61,6 @@ pub struct Started {
     pub(super) partyline: Partyline,
     pub(super) meshed: Meshed,
     pub(super) pipelines: Pipelines,
-    /// Who does stages elsewhere, and what is done here for others.
-    pub(super) runners: Runners,
     /// Who may what, as a table that holds.
     pub(super) policy: Policy,
     pub(super) kinds: Arc<Kinds>,
@@ -251,12 +248,16 @@ impl Started {
             *now = sources;
             changed
         });
+<<<<<<< HEAD
         if config.pipelines.records != self.pipelines.settings().records {
             tracing::warn!(
                 "pipelines.records is another place with the next start of the bot; `.restart` starts it anew"
             );
         }
         self.runners.configure(config.runner.clone());
+=======
+        self.meshed.runners.configure(config.runner.clone());
+>>>>>>> w-runners
         for fault in self.pipelines.reload(Some(config.pipelines.clone())).await {
             tracing::error!(%fault, "A pipeline cannot be read; the others are there");
         }

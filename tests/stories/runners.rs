@@ -101,13 +101,13 @@ fn calling(others: &[(&str, u16)]) -> MeshSettings {
 }
 
 async fn home(folder: &Path, others: &[(&str, u16)], pipeline: &str) -> Started {
-    patient(folder, others, pipeline, Duration::from_secs(20)).await
+    patient(folder, calling(others), pipeline, Duration::from_secs(20)).await
 }
 
 /// The same, which waits so long for a runner that is away.
-pub(crate) async fn patient(folder: &Path, others: &[(&str, u16)], pipeline: &str, patience: Duration) -> Started {
+pub(crate) async fn patient(folder: &Path, mesh: MeshSettings, pipeline: &str, patience: Duration) -> Started {
     let settings = RunnerSettings { patience, ..RunnerSettings::default() };
-    let bot = real().data(folder).mesh(calling(others)).runner(settings).start().await.unwrap();
+    let bot = real().data(folder).mesh(mesh).runner(settings).start().await.unwrap();
     bot.put_pipeline("shop", pipeline).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
     bot
 }
@@ -174,6 +174,8 @@ async fn another_bot_checks_out_the_same_commit_and_does_the_stage_and_its_lines
     offers(&one, "Two").await;
     test.user("kim").with_flags("+dD");
     test.user("kim").says(CHANNEL, "!deploy shop to dev").await;
+    // Its repository is asked first.
+    eventually("the run", async || one.pipelines().run(1).await.unwrap().is_some()).await;
     let (run, stages) = ended(&one, 1).await;
     assert_eq!((run.state, run.sha.as_str()), (RunState::Succeeded, sha.as_str()), "{stages:#?}");
     let told = log(&one, 1, &stages[0]);

@@ -8,6 +8,7 @@ use masterchief::bot::Started;
 use masterchief::pipelines::{Ask, RunState, StageState};
 use serde_json::Value;
 
+use super::mesh_chiefs::{caller, named};
 use super::retried::files;
 use super::runners::{POLICY, asks, deploy, ended, offers, patient, row, stage};
 use super::servers::free_port;
@@ -23,7 +24,7 @@ impl Process {
     fn start(name: &str, port: u16) -> Process {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
-            "data: data\npartyline: {{listen: \"127.0.0.1:0\"}}\nmesh:\n  name: {name}\n  retry: 500ms\n  listen_tls: \"127.0.0.1:{port}\"\n  bots: {{One: {{password: geheim}}}}\nrunner: {{labels: [build], slots: 2, accept_from: [One]}}\n"
+            "data: data\npartyline: {{listen: \"127.0.0.1:0\"}}\nmesh:\n  name: {name}\n  retry: 500ms\n  bots: {{One: {{addresses: [\"127.0.0.1:{port}\"], attributes: [hub], password: geheim}}}}\nrunner: {{labels: [build], slots: 2, accept_from: [One]}}\n"
         );
         std::fs::create_dir_all(folder.path().join("config/global")).unwrap();
         std::fs::write(folder.path().join("config/global/config.yaml"), config).unwrap();
@@ -85,15 +86,15 @@ struct Three {
 impl Three {
     async fn start(more: &str) -> Three {
         let folder = tempfile::tempdir().unwrap();
-        let ports = [free_port(), free_port()];
-        let runners = [Process::start("Two", ports[0]), Process::start("Tre", ports[1])];
+        let port = free_port();
         let (pid, good) = (folder.path().join("pid"), folder.path().join("good"));
         let script =
             format!("echo $$ > {}; echo began; until test -e {}; do sleep 0.1; done", pid.display(), good.display());
         let text =
             format!("app: shop\n{POLICY}\nstages:\n  test: {{runner: build{more}, shell: [sh, -c, \"{script}\"]}}\n");
-        let others = [("Two", ports[0]), ("Tre", ports[1])];
-        let one = patient(folder.path(), &others, &text, Duration::from_secs(3)).await;
+        let known = named("One", Some(port), &[("Two", caller()), ("Tre", caller())]);
+        let one = patient(folder.path(), known, &text, Duration::from_secs(3)).await;
+        let runners = [Process::start("Two", port), Process::start("Tre", port)];
         offers(&one, "Two").await;
         offers(&one, "Tre").await;
         let number = deploy(&one).await;

@@ -311,7 +311,6 @@ impl Started {
             partyline,
             meshed,
             pipelines,
-            runners,
             policy,
             kinds,
             runs_end,
@@ -368,7 +367,7 @@ impl Started {
         let telling = deploys::tell_binds(self.pipelines.clone(), self.inlet.clone(), shutdown.clone());
         self.source_tasks.push(tokio::spawn(telling));
         let mesh = self.meshed.mesh.clone();
-        let offering = self.runners.clone().follow(self.pipelines.clone(), mesh, shutdown.clone());
+        let offering = self.meshed.runners.clone().follow(self.pipelines.clone(), mesh, shutdown.clone());
         self.source_tasks.push(tokio::spawn(offering));
         self.source_tasks.push(tokio::spawn(deploys::purge(self.pipelines.clone(), shutdown.clone())));
         let watching = deploys::watch_networks(self.outbox.clone(), self.pipelines.clone(), shutdown.clone());

@@ -32,6 +32,8 @@ pub(in crate::bot) struct Meshed {
     pub(in crate::bot) tasks: Vec<JoinHandle<()>>,
     /// Where events of other bots come in.
     pub(in crate::bot) door: Option<Door>,
+    /// Who does stages elsewhere, and what is done here for others.
+    pub(in crate::bot) runners: Runners,
 }
 
 /// What is read from outside, and by whom.
@@ -158,6 +160,6 @@ impl Ground {
             meshrelay::bind(&builder.kinds, &self.table, mesh, &builder.mesh.relay)?;
         }
         let door = mesh.is_some().then_some(door);
-        Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default(), door })
+        Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default(), door, runners: runners.clone() })
     }
 }

@@ -200,10 +200,7 @@ fn stage<'n>(
     let skip = skip(reader, &mut fields, wait.as_ref());
     let runs = fields.take("runner");
     let actions = actions(reader, &mut fields);
-    let rollback = back.and_then(|node| undo(reader, node, &actions)).or_else(|| {
-        // A stage that undoes the run when it fails undoes itself too, where it can.
-        (on_failure == OnFailure::Rollback && undoes(reader, &actions)).then_some(Undo::Own)
-    });
+    let rollback = way_back(reader, back, &actions, on_failure);
     let work = Work { actions: &actions, rollback: rollback.as_ref(), collect: &collect, env: &own.env };
     let runner = runner(reader, runs, &work);
     if actions.is_empty() == wait.is_none() {
@@ -294,6 +291,12 @@ fn action(reader: &mut Reader, executor: &str, node: &Node) -> Action {
 fn undoes(reader: &Reader, actions: &[Action]) -> bool {
     let first = actions.first().and_then(|action| reader.executors.get(&action.executor));
     first.is_some_and(|executor| executor.undoes())
+}
+
+/// How a stage is undone. One that undoes the run when it fails undoes itself too, where it can.
+fn way_back(reader: &mut Reader, node: Option<&Node>, actions: &[Action], on_failure: OnFailure) -> Option<Undo> {
+    let named = node.and_then(|node| undo(reader, node, actions));
+    named.or_else(|| (on_failure == OnFailure::Rollback && undoes(reader, actions)).then_some(Undo::Own))
 }
 
 fn undo(reader: &mut Reader, node: &Node, actions: &[Action]) -> Option<Undo> {
