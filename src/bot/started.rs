@@ -248,16 +248,12 @@ impl Started {
             *now = sources;
             changed
         });
-<<<<<<< HEAD
         if config.pipelines.records != self.pipelines.settings().records {
             tracing::warn!(
                 "pipelines.records is another place with the next start of the bot; `.restart` starts it anew"
             );
         }
-        self.runners.configure(config.runner.clone());
-=======
         self.meshed.runners.configure(config.runner.clone());
->>>>>>> w-runners
         for fault in self.pipelines.reload(Some(config.pipelines.clone())).await {
             tracing::error!(%fault, "A pipeline cannot be read; the others are there");
         }

@@ -70,113 +70,11 @@ impl Word {
         }
     }
 
-<<<<<<< HEAD
     /// The lines of an answer: for everybody, and for who asked with their name in front, unless they only looked.
     fn told(&self, said: Said) -> Vec<String> {
         let mut out = said.reply.public;
         let named = !self.event.private() && !said.looked;
         out.extend(said.reply.lines.into_iter().enumerate().map(|(at, line)| match (at, named) {
-=======
-    /// What only looks.
-    async fn look(self, verb: Verb, first: &str, rest: &str) -> Done {
-        let now = self.pipelines.now();
-        match verb {
-            Verb::Who => {
-                let places = self.pipelines.places(first).await?;
-                Ok(Outcome::Reply(vec![words::who(first, &places, now)]))
-            }
-            Verb::Whatson => {
-                let (env, time) = match duration(first) {
-                    Some(time) => (None, Some(time)),
-                    None => (Some(first).filter(|env| !env.is_empty()), duration(rest)),
-                };
-                lines(self.pipelines.whatson(env, time.unwrap_or(HOUR)).await.map(|line| vec![line]))
-            }
-            Verb::Deploys => self.deploys(first, rest).await,
-            Verb::Run => {
-                let number = self.number(first)?;
-                let Some((run, stages)) = self.pipelines.run(number).await.map_err(HandlerError::internal)? else {
-                    return Err(Refusal::unknown(format!("there is no run {number}")).into());
-                };
-                let left = self.pipelines.left(number).await;
-                Ok(Outcome::Reply(words::run(&run, &stages, left, now)))
-            }
-            Verb::Diff => {
-                let number = self.number(first)?;
-                let found = self.pipelines.run(number).await.map_err(HandlerError::internal)?;
-                let (run, _) = found.ok_or_else(|| Refusal::unknown(format!("there is no run {number}")))?;
-                self.whisper(words::diff(&run)).await
-            }
-            Verb::Tail => self.tail(first, rest).await,
-            Verb::Sal => {
-                let since = since(now, rest, DAY);
-                let rows = self
-                    .pipelines
-                    .records()
-                    .incidents(Some(first), since, ROWS)
-                    .await
-                    .map_err(HandlerError::internal)?;
-                let lines: Vec<String> = rows.iter().map(words::incident).collect();
-                Ok(Outcome::Reply(vec![if lines.is_empty() {
-                    format!("{first}: nothing was logged")
-                } else {
-                    words::listed(&lines)
-                }]))
-            }
-            Verb::Dora => {
-                let since = since(now, rest, 30 * DAY);
-                lines(self.pipelines.dora(first, since).await.map(|dora| vec![dora.to_string()]))
-            }
-            Verb::Predict => {
-                let env = Some(rest).filter(|env| !env.is_empty());
-                let told = self.pipelines.predict(first, env, &self.who.handle).await?;
-                Ok(Outcome::Reply(words::predicted(&told)))
-            }
-            Verb::Flaky => {
-                let since = since(now, rest, 30 * DAY);
-                lines(self.pipelines.flaky(first, since).await)
-            }
-            Verb::Booked => self.booked(first).await,
-            Verb::Slots | Verb::Runners => Ok(Outcome::Reply(self.shared(verb, now).await)),
-            _ => {
-                let catalog = self.pipelines.catalog();
-                let one = |pipeline: &Arc<crate::pipelines::Pipeline>| {
-                    let envs: Vec<&str> = pipeline.policy.environments.iter().map(|(env, _)| env.as_str()).collect();
-                    format!("{} ({})", pipeline.app, envs.join(", "))
-                };
-                Ok(Outcome::Reply(vec![catalog.all().map(one).collect::<Vec<_>>().join(" | ")]))
-            }
-        }
-    }
-
-    /// What stages share: slots, or runners.
-    async fn shared(&self, verb: Verb, now: Millis) -> Vec<String> {
-        match verb {
-            Verb::Runners => words::runners(&self.pipelines.runners().await.0, now),
-            _ => vec![self.pipelines.slots().await.join(" | ")],
-        }
-    }
-
-    /// What is booked, of one app if one is named.
-    async fn booked(&self, app: &str) -> Done {
-        let mut all = self.pipelines.booked().await;
-        all.retain(|line| app.is_empty() || line.split(' ').nth(1) == Some(app));
-        Ok(Outcome::Reply(vec![if all.is_empty() { "nothing is booked".to_owned() } else { words::listed(&all) }]))
-    }
-
-    /// Asks the engine, and tells what it answers.
-    async fn ask(&self, ask: Ask) -> Done {
-        let asked = Asked { ask, who: self.who.clone(), may: self.may.clone() };
-        let reply = self.pipelines.ask(asked).await?;
-        Ok(Outcome::Reply(self.told(reply)))
-    }
-
-    /// The lines of an answer: for everybody, and for who asked with their name in front.
-    fn told(&self, reply: Reply) -> Vec<String> {
-        let mut out = reply.public;
-        let named = !self.event.private();
-        out.extend(reply.lines.into_iter().enumerate().map(|(at, line)| match (at, named) {
->>>>>>> w-runners
             (0, true) => format!("{}: {line}", self.event.nick()),
             _ => line,
         }));

@@ -286,7 +286,7 @@ impl Trip {
 }
 
 /// Writes what a step gave where its executor would have left it here.
-fn leave(folder: &PathBuf, left: &Map<String, Value>, checkpoint: Option<&Value>) -> std::io::Result<()> {
+fn leave(folder: &Path, left: &Map<String, Value>, checkpoint: Option<&Value>) -> std::io::Result<()> {
     let line = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{name}={text}\n"),
         other => format!("{name}={other}\n"),
