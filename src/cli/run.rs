@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use masterchief_contract::Shutdown;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{Common, Done, logging, output, runtime};
-use crate::bot::{self, Bot, Started, Wish};
+use crate::bot::{self, Bot, Builder, Started, Wish};
 use crate::config::{self, Config, Secrets};
 use crate::partyline::{self, Console, LiveLog};
 
@@ -67,7 +67,9 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
     if console {
         builder = builder.console(Console::stdout());
     }
-    let started = Arc::new(builder.start().await?);
+    // Before anything is connected: whoever is told to end while it starts ends in order as well.
+    let (mut hangup, mut ends) = (signal(SignalKind::hangup())?, Ends::heard()?);
+    let (started, told) = starting(builder, &mut ends).await?;
     if console && std::io::stdin().is_terminal() {
         output::line("masterchief is here. Type !help, or !hello; /msg WORDS speaks in private. End with Ctrl-D.")?;
     }
@@ -79,21 +81,18 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
     let (again, mut reload) = mpsc::channel(1);
     let watching = tokio::spawn(watch_config(config.source.files.clone(), again, shutdown));
     let mut wishes = started.wishes();
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
     let path = args.project.as_deref().or(common.config.as_deref());
     {
         // Asked once: whoever waits for it must not begin again with every reload.
         let ended = started.console_ended();
         tokio::pin!(ended);
         let mut done = false;
-        loop {
+        while !told {
             tokio::select! {
-                _ = terminate.recv() => break started.tell("sigterm"),
-                _ = interrupt.recv() => break started.tell("sigint"),
-                _ = quit.recv() => break started.tell("sigquit"),
+                name = ends.told() => {
+                    started.tell(name);
+                    break;
+                }
                 () = &mut ended, if !done => {
                     done = true;
                     if alone {
@@ -124,11 +123,60 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
     let Some(started) = Arc::into_inner(started) else { return Ok(ExitCode::SUCCESS) };
     tokio::select! {
         () = started.stop("") => {}
-        _ = terminate.recv() => anyhow::bail!("told to stop twice: stopped at once"),
-        _ = interrupt.recv() => anyhow::bail!("told to stop twice: stopped at once"),
+        _ = ends.told() => anyhow::bail!("told to stop twice: stopped at once"),
         () = tokio::time::sleep(STOP) => anyhow::bail!("not stopped within {} s: stopped at once", STOP.as_secs()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the bot; also gives whether it was told to end meanwhile.
+async fn starting(builder: Builder, ends: &mut Ends) -> anyhow::Result<(Arc<Started>, bool)> {
+    let starting = builder.start();
+    tokio::pin!(starting);
+    let mut told: Option<&'static str> = None;
+    loop {
+        tokio::select! {
+            started = &mut starting => {
+                let started = Arc::new(started?);
+                if let Some(name) = told {
+                    started.tell(name);
+                }
+                return Ok((started, told.is_some()));
+            }
+            name = ends.told() => {
+                if told.replace(name).is_some() {
+                    anyhow::bail!("told to stop twice: stopped at once");
+                }
+            }
+        }
+    }
+}
+
+/// The signals that end the process.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Ends {
+    /// From now on none of them ends it at once.
+    fn heard() -> std::io::Result<Ends> {
+        Ok(Ends {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Ready when one of them comes; its name.
+    async fn told(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "sigterm",
+            _ = self.interrupt.recv() => "sigint",
+            _ = self.quit.recv() => "sigquit",
+        }
+    }
 }
 
 /// Tells the person at the terminal how others come in.

@@ -4,7 +4,6 @@
 //!     MASTERCHIEF_CHAOS=100 cargo test --test stories chaos:: -- --nocapture       so many hours
 //!     MASTERCHIEF_SEED=N cargo test --test stories chaos:: -- --nocapture         the same hour again
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use masterchief::contract::{Action, Class, Event, How, Kind, Mark, Outlet};
 use masterchief::users::User;
 
 use crate::chance::{Dice, number, seed};
+use crate::reckoned::{AGAIN, Told, judge, judge_pages, numbered};
 use crate::wire::{Line, Memory};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -63,35 +63,6 @@ impl Person {
     fn account(&self) -> &str {
         if self.logged_in { self.account } else { "*" }
     }
-}
-
-/// What came of a run.
-#[derive(Debug, Default)]
-struct Told {
-    /// What may be deployed: somebody who may has asked for it, on a line that was said whole and live.
-    may: BTreeSet<u64>,
-    /// What must have been deployed: besides, the bot could know who it was, and answered a PING after it.
-    must: BTreeSet<u64>,
-    /// How often each was confirmed in the channel.
-    confirmed: BTreeMap<u64, usize>,
-    /// Confirmations that were cut off in the middle.
-    cut: usize,
-    /// Those that a server had when it died, and passed on to nobody.
-    swallowed: BTreeSet<u64>,
-    /// How often each page was heard: as it is, and marked as one that was perhaps said before.
-    pages: BTreeMap<u64, (usize, usize)>,
-    /// Pages that a server had when it died.
-    swallowed_pages: usize,
-    connections: u64,
-}
-
-/// What stands before words that may have been said already.
-const AGAIN: &str = "(perhaps said before) ";
-
-/// The number in words such as `deployed <7>`, or `None` in it where they are not whole.
-fn numbered(line: &str, before: &str) -> Option<Option<u64>> {
-    let (_, text) = line.split_once(before)?;
-    Some(text.strip_suffix('>').and_then(|number| number.parse().ok()))
 }
 
 /// The network, and the bot's connection to it.
@@ -190,6 +161,8 @@ impl Network {
         ))
         .await;
         self.inside = true;
+        // Of whom it finds there it knows nothing until it has asked.
+        self.known = false;
     }
 
     /// What the bot has said is taken, and answered where a server answers.
@@ -500,41 +473,6 @@ async fn an_hour(seed: u64) {
     judge(&network.told, &ran.lock().unwrap(), refused, seed);
     judge_pages(&network.told, pages, seed);
     started.stop("").await;
-}
-
-fn judge(told: &Told, ran: &[u64], refused: u64, seed: u64) {
-    let at = format!("MASTERCHIEF_SEED={seed}");
-    let once: BTreeSet<u64> = ran.iter().copied().collect();
-    assert_eq!(once.len(), ran.len(), "something was done twice: {ran:?}; {at}");
-    let wrong: Vec<_> = once.difference(&told.may).collect();
-    assert!(wrong.is_empty(), "done for somebody who may not, or by a line that is none: {wrong:?}; {at}");
-    let ignored: Vec<_> = told.must.difference(&once).collect();
-    assert!(ignored.is_empty(), "asked for by who may, and not done: {ignored:?}; {at}");
-    let unheard = |number: &&u64| !told.confirmed.contains_key(number) && !told.swallowed.contains(number);
-    let lost: Vec<_> = once.iter().filter(unheard).collect();
-    assert!(lost.len() <= told.cut && told.cut as u64 <= refused, "done without a word: {lost:?}, {told:?}; {at}");
-    let twice: Vec<_> = told.confirmed.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "said twice: {twice:?}; {at}");
-    println!(
-        "an hour: {} connections, {} deploys of {} that might and {} that had to; {} confirmed, {} cut off",
-        told.connections,
-        once.len(),
-        told.may.len(),
-        told.must.len(),
-        told.confirmed.len(),
-        told.cut
-    );
-}
-
-/// Each page was heard, once as it is or marked at least once; never twice as if it were new.
-fn judge_pages(told: &Told, pages: u64, seed: u64) {
-    let at = format!("MASTERCHIEF_SEED={seed}");
-    let unheard: Vec<_> = (0..pages).filter(|number| !told.pages.contains_key(number)).collect();
-    assert!(unheard.is_empty(), "pages that nobody heard: {unheard:?} of {pages}; {at}");
-    let twice: Vec<_> = told.pages.iter().filter(|(_, (plain, _))| *plain > 1).collect();
-    assert!(twice.is_empty(), "pages said again as if they were new: {twice:?}; {at}");
-    let marked = told.pages.values().filter(|(_, marked)| *marked > 0).count();
-    println!("         {pages} pages, each heard; {marked} marked, {} died with a server", told.swallowed_pages);
 }
 
 #[tokio::test(start_paused = true)]

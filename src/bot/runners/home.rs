@@ -1,6 +1,6 @@
 //! An errand of ours: asked of its runner, followed over links that break, stopped, or given up as lost.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
