@@ -113,8 +113,7 @@ async fn partitions_that_stay_are_read_on_while_others_change_hands() {
 }
 
 /// librdkafka's own cluster refuses every commit from the moment at which somebody asks to join, where a broker takes them
-/// until all have. So what was read in that moment comes twice here; for the seconds in which the group is shared anew
-/// nothing is read, and so it is the lesser part.
+/// until all have. So what was read in that moment of partitions that change hands comes twice here: the lesser part of all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_takes_no_commits_meanwhile_repeats_only_what_was_read_meanwhile() {
     let sticky: &[(&str, &str)] = &[("partition.assignment.strategy", "cooperative-sticky")];
