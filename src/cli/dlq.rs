@@ -31,22 +31,23 @@ enum Command {
         id: i64,
     },
     /// Tries some again: a running bot does it within a second
-    Retry(Which),
+    Retry {
+        /// Their numbers in the list
+        #[arg(required_unless_present = "all", conflicts_with = "all", allow_negative_numbers = true, value_parser = letter_number)]
+        ids: Vec<i64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
     /// Drops some
-    Drop(Which),
-}
-
-// Which letters. Nothing is done to all of them by leaving something out. (As a comment of the other kind this would be the
-// help of both commands.)
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-struct Which {
-    /// Their numbers in the list
-    #[arg(allow_negative_numbers = true, value_parser = letter_number)]
-    ids: Vec<i64>,
-    /// All of them, and what is held
-    #[arg(long)]
-    all: bool,
+    Drop {
+        /// Their numbers in the list
+        #[arg(required_unless_present = "all", conflicts_with = "all", allow_negative_numbers = true, value_parser = letter_number)]
+        ids: Vec<i64>,
+        /// All of them, and what is held
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 /// Letters that `--all` means at most.
@@ -57,13 +58,13 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         match args.command {
             Command::List { last } => list(common, &journal, last).await?,
             Command::Show { id } => show(common, &find(&journal, id).await?)?,
-            Command::Retry(Which { ids, all }) => {
+            Command::Retry { ids, all } => {
                 let mut rows = meant(&journal, ids, all).await?;
                 // What could not be understood has no bind. Whoever names it is told so.
                 rows.retain(|row| !all || !row.bind.is_empty());
                 retry(&journal, rows).await?;
             }
-            Command::Drop(Which { ids, all }) => {
+            Command::Drop { ids, all } => {
                 let rows = meant(&journal, ids, all).await?;
                 if rows.is_empty() {
                     output::line("there are no dead letters")?;

@@ -33,8 +33,6 @@ pub(super) struct Shared {
     pub(super) max_bytes: u64,
     /// Changes when somebody beside the binds has changed what waits for them.
     pub(super) changed: watch::Sender<u64>,
-    /// Whether it was closed: its writer goes home.
-    over: AtomicBool,
 }
 
 impl Shared {
@@ -46,7 +44,6 @@ impl Shared {
             full: watch::Sender::new(false),
             max_bytes: settings.max_bytes,
             changed: watch::Sender::new(0),
-            over: AtomicBool::new(false),
         };
         shared.note(engine);
         Arc::new(shared)
@@ -101,12 +98,7 @@ impl Writer {
                     }
                 }
                 commit(&mut engine, group, &shared);
-                if shared.over.load(Ordering::Acquire) {
-                    break;
-                }
             }
-            // Whoever is told has the file to themselves.
-            drop((from, engine));
             // Nobody waits for the end of a journal that is dropped without closing.
             let _ = end.send(());
         })?;
@@ -241,19 +233,6 @@ impl Work for Appending {
     }
 }
 
-/// The last there is to do. Clones of a journal that is closed may live on; they find nobody there.
-pub(super) struct End;
-
-impl Work for End {
-    fn run(&mut self, _: &mut Engine) -> Done<()> {
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, _: Result<(), JournalError>, _: &Engine, shared: &Shared) {
-        shared.over.store(true, Ordering::Release);
-    }
-}
-
 /// Anything else, and whoever waits for it.
 pub(super) struct Job<T, F> {
     pub(super) work: F,
@@ -338,22 +317,6 @@ mod tests {
         journal.append(Kind::Stream, &stream, batch(&["a", "b"], "2:0")).await.unwrap();
         journal.append(Kind::Stream, &stream, batch(&["c"], "3:0")).await.unwrap();
         assert_eq!(journal.positions("kafka:a").await.unwrap()["a"], "3:0");
-        journal.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_journal_is_closed_at_once_though_somebody_holds_a_clone_of_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal.db");
-        let specs = || masterchief_bindings::stream::KINDS.iter().filter(|spec| spec.matching == Matching::Journal);
-        let journal = journal::open(Some(&path), Settings::default(), specs(), Clock::system()).unwrap();
-        let (held, stream, began) = (journal.clone(), Arc::from("kafka:a"), Instant::now());
-        held.append(Kind::Stream, &stream, batch(&["a"], "1:0")).await.unwrap();
-        journal.close().await;
-        assert!(began.elapsed() < Duration::from_secs(4), "nothing has to time out: {:?}", began.elapsed());
-        assert_eq!(held.status().await.unwrap_err(), JournalError::Closed);
-        let journal = journal::open(Some(&path), Settings::default(), specs(), Clock::system()).unwrap();
-        assert_eq!(journal.positions("kafka:a").await.unwrap()["a"], "1:0");
         journal.close().await;
     }
 }

@@ -121,7 +121,7 @@ async fn a_journal_that_is_empty_or_is_not_there_is_told_with_what_to_do_next() 
         refused(project, &["dlq", what, "x"], 2, LETTERS);
         refused(project, &["dlq", what, "-9223372036854775808"], 2, LETTERS);
     }
-    refused(project, &["dlq", "retry"], 2, "--all");
+    refused(project, &["dlq", "retry"], 2, "<IDS>");
     refused(project, &["dlq", "drop", "9", "--all"], 2, "cannot be used with");
     refused(project, &["events", "replay", "1", "--speak"], 2, "--run");
     refused(project, &["sources", "reset", "webhok"], 1, "no place of webhok is remembered (did you mean webhook?)");
