@@ -143,8 +143,10 @@ impl Calls {
             self.note(event, bind, who, "ran", text);
         }
         let limit = self.limit(bind);
-        let result = deadline(&bind.handler, event.for_call(call), limit, (&self.asks, &name)).await;
-        self.finish(event, Calling { bind, who, name: &name, limit, outlet: &outlet }, result).await
+        // With the call, which knows where the words of a schedule go.
+        let event = event.for_call(call);
+        let result = deadline(&bind.handler, event.clone(), limit, (&self.asks, &name)).await;
+        self.finish(&event, Calling { bind, who, name: &name, limit, outlet: &outlet }, result).await
     }
 
     /// Whether this bot calls it, where several share a network.

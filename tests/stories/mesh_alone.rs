@@ -104,5 +104,6 @@ async fn a_schedule_in_a_group_is_called_by_the_one_that_acts_unless_it_says_oth
     let mut wanted = BTreeSet::from(all);
     wanted.extend([CHANNEL, "test/#ops"].map(str::to_owned));
     assert_eq!(seen(), wanted);
+    test.expect(CHANNEL, CHANNEL).await;
     test.stop().await;
 }
