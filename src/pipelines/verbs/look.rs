@@ -107,9 +107,10 @@ impl Pipelines {
             "diff" => words::diff(&run),
             _ => {
                 // A log shows more than what became of it: it is for who asked for the run, and for those who may deploy there.
-                let flags = self.catalog().get(&run.app)?.rules(&run.env).map(|rules| rules.flags.clone());
+                let flags = self.catalog().get(&run.app)?.rules(&run.env).map(|rules| rules.flags);
                 let may_there = flags.is_some_and(|flags| may.has(flags.as_ref()));
-                if !may_there && !(may.vouched && who.handle == run.asker.handle) {
+                let own = may.vouched && who.handle == run.asker.handle;
+                if !may_there && !own {
                     return Err(Refusal::denied(words::no_log(&run)));
                 }
                 let stage = Some(rest).filter(|rest| !rest.is_empty());
