@@ -111,8 +111,8 @@ impl Pipelines {
                 // A log shows more than what became of it: it is for who asked for the run, and for those who may deploy there.
                 let flags = self.catalog().get(&run.app)?.rules(&run.env).map(|rules| rules.flags);
                 let may_there = flags.is_some_and(|flags| may.has(flags.as_ref()));
-                let asked_for_it = may.vouched && who.handle == run.asker.handle;
-                if !may_there && !asked_for_it {
+                let own = may.vouched && who.handle == run.asker.handle;
+                if !may_there && !own {
                     return Err(Refusal::denied(words::no_log(&run)));
                 }
                 let stage = Some(rest).filter(|rest| !rest.is_empty());
