@@ -49,7 +49,9 @@ async fn a_stage_goes_only_to_a_runner_with_its_label_and_waits_for_one_that_has
     let line = test.expect(CHANNEL, "[1] shop train waits for a runner with the label gpu: nobody has it").await;
     assert!(line.contains("it fails in 10m if none comes. !runners lists them"), "{line}");
     test.advance(11 * MINUTE).await;
-    test.expect(CHANNEL, "no runner came in time: it waits for a runner with the label gpu: nobody has it").await;
+    test.expect(CHANNEL, "[1] shop v1 -> dev FAILED in train").await;
+    let line = stage(&test.started(), 1, "train").await.failure.unwrap().line;
+    assert_eq!(line, "no runner came in time: it waits for a runner with the label gpu: nobody has it");
     assert_eq!(acted.done(), ["build#1", "other#1"]);
     test.user("kim").says(CHANNEL, "!deploy shop/v2 os=plan9").await;
     test.expect(CHANNEL, "waits for a runner with the labels build, plan9: nobody has it").await;

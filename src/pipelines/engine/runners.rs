@@ -100,6 +100,10 @@ impl Engine {
         let one = &mut live.stages[at];
         let due = *one.due.get_or_insert(now + patience);
         live.timed.insert(at);
+        if !self.runners.told {
+            // Just begun: who is there is known in a moment.
+            return;
+        }
         let text = words::waits_for_runner(labels, found);
         if one.summary == text {
             return;

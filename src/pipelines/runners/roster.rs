@@ -94,6 +94,8 @@ pub(in crate::pipelines) struct Roster {
     all: BTreeMap<String, Runner>,
     /// Which stage has a slot where.
     held: BTreeMap<(i64, usize), String>,
+    /// Whether it was ever told who offers what: before that nobody is missed.
+    pub(in crate::pipelines) told: bool,
     /// Stages that wait for one, in order.
     pub(in crate::pipelines) waiting: Vec<(i64, usize)>,
 }
@@ -101,6 +103,7 @@ pub(in crate::pipelines) struct Roster {
 impl Roster {
     /// Takes what runners offer now; those that are not told of are gone.
     pub(in crate::pipelines) fn take(&mut self, offers: Vec<Offer>) {
+        self.told = true;
         for runner in self.all.values_mut() {
             runner.offer.there = false;
         }
