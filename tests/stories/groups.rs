@@ -145,6 +145,7 @@ async fn publish(publishers: &Publishers, topic: &str, text: &str) {
 }
 
 /// Waits until a group has offsets of a topic's partitions: until somebody has begun to read them.
+#[allow(clippy::disallowed_methods, reason = "librdkafka is asked on a thread that may wait")]
 async fn begun(settings: &masterchief_bindings::Settings, topics: &[&str]) {
     let kafka = settings.kafka["default"].clone();
     let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
