@@ -86,12 +86,13 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
         // Asked once: whoever waits for it must not begin again with every reload.
         let ended = started.console_ended();
         tokio::pin!(ended);
-        let mut done = false;
-        while !told {
+        let (mut done, mut over) = (false, told);
+        // Who was told already serves nobody.
+        while !over {
             tokio::select! {
                 name = ends.told() => {
                     started.tell(name);
-                    break;
+                    over = true;
                 }
                 () = &mut ended, if !done => {
                     done = true;
