@@ -94,6 +94,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
         pipelines: None,
         asks: Asks::default(),
         mesh: None,
+        guard: Default::default(),
         streams: Arc::new(Publishers::new(Arc::default())),
         settings: Arc::default(),
         folder: folder.to_owned(),

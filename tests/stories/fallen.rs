@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use masterchief::store::runs::{OutboxRow, Runs};
+use masterchief::store::runs::{At, OutboxRow, Runs};
 
 use super::runs::masterchief;
 use super::steps::eventually;
@@ -128,7 +128,7 @@ async fn nothing_is_announced_that_is_not_written_down_and_nothing_twice_unsaid(
     let mut world = World::new().await;
     let mut again = 0;
     world.starts().await;
-    let runs = Runs::look(&world.data().join("runs.db")).unwrap();
+    let runs = Runs::look(&At::File(world.data().join("runs.db"))).await.unwrap();
     for (round, (lines, later)) in KILLS.iter().copied().cycle().take(falls).enumerate() {
         let run = i64::try_from(round).unwrap() + 1;
         let (code, said) = masterchief(world.folder.path(), &["deploy", "--detach", "shop", "to", "dev"]);

@@ -301,7 +301,7 @@ async fn what_people_type_goes_through_binds_first_but_for_passwords() {
     bob.says("#partyline", "hello all");
     let line = alice.reads("hello all").await;
     assert!(!line.contains("swallow"), "{line}");
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert!(seen.contains(&"hello all".to_owned()) && !seen.iter().any(|line| line.contains("very new")), "{seen:?}");
     bob.quits();
     bot.stop("").await;
