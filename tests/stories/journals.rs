@@ -125,6 +125,10 @@ async fn a_journal_that_is_empty_or_is_not_there_is_told_with_what_to_do_next() 
     refused(project, &["dlq", "drop", "9", "--all"], 2, "cannot be used with");
     refused(project, &["events", "replay", "1", "--speak"], 2, "--run");
     refused(project, &["sources", "reset", "webhok"], 1, "no place of webhok is remembered (did you mean webhook?)");
+    for beside in ["journal.db-wal", "journal.db-shm"] {
+        // They are there as long as somebody has the journal open.
+        let _ = std::fs::remove_file(project.join("data").join(beside));
+    }
     std::fs::write(project.join("data/journal.db"), "this is no journal at all, but it is long enough to be one")
         .unwrap();
     refused(project, &["events", "list"], 1, "journal.db: file is not a database");

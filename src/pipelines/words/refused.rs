@@ -6,7 +6,7 @@ use std::fmt::{Debug, Display};
 macro_rules! sentences {
     ($($name:ident($($part:ident: $kind:ident),*) = $text:literal;)*) => {
         $(
-            #[doc = $text]
+            #[doc = concat!("```text\n", $text, "\n```")]
             pub fn $name($($part: impl $kind),*) -> String {
                 format!($text, $($part = $part),*)
             }
@@ -18,7 +18,7 @@ macro_rules! sentences {
 macro_rules! plain {
     ($($name:ident = $text:literal;)*) => {
         $(
-            #[doc = $text]
+            #[doc = concat!("```text\n", $text, "\n```")]
             pub const $name: &str = $text;
         )*
     };

@@ -34,6 +34,8 @@ pub(super) struct Postgres {
     connection: RefCell<Option<PgConnection>>,
     /// Whether the records are to be ours.
     ours: Flag<bool>,
+    /// Whether this connection has the lock that says so.
+    held: Flag<bool>,
     patience: Flag<Duration>,
 }
 
@@ -45,6 +47,7 @@ impl Postgres {
             server,
             connection: RefCell::new(None),
             ours: Flag::new(false),
+            held: Flag::new(false),
             patience: Flag::new(PATIENCE),
         })
     }
@@ -95,14 +98,17 @@ impl Postgres {
 
     pub(super) fn alone(&self) -> Result<bool, RunsError> {
         self.begin("SELECT 1")?;
-        // Asked twice it would be ours twice.
-        self.ours.set(self.ours.get() || self.lock()?);
+        if !self.ours.get() {
+            self.held.set(self.lock()?);
+            self.ours.set(self.held.get());
+        }
         Ok(self.ours.get())
     }
 
     /// Gives the records up, if they are ours; a connection that is gone has given them up already.
     pub(super) fn release(&self) -> Result<(), RunsError> {
-        if self.ours.replace(false) && self.connection.borrow().is_some() {
+        self.ours.set(false);
+        if self.held.replace(false) && self.connection.borrow().is_some() {
             self.raw(&format!("SELECT pg_advisory_unlock({OWNER})"))?;
         }
         Ok(())
@@ -127,6 +133,15 @@ impl Postgres {
 
     /// The first statement of a transaction: nothing has happened before it, so a connection that broke since is made anew.
     fn begin(&self, sql: &str) -> Result<Vec<PgRow>, RunsError> {
+        let rows = self.opened(sql)?;
+        if self.ours.get() && !self.held.get() {
+            // The connection before may not have let go of it yet. Somebody else may have it by now, too; the epoch tells.
+            self.held.set(self.lock()?);
+        }
+        Ok(rows)
+    }
+
+    fn opened(&self, sql: &str) -> Result<Vec<PgRow>, RunsError> {
         if self.connection.borrow().is_some() {
             match self.raw(sql) {
                 Err(RunsError::Lost(fault)) => tracing::debug!(%fault, "The connection to PostgreSQL is made anew"),
@@ -164,11 +179,8 @@ impl Postgres {
         });
         let lost = |fault: sqlx::Error| RunsError::Lost(format!("{}: {}", self.server, told(&fault)));
         let late = |_| RunsError::Lost(format!("{} does not answer within {} s", self.server, CONNECT.as_secs()));
+        self.held.set(false);
         self.connection.replace(Some(connection.map_err(late)?.map_err(lost)?));
-        if self.ours.get() {
-            // Somebody else may have them by now; the epoch tells.
-            self.lock()?;
-        }
         Ok(())
     }
 
