@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 /// What was found.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Report {
     ok: bool,
     networks: Vec<String>,
@@ -34,14 +34,7 @@ struct Report {
 
 pub(super) fn run(common: &Common, args: &Args) -> Done {
     let path = args.project.as_deref().or(common.config.as_deref());
-    let mut report = Report {
-        ok: false,
-        networks: Vec::new(),
-        scripts: Vec::new(),
-        binds: 0,
-        faults: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut report = Report::default();
     match config::load(path, common.env.as_deref(), Secrets::Needed) {
         Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
         Ok(mut config) => {

@@ -220,10 +220,8 @@ impl Engine {
                 // Whoever asked may have gone.
                 let _ = to.send(self.slots());
             }
-            Msg::Booked(to) => {
-                // As above.
-                let _ = to.send(self.all_booked());
-            }
+            // As above.
+            Msg::Booked(to) => drop(to.send(self.all_booked())),
             Msg::Pools(to) => {
                 // As above.
                 let _ = to.send(self.pools.rows());

@@ -205,10 +205,8 @@ fn stage<'n>(
     let runner = runner(reader, runs, &work);
     if actions.is_empty() == wait.is_none() {
         let names = reader.executors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let message = format!(
-            "{name}: say what it does with exactly one of {names}, approve, wait, window, lock, unlock, nothing"
-        );
-        reader.fault_at(spot, message);
+        let ways = "approve, wait, window, lock, unlock, nothing";
+        reader.fault_at(spot, format!("{name}: say what it does with exactly one of {names}, {ways}"));
     }
     let stage = Stage {
         name: name.to_owned(),
