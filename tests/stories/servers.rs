@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use masterchief::contract::Secret;
 use masterchief_bindings::Settings;
 use masterchief_bindings::stream::{KafkaSettings, RabbitSettings, RedisSettings, Start};
+use masterchief_contract::Secret;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 
 /// How long a server may take to begin.

@@ -181,11 +181,22 @@ async fn what_is_interrupted_is_asked_once_also_if_it_closes_its_output_first() 
     let bench = Bench::new(&Settings::default());
     let heard = bench.folder.path().join("heard");
     let script = format!(
-        "trap 'echo x >> {0}.asked; exec >&- 2>&-' INT; touch {0}; i=0; while test $i -lt 15; do sleep 0.1; test -e {0}.asked && i=$((i+1)); done",
+        r#"
+import os, signal, time
+def asked(*_):
+    with open("{0}.asked", "a") as file: file.write("x\n")
+    for output in (1, 2):
+        try: os.close(output)
+        except OSError: pass
+signal.signal(signal.SIGINT, asked)
+open("{0}", "w").close()
+while not os.path.exists("{0}.asked"): time.sleep(0.05)
+time.sleep(1.5)
+"#,
         heard.display()
     );
-    // Debian's own shell loses a signal that comes while it starts a command.
-    let settings = json!({"run": ["bash", "-c", script], "interrupt": true, "grace": "20s"});
+    // A shell loses a signal that comes while it starts a command.
+    let settings = json!({"run": ["python3", "-c", script], "interrupt": true, "grace": "20s"});
     let running = tokio::spawn(bench.executors["shell"].run(bench.step(settings), bench.hands()));
     until("the start", || heard.exists()).await;
     bench.stop.send_replace(true);

@@ -1,0 +1,170 @@
+//! Kafka behind TLS, with users it knows by SCRAM: `cargo test -p masterchief-bindings --features kafka-tls --test encrypted`.
+//! `./test` runs it.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "for tests")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use masterchief_bindings::stream::{Message, Publish, Publishers};
+use masterchief_bindings::{Settings, source};
+use masterchief_contract::{Kind, Meter, Positions, Secret, Source, SourceError};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+#[path = "../../tests/stories/servers.rs"]
+mod servers;
+
+use servers::{Tansu, kafka_settings, tool};
+
+/// How long anything may take; nothing is decided by it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker that is reached through TLS only.
+struct Guarded {
+    broker: Tansu,
+    dir: tempfile::TempDir,
+    port: u16,
+    door: JoinHandle<()>,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.door.abort();
+    }
+}
+
+impl Guarded {
+    /// One that shows a certificate for a name, which it signed itself: `own.pem`; `other.pem` is somebody else's.
+    async fn named(name: &str) -> Guarded {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let made = || rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (own, other, dir) = (made(), made(), tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("own.pem"), own.cert.pem()).unwrap();
+        std::fs::write(dir.path().join("other.pem"), other.cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let acceptor =
+            TlsAcceptor::from(Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = Tansu::start_with(Some(&format!("localhost:{port}")), &[]).await;
+        let address = broker.address.clone();
+        let door = tokio::spawn(async move {
+            loop {
+                let Ok((here, _)) = listener.accept().await else { continue };
+                let (acceptor, address) = (acceptor.clone(), address.clone());
+                tokio::spawn(async move {
+                    // Who does not like the certificate goes.
+                    let Ok(mut here) = acceptor.accept(here).await else { return };
+                    let mut there = TcpStream::connect(address).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                });
+            }
+        });
+        Guarded { broker, dir, port, door }
+    }
+
+    /// Lets somebody in by a mechanism.
+    fn knows(&self, user: &str, password: &str, mechanism: &str) {
+        let url = format!("tcp://{}", self.broker.address);
+        let args = ["user", "create", "--broker", &url, "--mechanism", mechanism, user, password];
+        let made = std::process::Command::new(tool("bin/tansu")).args(args).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// A way in for who trusts what is in a file.
+    fn trusting(&self, file: &str) -> Settings {
+        let mut settings = kafka_settings(&format!("localhost:{}", self.port), "chief");
+        let kafka = settings.kafka.get_mut("default").unwrap();
+        let file: PathBuf = self.dir.path().join(file);
+        kafka.tls = true;
+        kafka.options.insert("ssl.ca.location".to_owned(), file.display().to_string());
+        kafka.options.insert("broker.address.family".to_owned(), "v4".to_owned());
+        settings
+    }
+}
+
+/// The same, as somebody.
+fn by(mut settings: Settings, mechanism: &str, password: &str) -> Settings {
+    let kafka = settings.kafka.get_mut("default").unwrap();
+    kafka.username = Some("chief".to_owned());
+    kafka.password = Some(Secret::new(password.to_owned()));
+    kafka.mechanism = Some(mechanism.to_owned());
+    settings
+}
+
+async fn tell(settings: &Settings, words: &str) -> Result<String, String> {
+    let message = Message { to: "kafka:deploys".to_owned(), payload: words.into(), ..Message::default() };
+    let publishing = Publishers::new(Arc::new(settings.clone())).publish(message);
+    tokio::time::timeout(PATIENCE, publishing).await.unwrap().map_err(|fault| fault.to_string())
+}
+
+async fn opened(settings: &Settings) -> Result<Box<dyn Source>, SourceError> {
+    let mut source = source(settings, Kind::Stream, "kafka:deploys", &Arc::new(Meter::default())).unwrap();
+    source.open(&Positions::default()).await?;
+    Ok(source)
+}
+
+async fn next(source: &mut dyn Source) -> String {
+    loop {
+        let batch = tokio::time::timeout(PATIENCE, source.next()).await.unwrap().unwrap();
+        if let Some(event) = batch.parts.iter().flat_map(|part| &part.events).next() {
+            return event.text.clone();
+        }
+    }
+}
+
+/// Why it is not opened, in words.
+async fn refused(settings: &Settings) -> String {
+    match opened(settings).await {
+        Err(SourceError::Wrong(why)) => why,
+        Err(other) => panic!("it is tried again, which is of no use: {other:?}"),
+        Ok(_) => panic!("it is open"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_through_tls_is_read_through_tls() {
+    let guarded = Guarded::named("localhost").await;
+    let settings = guarded.trusting("own.pem");
+    tell(&settings, "shop 1.4 is out").await.unwrap();
+    let mut source = opened(&settings).await.unwrap();
+    assert_eq!(next(source.as_mut()).await, "shop 1.4 is out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_known_by_scram_of_either_length_and_only_with_the_right_password() {
+    let guarded = Guarded::named("localhost").await;
+    for (mechanism, theirs) in [("SCRAM-SHA-256", "scram256"), ("SCRAM-SHA-512", "scram512")] {
+        guarded.knows("chief", "right", theirs);
+        let settings = by(guarded.trusting("own.pem"), mechanism, "right");
+        tell(&settings, mechanism).await.unwrap();
+        let why = refused(&by(guarded.trusting("own.pem"), mechanism, "wrong")).await;
+        assert!(why.contains("put right username, password or mechanism"), "{why}");
+    }
+    let mut source = opened(&by(guarded.trusting("own.pem"), "SCRAM-SHA-512", "right")).await.unwrap();
+    assert_eq!(next(source.as_mut()).await, "SCRAM-SHA-256");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_with_the_certificate_of_a_stranger_are_not_spoken_to() {
+    let guarded = Guarded::named("localhost").await;
+    let why = refused(&guarded.trusting("other.pem")).await;
+    assert!(why.contains("ssl.ca.location"), "{why}");
+    // And nobody looks further than the system's own authorities, where no file is named.
+    let mut settings = guarded.trusting("own.pem");
+    settings.kafka.get_mut("default").unwrap().options.remove("ssl.ca.location");
+    let why = refused(&settings).await;
+    assert!(why.contains("ssl.ca.location"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_with_a_certificate_for_another_name_are_not_spoken_to() {
+    let guarded = Guarded::named("kafka.example").await;
+    let why = refused(&guarded.trusting("own.pem")).await;
+    assert!(why.contains("the names that it bears"), "{why}");
+}
