@@ -214,3 +214,22 @@ async fn where_a_quiet_topic_was_begun_is_known_when_the_bot_comes_back() {
     assert_eq!(heard.all(), ["while nobody read"]);
     started.stop("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_read_however_others_compress_them() {
+    let (_cluster, settings) = cluster(&["squeezed"], "squeezed");
+    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let bot = masterchief::bot::Bot::builder().data(dir.path()).sources(settings.clone());
+    let bot = bot.bind(masterchief::contract::Kind::Stream, "-|-", "kafka:squeezed", heard.handler()).unwrap();
+    let started = bot.start().await.unwrap();
+    begun(&settings, &["squeezed"]).await;
+    for (count, way) in ["none", "gzip", "snappy", "lz4", "zstd"].into_iter().enumerate() {
+        let mut theirs = settings.clone();
+        theirs.kafka.get_mut("default").unwrap().options.insert("compression.type".to_owned(), way.to_owned());
+        // What does not become shorter is sent as it is.
+        publish(&Publishers::new(std::sync::Arc::new(theirs)), "squeezed", &way.repeat(2000)).await;
+        heard.until(count + 1).await;
+        assert_eq!(heard.all().last(), Some(&way.repeat(2000)));
+    }
+    started.stop("").await;
+}

@@ -70,6 +70,10 @@ pub(in crate::stream) fn refusal(fault: &KafkaError, reason: &str) -> Option<Str
             "the user may not read with this group; allow it, or name another group under sources.kafka"
         }
         RDKafkaErrorCode::TopicAuthorizationFailed => "the user may not read this topic; allow it",
+        RDKafkaErrorCode::NotImplemented => {
+            "a message is compressed in a way that this masterchief does not know; let who publishes compress by gzip, \
+             snappy, lz4 or zstd"
+        }
         _ => return None,
     };
     Some(if reason.is_empty() { next.to_owned() } else { format!("{next} ({reason})") })
@@ -93,6 +97,7 @@ mod tests {
         assert!(why(RDKafkaErrorCode::Authentication).unwrap().contains("password"));
         assert!(why(RDKafkaErrorCode::SSL).unwrap().contains("ssl.ca.location"));
         assert!(why(RDKafkaErrorCode::FencedInstanceId).unwrap().ends_with("(said so)"));
+        assert!(why(RDKafkaErrorCode::NotImplemented).unwrap().contains("zstd"));
         assert_eq!(why(RDKafkaErrorCode::BrokerTransportFailure), None);
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::mask::StreamMask;
 use super::settings::{KafkaSettings, Start};
-use faults::{NO_TLS, in_the_way, passes};
+use faults::{NO_TLS, in_the_way, passes, refusal};
 use group::{ANSWER, Context, Ours, Told, Topics};
 use reading::Reading;
 
@@ -92,7 +92,8 @@ fn not_open() -> SourceError {
 
 /// What the brokers said, or else what librdkafka calls it.
 fn lost(told: &Told, fault: &KafkaError) -> SourceError {
-    told.refused().map_or_else(|| SourceError::Lost(fault.to_string()), SourceError::Wrong)
+    let why = told.refused().or_else(|| refusal(fault, ""));
+    why.map_or_else(|| SourceError::Lost(fault.to_string()), SourceError::Wrong)
 }
 
 impl Kafka {
