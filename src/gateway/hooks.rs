@@ -11,7 +11,7 @@ use masterchief_bindings::webhook::{Headers, Hook, RouteSettings, describe, veri
 use masterchief_contract::{Fate, Inbound, Undecodable, Value};
 use regex::Regex;
 use serde_json::{Map, json};
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 use warp::http::{HeaderMap, Response, StatusCode, header};
 
 use super::server::Shared;
@@ -70,7 +70,8 @@ where
     let Some(route) = settings.routes.get(&name) else {
         return error(StatusCode::NOT_FOUND, "there is no such route");
     };
-    let Ok(_turn) = shared.turns.try_acquire() else {
+    let place = shared.lanes.enter(&name, route.concurrency).zip(shared.turns.try_acquire().ok());
+    let Some((_room, turn)) = place else {
         shared.counts.busy.fetch_add(1, Ordering::Relaxed);
         return again(StatusCode::TOO_MANY_REQUESTS, "too many posts at once");
     };
@@ -99,7 +100,7 @@ where
         Err(fault) => {
             let reason = format!("the body cannot be understood: {fault}");
             let bad = Undecodable { lane: shared.lanes.lane(&name), bytes: body, reason };
-            return hand_over(&shared, route, &name, Err(bad)).await;
+            return hand_over(&shared, route, &name, Err(bad), turn).await;
         }
     };
     if let Some(challenge) = hook.challenge {
@@ -108,7 +109,7 @@ where
     let fields = fields(route, &name, &hook, &headers, peer);
     let key = (route.dedupe && !hook.delivery.is_empty()).then(|| format!("{name} {}", hook.delivery).into_boxed_str());
     let event = Inbound { key, at: shared.clock.now(), text: hook.text, fields, body: as_json.unwrap_or(body) };
-    hand_over(&shared, route, &name, Ok(event)).await
+    hand_over(&shared, route, &name, Ok(event), turn).await
 }
 
 /// What a post is, for binds and their handlers.
@@ -149,8 +150,14 @@ fn unread(shared: &Shared, name: &str, peer: Option<SocketAddr>, reply: Reply) -
     reply
 }
 
-/// Writes it to the journal, and waits for the handler's answer where the route says so.
-async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: Result<Inbound, Undecodable>) -> Reply {
+/// Writes it to the journal, and waits for the handler's answer where the route says so; others have its turn then.
+async fn hand_over(
+    shared: &Shared,
+    route: &RouteSettings,
+    name: &str,
+    event: Result<Inbound, Undecodable>,
+    turn: SemaphorePermit<'_>,
+) -> Reply {
     let expecting = (event.is_ok() && !route.answer.is_zero()).then(|| shared.answers.expect());
     let (settled, fate) = oneshot::channel();
     let lane = shared.lanes.lane(name);
@@ -159,7 +166,9 @@ async fn hand_over(shared: &Shared, route: &RouteSettings, name: &str, event: Re
         return again(StatusCode::SERVICE_UNAVAILABLE, "too many posts wait for the journal");
     }
     // A journal that does not answer, or a bot that goes down, keeps no sender waiting.
-    match tokio::time::timeout(FATE, fate).await.ok().and_then(Result::ok) {
+    let fate = tokio::time::timeout(FATE, fate).await.ok().and_then(Result::ok);
+    drop(turn);
+    match fate {
         None => {
             shared.counts.full.fetch_add(1, Ordering::Relaxed);
             again(StatusCode::SERVICE_UNAVAILABLE, "it could not be written")

@@ -159,6 +159,15 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
+/// Whether somebody may read the figures.
+pub(super) fn may_measure(shared: &Shared, headers: &HeaderMap) -> bool {
+    let settings = shared.settings.load();
+    settings
+        .metrics_token
+        .as_ref()
+        .is_none_or(|token| bool::from(token.reveal().as_bytes().ct_eq(shown(headers).unwrap_or_default().as_bytes())))
+}
+
 /// Whose token it is that a program shows.
 pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<Caller, Box<Reply>> {
     let Some((name, token)) = named(shared, shown(headers).unwrap_or_default()) else {

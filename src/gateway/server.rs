@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use masterchief_contract::{Clock, Shutdown};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use warp::http::{HeaderMap, Method, Response, StatusCode, header};
@@ -81,13 +81,33 @@ pub(super) struct Counts {
     pub(super) dead: AtomicU64,
 }
 
-/// Routes as lanes, made once each.
+/// How many posts a route takes at once, and who is in it.
+type Room = (usize, Arc<Semaphore>);
+
+/// Routes as lanes, made once each, and the room each has.
 #[derive(Default)]
 pub(super) struct Lanes {
     names: Mutex<HashMap<String, Arc<str>>>,
+    rooms: Mutex<HashMap<String, Room>>,
 }
 
 impl Lanes {
+    /// A place in the room of a route, if there is one: a route that is slow takes none from the others.
+    pub(super) fn enter(&self, name: &str, places: usize) -> Option<OwnedSemaphorePermit> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = match rooms.get(name) {
+            // Configured anew, it is another room; who is in the old one leaves that.
+            Some((known, room)) if *known == places => Arc::clone(room),
+            _ => {
+                let room = Arc::new(Semaphore::new(places));
+                rooms.insert(name.to_owned(), (places, Arc::clone(&room)));
+                room
+            }
+        };
+        drop(rooms);
+        room.try_acquire_owned().ok()
+    }
+
     pub(super) fn lane(&self, name: &str) -> Arc<str> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = names.get(name) {
@@ -253,7 +273,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
                 }
             },
         );
-    let asked = warp::get().and(warp::path::full()).and(with).then(asked);
+    let asked = warp::get().and(warp::path::full()).and(with).and(warp::header::headers_cloned()).then(asked);
     let routes = hooks
         .or(chat(porch, shutdown.clone()))
         .unify()
@@ -271,10 +291,14 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
 }
 
 /// How the bot is.
-async fn asked(path: FullPath, shared: Arc<Shared>) -> warp::reply::Response {
+async fn asked(path: FullPath, shared: Arc<Shared>, headers: HeaderMap) -> warp::reply::Response {
     let done = match path.as_str() {
         "/health" | "/health/ready" => ready(&shared).await,
         "/health/live" => reply(StatusCode::OK, &json!({"ok": true})),
+        "/metrics" if !runs::may_measure(&shared, &headers) => {
+            let error = json!({"error": "show gateway.metrics_token as Authorization: Bearer"});
+            reply(StatusCode::UNAUTHORIZED, &error)
+        }
         "/metrics" => metrics(&shared).await,
         path if path.starts_with(SAID) => said(&shared, &path[SAID.len()..]).await,
         _ => reply(StatusCode::NOT_FOUND, &json!({"error": "there is nothing here"})),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use masterchief_bindings::webhook::RouteSettings;
+use masterchief_contract::Secret;
 use serde::Deserialize;
 
 use super::runs::TokenSettings;
@@ -27,8 +28,10 @@ pub struct Settings {
     pub routes: BTreeMap<String, RouteSettings>,
     /// Programs that may ask for runs of pipelines, by a name that the records show.
     pub tokens: BTreeMap<String, TokenSettings>,
-    /// Posts that are worked on at once; more are told to come again.
+    /// Posts that are read and written at once, of all routes; more are told to come again.
     pub concurrency: usize,
+    /// What `/metrics` wants to see as `Authorization: Bearer`; without it whoever reaches the port may read it.
+    pub metrics_token: Option<Secret>,
     /// How long a sender may take for a body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
@@ -42,6 +45,7 @@ impl Default for Settings {
             routes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             concurrency: 1024,
+            metrics_token: None,
             body_timeout: Duration::from_secs(10),
         }
     }
@@ -78,6 +82,10 @@ impl Settings {
             if let Err(fault) = FlagSet::parse(&token.flags) {
                 faults.push((path("flags"), fault.to_string()));
             }
+        }
+        if self.metrics_token.as_ref().is_some_and(|token| token.reveal().len() < TOKEN_MIN) {
+            let text = format!("a token has at least {TOKEN_MIN} characters; make one with openssl rand -hex 32");
+            faults.push((vec!["metrics_token".to_owned()], text));
         }
         if self.concurrency == 0 {
             faults.push((vec!["concurrency".to_owned()], "must be at least 1".to_owned()));

@@ -270,6 +270,49 @@ async fn a_handler_answers_whoever_posts_and_one_that_says_nothing_is_not_waited
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_is_waited_for_takes_no_room_from_the_others() {
+    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    heard.stuck.store(true, Ordering::Relaxed);
+    let narrow = RouteSettings { concurrency: 1, ..settings(0).routes["answering"].clone() };
+    let mut room = gateway::Settings { concurrency: 1, ..settings(0) };
+    room.routes.insert("answering".to_owned(), narrow);
+    let started = start(&dir, |bot| {
+        bot.gateway(room.clone()).bind(Kind::Webhook, "-|-", "github/push", heard.handler()).unwrap()
+    })
+    .await;
+    let github = GitHub::of(&started);
+    let waiting = tokio::spawn(github.request("answering", "push", "w-1", &push("waits")).send());
+    while started.journal().newest("", 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = github.request("answering", "push", "w-2", &push("next")).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "5"));
+    // The gateway's one turn is free while a handler thinks: from the moment that the first is written and known to be.
+    while github.request("github", "push", "w-3", &push("other")).send().await.unwrap().status() != 202 {
+        assert!(!waiting.is_finished(), "nobody gets in before the first has been answered");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!waiting.is_finished());
+    waiting.abort();
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_are_for_who_shows_their_token_where_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let closed = gateway::Settings { metrics_token: Some(Secret::new("0123456789abcdef")), ..settings(0) };
+    let started = start(&dir, |bot| bot.gateway(closed.clone())).await;
+    let github = GitHub::of(&started);
+    let (status, text) = github.get("/metrics").await;
+    assert!(status == 401 && text.contains("gateway.metrics_token"), "{text}");
+    let asked = |token: &str| github.client.get(format!("http://{}/metrics", github.at)).bearer_auth(token).send();
+    assert_eq!(asked("0123456789abcdee").await.unwrap().status(), 401);
+    assert_eq!(asked("0123456789abcdef").await.unwrap().status(), 200);
+    assert_eq!(github.get("/health/live").await.0, 200, "who asks whether it lives needs none");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_journal_sends_posts_away_and_monitors_see_it() {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     heard.stuck.store(true, Ordering::Relaxed);

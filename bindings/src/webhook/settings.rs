@@ -79,6 +79,8 @@ pub struct RouteSettings {
     /// How long the answer waits for a handler's `ev:respond`.
     #[serde(with = "humantime_serde")]
     pub answer: Duration,
+    /// Posts of this route that are worked on at once; more are told to come again. Others have their own room.
+    pub concurrency: usize,
 }
 
 /// How a generic webhook is signed.
@@ -148,6 +150,7 @@ impl Default for RouteSettings {
             dedupe: true,
             max_body: None,
             answer: Duration::ZERO,
+            concurrency: 256,
         }
     }
 }
@@ -189,6 +192,9 @@ impl RouteSettings {
         let preset = self.preset_of(name);
         if self.secrets.iter().any(|secret| secret.reveal().trim().is_empty()) {
             faults.push(("secrets", "a secret is empty".to_owned()));
+        }
+        if self.concurrency == 0 {
+            faults.push(("concurrency", "must be at least 1".to_owned()));
         }
         match (self.secrets.is_empty(), self.insecure) {
             (true, false) => {
