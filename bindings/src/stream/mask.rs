@@ -1,6 +1,8 @@
-//! The mask of a stream: `kafka[@CONN]:TOPIC`, `kafka:~REGEX`, `rabbitmq:QUEUE`, `redis-stream:KEY[/GROUP]`, `redis:CHANNEL`.
+//! The mask of a stream: `kafka[@CONN]:TOPIC[/PARTITION]`, `kafka:~REGEX`, `rabbitmq:QUEUE`, `redis-stream:KEY[/GROUP]`, `redis:CHANNEL`.
 
-use masterchief_contract::MaskFault;
+use std::sync::Arc;
+
+use masterchief_contract::{EventData, Filter, MaskFault};
 
 /// Which stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +11,8 @@ pub(super) enum StreamMask {
         conn: String,
         topic: String,
         regex: bool,
+        /// What is wanted of the topic; the group reads all of it.
+        partition: Option<i32>,
     },
     Rabbit {
         conn: String,
@@ -53,7 +57,15 @@ impl StreamMask {
         let conn = conn.to_owned();
         Ok(match broker {
             "kafka" => {
-                let (topic, regex) = name.strip_prefix('~').map_or((name, false), |regex| (regex, true));
+                let (name, regex) = name.strip_prefix('~').map_or((name, false), |regex| (regex, true));
+                let (topic, partition) = match name.split_once('/') {
+                    Some((topic, number)) if !regex => {
+                        let known = number.parse().ok().filter(|known| *known >= 0 && !topic.is_empty());
+                        let text = "write kafka:TOPIC/PARTITION, as in kafka:deployments/3";
+                        (topic, Some(known.ok_or_else(|| MaskFault::at(mask, after + topic.len() + 1, text))?))
+                    }
+                    _ => (name, None),
+                };
                 if regex {
                     // librdkafka takes a topic that begins with ^ as a regular expression.
                     regex::Regex::new(topic)
@@ -67,7 +79,7 @@ impl StreamMask {
                     );
                 }
                 let anchored = if regex && !topic.starts_with('^') { format!("^{topic}") } else { topic.to_owned() };
-                StreamMask::Kafka { conn, topic: anchored, regex }
+                StreamMask::Kafka { conn, topic: anchored, regex, partition }
             }
             "rabbitmq" => StreamMask::Rabbit { conn, queue: name.to_owned() },
             "redis-stream" => match name.rsplit_once('/') {
@@ -81,13 +93,36 @@ impl StreamMask {
             other => return wrong(0, format!("there is no broker {other:?}; {FORM}")),
         })
     }
+
+    /// The stream that is read for it.
+    pub(super) fn stream(&self) -> String {
+        match self {
+            StreamMask::Kafka { conn, topic, regex, .. } => {
+                StreamMask::Kafka { conn: conn.clone(), topic: topic.clone(), regex: *regex, partition: None }
+                    .to_string()
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// What of the stream is wanted; all where there is nothing.
+    pub(super) fn filter(&self) -> Option<Filter> {
+        let StreamMask::Kafka { partition: Some(partition), .. } = self else { return None };
+        let partition = i64::from(*partition);
+        Some(Arc::new(move |event: &EventData| {
+            event.field("partition").and_then(|value| value.as_i64()) == Some(partition)
+        }))
+    }
 }
 
 impl std::fmt::Display for StreamMask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (broker, conn, name) = match self {
-            StreamMask::Kafka { conn, topic, regex: false } => ("kafka", conn, topic.clone()),
-            StreamMask::Kafka { conn, topic, regex: true } => ("kafka", conn, format!("~{topic}")),
+            StreamMask::Kafka { conn, topic, regex: true, .. } => ("kafka", conn, format!("~{topic}")),
+            StreamMask::Kafka { conn, topic, partition: Some(number), .. } => {
+                ("kafka", conn, format!("{topic}/{number}"))
+            }
+            StreamMask::Kafka { conn, topic, .. } => ("kafka", conn, topic.clone()),
             StreamMask::Rabbit { conn, queue } => ("rabbitmq", conn, queue.clone()),
             StreamMask::RedisStream { conn, key, group: None } => ("redis-stream", conn, key.clone()),
             StreamMask::RedisStream { conn, key, group: Some(group) } => {
@@ -105,9 +140,14 @@ mod tests {
 
     #[test]
     fn masks_name_a_broker_a_connection_and_a_stream() {
-        for mask in
-            ["kafka:deployments", "kafka@prod:~^deploy-.+", "rabbitmq:queue", "redis:news.*", "redis-stream:jobs/chief"]
-        {
+        for mask in [
+            "kafka:deployments",
+            "kafka:deployments/3",
+            "kafka@prod:~^deploy-.+",
+            "rabbitmq:queue",
+            "redis:news.*",
+            "redis-stream:jobs/chief",
+        ] {
             assert_eq!(StreamMask::parse(mask).unwrap().to_string(), mask);
         }
         assert_eq!(StreamMask::parse("kafka@default:a").unwrap().to_string(), "kafka:a");
@@ -117,7 +157,9 @@ mod tests {
             ("kafka:", 7),
             ("kafka@:a", 7),
             ("kafka:a b", 8),
-            ("kafka:a/1", 8),
+            ("kafka:a/x", 9),
+            ("kafka:a/-1", 9),
+            ("kafka:/1", 8),
             ("kafka:~(", 8),
             ("nats:a", 1),
             ("redis-stream:/g", 14),
@@ -125,5 +167,19 @@ mod tests {
             let fault = StreamMask::parse(mask).unwrap_err();
             assert_eq!(fault.column, column, "{mask}: {fault}");
         }
+    }
+
+    #[test]
+    fn a_partition_is_a_part_of_what_the_topic_brings() {
+        let mask = StreamMask::parse("kafka@prod:deployments/3").unwrap();
+        assert_eq!(mask.stream(), "kafka@prod:deployments");
+        let filter = mask.filter().unwrap();
+        let of = |partition: i64| {
+            let mut event = EventData::new(&[], chrono::Utc::now());
+            event.fields.push(("partition", serde_json::Value::from(partition)));
+            event
+        };
+        assert!(filter(&of(3)) && !filter(&of(4)) && !filter(&EventData::new(&[], chrono::Utc::now())));
+        assert!(StreamMask::parse("kafka:deployments").unwrap().filter().is_none());
     }
 }

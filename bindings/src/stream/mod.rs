@@ -47,7 +47,9 @@ pub static KINDS: &[KindSpec] = &[KindSpec {
     ],
     about: "a message comes from a broker; `text` is the message, `data` what it says if it is JSON",
     example: "kafka:deployments",
-    wants: Some(|mask| StreamMask::parse(mask).map(|mask| Wanted::all(mask.to_string()))),
+    wants: Some(|mask| {
+        StreamMask::parse(mask).map(|mask| Wanted { stream: mask.stream().into(), filter: mask.filter() })
+    }),
 }];
 
 fn message(event: &EventData) -> Cow<'_, str> {
@@ -59,8 +61,8 @@ pub fn collide(one: &str, other: &str) -> bool {
     let (Ok(one), Ok(other)) = (StreamMask::parse(one), StreamMask::parse(other)) else { return false };
     match (&one, &other) {
         (
-            StreamMask::Kafka { conn, topic, regex },
-            StreamMask::Kafka { conn: other_conn, topic: other_topic, regex: other_regex },
+            StreamMask::Kafka { conn, topic, regex, .. },
+            StreamMask::Kafka { conn: other_conn, topic: other_topic, regex: other_regex, .. },
         ) if conn == other_conn && topic != other_topic => {
             let matches = |pattern: &str, topic: &str| Regex::new(pattern).is_ok_and(|regex| regex.is_match(topic));
             match (regex, other_regex) {

@@ -149,7 +149,7 @@ impl Publishers {
 async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String, String> {
     match (open, mask) {
         #[cfg(feature = "kafka")]
-        (Open::Kafka(producer), StreamMask::Kafka { topic, .. }) => {
+        (Open::Kafka(producer), StreamMask::Kafka { topic, partition, .. }) => {
             use rdkafka::message::{Header, OwnedHeaders};
             let headers = message
                 .headers
@@ -159,6 +159,9 @@ async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String,
                 rdkafka::producer::FutureRecord::<str, [u8]>::to(topic).payload(&message.payload).headers(headers);
             if let Some(key) = &message.key {
                 record = record.key(key);
+            }
+            if let Some(partition) = partition {
+                record = record.partition(*partition);
             }
             let sent = producer.send(record, std::time::Duration::from_secs(30)).await;
             sent.map(|delivery| format!("{}/{}", delivery.partition, delivery.offset))
