@@ -242,6 +242,11 @@ async fn postgresql_wakes_a_query_and_its_rows_are_compared() {
     told.until(1).await;
     assert_eq!(told.all(), ["a new one"]);
     started.stop("").await;
+    let values = format!("INSERT INTO great VALUES ({}), ({}), ({})", u64::MAX - 3, u64::MAX - 2, u64::MAX - 1);
+    for sql in ["CREATE TABLE great(n numeric(20) PRIMARY KEY)", &values] {
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
+    }
+    great_numbers(&url, "great").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,6 +276,49 @@ async fn mariadb_is_read_with_all_its_types() {
         "{row}"
     );
     assert_eq!(row["raw"], json!("AP8="), "{row}");
+    started.stop("").await;
+}
+
+/// Rows behind a cursor that only an unsigned number holds: as a floating one it would pass over its neighbours.
+async fn great_numbers(url: &str, name: &str) {
+    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let sql = "SELECT n FROM great WHERE n > :cursor ORDER BY n";
+    let mut great = query(sql, database::On::Cursor);
+    (great.cursor, great.start) = (Some("n".to_owned()), Some(json!(u64::MAX - 3)));
+    let started =
+        start(databases(url, &[(name, great)]), Kind::Database, &format!("db:query/{name}"), &heard, &data).await;
+    heard.until(2).await;
+    let rows = [u64::MAX - 2, u64::MAX - 1].map(|n| json!({ "n": n }).to_string());
+    assert_eq!(heard.all(), rows);
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_stops_what_takes_too_long_and_knows_great_numbers() {
+    let server = Database::maria().await;
+    let url = format!("mysql://root@127.0.0.1:{}/test", server.port);
+    let root = format!("mysql://root@127.0.0.1:{}/mysql", server.port);
+    let mut db = root.parse::<sqlx::mysql::MySqlConnectOptions>().unwrap().connect().await.unwrap();
+    let values = format!("INSERT INTO test.great VALUES ({}), ({}), ({})", u64::MAX - 3, u64::MAX - 2, u64::MAX - 1);
+    let made =
+        ["CREATE DATABASE IF NOT EXISTS test", "CREATE TABLE test.great(n BIGINT UNSIGNED PRIMARY KEY)", &values];
+    for sql in made {
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
+    }
+    great_numbers(&url, "great").await;
+    let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let mut settings = databases(&url, &[("slow", query("SELECT SLEEP(600) AS id", database::On::Rows))]);
+    settings.databases.get_mut("default").unwrap().timeout = Duration::from_millis(300);
+    let started = Bot::builder().data(data.path()).sources(settings);
+    let started = started.bind(Kind::Database, "-|-", "db:query/slow", heard.handler()).unwrap().start().await.unwrap();
+    let asked = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'";
+    let sleeping =
+        async |db: &mut sqlx::mysql::MySqlConnection| -> i64 { sqlx::query_scalar(asked).fetch_one(db).await.unwrap() };
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !started.sources().iter().any(|row| row.error.is_some()) || sleeping(&mut db).await > 0 {
+        assert!(tokio::time::Instant::now() < end, "it goes on: {:?}", started.sources());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     started.stop("").await;
 }
 

@@ -27,7 +27,8 @@ pub(super) fn fault_of(fault: &Error) -> SourceError {
 #[derive(Clone, Debug)]
 pub(super) enum Address {
     Postgres(Box<PgConnectOptions>),
-    Maria(Box<MySqlConnectOptions>),
+    /// And how long the server itself may work on a question.
+    Maria(Box<MySqlConnectOptions>, Duration),
     Sqlite(Box<SqliteConnectOptions>),
 }
 
@@ -54,9 +55,8 @@ impl Address {
             )));
         }
         if url.starts_with("mysql://") || url.starts_with("mariadb://") {
-            return Ok(Address::Maria(Box::new(
-                MySqlConnectOptions::from_str(url).map_err(wrong)?.disable_statement_logging(),
-            )));
+            let options = MySqlConnectOptions::from_str(url).map_err(wrong)?.disable_statement_logging();
+            return Ok(Address::Maria(Box::new(options), settings.timeout));
         }
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url).map_err(wrong)?.read_only(settings.read_only);
@@ -70,10 +70,19 @@ impl Address {
         Ok(match self {
             Address::Postgres(options) => Sql::Postgres(PgConnection::connect_with(options).await?),
             Address::Sqlite(options) => Sql::Sqlite(SqliteConnection::connect_with(options).await?),
-            Address::Maria(options) => {
+            Address::Maria(options, longest) => {
                 let mut connection = MySqlConnection::connect_with(options).await?;
                 if read_only {
                     sqlx::query("SET SESSION TRANSACTION READ ONLY").execute(&mut connection).await?;
+                }
+                // MariaDB counts in seconds, MySQL in milliseconds and under another name; one that knows neither is
+                // left to our own clock, which hangs up.
+                let here = format!("SET SESSION max_statement_time = {}", longest.as_secs_f64());
+                let there = format!("SET SESSION max_execution_time = {}", longest.as_millis());
+                for limit in [here, there] {
+                    if sqlx::query(AssertSqlSafe(limit)).execute(&mut connection).await.is_ok() {
+                        break;
+                    }
                 }
                 Sql::Maria(connection)
             }
@@ -97,6 +106,9 @@ impl Sql {
                 let query = sqlx::query(AssertSqlSafe(sql));
                 let query = match cursor {
                     Some(Value::Number(number)) if number.is_i64() => query.bind(number.as_i64()),
+                    Some(Value::Number(number)) if number.is_u64() => {
+                        query.bind(number.as_u64().map(sqlx::types::Decimal::from))
+                    }
                     Some(Value::Number(number)) => query.bind(number.as_f64()),
                     Some(value) => query.bind(words(value)),
                     None => query,
@@ -109,6 +121,7 @@ impl Sql {
                 let query = sqlx::query(text("?"));
                 let query = match cursor {
                     Some(Value::Number(number)) if number.is_i64() => query.bind(number.as_i64()),
+                    Some(Value::Number(number)) if number.is_u64() => query.bind(number.as_u64()),
                     Some(Value::Number(number)) => query.bind(number.as_f64()),
                     Some(value) => query.bind(words(value)),
                     None => query,
