@@ -22,6 +22,8 @@ use super::translate::{Context, evnt};
 const BACKOFF: (Duration, Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(120), Duration::from_secs(60));
 
+/// How long the street may take to hear that a connection is gone.
+const ROOM: Duration = Duration::from_secs(30);
 /// The least pause after an oper has killed us: to come back at once is to ask for more.
 const AFTER_KILL: Duration = Duration::from_secs(60);
 /// The least pause after a server said that we come too often: each try before its time is over makes it longer.
@@ -134,6 +136,9 @@ async fn tell_end(inner: &Inner, ways: &Ways, ended: &Ended, leaving: &mut Shutd
                 // The street has ended: nobody is elevated either.
                 _ = ways.inlet.put(gone) => {}
                 () = leaving.recv() => {}
+                () = tokio::time::sleep(ROOM) => {
+                    tracing::warn!(network = %inner.name, "The street is full: it is not told that the connection is gone");
+                }
             }
         }
     }

@@ -388,7 +388,7 @@ async fn commands_are_heard_by_binds_of_kind_out_too_and_what_one_drops_is_on_ac
         end)
         bot.bind("out", "-|-", "* queued", function(ev) if ev.message:find("a bad") then return bot.STOP end end)
         bot.bind("out", "-|-", "* sent", function(ev)
-          bot.raw("TAGMSG", "nobody")
+          bot.raw("WHOIS", "bob")
           bot.raw("PRIVMSG", "bob", "left: " .. ev.message)
         end)
     "##;
@@ -403,7 +403,7 @@ async fn commands_are_heard_by_binds_of_kind_out_too_and_what_one_drops_is_on_ac
     test.expect("bob", "left: PRIVMSG #ops :raw words").await;
     test.advance(Duration::from_secs(5)).await;
     let lines = test.transcript();
-    assert!(!lines.iter().any(|line| line.contains("left: PRIVMSG bob") || line.contains("left: JOIN")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("left: PRIVMSG bob") || line.contains("left: WHOIS")), "{lines:#?}");
     // What was only a command before is words on account, with its cause; and what was dropped is there.
     alice.says(CHANNEL, "!why").await;
     test.expect(CHANNEL, ": raw words").await;
