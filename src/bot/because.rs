@@ -19,7 +19,11 @@ pub(super) struct Because {
 
 impl Because {
     fn marked(&self, action: Action) -> Action {
-        if matches!(action.bare(), Action::Say { .. }) { action.because(Arc::new(self.cause())) } else { action }
+        let does = matches!(
+            action.bare(),
+            Action::Say { .. } | Action::Send { .. } | Action::Join { .. } | Action::Part { .. }
+        );
+        if does { action.because(Arc::new(self.cause())) } else { action }
     }
 
     fn cause(&self) -> Cause {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use masterchief_contract::{
     Action, Call, Clock, Delivery, Event, Handler, HandlerError, HandlerResult, How, Kind, Matching, Outcome, Outlet,
-    Who, split_place,
+    Returns, Who, split_place,
 };
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use super::names::Names;
 use super::outbox::Outbox;
 use super::words;
 use crate::dispatch::{Bind, Cooldowns, Step};
+use crate::irc::Around;
 use crate::lua::Asks;
 use crate::mesh::Leads;
 use crate::partyline::FILT;
@@ -64,6 +65,9 @@ pub(crate) struct Calls {
     cooldowns: Mutex<Cooldowns>,
 }
 
+/// Where the command log stands among what is logged: the console mode c.
+const COMMANDS: &str = "masterchief::bot::audit::commands";
+
 impl Calls {
     /// Nothing is running yet.
     pub(crate) fn new(outbox: &Outbox, audit: Audit, clock: Clock, rules: Arc<ArcSwap<Rules>>) -> Calls {
@@ -89,7 +93,12 @@ impl Calls {
             let Some(bind) = binds.next() else { return Outcome::Pass };
             match self.one(&event, bind, &step, &who).await {
                 Outcome::Pass => {}
-                outcome => return outcome,
+                outcome => {
+                    if outcome == Outcome::Stop && step.returns == Returns::Log {
+                        tracing::info!(target: COMMANDS, "{}", words::command(&event, step.kind, &who, |text| self.ledger.hide(text).into_owned()));
+                    }
+                    return outcome;
+                }
             }
         }
     }

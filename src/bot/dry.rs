@@ -76,6 +76,26 @@ pub async fn try_policy(config: &Config, table: &Table, users: Vec<User>) -> Res
     Ok(Tested { faults, judged, lines })
 }
 
+/// What a change of people would break of a table that holds without it.
+pub async fn try_people(
+    config: &Config,
+    table: &Table,
+    before: Vec<User>,
+    after: Vec<User>,
+) -> Result<Vec<String>, StartError> {
+    let started = start(config).await?;
+    started.reload_scripts().await;
+    let faults_of = |users: Vec<User>| {
+        started.book().fill(users);
+        started.policy.faults(table)
+    };
+    let known = faults_of(before);
+    let faults = faults_of(after).into_iter().filter(|fault| !known.contains(fault));
+    let faults = faults.map(|fault| fault.to_string()).collect();
+    started.stop("").await;
+    Ok(faults)
+}
+
 async fn start(config: &Config) -> Result<Started, StartError> {
     let stubs = Arc::<Stubs>::default();
     let mut builder = Bot::builder().configured(config).outside(stubs.clone(), stubs.clone(), stubs).without_sources();

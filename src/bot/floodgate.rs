@@ -53,8 +53,8 @@ pub(crate) enum Pass {
     Only(Box<Event>),
     /// It does not, unless a handler of this event stops the punishment of this mask.
     Ask(Box<Event>, String),
-    /// It goes on, after this one.
-    After(Box<Event>),
+    /// It goes on, after this one, unless a handler of that stops the punishment of this mask.
+    After(Box<Event>, String),
 }
 
 impl Floodgate {
@@ -98,7 +98,7 @@ impl Floodgate {
                 _ => Pass::Yes,
             },
             Verdict::Flood { kind, mask } => Pass::Ask(Box::new(flood(event, kind)), mask),
-            Verdict::Told { kind } => Pass::After(Box::new(flood(event, kind))),
+            Verdict::Told { kind, mask } => Pass::After(Box::new(flood(event, kind)), mask),
         }
     }
 

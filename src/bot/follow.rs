@@ -8,12 +8,13 @@ use masterchief_contract::{Kind, Shutdown};
 
 use super::outbox::Outbox;
 use super::people::read_users;
+use super::policy::Broken;
 use super::scripts::{Reloaded, Scripts};
 use super::watch;
 use crate::dispatch::BindTable;
 use crate::irc::Network;
 use crate::store::Store;
-use crate::users::Book;
+use crate::users::{Book, User};
 
 /// How often a running bot looks whether `masterchief users` changed somebody.
 const USERS_LOOK: Duration = Duration::from_secs(2);
@@ -48,14 +49,17 @@ pub(super) async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: S
     }
 }
 
-/// Takes over what another process did to the users, and tells that it did.
+/// Takes over what another process did to the users, unless it breaks the policy, and tells that it did.
 pub(super) async fn follow_users(
     store: Store,
     book: Book,
     mut known: i64,
+    holds: impl Fn(Vec<User>) -> Result<(), Broken> + Send,
     tell: impl Fn() + Send,
     mut shutdown: Shutdown,
 ) {
+    // What is not taken is looked at again: the policy may be another by then.
+    let mut refused: Option<Broken> = None;
     loop {
         tokio::select! {
             () = shutdown.recv() => return,
@@ -68,14 +72,22 @@ pub(super) async fn follow_users(
                 continue;
             }
         };
-        if now == known {
+        if now == known && refused.is_none() {
             continue;
         }
         match read_users(&store).await {
             Ok(users) => {
-                tracing::info!(users = users.len(), "Users read again");
-                book.fill(users);
                 known = now;
+                if let Err(broken) = holds(users.clone()) {
+                    if refused.as_ref() != Some(&broken) {
+                        tracing::error!(%broken, "The users were changed and are not taken; those known before stay");
+                    }
+                    refused = Some(broken);
+                    continue;
+                }
+                tracing::info!(users = users.len(), "Users read again");
+                refused = None;
+                book.fill(users);
                 tell();
             }
             Err(fault) => tracing::error!(%fault, "The users cannot be read; those known before stay"),
@@ -100,5 +112,44 @@ pub(super) async fn follow_scripts(scripts: Scripts, shutdown: Shutdown) {
 pub(super) fn tell_of(report: &Reloaded) {
     for fault in &report.failed {
         tracing::error!(%fault, "A script is not loaded; where there was an older version, it still serves");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bot::people::row_of;
+    use crate::config::ConfigFault;
+    use crate::yaml::Spot;
+
+    #[tokio::test(start_paused = true)]
+    async fn people_that_break_the_policy_are_not_taken_over_until_they_do_not() {
+        let (store, book) = (Store::memory(), Book::new());
+        let put = async |flags: &str| {
+            let user = User::with_account("bob", "net", "bob", flags).unwrap();
+            store.put_user(&row_of(&user)).await.unwrap();
+        };
+        let flags = || book.get("bob").map(|user| user.flags.to_string());
+        let spot = Spot { file: Path::new("policy.yaml").into(), line: 1, column: 1 };
+        let holds = move |users: Vec<User>| match users.iter().any(|user| user.flags.to_string().contains('n')) {
+            true => Err(Broken(vec![ConfigFault::at(&spot, "bob may !die")])),
+            false => Ok(()),
+        };
+        let (stop, shutdown) = Shutdown::new();
+        let known = store.users_revision().await.unwrap();
+        let following = tokio::spawn(follow_users(store.clone(), book.clone(), known, holds, || (), shutdown));
+        put("D").await;
+        tokio::time::sleep(2 * USERS_LOOK).await;
+        assert_eq!(flags().as_deref(), Some("D"));
+        put("n").await;
+        tokio::time::sleep(2 * USERS_LOOK).await;
+        assert_eq!(flags().as_deref(), Some("D"), "who was known before stays");
+        put("v").await;
+        tokio::time::sleep(2 * USERS_LOOK).await;
+        assert_eq!(flags().as_deref(), Some("v"));
+        stop.stop();
+        following.await.unwrap();
     }
 }

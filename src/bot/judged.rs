@@ -64,8 +64,9 @@ mod tests {
     const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/inbound.txt"));
     /// What most connections begin with, so that what follows goes deep.
     const WELCOME: &str = ":s CAP * LS :batch message-tags server-time account-tag account-notify extended-join \
-                           echo-message labeled-response multi-prefix\r\n:s CAP * ACK :batch message-tags server-time \
-                           account-tag account-notify extended-join echo-message labeled-response multi-prefix\r\n\
+                           echo-message labeled-response multi-prefix draft/multiline=max-bytes=4096\r\n:s CAP * ACK :batch message-tags server-time \
+                           account-tag account-notify extended-join echo-message labeled-response multi-prefix \
+                           draft/multiline\r\n\
                            :s 001 chief :Welcome chief!c@host\r\n:s 005 chief CHANTYPES=# CASEMAPPING=rfc1459 \
                            PREFIX=(qaohv)~&@%+ STATUSMSG=@+ CHANMODES=b,k,l,imnt WHOX MONITOR=9 CHATHISTORY=9 :x\r\n\
                            :s 422 chief :No MOTD\r\n:chief!c@host JOIN #ops * :x\r\n\

@@ -3,16 +3,18 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
 use masterchief_contract::{Class, Clock, Future, How, Proof, Receipt, Refused, Secret, Shutdown};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::overt::Overt;
+use super::seen::Seen;
 use crate::executors::Known;
 use crate::irc::{Around, Fate};
 use crate::store::{SaidChange, SaidGroup, SaidRow, Store, StoreError};
@@ -25,6 +27,10 @@ const DEPTH: usize = 8192;
 const KEPT: i64 = 100_000;
 /// After so many lines it is looked what may be forgotten.
 const FORGET_AFTER: i64 = 1000;
+/// How long to wait where nothing can be written.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Lines, and changes of lines, that are kept until they can be written. It is less than what may wait, so that the bot goes on to speak.
+const UNWRITTEN_MAX: usize = DEPTH / 2;
 
 /// The states of a line.
 pub(super) const QUEUED: &str = "queued";
@@ -53,6 +59,8 @@ struct Inner {
     /// Something was written.
     room: Notify,
     secrets: ArcSwap<Known>,
+    /// Lines that could not be written when that was last tried.
+    unwritten: AtomicUsize,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Learned>>>,
     /// Makes events of what is said; empty until there is a street.
     overt: OnceLock<Overt>,
@@ -62,6 +70,8 @@ struct Inner {
     left: Mutex<Vec<SaidRow>>,
     /// On which networks lines may have left after the process before this one last wrote.
     unsure: BTreeMap<String, bool>,
+    /// When something was last said in each channel.
+    seen: Seen,
 }
 
 #[derive(Default)]
@@ -89,16 +99,21 @@ impl Ledger {
             hurry: Notify::new(),
             room: Notify::new(),
             secrets: ArcSwap::from_pointee(Known::new(secrets)),
+            unwritten: AtomicUsize::new(0),
             waiting: Mutex::default(),
             overt: OnceLock::new(),
             hushed: Mutex::default(),
             left: Mutex::new(store.said_open().await?),
             unsure: store.said_networks().await?,
+            seen: Seen::open(&store, &clock).await?,
             store,
             clock,
         };
         let ledger = Ledger { inner: Arc::new(inner) };
-        let writer = tokio::spawn(write(ledger.clone(), shutdown));
+        let (lines, seen) = (ledger.clone(), Arc::clone(&ledger.inner));
+        let writer = tokio::spawn(async move {
+            tokio::join!(write(lines, shutdown.clone()), seen.seen.keep(shutdown));
+        });
         Ok((ledger, writer))
     }
 
@@ -108,16 +123,10 @@ impl Ledger {
         let _ = self.inner.overt.set(overt);
     }
 
-    /// The lines of these that no bind drops before they are queued.
-    pub(super) async fn passed<'a>(&self, network: &str, class: Class, head: &str, lines: &[&'a str]) -> Vec<&'a str> {
-        let Some(overt) = self.inner.overt.get() else { return lines.to_vec() };
-        let mut out = Vec::with_capacity(lines.len());
-        for line in lines {
-            if !overt.is_wanted() || !overt.drops(network, class, &format!("{head}{line}")).await {
-                out.push(*line);
-            }
-        }
-        out
+    /// Which bind drops a line before it is queued, if one does. The line is put together only if somebody looks at it.
+    pub(super) async fn dropped(&self, network: &str, class: Class, line: impl FnOnce() -> String) -> Option<String> {
+        let overt = self.inner.overt.get().filter(|overt| overt.is_wanted())?;
+        overt.drops(network, class, &self.hide(&line())).await
     }
 
     /// These lines make no event when they leave.
@@ -213,6 +222,39 @@ impl Ledger {
         self.inner.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lines that could not be written when that was last tried.
+    pub(super) fn unwritten(&self) -> usize {
+        self.inner.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// Keeps what could not be written, in front of what has come since; gives how much of the oldest is lost for want of room.
+    fn keep(&self, group: SaidGroup) -> usize {
+        let mut pending = self.pending();
+        pending.group.behind(group);
+        let lost = pending.group.cut(UNWRITTEN_MAX);
+        self.inner.unwritten.store(pending.group.rows.len() + pending.group.changes.len(), Ordering::Relaxed);
+        lost
+    }
+
+    /// Lines of networks that are not configured any more are not worth saying for ever: those whose time is over are given up.
+    pub(super) fn give_up(&self, configured: &[String]) {
+        let now = self.now();
+        let over: Vec<SaidRow> = {
+            let mut left = self.inner.left.lock().unwrap_or_else(PoisonError::into_inner);
+            let stray = |row: &SaidRow| !configured.contains(&row.network);
+            let networks: BTreeSet<&str> =
+                left.iter().filter(|row| stray(row)).map(|row| row.network.as_str()).collect();
+            for network in networks {
+                let lines = left.iter().filter(|row| row.network == network).count();
+                tracing::warn!(network, lines, "Lines wait for a network that is not configured; they expire");
+            }
+            let (over, waits) = std::mem::take(&mut *left).into_iter().partition(|row| stray(row) && row.until <= now);
+            *left = waits;
+            over
+        };
+        over.iter().for_each(|row| self.fate(row.id as u64, Fate::Expired));
+    }
+
     /// What there is to write, and who waits for it.
     fn take(&self) -> (SaidGroup, Vec<oneshot::Sender<()>>) {
         let newest = self.inner.next.load(Ordering::Relaxed) as i64;
@@ -260,15 +302,28 @@ async fn write(ledger: Ledger, mut shutdown: Shutdown) {
             }
         }
         let (group, urgent) = ledger.take();
-        if let Err(fault) = ledger.inner.store.said(&group).await {
-            let lines = group.rows.len() + group.changes.len();
-            tracing::error!(%fault, lines, "What was said could not be written down");
+        let written = ledger.inner.store.said(&group).await;
+        if let Err(fault) = &written {
+            let lost = ledger.keep(group);
+            let lines = ledger.unwritten();
+            tracing::error!(%fault, lines, lost, "What was said could not be written down; it is tried again");
+        } else {
+            ledger.inner.unwritten.store(0, Ordering::Relaxed);
         }
         for waits in urgent {
             // Whoever waited may have gone.
             let _ = waits.send(());
         }
         ledger.inner.room.notify_waiters();
+        if written.is_err() {
+            if closing {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = shutdown.recv() => closing = true,
+            }
+        }
     }
     let mut pending = ledger.pending();
     pending.closed = true;
@@ -310,16 +365,11 @@ impl Around for Ledger {
                 Some(Err(Refused::new(change.reason.clone()).coded("EXPIRED")))
             }
         };
-        {
-            let mut pending = self.pending();
-            if let Some(row) = pending.group.rows.get_mut(&(line as i64)) {
-                row.change(change);
-            } else {
-                pending.group.changes.insert(line as i64, change);
-            }
-        }
+        self.pending().group.changed(line as i64, change);
         self.inner.work.notify_one();
         if let Some(learned) = learned {
+            // It is not told of when it leaves, because it does not.
+            self.inner.hushed.lock().unwrap_or_else(PoisonError::into_inner).remove(&line);
             let waits = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&line);
             let at = self.inner.clock.now();
             if let Some(waits) = waits {
@@ -381,6 +431,14 @@ impl Around for Ledger {
         self.pending().group.networks.insert(network.to_owned(), false);
         self.inner.work.notify_one();
     }
+
+    fn seen(&self, network: &str) -> BTreeMap<String, DateTime<Utc>> {
+        self.inner.seen.of(network)
+    }
+
+    fn saw(&self, network: &str, chan: &str, at: DateTime<Utc>) {
+        self.inner.seen.saw(network, chan, at);
+    }
 }
 
 /// As records write it.
@@ -398,5 +456,80 @@ pub(super) fn how_named(name: &str) -> How {
         "notice" => How::Notice,
         "act" => How::Act,
         _ => How::Say,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sqlx::{Connection, SqliteConnection};
+
+    use super::*;
+    use crate::store::SaidWhich;
+
+    async fn rename(path: &Path, from: &str, to: &str) {
+        let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+    }
+
+    async fn until(ledger: &Ledger, nothing: bool) {
+        while (ledger.unwritten() == 0) != nothing {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_kept_until_it_can_and_nobody_waits_for_it_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let store = Store::open(&path).await.unwrap();
+        let (stop, end) = Shutdown::new();
+        let (ledger, writer) = Ledger::open(store.clone(), Clock::system(), &[], end).await.unwrap();
+        rename(&path, "said", "away").await;
+        let (class, state) = (Class::Page.name().to_owned(), QUEUED.to_owned());
+        let like = SaidRow { network: "net".to_owned(), target: "#ops".to_owned(), class, state, ..SaidRow::default() };
+        let first = ledger.begin(&like, &["one", "two"]).await;
+        until(&ledger, false).await;
+        ledger.fate(first, Fate::Sent);
+        ledger.fate(first, Fate::Echoed { msgid: Some("m".to_owned()) });
+        rename(&path, "away", "said").await;
+        until(&ledger, true).await;
+        stop.stop();
+        writer.await.unwrap();
+        let mut states = Vec::new();
+        for line in [first, first + 1] {
+            let row = store.said_line(&SaidWhich::Number(line as i64)).await.unwrap().unwrap();
+            states.push((row.text, row.state, row.msgid));
+        }
+        let two = ("two".to_owned(), QUEUED.to_owned(), None);
+        assert_eq!(states, [("one".to_owned(), "echoed".to_owned(), Some("m".to_owned())), two]);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn lines_of_a_network_that_is_gone_expire() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.db")).await.unwrap();
+        let clock = Clock::system();
+        let now = clock.now().timestamp_millis();
+        let row = |id: i64, network: &str, until: i64| {
+            let (network, state) = (network.to_owned(), QUEUED.to_owned());
+            (id, SaidRow { id, network, state, until, ..SaidRow::default() })
+        };
+        let rows = [row(1, "gone", now - 1), row(2, "gone", now + 3_600_000), row(3, "net", now - 1)].into();
+        store.said(&SaidGroup { rows, ..SaidGroup::default() }).await.unwrap();
+        let (stop, end) = Shutdown::new();
+        let (ledger, writer) = Ledger::open(store.clone(), clock, &[], end).await.unwrap();
+        ledger.give_up(&["net".to_owned()]);
+        assert_eq!(ledger.left("net").0.len(), 1, "who is there deals with its own");
+        assert_eq!(ledger.left("gone").0.len(), 1, "it may come back in time");
+        stop.stop();
+        writer.await.unwrap();
+        let state = store.said_line(&SaidWhich::Number(1)).await.unwrap().unwrap().state;
+        assert_eq!(state, "expired");
+        store.close().await;
     }
 }

@@ -1,6 +1,6 @@
 //! The mesh in the house: what other bots do becomes events, notes find their people, and who may is looked up in the book.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use masterchief_contract::{Actor, CaseMap, Clock, Event, EventData, FlagScope, Future, Inlet, Kind, Shutdown, Value};
 use tokio::sync::broadcast::error::RecvError;
@@ -13,8 +13,9 @@ use super::lead::{Ground, Leases};
 use super::meshcalls::{Answering, WAITING};
 use super::meshlog::{self, Logs};
 use super::meshrun::Running;
-use super::meshshare::Shared;
+use super::meshshare::{self, Shared};
 use super::outbox::Outbox;
+use super::policy::Policy;
 use super::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
@@ -44,6 +45,8 @@ pub(super) struct Around {
     /// What is done here for other bots.
     pub(super) runners: Runners,
     pub(super) pipelines: Pipelines,
+    /// What people of other bots must not break, once it is known.
+    pub(super) policy: Arc<OnceLock<Policy>>,
 }
 
 /// Opens the mesh, if one is configured; gives its tasks too.
@@ -51,8 +54,22 @@ pub(super) async fn open(
     around: Around,
     shutdown: Shutdown,
 ) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, StartError> {
-    let Around { settings, store, data, clock, book, table, inlet, calls, outbox, party, door, runners, pipelines } =
-        around;
+    let Around {
+        settings,
+        store,
+        data,
+        clock,
+        book,
+        table,
+        inlet,
+        calls,
+        outbox,
+        party,
+        door,
+        runners,
+        pipelines,
+        policy,
+    } = around;
     let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), outbox.desk.clone(), clock.clone());
     let (called, waiting) = mpsc::channel(WAITING);
     let house = Arc::new(Rooms {
@@ -71,7 +88,8 @@ pub(super) async fn open(
     let leads = outbox.leads.clone();
     let opening = Opening { settings, store: store.clone(), data, clock: clock.clone(), house, leads };
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
-    let (shared, sharing) = Shared::open(mesh.clone(), store.clone(), book, clock.clone(), shutdown.clone()).await?;
+    let people = meshshare::Ground { mesh: mesh.clone(), store: store.clone(), book, clock: clock.clone(), policy };
+    let (shared, sharing) = Shared::open(people, shutdown.clone()).await?;
     tasks.push(sharing);
     let ground = meshlog::Ground {
         mesh: mesh.clone(),

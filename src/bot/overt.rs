@@ -29,20 +29,21 @@ impl Overt {
         self.table.has_any(OUT)
     }
 
-    /// Whether a bind drops a line that is about to be queued.
-    pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> bool {
-        let Some(calls) = self.calls.upgrade() else { return false };
+    /// The bind that drops a line that is about to be queued, if one does.
+    pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> Option<String> {
+        let calls = self.calls.upgrade()?;
         let event = self.event(network, class, line, "queued");
         let decision = decide(&self.table.index(), &event, &Standing::default(), calls.rules.load().policy);
         for step in decision.steps {
+            let origin = step.bind.origin();
             let running = Arc::clone(&calls).run(event.clone(), step, Default::default());
             // Who takes longer has no say; the call goes on all the same.
             let task = tokio::spawn(running);
             if let Ok(Ok(Outcome::Stop)) = tokio::time::timeout(WINDOW, task).await {
-                return true;
+                return Some(origin);
             }
         }
-        false
+        None
     }
 
     /// A line has left. If the street is full, nobody hears of it.

@@ -208,10 +208,30 @@ impl Host for Around {
 
     fn remove_user(&self, handle: &str) -> Future<Result<bool, String>> {
         let (store, book, handle) = (self.store.clone(), self.book.clone(), handle.to_owned());
+        let policy = self.policy.clone();
         Box::pin(async move {
             let Some(user) = book.get(&handle) else { return Ok(false) };
+            policy.holds_without(&handle, None).map_err(|broken| broken.to_string())?;
             store.remove_user(&user.handle).await.map_err(|fault| fault.to_string())?;
             Ok(book.remove(&user.handle))
+        })
+    }
+
+    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>> {
+        let (store, book, old) = (self.store.clone(), self.book.clone(), old.to_owned());
+        let held = self.policy.holds_without(&old, Some(&user));
+        let before = book.get(&old);
+        let user = touched(user, before.as_deref(), self.clock.now().timestamp_millis());
+        Box::pin(async move {
+            held.map_err(|broken| broken.to_string())?;
+            // Its accounts and certificates are one record's only.
+            book.remove(&old);
+            if let Err(fault) = book.put(user.clone()) {
+                before.into_iter().for_each(|before| drop(book.put(User::clone(&before))));
+                return Err(fault.to_string());
+            }
+            store.remove_user(&old).await.map_err(|fault| fault.to_string())?;
+            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())
         })
     }
 

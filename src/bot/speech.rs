@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::budget::{Budgets, Share};
 use super::ledger::{Learning, Ledger, QUEUED, how_name, how_named};
 use crate::executors::unguessable;
-use crate::irc::{AGAIN, Around, Network, Words, lines_of};
+use crate::irc::{AGAIN, Around, Known, Network, Words, lines_of};
 use crate::store::SaidRow;
 
 /// What the bot says. Cheap to clone; all clones are the same.
@@ -43,9 +43,16 @@ impl Speech {
 
     /// Does an action on a network. Words are put on account; where `wait` is set, it is waited until it is known what became of them.
     pub(super) async fn perform(&self, network: &Network, action: Action, wait: bool) -> Result<Receipt, Refused> {
-        let Action::Say { target, text, how, reply, .. } = action.bare() else {
-            return network.perform(action).await.map(|()| Receipt::default());
-        };
+        let action = as_words(action);
+        match action.bare() {
+            Action::Say { .. } => self.say(network, action, wait).await,
+            Action::Send { command, .. } if is_words(command) => self.verbatim(network, action, wait).await,
+            _ => self.command(network, action).await,
+        }
+    }
+
+    async fn say(&self, network: &Network, action: Action, wait: bool) -> Result<Receipt, Refused> {
+        let Action::Say { target, text, how, reply, .. } = action.bare() else { return Ok(Receipt::default()) };
         let Mark { class, expires, cause } = action.mark();
         let class = class.unwrap_or(if *reply { Class::Reply } else { Class::Chatter });
         let text = text.replace('\u{1}', "");
@@ -139,17 +146,13 @@ impl Speech {
 
     /// The same, with what will be learned of each line where somebody waits for it.
     async fn begin(&self, piece: &Piece<'_>, lines: &[&str], wait: bool) -> Result<(Receipt, Vec<Learning>), Refused> {
-        let own = piece.cause.is_some_and(|cause| cause.kind == Kind::Out.name());
-        let passed;
-        let lines = if own {
-            lines
-        } else {
-            let head = format!("{} {} :", if piece.how == How::Notice { "NOTICE" } else { "PRIVMSG" }, piece.target);
-            passed = self.ledger.passed(piece.network.name(), piece.class, &head, lines).await;
-            passed.as_slice()
-        };
+        let own = is_of_out(piece.cause);
+        let (passed, dropped) = if own { (lines.to_vec(), None) } else { self.sift(piece, lines).await };
+        let lines = passed.as_slice();
+        // Who waits to hear whether all of it was said hears that it was not.
+        let refused = dropped.filter(|_| wait);
         if lines.is_empty() {
-            return Ok((Receipt::default(), Vec::new()));
+            return refused.map_or(Ok((Receipt::default(), Vec::new())), Err);
         }
         let first = self.ledger.begin(&self.row(piece, QUEUED, ""), lines).await;
         if own {
@@ -170,7 +173,71 @@ impl Speech {
             self.ledger.refused(first, lines.len(), &refused);
             return Err(refused);
         }
-        Ok((Receipt { line: first + lines.len() as u64 - 1, ..Receipt::default() }, learning))
+        let receipt = Receipt { line: first + lines.len() as u64 - 1, ..Receipt::default() };
+        refused.map_or(Ok((receipt, learning)), Err)
+    }
+
+    /// The lines that no bind drops; those that one does are on account as such.
+    async fn sift<'a>(&self, piece: &Piece<'_>, lines: &[&'a str]) -> (Vec<&'a str>, Option<Refused>) {
+        let (network, mut passed, mut last) = (piece.network.name(), Vec::with_capacity(lines.len()), None);
+        for line in lines {
+            let command = if piece.how == How::Notice { "NOTICE" } else { "PRIVMSG" };
+            let whole = || format!("{command} {} :{line}", piece.target);
+            let Some(by) = self.ledger.dropped(network, piece.class, whole).await else {
+                passed.push(*line);
+                continue;
+            };
+            let refused = dropped(&by);
+            self.ledger.begin(&self.row(piece, "failed", &refused.message), &[line]).await;
+            last = Some(refused);
+        }
+        (passed, last)
+    }
+
+    /// Words that are sent as they stand: a CTCP, or for several at once. They are on account like all others.
+    async fn verbatim(&self, network: &Network, action: Action, wait: bool) -> Result<Receipt, Refused> {
+        let Mark { class, cause, .. } = action.mark();
+        let (tags, bare) = action.untagged();
+        let Action::Send { command, params, .. } = bare else { return Ok(Receipt::default()) };
+        let (target, text) = (params.first().map_or("", String::as_str), params.get(1).map_or("", String::as_str));
+        let how = if command.eq_ignore_ascii_case("NOTICE") { How::Notice } else { How::Say };
+        let class = class.unwrap_or(Class::Reply);
+        let cause = cause.as_deref();
+        let piece = Piece { network, target, how, tags: &tags, class, worth: class.worth(), strictly: false, cause };
+        let bare = text.replace('\u{1}', "");
+        let shown = self.ledger.hide(&bare);
+        let own = is_of_out(cause);
+        let (passed, dropped) = if own { (vec![&*shown], None) } else { self.sift(&piece, &[&*shown]).await };
+        if passed.is_empty() {
+            return dropped.filter(|_| wait).map_or(Ok(Receipt::default()), Err);
+        }
+        let line = self.ledger.begin(&self.row(&piece, QUEUED, ""), &[&*shown]).await;
+        if own {
+            self.ledger.hush(line, 1);
+        }
+        let learning = if wait { self.ledger.learn(line, 1) } else { Vec::new() };
+        if let Err(refused) = network.send(&command, &params, &tags, Known { line, hush: own }).await {
+            self.ledger.refused(line, 1, &refused);
+            return Err(refused);
+        }
+        let mut receipt = Receipt { line, ..Receipt::default() };
+        for learned in learning {
+            receipt = learned.await.map_err(|_| Refused::new("the bot is going down"))??;
+        }
+        Ok(receipt)
+    }
+
+    /// What is no words: told before it is done, and not done where a bind drops it.
+    async fn command(&self, network: &Network, action: Action) -> Result<Receipt, Refused> {
+        let own = is_of_out(action.mark().cause.as_deref());
+        if !own && let Some(by) = self.ledger.dropped(network.name(), Class::Reply, || line_of(action.bare())).await {
+            return Err(dropped(&by));
+        }
+        if own && let (tags, Action::Send { command, params, .. }) = action.clone().untagged() {
+            network.send(&command, &params, &tags, Known { line: 0, hush: true }).await?;
+            return Ok(Receipt::default());
+        }
+        network.perform(action).await.map(|()| Receipt::default())
     }
 
     fn row(&self, piece: &Piece<'_>, state: &str, reason: &str) -> SaidRow {
@@ -254,6 +321,59 @@ impl Speech {
                 tracing::debug!(%refused, "What was left out could not be told");
             }
         }
+    }
+}
+
+/// A command that is words is words: in the channel's budget, awaited and asked about like all others. What only a command can be
+/// (a CTCP, a list of targets) stays one.
+fn as_words(action: Action) -> Action {
+    let Action::Send { network, command, params } = action.bare() else { return action };
+    let [target, text] = params.as_slice() else { return action };
+    let notice = command.eq_ignore_ascii_case("NOTICE");
+    let acted = text.strip_prefix("\u{1}ACTION ").filter(|_| !notice);
+    let (text, how) = match acted {
+        Some(acted) => (acted.trim_end_matches('\u{1}'), How::Act),
+        None => (text.as_str(), if notice { How::Notice } else { How::Say }),
+    };
+    if !is_words(command) || text.contains('\u{1}') || target.contains(',') {
+        return action;
+    }
+    let (network, target, text) = (network.clone(), target.clone(), text.to_owned());
+    let mark = action.mark();
+    let mark = Mark { class: mark.class.or(Some(Class::Reply)), ..mark };
+    let (tags, _) = action.untagged();
+    let say = Action::Say { network, target, text, how, reply: true };
+    let say = if tags.is_empty() { say } else { Action::Tagged { tags, action: Box::new(say) } };
+    say.marked(mark)
+}
+
+fn is_words(command: &str) -> bool {
+    command.eq_ignore_ascii_case("PRIVMSG") || command.eq_ignore_ascii_case("NOTICE")
+}
+
+/// What binds of kind `out` do makes no event of that kind.
+fn is_of_out(cause: Option<&Cause>) -> bool {
+    cause.is_some_and(|cause| cause.kind == Kind::Out.name())
+}
+
+fn dropped(by: &str) -> Refused {
+    Refused::new(format!("dropped by a bind of kind out, {by}")).coded("DROPPED")
+}
+
+/// A command as it will leave, without the key of a channel.
+fn line_of(action: &Action) -> String {
+    match action {
+        Action::Join { channel, .. } => format!("JOIN {channel}"),
+        Action::Part { channel, reason, .. } => format!("PART {channel} :{reason}"),
+        Action::Send { command, params, .. } => match params.split_last() {
+            Some((last, rest)) if last.is_empty() || last.contains(' ') || last.starts_with(':') => {
+                [command.as_str()].into_iter().chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+                    + " :"
+                    + last
+            }
+            _ => [command.as_str()].into_iter().chain(params.iter().map(String::as_str)).collect::<Vec<_>>().join(" "),
+        },
+        _ => String::new(),
     }
 }
 

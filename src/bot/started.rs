@@ -19,7 +19,7 @@ use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
 use super::partyline::Partyline;
 use super::people::row_of;
-use super::policy::Policy;
+use super::policy::{Broken, Policy};
 use super::scripts::{Reloaded, Scripts};
 use super::start::Meshed;
 use super::{StartError, deploys, meshrelay, words};
@@ -101,6 +101,8 @@ pub struct Status {
     pub users: usize,
     /// Binds in the table.
     pub binds: usize,
+    /// Lines that were said, or may be, and could not be written down when that was last tried.
+    pub unwritten: usize,
 }
 
 impl Started {
@@ -158,8 +160,9 @@ impl Started {
         Arc::new(self.outbox.clone())
     }
 
-    /// Writes a user into the book and the records.
+    /// Writes a user into the book and the records, unless that breaks the policy.
     pub async fn put_user(&self, user: User) -> Result<(), PutError> {
+        self.policy.holds_for_user(&user)?;
         self.book.put(user.clone())?;
         self.store.put_user(&row_of(&user)).await?;
         Ok(())
@@ -181,6 +184,7 @@ impl Started {
             scripts,
             users: self.book.all().len(),
             binds: self.table.rows().len(),
+            unwritten: self.outbox.speech.ledger.unwritten(),
         }
     }
 
@@ -267,7 +271,14 @@ impl Started {
         Ok(())
     }
 
-    pub(super) fn add_network(&self, name: &str, settings: irc::Settings) {
+    /// The networks of the start. What waits for others than these expires.
+    pub(super) fn add_networks(&self, networks: BTreeMap<String, irc::Settings>) {
+        let names: Vec<String> = networks.keys().cloned().collect();
+        networks.into_iter().for_each(|(name, settings)| self.add_network(&name, settings));
+        self.outbox.speech.ledger.give_up(&names);
+    }
+
+    fn add_network(&self, name: &str, settings: irc::Settings) {
         let (dial, inlet, clock) = (Arc::clone(&self.dial), self.inlet.clone(), self.clock.clone());
         let around = Arc::new(self.outbox.speech.ledger.clone());
         let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone(), around);
@@ -338,6 +349,9 @@ pub enum PutError {
     /// The record is wrong.
     #[error(transparent)]
     User(#[from] UserFault),
+    /// Somebody could do what they should not, or could not do what they should.
+    #[error(transparent)]
+    Policy(#[from] Broken),
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),

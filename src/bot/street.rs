@@ -9,15 +9,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use masterchief_contract::{Action, Event, How, Kind, Outcome, Outlets, Parcel, Returns, Shutdown, Who};
 use tokio::time::Instant;
+use tracing::Level;
 
 use super::builder::Rules;
 use super::calls::Calls;
 use super::floodgate::{Floodgate, Pass};
 use super::sudo::Sudo;
 use super::warden::Warden;
+use super::words;
 use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Step, decide};
+use crate::irc::Around;
 use crate::mesh::Leads;
-use crate::partyline::{NETWORK, Party};
+use crate::partyline::{NETWORK, PUTLOG, Party};
 use crate::users::{Book, Standing};
 
 /// How long the street waits for a handler that may stop the rest of a line, before it goes on without.
@@ -113,8 +116,10 @@ impl Street {
             Pass::Yes => Some(event.clone()),
             Pass::No => None,
             Pass::Only(event) => Some(*event),
-            Pass::After(flood) => {
-                self.offer(&flood).await;
+            Pass::After(flood, mask) => {
+                if self.offer(&flood).await == Flow::On {
+                    self.warden.punish(&flood, &mask, settings).await;
+                }
                 Some(event.clone())
             }
             Pass::Ask(flood, mask) => {
@@ -123,6 +128,7 @@ impl Street {
                 }
                 let reason = format!("{} flood on {}", flood.field_str("type"), event.network);
                 self.gate.ignore(&mask, settings.ignore, &reason).await;
+                self.warden.punish(&flood, &mask, settings).await;
                 None
             }
         }
@@ -149,14 +155,41 @@ impl Street {
         for denied in denied {
             self.deny(event, &denied, &standing).await;
         }
+        let log = self.log_of(event);
+        let mut kept_out = false;
         for step in steps {
-            let stops = step.returns == Returns::Stop;
-            let outcome = self.start(event, step, &standing.who, stops).await;
+            let (stops, quiet) = (step.returns == Returns::Stop, step.returns == Returns::Quiet && log.is_some());
+            // What a command answers is for the command log.
+            kept_out |= matches!(step.kind, Kind::Pub | Kind::Msg);
+            let outcome = self.start(event, step, &standing.who, stops || quiet).await;
             if stops && outcome == Some(Outcome::Stop) {
                 return Flow::Stopped;
             }
+            kept_out |= quiet && outcome == Some(Outcome::Stop);
+        }
+        if let Some(mode) = log.filter(|_| !kept_out)
+            && let Some(text) = words::overheard(event)
+        {
+            let text = self.calls.ledger.hide(&text);
+            self.party.log(mode, Level::INFO, &text);
+            self.party.logged(mode, event.chan().unwrap_or("*"), &text);
         }
         Flow::On
+    }
+
+    /// The console mode under which people or binds want to see what is said here, if any do.
+    fn log_of(&self, event: &Event) -> Option<char> {
+        if &*event.network == NETWORK || event.actor.as_ref().is_some_and(|actor| actor.own) {
+            return None;
+        }
+        let mode = match (event.kinds.first()?, event.chan()) {
+            (&Kind::Pubm | &Kind::Notc | &Kind::Ctcp, Some(_)) => 'p',
+            (&Kind::Msgm | &Kind::Notc | &Kind::Ctcp | &Kind::Wall, None) => 'm',
+            _ => return None,
+        };
+        let wanted =
+            self.table.has_any(&[PUTLOG]) || self.party.each(|one| one.modes.wants(mode, Level::INFO)).contains(&true);
+        wanted.then_some(mode)
     }
 
     /// Starts a call here, so that calls begin in the order of events; what waits goes on in a task of its own.

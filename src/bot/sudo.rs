@@ -136,6 +136,10 @@ impl Sudo {
             None if rules.announce.is_empty() => return Err(user_error(words::sudo_unseen())),
             None => String::new(),
         };
+        // One at a time: who is elevated elsewhere is not any more, and everybody hears of it.
+        let others =
+            self.book.elevated().into_iter().filter(|one| one.handle == user.handle && one.presence != presence);
+        others.for_each(|one| self.end(&one, "they are elevated from elsewhere now"));
         let elevation = Elevation { handle: user.handle.clone(), presence, until: Instant::now() + time, place };
         self.book.elevate(&elevation);
         self.begun.notify_one();

@@ -44,6 +44,7 @@ async fn check<E: std::fmt::Display>(name: &str, look: impl Waiting<Output = Res
 impl Vitals for BotVitals {
     fn checks(&self) -> Future<Vec<Check>> {
         let (journal, store, runs) = (self.journal.clone(), self.store.clone(), self.pipelines.records().clone());
+        let unwritten = self.outbox.speech.ledger.unwritten();
         Box::pin(async move {
             let journal = check("journal", async {
                 match journal.status().await {
@@ -52,7 +53,13 @@ impl Vitals for BotVitals {
                     Err(fault) => Err(fault.to_string()),
                 }
             });
-            let people = check("people", store.check());
+            let people = check("people", async {
+                store.check().await.map_err(|fault| fault.to_string())?;
+                match unwritten {
+                    0 => Ok(()),
+                    lines => Err(format!("{lines} lines that were said could not be written down yet")),
+                }
+            });
             let runs = check("runs", runs.check());
             let (journal, people, runs) = tokio::join!(journal, people, runs);
             vec![journal, people, runs]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use masterchief_contract::{Action, Actor, CaseMap, Clock, Event, FlagScope, Kind, Outlet, Shutdown, split_place};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::StartError;
 use super::outbox::Outbox;
-use crate::dispatch::{Ban, Held, place_key};
+use crate::dispatch::{Ban, Deed, FloodSettings, Held, place_key};
 use crate::irc::{Member, Network};
 use crate::store::{Store, StoreError};
 use crate::users::{Book, FlagFault, FlagMask};
@@ -184,6 +184,24 @@ impl Warden {
             self.put_right(&network, channel);
         }
         Ok(())
+    }
+
+    /// Throws out who floods a channel, where that is wanted and we are op. `flood` is the event that tells of it.
+    pub(crate) async fn punish(&self, flood: &Event, mask: &str, settings: &FloodSettings) {
+        let (Some(chan), Some(actor), deed) = (flood.chan(), &flood.actor, settings.deed_of(flood)) else { return };
+        let network = self.inner.outbox.network(&flood.network);
+        let Some(network) = network.filter(|network| deed != Deed::Ignore && is_op(network, chan)) else { return };
+        let (reason, since) = (format!("{} flood", flood.field_str("type")), self.inner.clock.now());
+        if deed == Deed::Kick {
+            let params = vec![chan.to_owned(), actor.nick.clone(), reason];
+            return self.send(network.name(), "KICK", params);
+        }
+        let (place, by) = (Some(place_key(network.name(), chan)), network.nick());
+        let until = since.checked_add_signed(TimeDelta::from_std(settings.ignore).unwrap_or(TimeDelta::MAX));
+        let ban = Ban { place, mask: mask.to_owned(), by, reason, since, until, sticky: false };
+        if let Err(fault) = self.ban(ban).await {
+            tracing::error!(%fault, mask, "Who floods a channel cannot be banned from it");
+        }
     }
 
     /// Looks at what happens in channels.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use masterchief_contract::Cause;
+use masterchief_contract::{Cause, Event, Kind, Who};
 
 use super::scripts::Reloaded;
 use crate::journal::{DeadRow, DeadState};
@@ -33,6 +33,36 @@ pub(crate) fn busy(command: &str) -> String {
 /// To who asks by CTCP.
 pub(crate) fn version() -> String {
     format!("masterchief {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A command in the command log, as Eggdrop writes it: `<<nick>> !handle! words` for a channel, `(nick!user@host) !handle! words` for
+/// words in private, `#handle# words` for the partyline.
+pub(crate) fn command(event: &Event, kind: Kind, who: &Who, hide: impl Fn(&str) -> String) -> String {
+    let (handle, words) = (who.handle.as_deref().unwrap_or("*"), hide(&event.text));
+    match kind {
+        Kind::Pub => format!("<<{}>> !{handle}! {words}", event.nick()),
+        Kind::Msg => {
+            let from = event.actor.as_ref().map(|actor| actor.source()).unwrap_or_default();
+            format!("({from}) !{handle}! {words}")
+        }
+        _ => format!("#{handle}# {words}"),
+    }
+}
+
+/// A line in the log of a channel, or of what is said in private; nothing for what is no words.
+pub(crate) fn overheard(event: &Event) -> Option<String> {
+    let place = event.chan().map(|chan| format!("{}/{chan} ", event.network)).unwrap_or_default();
+    let (nick, text) = (event.nick(), event.text());
+    let source = || event.actor.as_ref().map(|actor| actor.source()).unwrap_or_default();
+    Some(match (event.kinds.first()?, event.chan()) {
+        (&Kind::Pubm, _) => format!("{place}<{nick}> {text}"),
+        (&Kind::Msgm, _) => format!("[{}] {text}", source()),
+        (&Kind::Notc, Some(_)) => format!("{place}-{nick}- {text}"),
+        (&Kind::Notc, None) => format!("-{}- {text}", source()),
+        (&Kind::Ctcp, _) if event.field_str("keyword") == "ACTION" => format!("{place}* {nick} {text}"),
+        (&Kind::Wall, _) => format!("!{}! {text}", event.field_str("from")),
+        _ => return None,
+    })
 }
 
 /// To a master who ignores a mask.

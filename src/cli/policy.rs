@@ -12,6 +12,7 @@ use super::{Common, Done, WRONG_INPUT, output, runtime};
 use crate::bot::{self, PolicyTable, Tested};
 use crate::config::{Config, Secrets};
 use crate::store::Store;
+use crate::users::User;
 
 /// Tries and shows who may what where.
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,21 @@ pub(super) fn faults(config: &Config) -> anyhow::Result<Vec<String>> {
         Ok(table) => Ok(runtime()?.block_on(try_it(config, &table))?.faults),
         Err(faults) => Ok(faults.iter().map(ToString::to_string).collect()),
     }
+}
+
+/// What these people would break of the table of a configuration, if it has one, that those before them do not.
+pub(super) async fn broken_by(config: &Config, before: Vec<User>, after: Vec<User>) -> anyhow::Result<Vec<String>> {
+    let path = &config.source.policy;
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let table = match PolicyTable::read(path) {
+        Ok(table) => table,
+        Err(faults) => return Ok(faults.iter().map(ToString::to_string).collect()),
+    };
+    let mut config = config.clone();
+    bring_scripts(&mut config)?;
+    Ok(bot::try_people(&config, &table, before, after).await?)
 }
 
 async fn try_it(config: &Config, table: &PolicyTable) -> anyhow::Result<Tested> {

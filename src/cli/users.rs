@@ -8,6 +8,7 @@ use clap::Subcommand;
 use masterchief_contract::Secret;
 use serde::Serialize;
 
+use super::policy::broken_by;
 use super::{Common, Done, output, runtime};
 use crate::bot::{read_users, row_of, touched};
 use crate::config::{Config, Secrets};
@@ -159,12 +160,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         Command::List => return list(common, &book),
         Command::Show { handle } => return show(&find(&handle)?),
         Command::Audit { last } => return audit(common, store, last).await,
-        Command::Del { handle } => {
-            let user = find(&handle)?;
-            store.remove_user(&user.handle).await?;
-            note(store, &user.handle, "removed").await?;
-            return said(&format!("{} is removed", user.handle));
-        }
+        Command::Del { handle } => return remove(config, store, &book, &find(&handle)?.handle).await,
         Command::Add { handle, flags, marks } => {
             if book.get(&handle).is_some() {
                 bail!("there is a user {handle} already; use `masterchief users edit {handle}`");
@@ -208,11 +204,38 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     };
     let before = book.get(&changed.handle);
     let changed = touched(changed, before.as_deref(), chrono::Utc::now().timestamp_millis());
+    // What cannot be written is refused below.
+    if let Some(refused) = refused(config, &book, |after| _ = after.put(changed.clone())).await? {
+        return Ok(refused);
+    }
     book.put(changed.clone())?;
     store.put_user(&row_of(&changed)).await?;
     let summary = summary(&changed, there.as_deref(), lent);
     note(store, &changed.handle, &summary).await?;
     if common.json { show(&changed) } else { said(&summary) }
+}
+
+async fn remove(config: &Config, store: &Store, book: &Book, handle: &str) -> Done {
+    if let Some(refused) = refused(config, book, |after| _ = after.remove(handle)).await? {
+        return Ok(refused);
+    }
+    store.remove_user(handle).await?;
+    note(store, handle, "removed").await?;
+    said(&format!("{handle} is removed"))
+}
+
+/// Says what a change would break of the policy, if it would; then it is not made.
+async fn refused(config: &Config, book: &Book, change: impl FnOnce(&Book)) -> anyhow::Result<Option<ExitCode>> {
+    let people = |book: &Book| book.all().iter().map(|user| User::clone(user)).collect::<Vec<_>>();
+    let after = book.apart();
+    change(&after);
+    let faults = broken_by(config, people(book), people(&after)).await?;
+    if faults.is_empty() {
+        return Ok(None);
+    }
+    output::fault("the policy would not hold, so nothing is changed; change the table first, if that is meant:");
+    faults.iter().for_each(|fault| output::fault(fault));
+    Ok(Some(ExitCode::FAILURE))
 }
 
 /// What somebody has now, as far as it was changed.

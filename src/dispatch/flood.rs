@@ -23,9 +23,9 @@ const CHANNEL_TIMES: u32 = 6;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FloodSettings {
-    /// Private messages and notices.
+    /// Private messages and notices, and messages of nothing but tags.
     pub msg: Rate,
-    /// Lines, notices and actions in channels.
+    /// Lines, notices, actions, reactions and invitations in channels.
     #[serde(rename = "pub")]
     pub public: Rate,
     /// CTCPs, in private and in channels.
@@ -41,6 +41,8 @@ pub struct FloodSettings {
     /// How long somebody is ignored.
     #[serde(with = "humantime_serde")]
     pub ignore: Duration,
+    /// What else becomes of who floods a channel in which the bot is op.
+    pub deed: Deed,
     /// Channels that differ, by `#channel` or `NETWORK/#channel`, of which the second counts.
     pub channels: BTreeMap<String, ChannelRates>,
 }
@@ -62,6 +64,21 @@ pub struct ChannelRates {
     pub deop: Option<Rate>,
     /// Kicks.
     pub kick: Option<Rate>,
+    /// What else becomes of who floods there.
+    pub deed: Option<Deed>,
+}
+
+/// What becomes of who floods a channel, beside not being listened to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// They are kicked.
+    Kick,
+    /// They are kicked, and their host is banned for as long as it is ignored.
+    Ban,
 }
 
 /// So many within such a time; 0 is no limit.
@@ -88,8 +105,16 @@ impl Default for FloodSettings {
             deop: quick,
             kick: quick,
             ignore: Duration::from_secs(900),
+            deed: Deed::Ignore,
             channels: BTreeMap::new(),
         }
+    }
+}
+
+impl FloodSettings {
+    /// What becomes of who floods with this event.
+    pub fn deed_of(&self, event: &EventData) -> Deed {
+        own_rates(self, event).and_then(|rates| rates.deed).unwrap_or(self.deed)
     }
 }
 
@@ -111,6 +136,8 @@ pub enum Verdict {
     Told {
         /// Of which type.
         kind: &'static str,
+        /// Who it was.
+        mask: String,
     },
     /// The channel as a whole has too many: nobody in particular is to blame, but for a while strangers command nothing there.
     Crowd,
@@ -172,10 +199,11 @@ impl Floods {
         let Some(actor) = event.actor.as_ref().filter(|actor| !actor.own && actor.login.is_none()) else {
             return Verdict::Fine;
         };
-        let Some(Counted { kind, rate, apart, told }) = counted(settings, event) else { return Verdict::Fine };
-        if !told && spared != Spared::All && self.is_ignored(&actor.source(), event.casemap, now) {
+        let heard = spared == Spared::All || concerns_others(event);
+        if !heard && self.is_ignored(&actor.source(), event.casemap, now) {
             return Verdict::Ignored;
         }
+        let Some(Counted { kind, rate, apart, told }) = counted(settings, event) else { return Verdict::Fine };
         // A server's own deeds have no host.
         if spared != Spared::Nothing || rate.lines == 0 || rate.within.is_zero() || told && actor.host.is_empty() {
             return Verdict::Fine;
@@ -189,12 +217,9 @@ impl Floods {
         if let Some(account) = &actor.account {
             too_many |= !self.take(kind, &network, Who::Account(owner(account)), rate, now);
         }
-        if too_many && told {
-            return Verdict::Told { kind };
-        }
         if too_many {
-            let host = actor.host.replace(['*', '?', '%', '~', '\\'], "?");
-            return Verdict::Flood { kind, mask: format!("*!*@{host}") };
+            let mask = format!("*!*@{}", actor.host.replace(['*', '?', '%', '~', '\\'], "?"));
+            return if told { Verdict::Told { kind, mask } } else { Verdict::Flood { kind, mask } };
         }
         let Some(chan) = chan.filter(|_| !told) else { return Verdict::Fine };
         let crowd = Rate { lines: rate.lines.saturating_mul(CHANNEL_TIMES), ..rate };
@@ -253,6 +278,19 @@ impl Floods {
     }
 }
 
+/// Whether an event is heard of whoever did it: it is done to others, or is no deed of theirs.
+fn concerns_others(event: &EventData) -> bool {
+    matches!(event.kinds.first().copied(), Some(Kind::Mode | Kind::Kick | Kind::Monitor | Kind::Raw | Kind::Rawt))
+}
+
+/// Whether a message of nothing but tags says something by itself. That somebody types is said all the time, and a reaction is an
+/// event of its own.
+fn says_something(event: &EventData) -> bool {
+    const QUIET: [&str; 8] =
+        ["typing", "draft/typing", "react", "draft/react", "unreact", "draft/unreact", "reply", "draft/reply"];
+    event.tags.iter().filter_map(|(name, _)| name.strip_prefix('+')).any(|name| !QUIET.contains(&name))
+}
+
 /// What an event counts as.
 fn counted(settings: &FloodSettings, event: &EventData) -> Option<Counted> {
     let private = event.chan.is_none();
@@ -264,6 +302,10 @@ fn counted(settings: &FloodSettings, event: &EventData) -> Option<Counted> {
         Kind::Msgm => here("msg", settings.msg),
         Kind::Notc if private => here("msg", settings.msg),
         Kind::Notc => here("pub", settings.public),
+        Kind::React | Kind::Invt => here("pub", settings.public),
+        Kind::Tagmsg if !says_something(event) => return None,
+        Kind::Tagmsg if private => here("msg", settings.msg),
+        Kind::Tagmsg => here("pub", settings.public),
         // An action is words.
         Kind::Ctcp if event.field_str("keyword") == "ACTION" && !private => here("pub", settings.public),
         Kind::Ctcp => here("ctcp", settings.ctcp),
@@ -418,7 +460,7 @@ mod tests {
         for (event, kind) in [(&deop, "deop"), (&kick, "kick")] {
             let judged: Vec<Verdict> = (0..4).map(|_| floods.judge(&settings, event, Spared::Nothing, now)).collect();
             assert_eq!(judged[..3], [Verdict::Fine, Verdict::Fine, Verdict::Fine]);
-            assert_eq!(judged[3], Verdict::Told { kind });
+            assert_eq!(judged[3], Verdict::Told { kind, mask: "*!*@alice.test".to_owned() });
         }
         deop.fields = vec![("mode", "+o".into())];
         assert_eq!(floods.judge(&settings, &deop, Spared::Nothing, now), Verdict::Fine);
@@ -444,6 +486,52 @@ mod tests {
         assert_eq!(floods.listen("*!*@Bob.test").as_deref(), Some("*!*@BOB.test"), "as it was written last, and once");
         assert_eq!(floods.listen("*!*@bob.test"), None);
         assert_eq!(judge(&mut floods, "bob", now), Verdict::Fine);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_ignored_is_not_heard_in_another_way() {
+        let now = Instant::now();
+        let mut floods = Floods::default();
+        let ignore = Ignore { mask: "*!*@mallory.test".to_owned(), until: None, reason: "flood".to_owned() };
+        floods.ignore(ignore, now);
+        let mut judge = |kinds: &'static [Kind]| {
+            let event = EventData { kinds, ..said("mallory", None, Some("#ops")) };
+            floods.judge(&FloodSettings::default(), &event, Spared::Nothing, now)
+        };
+        for kinds in [
+            &[Kind::React],
+            &[Kind::Tagmsg],
+            &[Kind::Redact],
+            &[Kind::Invt],
+            &[Kind::Topc],
+            &[Kind::Part],
+            &[Kind::Sign],
+            &[Kind::Ircaway],
+            &[Kind::Hist],
+        ] {
+            assert_eq!(judge(kinds), Verdict::Ignored, "{kinds:?}");
+        }
+        for kinds in [&[Kind::Mode], &[Kind::Kick], &[Kind::Monitor], &[Kind::Rawt]] {
+            assert_eq!(judge(kinds), Verdict::Fine, "{kinds:?}: what is done to others is heard");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reactions_and_invitations_count_as_words_and_typing_does_not() {
+        let now = Instant::now();
+        let of = |kinds: &'static [Kind], tag: &str| {
+            let tags = vec![(tag.to_owned(), "x".to_owned())];
+            EventData { kinds, tags, ..said("alice", None, Some("#ops")) }
+        };
+        for (event, most) in [
+            (of(&[Kind::React], "+draft/react"), 15),
+            (of(&[Kind::Invt], ""), 15),
+            (of(&[Kind::Tagmsg], "+example/wave"), 15),
+            (of(&[Kind::Tagmsg], "+typing"), 99),
+            (of(&[Kind::Tagmsg], "+draft/react"), 99),
+        ] {
+            assert_eq!(fine(&mut Floods::default(), &[event], 99, Duration::ZERO, now), most);
+        }
     }
 
     #[tokio::test(start_paused = true)]

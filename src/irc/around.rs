@@ -1,7 +1,9 @@
 //! What a network tells of the lines it says, and what it asks before they leave.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use masterchief_contract::{Class, Future};
 
 /// What became of a line. A line in several parts has one fate: the worst of its parts.
@@ -43,6 +45,10 @@ pub trait Around: Send + Sync + 'static {
     fn dialling(&self, network: &str) -> Future<()>;
     /// The connection is gone: until the next one nothing leaves.
     fn gone(&self, network: &str);
+    /// When something was last said in channels of a network, by folded name, as far as an earlier process has told.
+    fn seen(&self, network: &str) -> BTreeMap<String, DateTime<Utc>>;
+    /// Something is said in a channel, by the server's clock.
+    fn saw(&self, network: &str, chan: &str, at: DateTime<Utc>);
 }
 
 /// Nobody keeps account.
@@ -67,4 +73,10 @@ impl Around for Nobody {
     }
 
     fn gone(&self, _: &str) {}
+
+    fn seen(&self, _: &str) -> BTreeMap<String, DateTime<Utc>> {
+        BTreeMap::new()
+    }
+
+    fn saw(&self, _: &str, _: &str, _: DateTime<Utc>) {}
 }

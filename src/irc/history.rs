@@ -37,6 +37,8 @@ pub(super) struct History {
     batches: BTreeMap<String, Batch>,
     /// Their names, oldest first.
     opened: VecDeque<String>,
+    /// The page that ended last, until it is asked for.
+    ended: Option<Page>,
     ids: HashSet<String>,
     order: VecDeque<String>,
 }
@@ -49,6 +51,19 @@ struct Batch {
     split: Option<String>,
     /// The message in parts, where it is one.
     parts: Option<Parts>,
+    /// The page of what was missed, where it is one.
+    page: Option<Page>,
+}
+
+/// A page of what was said while we were away. <https://ircv3.net/specs/extensions/chathistory>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Where it was said.
+    pub(super) target: String,
+    /// How many lines it has.
+    pub(super) lines: usize,
+    /// When the oldest of them was said.
+    pub(super) oldest: Option<DateTime<Utc>>,
 }
 
 /// A message of several lines. <https://ircv3.net/specs/extensions/multiline>
@@ -81,8 +96,12 @@ impl History {
         let name = reference.strip_prefix('-')?;
         self.opened.retain(|open| open != name);
         let batch = self.batches.remove(name)?;
+        self.ended = batch.page.or(self.ended.take());
         let Parts { head, target, command, text, lines } = batch.parts?;
-        (lines > 0 && !batch.old).then(|| format!("{head}{command} {target} :{text}"))
+        let whole = (lines > 0).then(|| format!("{head}{command} {target} :{text}"))?;
+        // What was old in parts is old as a whole: it says so itself, by the batch it stands in.
+        let says_so = || Message::parse(&whole).is_ok_and(|whole| self.is_in_old_batch(&whole));
+        (!batch.old || says_so()).then_some(whole)
     }
 
     fn begun(&self, message: &Message<'_>) -> Batch {
@@ -90,9 +109,30 @@ impl History {
         let old = kind.contains("history") || kind.contains("playback") || self.is_in_old_batch(message);
         let split = (kind == "netsplit").then(|| format!("{} {}", message.param(2), message.param(3)));
         let multiline = matches!(kind.as_str(), "draft/multiline" | "multiline");
-        let parts =
-            multiline.then(|| Parts { head: message.head(), target: message.param(2).to_owned(), ..Parts::default() });
-        Batch { old, split, parts }
+        let parts = multiline.then(|| {
+            let head = match message.tags.get("batch").filter(|_| old) {
+                // What is put together of old parts stays in the batch that makes it old.
+                Some(outer) => in_batch(&outer, &message.head()),
+                None => message.head(),
+            };
+            Parts { head, target: message.param(2).to_owned(), ..Parts::default() }
+        });
+        let page = (kind == "chathistory").then(|| Page { target: message.param(2).to_owned(), ..Page::default() });
+        Batch { old, split, parts, page }
+    }
+
+    /// The page that has ended since this was last asked.
+    pub(super) fn page(&mut self) -> Option<Page> {
+        self.ended.take()
+    }
+
+    /// A line of a page; a message in parts counts when it is whole.
+    fn count(&mut self, message: &Message<'_>) {
+        let Some(name) = message.tags.get("batch") else { return };
+        let Some(page) = self.batches.get_mut(&*name).and_then(|batch| batch.page.as_mut()) else { return };
+        let at = time_of(message);
+        page.lines += 1;
+        page.oldest = at.into_iter().chain(page.oldest).min();
     }
 
     /// How old a line is. `since` is when we came, by the server's clock; remembers the line's id.
@@ -105,6 +145,7 @@ impl History {
         if self.collect(message) {
             return Age::Part;
         }
+        self.count(message);
         let repeated = message.tags.get("msgid").is_some_and(|id| !self.remember(&id));
         let before = at.zip(since).is_some_and(|(at, since)| at < since);
         match (repeated, before || self.is_in_old_batch(message)) {
@@ -163,6 +204,14 @@ impl History {
             self.ids.remove(&oldest);
         }
         true
+    }
+}
+
+/// A head with the tag `batch`.
+fn in_batch(name: &str, head: &str) -> String {
+    match head.strip_prefix('@') {
+        Some(tagged) => format!("@batch={name};{tagged}"),
+        None => format!("@batch={name} {head}"),
     }
 }
 
@@ -231,7 +280,14 @@ mod tests {
         batch(&mut history, "BATCH +h chathistory #ops");
         batch(&mut history, "@batch=h :alice!a@h BATCH +m draft/multiline #ops");
         age(&mut history, "@batch=m :alice!a@h PRIVMSG #ops :!deploy", None);
-        assert_eq!(batch(&mut history, "BATCH -m"), None);
+        let whole = batch(&mut history, "BATCH -m").unwrap();
+        assert_eq!(whole, "@batch=h :alice!a@h PRIVMSG #ops :!deploy");
+        assert_eq!(age(&mut history, &whole, None), Age::Missed);
+        batch(&mut history, "@batch=h :alice!a@h BATCH +m draft/multiline #ops");
+        age(&mut history, "@batch=m :alice!a@h PRIVMSG #ops :!deploy", None);
+        batch(&mut history, "BATCH -h");
+        batch(&mut history, "BATCH +h netjoin x");
+        assert_eq!(batch(&mut history, "BATCH -m"), None, "the batch it stood in is another");
         batch(&mut history, ":alice!a@h BATCH +n draft/multiline #ops");
         for _ in 0..5000 {
             age(&mut history, &format!("@batch=n PRIVMSG #ops :{}", "x".repeat(400)), None);

@@ -179,7 +179,7 @@ pub static KINDS: &[KindSpec] = &[
         returns: Returns::Stop,
         subject: type_of,
         fields: &["nick", "user", "host", "handle", "type", "chan"],
-        about: "somebody floods: msg, pub, ctcp, join, nick are ignored for a while unless a handler stops that; deop, kick are only told",
+        about: "somebody floods: msg, pub, ctcp, join, nick are ignored for a while unless a handler stops that; deop, kick are only told; where floods.deed says so and the bot is op, they are kicked or banned",
         example: "pub",
         ..ANYWHERE
     },
@@ -194,7 +194,8 @@ pub static KINDS: &[KindSpec] = &[
     KindSpec {
         kind: Kind::Ircaway,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
-        about: "somebody goes away, or comes back with no text, once for each channel shared with the bot",
+        about: "somebody goes away, or comes back with no text, once for each channel shared with the bot; once without a channel for a \
+                nick that `monitor` watches",
         example: "#ops *!*@*",
         ..IN_CHANNEL
     },
@@ -202,7 +203,7 @@ pub static KINDS: &[KindSpec] = &[
         kind: Kind::Account,
         subject: account,
         fields: &["nick", "user", "host", "handle", "chan", "newaccount"],
-        about: "somebody logs in to services, or out (`*`), once for each channel shared with the bot",
+        about: "somebody logs in to services, or out (`*`), once for each channel shared with the bot, or for a watched nick",
         example: "* * alice",
         ..IN_CHANNEL
     },
@@ -210,7 +211,8 @@ pub static KINDS: &[KindSpec] = &[
         kind: Kind::Chghost,
         subject: new_host,
         fields: &["nick", "user", "host", "handle", "chan", "newuser", "newhost"],
-        about: "somebody's user name or host changes, once for each channel shared with the bot; the mask meets the new one",
+        about: "somebody's user name or host changes, once for each channel shared with the bot, or for a watched nick; the mask meets the \
+                new one",
         example: "#ops *!*@*.example.net",
         ..IN_CHANNEL
     },
@@ -218,7 +220,8 @@ pub static KINDS: &[KindSpec] = &[
         kind: Kind::Monitor,
         subject: watched,
         fields: &["nick", "user", "host", "online"],
-        about: "a nick that a bind of this kind names without wildcards comes or goes; each server is asked to tell (MONITOR)",
+        about: "a nick that a bind of this kind names without wildcards comes or goes; each server is asked to tell (MONITOR), and where it \
+                can (extended-monitor) of its away, account, host and real name too, as events of those kinds without a channel",
         example: "alice",
         ..BY_NOBODY
     },
@@ -276,7 +279,7 @@ pub static KINDS: &[KindSpec] = &[
     KindSpec {
         kind: Kind::Setname,
         fields: &["nick", "user", "host", "handle", "chan", "text"],
-        about: "somebody's real name changes, once for each channel shared with the bot",
+        about: "somebody's real name changes, once for each channel shared with the bot, or for a watched nick",
         example: "#ops *!*@*",
         ..IN_CHANNEL
     },
@@ -285,15 +288,17 @@ pub static KINDS: &[KindSpec] = &[
         returns: Returns::Stop,
         subject: queue_and_status,
         fields: &["queue", "message", "status"],
-        about: "the bot says a line: `queued` before it waits (STOP drops it), `sent` when it has left; what binds of this kind say makes none",
+        about: "the bot says a line or gives a command: `queued` before it waits (STOP drops it), `sent` when it has left; what binds of \
+                this kind do makes none, nor what the connection does by itself (its login, PONG, JOIN with its key, WHO)",
         example: "* sent",
         ..BY_NOBODY
     },
     KindSpec {
         kind: Kind::Hist,
         subject: chan_and_words,
-        fields: &["nick", "user", "host", "handle", "chan", "text"],
-        about: "a line from before the bot was there: what it missed, or what the server repeats; never a command otherwise",
+        fields: &["nick", "user", "host", "handle", "chan", "text", "how"],
+        about: "a line from before the bot was there: what it missed, or what the server repeats, said as `say`, `act` or `notice`; in \
+                private it has no channel; never a command otherwise, and nobody is vouched for",
         example: "#ops !deploy *",
         ..IN_CHANNEL
     },
@@ -417,7 +422,7 @@ fn keyword(event: &EventData) -> Cow<'_, str> {
 }
 
 fn chan(event: &EventData) -> &str {
-    event.chan.as_deref().unwrap_or("")
+    event.chan.as_deref().unwrap_or("*")
 }
 
 fn field<'a>(event: &'a EventData, name: &str) -> &'a str {

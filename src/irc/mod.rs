@@ -48,7 +48,7 @@ pub use settings::{
     Budget, Channel, Fingerprint, PaceSettings, PingSettings, Proxy, Sasl, ServerAddr, Services, Settings, Tls, Via,
     WebPath, Webirc,
 };
-pub use speak::{AGAIN, Words, lines_of};
+pub use speak::{AGAIN, Known, Words, lines_of};
 pub use state::Member;
 pub use sts::{Policies, Sts, StsFault};
 pub use tls::TlsFault;

@@ -27,7 +27,7 @@ impl Wholes {
         self.last += 1;
         let reference = format!("mc{}", self.last);
         let mut out = batch(&lines, &reference);
-        out.push(Line::from(format!("PING {reference}")));
+        out.push(around(format!("PING {reference}")));
         if self.open.len() >= OPEN_MAX {
             self.open.pop_front();
         }
@@ -62,14 +62,19 @@ pub(super) fn most(value: &str) -> Option<Most> {
 pub(super) fn batch(lines: &[Line], reference: &str) -> Vec<Line> {
     let Some(Ok(first)) = lines.first().map(|line| Message::parse(&line.text)) else { return Vec::new() };
     let tags = lines[0].text.strip_suffix(without_tags(&lines[0].text)).unwrap_or("");
-    let mut out = vec![Line::from(format!("{tags}BATCH +{reference} draft/multiline {}", first.param(0)))];
+    let mut out = vec![around(format!("{tags}BATCH +{reference} draft/multiline {}", first.param(0)))];
     for (at, line) in lines.iter().enumerate() {
         let concat = if line.goes_on && at > 0 { ";draft/multiline-concat" } else { "" };
         let text = format!("@batch={reference}{concat} {}", without_tags(&line.text));
         out.push(Line { text, ..line.clone() });
     }
-    out.push(Line::from(format!("BATCH -{reference}")));
+    out.push(around(format!("BATCH -{reference}")));
     out
+}
+
+/// What stands around the parts: nobody has said it.
+fn around(text: String) -> Line {
+    Line { hush: true, ..Line::from(text) }
 }
 
 /// A line of ours without the tags in front.

@@ -23,7 +23,7 @@ use super::outgoing::{Class, Line, Outgoing};
 use super::receipts::{Receipts, ids};
 use super::reconnect::{Ways, keep_connected};
 use super::settings::{Budget, Channel, Services, Settings};
-use super::speak::Words;
+use super::speak::{Known, Words};
 use super::splits::Splits;
 use super::state::{Member, State};
 use super::sts::Policies;
@@ -64,7 +64,7 @@ pub(super) struct Shared {
     pub(super) comeback: Comeback,
     /// What was asked of nobody twice: channels that were knocked at, by folded name.
     knocked: BTreeSet<String>,
-    /// When something was last said in a channel, by the server's clock and folded name. It outlives connections.
+    /// When something was last said in a channel, by the server's clock and folded name. It outlives connections, and is kept.
     pub(super) seen: BTreeMap<String, DateTime<Utc>>,
     pub(super) receipts: Receipts,
     pub(super) outgoing: Outgoing,
@@ -150,7 +150,7 @@ impl Network {
             }
             Action::Join { channel, key, .. } => self.join(&channel, key),
             Action::Part { channel, reason, .. } => self.part(&channel, &reason),
-            Action::Send { command, params, .. } => self.send(&command, &params, &tags).await,
+            Action::Send { command, params, .. } => self.send(&command, &params, &tags, Known::default()).await,
             Action::Tagged { .. } | Action::Marked { .. } | Action::Answer { .. } => {
                 Err(Refused::new("an IRC network posts no webhooks"))
             }
@@ -335,7 +335,7 @@ impl Inner {
             splits: Splits::default(),
             comeback: Comeback::default(),
             knocked: BTreeSet::new(),
-            seen: BTreeMap::new(),
+            seen: around.seen(name),
             receipts: Receipts::default(),
             watched: BTreeMap::new(),
             outgoing: Outgoing::new(settings.pace.pace()),
@@ -398,14 +398,6 @@ impl Shared {
         self.comeback.refold(|chan| casemap.fold(chan));
         let seen = std::mem::take(&mut self.seen);
         self.seen = seen.into_iter().map(|(chan, at)| (casemap.fold(&chan), at)).collect();
-    }
-
-    /// Something is said in a channel, by the server's clock.
-    pub(super) fn saw(&mut self, chan: &str, at: DateTime<Utc>) {
-        let key = self.state.fold(chan);
-        if self.wanted.contains_key(&key) {
-            self.seen.insert(key, at);
-        }
     }
 
     /// The password for services, if it can be said on this connection and to nobody else.
@@ -695,7 +687,8 @@ mod tests {
             ])
             .await;
         let hist = ["hist !deploy old", "hist !deploy batch"];
-        assert_eq!(world.told().await, ["join ", hist[0], hist[1], "pubm !deploy live"]);
+        let told = ["join ", hist[0], hist[1], "hist !deploy missed", "pubm !deploy live"];
+        assert_eq!(world.told().await, told);
         world.task.abort();
     }
 

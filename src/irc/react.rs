@@ -1,12 +1,13 @@
 //! What a line demands of us beyond understanding it: joining, coming back, asking for what we missed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::time::Instant;
 
 use super::comeback::Reason;
+use super::history::Page;
 use super::message::Message;
 use super::network::{Shared, queue_key};
 use super::ops::Ops;
@@ -32,6 +33,17 @@ pub(super) struct Upkeep {
     key_asked: Option<(String, Instant)>,
     /// Where we may be sent without having asked (470), folded.
     sent_to: BTreeSet<String>,
+    /// The channels of which what was missed is asked for, folded.
+    missed: BTreeMap<String, Missed>,
+}
+
+/// What is still to be asked for of what was missed.
+struct Missed {
+    /// What was said until then is known.
+    since: String,
+    /// Lines of one page, and of all that are still to come.
+    page: usize,
+    left: usize,
 }
 
 /// What is known of a line beside its words.
@@ -49,7 +61,14 @@ pub(super) struct About<'a> {
 impl Upkeep {
     /// Nothing was done yet.
     pub(super) fn new(look_after: Instant) -> Upkeep {
-        Upkeep { look_after, regain: Regain::default(), ops: Ops::default(), key_asked: None, sent_to: BTreeSet::new() }
+        Upkeep {
+            look_after,
+            regain: Regain::default(),
+            ops: Ops::default(),
+            key_asked: None,
+            sent_to: BTreeSet::new(),
+            missed: BTreeMap::new(),
+        }
     }
 
     /// Reacts to a line that the picture has already taken in.
@@ -153,7 +172,7 @@ impl Upkeep {
             if self.sent_to.remove(&folded) && ours.is_none() && !shared.settings.follow_redirects {
                 shared.command("PART", &[chan, "not where I wanted to go"]);
             } else {
-                ask_for_missed(chan, &folded, about, shared);
+                self.ask_for_missed(chan, &folded, about, shared);
             }
         } else if kicked || message.command == "PART" && about.own {
             ours.iter().for_each(|key| shared.outgoing.hold(key));
@@ -163,6 +182,43 @@ impl Upkeep {
             let back = shared.comeback.kicked(&folded, now);
             tracing::warn!(channel = chan, by, reason, "Kicked");
             self.look_after = self.look_after.min(back.unwrap_or(self.look_after));
+        }
+    }
+
+    /// What was said in a channel while we were away, if somebody wants it and the server has it: the newest first.
+    /// <https://ircv3.net/specs/extensions/chathistory>
+    fn ask_for_missed(&mut self, chan: &str, folded: &str, about: &About<'_>, shared: &mut Shared) {
+        let has = |cap| about.registration.has(cap);
+        let Some(since) = shared.seen.get(folded).copied() else { return };
+        if !about.history || shared.settings.history == 0 || !has("draft/chathistory") || !has("batch") {
+            return;
+        }
+        let most = shared.state.isupport.number("CHATHISTORY").filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let left = shared.settings.history;
+        let page = left.min(most);
+        let since = timestamp(since);
+        shared.command("CHATHISTORY", &["LATEST", chan, &since, &page.to_string()]);
+        self.missed.insert(folded.to_owned(), Missed { since, page, left });
+    }
+
+    /// A page of what was missed has come. If it is full there may be more before it.
+    pub(super) fn page_ended(&mut self, page: &Page, shared: &mut Shared) {
+        let chan = shared.state.fold(&page.target);
+        let Some(missed) = self.missed.get_mut(&chan) else { return };
+        missed.left = missed.left.saturating_sub(page.lines);
+        let next = missed.page.min(missed.left);
+        let full = page.lines >= missed.page;
+        if full && next == 0 {
+            let (network, lines) = (&shared.status.network, shared.settings.history);
+            tracing::warn!(network, channel = page.target, lines, "More was missed than `history` asks for");
+        }
+        match page.oldest.filter(|_| full && next > 0) {
+            Some(oldest) => {
+                missed.page = next;
+                let params = ["BETWEEN", &page.target, &timestamp(oldest), &missed.since, &next.to_string()];
+                shared.command("CHATHISTORY", &params);
+            }
+            None => drop(self.missed.remove(&chan)),
         }
     }
 
@@ -224,18 +280,9 @@ impl Upkeep {
     }
 }
 
-/// What was said in a channel while we were away, if somebody wants it and the server has it.
-/// <https://ircv3.net/specs/extensions/chathistory>
-fn ask_for_missed(chan: &str, folded: &str, about: &About<'_>, shared: &mut Shared) {
-    let has = |cap| about.registration.has(cap);
-    let Some(since) = shared.seen.get(folded).copied() else { return };
-    if !about.history || shared.settings.history == 0 || !has("draft/chathistory") || !has("batch") {
-        return;
-    }
-    let most = shared.state.isupport.number("CHATHISTORY").filter(|most| *most > 0).unwrap_or(usize::MAX);
-    let since = format!("timestamp={}", since.to_rfc3339_opts(SecondsFormat::Millis, true));
-    let limit = shared.settings.history.min(most).to_string();
-    shared.command("CHATHISTORY", &["LATEST", chan, &since, &limit]);
+/// A time as the server takes it.
+fn timestamp(at: DateTime<Utc>) -> String {
+    format!("timestamp={}", at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// A channel has another name: we want it by that. <https://ircv3.net/specs/extensions/channel-rename>

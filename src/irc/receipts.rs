@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(3);
 /// Lines without an answer that are remembered; the oldest are given up.
 const OPEN_MAX: usize = 4096;
+/// Batches of answers open at once; more are hostile, and the oldest is forgotten.
+const BATCHES_MAX: usize = 64;
 /// Refusals of words to a target (RFC 2812 section 5.2, and what servers have added).
 const REFUSALS: [&str; 17] = [
     "401", "402", "403", "404", "407", "411", "412", "413", "414", "415", "416", "417", "437", "439", "477", "492",
@@ -53,16 +55,23 @@ pub(super) struct Answered {
     pub(super) ids: Vec<u64>,
 }
 
-/// A line without an answer yet.
+/// A line without an answer yet, or a message in parts.
 #[derive(Debug)]
 struct Sent {
     label: Option<String>,
+    /// The name of its batch, where it is a message in parts.
+    batch: Option<String>,
+    /// `PRIVMSG` or `NOTICE`; empty until the first part is known.
+    command: String,
     target: String,
+    /// Its words, or those of the first part, where they come back to us; empty where they do not.
     words: String,
     until: Instant,
     ids: Vec<u64>,
-    /// The line itself, where it is said again if it is lost.
-    page: Option<Line>,
+    /// The lines themselves, where they are said again if they are lost.
+    pages: Vec<Line>,
+    /// What the lines of a batch of answers have said so far.
+    heard: Option<Receipt>,
 }
 
 /// The lines of one connection.
@@ -78,6 +87,8 @@ pub(super) struct Receipts {
     doubted: VecDeque<(u64, Sent)>,
     /// The number of the last such PING.
     asked: u64,
+    /// Batches of answers that are open, and the label of the line they are about; the oldest first.
+    batches: VecDeque<(String, String)>,
 }
 
 /// What the PING behind pages says, before its number.
@@ -98,15 +109,16 @@ pub(super) fn ids(line: &Line) -> Vec<u64> {
 }
 
 impl Receipts {
-    /// Remembers a line that leaves as `text`. Gives it with a label in front, where it is words and the server takes labels.
+    /// Remembers a line that leaves as `text`. Gives it with a label in front, where it is words and the server takes labels. A message
+    /// in parts has one answer and one label, on the line that opens it.
     pub(super) fn sent(&mut self, line: &Line, text: &str, promises: Promises, now: Instant) -> Option<String> {
         let message = Message::parse(text).ok()?;
-        if !matches!(message.command, "PRIVMSG" | "NOTICE") {
+        let opens = message.is("BATCH") && message.param(0).starts_with('+');
+        let words = matches!(message.command, "PRIVMSG" | "NOTICE");
+        if !words && !opens || words && self.is_part(line, &message, promises) {
             return None;
         }
-        // What is part of a message in parts has no answer of its own.
-        let alone = message.tags.get("batch").is_none();
-        let label = (promises.labels && promises.echo && alone).then(|| {
+        let label = (promises.labels && promises.echo).then(|| {
             self.last += 1;
             format!("mc{}", self.last)
         });
@@ -114,48 +126,139 @@ impl Receipts {
             Some(tagged) => format!("@label={label};{tagged}"),
             None => format!("@label={label} {text}"),
         });
-        let answers = label.is_some() || promises.echo && alone;
-        let (open, time) = if answers { (&mut self.promised, PATIENCE) } else { (&mut self.others, SILENCE) };
-        let words = if answers { message.param(1).to_owned() } else { String::new() };
-        let page = (line.class == Some(Class::Page)).then(|| line.clone());
-        open.push_back(Sent {
+        let (open, time) = if promises.echo { (&mut self.promised, PATIENCE) } else { (&mut self.others, SILENCE) };
+        let mut sent = Sent {
             label,
-            target: message.param(0).to_owned(),
-            words,
+            batch: message.param(0).strip_prefix('+').filter(|_| opens).map(str::to_owned),
+            command: String::new(),
+            target: message.param(if opens { 2 } else { 0 }).to_owned(),
+            words: String::new(),
             until: now + time,
-            ids: ids(line),
-            page,
-        });
+            ids: Vec::new(),
+            pages: Vec::new(),
+            heard: None,
+        };
+        if words {
+            sent.add(line, &message, promises);
+        }
+        open.push_back(sent);
         out
+    }
+
+    /// Whether a line is part of a message that is open; if so it has no answer of its own.
+    fn is_part(&mut self, line: &Line, message: &Message<'_>, promises: Promises) -> bool {
+        let Some(name) = message.tags.get("batch") else { return false };
+        // Nothing stands between the parts of a message, so it is the newest.
+        let newest = [&mut self.promised, &mut self.others].into_iter().filter_map(VecDeque::back_mut);
+        let whole = newest.into_iter().find(|sent| sent.batch.as_deref() == Some(&*name));
+        whole.map(|whole| whole.add(line, message, promises)).is_some()
     }
 
     /// What a line of the server says about one of ours; nothing where it is no answer.
     pub(super) fn answered(&mut self, message: &Message<'_>, own: bool) -> Option<Answered> {
-        let error = REFUSALS.contains(&message.command) || message.command == "FAIL";
-        let is_it = |sent: &Sent| match message.tags.get("label") {
-            Some(label) => sent.label.as_deref() == Some(&*label),
+        if message.is("BATCH") && message.param(0).starts_with('-') {
+            return self.batch_ended(message);
+        }
+        let label = match message.tags.get("label") {
+            Some(label) => Some(label.into_owned()),
+            None => self.label_of(message),
+        };
+        if let (true, Some(label)) = (message.is("BATCH"), &label) {
+            self.batch_began(message, label);
+            return None;
+        }
+        let error = REFUSALS.contains(&message.command) || message.is("FAIL");
+        let failed = error || message.command.starts_with(['4', '5']) && label.is_some();
+        let echo = own && matches!(message.command, "PRIVMSG" | "NOTICE");
+        if !(error || echo || label.is_some()) {
+            return None;
+        }
+        let within = message.tags.get("label").is_none() && label.is_some();
+        let is_it = |sent: &Sent| match &label {
+            Some(label) => sent.label.as_ref() == Some(label),
             None if sent.label.is_some() => false,
             None if error => refuses(message, sent),
-            None => own && sent.target.eq_ignore_ascii_case(message.param(0)) && sent.words == message.param(1),
+            // What was promised no echo has none, whatever we are seen to do.
+            None => !sent.words.is_empty() && sent.is_echo(message),
         };
-        let answer = error || own || message.tags.get("label").is_some();
-        let mut rows = [&mut self.promised, &mut self.others].into_iter().filter(|_| answer);
-        let sent = rows.find_map(|row| row.iter().position(is_it).and_then(|at| row.remove(at))).or_else(|| {
-            let at = self.doubted.iter().position(|(_, sent)| answer && is_it(sent))?;
-            self.doubted.remove(at).map(|(_, sent)| sent)
-        })?;
-        let Sent { ids, target, words, .. } = sent;
-        let failed = error || message.command.starts_with(['4', '5']);
+        if within {
+            let sent =
+                [&mut self.promised, &mut self.others].into_iter().find_map(|row| row.iter_mut().find(|s| is_it(s)))?;
+            sent.hear(message, failed, echo);
+            return None;
+        }
+        let sent = self.take(is_it)?;
         let receipt = if failed {
-            let code = if message.command == "FAIL" { message.param(1) } else { message.command };
-            Receipt::Refused { target, code: code.to_owned(), reason: message.last().to_owned() }
+            refused(&sent.target, message)
         } else {
-            let echo = matches!(message.command, "PRIVMSG" | "NOTICE");
-            let msgid = message.tags.get("msgid").filter(|id| echo && !id.is_empty()).map(|id| id.to_string());
-            // An echo, an ACK, or the beginning of a batch of answers.
-            Receipt::Passed { target, changed: echo && message.param(1) != words, msgid }
+            // An echo, an ACK, or another line of its own.
+            passed(&sent, message, echo)
         };
-        Some(Answered { receipt, ids })
+        Some(self.settled(sent, receipt))
+    }
+
+    /// Takes out the first line that is the one.
+    fn take(&mut self, is_it: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        let mut rows = [&mut self.promised, &mut self.others].into_iter();
+        let sent = rows.find_map(|row| row.iter().position(&is_it).and_then(|at| row.remove(at)));
+        sent.or_else(|| {
+            let at = self.doubted.iter().position(|(_, sent)| is_it(sent))?;
+            self.doubted.remove(at).map(|(_, sent)| sent)
+        })
+    }
+
+    /// The answer, for the lines it is about. A long line that left in pieces has passed when the last of them has.
+    fn settled(&self, sent: Sent, receipt: Receipt) -> Answered {
+        let mut ids = sent.ids;
+        if matches!(receipt, Receipt::Passed { .. }) {
+            ids.retain(|id| !self.promised.iter().any(|other| other.ids.contains(id)));
+        }
+        Answered { receipt, ids }
+    }
+
+    /// A batch of answers begins: what its lines say is one answer when it ends.
+    fn batch_began(&mut self, message: &Message<'_>, label: &str) {
+        let Some(name) = message.param(0).strip_prefix('+') else { return };
+        if self.batches.len() >= BATCHES_MAX {
+            self.batches.pop_front();
+        }
+        self.batches.push_back((name.to_owned(), label.to_owned()));
+        let sent = self.promised.iter_mut().find(|sent| sent.label.as_deref() == Some(label));
+        // The echo of a message in parts: its id stands here.
+        let ours = matches!(message.param(1), "draft/multiline" | "multiline");
+        if let Some(sent) = sent.filter(|sent| ours && sent.heard.is_none()) {
+            sent.heard = Some(Receipt::Passed { target: sent.target.clone(), changed: false, msgid: msgid(message) });
+        }
+    }
+
+    /// The end of a batch of answers, if it is one and no other around it is still open.
+    fn batch_ended(&mut self, message: &Message<'_>) -> Option<Answered> {
+        let name = message.param(0).strip_prefix('-')?;
+        let at = self.batches.iter().position(|(open, _)| open == name)?;
+        let (_, label) = self.batches.remove(at)?;
+        if self.batches.iter().any(|(_, other)| *other == label) {
+            return None;
+        }
+        let mut sent = self.take(|sent| sent.label.as_ref() == Some(&label))?;
+        let heard = sent.heard.take();
+        let receipt =
+            heard.unwrap_or_else(|| Receipt::Passed { target: sent.target.clone(), changed: false, msgid: None });
+        Some(self.settled(sent, receipt))
+    }
+
+    /// The label of the batch of answers that a line belongs to.
+    fn label_of(&self, message: &Message<'_>) -> Option<String> {
+        let name = message.tags.get("batch")?;
+        self.batches.iter().find(|(open, _)| *open == name).map(|(_, label)| label.clone())
+    }
+
+    /// These lines are said anew: what they waited for does not come any more.
+    pub(super) fn forget(&mut self, lines: &[Line]) {
+        let gone: Vec<u64> = lines.iter().flat_map(ids).collect();
+        let keep = |sent: &Sent| !sent.ids.iter().any(|id| gone.contains(id));
+        self.promised.retain(keep);
+        self.others.retain(keep);
+        self.doubted.retain(|(_, sent)| keep(sent));
     }
 
     /// Lines about which nothing was said in their time. A page among them is only doubted: see [`Receipts::asks`].
@@ -164,7 +267,7 @@ impl Receipts {
         for row in [&mut self.promised, &mut self.others] {
             while row.len() > OPEN_MAX || row.front().is_some_and(|sent| sent.until <= now) {
                 let Some(sent) = row.pop_front() else { break };
-                if sent.page.is_some() { self.doubted.push_back((0, sent)) } else { out.extend(sent.ids) }
+                if sent.pages.is_empty() { out.extend(sent.ids) } else { self.doubted.push_back((0, sent)) }
             }
         }
         while self.doubted.len() > OPEN_MAX {
@@ -211,14 +314,56 @@ impl Receipts {
         let (mut pages, mut others) = (Vec::new(), Vec::new());
         let doubted = std::mem::take(&mut self.doubted).into_iter().map(|(_, sent)| sent);
         let rest = std::mem::take(&mut self.promised).into_iter().chain(std::mem::take(&mut self.others));
+        self.batches.clear();
         for sent in doubted.chain(rest) {
-            match sent.page {
-                Some(page) => pages.push(page),
-                None => others.extend(sent.ids),
-            }
+            if sent.pages.is_empty() { others.extend(sent.ids) } else { pages.extend(sent.pages) }
         }
         (pages, others)
     }
+}
+
+impl Sent {
+    /// The line is one of those that have this answer.
+    fn add(&mut self, line: &Line, message: &Message<'_>, promises: Promises) {
+        if self.command.is_empty() {
+            self.command = message.command.to_owned();
+            self.words = if promises.echo { message.param(1).to_owned() } else { String::new() };
+        }
+        self.ids.extend(ids(line));
+        if line.class == Some(Class::Page) {
+            self.pages.push(line.clone());
+        }
+    }
+
+    /// Whether these are its words.
+    fn is_echo(&self, message: &Message<'_>) -> bool {
+        let (command, target) = (message.command, message.param(0));
+        self.command == command && self.target.eq_ignore_ascii_case(target) && self.words == message.param(1)
+    }
+
+    /// A line of its batch of answers. A refusal is not taken back by what comes behind it.
+    fn hear(&mut self, message: &Message<'_>, failed: bool, echo: bool) {
+        if failed && !matches!(self.heard, Some(Receipt::Refused { .. })) {
+            self.heard = Some(refused(&self.target, message));
+        } else if echo && self.heard.is_none() {
+            self.heard = Some(passed(self, message, echo));
+        }
+    }
+}
+
+/// What an echo or another good answer says.
+fn passed(sent: &Sent, message: &Message<'_>, echo: bool) -> Receipt {
+    let changed = echo && message.param(1) != sent.words;
+    Receipt::Passed { target: sent.target.clone(), changed, msgid: msgid(message).filter(|_| echo) }
+}
+
+fn refused(target: &str, message: &Message<'_>) -> Receipt {
+    let code = if message.is("FAIL") { message.param(1) } else { message.command };
+    Receipt::Refused { target: target.to_owned(), code: code.to_owned(), reason: message.last().to_owned() }
+}
+
+fn msgid(message: &Message<'_>) -> Option<String> {
+    message.tags.get("msgid").filter(|id| !id.is_empty()).map(|id| id.into_owned())
 }
 
 /// Whether a refusal without a label means this line: it names its target, or none, and comes soon.
@@ -335,5 +480,113 @@ mod tests {
             "a QUIT that is answered proves it too, but no promise that was not kept"
         );
         assert_eq!(receipts.lost().0.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_we_do_in_a_channel_is_no_echo_of_our_words() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        let page = Line { class: Some(Class::Page), ..line(1) };
+        receipts.sent(&page, "PRIVMSG #ops :bye", Promises::default(), now);
+        let deeds = [":chief!c@h PART #ops", ":chief!c@h JOIN #ops", ":chief!c@h MODE #ops", ":chief!c@h TOPIC #ops :"];
+        for deed in deeds {
+            assert_eq!(answer(&mut receipts, deed), None, "{deed}");
+        }
+        assert_eq!(receipts.lost().0.len(), 1, "the page is said again");
+        let echo = Promises { labels: false, echo: true };
+        receipts.sent(&line(2), "PRIVMSG #ops :bye", echo, now);
+        assert_eq!(answer(&mut receipts, ":chief!c@h PART #ops :bye"), None, "nor with the same words");
+        assert_eq!(answer(&mut receipts, ":chief!c@h NOTICE #ops :bye"), None);
+        assert_eq!(answer(&mut receipts, ":chief!c@h PRIVMSG #ops :bye"), passed("#ops", false, None));
+    }
+
+    /// Says a message of two parts, numbered from `id`; gives the line that opens it.
+    fn whole(receipts: &mut Receipts, id: u64, name: &str, promises: Promises) -> Option<String> {
+        let now = Instant::now();
+        let mut sent = |line: &Line, text: &str| receipts.sent(line, text, promises, now);
+        let opening = sent(&Line::default(), &format!("BATCH +{name} draft/multiline #ops"));
+        assert_eq!(sent(&line(id), &format!("@batch={name} PRIVMSG #ops :one")), None);
+        assert_eq!(sent(&line(id + 1), &format!("@batch={name} PRIVMSG #ops :two")), None);
+        assert_eq!(sent(&Line::default(), &format!("BATCH -{name}")), None);
+        opening
+    }
+
+    fn numbers(receipts: &mut Receipts, line: &str) -> Option<Vec<u64>> {
+        let own = line.contains(":chief!");
+        receipts.answered(&Message::parse(line).unwrap(), own).map(|answered| answered.ids)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_in_parts_has_one_label_and_one_answer() {
+        let mut receipts = Receipts::default();
+        let opening = whole(&mut receipts, 1, "a", ALL);
+        assert_eq!(opening.as_deref(), Some("@label=mc1 BATCH +a draft/multiline #ops"));
+        assert_eq!(numbers(&mut receipts, "@label=mc1;msgid=m :chief!c@h BATCH +x draft/multiline #ops"), None);
+        assert_eq!(numbers(&mut receipts, "@batch=x :chief!c@h PRIVMSG #ops :one"), None);
+        assert_eq!(numbers(&mut receipts, "@batch=x :chief!c@h PRIVMSG #ops :two"), None);
+        let ended = receipts.answered(&Message::parse("BATCH -x").unwrap(), false).unwrap();
+        assert_eq!(Some(ended.receipt), passed("#ops", false, Some("m")));
+        assert_eq!(ended.ids, [1, 2]);
+        whole(&mut receipts, 3, "b", ALL);
+        assert_eq!(numbers(&mut receipts, "@label=mc2 :s 404 chief #ops :Cannot send"), Some(vec![3, 4]));
+        // Without labels its echo is told by its first words, and its refusal is of all of it.
+        let echo = Promises { labels: false, echo: true };
+        assert_eq!(whole(&mut receipts, 5, "c", echo), None);
+        assert_eq!(numbers(&mut receipts, "@batch=y :chief!c@h PRIVMSG #ops :one"), Some(vec![5, 6]));
+        whole(&mut receipts, 7, "d", Promises::default());
+        assert_eq!(numbers(&mut receipts, ":s 404 chief #ops :Cannot send"), Some(vec![7, 8]));
+        assert_eq!(receipts.silent(Instant::now() + 10 * PATIENCE), [0; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_does_not_want_in_parts_and_is_said_anew_is_waited_for_anew() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        whole(&mut receipts, 1, "a", Promises::default());
+        receipts.forget(&[line(1), line(2)]);
+        assert_eq!(receipts.silent(now + SILENCE), [0; 0], "the first try says nothing of the second");
+        for id in [1, 2] {
+            receipts.sent(&line(id), "PRIVMSG #ops :x", Promises::default(), now + SILENCE);
+        }
+        assert_eq!(receipts.silent(now + 2 * SILENCE), [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_several_lines_is_judged_by_all_of_them() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        (1..=3).for_each(|id| drop(receipts.sent(&line(id), "PRIVMSG bob :hi", ALL, now)));
+        let mut hears = |line: &str| answer(&mut receipts, line);
+        assert_eq!(hears("@label=mc1 :s BATCH +x labeled-response"), None, "it has only begun");
+        assert_eq!(hears("@batch=x :s 301 chief bob :At lunch"), None);
+        assert_eq!(hears("@batch=x;msgid=z :chief!c@h PRIVMSG bob :hi"), None);
+        assert_eq!(hears(":s BATCH -x"), passed("bob", false, Some("z")));
+        assert_eq!(hears("@label=mc2 :s BATCH +y labeled-response"), None);
+        assert_eq!(hears("@batch=y :s 404 chief bob :Cannot send"), None);
+        assert_eq!(hears("@batch=y :s NOTE PRIVMSG WHY :because"), None);
+        assert_eq!(hears(":s BATCH -y"), refused("bob", "404"));
+        assert_eq!(hears("@label=mc3 :s BATCH +z labeled-response"), None);
+        assert_eq!(hears(":s BATCH -unknown"), None);
+        assert_eq!(receipts.lost().1, [3], "an answer that does not end is none");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_line_has_passed_when_its_last_piece_has() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        for piece in ["one", "two"] {
+            receipts.sent(&line(7), &format!("PRIVMSG #ops :{piece}"), ALL, now);
+        }
+        assert_eq!(numbers(&mut receipts, "@label=mc1 :chief!c@h PRIVMSG #ops :one"), Some(vec![]));
+        assert_eq!(numbers(&mut receipts, "@label=mc2 :s 404 chief #ops :Cannot send"), Some(vec![7]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_of_answers_without_end_cost_no_memory() {
+        let mut receipts = Receipts::default();
+        for n in 0..10_000 {
+            answer(&mut receipts, &format!("@label=x :s BATCH +b{n} labeled-response"));
+        }
+        assert!(receipts.batches.len() <= BATCHES_MAX);
     }
 }

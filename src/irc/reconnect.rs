@@ -10,7 +10,7 @@ use super::around::Fate;
 use super::dial::Dial;
 use super::history::Age;
 use super::kinds::TLS;
-use super::link::{End, Link, Trouble};
+use super::link::{End, Ended, Link, Trouble};
 use super::network::{Inner, queue_key};
 use super::receipts::Receipts;
 use super::settings::{ServerAddr, Tls};
@@ -22,6 +22,8 @@ use super::translate::{Context, evnt};
 const BACKOFF: (Duration, Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(120), Duration::from_secs(60));
 
+/// How long the street may take to hear that a connection is gone.
+const ROOM: Duration = Duration::from_secs(30);
 /// The least pause after an oper has killed us: to come back at once is to ask for more.
 const AFTER_KILL: Duration = Duration::from_secs(60);
 /// The least pause after a server said that we come too often: each try before its time is over makes it longer.
@@ -86,6 +88,7 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
                 let link = Link::new(inner, ways, &server, &settings);
                 let ended = link.run(stream, leaving.clone(), &mut backoff).await;
                 disconnected(inner);
+                tell_end(inner, ways, &ended, &mut leaving).await;
                 if settings.tls.enabled {
                     ways.policies.closed(&server.host, ways.clock.now());
                     ways.policies.save().await;
@@ -96,8 +99,6 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
                     // To come again as before is to be sent away again.
                     End::Upgrade(_) => (cannot_upgrade(inner, ways, &server), Trouble::Usual),
                     End::Lost(reason, trouble) => {
-                        let name = if ended.up.is_some() { "disconnect-server" } else { "fail-server" };
-                        tell(inner, ways, name, &reason);
                         // After a good time, the first server is the first choice again.
                         if ended.up.is_some_and(|up| up.elapsed() >= stable) {
                             next_server = usize::MAX;
@@ -119,6 +120,26 @@ async fn connect_for_ever(inner: &Arc<Inner>, ways: &Ways, mut leaving: Shutdown
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = leaving.recv() => return,
+        }
+    }
+}
+
+/// Tells the street that a connection is over.
+async fn tell_end(inner: &Inner, ways: &Ways, ended: &Ended, leaving: &mut Shutdown) {
+    match (&ended.end, ended.up) {
+        (End::Left, _) | (End::Upgrade(_), None) => {}
+        (End::Lost(reason, _), None) => tell(inner, ways, "fail-server", reason),
+        (end, Some(_)) => {
+            // Nothing has to be answered now, so it waits for room: who is elevated there must not stay so.
+            let gone = event_of(inner, ways, "disconnect-server", &end.reason());
+            tokio::select! {
+                // The street has ended: nobody is elevated either.
+                _ = ways.inlet.put(gone) => {}
+                () = leaving.recv() => {}
+                () = tokio::time::sleep(ROOM) => {
+                    tracing::warn!(network = %inner.name, "The street is full: it is not told that the connection is gone");
+                }
+            }
         }
     }
 }
@@ -151,11 +172,25 @@ fn tell_encrypted(inner: &Inner, ways: &Ways, server: &ServerAddr) {
 
 /// Tells the street of the connection. If it has no room, the status says the same.
 fn tell(inner: &Inner, ways: &Ways, name: &str, about: &str) {
+    // A parcel that is given back is dropped.
+    let _ = ways.inlet.try_put(event_of(inner, ways, name, about).into());
+}
+
+fn event_of(inner: &Inner, ways: &Ways, name: &str, about: &str) -> Event {
     let shared = inner.lock();
     let (network, state, at) = (&inner.name, &shared.state, ways.clock.now());
-    let context = Context { network, state, at, actor: None, raw: false, age: Age::Live, split: None, back: false };
-    // A parcel that is given back is dropped.
-    let _ = ways.inlet.try_put(Event::new(evnt(name, about, &context)).into());
+    let context = Context {
+        network,
+        state,
+        at,
+        actor: None,
+        raw: false,
+        age: Age::Live,
+        split: None,
+        back: false,
+        watched: false,
+    };
+    Event::new(evnt(name, about, &context))
 }
 
 /// The connection is gone: what belonged to it goes too, words wait for the next.

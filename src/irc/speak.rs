@@ -12,8 +12,10 @@ use super::network::{Network, Shared, queue_key};
 use super::outgoing::{Class, Line};
 use super::{limits, split, text};
 
-/// What a `user@host` may take where it is not known yet (USERLEN and HOSTLEN of common servers).
-const MASK_ROOM: usize = 10 + 1 + 64;
+/// What user and host may take where they are not known yet and the server does not say (USERLEN and HOSTLEN of common servers).
+const MASK_ROOM: (usize, usize) = (10, 64);
+/// More than a line has room for is no length of a user or a host.
+const LENGTH_MAX: usize = 256;
 /// Bytes of tags that a client may send (message-tags, size limit).
 const TAGS_ROOM: usize = 4094;
 
@@ -41,6 +43,15 @@ pub struct Words<'a> {
     pub first: u64,
 }
 
+/// What whoever keeps account knows of a command already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// Its number in the records, 0 for none.
+    pub line: u64,
+    /// Whether nobody is told when it leaves.
+    pub hush: bool,
+}
+
 /// The lines of a text, as they are numbered: at line breaks, empty ones left out.
 pub fn lines_of(text: &str) -> impl Iterator<Item = &str> {
     text.split(['\r', '\n', '\0']).filter(|line| !line.is_empty())
@@ -66,11 +77,13 @@ impl Network {
         self.queue(Class::Words(words.class), &key, lines).await
     }
 
-    pub(super) async fn send(
+    /// Sends a command as it stands. Ready once all of it is queued.
+    pub async fn send(
         &self,
         command: &str,
         params: &[String],
         with: &[(String, String)],
+        known: Known,
     ) -> Result<(), Refused> {
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
         let name = self.name();
@@ -93,7 +106,7 @@ impl Network {
             if line.len() + 2 > linelen {
                 return Err(Refused::new(format!("the line has {} bytes; {name} takes {linelen}", line.len() + 2)));
             }
-            lines.push(Line::from(format!("{tags}{line}")));
+            lines.push(Line { id: known.line, hush: known.hush, ..Line::from(format!("{tags}{line}")) });
         }
         self.queue(Class::Command, "", lines).await
     }
@@ -105,7 +118,11 @@ impl Shared {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let (target, how) = (words.target, words.how);
         let command = if how == How::Notice { "NOTICE" } else { "PRIVMSG" };
-        let mask = self.state.mask.as_ref().map_or(MASK_ROOM, |(user, host)| user.len() + 1 + host.len());
+        let (isupport, (user, host)) = (&self.state.isupport, MASK_ROOM);
+        let mask = self.state.mask.as_ref().map_or_else(
+            || most(isupport.number("USERLEN"), user) + 1 + most(isupport.number("HOSTLEN"), host),
+            |(user, host)| user.len() + 1 + host.len(),
+        );
         let nick = if self.state.nick.is_empty() { &self.settings.nick } else { &self.state.nick };
         let act = if how == How::Act { text::as_ctcp("ACTION", "x").len() - 1 } else { 0 };
         let room = split::room(self.state.isupport.linelen(), nick.len() + 1 + mask + act, command, target);
@@ -153,6 +170,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// A length that the server names, as far as it fits a line.
+fn most(named: Option<usize>, otherwise: usize) -> usize {
+    named.filter(|most| (1..=LENGTH_MAX).contains(most)).unwrap_or(otherwise)
 }
 
 /// Tags as they stand in front of a line, with the blank; nothing where the server passes none of them on.

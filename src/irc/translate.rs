@@ -30,6 +30,8 @@ pub(super) struct Context<'a> {
     pub(super) split: Option<&'a str>,
     /// Whether a JOIN is somebody who comes back from a netsplit.
     pub(super) back: bool,
+    /// Whether somebody wants to know of whoever did it, wherever they are (`monitor`).
+    pub(super) watched: bool,
 }
 
 /// The events of a line, in order; nothing where it means nothing to anybody.
@@ -124,15 +126,19 @@ fn from_server(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
 
 /// A line we did not see when it was said. It is for those who ask for such lines and for nobody else.
 fn missed(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
-    context.actor.as_ref().filter(|actor| !actor.own && message.command == "PRIVMSG")?;
-    let chan = context.state.isupport.channel_of(message.param(0))?;
-    if text::ctcp(message.param(1)).is_some() {
-        return None;
-    }
-    let mut event = in_channel(Kind::Hist, chan, message.param(1), context);
+    let actor = context.actor.as_ref().filter(|actor| !actor.own && !actor.host.is_empty())?;
+    let (words, how) = match (message.command, text::ctcp(message.param(1))) {
+        ("PRIVMSG", None) => (message.param(1), "say"),
+        ("PRIVMSG", Some((keyword, words))) if keyword == "ACTION" => (words, "act"),
+        ("NOTICE", None) => (message.param(1), "notice"),
+        _ => return None,
+    };
+    let mut event = in_channel(Kind::Hist, "", words, context);
+    event.chan = context.state.isupport.channel_of(message.param(0)).map(Arc::from);
     // Who it was then is not vouched for now: the account in its tag is the server's memory, and a nick may be another's.
+    event.actor = Some(Actor { account: None, cert: None, ..actor.clone() });
     tag(&mut event, message);
-    Some(event)
+    Some(with(event, vec![("how", how)]))
 }
 
 /// A message of nothing but tags, and what the tags say.
@@ -329,6 +335,16 @@ fn everywhere(kind: Kind, words: &str, fields: &[(&'static str, &str)], context:
         event.fields = fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
         events.push(event);
     }
+    if events.is_empty()
+        && context.watched
+        && matches!(kind, Kind::Ircaway | Kind::Account | Kind::Chghost | Kind::Setname)
+    {
+        // The server tells of who is watched without a channel too. <https://ircv3.net/specs/extensions/extended-monitor>
+        let mut event = in_channel(kind, "", words, context);
+        event.chan = None;
+        event.fields = fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
+        events.push(event);
+    }
     events
 }
 
@@ -373,8 +389,17 @@ mod tests {
         let message = Message::parse(line).unwrap();
         let network = Arc::from("test");
         let actor = state.actor(&message, true, true);
-        let context =
-            Context { network: &network, state: &state, at: DateTime::UNIX_EPOCH, actor, raw, age, split, back };
+        let context = Context {
+            network: &network,
+            state: &state,
+            at: DateTime::UNIX_EPOCH,
+            actor,
+            raw,
+            age,
+            split,
+            back,
+            watched: false,
+        };
         translate(&message, &context).map_or(Vec::new(), |parcel| parcel.events)
     }
 

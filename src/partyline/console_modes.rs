@@ -11,7 +11,9 @@ pub const MODES: &[(char, &str)] = &[
     ('d', "details, for who looks for a fault"),
     ('j', "who comes and goes on the partyline"),
     ('k', "runs of pipelines"),
+    ('m', "what is said to the bot in private, and wallops"),
     ('o', "everything else"),
+    ('p', "what is said in channels"),
     ('s', "servers"),
     ('w', "what comes from outside"),
 ];
@@ -105,7 +107,7 @@ mod tests {
         assert_eq!(Modes::parse(&modes.to_string()), Some(modes));
         assert_eq!(modes.change("-*").unwrap().to_string(), "-* debug");
         assert_eq!(Modes::parse("-* debug"), modes.change("-*").ok());
-        assert!(modes.change("+z").unwrap_err().contains("bcdjkosw"));
+        assert!(modes.change("+z").unwrap_err().contains("bcdjkmopsw"));
         assert!(Modes::default().change("+*").unwrap().wants('w', Level::INFO));
     }
 }

@@ -105,7 +105,7 @@ pub const KINDS: &[KindSpec] = &[
         ..told(
             PUTLOG,
             logged,
-            "a line of the bot's own log, no finer than info, with its console mode as level; `log` with a mask such as `* *` is the same; what a bind of this kind logs makes none, and more than ten a second are left out",
+            "a line of the bot's own log, no finer than info, with its console mode as level, or a line of a channel (mode p, with the channel) or of private words (mode m); `log` with a mask such as `* *` is the same; what a bind of this kind logs makes none, and more than ten a second are left out",
             "* *fault=*",
         )
     },

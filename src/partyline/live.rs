@@ -97,7 +97,7 @@ impl LiveLog {
             last = now;
             if room >= 1.0 && !line.unheard && line.level <= Level::INFO {
                 room -= 1.0;
-                party.logged(line.mode, &text);
+                party.logged(line.mode, "*", &text);
             }
             let dropped = self.wanted.dropped.load(Ordering::Relaxed);
             if dropped > told {

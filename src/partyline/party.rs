@@ -285,14 +285,14 @@ impl Party {
         });
     }
 
-    /// A line of the log, for binds of kind `putlog`.
-    pub(super) fn logged(&self, mode: char, text: &str) {
+    /// A line of the log, of a channel or `*`, for binds of kind `putlog`.
+    pub fn logged(&self, mode: char, channel: &str, text: &str) {
         if !self.inner.table.has_any(&LOGGED) {
             return;
         }
         let mut event = EventData::new(&LOGGED, self.inner.clock.now());
         event.text = text.to_owned();
-        event.fields = vec![("level", Value::from(mode.to_string())), ("channel", Value::from("*"))];
+        event.fields = vec![("level", Value::from(mode.to_string())), ("channel", Value::from(channel))];
         self.try_put(Event::new(event));
     }
 

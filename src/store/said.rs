@@ -117,7 +117,8 @@ impl Store {
                     insert(row).execute(&mut *writing).await?;
                 }
                 for (id, change) in &group.changes {
-                    let sql = "UPDATE said SET state = $2, changed = $3, msgid = COALESCE($4, msgid), reason = $5 WHERE id = $1";
+                    let sql = "UPDATE said SET state = $2, changed = $3, msgid = COALESCE($4, msgid), reason = $5
+                         WHERE id = $1 AND state <> 'failed' AND NOT (state = 'echoed' AND $2 = 'sent')";
                     let changing = sqlx::query(sql).bind(id).bind(&change.state).bind(change.changed);
                     changing.bind(&change.msgid).bind(&change.reason).execute(&mut *writing).await?;
                 }
@@ -228,14 +229,59 @@ impl Store {
 impl SaidRow {
     /// The same line, later.
     pub fn change(&mut self, change: SaidChange) {
+        if is_final(&self.state, &change.state) {
+            return;
+        }
         (self.state, self.changed, self.reason) = (change.state, change.changed, change.reason);
         self.msgid = change.msgid.or(self.msgid.take());
     }
 }
 
+impl SaidGroup {
+    /// What became of a line that may be written before or together with that.
+    pub fn changed(&mut self, line: i64, change: SaidChange) {
+        if let Some(row) = self.rows.get_mut(&line) {
+            return row.change(change);
+        }
+        let waits = self.changes.entry(line).or_default();
+        if !is_final(&waits.state, &change.state) {
+            let msgid = change.msgid.clone().or(waits.msgid.take());
+            *waits = SaidChange { msgid, ..change };
+        }
+    }
+
+    /// Gives up the oldest where there is more than this of lines or of changes; says how many.
+    pub fn cut(&mut self, most: usize) -> usize {
+        let before = self.rows.len() + self.changes.len();
+        while self.rows.len() > most {
+            self.rows.pop_first();
+        }
+        while self.changes.len() > most {
+            self.changes.pop_first();
+        }
+        before - self.rows.len() - self.changes.len()
+    }
+
+    /// Takes in what was to be written before this and could not be.
+    pub fn behind(&mut self, before: SaidGroup) {
+        let later = std::mem::replace(self, before);
+        self.rows.extend(later.rows);
+        later.changes.into_iter().for_each(|(line, change)| self.changed(line, change));
+        self.networks.extend(later.networks);
+        self.below = later.below.or(self.below);
+    }
+}
+
+/// Whether a state is not left for this one: a line that failed in one part has failed, and what the server has sent back to us is not
+/// a guess any more.
+fn is_final(state: &str, next: &str) -> bool {
+    state == "failed" || state == "echoed" && next == "sent"
+}
+
 fn insert(row: &SaidRow) -> sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments> {
     let sql = "INSERT INTO said (id, network, target, text, how, class, state, at, until, changed, msgid, reason, page, cause, place)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         ON CONFLICT (id) DO UPDATE SET state = $7, changed = $10, msgid = $11, reason = $12";
     let query = sqlx::query(sql).bind(row.id).bind(&row.network).bind(&row.target).bind(&row.text).bind(&row.how);
     let query = query.bind(&row.class).bind(&row.state).bind(row.at).bind(row.until).bind(row.changed);
     let query = query.bind(&row.msgid).bind(&row.reason).bind(&row.page).bind(&row.cause);
@@ -295,6 +341,27 @@ mod tests {
         assert_eq!(found, [Some(4), Some(3), Some(1), Some(1), Some(2), None]);
         assert_eq!(store.said_page("p").await.unwrap().len(), 1);
         assert!(store.said_page("q").await.unwrap().is_empty());
+        // What is known is not taken back by what is only guessed, and what failed in one part has failed.
+        let change = |state: &str| SaidChange { state: state.to_owned(), ..SaidChange::default() };
+        for (states, stands) in [
+            (["echoed", "sent", "sent"], "echoed"),
+            (["echoed", "failed", "echoed"], "failed"),
+            (["sent", "sent", "echoed"], "echoed"),
+        ] {
+            let mut together = group(&[row(9, "#dev", "reply", "queued"), row(10, "#dev", "reply", "queued")]);
+            store.said(&together).await.unwrap();
+            together = SaidGroup::default();
+            for state in states {
+                together.changed(9, change(state));
+                let mut alone = SaidGroup::default();
+                alone.changed(10, change(state));
+                store.said(&alone).await.unwrap();
+            }
+            store.said(&together).await.unwrap();
+            for id in [9, 10] {
+                assert_eq!(store.said_line(&SaidWhich::Number(id)).await.unwrap().unwrap().state, stands, "{states:?}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -308,7 +375,7 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         let open: Vec<i64> = store.said_open().await.unwrap().into_iter().map(|row| row.id).collect();
         assert_eq!(open, [2, 3], "what waits, and a page of which nobody knows");
-        assert_eq!(store.said_newest().await.unwrap(), 4);
+        assert_eq!(store.said_newest().await.unwrap(), 10);
         assert_eq!(store.said_networks().await.unwrap().get("net"), Some(&true));
         store.said(&SaidGroup { below: Some(4), ..SaidGroup::default() }).await.unwrap();
         assert!(store.said_line(&SaidWhich::Number(1)).await.unwrap().is_none());

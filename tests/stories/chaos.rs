@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Started};
-use masterchief::contract::{Action, Class, Event, How, Kind, Mark, Outlet};
+use masterchief::contract::{Action, Class, Event, How, Kind, Mark, Outlet, Secret};
+use masterchief::irc::Sasl;
+use masterchief::irc::sasl::Mechanism;
 use masterchief::users::User;
 
 use crate::chance::{Dice, number, seed};
@@ -29,6 +31,8 @@ enum Vouches {
     Tags,
     /// The account is told when somebody joins, logs in or out, and by WHO.
     Notices,
+    /// As tags do, on a server that answers every line by its label, takes messages in parts, and has services to log in to.
+    Answers,
     /// Not at all: nobody is anybody.
     No,
 }
@@ -37,6 +41,10 @@ impl Vouches {
     fn caps(self) -> &'static str {
         match self {
             Vouches::Tags => "message-tags server-time batch account-tag account-notify extended-join",
+            Vouches::Answers => {
+                "message-tags server-time batch account-tag account-notify extended-join echo-message labeled-response \
+                 draft/multiline=max-bytes=4096,max-lines=24 sasl=PLAIN"
+            }
             Vouches::Notices => "message-tags server-time batch account-notify extended-join",
             Vouches::No => "multi-prefix",
         }
@@ -80,7 +88,23 @@ struct Network {
     last: u64,
     /// Asked for on this connection since the bot last answered a PING.
     asked: Vec<u64>,
+    /// A message in parts that is not whole yet: its name, its label and its lines.
+    whole: Option<(String, String, Vec<String>)>,
     told: Told,
+}
+
+/// What a line of the bot says in front of its words.
+fn tag<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (tags, _) = line.strip_prefix('@')?.split_once(' ')?;
+    tags.split(';').find_map(|tag| tag.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The line without that.
+fn bare(line: &str) -> &str {
+    match line.strip_prefix('@') {
+        Some(tagged) => tagged.split_once(' ').map_or("", |(_, bare)| bare),
+        None => line,
+    }
 }
 
 impl Network {
@@ -109,6 +133,7 @@ impl Network {
             people,
             last: 0,
             asked: Vec::new(),
+            whole: None,
             told: Told::default(),
         }
     }
@@ -127,7 +152,9 @@ impl Network {
             return;
         }
         self.told.connections += 1;
-        self.vouches = *self.dice.of(&[Vouches::Tags, Vouches::Tags, Vouches::Notices, Vouches::No]);
+        self.vouches =
+            *self.dice.of(&[Vouches::Tags, Vouches::Answers, Vouches::Answers, Vouches::Notices, Vouches::No]);
+        self.whole = None;
         match self.dice.below(24) {
             0 => return drop(line),
             1 => {
@@ -138,7 +165,7 @@ impl Network {
             2 => return drop(line.rest_in_silence().await),
             _ => {}
         }
-        if !line.negotiates(self.vouches.caps()).await {
+        if !self.agrees(&mut line).await {
             // It did not wait for the list.
             self.vouches = Vouches::No;
         }
@@ -147,6 +174,27 @@ impl Network {
         (self.nick, self.inside, self.known) = ("chief".to_owned(), false, false);
         self.asked.clear();
         self.line = Some(line);
+    }
+
+    /// Offers what there is, and lets the bot log in, or not. Whether it asked for anything.
+    async fn agrees(&mut self, line: &mut Line) -> bool {
+        let mut asked = false;
+        while let Some(said) = line.next().await {
+            if said == "CAP LS 302" {
+                line.says(&[&format!(":s CAP * LS :{}", self.vouches.caps())]).await;
+            } else if let Some(caps) = said.strip_prefix("CAP REQ ") {
+                line.says(&[&format!(":s CAP * ACK :{}", caps.trim_start_matches(':'))]).await;
+                asked = true;
+            } else if said == "AUTHENTICATE PLAIN" {
+                line.says(&["AUTHENTICATE +"]).await;
+            } else if said.starts_with("AUTHENTICATE ") {
+                line.says(&[*self.dice.of(&[":s 903 * :ok", ":s 903 * :ok", ":s 904 * :no", ":s CAP * DEL :sasl"])])
+                    .await;
+            } else if said == "CAP END" {
+                break;
+            }
+        }
+        asked
     }
 
     /// The bot joins, as everybody sees it.
@@ -182,7 +230,57 @@ impl Network {
         }
     }
 
-    async fn takes(&mut self, line: &str) {
+    async fn takes(&mut self, said: &str) {
+        let line = bare(said);
+        let label = tag(said, "label").unwrap_or("").to_owned();
+        if let Some(name) = line.strip_prefix("BATCH +") {
+            let name = name.split(' ').next().unwrap_or("").to_owned();
+            self.whole = Some((name, label, Vec::new()));
+        } else if tag(said, "batch").is_some() {
+            self.whole.as_mut().expect("a part has a whole").2.push(line.to_owned());
+        } else if line.starts_with("BATCH -") {
+            self.takes_whole().await;
+        } else if line.starts_with("NOTICE ") && !label.is_empty() && self.dice.one_in(3) {
+            self.says(&format!("@label={label} :s 404 {} nobody :Cannot send", self.nick)).await;
+        } else {
+            if !label.is_empty() {
+                self.echoes(&label, line).await;
+            }
+            self.obeys(line).await;
+        }
+    }
+
+    /// A message in parts is passed on as one, or refused as one.
+    async fn takes_whole(&mut self) {
+        let (name, label, lines) = self.whole.take().expect("it was begun");
+        let label = if label.is_empty() { String::new() } else { format!("@label={label} ") };
+        if self.dice.one_in(4) {
+            return self.says(&format!("{label}:s FAIL BATCH MULTILINE_INVALID :not today")).await;
+        }
+        let nick = self.nick.clone();
+        self.says(&format!("{label}:{nick}!c@host BATCH +e{name} draft/multiline #ops")).await;
+        for line in lines {
+            self.says(&format!("@batch=e{name} :{nick}!c@host {line}")).await;
+            self.obeys(&line).await;
+        }
+        self.says(&format!(":{nick}!c@host BATCH -e{name}")).await;
+    }
+
+    /// The answer to a line that was passed on.
+    async fn echoes(&mut self, label: &str, line: &str) {
+        let nick = self.nick.clone();
+        let text = match self.dice.below(8) {
+            0 => format!("@label={label} :s ACK"),
+            1 => format!(
+                "@label={label} :s BATCH +r{label} labeled-response\r\n@batch=r{label} :s 301 {nick} nobody :Away\r\n\
+                 @batch=r{label} :{nick}!c@host {line}\r\n:s BATCH -r{label}"
+            ),
+            _ => format!("@label={label};msgid={label}-{} :{nick}!c@host {line}", self.last),
+        };
+        self.says(&text).await;
+    }
+
+    async fn obeys(&mut self, line: &str) {
         let nick = self.nick.clone();
         if let Some(deployed) = numbered(line, "PRIVMSG #ops :deployed <") {
             match deployed {
@@ -213,6 +311,13 @@ impl Network {
                 .collect();
             self.says(&rows.join("\r\n")).await;
             self.known = true;
+        } else if let Some(caps) = line.strip_prefix("CAP REQ ") {
+            self.says(&format!(":s CAP {nick} ACK :{}", caps.trim_start_matches(':'))).await;
+        } else if line == "AUTHENTICATE PLAIN" {
+            self.says("AUTHENTICATE +").await;
+        } else if line.starts_with("AUTHENTICATE ") {
+            let end = *self.dice.of(&["903", "904"]);
+            self.says(&format!(":s {end} {nick} :well")).await;
         } else if let Some(token) = line.strip_prefix("PING ") {
             self.says(&format!(":s PONG s :{token}")).await;
         }
@@ -236,6 +341,7 @@ impl Network {
             tokio::time::sleep(SECOND * (1 + self.dice.below(80)) as u32).await;
         }
         self.asked.clear();
+        self.whole = None;
         let Some(line) = self.line.take() else { return };
         for heard in line.closes().await {
             match numbered(&heard, "PRIVMSG #ops :deployed <") {
@@ -256,7 +362,7 @@ impl Network {
     fn words(&self, at: usize, text: &str) -> String {
         let person = &self.people[at];
         let tag = match (self.vouches, person.logged_in) {
-            (Vouches::Tags, true) => format!("@account={} ", person.account),
+            (Vouches::Tags | Vouches::Answers, true) => format!("@account={} ", person.account),
             _ => String::new(),
         };
         format!("{tag}:{} PRIVMSG #ops :{text}", person.from())
@@ -274,7 +380,7 @@ impl Network {
         if self.people[at].account() == "alice" {
             self.told.may.insert(number);
             let vouched = match self.vouches {
-                Vouches::Tags => true,
+                Vouches::Tags | Vouches::Answers => true,
                 Vouches::Notices => self.known,
                 Vouches::No => false,
             };
@@ -394,6 +500,9 @@ impl Network {
                 self.says(&format!(":s 005 {nick} CASEMAPPING={casemapping} :are supported")).await;
             }
             96..97 if self.dice.one_in(3) => self.dies().await,
+            97..99 if self.vouches == Vouches::Answers => {
+                self.says(&format!(":s CAP {nick} DEL :sasl\r\n:s CAP {nick} NEW :sasl=PLAIN")).await;
+            }
             _ => {}
         }
     }
@@ -411,7 +520,16 @@ async fn bot(way: crate::wire::ToMemory, ran: &Arc<Mutex<Vec<u64>>>) -> Started 
             format!("deployed <{number}>")
         }
     };
-    let bot = Bot::builder().dial(way).network("chaos", Memory::settings());
+    let mut settings = Memory::settings();
+    settings.sasl = Some(Sasl {
+        mechanisms: vec![Mechanism::Plain],
+        account: "chief".to_owned(),
+        password: Some(Secret::new("sesame")),
+        required: false,
+        allow_plaintext: true,
+        ..Sasl::default()
+    });
+    let bot = Bot::builder().dial(way).network("chaos", settings);
     let bot = bot.bind(Kind::Pub, "D|-", "!deploy", deploy.clone()).unwrap();
     let started = bot.bind(Kind::Msg, "D|-", "!deploy", deploy).unwrap().start().await.unwrap();
     started.put_user(User::with_account("alice", "chaos", "alice", "D").unwrap()).await.unwrap();
@@ -420,7 +538,9 @@ async fn bot(way: crate::wire::ToMemory, ran: &Arc<Mutex<Vec<u64>>>) -> Started 
 
 /// Something that somebody must hear. It is said whatever the connection is like now.
 fn page(outlet: &Arc<dyn Outlet>, number: u64) {
-    let (network, target, text) = (String::new(), "#ops".to_owned(), format!("a page <{number}>"));
+    // Some are messages in parts, where the server takes such.
+    let more = if number % 3 == 0 { "\nand more of it" } else { "" };
+    let (network, target, text) = (String::new(), "#ops".to_owned(), format!("a page <{number}>{more}"));
     let say = Action::Say { network, target, text, how: How::Say, reply: false };
     let said = outlet.perform(say.marked(Mark { class: Some(Class::Page), ..Mark::default() }));
     tokio::spawn(async move { said.await.expect("a page is taken") });

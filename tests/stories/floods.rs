@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, CHANNEL, NETWORK, Rules, TestBot};
 use masterchief::contract::{Action, Event, How, Kind, Outcome};
-use masterchief::dispatch::{ChannelRates, FloodSettings, Rate};
+use masterchief::dispatch::{ChannelRates, Deed, FloodSettings, Rate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -196,4 +196,29 @@ async fn in_a_flooded_channel_strangers_command_nothing_and_who_looks_on_sees_it
     assert_eq!((answered, answers(&test, "dora")), (90, 1));
     assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 201);
     test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_it_is_op_the_bot_throws_out_who_floods_if_it_is_told_to() {
+    for (deed, wanted) in [
+        (Deed::Ignore, &[][..]),
+        (Deed::Kick, &["KICK #ops mallory pub flood"]),
+        (Deed::Ban, &["MODE #ops +b *!*@", "KICK #ops mallory banned: pub flood"]),
+    ] {
+        let rates = ChannelRates { deed: Some(deed), ..ChannelRates::default() };
+        let channels = [(CHANNEL.to_owned(), rates)].into();
+        let floods_of = FloodSettings { channels, ..FloodSettings::default() };
+        let test = TestBot::start(bot().rules(Rules { floods: Some(floods_of), ..Rules::default() })).await.unwrap();
+        test.user("oper").joins(CHANNEL).await;
+        test.user("mallory").joins(CHANNEL).await;
+        test.net().from_person("oper", &format!("MODE {CHANNEL} +o chief")).await;
+        test.advance(Duration::from_secs(1)).await;
+        floods(&test, "mallory", 20).await;
+        let heard = test.net().heard();
+        let deeds = heard.iter().filter(|one| matches!(one.command.as_str(), "KICK" | "MODE"));
+        let deeds: Vec<String> = deeds.map(|one| format!("{} {} {}", one.command, one.target, one.text)).collect();
+        assert_eq!(deeds.len(), wanted.len(), "{deed:?}: {deeds:?}");
+        assert!(deeds.iter().zip(wanted).all(|(deed, wanted)| deed.starts_with(wanted)), "{deed:?}: {deeds:?}");
+        test.stop().await;
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, Started};
-use masterchief::contract::{Action, Event, HandlerError, How, Kind};
+use masterchief::contract::{Action, Event, HandlerError, How, Kind, Outcome};
 use masterchief::irc::{ServerAddr, Services, Settings};
 
 use crate::wire::{Authority, Line, Wire};
@@ -73,7 +73,7 @@ async fn a_netsplit_is_told_once_and_those_who_come_back_did_not_join() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_missed_is_asked_for_and_told_to_those_who_want_it_and_is_no_command() {
     let wire = Wire::plain().await;
-    let kinds = [(Kind::Hist, "#ops *"), (Kind::Pub, "!deploy"), (Kind::Pubm, "*")];
+    let kinds = [(Kind::Hist, "*"), (Kind::Fail, "*"), (Kind::Pub, "!deploy"), (Kind::Pubm, "*")];
     let (started, mut line) = joined(telling(&kinds), &wire, CAPS, "CHATHISTORY=50").await;
     line.says(&["@time=2026-03-02T12:00:00.000Z;msgid=1 :alice!a@h PRIVMSG #ops :before"]).await;
     assert!(told(&mut line).await.starts_with("pubm #ops alice [] before"));
@@ -89,8 +89,107 @@ async fn what_was_missed_is_asked_for_and_told_to_those_who_want_it_and_is_no_co
         "@time=2026-03-02T12:01:00.000Z;msgid=3 :alice!a@h PRIVMSG #ops :live",
     ])
     .await;
-    assert_eq!(told(&mut line).await, "hist #ops alice [] !deploy prod");
+    assert_eq!(told(&mut line).await, "hist #ops alice [how=\"say\"] !deploy prod");
     assert_eq!(told(&mut line).await, "pubm #ops alice [] live");
+    // Words of every sort are told of, and those of several lines as one message.
+    line.says(&[
+        ":s BATCH +h chathistory #ops",
+        "@batch=h;msgid=4 :alice!a@h PRIVMSG #ops :\u{1}ACTION waves\u{1}",
+        "@batch=h;msgid=5 :alice!a@h NOTICE #ops :look",
+        "@batch=h;msgid=6 :alice!a@h BATCH +m draft/multiline #ops",
+        "@batch=m :alice!a@h PRIVMSG #ops :!deploy",
+        "@batch=m;draft/multiline-concat :alice!a@h PRIVMSG #ops : in parts",
+        "@batch=h :alice!a@h BATCH -m",
+        "@batch=h;msgid=7 :alice!a@h PRIVMSG chief :in private",
+        ":s BATCH -h",
+        ":s FAIL CHATHISTORY MESSAGE_ERROR #ops :Messages could not be retrieved",
+    ])
+    .await;
+    for wanted in [
+        "hist #ops alice [how=\"act\"] waves",
+        "hist #ops alice [how=\"notice\"] look",
+        "hist #ops alice [how=\"say\"] !deploy in parts",
+        "hist - alice [how=\"say\"] in private",
+        "fail -  [level=\"FAIL\" command=\"CHATHISTORY\" code=\"MESSAGE_ERROR\" context=\"#ops\"] Messages could not be retrieved",
+    ] {
+        assert_eq!(told(&mut line).await, wanted);
+    }
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_is_asked_for_page_after_page_as_far_as_is_configured() {
+    let wire = Wire::plain().await;
+    let mut settings = wire.settings();
+    settings.history = 3;
+    let bot = telling(&[(Kind::Hist, "*")]).network("story", settings);
+    let started = bot.start().await.unwrap();
+    let mut line = wire.accepts().await;
+    line.is_joined(CAPS, "CHATHISTORY=2").await;
+    line.says(&["@time=2026-03-02T12:00:00.000Z;msgid=1 :alice!a@h PRIVMSG #ops :before"]).await;
+    line.says(&["PING :heard"]).await;
+    line.hears("PONG heard").await;
+    drop(line);
+    let mut line = wire.accepts().await;
+    line.is_joined(CAPS, "CHATHISTORY=2").await;
+    assert_eq!(line.hears("CHATHISTORY").await, "CHATHISTORY LATEST #ops timestamp=2026-03-02T12:00:00.000Z 2");
+    line.says(&[
+        ":s BATCH +h chathistory #ops",
+        "@batch=h;time=2026-03-02T12:00:08.000Z;msgid=8 :alice!a@h PRIVMSG #ops :eight",
+        "@batch=h;time=2026-03-02T12:00:09.000Z;msgid=9 :alice!a@h BATCH +m draft/multiline #ops",
+        "@batch=m :alice!a@h PRIVMSG #ops :nine",
+        "@batch=h :alice!a@h BATCH -m",
+        ":s BATCH -h",
+    ])
+    .await;
+    assert_eq!(told(&mut line).await, "hist #ops alice [how=\"say\"] eight");
+    assert_eq!(told(&mut line).await, "hist #ops alice [how=\"say\"] nine");
+    let next = "CHATHISTORY BETWEEN #ops timestamp=2026-03-02T12:00:08.000Z timestamp=2026-03-02T12:00:00.000Z 1";
+    line.says(&["PING :asked"]).await;
+    let asked = line.hears("CHATHISTORY").await;
+    assert_eq!(asked, next, "the page was full, and one more is wanted");
+    line.says(&[
+        ":s BATCH +i chathistory #ops",
+        "@batch=i;time=2026-03-02T12:00:07.000Z;msgid=7 :alice!a@h PRIVMSG #ops :seven",
+        ":s BATCH -i",
+    ])
+    .await;
+    assert_eq!(told(&mut line).await, "hist #ops alice [how=\"say\"] seven");
+    let (rest, _) = line.answers("enough").await;
+    assert!(!rest.iter().any(|line| line.starts_with("CHATHISTORY")), "no more is wanted: {rest:?}");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_was_down_asks_for_what_was_said_meanwhile_and_vouches_for_nobody_in_it() {
+    let wire = Wire::plain().await;
+    let folder = tempfile::tempdir().unwrap();
+    let bot = || {
+        let alice = masterchief::users::User::with_account("alice", "story", "alice", "D").unwrap();
+        let bot = telling(&[(Kind::Hist, "#ops *")]);
+        let guarded = bot.bind(Kind::Hist, "D|-", "*", |_: Event| async { "vouched" }).unwrap();
+        (guarded.data(folder.path()), alice)
+    };
+    let (first, alice) = bot();
+    let (started, mut line) = joined(first, &wire, CAPS, "CHATHISTORY=50").await;
+    started.put_user(alice).await.unwrap();
+    line.says(&["@time=2026-03-02T12:00:00.000Z;msgid=1 :alice!a@h PRIVMSG #ops :before"]).await;
+    line.says(&["PING :heard"]).await;
+    line.hears("PONG heard").await;
+    started.stop("").await;
+    drop(line);
+    let (started, mut line) = joined(bot().0, &wire, CAPS, "CHATHISTORY=50").await;
+    assert_eq!(line.hears("CHATHISTORY").await, "CHATHISTORY LATEST #ops timestamp=2026-03-02T12:00:00.000Z 50");
+    line.says(&[
+        ":s BATCH +h chathistory #ops",
+        "@batch=h;account=alice;msgid=2 :alice!a@h PRIVMSG #ops :then",
+        "@batch=h;account=alice;msgid=3 :alice!a@h PRIVMSG #ops :last",
+        ":s BATCH -h",
+    ])
+    .await;
+    // Who was vouched for then is not now.
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG alice :hist #ops alice [how=\"say\"] then");
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG alice :hist #ops alice [how=\"say\"] last");
     started.stop("").await;
 }
 
@@ -110,6 +209,94 @@ async fn a_message_in_parts_is_one_command() {
     assert_eq!(told(&mut line).await, "pubm #ops alice [] !note first line");
     assert_eq!(told(&mut line).await, "!note second", "the same words, said as two lines");
     assert_eq!(told(&mut line).await, "pub #ops alice [] first line");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_watched_nick_does_is_told_where_no_channel_is_shared_with_it() {
+    let wire = Wire::plain().await;
+    let kinds = [
+        (Kind::Monitor, "bob"),
+        (Kind::Ircaway, "\\* bob!*"),
+        (Kind::Account, "* bob!* bb"),
+        (Kind::Chghost, "*"),
+        (Kind::Setname, "*"),
+    ];
+    let caps = format!("{CAPS} extended-monitor");
+    let (started, mut line) = joined(telling(&kinds), &wire, &caps, "MONITOR=100").await;
+    line.hears("MONITOR + bob").await;
+    line.says(&[":carol!c@h AWAY :nobody asked", ":carol!c@h SETNAME :Carol"]).await;
+    for (says, wanted) in [
+        (":bob!b@h AWAY :lunch", "ircaway - bob [] lunch"),
+        (":bob!b@h ACCOUNT bb", "account - bob [newaccount=\"bb\"]"),
+        (":bob!b@h CHGHOST b cloak.test", "chghost - bob [newuser=\"b\" newhost=\"cloak.test\"]"),
+        (":bob!b@cloak.test SETNAME :Bob B.", "setname - bob [] Bob B."),
+    ] {
+        line.says(&[says]).await;
+        assert_eq!(told(&mut line).await.trim_end(), wanted, "{says}");
+    }
+    // Who is in a channel too is told of there, once.
+    line.says(&[
+        ":bob!b@cloak.test JOIN #ops",
+        ":bob!b@cloak.test CHGHOST b other.test",
+        ":bob!b@other.test PART #ops",
+    ])
+    .await;
+    assert_eq!(told(&mut line).await.trim_end(), "chghost #ops bob [newuser=\"b\" newhost=\"other.test\"]");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_are_marked_as_a_bot_and_others_are_known_by_their_mark() {
+    let wire = Wire::plain().await;
+    let mark = |ev: Event| async move { format!("bot {}", ev.actor.as_ref().is_some_and(|actor| actor.bot)) };
+    let bot = Bot::builder().bind(Kind::Pub, "-|-", "!who", mark).unwrap();
+    let (started, mut line) = joined(bot, &wire, CAPS, "BOT=B").await;
+    assert_eq!(line.hears("MODE").await, "MODE chief +B");
+    for (says, wanted) in [
+        ("@bot :robo!r@h PRIVMSG #ops :!who", "bot true"),
+        (":alice!a@h PRIVMSG #ops :!who", "bot false"),
+        ("@bot= :robo!r@h PRIVMSG #ops :!who", "bot true"),
+    ] {
+        line.says(&[says]).await;
+        assert_eq!(line.hears("PRIVMSG").await, format!("PRIVMSG #ops :{wanted}"), "{says}");
+    }
+    line.says(&["@bot :robo!r@h PRIVMSG chief :\u{1}VERSION\u{1}", ":alice!a@h PRIVMSG chief :\u{1}PING 7\u{1}"]).await;
+    assert_eq!(line.hears("NOTICE").await, "NOTICE alice :\u{1}PING 7\u{1}", "bots do not answer each other for ever");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_words_notices_answers_and_warnings_reach_their_binds_and_stop_keeps_our_own_answer_back() {
+    let wire = Wire::plain().await;
+    let kinds = [
+        (Kind::Msgm, "*"),
+        (Kind::Notc, "*"),
+        (Kind::Ctcr, "VERSION"),
+        (Kind::Fail, "WARN * *"),
+        (Kind::Fail, "NOTE * *"),
+    ];
+    let bot = telling(&kinds).bind(Kind::Ctcp, "-|-", "VERSION", |_: Event| async { Outcome::Stop }).unwrap();
+    let (started, mut line) = joined(bot, &wire, CAPS, "").await;
+    for (says, wanted) in [
+        (":bob!b@h PRIVMSG chief :hello you", "msgm - bob [] hello you"),
+        (":bob!b@h NOTICE chief :in private", "notc - bob [dest=\"chief\"] in private"),
+        (":bob!b@h NOTICE #ops :for all", "notc #ops bob [dest=\"#ops\"] for all"),
+        (":bob!b@h NOTICE chief :\u{1}VERSION irssi\u{1}", "ctcr - bob [dest=\"chief\" keyword=\"VERSION\"] irssi"),
+        (
+            ":s WARN REHASH CERTS_EXPIRED :Certificate expired",
+            "fail -  [level=\"WARN\" command=\"REHASH\" code=\"CERTS_EXPIRED\" context=\"\"] Certificate expired",
+        ),
+        (
+            ":s NOTE * OPER_MESSAGE :Hello all",
+            "fail -  [level=\"NOTE\" command=\"*\" code=\"OPER_MESSAGE\" context=\"\"] Hello all",
+        ),
+    ] {
+        line.says(&[says]).await;
+        assert_eq!(told(&mut line).await, wanted, "{says}");
+    }
+    line.says(&[":bob!b@h PRIVMSG chief :\u{1}VERSION\u{1}", ":bob!b@h PRIVMSG chief :\u{1}PING 8\u{1}"]).await;
+    assert_eq!(line.hears("NOTICE").await, "NOTICE bob :\u{1}PING 8\u{1}", "VERSION was stopped");
     started.stop("").await;
 }
 

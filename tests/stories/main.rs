@@ -113,6 +113,7 @@ mod triggered;
 mod trouble;
 mod turns;
 mod undone;
+mod vectors;
 mod verify;
 mod waiting;
 mod web;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use masterchief::contract::Secret;
+use masterchief::bot::{Bot, PolicySettings};
+use masterchief::contract::{Event, Kind, Secret};
 use masterchief::mesh::{Attribute, BotSettings, Settings};
 use masterchief::users::User;
 
@@ -157,6 +158,30 @@ async fn through_an_eggdrop_people_are_shared_only_if_it_is_trusted() {
     }
     has(&two, "user59", "f").await;
     assert_eq!(two.bot.book().all().len(), 61);
+    two.bot.stop("").await;
+    one.bot.stop("").await;
+}
+
+#[tokio::test]
+async fn what_another_bot_tells_of_somebody_is_not_taken_where_the_policy_would_break() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let port = free_port();
+    let one = named("One", Some(port), &[("Two", sharing(BotSettings::default(), "Dfv"))]);
+    let two = named("Two", None, &[("One", sharing(called(port, Attribute::Hub), "Dfv"))]);
+    let file = folders[2].path().join("policy.yaml");
+    std::fs::write(&file, "rows:\n  - {who: libera/mallory, in: \"libera/#ops\", may_not: \"!x\"}\n").unwrap();
+    let policy = PolicySettings { file: Some(file), networks: vec!["libera".to_owned()] };
+    let guarded = Bot::builder().policy(policy).bind(Kind::Pub, "D", "!x", |_: Event| async {}).unwrap();
+    let one = Chief::of(guarded, folders[0].path(), one).await;
+    let two = Chief::start(folders[1].path(), two).await;
+    two.sees("One").await;
+    two.bot.put_user(user("mallory", "D")).await.unwrap();
+    two.bot.put_user(user("bob", "D")).await.unwrap();
+    has(&one, "bob", "D").await;
+    assert!(one.bot.book().get("mallory").is_none(), "nobody may who should not");
+    assert!(one.bot.store().users().await.unwrap().iter().all(|row| row.handle != "mallory"), "nor after a restart");
+    two.bot.put_user(user("mallory", "v")).await.unwrap();
+    has(&one, "mallory", "v").await;
     two.bot.stop("").await;
     one.bot.stop("").await;
 }

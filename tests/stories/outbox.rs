@@ -375,6 +375,58 @@ async fn a_bind_of_kind_out_drops_a_line_before_it_is_queued_and_sees_what_left(
 }
 
 #[tokio::test(start_paused = true)]
+async fn commands_are_heard_by_binds_of_kind_out_too_and_what_one_drops_is_on_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let lua = r##"
+        bot.bind("pub", "-|-", "!do", function(ev)
+          bot.raw("MODE", ev.chan, "+v", "alice")
+          local ok, why = pcall(bot.raw, "TOPIC", ev.chan, "a bad topic")
+          bot.say("carol", `topic {ok} {why}`)
+          local said, because = pcall(function() return ev:say("a bad word", { wait = true }) end)
+          bot.say("carol", `word {said} {because}`)
+          bot.raw("PRIVMSG", ev.chan, "raw words")
+        end)
+        bot.bind("out", "-|-", "* queued", function(ev) if ev.message:find("a bad") then return bot.STOP end end)
+        bot.bind("out", "-|-", "* sent", function(ev)
+          bot.raw("WHOIS", "bob")
+          bot.raw("PRIVMSG", "bob", "left: " .. ev.message)
+        end)
+    "##;
+    std::fs::write(folder.path().join("out.lua"), lua).unwrap();
+    let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
+    let alice = test.user("alice").with_flags("o");
+    alice.says(CHANNEL, "!do").await;
+    test.expect("carol", "topic false").await;
+    let told = test.expect("carol", "word false").await;
+    assert!(told.contains("dropped by a bind of kind out, out.lua:"), "{told}");
+    test.expect("bob", "left: MODE #ops +v alice").await;
+    test.expect("bob", "left: PRIVMSG #ops :raw words").await;
+    test.advance(Duration::from_secs(5)).await;
+    let lines = test.transcript();
+    assert!(!lines.iter().any(|line| line.contains("left: PRIVMSG bob") || line.contains("left: WHOIS")), "{lines:#?}");
+    // What was only a command before is words on account, with its cause; and what was dropped is there.
+    alice.says(CHANNEL, "!why").await;
+    test.expect(CHANNEL, ": raw words").await;
+    assert!(test.expect(CHANNEL, "because of").await.contains("pub !do"));
+    alice.says(CHANNEL, "!why 2").await;
+    let line = test.expect(CHANNEL, ": a bad word").await;
+    assert!(line.contains("failed, dropped by a bind of kind out"), "{line}");
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_ctcp_is_on_account_with_its_cause() {
+    let test = TestBot::start(Bot::builder()).await.unwrap();
+    test.user("alice").with_flags("o").says("chief", "\u{1}VERSION\u{1}").await;
+    test.expect("alice", "VERSION").await;
+    test.user("alice").says("chief", "!why").await;
+    let line = test.expect("alice", "L").await;
+    assert!(line.contains(", reply, ") && line.contains("VERSION masterchief"), "{line}");
+    assert!(test.expect("alice", "because of").await.contains("as ctcp VERSION"));
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_asks_why_and_is_led_to_who_asked_and_to_the_script() {
     let folder = tempfile::tempdir().unwrap();
     let lua = "bot.bind(\"pub\", \"-|-\", \"!hello\", function(ev) return \"hi \" .. ev.nick end)\n";

@@ -334,3 +334,60 @@ async fn lines_of_the_log_are_told_to_binds_and_what_those_log_is_not() {
     assert!(!between.contains("again") && !between.contains("too fine"), "{between}");
     bot.stop("").await;
 }
+
+#[tokio::test]
+async fn what_is_said_stands_in_the_log_of_its_channel_unless_a_command_answers_or_a_handler_keeps_it_out() {
+    let (layer, lines) = partyline::live_log();
+    let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let folder = tempfile::tempdir().unwrap();
+    let lua = r##"
+        bot.bind("pub", "-|-", "!quiet", function(ev) return bot.STOP end)
+        bot.bind("pub", "-|-", "!plain", function(ev) end)
+        bot.bind("msg", "-|-", "quiet", function(ev) return bot.STOP end)
+        bot.bind("pubm", "-|-", "*hush*", function(ev) return bot.STOP end)
+        bot.bind("msgm", "-|-", "*hush*", function(ev) return bot.STOP end)
+        bot.bind("notc", "-|-", "*hush*", function(ev) return bot.STOP end)
+        bot.bind("wall", "-|-", "*hush*", function(ev) return bot.STOP end)
+        bot.bind("dcc", "-|-", "nod", function(ev) return bot.STOP end)
+        bot.bind("log", "-|-", "#ops *marked*", function(ev) bot.say("story/bob", `{ev.level} {ev.channel} {ev.text}`) end)
+    "##;
+    std::fs::write(folder.path().join("log.lua"), lua).unwrap();
+    let wire = crate::wire::Wire::plain().await;
+    let with = Bot::builder().scripts(folder.path()).live_log(lines).network("story", wire.settings());
+    let (bot, at) = bot(with, Settings::default()).await;
+    let mut line = wire.accepts().await;
+    line.is_joined("", "").await;
+    knows(&bot, "alice", "n").await;
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types(".console +cmp").await;
+    alice.types(".whoami").await;
+    alice.reads("You are alice").await;
+    for (says, reads) in [
+        (":bob!b@h PRIVMSG #ops :hello there", "story/#ops <bob> hello there"),
+        (":bob!b@h PRIVMSG #ops :\u{1}ACTION waves\u{1}", "story/#ops * bob waves"),
+        (":bob!b@h NOTICE #ops :look", "story/#ops -bob- look"),
+        (":bob!b@h PRIVMSG chief :psst", "[bob!b@h] psst"),
+        (":bob!b@h NOTICE chief :psst", "-bob!b@h- psst"),
+        (":oper!o@h WALLOPS :the server goes down", "!oper!o@h! the server goes down"),
+        (":bob!b@h PRIVMSG #ops :!quiet and so on", "<<bob>> !*! !quiet and so on"),
+        (":bob!b@h PRIVMSG chief :quiet please", "(bob!b@h) !*! quiet please"),
+    ] {
+        line.says(&[says]).await;
+        alice.reads(reads).await;
+    }
+    alice.types(".nod off").await;
+    alice.reads("#alice# nod off").await;
+    line.says(&[
+        ":bob!b@h PRIVMSG #ops :!plain and simple",
+        ":bob!b@h PRIVMSG #ops :hush now",
+        ":bob!b@h PRIVMSG chief :hush now",
+        ":bob!b@h NOTICE #ops :hush now",
+        ":oper!o@h WALLOPS :hush now",
+        ":bob!b@h PRIVMSG #ops :this is marked",
+    ])
+    .await;
+    let between = alice.reads("<bob> this is marked").await;
+    assert!(!between.contains("hush") && !between.contains("!plain") && !between.contains("> !quiet"), "{between}");
+    assert_eq!(line.hears("PRIVMSG bob").await, "PRIVMSG bob :p #ops story/#ops <bob> this is marked");
+    bot.stop("").await;
+}

@@ -201,6 +201,63 @@ fn it_is_tried_and_shown_from_the_command_line_and_a_bot_that_fails_it_does_not_
     assert!(complained(&ran).contains("policy.yaml:2:5: login:alice may !x"), "{}", complained(&ran));
 }
 
+#[tokio::test(start_paused = true)]
+async fn people_are_changed_on_no_road_so_that_it_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "scripts/x.lua", "bot.bind(\"pub\", \"D\", \"!x\", function() end)\n");
+    write(dir.path(), "config/policy.yaml", "rows: []\n");
+    let test = TestBot::start(bot(dir.path())).await.unwrap();
+    test.user("bob").with_flags("+D");
+    test.user("olga").with_flags("+n").says("chief", ".chattr olga +m").await;
+    test.expect("olga", "olga has the flags").await;
+    write(dir.path(), "config/policy.yaml", &format!("rows:\n{}", row("test/bob", "may", "!x")));
+    let global = "networks: {test: {servers: [\"irc.test:6667\"], tls: false, channels: [\"#ops\"]}}\n";
+    write(dir.path(), "config/global/config.yaml", global);
+    test.started().reconfigure(&config::load(Some(dir.path()), None, Secrets::Needed).unwrap()).await.unwrap();
+    for words in [".-user bob", ".chattr bob -D"] {
+        test.user("olga").says("chief", words).await;
+        test.expect("olga", "the policy does not hold").await;
+        test.expect("olga", "policy.yaml:2:5: test/bob may not !x in test/#ops, and should").await;
+    }
+    let bob = test.started().book().get("bob").unwrap();
+    assert_eq!(bob.flags.to_string(), "D");
+    let bare = masterchief::users::User::with_account("bob", NETWORK, "bob", "").unwrap();
+    assert!(matches!(test.started().put_user(bare).await, Err(masterchief::bot::PutError::Policy(_))));
+    test.user("olga").says("chief", ".chhandle bob robert").await;
+    test.expect("olga", "bob is robert now").await;
+    assert_eq!(test.started().book().get("robert").unwrap().flags.to_string(), "D");
+    assert!(test.started().book().get("bob").is_none());
+    test.stop().await;
+}
+
+#[test]
+fn a_change_of_people_on_the_command_line_that_would_break_it_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    write(folder, "config/global/config.yaml", "partyline: {nick: chief}\n");
+    write(folder, "scripts/x.lua", "bot.bind(\"pub\", \"D\", \"!x\", function() end)\n");
+    assert!(run(folder, &["users", "add", "alice"], "").status.success());
+    write(folder, "config/policy.yaml", "rows:\n  - {who: \"login:alice\", in: \"partyline/#ops\", may_not: \"!x\"}\n");
+    let flags = || {
+        let shown = said(&run(folder, &["users", "show", "alice"], ""));
+        serde_json::from_str::<serde_json::Value>(&shown).unwrap()["flags"].as_str().unwrap().to_owned()
+    };
+    let before = flags();
+    for (words, why) in [
+        (&["users", "chattr", "alice", "+D"][..], "policy.yaml:2:5: login:alice may !x"),
+        (&["users", "del", "alice"], "there is no record of alice"),
+    ] {
+        let refused = run(folder, words, "");
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert!(complained(&refused).contains(why), "{}", complained(&refused));
+    }
+    assert_eq!(flags(), before);
+    assert!(run(folder, &["users", "chattr", "alice", "+v"], "").status.success());
+    // What is broken already is no reason to refuse what has nothing to do with it.
+    write(folder, "config/policy.yaml", "rows:\n  - {who: \"login:alice\", in: \"partyline/#ops\", may: \"!x\"}\n");
+    assert!(run(folder, &["users", "chattr", "alice", "-v"], "").status.success());
+}
+
 #[test]
 fn the_example_is_a_table() {
     let text = include_str!("../../config/policy.example.yaml");

@@ -5,7 +5,7 @@ mod people;
 mod rounds;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use super::StartError;
+use super::policy::Policy;
 use crate::mesh::facts::{Fact, Key, Letters, Pins};
 use crate::mesh::{BotName, Call, Mesh};
 use crate::store::{Store, StoreError};
@@ -81,11 +82,22 @@ pub(super) struct Shared {
     inner: Arc<Inner>,
 }
 
+/// On what people are shared.
+pub(super) struct Ground {
+    pub(super) mesh: Mesh,
+    pub(super) store: Store,
+    pub(super) book: Book,
+    pub(super) clock: Clock,
+    /// What nobody who is taken over may break, once it is known.
+    pub(super) policy: Arc<OnceLock<Policy>>,
+}
+
 struct Inner {
     mesh: Mesh,
     store: Store,
     book: Book,
     clock: Clock,
+    policy: Arc<OnceLock<Policy>>,
     key: Key,
     state: Mutex<State>,
     /// Something is to be told.
@@ -94,13 +106,8 @@ struct Inner {
 
 impl Shared {
     /// Takes up what is known, and begins to tell; gives the task, which ends with `shutdown`.
-    pub(super) async fn open(
-        mesh: Mesh,
-        store: Store,
-        book: Book,
-        clock: Clock,
-        shutdown: Shutdown,
-    ) -> Result<(Shared, JoinHandle<()>), StartError> {
+    pub(super) async fn open(ground: Ground, shutdown: Shutdown) -> Result<(Shared, JoinHandle<()>), StartError> {
+        let Ground { mesh, store, book, clock, policy } = ground;
         let key = own_key(&store, &clock, mesh.name()).await?;
         let kept = store.kv_get(KEPT, PINS, clock.now()).await?;
         let kept: BTreeMap<String, String> =
@@ -115,7 +122,7 @@ impl Shared {
                 let _ = state.ledger.take(fact);
             }
         }
-        let inner = Inner { mesh, store, book, clock, key, state: Mutex::new(state), news: Notify::new() };
+        let inner = Inner { mesh, store, book, clock, policy, key, state: Mutex::new(state), news: Notify::new() };
         let shared = Shared { inner: Arc::new(inner) };
         let task = tokio::spawn(shared.clone().tell(shutdown));
         Ok((shared, task))

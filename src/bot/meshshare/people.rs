@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as BAS
 
 use super::{KEPT, PINS, Shared};
 use crate::bot::people::{PeopleError, read_users, row_of};
+use crate::bot::policy::Broken;
 use crate::mesh::BotName;
 use crate::mesh::facts::{About, Fact, Ledger, Letters, Pins, changes, merged};
 use crate::store::{FactRow, Sharing, StoreError};
@@ -114,13 +115,17 @@ impl Shared {
             let handles: BTreeSet<String> = good.iter().map(|fact| fact.handle.clone()).collect();
             let mut part = state.ledger.part(handles.iter());
             // What finds no room is told again with the next round.
-            let good: Vec<Fact> = good.into_iter().filter(|fact| part.take(fact.clone()).is_ok()).collect();
-            let Some(revision) = state.revision.filter(|_| !good.is_empty()) else { return Ok(0) };
-            let mut sharing = Sharing { facts: good.iter().map(to_row).collect(), ..Sharing::default() };
+            let mut good: Vec<Fact> = good.into_iter().filter(|fact| part.take(fact.clone()).is_ok()).collect();
+            let mut sharing = Sharing::default();
             let mut after: Vec<(String, Option<User>)> = Vec::new();
             for handle in handles {
                 let before = state.users.get(&handle);
                 let user = merged(&part, &handle, before).map(|user| state.without_taken(user));
+                if let Err(broken) = self.holds(&handle, user.as_ref()) {
+                    tracing::error!(%from, handle, %broken, "What another bot tells of somebody is not taken; it is told again");
+                    good.retain(|fact| fact.handle != handle);
+                    continue;
+                }
                 match (&user, before) {
                     (Some(user), before) if before != Some(user) => sharing.puts.push(row_of(user)),
                     (None, Some(before)) => sharing.gone.push(before.handle.clone()),
@@ -128,6 +133,8 @@ impl Shared {
                 }
                 after.push((handle, user));
             }
+            let Some(revision) = state.revision.filter(|_| !good.is_empty()) else { return Ok(0) };
+            sharing.facts = good.iter().map(to_row).collect();
             let Some(revision) = self.inner.store.share(revision, &sharing).await? else { continue };
             let count = good.len();
             tracing::info!(%from, facts = count, people = after.len(), "People are shared");
@@ -138,6 +145,12 @@ impl Shared {
             }
             return Ok(count);
         }
+    }
+
+    /// Whether the policy holds with somebody as they would be.
+    fn holds(&self, handle: &str, user: Option<&User>) -> Result<(), Broken> {
+        let Some(policy) = self.inner.policy.get() else { return Ok(()) };
+        user.map_or_else(|| policy.holds_without(handle, None), |user| policy.holds_for_user(user))
     }
 
     /// Somebody is another from now on, or gone.

@@ -90,11 +90,28 @@ impl Policy {
 
     /// Whether this record breaks nothing that holds now.
     pub(crate) fn holds_for_user(&self, user: &User) -> Result<(), Broken> {
-        let book = self.book.apart();
-        // What cannot be written is refused by the book itself.
-        if self.taken.load().table.rows.is_empty() || book.put(user.clone()).is_err() {
+        self.holds_after(|book| put(book, user))
+    }
+
+    /// Whether nothing breaks that holds now without this record, or with another in its place.
+    pub(crate) fn holds_without(&self, handle: &str, instead: Option<&User>) -> Result<(), Broken> {
+        self.holds_after(|book| {
+            book.remove(handle);
+            instead.into_iter().for_each(|user| put(book, user));
+        })
+    }
+
+    /// Whether these people break nothing that holds now.
+    pub(crate) fn holds_for_people(&self, users: Vec<User>) -> Result<(), Broken> {
+        self.holds_after(|book| book.fill(users))
+    }
+
+    fn holds_after(&self, change: impl FnOnce(&Book)) -> Result<(), Broken> {
+        if self.taken.load().table.rows.is_empty() {
             return Ok(());
         }
+        let book = self.book.apart();
+        change(&book);
         self.no_worse(self.faults_with(&self.binds.index(), &book))
     }
 
@@ -149,6 +166,11 @@ impl Policy {
         let groups = self.pipelines.settings().groups.clone();
         of(&Judge { networks: &taken.networks, index, book, catalog: &catalog, groups })
     }
+}
+
+/// What cannot be written is refused by the book itself.
+fn put(book: &Book, user: &User) {
+    let _ = book.put(user.clone());
 }
 
 fn broken(faults: Vec<ConfigFault>) -> Result<(), Broken> {

@@ -333,7 +333,7 @@ impl Started {
         started.follow(data.as_ref().map(|_| ground.revision), &shutdown).await?;
         started.load_scripts(builder.placement, shutdown.clone()).await?;
         started.follow_pipelines(data.as_deref(), &shutdown);
-        networks.into_iter().for_each(|(name, settings)| started.add_network(&name, settings));
+        started.add_networks(networks);
         let faces = Faces { console, live, audit, data: data.as_deref(), until, web: listens, warden };
         started.open_partyline(faces, &shutdown).await?;
         started.start_ingest(shutdown.clone()).await;
@@ -355,7 +355,10 @@ impl Started {
         if let Some(revision) = revision {
             let (inlet, clock) = (self.inlet.clone(), self.clock.clone());
             let tell = move || drop(inlet.try_put(named("userfile-loaded", &clock).into()));
-            let following = follow_users(self.store.clone(), self.book.clone(), revision, tell, shutdown.clone());
+            let policy = self.policy.clone();
+            let holds = move |users| policy.holds_for_people(users);
+            let (store, book) = (self.store.clone(), self.book.clone());
+            let following = follow_users(store, book, revision, holds, tell, shutdown.clone());
             self.source_tasks.push(tokio::spawn(following));
         }
         Ok(())
@@ -386,7 +389,11 @@ impl Started {
     /// Loads the scripts, and follows their files. Everything is bound by then, and nobody is listened to yet: now the policy has to
     /// hold.
     async fn load_scripts(&mut self, placement: Placement, shutdown: Shutdown) -> Result<(), StartError> {
-        let Some(scripts) = &self.scripts else { return Ok(self.policy.holds()?) };
+        let Some(scripts) = &self.scripts else {
+            self.policy.holds()?;
+            self.meshed.guard(&self.policy);
+            return Ok(());
+        };
         if let Some(path) = &self.only_script {
             scripts.reload(path).await?;
             return Ok(());
@@ -394,6 +401,7 @@ impl Started {
         tell_of(&scripts.reload_all().await);
         self.policy.holds()?;
         scripts.guard(self.policy.clone());
+        self.meshed.guard(&self.policy);
         if placement == Placement::Thread {
             self.source_tasks.push(tokio::spawn(follow_scripts(scripts.clone(), shutdown)));
         }

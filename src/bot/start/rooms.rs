@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use masterchief_bindings::{Settings as SourceSettings, webhook};
 use masterchief_contract::{Inlet, Kind, Meter, Outlet, Shutdown, Stopper};
@@ -14,6 +14,7 @@ use crate::bot::builder::Builder;
 use crate::bot::deliver::{Deliveries, WantedStream};
 use crate::bot::ingest::{Feeds, Ingest, Makers};
 use crate::bot::luastep::stage_executors;
+use crate::bot::policy::Policy;
 use crate::bot::runners::{self, Runners};
 use crate::bot::{RUNS, StartError, deploys, mesh, meshrelay};
 use crate::gateway::Door;
@@ -34,6 +35,16 @@ pub(in crate::bot) struct Meshed {
     pub(in crate::bot) door: Option<Door>,
     /// Who does stages elsewhere, and what is done here for others.
     pub(in crate::bot) runners: Runners,
+    /// What people of other bots must not break, once it is known.
+    policy: Arc<OnceLock<Policy>>,
+}
+
+impl Meshed {
+    /// From now on nobody is taken over from another bot who breaks the policy.
+    pub(super) fn guard(&self, policy: &Policy) {
+        // Told once, at the start.
+        let _ = self.policy.set(policy.clone());
+    }
 }
 
 /// What is read from outside, and by whom.
@@ -140,6 +151,7 @@ impl Ground {
         runners: &Runners,
     ) -> Result<Meshed, StartError> {
         let ((end, shutdown), door) = (Shutdown::new(), Door::default());
+        let policy = Arc::<OnceLock<Policy>>::default();
         let around = mesh::Around {
             settings: builder.mesh.clone(),
             store: self.store.clone(),
@@ -154,12 +166,13 @@ impl Ground {
             door: door.clone(),
             runners: runners.clone(),
             pipelines: pipelines.clone(),
+            policy: Arc::clone(&policy),
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         if let Some(mesh) = &mesh {
             meshrelay::bind(&builder.kinds, &self.table, mesh, &builder.mesh.relay)?;
         }
         let door = mesh.is_some().then_some(door);
-        Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default(), door, runners: runners.clone() })
+        Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default(), door, runners: runners.clone(), policy })
     }
 }

@@ -72,7 +72,7 @@ impl Link<'_> {
         self.out.extend_from_slice(b"\r\n");
         shared.status.lines_out += 1;
         ids(&line).into_iter().for_each(|id| around.fate(id, Fate::Sent));
-        if line.id != 0 {
+        if !line.own && !line.hush {
             let class = line.class.unwrap_or(masterchief_contract::Class::Reply);
             around.left(&self.inner.name, line.id, class, without_tags(&hidden));
         }
@@ -89,6 +89,7 @@ impl Link<'_> {
     pub(super) fn say_apart(&mut self, lines: Vec<Line>) {
         self.no_multiline = true;
         let mut shared = self.inner.lock();
+        shared.receipts.forget(&lines);
         for line in lines {
             let target = Message::parse(&line.text).map_or(String::new(), |message| queue_key(message.param(0)));
             let class = Class::Words(line.class.unwrap_or(masterchief_contract::Class::Reply));

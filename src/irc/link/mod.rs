@@ -19,6 +19,7 @@ use super::reconnect::Ways;
 use super::register::{Progress, Registration};
 use super::settings::{ServerAddr, Settings};
 
+mod demands;
 mod leave;
 mod understand;
 #[cfg(any(test, fuzzing))]
@@ -45,6 +46,17 @@ pub(super) enum End {
     Upgrade(u16),
     /// It was lost or refused, and why.
     Lost(String, Trouble),
+}
+
+impl End {
+    /// In words.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            End::Left => String::new(),
+            End::Upgrade(port) => format!("the server demands TLS on port {port}"),
+            End::Lost(reason, _) => reason.clone(),
+        }
+    }
 }
 
 /// What kind of end it was: it decides how long we stay away.
@@ -105,6 +117,8 @@ pub(super) struct Link<'a> {
     /// Since when the registration waits for its next step.
     step: Instant,
     upkeep: Upkeep,
+    /// When it was last remembered that the server demands TLS.
+    kept: Instant,
     quit: Option<Instant>,
     trouble: Trouble,
     /// Messages in parts that the server may still refuse.
@@ -142,6 +156,7 @@ impl<'a> Link<'a> {
             pinged: None,
             step: now,
             upkeep: Upkeep::new(now + LOOK_AFTER),
+            kept: now,
             quit: None,
             trouble: Trouble::Usual,
             wholes: Wholes::default(),
@@ -256,6 +271,7 @@ impl<'a> Link<'a> {
         }
         if self.up.is_some() && now >= self.upkeep.look_after {
             self.upkeep.put_right(&mut self.inner.lock());
+            self.keep_again(now);
         }
         self.tell_splits(now);
         let (silent, doubt) = {
@@ -305,7 +321,9 @@ impl<'a> Link<'a> {
         if told_of_changes != follows {
             self.inner.lock().state.follow_accounts(follows);
         }
-        self.step = Instant::now();
+        if self.registration.is_step(&message) {
+            self.step = Instant::now();
+        }
         if let Some(trouble) = self.told_trouble(&message) {
             self.trouble = trouble;
         }
@@ -324,7 +342,13 @@ impl<'a> Link<'a> {
         self.tell(parcel);
         if message.is("BATCH") {
             // A message in parts is one when its batch ends.
-            let whole = self.inner.lock().history.batch(&message);
+            let whole = {
+                let mut shared = self.inner.lock();
+                let whole = shared.history.batch(&message);
+                let page = shared.history.page();
+                page.into_iter().for_each(|page| self.upkeep.page_ended(&page, &mut shared));
+                whole
+            };
             let whole = whole.as_deref().and_then(|line| Message::parse(line).ok());
             let parcel = whole.and_then(|whole| self.understand(&whole));
             self.tell(parcel);
@@ -359,15 +383,6 @@ impl<'a> Link<'a> {
 
     fn told_trouble(&self, message: &Message<'_>) -> Option<Trouble> {
         Trouble::told_by(message, message.is("KILL") && self.inner.lock().state.is_own(message.param(0)))
-    }
-
-    /// The server wants to be reached with TLS only, for so long.
-    fn keep(&self, seconds: u64) {
-        let Ways { policies, clock, .. } = self.ways;
-        policies.keep(&self.server.host, self.server.port, seconds, clock.now());
-        // Written in a task of its own: the disk must not hold up a PONG. What is newer is never overwritten by it.
-        let policies = policies.clone();
-        tokio::spawn(async move { policies.save().await });
     }
 
     fn dropped(&self) {

@@ -11,7 +11,7 @@ use super::Link;
 use crate::irc::around::Fate;
 use crate::irc::history::{Age, time_of};
 use crate::irc::message::Message;
-use crate::irc::network::Shared;
+use crate::irc::network::{Inner, Shared};
 use crate::irc::ops;
 use crate::irc::react::About;
 use crate::irc::receipts::{Answered, Receipt};
@@ -48,6 +48,7 @@ impl Link<'_> {
             age,
             split: split.as_deref(),
             back,
+            watched: shared.watches(message.nick()),
             ..self.context(&inner.name, &shared.state, told)
         };
         let mut events = translate(message, &context).map_or(Vec::new(), |parcel| parcel.events);
@@ -59,7 +60,7 @@ impl Link<'_> {
         }
         if !old && age != Age::Part {
             let stake = ops::at_stake(message, shared);
-            remember(message, told, split.as_deref(), shared);
+            remember(message, told, split.as_deref(), inner, shared);
             shared.state.take(message, told);
             if let Some(stake) = stake.filter(|stake| ops::lacks(message, *stake, shared)) {
                 events.push(Event::new(need(stake.0, "op", &self.context(&inner.name, &shared.state, told))));
@@ -92,7 +93,17 @@ impl Link<'_> {
     /// What is known where nobody stands behind a line.
     fn context<'b>(&self, network: &'b Arc<str>, state: &'b State, told: Option<DateTime<Utc>>) -> Context<'b> {
         let at = told.unwrap_or_else(|| self.ways.clock.now());
-        Context { network, state, at, actor: None, raw: false, age: Age::Live, split: None, back: false }
+        Context {
+            network,
+            state,
+            at,
+            actor: None,
+            raw: false,
+            age: Age::Live,
+            split: None,
+            back: false,
+            watched: false,
+        }
     }
 
     /// Tells of splits in which nobody was lost any more for a while.
@@ -146,7 +157,13 @@ fn is_back(message: &Message<'_>, shared: &mut Shared) -> bool {
 }
 
 /// What is to be known later about a line, before the picture changes by it.
-fn remember(message: &Message<'_>, told: Option<DateTime<Utc>>, split: Option<&str>, shared: &mut Shared) {
+fn remember(
+    message: &Message<'_>,
+    told: Option<DateTime<Utc>>,
+    split: Option<&str>,
+    inner: &Inner,
+    shared: &mut Shared,
+) {
     if let Some((servers, source)) = split.zip(message.source) {
         let channels: Vec<String> =
             shared.state.channels_of(source.nick).iter().map(|chan| shared.state.fold(chan)).collect();
@@ -155,9 +172,17 @@ fn remember(message: &Message<'_>, told: Option<DateTime<Utc>>, split: Option<&s
             shared.splits.lost(servers, &nick, (source.user, source.host), channels, Instant::now());
         }
     }
-    if let Some(at) = told.filter(|_| message.is("PRIVMSG")) {
-        shared.saw(message.param(0), at);
+    if let Some((chan, at)) = said_at(message, told, shared) {
+        inner.around.saw(&inner.name, &chan, at);
+        shared.seen.insert(chan, at);
     }
+}
+
+/// In which channel a line says something that could be asked for later, and when.
+fn said_at(message: &Message<'_>, told: Option<DateTime<Utc>>, shared: &Shared) -> Option<(String, DateTime<Utc>)> {
+    let at = told.filter(|_| matches!(message.command, "PRIVMSG" | "NOTICE"))?;
+    let chan = shared.state.fold(message.param(0));
+    shared.wanted.contains_key(&chan).then_some((chan, at))
 }
 
 /// From when on words to this target are live: since we joined the channel, or since we were welcomed. Clocks of

@@ -73,6 +73,8 @@ pub struct Line {
     pub spare: usize,
     /// Whether the connection itself made it: a login, a JOIN with its key. Nothing in it is hidden.
     pub own: bool,
+    /// Whether nobody is told when it leaves.
+    pub hush: bool,
 }
 
 impl Line {

@@ -88,6 +88,31 @@ impl Registration {
         }
     }
 
+    /// 907: we are logged in already, as where the server knows us by our certificate. That is no proof that it knows the password, so
+    /// it counts only where it has told as whom.
+    pub(super) fn logged_in_before(&mut self) {
+        let tried = self.exchange.take().is_some();
+        if !tried && self.stage != Stage::LoggingIn {
+            return;
+        }
+        self.mechanisms.clear();
+        if self.account.is_none() {
+            return self.no_login("the server says that we are logged in already, and not as whom");
+        }
+        if self.stage == Stage::LoggingIn {
+            self.end();
+        }
+    }
+
+    /// The server takes the capability back: what is under way is not answered any more.
+    pub(super) fn services_gone(&mut self) {
+        self.mechanisms.clear();
+        if self.stage == Stage::LoggingIn {
+            self.login_failed("services went away");
+        }
+        self.exchange = None;
+    }
+
     /// Services say nothing. They will not say more about another mechanism.
     pub(super) fn login_silent(&mut self) {
         self.send("AUTHENTICATE", &["*"]);
@@ -111,7 +136,7 @@ impl Registration {
                 .fail(&format!("not logged in to services, which `sasl: {{required: true}}` demands: {reason}"));
         }
         tracing::warn!(%reason, "Not logged in to services; going on without");
-        if !self.is_done() {
+        if !self.is_ended() {
             self.end();
         }
     }
@@ -169,6 +194,19 @@ mod tests {
     fn a_server_that_skips_its_own_proof_is_left() {
         let (reg, _) = login(false, &["AUTHENTICATE +", ":s 900 user u!u@h user :hi", ":s 903 user :ok"]);
         assert!(matches!(reg.progress(), Progress::Failed(reason) if reason.contains("proven")));
+    }
+
+    #[test]
+    fn who_is_logged_in_already_goes_on_where_the_server_says_as_whom() {
+        let (reg, heard) = login(true, &[":s 900 user u!u@h user :hi", ":s 907 user :You are already logged in"]);
+        assert_eq!(
+            (heard, reg.account(), reg.progress()),
+            (vec!["CAP END".to_owned()], Some("user"), &Progress::Going)
+        );
+        let (reg, heard) = login(false, &[":s 907 user :You are already logged in"]);
+        assert_eq!((heard, reg.account()), (vec!["CAP END".to_owned()], None));
+        let (reg, _) = login(true, &["AUTHENTICATE +", ":s 907 user :You are already logged in"]);
+        assert!(matches!(reg.progress(), Progress::Failed(reason) if reason.contains("not as whom")));
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(super) struct Registration {
     nick_tries: usize,
     /// Whether PASS, NICK and USER wait for the server's list, because it may demand TLS before the password is shown.
     held: bool,
+    /// Whether the server has finished its welcome while a login is still under way.
+    early: bool,
     /// For how many seconds the server wants to be reached with TLS only; told since last asked.
     keep: Option<u64>,
     out: Vec<String>,
@@ -113,6 +115,7 @@ impl Registration {
             nick: settings.nick.clone(),
             nick_tries: 0,
             held: !settings.tls.enabled && settings.password.is_some(),
+            early: false,
             keep: None,
             out: Vec::new(),
         };
@@ -181,8 +184,15 @@ impl Registration {
             Stage::Listing | Stage::Requesting => Some(STEP_PATIENCE),
             Stage::LoggingIn => Some(LOGIN_PATIENCE),
             Stage::Welcome => Some(2 * LOGIN_PATIENCE),
-            Stage::Done => self.exchange.is_some().then_some(LOGIN_PATIENCE),
+            Stage::Done if self.exchange.is_some() => Some(LOGIN_PATIENCE),
+            Stage::Done => (!self.unanswered.is_empty()).then_some(STEP_PATIENCE),
         }
+    }
+
+    /// Whether a line is a step of what is negotiated: the patience begins anew with it. What people say is none.
+    pub(super) fn is_step(&self, message: &Message<'_>) -> bool {
+        let login = message.command.len() == 3 && message.command.starts_with("90");
+        !self.is_done() || login || message.is("CAP") || message.is("AUTHENTICATE")
     }
 
     /// The patience is over: goes on without the step, or fails.
@@ -198,6 +208,7 @@ impl Registration {
                 self.unanswered.clear();
                 self.begin_login_or_end();
             }
+            Stage::Done if self.exchange.is_none() => self.unanswered.clear(),
             Stage::LoggingIn | Stage::Done => self.login_silent(),
             Stage::Welcome => self.fail("the server did not finish the registration"),
         }
@@ -220,7 +231,8 @@ impl Registration {
             "464" | "465" | "466" if !self.is_done() => self.fail(&server_says(message)),
             "900" => self.account = Some(message.param(2).to_owned()),
             "901" => self.account = None,
-            "903" | "907" => self.logged_in(),
+            "903" => self.logged_in(),
+            "907" => self.logged_in_before(),
             "902" | "904" | "905" | "906" => self.login_failed(message.last()),
             "908" => self.mechanisms_known(message.param(1)),
             command if command.eq_ignore_ascii_case("CAP") => self.cap(message),
@@ -233,6 +245,11 @@ impl Registration {
     /// Whether the server took us in.
     fn is_done(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// Whether nothing of the negotiation waits for a login any more, so that one may begin by itself.
+    fn is_ended(&self) -> bool {
+        matches!(self.stage, Stage::Welcome | Stage::Done)
     }
 
     fn cap(&mut self, message: &Message<'_>) {
@@ -261,16 +278,21 @@ impl Registration {
                 let wanted = self.wanted().into_iter().filter(|cap| names.contains(&cap.as_str())).collect();
                 self.request(wanted);
                 // It was never taken away, but services are back.
-                if self.is_done() && names.contains(&"sasl") && self.enabled.contains("sasl") {
+                if self.is_ended() && names.contains(&"sasl") && self.enabled.contains("sasl") {
                     self.login_again();
                 }
             }
             "DEL" => {
                 // A demand for TLS is not taken back this way.
-                for cap in list.iter().filter(|cap| cap_name(cap) != "sts") {
-                    self.offered.remove(cap_name(cap));
-                    self.enabled.remove(cap_name(cap));
+                for cap in list.iter().map(|cap| cap_name(cap)).filter(|cap| *cap != "sts") {
+                    self.offered.remove(cap);
+                    self.enabled.remove(cap);
+                    self.unanswered.retain(|asked| asked != cap);
+                    if cap == "sasl" {
+                        self.services_gone();
+                    }
                 }
+                self.all_answered();
             }
             "ACK" => self.acknowledged(&list),
             "NAK" => self.refused(&list),
@@ -337,6 +359,7 @@ impl Registration {
     }
 
     fn acknowledged(&mut self, list: &[String]) {
+        let ended = self.is_ended();
         for cap in list {
             match cap.strip_prefix('-') {
                 Some(off) => {
@@ -351,7 +374,7 @@ impl Registration {
         }
         self.unanswered.retain(|cap| !list.iter().any(|answer| answer.trim_start_matches('-') == cap));
         self.all_answered();
-        if self.is_done() && list.iter().any(|cap| cap == "sasl") {
+        if ended && self.enabled.contains("sasl") && list.iter().any(|cap| cap == "sasl") {
             self.login_again();
         }
     }
@@ -377,6 +400,9 @@ impl Registration {
     fn end(&mut self) {
         self.send("CAP", &["END"]);
         self.stage = Stage::Welcome;
+        if self.early {
+            self.registered();
+        }
     }
 
     fn welcomed(&mut self, message: &Message<'_>) {
@@ -392,6 +418,8 @@ impl Registration {
     }
 
     fn registered(&mut self) {
+        // It did not wait for the login that is under way: what needs an account does.
+        self.early |= self.stage == Stage::LoggingIn;
         if self.progress == Progress::Going && self.stage == Stage::Welcome {
             self.stage = Stage::Done;
             self.progress = Progress::Ready;
@@ -585,6 +613,79 @@ mod tests {
         assert_eq!(say(&mut reg, &[":s CAP chief ACK :sasl"]), ["AUTHENTICATE PLAIN"]);
         assert_eq!(say(&mut reg, &["AUTHENTICATE +", ":s 903 chief :ok"]).len(), 1);
         assert_eq!((reg.account(), reg.progress()), (Some("chief"), &Progress::Ready));
+    }
+
+    /// With a login by password over TLS, up to what these lines of the server bring it to.
+    fn with_login(required: bool, lines: &[&str]) -> Registration {
+        let mut settings = settings(Some((&[Mechanism::Plain], required)));
+        settings.tls = Tls::default();
+        let mut reg = begun(&settings);
+        say(&mut reg, lines);
+        reg
+    }
+
+    #[test]
+    fn services_that_come_between_the_end_of_the_negotiation_and_the_welcome_are_logged_in_to() {
+        let before = [":s CAP * LS :batch", ":s CAP * ACK :batch", ":s 001 chief :hi"];
+        let mut reg = with_login(false, &before);
+        assert_eq!(say(&mut reg, &[":s CAP chief NEW :sasl=PLAIN"]), ["CAP REQ sasl"]);
+        assert_eq!(say(&mut reg, &[":s CAP chief ACK :sasl"]), ["AUTHENTICATE PLAIN"]);
+        say(&mut reg, &[":s 376 chief :End"]);
+        assert_eq!(reg.progress(), &Progress::Ready);
+        say(&mut reg, &["AUTHENTICATE +", ":s 900 chief chief!c@h chief :in", ":s 903 chief :ok"]);
+        assert_eq!(reg.account(), Some("chief"));
+        let mut reg = with_login(false, &before);
+        say(&mut reg, &[":s CAP chief NEW :sasl=PLAIN", ":s CAP chief ACK :sasl"]);
+        assert_eq!(
+            say(&mut reg, &["AUTHENTICATE +", ":s 904 chief :no"]).len(),
+            1,
+            "there is one CAP END, and it was sent"
+        );
+        say(&mut reg, &[":s 376 chief :End"]);
+        assert_eq!((reg.progress(), reg.account()), (&Progress::Ready, None));
+    }
+
+    #[test]
+    fn a_server_that_welcomes_us_in_the_middle_of_a_login_is_registered_with_when_the_login_is_over() {
+        for (end, required, ready) in
+            [(":s 903 * :ok", true, true), (":s 904 * :no", false, true), (":s 904 * :no", true, false)]
+        {
+            let mut reg = with_login(required, &[":s CAP * LS :sasl", ":s CAP * ACK :sasl", "AUTHENTICATE +"]);
+            say(&mut reg, &[":s 001 chief :hi", ":s 376 chief :End"]);
+            assert_eq!(reg.progress(), &Progress::Going, "what needs an account waits for it");
+            say(&mut reg, &[end]);
+            assert_eq!(reg.progress() == &Progress::Ready, ready, "{end} {required}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_never_answered_stands_in_nobodys_way() {
+        let mut reg = with_login(false, &[":s CAP * LS :", ":s 001 chief :hi", ":s 376 chief :End"]);
+        assert_eq!(
+            (say(&mut reg, &[":s CAP chief NEW :batch"]), reg.patience()),
+            (vec!["CAP REQ batch".to_owned()], Some(STEP_PATIENCE))
+        );
+        assert!(!reg.is_step(&Message::parse(":a!a@h PRIVMSG #ops :hi").unwrap()));
+        reg.late();
+        assert_eq!((reg.patience(), reg.progress()), (None, &Progress::Ready));
+        assert_eq!(say(&mut reg, &[":s CAP chief NEW :batch"]), ["CAP REQ batch"]);
+        assert_eq!(say(&mut reg, &[":s CAP chief DEL :batch", ":s CAP chief NEW :batch"]), ["CAP REQ batch"]);
+    }
+
+    #[test]
+    fn services_that_go_in_the_middle_of_a_login_end_it() {
+        let begun = [":s CAP * LS :sasl batch", ":s CAP * ACK :sasl batch", "AUTHENTICATE +"];
+        let mut reg = with_login(false, &begun);
+        assert_eq!(say(&mut reg, &[":s CAP * DEL :sasl"]), ["CAP END"]);
+        assert!(matches!(
+            with_login(true, &[&begun[..], &[":s CAP * DEL :sasl"]].concat()).progress(),
+            Progress::Failed(_)
+        ));
+        say(&mut reg, &[":s 001 chief :hi", ":s 376 chief :End", ":s CAP chief NEW :sasl", ":s CAP chief ACK :sasl"]);
+        say(&mut reg, &[":s CAP chief DEL :sasl"]);
+        assert_eq!(reg.patience(), None);
+        let again = say(&mut reg, &[":s CAP chief NEW :sasl", ":s CAP chief ACK :sasl"]);
+        assert_eq!(again, ["CAP REQ sasl", "AUTHENTICATE PLAIN"]);
     }
 
     #[test]

@@ -153,6 +153,10 @@ pub struct Sasl {
     /// The account's name. Not needed for EXTERNAL.
     #[serde(default)]
     pub account: String,
+    /// Whom to be logged in as by EXTERNAL, where services want it said or several accounts share a certificate. Usually it is left
+    /// out: the certificate says it.
+    #[serde(default)]
+    pub authzid: String,
     /// Its password, for SCRAM-SHA-256 and PLAIN.
     #[serde(default)]
     pub password: Option<Secret>,
@@ -310,6 +314,7 @@ impl Default for Sasl {
         Sasl {
             mechanisms: default_mechanisms(),
             account: String::new(),
+            authzid: String::new(),
             password: None,
             ecdsa_key: None,
             required: true,

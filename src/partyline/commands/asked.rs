@@ -58,6 +58,8 @@ pub trait Host: Send + Sync + 'static {
     fn put_user(&self, user: User) -> Future<Result<(), String>>;
     /// Removes a record; whether there was one.
     fn remove_user(&self, handle: &str) -> Future<Result<bool, String>>;
+    /// Puts this record in the place of the one of another handle.
+    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>>;
     /// Other bots, where a mesh is configured.
     fn mesh(&self) -> Option<Mesh>;
     /// All bans that are kept, the oldest first.
