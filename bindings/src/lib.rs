@@ -12,6 +12,7 @@ pub mod file;
 pub mod log;
 mod mask;
 pub mod metric;
+mod overflow;
 mod overlap;
 mod paths;
 mod poll;

@@ -78,6 +78,8 @@ struct Told {
     at: chrono::DateTime<chrono::Utc>,
     pid: u32,
     sources: Vec<FeedRow>,
+    /// Binds that begin nothing new, and how many events wait for each.
+    standing_still: Vec<(String, u64)>,
 }
 
 /// Keeps the sources and the consumers as the binds want them.
@@ -235,7 +237,8 @@ impl Ingest {
 
     fn tell(&self) {
         let Some(folder) = &self.data else { return };
-        let told = Told { at: self.clock.now(), pid: std::process::id(), sources: self.feeds.rows() };
+        let (sources, standing_still) = (self.feeds.rows(), self.journal.standing_still());
+        let told = Told { at: self.clock.now(), pid: std::process::id(), sources, standing_still };
         let written = serde_json::to_vec_pretty(&told).map_err(std::io::Error::other).and_then(|bytes| {
             let part = folder.join(format!("{STATUS_FILE}.part"));
             std::fs::write(&part, bytes)?;

@@ -41,6 +41,14 @@ async fn check<E: std::fmt::Display>(name: &str, look: impl Waiting<Output = Res
     Check { name: name.to_owned(), ok: detail.is_empty(), detail }
 }
 
+/// Why sources have to wait, and for whom.
+async fn full(journal: &Journal) -> String {
+    let behind = journal.behind().await.unwrap_or_default();
+    let last = behind.into_iter().max_by_key(|(_, behind)| *behind).filter(|(_, behind)| *behind > 0);
+    let whose = last.map_or(String::new(), |(bind, behind)| format!(", most of them for {bind}: {behind}"));
+    format!("it is full of events that are not delivered yet{whose}")
+}
+
 impl Vitals for BotVitals {
     fn checks(&self) -> Future<Vec<Check>> {
         let (journal, store, runs) = (self.journal.clone(), self.store.clone(), self.pipelines.records().clone());
@@ -48,7 +56,7 @@ impl Vitals for BotVitals {
         Box::pin(async move {
             let journal = check("journal", async {
                 match journal.status().await {
-                    Ok(status) if status.full => Err("it is full of events that are not delivered yet".to_owned()),
+                    Ok(status) if status.full => Err(full(&journal).await),
                     Ok(_) => Ok(()),
                     Err(fault) => Err(fault.to_string()),
                 }
@@ -115,9 +123,15 @@ impl Vitals for BotVitals {
                 out.family("masterchief_dead_letters", "Dead letters", "gauge", one(status.dead as f64));
                 out.family(
                     "masterchief_deliveries_waiting",
-                    "Deliveries that wait for a retry or an operator",
+                    "Deliveries that wait for a retry, or behind one that does",
                     "gauge",
-                    one(status.waiting as f64),
+                    one(status.waiting.saturating_sub(status.held) as f64),
+                );
+                out.family(
+                    "masterchief_deliveries_held",
+                    "Deliveries that wait for an operator: the process died during their call",
+                    "gauge",
+                    one(status.held as f64),
                 );
             }
             if let Ok(binds) = journal.behind().await {
@@ -125,6 +139,15 @@ impl Vitals for BotVitals {
                 out.family(
                     "masterchief_bind_behind",
                     "Numbers of the journal that a bind has not dealt with",
+                    "gauge",
+                    rows,
+                );
+                let still = journal.standing_still();
+                let stands = |bind: &String| still.iter().any(|(other, _)| other == bind);
+                let rows = binds.iter().map(|(bind, _)| (vec![("bind", bind.as_str())], f64::from(stands(bind))));
+                out.family(
+                    "masterchief_bind_stands_still",
+                    "Whether a bind begins nothing new, so much waits behind what fails, is held or takes long",
                     "gauge",
                     rows,
                 );

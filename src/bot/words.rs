@@ -282,6 +282,20 @@ pub(crate) fn dead_letter(number: u64, bind: &str, attempts: u32, reason: &str) 
     )
 }
 
+/// The process died during a call that must not be made twice.
+pub(crate) fn held(number: u64, bind: &str) -> String {
+    format!(
+        "held: event {number} for {bind} was being handled when the process died, and those behind it wait: .dlq retry -{number} does it once more, .dlq drop -{number} leaves it"
+    )
+}
+
+/// So much waits for a bind that it begins nothing new.
+pub(crate) fn stands_still(bind: &str, waiting: usize) -> String {
+    format!(
+        "{bind} begins nothing new: {waiting} events wait behind ones that fail, are held or take long (.dlq shows what is held)"
+    )
+}
+
 /// To whoever asks for one dead letter and does not say which.
 pub(crate) fn name_a_letter() -> String {
     "name one by its number, as in .dlq show 3; .dlq lists them".to_owned()

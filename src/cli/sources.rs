@@ -35,6 +35,8 @@ struct Shown {
     /// When a bot told last.
     at: Option<DateTime<Utc>>,
     sources: Vec<Value>,
+    /// Binds that begin nothing new, and how many events wait for each.
+    standing_still: Vec<Value>,
     streams: Vec<StreamRow>,
 }
 
@@ -47,8 +49,9 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let at = told.as_ref().and_then(|told| told.get("at")?.as_str()?.parse::<DateTime<Utc>>().ok());
-        let sources = told.as_ref().and_then(|told| told.get("sources")?.as_array().cloned()).unwrap_or_default();
-        let shown = Shown { at, sources, streams: journal.streams().await? };
+        let list = |name| told.as_ref().and_then(|told| told.get(name)?.as_array().cloned()).unwrap_or_default();
+        let (sources, standing_still) = (list("sources"), list("standing_still"));
+        let shown = Shown { at, sources, standing_still, streams: journal.streams().await? };
         if common.json {
             output::json(&shown)?;
         } else {
@@ -80,6 +83,13 @@ fn show(shown: &Shown) -> anyhow::Result<()> {
             if old > 10 {
                 output::warning(&format!("no bot runs here now; this is from {}", at.format("%F %T UTC")));
             }
+        }
+    }
+    for row in &shown.standing_still {
+        if let Some((bind, waiting)) = row.get(0).and_then(Value::as_str).zip(row.get(1)) {
+            output::warning(&format!(
+                "{bind} begins nothing new: {waiting} events wait behind ones that fail, are held or take long; `masterchief dlq list` shows what is held"
+            ));
         }
     }
     let text = |row: &Value, name: &str| match row.get(name) {

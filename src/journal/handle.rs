@@ -240,6 +240,7 @@ impl Journal {
                 bytes: engine.bytes,
                 dead: count("SELECT count(*) FROM dead")?,
                 waiting: count("SELECT count(*) FROM deliveries")?,
+                held: count("SELECT count(*) FROM deliveries WHERE state = 'held'")?,
                 full,
             })
         })
@@ -306,6 +307,21 @@ impl Journal {
             maintain::behind(&reader.lock().unwrap_or_else(PoisonError::into_inner))
         });
         asked.await.map_err(|_| JournalError::Closed)?.map_err(|fault| JournalError::Failed(fault.to_string()))
+    }
+
+    /// A bind begins nothing new because so many events wait; or it does again.
+    pub fn stands_still(&self, bind: &Arc<str>, waiting: Option<u64>) {
+        let mut still = self.inner.shared.still.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting {
+            Some(waiting) => still.insert(Arc::clone(bind), waiting),
+            None => still.remove(bind),
+        };
+    }
+
+    /// The binds that begin nothing new, and how many events waited when they stopped.
+    pub fn standing_still(&self) -> Vec<(String, u64)> {
+        let still = self.inner.shared.still.lock().unwrap_or_else(PoisonError::into_inner);
+        still.iter().map(|(bind, waiting)| (bind.to_string(), *waiting)).collect()
     }
 
     /// The streams.

@@ -184,8 +184,10 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// Dead letters.
     pub dead: u64,
-    /// Deliveries that wait for a retry or an operator.
+    /// Deliveries that wait: for a retry, behind another, or for an operator.
     pub waiting: u64,
+    /// Those of them that wait for an operator.
+    pub held: u64,
     /// Whether sources have to wait.
     pub full: bool,
 }

@@ -20,6 +20,9 @@ const FLOOR: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(60);
 /// After this long without an error the waits begin anew.
 const STABLE: Duration = Duration::from_secs(60);
+/// After so many times in a row that something is wrong which somebody has to change, it is tried rarely: within this.
+const WRONG_MAX: u32 = 5;
+const RARELY: Duration = Duration::from_secs(300);
 /// How long opening and acknowledging may take.
 const OPEN: Duration = Duration::from_secs(60);
 /// How often a source is told that the journal is full.
@@ -206,13 +209,16 @@ enum Stop {
     Ended,
     /// Opened again after a back-off.
     Again(String),
+    /// Opened again, too; in the end rarely.
+    Wrong(String),
 }
 
 impl From<SourceError> for Stop {
     fn from(fault: SourceError) -> Stop {
         match fault {
             SourceError::Ended => Stop::Ended,
-            fault => Stop::Again(fault.to_string()),
+            SourceError::Wrong(fault) => Stop::Wrong(fault),
+            SourceError::Lost(fault) => Stop::Again(fault),
         }
     }
 }
@@ -223,14 +229,18 @@ pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdow
     let mut runner = Runner { kind, stream, source, journal, status, shutdown };
     let mut backoff = Backoff::new(FLOOR, CAP, STABLE);
     let random = RandomState::new();
-    let mut tries = 0;
+    let (mut tries, mut wrong) = (0, 0);
     loop {
+        let began = Instant::now();
         let stop = runner.once(&mut backoff).await;
-        if let Stop::Again(fault) = &stop {
+        if let Stop::Again(fault) | Stop::Wrong(fault) = &stop {
             runner.status.lost(fault);
         }
         // A source that does not let go in time is left; what it holds goes with it.
         let _ = tokio::time::timeout(CLOSE, runner.source.close()).await;
+        if !matches!(stop, Stop::Wrong(_)) || began.elapsed() >= STABLE {
+            wrong = 0;
+        }
         let fault = match stop {
             Stop::Shutdown => return,
             Stop::Ended => {
@@ -238,13 +248,21 @@ pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdow
                 return;
             }
             Stop::Again(fault) => fault,
+            Stop::Wrong(fault) => {
+                wrong += 1;
+                fault
+            }
         };
         tries += 1;
-        let wait = backoff.failed({
+        let random = {
             let mut hasher = random.build_hasher();
             hasher.write_u64(tries);
             hasher.finish()
-        });
+        };
+        let wait = match backoff.failed(random) {
+            wait if wrong <= WRONG_MAX => wait,
+            wait => wait.max(RARELY / 2 + (RARELY / 2).mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)),
+        };
         tracing::warn!(source = %runner.stream, %fault, ?wait, "A source is lost and will be opened again");
         tokio::select! {
             () = runner.shutdown.recv() => return,
@@ -388,5 +406,61 @@ impl Runner {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use masterchief_contract::{Borrowed, Clock, Matching, Positions};
+
+    use super::*;
+    use crate::journal;
+
+    /// Tells when it is opened, and fails.
+    struct Failing {
+        fault: SourceError,
+        opened: Arc<Mutex<Vec<Instant>>>,
+    }
+
+    impl Source for Failing {
+        fn open<'a>(&'a mut self, _: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
+            self.opened.lock().unwrap().push(Instant::now());
+            Box::pin(async { Err(self.fault.clone()) })
+        }
+
+        fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    /// How often a source that fails is opened within an hour, and the longest time between two.
+    async fn opened(fault: SourceError) -> (usize, Duration) {
+        let specs = masterchief_bindings::stream::KINDS.iter().filter(|spec| spec.matching == Matching::Journal);
+        let journal = journal::open(None, journal::Settings::default(), specs, Clock::system()).unwrap();
+        let opened = Arc::<Mutex<Vec<Instant>>>::default();
+        let source = Box::new(Failing { fault, opened: Arc::clone(&opened) });
+        let source = Feed { kind: Kind::Stream, stream: Arc::from("kafka:a"), source, meter: Arc::default() };
+        let status = FeedStatus::new(&source);
+        let (_stop, shutdown) = Shutdown::new();
+        let hour =
+            tokio::time::timeout(Duration::from_secs(3600), feed(source, journal, Arc::clone(&status), shutdown));
+        hour.await.unwrap_err();
+        assert_eq!(status.row().state, "lost");
+        let opened = opened.lock().unwrap();
+        let longest = opened.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        (opened.len(), longest)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_wrong_until_somebody_changes_something_is_tried_rarely() {
+        let (lost, longest) = opened(SourceError::Lost("the line is cut".to_owned())).await;
+        assert!(lost > 70 && longest <= CAP, "{lost} times, {longest:?} at most");
+        let (wrong, longest) = opened(SourceError::Wrong("there is no such user".to_owned())).await;
+        assert!((15..35).contains(&wrong), "{wrong} times, {longest:?} at most");
+        assert!(longest <= RARELY, "{longest:?}");
     }
 }

@@ -26,7 +26,7 @@ pub struct Settings {
     pub keep_dead: Duration,
     /// Bytes of dead letters that are kept at most.
     pub keep_dead_bytes: u64,
-    /// A channel (`#ops`, `libera/#ops`) or a nick that is told of dead letters.
+    /// A channel (`#ops`, `libera/#ops`) or a nick that is told of dead letters, of what is held, and of binds that begin nothing new.
     pub notify: Option<String>,
 }
 

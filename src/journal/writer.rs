@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes all that waits, commits once, and then answers.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) max_bytes: u64,
     /// Changes when somebody beside the binds has changed what waits for them.
     pub(super) changed: watch::Sender<u64>,
+    /// Binds that begin nothing new, with how many events waited.
+    pub(super) still: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
 impl Shared {
@@ -44,6 +47,7 @@ impl Shared {
             full: watch::Sender::new(false),
             max_bytes: settings.max_bytes,
             changed: watch::Sender::new(0),
+            still: Mutex::default(),
         };
         shared.note(engine);
         Arc::new(shared)

@@ -102,6 +102,10 @@ async fn a_journal_that_is_empty_or_is_not_there_is_told_with_what_to_do_next() 
     assert!(well(project, &["dlq", "retry", "--all"]).contains("there is no dead letter that a bind could try"));
     assert!(well(project, &["dlq", "drop", "--all"]).contains("there are no dead letters"));
     assert!(well(project, &["sources"]).contains("STREAM IN THE JOURNAL"));
+    // As a bot tells it whose bind stands still.
+    let told = r#"{"at": "2026-03-02T12:00:00Z", "sources": [], "standing_still": [["webhook github/*", 8192]]}"#;
+    std::fs::write(project.join("data/sources.json"), told).unwrap();
+    assert!(well(project, &["sources"]).contains("webhook github/* begins nothing new: 8192 events wait"));
     assert_eq!(well(project, &["events", "list", "log", "--json"]).lines().next(), Some("[]"));
     refused(project, &["events", "list", "webhok"], 1, "did you mean webhook?");
     const LIST: &str = "`masterchief events list` shows";

@@ -13,7 +13,7 @@ use masterchief::journal::{self, Fixture};
 
 use super::resident::resident;
 
-const HOOK: &str = "github/*";
+pub(crate) const HOOK: &str = "github/*";
 
 fn event(number: usize, lane: &str) -> Batch {
     let fields = vec![("provider", "github".into()), ("event", "push".into())];
@@ -21,29 +21,29 @@ fn event(number: usize, lane: &str) -> Batch {
     Batch::one(Arc::from(lane), inbound, 0)
 }
 
-async fn happen(started: &Started, numbers: std::ops::Range<usize>, lane: &str) {
+pub(crate) async fn happen(started: &Started, numbers: std::ops::Range<usize>, lane: &str) {
     for number in numbers {
         started.journal().append(Kind::Webhook, &Arc::from("webhook"), event(number, lane)).await.unwrap();
     }
 }
 
-fn with(delivery: DeliveryOptions) -> BindOptions {
+pub(crate) fn with(delivery: DeliveryOptions) -> BindOptions {
     BindOptions { delivery, ..BindOptions::default() }
 }
 
-fn quick() -> DeliveryOptions {
+pub(crate) fn quick() -> DeliveryOptions {
     DeliveryOptions { backoff: Duration::from_millis(5), ..DeliveryOptions::default() }
 }
 
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Seen(pub(crate) Arc<Mutex<Vec<String>>>);
 
 impl Seen {
-    fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 
-    async fn until(&self, count: usize) {
+    pub(crate) async fn until(&self, count: usize) {
         for _ in 0..3000 {
             if self.all().len() >= count {
                 return;
@@ -54,7 +54,7 @@ impl Seen {
     }
 }
 
-async fn start(dir: &tempfile::TempDir, binds: impl FnOnce(Builder) -> Builder) -> Started {
+pub(crate) async fn start(dir: &tempfile::TempDir, binds: impl FnOnce(Builder) -> Builder) -> Started {
     binds(Bot::builder().data(dir.path())).start().await.unwrap()
 }
 

@@ -333,7 +333,7 @@ async fn a_full_journal_sends_posts_away_and_monitors_see_it() {
     };
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "5"));
     let (status, text) = github.get("/health/ready").await;
-    assert!(status == 503 && text.contains("not delivered"), "{text}");
+    assert!(status == 503 && text.contains("not delivered yet, most of them for webhook github/push"), "{text}");
     assert_eq!(github.get("/health/live").await.0, 200);
     let (status, text) = github.get("/metrics").await;
     assert_eq!(status, 200);
@@ -341,6 +341,8 @@ async fn a_full_journal_sends_posts_away_and_monitors_see_it() {
         "masterchief_journal_full 1",
         "masterchief_gateway_posts_total{outcome=\"full\"} 1",
         "masterchief_source_up{kind=\"webhook\",stream=\"webhook\"}",
+        "masterchief_bind_stands_still{bind=\"webhook github/push",
+        "masterchief_deliveries_held 0",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }

@@ -17,10 +17,18 @@ use super::settings::DatabaseSettings;
 pub(super) fn fault_of(fault: &Error) -> SourceError {
     match fault {
         Error::Database(told) => {
-            SourceError::Wrong(format!("{} ({})", told.message(), told.code().unwrap_or_default()))
+            let code = told.code().unwrap_or_default();
+            let text = format!("{} ({code})", told.message());
+            if is_wrong(&code) { SourceError::Wrong(text) } else { SourceError::Lost(text) }
         }
         other => SourceError::Lost(other.to_string()),
     }
+}
+
+/// Whether somebody has to change something: the query, the names, the rights. The rest may pass (a server that begins, a lock).
+fn is_wrong(code: &str) -> bool {
+    // Classes of SQLSTATE; SQLite's number for a query that is none.
+    ["0A", "22", "28", "3D", "3F", "42"].iter().any(|class| code.len() == 5 && code.starts_with(class)) || code == "1"
 }
 
 /// How to connect.

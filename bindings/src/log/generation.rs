@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+use masterchief_contract::Meter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -111,6 +112,9 @@ pub(super) struct Generation {
     pub(super) copies: Vec<(u64, u64)>,
     /// Everything below was read.
     pub(super) read: u64,
+    /// How long it was at the last look, and how long it was seen to be before it was cut.
+    looked: u64,
+    seen: u64,
     /// The first bytes, and the last that were read, to notice when the file is written anew. The last ones alone would
     /// not do: lines may end alike.
     first: Vec<u8>,
@@ -135,6 +139,8 @@ impl Generation {
             born: born(meta),
             copies: Vec::new(),
             read: offset,
+            looked: offset,
+            seen: offset,
             first: Vec::new(),
             last: Vec::new(),
             modified: None,
@@ -189,7 +195,19 @@ impl Generation {
             }
             return Ok(Look::Nothing);
         }
+        self.looked = meta.len();
         Ok(Look::More(meta.len() - self.read))
+    }
+
+    /// It was cut, and nobody has a copy: what of it is known to be lost is told and counts as one.
+    pub(super) fn tell_lost(&self, meter: &Meter) {
+        let lost = self.seen.saturating_sub(self.read);
+        if lost > 0 {
+            let path = self.path.display();
+            tracing::warn!(%path, lost, "A log was cut before it was read; so many bytes of it, at least, are lost");
+            meter.drop_count(1);
+            meter.note(format!("{path} was cut before it was read: {lost} bytes of it, at least, are lost"));
+        }
     }
 
     /// Reads at most `most` bytes after what was read; nothing if the file was written anew meanwhile.
@@ -209,6 +227,7 @@ impl Generation {
             into.truncate(start);
             return Ok(None);
         }
+        self.seen = self.seen.max(self.looked);
         self.read += count as u64;
         if count > 0 {
             self.quiet_since = Instant::now();

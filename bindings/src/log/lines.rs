@@ -79,15 +79,15 @@ impl Lines {
 
     /// Takes bytes that follow those before.
     pub(super) fn feed(&mut self, bytes: &[u8], multiline: Option<&Multiline>, out: &mut Vec<Line>) {
-        let mut rest = bytes;
+        let mut rest = self.past_hole(bytes);
         while let Some(at) = memchr::memchr(b'\n', rest) {
             let (line, after) = (&rest[..at], &rest[at + 1..]);
-            rest = after;
             let length = self.partial.len() as u64 + at as u64 + 1;
             if self.skipping {
                 // The partial part was let go of when it was cut.
                 self.skipping = false;
                 self.at += at as u64 + 1;
+                rest = self.past_hole(after);
                 continue;
             }
             let offset = self.at;
@@ -102,6 +102,7 @@ impl Lines {
                 whole.truncate(char_boundary(&whole, self.longest));
             }
             self.put(Line { bytes: whole, offset, end: self.at, cut }, multiline, out);
+            rest = self.past_hole(after);
         }
         if self.skipping {
             self.at += rest.len() as u64;
@@ -116,6 +117,17 @@ impl Lines {
             self.skipping = true;
             self.put(Line { bytes: whole, offset, end: self.at, cut: true }, multiline, out);
         }
+    }
+
+    /// Zero bytes where a line would begin are no part of it: a file that was cut has a hole before what is written by whoever keeps
+    /// their place in it.
+    fn past_hole<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.skipping || !self.partial.is_empty() {
+            return bytes;
+        }
+        let hole = bytes.iter().take_while(|byte| **byte == 0).count();
+        self.at += hole as u64;
+        bytes.get(hole..).unwrap_or_default()
     }
 
     fn put(&mut self, line: Line, multiline: Option<&Multiline>, out: &mut Vec<Line>) {
@@ -219,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_before_a_line_is_no_part_of_it_however_big_it_is() {
+        let (mut lines, mut out) = (Lines::new(0, 8), Vec::new());
+        lines.feed(&[0; 1000], None, &mut out);
+        assert!(out.is_empty() && !lines.is_waiting());
+        lines.feed(b"\0\0one\n\0\0\0two\0\n", None, &mut out);
+        assert_eq!(texts(&out), ["one", "two\0"]);
+        assert_eq!((out[0].offset, out[0].end, out[1].offset, lines.delivered()), (1002, 1006, 1009, 1014));
+    }
+
+    #[test]
     fn lines_of_a_group_wait_for_the_next_group_and_are_not_delivered_before() {
         let (mut lines, mut out) = (Lines::new(0, 1000), Vec::new());
         lines.feed(b"Exception\n  at a\n  at b\n", Some(&java()), &mut out);
@@ -235,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn however_bytes_are_cut_into_reads_the_lines_are_the_same(
-            bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'a'), Just(0xC3u8), Just(b'\r')], 0..200),
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'a'), Just(0xC3u8), Just(b'\r'), Just(0u8)], 0..200),
             cuts in proptest::collection::vec(1usize..20, 0..20),
         ) {
             let (mut whole, mut pieces) = (Vec::new(), Vec::new());

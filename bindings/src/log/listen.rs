@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::SyslogSettings;
 use super::parse::syslog;
+use crate::overflow::{LOOK, Overflow};
 
 /// Messages that wait for the journal, and their KiB.
 const DEPTH: usize = 16_384;
@@ -173,8 +174,17 @@ fn inbound(message: Message) -> Inbound {
 
 async fn udp(socket: UdpSocket, queue: Queue) {
     let mut buffer = vec![0; LONGEST];
+    let mut overflow = Overflow::of(&socket);
+    let mut look = tokio::time::interval(LOOK);
     loop {
-        match socket.recv_from(&mut buffer).await {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            _ = look.tick() => {
+                queue.meter.drop_count(overflow.more());
+                continue;
+            }
+        };
+        match received {
             Ok((length, peer)) => queue.offer(&buffer[..length], peer),
             Err(fault) => {
                 tracing::warn!(%fault, "Syslog over UDP");
@@ -197,7 +207,10 @@ async fn tcp(listener: TcpListener, queue: Queue) {
                     }
                 });
             }
-            Ok((_, peer)) => tracing::warn!(%peer, "Too many syslog connections; this one is refused"),
+            Ok((_, peer)) => {
+                tracing::warn!(%peer, "Too many syslog connections; this one is refused");
+                queue.meter.drop_count(1);
+            }
             Err(fault) => {
                 tracing::warn!(%fault, "Syslog over TCP");
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -353,6 +353,7 @@ impl Tail {
             });
             let Some(followed) = self.files.get_mut(lane) else { return Ok(false) };
             if copy.is_none() {
+                followed.generation.tell_lost(&self.meter);
                 followed.lines.flush(multiline, &mut out);
             }
             self.put_part(lane, out, text_of(&mark), batch);

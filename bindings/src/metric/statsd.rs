@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::rule::Labels;
 use super::settings::StatsdSettings;
+use crate::overflow::{LOOK, Overflow};
 
 /// Series that are kept at once, and bytes of all their names, values and members; more are dropped and counted.
 const SERIES_MAX: usize = 10_000;
@@ -416,8 +417,17 @@ fn lock(windows: &Mutex<Windows>) -> MutexGuard<'_, Windows> {
 
 async fn udp(socket: UdpSocket, windows: Arc<Mutex<Windows>>, dropped: Arc<AtomicU64>) {
     let mut buffer = vec![0; PACKET];
+    let mut overflow = Overflow::of(&socket);
+    let mut look = tokio::time::interval(LOOK);
     loop {
-        match socket.recv_from(&mut buffer).await {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            _ = look.tick() => {
+                dropped.fetch_add(overflow.more(), Ordering::Relaxed);
+                continue;
+            }
+        };
+        match received {
             Ok((length, _)) => {
                 let mut windows = lock(&windows);
                 let mut lost = windows.take(&String::from_utf8_lossy(&buffer[..length]));

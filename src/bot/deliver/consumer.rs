@@ -1,31 +1,23 @@
 //! One bind and its cursor. What it is about to handle is noted before, what it has handled after.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hasher};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use masterchief_contract::{Action, Clock, DeliveryOptions, Event, How, OnCrash, Order, Shutdown, Wanted, split_place};
+use masterchief_contract::{Clock, Event, Order, Shutdown, Wanted};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::calls::Calls;
-use super::super::words;
-use super::parked::{After, Parked, after_failure, behind};
-use super::round::{self, Ended, Try};
+use super::parked::{Found, Parked, behind};
+use super::pool::{Try, Way, tracks};
+use super::state::{PATIENCE, State, first_try};
 use crate::dispatch::Bind;
-use crate::journal::{Advance, Cursor, DeliveryRow, Journal, JournalError, NewDead, Replay};
+use crate::journal::{Advance, Cursor, DeliveryRow, Journal, JournalError};
 
-/// Events that may wait for a retry before no new ones are begun.
-const PARKED_MAX: usize = 1024;
-/// Events that are claimed at once at most.
-const CLAIM_MAX: usize = 8192;
-/// A round that takes less is followed by a bigger one, one that takes longer by a smaller one.
-const ROUND: Duration = Duration::from_millis(50);
 /// How long to wait after a fault of the journal.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// The longest wait for what is due: the clock may be set.
 const LOOK: Duration = Duration::from_secs(30);
 /// What does not concern the bind is noted at the latest after so many events.
@@ -43,51 +35,6 @@ pub(super) struct Consumer {
     pub(super) shutdown: Shutdown,
 }
 
-/// Where a consumer is.
-struct State {
-    /// What is durable.
-    cursor: Cursor,
-    parked: Parked,
-    /// Read, wanted, not begun.
-    fresh: VecDeque<Event>,
-    /// Everything of the stream below is in `fresh` or dealt with.
-    read_to: u64,
-    /// How many are claimed next.
-    size: usize,
-    random: RandomState,
-    draws: u64,
-}
-
-impl State {
-    fn draw(&mut self) -> u64 {
-        self.draws += 1;
-        let mut hasher = self.random.build_hasher();
-        hasher.write_u64(self.draws);
-        hasher.finish()
-    }
-
-    /// Where the straight way has got to: everything below is dealt with, parked or claimed.
-    fn front(&self) -> u64 {
-        self.fresh.front().map_or(self.read_to, |event| event.id)
-    }
-}
-
-/// Whether a try that was noted counts even if it never began: then only what begins at once is noted.
-fn is_careful(options: &DeliveryOptions) -> bool {
-    options.on_crash == OnCrash::Hold || options.max_attempts <= 1
-}
-
-/// How many of these begin at once: as many as may run, and of each lane one.
-fn at_once<'a>(events: impl Iterator<Item = &'a Event>, options: &DeliveryOptions) -> usize {
-    let mut lanes = HashSet::new();
-    let together = events.take(options.conc.max(1) as usize);
-    together.take_while(|event| options.order == Order::None || lanes.insert(&*event.lane)).count()
-}
-
-fn first_try(event: &Event) -> Try {
-    Try { event: event.clone(), attempt: 1, redelivered: false, replay: Replay::No }
-}
-
 impl Consumer {
     /// Runs until shutdown. `ready` is told once its place in the journal is known.
     pub(super) async fn run(mut self, ready: oneshot::Sender<()>, before: Option<JoinHandle<()>>) {
@@ -95,6 +42,8 @@ impl Consumer {
             // It finishes what it began; two of one bind would handle the same.
             let _ = before.await;
         }
+        // The one before may have fallen over while it stood still.
+        self.journal.stands_still(&self.key, None);
         let Some(mut state) = self.begin().await else { return };
         let mut end = self.journal.follow(&self.wanted.stream);
         // Nobody waits for the place if the bot is going down already.
@@ -117,10 +66,26 @@ impl Consumer {
                 }
             }
         }
-        let front = state.front();
         // At shutdown there is nobody to tell; what is not noted is done once more.
-        let _ = self.journal.advance(self.advance(Cursor { done: front, claimed: front })).await;
+        let _ = self.finish(&mut state).await;
+        self.journal.stands_still(&self.key, None);
         let _ = self.journal.release(&self.key).await;
+    }
+
+    /// Waits for what is under way. What takes long has a row by then: if nobody waits for its end, it alone is done once more.
+    async fn finish(&self, state: &mut State) -> Result<(), JournalError> {
+        let bind = self.bind.borrow().clone();
+        loop {
+            let until = Instant::now() + PATIENCE;
+            while let Ok(Some(ended)) = timeout_at(until, state.pool.next()).await {
+                state.took(ended);
+            }
+            self.note(state, &bind).await?;
+            match state.pool.next().await {
+                None => return Ok(()),
+                Some(ended) => state.took(ended),
+            }
+        }
     }
 
     /// Finds its place, and what the process that was here before left undone.
@@ -156,17 +121,16 @@ impl Consumer {
                 rows.push(DeliveryRow { attempts: 1, crashed: true, ..behind(event.clone(), self.clock.now()) });
             }
         }
-        let (parked, dead) = Parked::of(rows, &bind.options.delivery);
+        let Found { parked, dead, held } = Found::of(rows, &bind.options.delivery);
         let place = Cursor { done: cursor.claimed, claimed: cursor.claimed };
         let put = parked.all().cloned().collect();
+        self.journal.advance(Advance { put, dead: dead.clone(), ..self.advance(place) }).await?;
         self.tell_dead(&dead);
-        self.journal.advance(Advance { put, dead, ..self.advance(place) }).await?;
-        let size = bind.options.delivery.conc as usize;
-        let random = RandomState::new();
-        Ok(State { cursor: place, parked, fresh: VecDeque::new(), read_to: place.done, size, random, draws: 0 })
+        self.tell_held(&held);
+        Ok(State::new(place, parked, bind.options.delivery.conc as usize, (&self.calls, &self.shutdown)))
     }
 
-    fn advance(&self, cursor: Cursor) -> Advance {
+    pub(super) fn advance(&self, cursor: Cursor) -> Advance {
         Advance {
             bind: Arc::clone(&self.key),
             stream: Arc::clone(&self.wanted.stream),
@@ -177,7 +141,7 @@ impl Consumer {
         }
     }
 
-    /// One round of what is due, else one of what is new, else a wait.
+    /// A round goes on; else what came of it is noted; else one of what is due begins, else one of what is new; else a wait.
     async fn step(
         &mut self,
         state: &mut State,
@@ -188,32 +152,51 @@ impl Consumer {
             self.look_again(state).await?;
             changed.borrow_and_update();
         }
+        if state.is_young() {
+            state.go_on().await;
+        }
+        self.tell_full(state);
         let bind = self.bind.borrow_and_update().clone();
         let options = &bind.options.delivery;
-        let conc = options.conc.max(1) as usize;
-        let due = state.parked.due(options.order, self.clock.now(), conc);
-        if !due.is_empty() {
-            return self.retry(state, &bind, due).await;
+        let free = state.pool.free(options.conc.max(1) as usize);
+        let busy = state.pool.busy();
+        let due = match free {
+            0 => Vec::new(),
+            _ => state.parked.due(options.order, self.clock.now(), &busy, (free, state.run(options))),
+        };
+        let room = free > 0 && !state.parked.is_full();
+        if room && due.is_empty() && state.wants_more(options.order) {
+            self.read(state, end).await?;
         }
-        if state.parked.len() < PARKED_MAX {
-            if state.fresh.is_empty() {
-                self.read(state, end).await?;
-            }
-            if !state.fresh.is_empty() {
-                return self.claim(state, &bind).await;
-            }
-            if *end.borrow() > state.read_to {
-                return Ok(());
-            }
+        let fresh = room && state.others_wait(options.order);
+        if !state.ended.is_empty() || !due.is_empty() || fresh {
+            return match state.pool.is_straight() {
+                true if !state.is_slow() => self.wait(state, (end, changed), (false, PATIENCE / 4)).await,
+                _ if state.pool.is_straight() || !state.ended.is_empty() => self.note(state, &bind).await,
+                _ if !due.is_empty() => self.retry(state, &bind, due).await,
+                _ => self.claim(state, &bind, free).await,
+            };
+        }
+        let room = room && state.wants_more(options.order);
+        if room && *end.borrow() > state.read_to {
+            return Ok(());
         }
         self.settle(state).await?;
-        let wait = match state.parked.next_due(options.order) {
-            None => LOOK,
-            Some(due) => (due - self.clock.now()).to_std().unwrap_or_default().min(LOOK),
-        };
-        let room = state.parked.len() < PARKED_MAX;
+        let next = if free > 0 { state.parked.next_due(options.order, &busy) } else { None };
+        let wait = next.map_or(LOOK, |due| (due - self.clock.now()).to_std().unwrap_or_default().min(LOOK));
+        self.wait(state, (end, changed), (room, wait)).await
+    }
+
+    /// Waits for whatever comes first. `room` says whether more events are of use.
+    async fn wait(
+        &mut self,
+        state: &mut State,
+        (end, changed): (&mut watch::Receiver<u64>, &mut watch::Receiver<u64>),
+        (room, wait): (bool, Duration),
+    ) -> Result<(), JournalError> {
         tokio::select! {
             () = self.shutdown.recv() => {}
+            Some(ended) = state.pool.next(), if !state.pool.is_empty() => state.took(ended),
             // The journal is gone when nobody can change it any more.
             more = end.changed(), if room => more.map_err(|_| JournalError::Closed)?,
             more = changed.changed() => { more.map_err(|_| JournalError::Closed)?; changed.mark_changed() }
@@ -240,6 +223,7 @@ impl Consumer {
         }
         let chunks = self.journal.read(&self.wanted.stream, state.read_to).await?;
         let from = state.read_to;
+        state.ahead = if state.fresh.is_empty() { 0 } else { state.ahead + 1 };
         for chunk in &chunks {
             let skip = usize::try_from(from.saturating_sub(chunk.first)).unwrap_or(usize::MAX);
             let new = chunk.events.iter().skip(skip);
@@ -255,8 +239,7 @@ impl Consumer {
 
     /// Notes, soon, that everything so far is dealt with.
     async fn settle(&self, state: &mut State) -> Result<(), JournalError> {
-        let front = state.front();
-        let place = Cursor { done: front, claimed: front };
+        let place = state.place();
         if state.cursor != place {
             state.cursor = place;
             self.journal.advance_soon(self.advance(place)).await?;
@@ -264,31 +247,28 @@ impl Consumer {
         Ok(())
     }
 
-    /// Handles what is new: claims, runs, and notes what did not succeed.
-    async fn claim(&self, state: &mut State, bind: &Arc<Bind>) -> Result<(), JournalError> {
+    fn way(&self, bind: &Arc<Bind>) -> Way {
+        let conc = bind.options.delivery.conc.max(1) as usize;
+        Way { bind: Arc::clone(bind), limit: self.calls.limit(bind), conc }
+    }
+
+    /// Begins what is new: claims it first.
+    async fn claim(&self, state: &mut State, bind: &Arc<Bind>, free: usize) -> Result<(), JournalError> {
         let options = &bind.options.delivery;
         let done = state.front();
-        let take = if is_careful(options) {
-            at_once(state.fresh.iter(), options)
-        } else {
-            state.size.clamp(1, CLAIM_MAX).min(state.fresh.len())
-        };
+        let take = state.take(options, free);
         let taken: Vec<Event> = state.fresh.drain(..take).collect();
         let claimed = state.front();
+        state.ahead = 0;
         let now = self.clock.now();
         let mut advance = self.advance(Cursor { done, claimed });
         let mut tries = Vec::with_capacity(taken.len());
-        if options.order == Order::Lane && state.parked.len() > 0 {
-            let blocked = state.parked.lanes();
-            for event in &taken {
-                if blocked.contains(&event.lane) {
-                    advance.put.push(behind(event.clone(), now));
-                } else {
-                    tries.push(first_try(event));
-                }
+        for event in &taken {
+            if options.order == Order::Lane && state.parked.blocks(&event.lane) {
+                advance.put.push(behind(event.clone(), now));
+            } else {
+                tries.push(first_try(event));
             }
-        } else {
-            tries.extend(taken.iter().map(first_try));
         }
         let put = advance.put.clone();
         if let Err(fault) = self.journal.advance(advance).await {
@@ -299,35 +279,20 @@ impl Consumer {
         drop(taken);
         state.cursor = Cursor { done, claimed };
         put.into_iter().for_each(|row| state.parked.put(row));
-        if tries.is_empty() {
-            return Ok(());
+        if !tries.is_empty() {
+            state.begin(self.way(bind), tracks(tries, options.order), false);
         }
-        let began = Instant::now();
-        let tracks = round::tracks(tries, options.order);
-        let limit = self.calls.limit(bind);
-        let ended = round::run(&self.calls, bind, &self.shutdown, tracks, options.conc as usize, limit, false).await;
-        let took = began.elapsed();
-        state.size = match took {
-            _ if took < ROUND => (state.size * 2).min(CLAIM_MAX),
-            _ if took > ROUND * 4 => (state.size / 2).max(1),
-            _ => state.size,
-        };
-        if ended.iter().all(|ended| ended.failed.is_none() && ended.rest.is_empty()) {
-            return Ok(());
-        }
-        self.note(state, bind, ended, Cursor { done: claimed, claimed }).await
+        Ok(())
     }
 
     /// Tries again what is due.
     async fn retry(&self, state: &mut State, bind: &Arc<Bind>, due: Vec<Vec<DeliveryRow>>) -> Result<(), JournalError> {
-        let options = &bind.options.delivery;
-        let place = Cursor { done: state.front(), claimed: state.front() };
+        let place = state.place();
         let (mut put, mut drop) = (Vec::new(), Vec::new());
         let mut tracks = Vec::new();
         for track in due {
             let mut tries = Vec::with_capacity(track.len());
-            let most = if is_careful(options) { 1 } else { track.len() };
-            for row in track.into_iter().take(most) {
+            for row in track {
                 let attempt = row.attempts + 1;
                 if !self.wanted.meets(&row.event) {
                     // A replay of something else of the stream.
@@ -337,86 +302,16 @@ impl Consumer {
                 tries.push(Try { event: row.event.clone(), attempt, redelivered: row.crashed, replay: row.replay });
                 put.push(DeliveryRow { attempts: attempt, crashed: true, ..row });
             }
-            tracks.push(tries);
+            if !tries.is_empty() {
+                tracks.push(tries);
+            }
         }
+        self.journal.advance(Advance { put, drop: drop.clone(), ..self.advance(place) }).await?;
         drop.iter().for_each(|number| state.parked.remove(*number));
-        self.journal.advance(Advance { put, drop, ..self.advance(place) }).await?;
         state.cursor = place;
-        let ended =
-            round::run(&self.calls, bind, &self.shutdown, tracks, options.conc as usize, self.calls.limit(bind), true)
-                .await;
-        self.note(state, bind, ended, place).await
-    }
-
-    /// Notes what came of a round.
-    async fn note(
-        &self,
-        state: &mut State,
-        bind: &Arc<Bind>,
-        ended: Vec<Ended>,
-        place: Cursor,
-    ) -> Result<(), JournalError> {
-        let now = self.clock.now();
-        let mut advance = self.advance(place);
-        for track in ended {
-            advance.drop.extend(track.done);
-            if let Some((one, failure)) = track.failed {
-                match after_failure(
-                    one.event,
-                    one.attempt,
-                    one.replay,
-                    failure,
-                    &bind.options.delivery,
-                    now,
-                    state.draw(),
-                ) {
-                    After::Again(row) => advance.put.push(row),
-                    After::Dead(dead) => advance.dead.push(dead),
-                }
-            }
-            advance.put.extend(track.rest.into_iter().map(|one| DeliveryRow {
-                attempts: one.attempt.saturating_sub(1),
-                crashed: one.redelivered,
-                replay: one.replay,
-                ..behind(one.event, now)
-            }));
+        if !tracks.is_empty() {
+            state.begin(self.way(bind), tracks, true);
         }
-        for number in &advance.drop {
-            state.parked.remove(*number);
-        }
-        for dead in &advance.dead {
-            state.parked.remove(dead.event.id);
-        }
-        advance.put.iter().for_each(|row| state.parked.put(row.clone()));
-        self.tell_dead(&advance.dead);
-        state.cursor = place;
-        // Until this is durable nothing more is begun; if it fails, it is tried until it does not.
-        loop {
-            match self.journal.advance(advance.clone()).await {
-                Err(JournalError::Failed(fault)) => {
-                    tracing::error!(bind = %self.key, %fault, "What came of a round cannot be noted");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    /// Tells of what is given up.
-    fn tell_dead(&self, dead: &[NewDead]) {
-        for dead in dead {
-            tracing::error!(bind = %self.key, event = dead.event.id, attempts = dead.attempts, reason = %dead.reason, "A dead letter");
-            let Some(place) = &self.journal.settings().notify else { continue };
-            let (network, target) = split_place(place);
-            let text = words::dead_letter(dead.event.id, &self.key, dead.attempts, &dead.reason);
-            let (network, target) = (network.to_owned(), target.to_owned());
-            let say = Action::Say { network, target, text, how: How::Say, reply: false };
-            let outlet = Arc::clone(&self.calls.outlet);
-            tokio::spawn(async move {
-                if let Err(refused) = outlet.perform(say).await {
-                    tracing::warn!(%refused, "A dead letter could not be told");
-                }
-            });
-        }
+        Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! From the journal to the handlers: each bind of an ingested kind is a consumer with a cursor of its own.
 
 mod consumer;
+mod note;
 mod parked;
-mod round;
+mod pool;
+mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -126,7 +128,7 @@ impl Deliveries {
         (Running { id, bind, stop, task }, placed)
     }
 
-    /// Ends all of them; each finishes the round it is in.
+    /// Ends all of them; each finishes what it is at.
     pub(crate) async fn stop(&mut self, grace: Duration) {
         let running = std::mem::take(&mut self.running);
         let mut tasks: Vec<JoinHandle<()>> = std::mem::take(&mut self.ending).into_values().collect();

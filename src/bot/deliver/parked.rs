@@ -1,11 +1,14 @@
 //! The events of one bind that did not go the straight way: what is due, and which lanes they block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use masterchief_contract::{DeliveryOptions, Event, OnCrash, Order};
+use masterchief_contract::{DeliveryOptions, Event, OnCrash, Order, size_of};
+
+use super::super::calls::Failure;
+use super::pool::{Busy, Try};
 
 use crate::journal::{DeliveryRow, NewDead, Replay, RowState};
 
@@ -13,13 +16,20 @@ use crate::journal::{DeliveryRow, NewDead, Replay, RowState};
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// The longest wait that a handler may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 86_400);
-/// Events of one lane that are tried in one round at most, once what held them up is gone.
-const RUN: usize = 256;
+/// Events that may wait before no new ones are begun: they are in memory.
+pub(super) const PARKED_MAX: usize = 8192;
+/// Bytes of such events, about.
+const BYTES_MAX: usize = 32 << 20;
+/// What an event takes beside its words, in bytes, about.
+const EVENT: usize = 512;
 
 /// By the event's number.
 #[derive(Default)]
 pub(super) struct Parked {
     rows: BTreeMap<u64, DeliveryRow>,
+    /// Their numbers by lane.
+    lanes: HashMap<Arc<str>, BTreeSet<u64>>,
+    bytes: usize,
 }
 
 /// What a failure leads to.
@@ -30,89 +40,135 @@ pub(super) enum After {
     Dead(NewDead),
 }
 
-impl Parked {
-    /// Rows as they stand in the journal when a process begins. What ran when the process died is held where the bind
-    /// wants that; what died in its last try is given up.
-    pub(super) fn of(rows: Vec<DeliveryRow>, options: &DeliveryOptions) -> (Parked, Vec<NewDead>) {
-        let mut parked = Parked::default();
-        let mut dead = Vec::new();
+/// What a process finds when it begins.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) parked: Parked,
+    /// What died in its last try.
+    pub(super) dead: Vec<NewDead>,
+    /// What is held from now on.
+    pub(super) held: Vec<DeliveryRow>,
+}
+
+impl Found {
+    /// Rows as they stand in the journal. What ran when the process died is held where the bind wants that; what died in its last
+    /// try is given up.
+    pub(super) fn of(rows: Vec<DeliveryRow>, options: &DeliveryOptions) -> Found {
+        let mut found = Found::default();
         for mut row in rows {
             if row.crashed && row.state == RowState::Waiting {
                 row.error = "the process died during the call".to_owned();
                 match options.on_crash {
-                    OnCrash::Hold => row.state = RowState::Held,
+                    OnCrash::Hold => {
+                        row.state = RowState::Held;
+                        found.held.push(row.clone());
+                    }
                     OnCrash::Retry if row.attempts >= options.max_attempts => {
                         let reason = format!("the process died during the call, {} times at most", row.attempts);
-                        dead.push(NewDead { event: row.event, attempts: row.attempts, reason, replay: row.replay });
+                        let (event, attempts, replay) = (row.event, row.attempts, row.replay);
+                        found.dead.push(NewDead { event, attempts, reason, replay });
                         continue;
                     }
                     OnCrash::Retry => {}
                 }
             }
-            parked.put(row);
+            found.parked.put(row);
         }
-        (parked, dead)
+        found
     }
+}
 
+/// What an event takes in memory, about.
+fn size(event: &Event) -> usize {
+    let fields = event.fields.iter().map(|(_, value)| size_of(value)).sum::<usize>();
+    EVENT + event.text.len() + event.body.len() + fields
+}
+
+impl Parked {
     pub(super) fn put(&mut self, row: DeliveryRow) {
-        self.rows.insert(row.event.id, row);
+        let number = row.event.id;
+        self.remove(number);
+        self.bytes += size(&row.event);
+        self.lanes.entry(Arc::clone(&row.event.lane)).or_default().insert(number);
+        self.rows.insert(number, row);
     }
 
     pub(super) fn remove(&mut self, number: u64) {
-        self.rows.remove(&number);
+        let Some(row) = self.rows.remove(&number) else { return };
+        self.bytes -= size(&row.event);
+        if let Some(lane) = self.lanes.get_mut(&row.event.lane) {
+            lane.remove(&number);
+            if lane.is_empty() {
+                self.lanes.remove(&row.event.lane);
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
+    /// Whether so much waits that nothing new is begun.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= PARKED_MAX || self.bytes >= BYTES_MAX
+    }
+
+    /// Whether there is room again for a good while: whoever tells of it does not tell it with every event.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.rows.len() < PARKED_MAX / 2 && self.bytes < BYTES_MAX / 2
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &DeliveryRow> {
         self.rows.values()
     }
 
-    /// The lanes in which something waits.
-    pub(super) fn lanes(&self) -> BTreeSet<Arc<str>> {
-        self.rows.values().map(|row| Arc::clone(&row.event.lane)).collect()
+    /// Whether something of this lane waits.
+    pub(super) fn blocks(&self, lane: &str) -> bool {
+        self.lanes.contains_key(lane)
     }
 
-    /// What may be tried now: tracks of events that are tried one after the other, at most `tracks` of them.
-    pub(super) fn due(&self, order: Order, now: DateTime<Utc>, tracks: usize) -> Vec<Vec<DeliveryRow>> {
+    /// The first of each lane, for those that nobody handles.
+    fn heads<'a>(&'a self, busy: &'a Busy) -> impl Iterator<Item = &'a DeliveryRow> {
+        let lanes = self.lanes.iter().filter(move |(lane, _)| !busy.lanes.contains(*lane));
+        lanes.filter_map(move |(_, numbers)| self.rows.get(numbers.first()?))
+    }
+
+    /// What may be tried now: tracks of events that are tried one after the other, each of at most `most`, and at most `tracks` of
+    /// them; those that were due first come first.
+    pub(super) fn due(
+        &self,
+        order: Order,
+        now: DateTime<Utc>,
+        busy: &Busy,
+        (tracks, most): (usize, usize),
+    ) -> Vec<Vec<DeliveryRow>> {
         let ready = |row: &&DeliveryRow| row.state == RowState::Waiting && row.due <= now;
         if order == Order::None {
-            return self.rows.values().filter(ready).take(tracks).map(|row| vec![row.clone()]).collect();
+            let idle = self.rows.values().filter(|row| !busy.numbers.contains(&row.event.id));
+            return idle.filter(ready).take(tracks).map(|row| vec![row.clone()]).collect();
         }
-        let mut lanes: BTreeMap<&str, Vec<&DeliveryRow>> = BTreeMap::new();
-        for row in self.rows.values() {
-            lanes.entry(&row.event.lane).or_default().push(row);
-        }
-        let mut out = Vec::new();
-        for rows in lanes.into_values() {
-            let Some(head) = rows.first().filter(|row| ready(row)) else { continue };
-            // One that failed is tried alone; those that only waited behind it go together.
-            let together = |row: &&&DeliveryRow| row.attempts == 0 && ready(row);
-            let track: Vec<DeliveryRow> = match head.attempts {
-                0 => rows.iter().take_while(together).take(RUN).map(|row| (*row).clone()).collect(),
-                _ => vec![(*head).clone()],
-            };
-            out.push(track);
-            if out.len() >= tracks {
-                break;
+        let mut heads: Vec<&DeliveryRow> = self.heads(busy).filter(ready).collect();
+        heads.sort_unstable_by_key(|row| (row.due, row.event.id));
+        // One that failed is tried alone; those that only waited behind it go together.
+        let track = |head: &DeliveryRow| match head.attempts {
+            0 => {
+                let numbers = self.lanes.get(&head.event.lane).into_iter().flatten();
+                let rows = numbers.filter_map(|number| self.rows.get(number));
+                rows.take_while(|row| row.attempts == 0 && ready(row)).take(most).cloned().collect()
             }
-        }
-        out
+            _ => vec![head.clone()],
+        };
+        heads.into_iter().take(tracks).map(track).collect()
     }
 
     /// When something is due next, for those that wait for the time.
-    pub(super) fn next_due(&self, order: Order) -> Option<DateTime<Utc>> {
+    pub(super) fn next_due(&self, order: Order, busy: &Busy) -> Option<DateTime<Utc>> {
         let waiting = |row: &&DeliveryRow| row.state == RowState::Waiting;
         if order == Order::None {
-            return self.rows.values().filter(waiting).map(|row| row.due).min();
+            let idle = self.rows.values().filter(|row| !busy.numbers.contains(&row.event.id));
+            return idle.filter(waiting).map(|row| row.due).min();
         }
-        let mut heads: BTreeMap<&str, &DeliveryRow> = BTreeMap::new();
-        for row in self.rows.values() {
-            heads.entry(&row.event.lane).or_insert(row);
-        }
-        heads.into_values().filter(|row| row.state == RowState::Waiting).map(|row| row.due).min()
+        self.heads(busy).filter(waiting).map(|row| row.due).min()
     }
 }
 
@@ -129,16 +185,15 @@ pub(super) fn behind(event: Event, now: DateTime<Utc>) -> DeliveryRow {
     }
 }
 
-/// What becomes of an event whose try number `attempts` failed. `random` is any number; all of its bits count.
+/// What becomes of an event whose try failed. `random` is any number; all of its bits count.
 pub(super) fn after_failure(
-    event: Event,
-    attempts: u32,
-    replay: Replay,
-    failure: super::super::calls::Failure,
+    one: Try,
+    failure: Failure,
     options: &DeliveryOptions,
     now: DateTime<Utc>,
     random: u64,
 ) -> After {
+    let Try { event, attempt: attempts, replay, .. } = one;
     if failure.dead || attempts >= options.max_attempts {
         return After::Dead(NewDead { event, attempts, reason: failure.reason, replay });
     }

@@ -52,6 +52,9 @@ pub(super) struct Told {
     /// What was there when this source was opened first. What comes later is read from its beginning.
     there: OnceLock<Arc<Topics>>,
     pub(super) meter: Arc<Meter>,
+    /// Messages that came over the wire.
+    #[cfg(test)]
+    fetched: std::sync::atomic::AtomicI64,
 }
 
 impl Told {
@@ -68,6 +71,11 @@ impl Told {
     fn was_there(&self, topic: &str, partition: i32) -> bool {
         let count = self.there.get().and_then(|there| there.get(topic));
         count.is_some_and(|count| usize::try_from(partition).is_ok_and(|at| at < *count))
+    }
+
+    #[cfg(test)]
+    pub(super) fn fetched(&self) -> i64 {
+        self.fetched.load(Ordering::Relaxed)
     }
 
     /// Why the brokers will not have us, if they said so.
@@ -101,6 +109,8 @@ pub(super) struct Context(pub(super) Arc<Told>);
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        #[cfg(test)]
+        self.0.fetched.store(statistics.rxmsgs, Ordering::Relaxed);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
         self.0.meter.lag(lag.unsigned_abs(), "messages");

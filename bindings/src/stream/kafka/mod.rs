@@ -5,6 +5,7 @@ mod faults;
 mod group;
 mod reading;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::time::{Instant, sleep_until};
 
 use super::mask::StreamMask;
 use super::settings::{KafkaSettings, Start};
 use faults::{NO_TLS, in_the_way, passes, refusal};
-use group::{ANSWER, Context, Ours, Told, Topics};
+use group::{ANSWER, Context, Ours, Place, Told, Topics};
 use reading::Reading;
 
 /// Messages of one batch.
@@ -42,6 +44,8 @@ pub(super) struct Kafka {
     told: Arc<Told>,
     consumer: Option<StreamConsumer<Context>>,
     ours: Ours,
+    /// What is paused because the journal is full.
+    paused: BTreeSet<Place>,
     /// The topics that were there when it was opened first.
     there: Option<Arc<Topics>>,
 }
@@ -127,6 +131,7 @@ impl Kafka {
             told: Arc::new(Told::new(meter, false)),
             consumer: None,
             ours: Ours::default(),
+            paused: BTreeSet::new(),
             there: None,
         })
     }
@@ -134,6 +139,7 @@ impl Kafka {
     /// Reads until there is nothing more at once, or the batch is full.
     async fn read(&mut self) -> Result<Batch, SourceError> {
         self.ours.confirm(&self.told);
+        self.resume()?;
         let mut readings: Vec<Reading> = Vec::new();
         // Messages of a partition come many at once.
         let mut last = 0;
@@ -193,7 +199,36 @@ impl Kafka {
         Ok(Batch { parts: readings.into_iter().map(Reading::part).collect(), ..Batch::default() })
     }
 
+    /// Stops what is ours from coming. What is paused already stays so: to do it again would throw away what was fetched.
+    fn pause(&mut self) -> Result<(), SourceError> {
+        let consumer = self.consumer.as_ref().ok_or_else(not_open)?;
+        let assigned = consumer.assignment().map_err(|fault| lost(&self.told, &fault))?;
+        let places = assigned.elements().iter().map(|place| (place.topic().to_owned(), place.partition())).collect();
+        let mut new = TopicPartitionList::new();
+        for (topic, partition) in BTreeSet::difference(&places, &self.paused) {
+            new.add_partition(topic, *partition);
+        }
+        if new.count() > 0 {
+            consumer.pause(&new).map_err(|fault| lost(&self.told, &fault))?;
+        }
+        self.paused = places;
+        Ok(())
+    }
+
+    /// Lets it come again.
+    fn resume(&mut self) -> Result<(), SourceError> {
+        if self.paused.is_empty() {
+            return Ok(());
+        }
+        let consumer = self.consumer.as_ref().ok_or_else(not_open)?;
+        let assigned = consumer.assignment().map_err(|fault| lost(&self.told, &fault))?;
+        consumer.resume(&assigned).map_err(|fault| lost(&self.told, &fault))?;
+        self.paused.clear();
+        Ok(())
+    }
+
     fn let_go(&mut self) {
+        self.paused.clear();
         if let Some(consumer) = self.consumer.take() {
             self.ours.go(&consumer, &self.told);
         }
@@ -258,18 +293,14 @@ impl Source for Kafka {
     fn idle<'a>(&'a mut self, waiting: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             // Paused, but polled: a consumer that does not poll is taken for dead and loses its partitions.
+            self.pause()?;
             let consumer = self.consumer.as_ref().ok_or_else(not_open)?;
-            let fails = |fault: KafkaError| lost(&self.told, &fault);
-            let assigned = consumer.assignment().map_err(fails)?;
-            consumer.pause(&assigned).map_err(fails)?;
             let received = consumer.recv().now_or_never();
             let message = matches!(received, Some(Ok(_)));
             drop(received);
             // Who is given the partitions reads what waits here: it need not wait for our journal.
             self.ours.withdraw(&self.told, waiting);
             self.ours.turn(consumer, &self.told, &mut Vec::new());
-            let assigned = consumer.assignment().map_err(fails)?;
-            consumer.resume(&assigned).map_err(fails)?;
             // One came all the same: it is read again from where we are.
             if message { Err(SourceError::Lost("the journal is full".to_owned())) } else { Ok(()) }
         })
@@ -308,6 +339,43 @@ mod tests {
         let feature = NO_TLS.rsplit(' ').next().unwrap();
         let root = include_str!("../../../../Cargo.toml");
         assert!(root.contains(&format!("\n{feature} = [")), "there is such a feature");
+    }
+
+    #[tokio::test]
+    async fn while_the_journal_is_full_nothing_is_fetched_again_and_afterwards_all_comes() {
+        use rdkafka::producer::{FutureProducer, FutureRecord};
+        const COUNT: usize = 3000;
+        let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+        cluster.create_topic("shop", 1, 1).unwrap();
+        let settings = serde_json::from_value::<KafkaSettings>(json!({
+            "brokers": [cluster.bootstrap_servers()], "group": "chief", "from": "start",
+            "options": {"statistics.interval.ms": "50", "fetch.message.max.bytes": "100000"},
+        }));
+        let settings = settings.unwrap();
+        let producer: FutureProducer = client(&settings).unwrap().create().unwrap();
+        let text = "x".repeat(1000);
+        let sent = (0..COUNT).map(|_| producer.send(FutureRecord::<str, str>::to("shop").payload(&text), ANSWER));
+        assert!(futures_util::future::join_all(sent).await.iter().all(Result::is_ok));
+        let mask = StreamMask::parse("kafka:shop").unwrap();
+        let mut kafka = Kafka::new(&settings, &mask, &Arc::default()).unwrap();
+        kafka.open(&Positions::new()).await.unwrap();
+        let mut batch = kafka.next().await.unwrap();
+        let mut heard = batch.count();
+        // Whatever was on its way is here.
+        for _ in 0..3 {
+            kafka.idle(&mut batch).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let before = kafka.told.fetched();
+        for _ in 0..6 {
+            kafka.idle(&mut batch).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_eq!(kafka.told.fetched(), before, "messages that were fetched");
+        while heard < COUNT {
+            heard += tokio::time::timeout(Duration::from_secs(30), kafka.next()).await.unwrap().unwrap().count();
+        }
+        assert_eq!(heard, COUNT);
     }
 
     #[test]

@@ -139,7 +139,14 @@ impl Source for RedisChannel {
             self.messages = Some(Messages::new(from, ask, &self.meter));
             self.opened += 1;
             if self.opened > 1 {
-                self.meter.note(format!("{} gaps: what was said while nobody listened is lost", self.opened - 1));
+                // How much that was, nobody knows.
+                self.meter.drop_count(1);
+                tracing::warn!(channel = %self.channel, "A channel was not heard for a while; what was said then is lost");
+                self.meter.note(format!(
+                    "{} gaps, the last until {}: what was said while nobody listened is lost",
+                    self.opened - 1,
+                    Utc::now().format("%F %T UTC")
+                ));
             }
             Ok(())
         })
@@ -209,30 +216,37 @@ mod tests {
 
     const SUBSCRIBED: &str = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
 
+    async fn answer(mut stream: tokio::net::TcpStream, pings: u32, more: Vec<u8>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut buffer, mut asked) = (vec![0; 4096], 0);
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            let said = String::from_utf8_lossy(&buffer[..count]).to_uppercase();
+            for command in said.split('*').skip(1) {
+                let ping = command.contains("PING");
+                asked += u32::from(ping);
+                let answer = match (ping, command.contains("SUBSCRIBE")) {
+                    (true, _) if asked > pings => continue,
+                    (true, _) => "*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+                    (_, true) => SUBSCRIBED,
+                    _ => "+OK\r\n",
+                };
+                // Whoever asked may have gone.
+                let _ = stream.write_all(answer.as_bytes()).await;
+                if answer == SUBSCRIBED {
+                    let _ = stream.write_all(&more).await;
+                }
+            }
+        }
+    }
+
     /// A server that lets somebody subscribe, answers so many PINGs, and then says what it is given.
     async fn server(pings: u32, more: Vec<u8>) -> RedisChannel {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/0", listener.local_addr().unwrap());
         tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let (mut buffer, mut asked) = (vec![0; 4096], 0);
-            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                let said = String::from_utf8_lossy(&buffer[..count]).to_uppercase();
-                for command in said.split('*').skip(1) {
-                    let ping = command.contains("PING");
-                    asked += u32::from(ping);
-                    let answer = match (ping, command.contains("SUBSCRIBE")) {
-                        (true, _) if asked > pings => continue,
-                        (true, _) => "*2\r\n$4\r\npong\r\n$0\r\n\r\n",
-                        (_, true) => SUBSCRIBED,
-                        _ => "+OK\r\n",
-                    };
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                    if answer == SUBSCRIBED {
-                        stream.write_all(&more).await.unwrap();
-                    }
-                }
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(answer(stream, pings, more.clone()));
             }
         });
         let settings = serde_json::from_value(serde_json::json!({"url": url})).unwrap();
@@ -250,6 +264,16 @@ mod tests {
         assert_eq!(fault, SourceError::Lost("the server does not answer any more".to_owned()));
         // Once more than the PING that was answered, if that was in time.
         assert!(began.elapsed() >= QUIET + ANSWER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_time_in_which_nobody_listened_counts_as_lost() {
+        let mut channel = server(9, Vec::new()).await;
+        assert_eq!(channel.meter.dropped(), 0);
+        channel.close().await;
+        channel.open(&Positions::new()).await.unwrap();
+        assert_eq!(channel.meter.dropped(), 1);
+        assert!(channel.meter.noted().starts_with("1 gaps"), "{}", channel.meter.noted());
     }
 
     #[tokio::test]
