@@ -14,6 +14,7 @@ use super::StartError;
 use super::audit::Audit;
 use super::forward::Forward;
 use super::ingest::Feeds;
+use super::meshshare::forget_key;
 use super::outbox::{Outbox, Place};
 use super::people::{row_of, touched};
 use super::policy::Policy;
@@ -201,8 +202,23 @@ impl Host for Around {
         let held = self.policy.holds_for_user(&user);
         Box::pin(async move {
             held.map_err(|broken| broken.to_string())?;
-            book.put(user.clone()).map_err(|fault| fault.to_string())?;
-            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())
+            book.may_put(&user, None).map_err(|fault| fault.to_string())?;
+            // What the store did not take does not count: it would be gone with the next start.
+            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            book.put(user).map_err(|fault| fault.to_string())
+        })
+    }
+
+    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>> {
+        let (store, book, old) = (self.store.clone(), self.book.clone(), old.to_owned());
+        // Another handle is another name to be known by.
+        let user = touched(user, None, self.clock.now().timestamp_millis());
+        let held = self.policy.holds_for_user(&user);
+        Box::pin(async move {
+            held.map_err(|broken| broken.to_string())?;
+            book.may_put(&user, Some(&old)).map_err(|fault| fault.to_string())?;
+            store.rename_user(&old, &row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            book.rename(&old, user).map_err(|fault| fault.to_string())
         })
     }
 
@@ -213,6 +229,11 @@ impl Host for Around {
             store.remove_user(&user.handle).await.map_err(|fault| fault.to_string())?;
             Ok(book.remove(&user.handle))
         })
+    }
+
+    fn forget_key(&self, bot: &str) -> Future<Result<bool, String>> {
+        let (store, bot, now) = (self.store.clone(), bot.to_owned(), self.clock.now());
+        Box::pin(async move { forget_key(&store, &bot, now).await.map_err(|fault| fault.to_string()) })
     }
 
     fn mesh(&self) -> Option<Mesh> {

@@ -160,8 +160,9 @@ impl Started {
 
     /// Writes a user into the book and the records.
     pub async fn put_user(&self, user: User) -> Result<(), PutError> {
-        self.book.put(user.clone())?;
+        self.book.may_put(&user, None)?;
         self.store.put_user(&row_of(&user)).await?;
+        self.book.put(user)?;
         Ok(())
     }
 

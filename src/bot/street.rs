@@ -84,6 +84,7 @@ impl Street {
     async fn take(&self, parcel: Parcel) {
         for event in &parcel.events {
             self.overhear(event);
+            self.party.shows(event);
             self.sudo.watch(event);
             if !self.is_ours(event) {
                 continue;

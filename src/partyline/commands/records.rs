@@ -178,12 +178,7 @@ async fn chhandle(asked: &Asked) -> Lines {
     }
     User::new(new).map_err(wrong)?;
     let renamed = User { handle: new.to_owned(), ..old.clone() };
-    // Its accounts and certificates are one record's only.
-    asked.desk.host.remove_user(&old.handle).await.map_err(user_error)?;
-    if let Err(fault) = asked.put(renamed).await {
-        asked.put(old).await?;
-        return Err(fault);
-    }
+    asked.desk.host.rename_user(&old.handle, renamed).await.map_err(user_error)?;
     asked.desk.party.renamed(&old.handle, new);
     Ok(vec![format!("{} is {new} now.", old.handle)])
 }
