@@ -10,7 +10,10 @@ const [host, port, nick, password] = process.argv.slice(2);
 const tell = (...words) => console.log(words.join(' '));
 const client = new Client();
 
+let registered = 0;
+
 client.on('registered', (event) => {
+    registered = Date.now();
     tell('registered', event.nick);
     client.join('#1');
 });
@@ -28,6 +31,7 @@ client.connect({
     host,
     port: Number(port),
     path: '/partyline/ws',
+    websocket_protocol: 'text.ircv3.net',
     transport,
     nick,
     username: nick,
@@ -35,8 +39,7 @@ client.connect({
     account: { account: nick, password },
     enable_echomessage: true,
     auto_reconnect: true,
-    auto_reconnect_wait: 200,
-    auto_reconnect_max_wait: 400,
+    auto_reconnect_max_wait: 100,
 });
 
 require('readline').createInterface({ input: process.stdin }).on('line', (line) => {
@@ -44,6 +47,10 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
     if (word === 'say') client.say(target, words.join(' '));
     if (word === 'act') client.action(target, words.join(' '));
     if (word === 'part') client.part(target);
-    if (word === 'drop') client.connection.transport.socket.terminate();
+    if (word === 'drop') {
+        // It comes back by itself only where it was in for five seconds.
+        const wait = Math.max(0, registered + 5200 - Date.now());
+        setTimeout(() => client.connection.transport.socket.terminate(), wait);
+    }
     if (word === 'quit') client.quit('bye');
 });

@@ -43,8 +43,8 @@ async fn a_pipeline_of_another_bot_is_asked_for_approved_and_heard_of_to_its_end
 
     // Who asked does not agree, who may not is told so, who may does from at home too.
     alice.types(".at One !deploy shop to prod").await;
-    let asked = alice.reads("!approve 2 ").await + &alice.reads("approval").await;
-    let code = asked.split("!approve 2 ").nth(1).unwrap().split([' ', '"']).next().unwrap().to_owned();
+    alice.reads("!approve 2 ").await;
+    let code = alice.reads("\n").await.split([' ', '"', '\r']).next().unwrap().to_owned();
     alice.types(&format!(".at One !approve 2 {code}")).await;
     alice.reads("cannot approve 2").await;
     carl.types(".at One !deploy shop to prod").await;

@@ -93,8 +93,10 @@ async fn binds_hear_what_people_on_a_linked_eggdrop_do_as_its_own_scripts_would(
     binds.all(&["chat bot=EggOne handle=boss@EggOne channel=5 it is me"]).await;
 
     // Who leaves has left their channel, and one only.
+    owner.says(".chattr bob +o").await;
+    owner.expect("bob").await;
     let mut bob = egg.party("bob", "bobpw").await;
-    binds.all(&["chjn bot=EggOne handle=bob@EggOne channel=0 icon=-"]).await;
+    binds.all(&["chjn bot=EggOne handle=bob@EggOne channel=0 icon=@"]).await;
     bob.says(".quit home").await;
     binds.all(&["chpt bot=EggOne handle=bob@EggOne channel=0 home"]).await;
 

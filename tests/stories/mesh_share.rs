@@ -188,6 +188,8 @@ async fn a_bot_that_was_set_up_anew_is_believed_again_once_its_key_is_forgotten(
     one.bot.party().command(console.idx, "botpass Two").await.unwrap();
     let said = tokio::time::timeout(Duration::from_secs(20), console.news.recv()).await.unwrap().unwrap();
     assert!(format!("{said:?}").contains("the key with which it signs"), "{said:?}");
+    two.bot.put_user(user("dave", "v")).await.unwrap();
+    has(&one, "dave", "v").await;
     has(&one, "bob", "f").await;
     has(&two, "alice", "D").await;
     two.bot.stop("").await;

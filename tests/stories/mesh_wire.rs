@@ -72,15 +72,15 @@ impl Forger {
         Forger { port, shared, task }
     }
 
-    /// From now on lines become this.
+    /// From now on lines become this; what was seen is forgotten.
     pub(crate) fn forges(&self, rule: impl Fn(Way, &str) -> Option<String> + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap() = Box::new(rule);
+        self.shared.seen.lock().unwrap().clear();
     }
 
-    /// From now on it is honest, and what was seen is forgotten.
+    /// From now on it is honest.
     pub(crate) fn is_honest(&self) {
         self.forges(|_, line| Some(line.to_owned()));
-        self.shared.seen.lock().unwrap().clear();
     }
 
     /// Puts a line of its own on the wire.
@@ -95,8 +95,19 @@ impl Forger {
 
     /// Ready when a line with these words has gone this way.
     pub(crate) async fn sees(&self, way: Way, words: &str) {
+        self.sees_one(way, words, |line| line.contains(words)).await;
+    }
+
+    /// Ready when both have told each other all.
+    pub(crate) async fn has_linked(&self) {
+        for way in [Way::Out, Way::Back] {
+            self.sees_one(way, "el", |line| line == "el").await;
+        }
+    }
+
+    async fn sees_one(&self, way: Way, words: &str, is: impl Fn(&str) -> bool) {
         let end = tokio::time::Instant::now() + PATIENCE;
-        let found = || self.shared.seen.lock().unwrap().iter().any(|(of, line)| *of == way && line.contains(words));
+        let found = || self.shared.seen.lock().unwrap().iter().any(|(of, line)| *of == way && is(line));
         while !found() {
             let seen = self.shared.seen.lock().unwrap().clone();
             assert!(tokio::time::Instant::now() < end, "`{words}` is not said; said was {seen:#?}");
@@ -176,7 +187,6 @@ async fn where_handles_seem_to_differ_in_length_nobody_links_and_once_they_do_no
     wire.sees(Way::Back, "Non-matching handle length: mine 32, yours 9").await;
     wire.sees(Way::Back, "bye bad handlen").await;
     // The same when what we say is forged.
-    wire.is_honest();
     wire.forges(|way, line| {
         let forged = way == Way::Out && line.starts_with("version ");
         Some(if forged { line.replacen(" 32 ", " 9 ", 1) } else { line.to_owned() })
@@ -231,7 +241,6 @@ async fn an_imposter_is_sent_away_by_us_and_by_an_eggdrop() {
     let chief = Chief::start(folder.path(), through(&wire, &egg, &[])).await;
     wire.sees(Way::Back, "tb EggOne").await;
     wire.sees(Way::Out, "bye imposter").await;
-    wire.is_honest();
     wire.forges(|way, line| {
         let forged = way == Way::Out && line == "tb Chief";
         Some(if forged { "tb Mallory" } else { line }.to_owned())
@@ -254,8 +263,7 @@ async fn a_loop_or_a_bot_from_nowhere_ends_the_link_that_tells_of_it_and_it_is_m
     let (chief, wire) = behind_a_wire(&egg, folder.path()).await;
     let up = async |calls: usize| {
         // Both have told all, so that what is forged is no part of that.
-        wire.sees(Way::Out, "el").await;
-        wire.sees(Way::Back, "el").await;
+        wire.has_linked().await;
         chief.sees("EggOne").await;
         assert!(wire.calls() >= calls);
     };
