@@ -227,7 +227,7 @@ impl Lease {
         let led = Led { until, epoch: epoch.max(before.epoch), leader };
         self.outbox.leads.put(&self.network, &led);
         if let Some(network) = self.outbox.network(&self.network) {
-            network.speak_until(until.unwrap_or(now));
+            network.act_until(until.unwrap_or(now));
         }
         if before.until.is_some() != led.until.is_some() || before.leader != led.leader {
             self.tell(&led);

@@ -19,8 +19,8 @@ use super::policy::Policy;
 use super::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
-use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, NOTE, News, Note, Noted, Opening};
-use crate::partyline::{Left, Party, leave_note};
+use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, News, Note, Noted, Opening};
+use crate::partyline::{Left, Party, deliver_note};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
 use crate::users::{Book, FlagMask};
@@ -74,9 +74,6 @@ pub(super) async fn open(
     let (called, waiting) = mpsc::channel(WAITING);
     let house = Arc::new(Rooms {
         book: book.clone(),
-        table: table.clone(),
-        inlet: inlet.clone(),
-        clock: clock.clone(),
         botmaster: FlagMask::parse(BOTMASTER).ok(),
         party: party.clone(),
         store: store.clone(),
@@ -88,6 +85,7 @@ pub(super) async fn open(
     let leads = outbox.leads.clone();
     let opening = Opening { settings, store: store.clone(), data, clock: clock.clone(), house, leads };
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
+    tasks.push(tokio::spawn(outbox.desk.clone().send_later(mesh.clone(), shutdown.clone())));
     let people = meshshare::Ground { mesh: mesh.clone(), store: store.clone(), book, clock: clock.clone(), policy };
     let (shared, sharing) = Shared::open(people, shutdown.clone()).await?;
     tasks.push(sharing);
@@ -101,11 +99,13 @@ pub(super) async fn open(
     };
     let (logs, telling) = Logs::open(ground, shutdown.clone());
     tasks.push(telling);
+    let notes = (party.clone(), store.clone());
     let ground = Ground { mesh: mesh.clone(), outbox, store, clock: clock.clone(), party };
     let (leases, leasing) = Leases::open(groups, ground, &shutdown).await;
     tasks.extend(leasing);
     let (own, at) = (mesh.clone(), clock.clone());
-    let answering = Answering { mesh: own, calls, table, clock: at, running, leases, shared, logs, door, runners };
+    let answering =
+        Answering { mesh: own, calls, table, clock: at, running, leases, shared, logs, door, runners, notes };
     tasks.push(tokio::spawn(answering.run(waiting, shutdown.clone())));
     tasks.push(tokio::spawn(follow(mesh.clone(), inlet, clock, shutdown)));
     Ok(Some((mesh, tasks)))
@@ -114,9 +114,6 @@ pub(super) async fn open(
 /// What the mesh asks.
 struct Rooms {
     book: Book,
-    table: BindTable,
-    inlet: Inlet,
-    clock: Clock,
     botmaster: Option<FlagMask>,
     /// Where notes are shown, and what linked bots do to operators.
     party: Party,
@@ -139,22 +136,15 @@ impl Judge for Rooms {
 impl House for Rooms {
     fn note(&self, note: Note) -> Future<Noted> {
         let known = self.book.get(note.to.as_str());
-        let read = self.table.has_any(&[NOTE]);
-        let (inlet, at) = (self.inlet.clone(), self.clock.now());
         let (party, store) = (self.party.clone(), self.store.clone());
         Box::pin(async move {
             let Some(user) = known else { return Noted::Nobody };
             let from = note.from.to_string();
-            if read {
-                let fields = vec![("from", Value::from(from.as_str())), ("to", Value::from(note.to.as_str()))];
-                if let Err(closed) = inlet.put(event(&[NOTE], note.text.clone(), fields, at)).await {
-                    return Noted::Refused(closed.to_string());
-                }
-            }
-            match leave_note(&party, &store, &user.handle, &from, &note.text).await {
+            match deliver_note(&party, &store, &user.handle, &from, &note.text).await {
                 Ok(Left::Shown) => Noted::Shown,
                 Ok(Left::Kept) => Noted::Stored,
                 Ok(Left::KeptAway) => Noted::StoredAway,
+                Ok(Left::Taken) => Noted::Taken,
                 Ok(Left::TooLong) => Noted::Refused("it is too long".to_owned()),
                 Ok(Left::TooMany) => Noted::Refused("too many notes wait already".to_owned()),
                 Err(fault) => {

@@ -1,9 +1,10 @@
 //! What other MasterChiefs call this one for: binds of scripts, words of people, leases, shared users, events. Each call is
 //! answered in a task of its own.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use masterchief_contract::{Action, Clock, Delivery, Event, EventData, Future, Outlet, Refused, Shutdown, Value};
+use masterchief_contract::{Action, Clock, Delivery, Event, EventData, Future, How, Outlet, Refused, Shutdown, Value};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::calls::Calls;
@@ -17,11 +18,17 @@ use super::runners::Runners;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
-use crate::mesh::{BOT, Call, EVENT, LEASE, LOG, Mesh, NETWORK, RUN, SHARE, WORK};
+use crate::mesh::{Asker, BOT, BotName, Call, EVENT, LEASE, LOG, Mesh, NETWORK, RUN, SAID, SHARE, WORK};
+use crate::partyline::{Party, leave_note};
+use crate::store::Store;
 use crate::users::Standing;
 
-/// Calls of others that run at once.
-const AT_ONCE: usize = 64;
+/// Calls of others that run binds at once, in all and of one bot.
+const AT_ONCE: usize = 128;
+const BINDS_OF_ONE: usize = 32;
+/// Other calls of one bot that run at once: what bots need among themselves. Who follows a step waits long.
+const OF_ONE: usize = 64;
+const WORK_OF_ONE: usize = 1024;
 /// Calls that wait to be begun; whoever calls beyond that is told to come again.
 pub(super) const WAITING: usize = 1024;
 
@@ -39,22 +46,31 @@ pub(super) struct Answering {
     pub(super) door: Door,
     /// What is done here for other bots.
     pub(super) runners: Runners,
+    /// Where notes are left for people here who are not where they asked any more.
+    pub(super) notes: (Party, Store),
 }
 
 impl Answering {
     /// Answers until shutdown.
     pub(super) async fn run(self, mut calls: mpsc::Receiver<Call>, mut shutdown: Shutdown) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let all = Arc::new(self);
+        let (all, turns) = (Arc::new(self), Turns::default());
         loop {
             let call = tokio::select! {
                 () = shutdown.recv() => return,
                 call = calls.recv() => call,
             };
             let Some(call) = call else { return };
+            let (from, id) = (call.from.clone(), call.id);
+            // What one bot asks for must not keep others from being answered.
+            let Some(turn) = turns.begin(&call) else {
+                let result = Err("too many calls of yours are running here; try again later".to_owned());
+                all.mesh.answer(&from, id, result).await;
+                continue;
+            };
             let (all, place) = (Arc::clone(&all), Arc::clone(&places).try_acquire_owned());
             tokio::spawn(async move {
-                let (from, id) = (call.from.clone(), call.id);
+                let _turn = turn;
                 let result = match call.cmd.as_str() {
                     // What the bots themselves need is not held up by what scripts call.
                     LEASE => all.leases.answer(&call).await,
@@ -66,6 +82,7 @@ impl Answering {
                         all.runners.answer(&call, &all.mesh).await
                     }
                     EVENT => meshrelay::receive(&all.door, &call).await,
+                    SAID => all.said(&call).await,
                     RUN => all.running.run(&call.from, call.trusted, &call.data).await,
                     _ => match place {
                         Ok(_place) => all.bind(call).await,
@@ -77,6 +94,26 @@ impl Answering {
         }
     }
 
+    /// Tells somebody here more of what they asked of another bot: where they asked, or in a note.
+    async fn said(&self, call: &Call) -> Result<String, String> {
+        let (token, text) = call.data.split_once(' ').ok_or("there are no words")?;
+        let Some(asker) = self.mesh.asker(&call.from, token) else {
+            return Err("nobody waits for that here any more".to_owned());
+        };
+        let Asker { handle, network, target } = asker;
+        let text = format!("({}) {text}", call.from);
+        let say = Action::Say { network, target, text: text.clone(), how: How::Say, reply: true };
+        if self.calls.outlet.perform(say).await.is_ok() {
+            return Ok(String::new());
+        }
+        let (party, store) = &self.notes;
+        let left = leave_note(party, store, &handle, call.from.as_str(), &text).await;
+        left.map(|_| String::new()).map_err(|fault| {
+            tracing::error!(%fault, "What another bot says to somebody here could not be kept");
+            "it could not be kept; try again later".to_owned()
+        })
+    }
+
     /// Runs the bind that a call names.
     async fn bind(&self, call: Call) -> Result<String, String> {
         let Call { from, cmd, data, .. } = call;
@@ -86,6 +123,47 @@ impl Answering {
         match decision.steps.into_iter().next() {
             None => Err(format!("there is no bot bind {cmd} at {}", self.mesh.name())),
             Some(step) => answer(&self.calls, event, data, &step.bind).await,
+        }
+    }
+}
+
+/// What runs for whom: by bot, and by how long and how often it asks.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<BTreeMap<(BotName, usize), usize>>>);
+
+/// One call that runs.
+struct Turn {
+    turns: Turns,
+    whose: (BotName, usize),
+}
+
+impl Turns {
+    /// A call begins, if its bot has not too many running already.
+    fn begin(&self, call: &Call) -> Option<Turn> {
+        let most = match call.cmd.as_str() {
+            LEASE | LOG | SHARE | EVENT | RUN | SAID => OF_ONE,
+            WORK => WORK_OF_ONE,
+            _ => BINDS_OF_ONE,
+        };
+        let whose = (call.from.clone(), most);
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = running.entry(whose.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Turn { turns: self.clone(), whose })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut running = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.get_mut(&self.whose) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&self.whose);
+            }
         }
     }
 }
@@ -125,5 +203,34 @@ impl Outlet for Collecting {
             }
             _ => self.calls.outlet.perform(action),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bot_that_asks_for_too_much_holds_up_itself_alone() {
+        let turns = Turns::default();
+        let call = |from: &str, cmd: &str| Call {
+            from: from.parse().unwrap(),
+            trusted: true,
+            proven: true,
+            id: 1,
+            cmd: cmd.to_owned(),
+            data: String::new(),
+        };
+        let mut held: Vec<Turn> = Vec::new();
+        while let Some(turn) = turns.begin(&call("Evil", SHARE)) {
+            held.push(turn);
+        }
+        assert_eq!(held.len(), OF_ONE);
+        assert!(turns.begin(&call("evil", LEASE)).is_none() && turns.begin(&call("Good", LEASE)).is_some());
+        assert!(turns.begin(&call("Evil", "echo")).is_some(), "binds are counted apart");
+        held.pop();
+        assert!(turns.begin(&call("Evil", SHARE)).is_some());
+        held.clear();
+        assert!(turns.0.lock().unwrap().is_empty());
     }
 }

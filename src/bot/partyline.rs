@@ -14,6 +14,7 @@ use super::StartError;
 use super::audit::Audit;
 use super::forward::Forward;
 use super::ingest::Feeds;
+use super::meshshare::forget_key;
 use super::outbox::{Outbox, Place};
 use super::people::{row_of, touched};
 use super::policy::Policy;
@@ -201,8 +202,23 @@ impl Host for Around {
         let held = self.policy.holds_for_user(&user);
         Box::pin(async move {
             held.map_err(|broken| broken.to_string())?;
-            book.put(user.clone()).map_err(|fault| fault.to_string())?;
-            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())
+            book.may_put(&user, None).map_err(|fault| fault.to_string())?;
+            // What the store did not take does not count: it would be gone with the next start.
+            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            book.put(user).map_err(|fault| fault.to_string())
+        })
+    }
+
+    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>> {
+        let (store, book, old) = (self.store.clone(), self.book.clone(), old.to_owned());
+        // Another handle is another name to be known by.
+        let user = touched(user, None, self.clock.now().timestamp_millis());
+        let held = self.policy.holds_without(&old, Some(&user));
+        Box::pin(async move {
+            held.map_err(|broken| broken.to_string())?;
+            book.may_put(&user, Some(&old)).map_err(|fault| fault.to_string())?;
+            store.rename_user(&old, &row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            book.rename(&old, user).map_err(|fault| fault.to_string())
         })
     }
 
@@ -217,22 +233,9 @@ impl Host for Around {
         })
     }
 
-    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>> {
-        let (store, book, old) = (self.store.clone(), self.book.clone(), old.to_owned());
-        let held = self.policy.holds_without(&old, Some(&user));
-        let before = book.get(&old);
-        let user = touched(user, before.as_deref(), self.clock.now().timestamp_millis());
-        Box::pin(async move {
-            held.map_err(|broken| broken.to_string())?;
-            // Its accounts and certificates are one record's only.
-            book.remove(&old);
-            if let Err(fault) = book.put(user.clone()) {
-                before.into_iter().for_each(|before| drop(book.put(User::clone(&before))));
-                return Err(fault.to_string());
-            }
-            store.remove_user(&old).await.map_err(|fault| fault.to_string())?;
-            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())
-        })
+    fn forget_key(&self, bot: &str) -> Future<Result<bool, String>> {
+        let (store, bot, now) = (self.store.clone(), bot.to_owned(), self.clock.now());
+        Box::pin(async move { forget_key(&store, &bot, now).await.map_err(|fault| fault.to_string()) })
     }
 
     fn mesh(&self) -> Option<Mesh> {

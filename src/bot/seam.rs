@@ -196,7 +196,8 @@ fn change(news: &News) -> Option<Change> {
     };
     Some(match news {
         News::Joined { member, .. } | News::Moved { member, .. } => joined(member),
-        News::Left { member, reason, .. } => of(member, Did::Left { reason: reason.clone() }),
+        // Who leaves there leaves the channel: they are in one at a time.
+        News::Left { member, reason, .. } => of(member, Did::Parted { channel: member.chan, reason: reason.clone() }),
         News::Renamed { member, old } => of(member, Did::Renamed { old: Arc::from(old.as_str()) }),
         News::Away { member, .. } => of(member, Did::Away { reason: member.away.as_deref().map(Arc::from) }),
         News::Said { member, chan, text, act } => {
@@ -289,7 +290,7 @@ fn look_again(party: &Party, mesh: &Mesh) {
             guest.bot.eq_ignore_ascii_case(member.bot.as_str()) && guest.idx == member.sock
         };
         if view.members.iter().find(there).is_none() {
-            let what = Did::Left { reason: String::new() };
+            let what = Did::Parted { channel: guest.channel, reason: String::new() };
             changes.push(Change { bot: Some(guest.bot), idx: guest.idx, handle: guest.handle, what });
         }
     }

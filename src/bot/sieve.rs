@@ -1,4 +1,4 @@
-//! Kind `filt`: what somebody types on the partyline, as binds let it through.
+//! Kinds `filt` and `note`: what somebody types on the partyline, and notes, as binds let them through.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -37,4 +37,22 @@ async fn sifted(table: BindTable, calls: Weak<Calls>, mut event: Event, standing
         }
     }
     Some(event.text.clone())
+}
+
+/// What every note goes by first: whether a bind takes it.
+pub(super) fn note_taker(table: BindTable, calls: Weak<Calls>) -> partyline::NoteTaker {
+    Box::new(move |event| Box::pin(is_taken(table.clone(), calls.clone(), event)))
+}
+
+async fn is_taken(table: BindTable, calls: Weak<Calls>, event: Event) -> bool {
+    let Some(calls) = calls.upgrade() else { return false };
+    let standing = Standing::default();
+    let steps = decide(&table.index(), &event, &standing, calls.rules.load().policy).steps;
+    for step in steps {
+        let running = tokio::spawn(Arc::clone(&calls).run(event.clone(), step, standing.who.clone()));
+        if matches!(tokio::time::timeout(WINDOW, running).await, Ok(Ok(Outcome::Stop))) {
+            return true;
+        }
+    }
+    false
 }

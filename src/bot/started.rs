@@ -163,8 +163,9 @@ impl Started {
     /// Writes a user into the book and the records, unless that breaks the policy.
     pub async fn put_user(&self, user: User) -> Result<(), PutError> {
         self.policy.holds_for_user(&user)?;
-        self.book.put(user.clone())?;
+        self.book.may_put(&user, None)?;
         self.store.put_user(&row_of(&user)).await?;
+        self.book.put(user)?;
         Ok(())
     }
 

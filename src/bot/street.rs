@@ -87,6 +87,7 @@ impl Street {
     async fn take(&self, parcel: Parcel) {
         for event in &parcel.events {
             self.overhear(event);
+            self.party.shows(event);
             self.sudo.watch(event);
             if !self.is_ours(event) {
                 continue;
@@ -171,7 +172,7 @@ impl Street {
             && let Some(text) = words::overheard(event)
         {
             let text = self.calls.ledger.hide(&text);
-            self.party.log(mode, Level::INFO, &text);
+            self.party.show_line(event, mode, &text);
             self.party.logged(mode, event.chan().unwrap_or("*"), &text);
         }
         Flow::On
@@ -184,7 +185,8 @@ impl Street {
         }
         let mode = match (event.kinds.first()?, event.chan()) {
             (&Kind::Pubm | &Kind::Notc | &Kind::Ctcp, Some(_)) => 'p',
-            (&Kind::Msgm | &Kind::Notc | &Kind::Ctcp | &Kind::Wall, None) => 'm',
+            (&Kind::Wall, None) => 'w',
+            (&Kind::Msgm | &Kind::Notc | &Kind::Ctcp, None) => 'm',
             _ => return None,
         };
         let wanted =

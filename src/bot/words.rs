@@ -51,7 +51,7 @@ pub(crate) fn command(event: &Event, kind: Kind, who: &Who, hide: impl Fn(&str) 
 
 /// A line in the log of a channel, or of what is said in private; nothing for what is no words.
 pub(crate) fn overheard(event: &Event) -> Option<String> {
-    let place = event.chan().map(|chan| format!("{}/{chan} ", event.network)).unwrap_or_default();
+    let place = event.chan().map(|chan| format!("[{}/{chan}] ", event.network)).unwrap_or_default();
     let (nick, text) = (event.nick(), event.text());
     let source = || event.actor.as_ref().map(|actor| actor.source()).unwrap_or_default();
     Some(match (event.kinds.first()?, event.chan()) {

@@ -183,7 +183,7 @@ fn forget(config: &Config, bot: &str) -> Done {
     if !known {
         bail!("nothing is kept here of the incident log of {bot}; masterchief audit verify lists whose is");
     }
-    output::line(&format!("forgotten: {bot} tells its log anew"))?;
+    output::line(&format!("forgotten: {bot} tells its log anew, signed with the key that it has now"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -74,8 +74,8 @@ pub(super) struct Shared {
     pub(super) wanted: BTreeMap<String, Channel>,
     /// Whether this connection is one with TLS, whatever the settings say by now.
     pub(super) secure: bool,
-    /// Until when words may leave; always without.
-    pub(super) words_until: Option<Instant>,
+    /// Until when words and deeds may leave; always without.
+    pub(super) acts_until: Option<Instant>,
     /// The words to leave with, once it is time.
     pub(super) farewell: Option<String>,
     pub(super) status: Status,
@@ -248,9 +248,9 @@ impl Network {
         self.inner.wake.notify_one();
     }
 
-    /// Words that have not left by then never will: another bot speaks there from then on. Commands that wait are not words.
-    pub fn speak_until(&self, until: Instant) {
-        self.inner.lock().words_until = Some(until);
+    /// Words, and commands that do something to others, never leave after that: another bot acts there from then on.
+    pub fn act_until(&self, until: Instant) {
+        self.inner.lock().acts_until = Some(until);
     }
 
     /// Sends what is queued for at most two seconds, says goodbye and ends the task.
@@ -341,7 +341,7 @@ impl Inner {
             outgoing: Outgoing::new(settings.pace.pace()),
             wanted: BTreeMap::new(),
             secure: false,
-            words_until: None,
+            acts_until: None,
             farewell: None,
             status: Status::default(),
             settings,

@@ -1,4 +1,7 @@
 //! The book of the net: which bot stands behind which, and who is on whose partyline. It keeps the tree a tree.
+//!
+//! It has room for so many. No link may tell of more than half of them, and where all together are too many, the one that tells of
+//! most goes: whoever fills the book pays for it.
 
 use std::collections::BTreeMap;
 
@@ -56,17 +59,30 @@ pub struct Member {
     pub active: i64,
 }
 
+/// How much of the book stands behind a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    bots: usize,
+    members: usize,
+}
+
 /// Bots and members.
 #[derive(Clone, Debug)]
 pub(super) struct Book {
     me: BotName,
+    /// What each link tells of. Our own people are counted apart.
+    shares: BTreeMap<PeerId, Share>,
+    own: usize,
     bots: BTreeMap<BotName, Bot>,
     members: BTreeMap<(BotName, u32), Member>,
 }
 
-/// There are too many people.
+/// There is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct Full {
+    /// The link that tells of too many; nothing where they are ours.
+    pub(super) pays: Option<PeerId>,
+}
 
 /// Why a bot is not taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +91,35 @@ pub(super) enum BotFault {
     Loop,
     /// Its uplink is not behind this link.
     Bogus,
-    /// There are too many.
-    TooMany,
+    /// There are too many; this link tells of most.
+    TooMany(PeerId),
 }
 
 impl Book {
     /// The book of one who is alone.
     pub(super) fn new(me: BotName) -> Book {
-        Book { me, bots: BTreeMap::new(), members: BTreeMap::new() }
+        let (shares, own) = (BTreeMap::new(), 0);
+        Book { me, shares, own, bots: BTreeMap::new(), members: BTreeMap::new() }
+    }
+
+    /// Whether a link may tell of one more; if not, which one tells of too many.
+    fn room(&self, via: PeerId, of: fn(&Share) -> usize, most: usize) -> Result<(), PeerId> {
+        let own = self.shares.get(&via).map_or(0, of);
+        if own >= most / 2 {
+            return Err(via);
+        }
+        if self.shares.values().map(of).sum::<usize>() < most {
+            return Ok(());
+        }
+        Err(self.shares.iter().max_by_key(|(_, share)| of(share)).map_or(via, |(id, _)| *id))
+    }
+
+    fn count(&mut self, via: PeerId, change: impl Fn(&mut Share)) {
+        let share = self.shares.entry(via).or_default();
+        change(share);
+        if *share == Share::default() {
+            self.shares.remove(&via);
+        }
     }
 
     /// A bot.
@@ -120,9 +157,8 @@ impl Book {
         if bot.name == self.me || self.bots.contains_key(&bot.name) {
             return Err(BotFault::Loop);
         }
-        if self.bots.len() >= BOTS_MAX {
-            return Err(BotFault::TooMany);
-        }
+        self.room(bot.via, |share| share.bots, BOTS_MAX).map_err(BotFault::TooMany)?;
+        self.count(bot.via, |share| share.bots += 1);
         self.bots.insert(bot.name.clone(), bot);
         Ok(())
     }
@@ -153,7 +189,12 @@ impl Book {
         let mut left = Vec::new();
         for bot in &gone {
             let keys: Vec<_> = self.of_bot(&bot.name).map(|member| member.sock).collect();
+            let there = keys.len();
             left.extend(keys.into_iter().filter_map(|sock| self.members.remove(&(bot.name.clone(), sock))));
+            self.count(bot.via, |share| {
+                share.bots = share.bots.saturating_sub(1);
+                share.members = share.members.saturating_sub(there);
+            });
         }
         (gone, left)
     }
@@ -208,15 +249,28 @@ impl Book {
     /// Somebody comes, or changes the channel; gives what was before.
     pub(super) fn join(&mut self, member: Member) -> Result<Option<Member>, Full> {
         let key = (member.bot.clone(), member.sock);
-        if self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&key) {
-            return Err(Full);
+        if !self.members.contains_key(&key) {
+            match self.via(&member.bot) {
+                None if self.own >= MEMBERS_MAX => return Err(Full { pays: None }),
+                None => self.own += 1,
+                Some(via) => {
+                    let room = self.room(via, |share| share.members, MEMBERS_MAX);
+                    room.map_err(|pays| Full { pays: Some(pays) })?;
+                    self.count(via, |share| share.members += 1);
+                }
+            }
         }
         Ok(self.members.insert(key, member))
     }
 
     /// Somebody leaves.
     pub(super) fn part(&mut self, bot: &BotName, sock: u32) -> Option<Member> {
-        self.members.remove(&(bot.clone(), sock))
+        let gone = self.members.remove(&(bot.clone(), sock))?;
+        match self.via(bot) {
+            None => self.own = self.own.saturating_sub(1),
+            Some(via) => self.count(via, |share| share.members = share.members.saturating_sub(1)),
+        }
+        Some(gone)
     }
 }
 
@@ -281,6 +335,35 @@ mod tests {
         assert_eq!(members.len(), 1);
         assert_eq!(book.bots().count(), 1);
         assert_eq!(book.members().count(), 1);
+    }
+
+    #[test]
+    fn who_fills_the_book_pays_for_it() {
+        let mut book = book();
+        let half = MEMBERS_MAX as u32 / 2;
+        for sock in 0..half {
+            book.join(member("Far", sock)).unwrap();
+        }
+        assert_eq!(book.join(member("Hub", 0)), Err(Full { pays: Some(1) }), "half of all is behind link 1");
+        assert_eq!(book.join(member("Far", 0)).map(|before| before.is_some()), Ok(true), "who is there stays");
+        for sock in 0..half - 1 {
+            book.join(member("Other", sock)).unwrap();
+        }
+        book.join(member("Chief", 0)).unwrap();
+        book.link(name("Third"), 3, 1).unwrap();
+        book.join(member("Third", 0)).unwrap();
+        assert_eq!(book.join(member("Third", 1)), Err(Full { pays: Some(1) }), "who tells of most pays for all");
+        book.cut(&name("Hub"));
+        book.join(member("Third", 1)).unwrap();
+        assert_eq!(book.part(&name("Third"), 1).map(|gone| gone.sock), Some(1));
+        let counted: usize = book.shares.values().map(|share| share.members).sum();
+        assert_eq!(counted + book.own, book.members().count());
+        assert_eq!(book.shares.values().map(|share| share.bots).sum::<usize>(), book.bots().count());
+        for number in 0..BOTS_MAX / 2 - 1 {
+            book.put_behind(bot(&format!("B{number}"), 2, "Other")).unwrap();
+        }
+        assert_eq!(book.put_behind(bot("More", 2, "Other")), Err(BotFault::TooMany(2)));
+        book.put_behind(bot("Fourth", 3, "Third")).unwrap();
     }
 
     proptest! {

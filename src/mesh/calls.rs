@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use masterchief_contract::{Secret, Shutdown};
@@ -142,6 +142,7 @@ async fn up(
     let id: PeerId = NEXT.fetch_add(1, Ordering::Relaxed);
     let (out, queue) = mpsc::channel(QUEUE);
     let (stop, stopped) = oneshot::channel();
+    let hold = Arc::new(AtomicBool::new(false));
     let pin = connection.seen.filter(|_| pins.is_empty());
     // From here on it is the one it was, even if nothing was known before.
     let pins = if pins.is_empty() { pin.into_iter().collect() } else { pins };
@@ -160,8 +161,9 @@ async fn up(
         since: now,
         about: version.about,
     };
-    let link = Link::new(connection, Ends { id, pins, host, tls, hub: hub.clone(), queue, stopped })?;
-    let told = hub.send(Ask::Up(Box::new(Up { id, peer, out, stop, learned, pin, asked }))).await;
+    let link =
+        Link::new(connection, Ends { id, pins, host, tls, hub: hub.clone(), queue, stopped, hold: Arc::clone(&hold) })?;
+    let told = hub.send(Ask::Up(Box::new(Up { id, peer, out, stop, hold, learned, pin, asked }))).await;
     told.map_err(|_| LinkFault::Closing)?;
     Ok(link)
 }

@@ -12,6 +12,8 @@ use super::records::Attrs;
 
 /// The longest wait between two calls of one bot.
 const CAP: Duration = Duration::from_secs(300);
+/// A call that has told nothing for so long is taken for lost: no login takes half of that.
+const LOST: Duration = Duration::from_secs(600);
 /// A link that held this long makes its bot one that can be reached.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -25,8 +27,8 @@ struct Called {
 pub(super) struct Dialer {
     floor: Duration,
     called: BTreeMap<BotName, Called>,
-    /// The one that is being called.
-    now: Option<BotName>,
+    /// The one that is being called, and since when.
+    now: Option<(BotName, Instant)>,
 }
 
 impl Dialer {
@@ -43,7 +45,8 @@ impl Dialer {
         now: Instant,
     ) -> Option<BotName> {
         let is = |name: &BotName, what: fn(&Attrs) -> bool| records.get(name).is_some_and(what);
-        if self.now.is_some() || linked.iter().any(|name| is(name, |attrs| attrs.hub)) {
+        let calls = self.now.as_ref().is_some_and(|(_, since)| now.duration_since(*since) < LOST);
+        if calls || linked.iter().any(|name| is(name, |attrs| attrs.hub)) {
             return None;
         }
         let of = |what: fn(&Attrs) -> bool| records.iter().filter(move |(_, attrs)| what(attrs)).map(|(name, _)| name);
@@ -62,7 +65,7 @@ impl Dialer {
 
     /// A call begins.
     pub(super) fn begins(&mut self, name: &BotName) {
-        self.now = Some(name.clone());
+        self.now = Some((name.clone(), Instant::now()));
     }
 
     /// A call has failed, or its link has ended; gives how long to wait.
@@ -90,7 +93,7 @@ impl Dialer {
     }
 
     fn ends(&mut self, name: &BotName) {
-        if self.now.as_ref() == Some(name) {
+        if self.now.as_ref().is_some_and(|(called, _)| called == name) {
             self.now = None;
         }
     }
@@ -133,6 +136,17 @@ mod tests {
         tokio::time::advance(Duration::from_secs(11)).await;
         assert_eq!(due(&mut dialer, &on_alternate), Some(name("HubA")), "the hub is wanted all the same");
         assert_eq!(due(&mut dialer, &BTreeSet::from([name("hubb")])), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_of_which_nothing_is_heard_any_more_does_not_end_all_calling() {
+        let (records, nobody) = (records(), BTreeSet::new());
+        let mut dialer = Dialer::new(Duration::from_secs(10));
+        dialer.begins(&name("HubA"));
+        tokio::time::advance(LOST - Duration::from_secs(1)).await;
+        assert_eq!(dialer.due(&records, &nobody, Instant::now()), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(dialer.due(&records, &nobody, Instant::now()), Some(name("HubA")));
     }
 
     #[tokio::test(start_paused = true)]

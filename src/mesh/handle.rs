@@ -24,6 +24,7 @@ use super::news::{Local, News, Question};
 use super::pending::{CallFault, Pending};
 use super::records::{BotSettings, Record, RecordFault, Records};
 use super::settings::Settings;
+use super::threads::{Asker, Threads};
 use super::tls::{Tls, TlsFault};
 use crate::irc::{Fingerprint, Stream};
 use crate::store::{Store, StoreError};
@@ -32,6 +33,8 @@ use crate::store::{Store, StoreError};
 const OWN: &str = "mc:";
 /// The command of a call that has a person's words done.
 pub const RUN: &str = "mc:run";
+/// The command of a call that tells somebody more whose words were done.
+pub const SAID: &str = "mc:said";
 /// The command of a call about the lease of a group.
 pub const LEASE: &str = "mc:lease";
 /// The command of a call that tells of an event.
@@ -57,6 +60,7 @@ pub struct Mesh {
     taking: Taking,
     ports: [Option<SocketAddr>; 2],
     leads: Leads,
+    threads: Threads,
 }
 
 /// What is, at one moment.
@@ -181,7 +185,8 @@ impl Mesh {
         let view = Arc::new(ArcSwap::from_pointee(View::default()));
         let since = clock.now().timestamp_millis();
         let mut net = Net::new(me.clone(), calls::facts(&settings, since), Arc::clone(&house) as _);
-        net.know(records.attrs());
+        // Nobody is linked yet.
+        let _ = net.know(records.attrs());
         let about = settings.about();
         let taking = Taking { me: me.clone(), about, tls: tls.clone(), hub: to.clone(), clock: clock.clone() };
         let mut tasks = Vec::new();
@@ -213,7 +218,7 @@ impl Mesh {
             changed: false,
         };
         tasks.push(tokio::spawn(hub.run(asks, shutdown)));
-        Ok(Some((Mesh { me, to, news, view, taking, ports, leads }, tasks)))
+        Ok(Some((Mesh { me, to, news, view, taking, ports, leads, threads: Threads::default() }, tasks)))
     }
 
     /// Our name among the bots.
@@ -293,6 +298,22 @@ impl Mesh {
     /// person; the other asks its own book what they may, and takes our word only if it trusts us and all between.
     pub async fn run(&self, bot: &str, handle: &str, words: &str, within: Duration) -> Result<String, CallFault> {
         self.request(bot, RUN, &format!("{handle} {words}"), within).await
+    }
+
+    /// The same for somebody to whom it may say more later ([`SAID`]): what a run that they began comes to.
+    pub async fn run_from(&self, bot: &str, words: &str, within: Duration, asker: Asker) -> Result<String, CallFault> {
+        let handle = asker.handle.clone();
+        let name: Result<BotName, _> = bot.parse();
+        let token = name.ok().and_then(|bot| self.threads.begin(&bot, asker));
+        match token {
+            Some(token) => self.request(bot, RUN, &format!("+{token} {handle} {words}"), within).await,
+            None => self.run(bot, &handle, words, within).await,
+        }
+    }
+
+    /// Who waits here for more of a bot by this word of theirs.
+    pub fn asker(&self, bot: &BotName, token: &str) -> Option<Asker> {
+        self.threads.of(bot, token)
     }
 
     /// Asks another of us something of the house's own.

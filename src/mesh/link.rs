@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -33,6 +34,16 @@ const PENDING_MAX: usize = 4 * PENDING;
 const GOODBYE: Duration = Duration::from_secs(3);
 /// How long the other side may take to begin TLS when we ask for it.
 const UPGRADE: Duration = Duration::from_secs(15);
+
+/// Lines that a link may bring at once when it is new: all bots and people that there is room for.
+const FIRST: f64 = 50_000.0;
+/// Lines at once after that, and a second: far more than calls and events ever were.
+const BURST: f64 = 10_000.0;
+const RATE: f64 = 5_000.0;
+/// How long one is not read that brings more.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long after each line one is not read that brings more than others can take.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// Why such a link ends.
 const STUCK_WORDS: &str = "it reads nothing";
@@ -66,6 +77,9 @@ pub(super) struct Link {
     queue: mpsc::Receiver<Out>,
     /// The hub has let go of us.
     stopped: oneshot::Receiver<()>,
+    /// The hub wants us to read slowly.
+    hold: Arc<AtomicBool>,
+    inflow: Inflow,
     heard: Instant,
     /// When it last took something of what we write, or when there was nothing to take.
     took: Instant,
@@ -73,6 +87,56 @@ pub(super) struct Link {
     asked: Instant,
     /// Since when we wait for the other side to begin TLS.
     upgrading: Option<Instant>,
+}
+
+/// How fast lines are taken from a link.
+struct Inflow {
+    left: f64,
+    at: Instant,
+    slow: Option<Slow>,
+}
+
+/// One line at a time, as long as after each somebody else is behind.
+#[derive(Clone, Copy)]
+struct Slow {
+    until: Instant,
+    /// Whether a line was taken before that.
+    took: bool,
+}
+
+impl Default for Inflow {
+    fn default() -> Inflow {
+        Inflow { left: FIRST, at: Instant::now(), slow: None }
+    }
+}
+
+impl Inflow {
+    /// Until when no line is taken, if that is so.
+    fn waits(&mut self, hold: &AtomicBool) -> Option<Instant> {
+        let now = Instant::now();
+        if hold.swap(false, Ordering::Relaxed) {
+            self.slow = Some(Slow { until: now + SLOW, took: false });
+        }
+        match self.slow {
+            Some(slow) if now < slow.until => return Some(slow.until),
+            Some(slow) if slow.took => self.slow = None,
+            Some(_) => return None,
+            None => {}
+        }
+        let back = now.duration_since(self.at).as_secs_f64() * RATE;
+        // What was there at the beginning is not filled up again.
+        self.left = if self.left >= BURST { self.left } else { (self.left + back).min(BURST) };
+        self.at = now;
+        (self.left < 1.0).then(|| now + PAUSE)
+    }
+
+    /// A line was taken.
+    fn took(&mut self) {
+        self.left -= 1.0;
+        if let Some(slow) = &mut self.slow {
+            *slow = Slow { until: Instant::now() + SLOW, took: true };
+        }
+    }
 }
 
 /// What a line, or something else, leads to.
@@ -93,6 +157,7 @@ pub(super) struct Ends {
     pub(super) hub: mpsc::Sender<Ask>,
     pub(super) queue: mpsc::Receiver<Out>,
     pub(super) stopped: oneshot::Receiver<()>,
+    pub(super) hold: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -100,7 +165,7 @@ impl Link {
         let encrypted = connection.encrypted;
         let (stream, reader) = connection.into_stream()?;
         let (read, write) = tokio::io::split(stream);
-        let Ends { id, pins, host, tls, hub, queue, stopped } = ends;
+        let Ends { id, pins, host, tls, hub, queue, stopped, hold } = ends;
         let (heard, took, asked) = (Instant::now(), Instant::now(), Instant::now());
         let (pending, dirty, upgrading) = (Vec::new(), false, None);
         Ok(Link {
@@ -117,6 +182,8 @@ impl Link {
             hub,
             queue,
             stopped,
+            hold,
+            inflow: Inflow::default(),
             heard,
             took,
             asked,
@@ -162,7 +229,12 @@ impl Link {
 
     /// Takes the lines that were read.
     async fn lines(&mut self) -> Result<Next, LinkFault> {
-        while let Some(line) = self.reader.next_line()? {
+        loop {
+            if self.inflow.waits(&self.hold).is_some() {
+                return Ok(Next::On);
+            }
+            let Some(line) = self.reader.next_line()? else { return Ok(Next::On) };
+            tracing::debug!(target: "masterchief::mesh::heard", link = self.id, line = shown(&line), "From a bot");
             let message = match Message::parse(&line) {
                 Ok(message) => message,
                 Err(fault) => {
@@ -188,6 +260,7 @@ impl Link {
                 Message::StartTls('c') if !self.encrypted => Next::Client,
                 Message::StartTls(_) => Next::On,
                 message => {
+                    self.inflow.took();
                     let told = self.hub.send(Ask::Line { id: self.id, message }).await;
                     told.map_err(|_| LinkFault::Closing)?;
                     Next::On
@@ -197,7 +270,6 @@ impl Link {
                 return Ok(next);
             }
         }
-        Ok(Next::On)
     }
 
     fn put(&mut self, message: &Message) -> Next {
@@ -223,9 +295,12 @@ impl Link {
             None => (self.heard.max(self.asked) + QUIET).min(self.heard + DEAD),
         };
         let until = if writes { until.min(self.took + STUCK) } else { until };
+        // Who sends too fast is not read for a while, which is no silence.
+        let waits = self.inflow.waits(&self.hold);
+        let until = waits.map_or(until, |waits| waits.min(until));
         tokio::select! {
             _ = &mut self.stopped => return Ok(Next::Over("it was too slow".to_owned())),
-            read = self.read.read(&mut bytes) => {
+            read = self.read.read(&mut bytes), if waits.is_none() => {
                 let read = read?;
                 if read == 0 {
                     return Ok(Next::Over("it closed the connection".to_owned()));
@@ -239,6 +314,7 @@ impl Link {
             }
             out = self.queue.recv(), if takes => match out {
                 Some(Out::Line(line)) => {
+                    tracing::debug!(target: "masterchief::mesh::told", link = self.id, line = shown(&line), "To a bot");
                     self.pending.extend_from_slice(&encode(&line));
                     self.pending.push(b'\n');
                 }
@@ -251,6 +327,10 @@ impl Link {
                 None => return Ok(Next::Over("the bot is shutting down".to_owned())),
             },
             () = tokio::time::sleep_until(until) => {
+                if waits.is_some() {
+                    self.heard = Instant::now();
+                    return Ok(Next::On);
+                }
                 if self.upgrading.is_some() {
                     return Ok(Next::Over("it did not begin TLS".to_owned()));
                 }
@@ -296,6 +376,14 @@ impl Link {
     }
 }
 
+/// A line for the log. Passwords of links, and what people are shared with, are nobody's to read.
+fn shown(line: &str) -> &str {
+    match line.split(' ').next() {
+        Some(secret @ ("h" | "handshake" | "s")) => secret,
+        _ => line,
+    }
+}
+
 /// Writes some of what waits, or flushes. If it is given up before it is ready, nothing is lost.
 async fn push(write: &mut WriteHalf<Stream>, pending: &mut Vec<u8>, dirty: &mut bool) -> io::Result<()> {
     if pending.is_empty() {
@@ -322,7 +410,8 @@ mod tests {
         let (stop, stopped) = oneshot::channel();
         let (hub, asks) = mpsc::channel(QUEUE);
         let tls = Tls::new(None, None, None, "Chief").unwrap();
-        let ends = Ends { id: 1, pins: Vec::new(), host: String::new(), tls, hub, queue, stopped };
+        let ends =
+            Ends { id: 1, pins: Vec::new(), host: String::new(), tls, hub, queue, stopped, hold: Arc::default() };
         (Link::new(Connection::new(stream, "", &[]), ends).unwrap(), out, stop, asks)
     }
 
@@ -367,5 +456,58 @@ mod tests {
         assert_eq!(ended(asks).await, STUCK_WORDS);
         running.await.unwrap();
         pings.await.unwrap();
+    }
+
+    /// How many lines come to the hub until no more do, and when the last did; after each, `then` is done.
+    async fn taken(asks: &mut mpsc::Receiver<Ask>, mut then: impl FnMut(usize)) -> (usize, Duration) {
+        let (mut count, begun, mut last) = (0, Instant::now(), Duration::ZERO);
+        while let Ok(Some(ask)) = tokio::time::timeout(Duration::from_secs(5), asks.recv()).await {
+            if matches!(ask, Ask::Line { .. }) {
+                count += 1;
+                last = begun.elapsed();
+                then(count);
+            }
+        }
+        (count, last)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_without_end_is_read_at_a_pace_and_loses_nothing() {
+        let (near, mut far) = tokio::io::duplex(65_536);
+        let (link, _out, _stop, mut asks) = link(Box::new(near));
+        let running = tokio::spawn(link.run());
+        let lines = FIRST as usize + 4 * RATE as usize;
+        let floods = tokio::spawn(async move {
+            far.write_all("zb Hub x\n".repeat(lines).as_bytes()).await.unwrap();
+            far
+        });
+        let (count, last) = taken(&mut asks, |_| ()).await;
+        assert_eq!(count, lines);
+        assert!(last > Duration::from_secs(3) && last < Duration::from_secs(6), "{last:?}");
+        drop(floods.await.unwrap());
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_more_than_others_can_take_is_read_a_line_at_a_time_until_they_can() {
+        let (near, mut far) = tokio::io::duplex(65_536);
+        let (link, _out, _stop, mut asks) = link(Box::new(near));
+        let hold = Arc::clone(&link.hold);
+        hold.store(true, Ordering::Relaxed);
+        let running = tokio::spawn(link.run());
+        far.write_all("zb Hub x\n".repeat(1000).as_bytes()).await.unwrap();
+        let begun = Instant::now();
+        let mut held = Duration::ZERO;
+        let behind = |count| {
+            if count <= 50 {
+                hold.store(true, Ordering::Relaxed);
+                held = begun.elapsed();
+            }
+        };
+        let (count, last) = taken(&mut asks, behind).await;
+        assert_eq!(count, 1000);
+        assert!(held > SLOW * 50 && last < held + SLOW * 4, "{held:?} {last:?}");
+        drop(far);
+        running.await.unwrap();
     }
 }

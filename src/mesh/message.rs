@@ -52,6 +52,9 @@ pub enum Message {
     Zapf { from: BotName, to: BotName, code: Word, args: String },
     /// `zb`: a script's message to all.
     ZapfBroad { from: BotName, code: Word, args: String },
+    /// `f!`, `fr`, `fs`: about a file area, which we have none of; `code` is the last letter. From whose bot to which, and the words
+    /// as they came.
+    File { code: char, from: BotName, to: BotName, words: String },
     /// `w`: who is there?
     Who { from: Address, to: BotName, chan: u32 },
     /// `i?`: what are you all?
@@ -188,11 +191,26 @@ fn net(token: &str, mut words: Words<'_>) -> Option<Option<Message>> {
             "z" | "zapf" => {
                 Message::Zapf { from: words.bot()?, to: words.bot()?, code: words.word()?, args: words.rest() }
             }
-            _ => Message::ZapfBroad { from: words.bot()?, code: words.word()?, args: words.rest() },
+            "zb" | "zapf-broad" => Message::ZapfBroad { from: words.bot()?, code: words.word()?, args: words.rest() },
+            _ => {
+                let code = match token {
+                    "fr" | "filereq" => 'r',
+                    "fs" | "filesend" => 's',
+                    _ => '!',
+                };
+                let whole = words.0.to_owned();
+                // A request goes from a person to a path, what is said to it from a path to a person.
+                let (first, second) = (words.next(), words.next());
+                let (person, path) = if code == 'r' { (first, second) } else { (second, first) };
+                let person = Address::parse(person).filter(|person| person.user.is_some())?.bot;
+                let path = path.split_once(':')?.0.parse().ok()?;
+                let (from, to) = if code == 'r' { (person, path) } else { (path, person) };
+                Message::File { code, from, to, words: whole }
+            }
         })
     };
     let own = ["n", "nlinked", "un", "unlinked", "u", "update", "z", "zapf", "zb", "zapf-broad"];
-    own.contains(&token).then(read)
+    (own.contains(&token) || ["f!", "filereject", "fr", "filereq", "fs", "filesend"].contains(&token)).then(read)
 }
 
 /// What it says of people.
@@ -313,6 +331,7 @@ impl fmt::Display for Message {
             Message::Priv { from, to, text } => write!(f, "p {from} {to} {}", clean(text)),
             Message::Zapf { from, to, code, args } => write!(f, "z {from} {to} {code} {}", clean(args)),
             Message::ZapfBroad { from, code, args } => write!(f, "zb {from} {code} {}", clean(args)),
+            Message::File { code, words, .. } => write!(f, "f{code} {}", clean(words)),
             Message::Who { from, to, chan } => write!(f, "w {from} {to} {}", n(*chan)),
             Message::Info { from } => write!(f, "i? {from}"),
             Message::Motd { bold, from, to } => {
@@ -393,6 +412,9 @@ mod tests {
         "un Leaf2 Unlinked from: Leaf2",
         "u Taker +EHxU",
         "s us 2130706433 36297 566",
+        "fr 7:owner@LeafBot HubBot:pub/notes.txt",
+        "fs HubBot:pub/notes.txt 7:owner@LeafBot 2130706433 36297 566",
+        "f! HubBot:pub/notes.txt 7:owner@LeafBot No such file.",
     ];
 
     #[test]

@@ -33,6 +33,7 @@ mod pending;
 mod records;
 mod settings;
 mod talk;
+mod threads;
 mod tls;
 
 use masterchief_contract::Future;
@@ -41,7 +42,7 @@ pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
 #[cfg(any(test, fuzzing))]
 pub use fed::fuzz;
-pub use handle::{AskFault, EVENT, LEASE, LOG, LinkView, Mesh, MeshFault, Opening, RUN, SHARE, View, WORK};
+pub use handle::{AskFault, EVENT, LEASE, LOG, LinkView, Mesh, MeshFault, Opening, RUN, SAID, SHARE, View, WORK};
 pub use kinds::{BOT, DISC, KINDS, LINK, NOTE, RELAY, RELAYED};
 pub use leads::{Leads, Led};
 pub use message::{TEXT_MAX, When};
@@ -52,6 +53,7 @@ pub use pending::CallFault;
 pub use records::{Attribute, Attrs, BotAddr, BotSettings, Encryption, Record, RecordFault};
 pub use settings::{RelaySettings, Settings};
 pub use talk::DATA_MAX;
+pub use threads::Asker;
 pub use tls::TlsFault;
 
 /// The name that stands for the mesh where others have an IRC network: no network may be called so.

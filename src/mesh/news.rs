@@ -151,6 +151,8 @@ pub enum Noted {
     StoredAway,
     /// There is nobody of this name.
     Nobody,
+    /// A bind has it, and nobody else.
+    Taken,
     /// It is not taken, for this reason.
     Refused(String),
 }
@@ -217,6 +219,8 @@ pub enum Question {
     Who(BotName),
     /// Its message of the day.
     Motd(BotName),
+    /// Which modules has it loaded?
+    Modules(BotName),
     /// What are all bots?
     Info,
     /// The way to a bot.
@@ -265,6 +269,7 @@ impl Noted {
             Noted::Stored => format!("{to} is not on the party line; note stored."),
             Noted::StoredAway => format!("{to} is away; note stored."),
             Noted::Nobody => format!("No such user {to}."),
+            Noted::Taken => format!("{to} rejected your note."),
             Noted::Refused(why) => format!("The note to {to} is not taken: {why}"),
         }
     }

@@ -345,11 +345,9 @@ impl Records {
         match self.rows.get(name) {
             None => return Err(RecordFault::Unknown(name.clone())),
             Some(record) if record.configured => return Err(RecordFault::Configured(name.clone())),
-            Some(_) => {}
-        }
-        if let Some(record) = self.rows.remove(name) {
-            self.store.remove_bot(record.name.as_str()).await?;
-        }
+            Some(record) => self.store.remove_bot(record.name.as_str()).await?,
+        };
+        self.rows.remove(name);
         Ok(())
     }
 

@@ -35,7 +35,11 @@ pub(super) fn event_of(change: &Change, own: &Arc<str>, now: DateTime<Utc>) -> O
     };
     let mut event = EventData::new(kinds, now);
     event.network = Arc::from(NETWORK);
-    fields.extend([("handle", Value::from(handle)), ("bot", Value::from(&**bot)), ("idx", Value::from(change.idx))]);
+    fields.push(("bot", Value::from(&**bot)));
+    if !matches!(change.what, Did::Told { .. }) {
+        // A bot that speaks for itself is nobody.
+        fields.extend([("handle", Value::from(handle)), ("idx", Value::from(change.idx))]);
+    }
     if let Some(channel) = channel {
         fields.push(("channel", Value::from(channel)));
         event.chan = u32::try_from(channel).ok().map(|number| Arc::from(Place::Party(number).to_string()));

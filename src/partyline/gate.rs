@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::console::HANDLE;
-use super::party::{ENTRANCE, NETWORK};
+use super::masters::ENTRANCE;
+use super::party::NETWORK;
 use super::settings::Settings;
 use crate::store::AuditRow;
 use crate::users::{Book, FlagMask, PasswordHash, User};

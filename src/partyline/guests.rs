@@ -10,8 +10,8 @@ use super::news::{Author, Change, Did, What};
 use super::place::Place;
 use super::room::{Room, bare};
 
-/// People on linked bots that are remembered; more are hostile.
-const GUESTS_MAX: usize = 10_000;
+/// People on linked bots that are remembered: as many as the mesh has room for, so that nobody is missing here who is there.
+const GUESTS_MAX: usize = 20_000;
 
 /// Somebody on a linked bot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,19 +61,27 @@ impl Room {
                     return;
                 }
                 let (handle, host) = (Arc::clone(&change.handle), Arc::clone(host));
-                let guest = Guest { bot, idx: change.idx, handle, channel: *channel, icon: *icon, host, away: None };
-                let before = self.guests.insert(key, guest.clone());
-                let was_there = before.as_ref().is_some_and(|before| before.channel == *channel);
-                if let Some(before) = before.filter(|_| !was_there) {
+                let before = self.guests.get(&key).cloned();
+                let same = before.as_ref().filter(|before| before.handle.eq_ignore_ascii_case(&handle));
+                let away = same.and_then(|before| before.away.clone());
+                let was_there = same.is_some_and(|before| before.channel == *channel);
+                let guest = Guest { bot, idx: change.idx, handle, channel: *channel, icon: *icon, host, away };
+                self.guests.insert(key, guest.clone());
+                if was_there {
+                    // What is told again, after something was missed, is no news.
+                    return;
+                }
+                if let Some(before) = before {
                     self.gather(crowd, &before, "", Comes::No, now);
+                    self.changes.push(parted(&before, ""));
                 }
-                if !was_there {
-                    self.gather(crowd, &guest, "", Comes::Yes, now);
-                }
+                self.gather(crowd, &guest, "", Comes::Yes, now);
             }
             Did::Parted { reason, .. } | Did::Left { reason } => {
                 let Some(guest) = self.guests.remove(&key) else { return };
                 self.gather(crowd, &guest, reason, Comes::No, now);
+                self.changes.push(parted(&guest, reason));
+                return;
             }
             Did::Unlinked { reason } => return self.unlinked(&bot, reason, crowd, now),
             Did::Entered { .. } => return,
@@ -128,8 +136,7 @@ impl Room {
         let gone: Vec<Guest> =
             self.guests.values().filter(|guest| guest.bot.eq_ignore_ascii_case(bot)).cloned().collect();
         for guest in gone {
-            let what = Did::Parted { channel: guest.channel, reason: reason.to_owned() };
-            self.take_one(Change { bot: Some(guest.bot), idx: guest.idx, handle: guest.handle, what }, crowd, now);
+            self.take_one(parted(&guest, reason), crowd, now);
         }
     }
 
@@ -160,6 +167,12 @@ impl Room {
     pub(super) fn guests(&self) -> impl Iterator<Item = &Guest> {
         self.guests.values()
     }
+}
+
+/// Somebody has left the channel in which they were.
+fn parted(guest: &Guest, reason: &str) -> Change {
+    let what = Did::Parted { channel: guest.channel, reason: reason.to_owned() };
+    Change { bot: Some(Arc::clone(&guest.bot)), idx: guest.idx, handle: Arc::clone(&guest.handle), what }
 }
 
 /// Whether somebody comes or goes.
@@ -216,6 +229,31 @@ mod tests {
         room.take(vec![of("hub", 0, Did::Unlinked { reason: "split".to_owned() })], now);
         assert!(matches!(&news.try_recv().unwrap().what, What::Went { reason, .. } if reason == "split"));
         assert!(news.try_recv().is_err() && room.guests().count() == 0);
+    }
+
+    #[test]
+    fn binds_hear_of_each_channel_that_somebody_elsewhere_comes_to_and_leaves_once() {
+        let (mut room, now) = (Room::new("chief"), DateTime::UNIX_EPOCH);
+        let joins = |channel| of("hub", 7, Did::Joined { channel, icon: '-', host: Arc::from("h") });
+        let mut heard = |change: Change| {
+            room.take(vec![change], now);
+            let told = |change: Change| match change.what {
+                Did::Joined { channel, .. } => format!("{} joins {channel}", change.handle),
+                Did::Parted { channel, reason } => format!("{} leaves {channel} {reason}", change.handle),
+                other => format!("{other:?}"),
+            };
+            room.changes().into_iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(heard(joins(0)), ["p7 joins 0"]);
+        assert_eq!(heard(joins(0)), [""; 0], "told again, after something was missed");
+        assert_eq!(heard(joins(5)), ["p7 leaves 0 ", "p7 joins 5"]);
+        let other = Change { handle: Arc::from("bob"), ..joins(5) };
+        assert_eq!(heard(other), ["p7 leaves 5 ", "bob joins 5"], "another in the same session");
+        let gone = of("hub", 7, Did::Left { reason: "bye".to_owned() });
+        assert_eq!(heard(gone.clone()), ["bob leaves 5 bye"]);
+        assert_eq!(heard(gone), [""; 0]);
+        heard(joins(3));
+        assert_eq!(heard(of("hub", 0, Did::Unlinked { reason: "split".to_owned() })), ["p7 leaves 3 split"]);
     }
 
     #[test]

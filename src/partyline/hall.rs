@@ -103,7 +103,8 @@ pub(super) fn seat_of(
         host: peer.ip().to_canonical().to_string(),
         face,
         icon: icon(&standing),
-        modes: kept.unwrap_or_default(),
+        // What they may may have changed since they chose.
+        modes: kept.unwrap_or_default().only(hall.party.most_of(&standing)),
     };
     let seat = hall.party.enter(entry);
     if tls {

@@ -32,6 +32,9 @@ struct Line {
 
 /// Where that logs. Lines of it are for people, not for binds: they would never end.
 const UNHEARD: &str = "masterchief::lua::api::log::unheard";
+/// Where lines log themselves as they pass, and their letters.
+const RAW: [(&str, char); 3] =
+    [("masterchief::irc::sent", 'v'), ("masterchief::mesh::heard", 't'), ("masterchief::mesh::told", 'u')];
 /// Lines of the log that become events at once, and then so many a second.
 const HEARD: (f64, f64) = (100.0, 10.0);
 
@@ -119,8 +122,12 @@ impl<S: Subscriber> Layer<S> for Tap {
             text.truncate(at);
             text.push('…');
         }
-        let unheard = metadata.target() == UNHEARD;
-        let line = Line { mode: mode(metadata.target(), *metadata.level()), level: *metadata.level(), text, unheard };
+        let raw = RAW.iter().find(|(target, _)| *target == metadata.target());
+        let unheard = metadata.target() == UNHEARD || raw.is_some();
+        let mode = raw.map_or_else(|| mode(metadata.target(), *metadata.level()), |(_, mode)| *mode);
+        // Whoever wants such lines wants them whatever else they see.
+        let level = if raw.is_some() { Level::INFO } else { *metadata.level() };
+        let line = Line { mode, level, text, unheard };
         if self.to.try_send(line).is_err() {
             self.wanted.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -168,12 +175,12 @@ fn mode(target: &str, level: Level) -> char {
         ("irc", 's'),
         ("bot::audit", 'c'),
         ("mesh", 'b'),
-        ("partyline", 'j'),
-        ("pipelines", 'k'),
-        ("executors", 'k'),
-        ("journal", 'w'),
-        ("gateway", 'w'),
-        ("_bindings", 'w'),
+        ("partyline", 'P'),
+        ("pipelines", 'R'),
+        ("executors", 'R'),
+        ("journal", 'W'),
+        ("gateway", 'W'),
+        ("_bindings", 'W'),
     ];
     rooms.iter().find(|(name, _)| room.starts_with(name)).map_or('o', |(_, mode)| *mode)
 }
@@ -186,7 +193,7 @@ mod tests {
     fn a_line_has_the_mode_of_its_room() {
         assert_eq!(mode("masterchief::irc::link", Level::WARN), 's');
         assert_eq!(mode("masterchief::bot::audit", Level::INFO), 'c');
-        assert_eq!(mode("masterchief_bindings::rest", Level::ERROR), 'w');
+        assert_eq!(mode("masterchief_bindings::rest", Level::ERROR), 'W');
         assert_eq!(mode("masterchief::bot::street", Level::INFO), 'o');
         assert_eq!(mode("masterchief::irc::link", Level::DEBUG), 'd');
     }

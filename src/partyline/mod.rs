@@ -2,6 +2,7 @@
 
 mod commands;
 mod console;
+mod console_lines;
 mod console_modes;
 mod data;
 mod events;
@@ -14,6 +15,7 @@ mod irc;
 mod kinds;
 mod listener;
 mod live;
+mod masters;
 mod news;
 mod pace;
 mod party;
@@ -26,7 +28,7 @@ mod telnet;
 mod tls;
 mod typed;
 
-pub use commands::{Command, Desk, Host, Left, OWNER, binds, leave_note};
+pub use commands::{Command, Desk, Host, Left, OWNER, binds, deliver_note, leave_note};
 pub use console::{Console, HANDLE};
 pub use console_modes::{MODES, Modes};
 pub use gate::{Bots, Gate, Login, Machine, Refusal, Trail};
@@ -41,7 +43,7 @@ pub use party::{LINE_MAX, NETWORK, Party, Seat};
 pub use place::{CHANNEL, LOBBY, Place};
 pub use room::{Entry, Face, QUEUE, Session};
 pub use settings::Settings;
-pub use sift::Sieve;
+pub use sift::{NoteTaker, Sieve};
 pub use tls::CertFault;
 
 /// Bytes as they may come from anybody: first as a caller, then as lines of an IRC client and of a terminal.

@@ -4,22 +4,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use masterchief_contract::{
-    Action, Actor, CaseMap, Clock, Event, EventData, FlagScope, How, Inlet, Kind, Outlet, Refused, Shutdown, Value,
+    Action, Actor, CaseMap, Clock, Event, EventData, How, Inlet, Kind, Outlet, Refused, Shutdown, Value,
 };
 use tokio::sync::{broadcast, mpsc};
 use tracing::Level;
 
+use super::console_lines::LETTERS;
 use super::console_modes::Modes;
 use super::events::event_of;
 use super::guests::Guest;
-use super::here::{Here, actor, hears, here, there, watches};
+use super::here::{Here, actor, here, there, watches};
 use super::kinds;
+use super::masters::for_masters;
 use super::news::{Author, Change, News, What};
 use super::place::Place;
 use super::room::{Entry, Room, Session, author, bare};
-use super::sift::Sieve;
+use super::sift::{NoteTaker, Sieve};
 use crate::dispatch::BindTable;
-use crate::users::{Book, FlagMask, Standing};
+use crate::users::{Book, Standing};
 
 /// The name of the partyline among the networks.
 pub const NETWORK: &str = "partyline";
@@ -27,10 +29,6 @@ pub const NETWORK: &str = "partyline";
 const CHANGES: usize = 4096;
 /// The longest line that is taken from somebody, in bytes.
 pub const LINE_MAX: usize = 2000;
-/// Who comes in.
-pub(super) const ENTRANCE: &str = "p";
-/// Who may see the log.
-const READERS: &str = "m";
 
 /// The partyline.
 #[derive(Clone)]
@@ -50,10 +48,14 @@ struct Inner {
     dropped: AtomicU64,
     /// Whether anybody watches a channel of a network.
     watching: AtomicBool,
+    /// Whether anybody wants to see what happens on networks, line by line.
+    lines: AtomicBool,
     /// Is told the least important level of the log that anybody wants, when that changes.
     level: OnceLock<Box<dyn Fn(Option<Level>) + Send + Sync>>,
     /// What people type goes through it.
     sieve: OnceLock<Sieve>,
+    /// Notes go by it first.
+    note_taker: OnceLock<NoteTaker>,
 }
 
 /// A seat at the partyline. Whoever drops it has left.
@@ -99,8 +101,10 @@ impl Party {
             changes: broadcast::Sender::new(CHANGES),
             dropped: AtomicU64::new(0),
             watching: AtomicBool::new(false),
+            lines: AtomicBool::new(false),
             level: OnceLock::new(),
             sieve: OnceLock::new(),
+            note_taker: OnceLock::new(),
         };
         Party { inner: Arc::new(inner) }
     }
@@ -117,6 +121,16 @@ impl Party {
         let _ = self.inner.sieve.set(sieve);
     }
 
+    /// From now on notes go by this first.
+    pub fn give_notes(&self, taker: NoteTaker) {
+        // The first is the only one.
+        let _ = self.inner.note_taker.set(taker);
+    }
+
+    pub(super) fn note_taker(&self) -> Option<&NoteTaker> {
+        self.inner.note_taker.get()
+    }
+
     pub(super) fn sieve(&self) -> Option<&Sieve> {
         self.inner.sieve.get()
     }
@@ -131,18 +145,6 @@ impl Party {
     /// Somebody leaves.
     pub fn leave(&self, idx: u32, reason: &str) {
         self.change(|room, now| room.leave(idx, reason, now));
-    }
-
-    /// Somebody goes to a place; whether they were not there yet. A watched channel is for those who may.
-    pub fn join(&self, idx: u32, place: &Place) -> Result<bool, String> {
-        if let Place::Watched { channel, network } = place {
-            let may = self.standing(idx).is_some_and(|standing| watches(&standing, network, channel));
-            if !may {
-                return Err(format!("{place} is for those with the flag o there; ask an owner"));
-            }
-            self.inner.watching.store(true, Ordering::Relaxed);
-        }
-        Ok(self.change(|room, now| room.join(idx, place, now)))
     }
 
     /// Somebody leaves a place; whether they were there.
@@ -181,6 +183,9 @@ impl Party {
     pub async fn say(&self, idx: u32, place: &Place, text: &str, how: How) -> Result<Option<u64>, String> {
         if text.trim().is_empty() {
             return Ok(None);
+        }
+        if let Some(words) = for_masters(place, text, how) {
+            return self.say_to_masters(idx, words).map(Some);
         }
         let (actor, standing) = self.person(idx).ok_or("you have left")?;
         if let Place::Watched { channel, network } = place {
@@ -268,6 +273,11 @@ impl Party {
         });
     }
 
+    /// From now on somebody watches a channel of a network.
+    pub(super) fn watches(&self) {
+        self.inner.watching.store(true, Ordering::Relaxed);
+    }
+
     /// Whether anybody watches channels of networks.
     pub fn watched(&self) -> bool {
         self.inner.watching.load(Ordering::Relaxed)
@@ -319,6 +329,11 @@ impl Party {
         });
     }
 
+    /// Whether anybody wants to see what happens on networks.
+    pub(super) fn wants_lines(&self) -> bool {
+        self.inner.lines.load(Ordering::Relaxed)
+    }
+
     /// How many lines of answers somebody sees at once from now on; 0 is all.
     pub fn set_page(&self, idx: u32, lines: usize) {
         self.change(|room, _| {
@@ -333,30 +348,6 @@ impl Party {
         // The first who asks is the only one.
         let _ = self.inner.level.set(Box::new(tell));
         self.change(|_, _| ());
-    }
-
-    /// Ends sessions of people who have no access any more, and shows the log only to those who may see it.
-    pub fn sweep(&self) {
-        let may = |standing: &Standing, flags: &str| {
-            let mask = FlagMask::parse(flags).ok();
-            mask.is_some_and(|mask| standing.allows(&mask, FlagScope::AnyChannel, NETWORK, None, CaseMap::Rfc1459))
-        };
-        for idx in self.each(|session| session.idx) {
-            let Some(standing) = self.standing(idx) else { continue };
-            if !may(&standing, ENTRANCE) {
-                self.boot(idx, "you have no access any more");
-                continue;
-            }
-            let lost = |session: &Session| -> Vec<Place> {
-                session.places.iter().filter(|place| !hears(&standing, place)).cloned().collect()
-            };
-            for place in self.session(idx, lost).unwrap_or_default() {
-                self.part(idx, &place, "you may not listen there any more");
-            }
-            if !may(&standing, READERS) && self.session(idx, |session| !session.modes.is_empty()) == Some(true) {
-                self.set_modes(idx, Modes::default());
-            }
-        }
     }
 
     /// A record has another handle.
@@ -468,11 +459,12 @@ impl Party {
     }
 
     /// Does something to the room, and tells binds and linked bots what came of it, in order.
-    fn change<T>(&self, work: impl FnOnce(&mut Room, chrono::DateTime<chrono::Utc>) -> T) -> T {
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Room, chrono::DateTime<chrono::Utc>) -> T) -> T {
         let now = self.inner.clock.now();
         let mut room = self.lock();
         let out = work(&mut room, now);
         room.let_slow_go(now);
+        self.inner.lines.store(room.wants_any(LETTERS), Ordering::Relaxed);
         if let Some(tell) = self.inner.level.get() {
             let bound = self.inner.table.has_any(&LOGGED).then_some(Level::INFO);
             tell(room.wanted_level().max(bound));

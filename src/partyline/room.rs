@@ -254,10 +254,11 @@ impl Room {
         self.spread(&all, &news);
     }
 
-    /// Something that one session hears.
-    pub(super) fn tell(&mut self, idx: u32, from: Author, what: What, now: DateTime<Utc>) {
+    /// Something that one session hears; its number.
+    pub(super) fn tell(&mut self, idx: u32, from: Author, what: What, now: DateTime<Utc>) -> u64 {
         let news = self.news(from, what, now);
         self.spread(&[idx], &news);
+        news.id
     }
 
     /// Somebody is away, or back.
@@ -321,6 +322,11 @@ impl Room {
     /// The least important level of the log that anybody wants.
     pub(super) fn wanted_level(&self) -> Option<tracing::Level> {
         self.sessions.values().filter(|session| !session.modes.is_empty()).map(|session| session.modes.level()).max()
+    }
+
+    /// Whether anybody wants any of these letters.
+    pub(super) fn wants_any(&self, letters: &str) -> bool {
+        self.sessions.values().any(|session| session.modes.wants_any(letters))
     }
 
     /// What happened since this was last asked.

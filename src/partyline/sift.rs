@@ -1,14 +1,19 @@
-//! Kinds `filt` and `tls`: what people type is given to binds before anything of it is understood; they may change it or take it away.
+//! Kinds `filt`, `note` and `tls`: what people type, and notes, are given to binds before anything else is done with them; they may
+//! take them away, and change what was typed.
 
-use masterchief_contract::{Event, Future, Kind, Value};
+use masterchief_contract::{Event, EventData, Future, Kind, Value};
 
 use super::kinds::FILT;
 use super::party::Party;
 use crate::irc::TLS;
+use crate::mesh::NOTE;
 use crate::users::Standing;
 
 /// What becomes of a line of somebody: other words, or nothing. An empty one is none.
 pub type Sieve = Box<dyn Fn(Event, Standing) -> Future<Option<String>> + Send + Sync>;
+
+/// Whether a note is taken by a bind.
+pub type NoteTaker = Box<dyn Fn(Event) -> Future<bool> + Send + Sync>;
 
 const TYPED: [Kind; 1] = [FILT];
 const ENCRYPTED: [Kind; 1] = [TLS];
@@ -27,6 +32,15 @@ impl Party {
         event.fields = vec![("idx", Value::from(idx))];
         let sifted = sieve(Event::new(event), standing).await?;
         sifted.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+    }
+
+    /// Whether a bind takes a note, so that nobody sees it.
+    pub(super) async fn takes_note(&self, to: &str, from: &str, words: &str) -> bool {
+        let Some(taker) = self.note_taker().filter(|_| self.table().has_any(&[NOTE])) else { return false };
+        let mut event = EventData::new(&[NOTE], self.clock().now());
+        words.clone_into(&mut event.text);
+        event.fields = vec![("from", Value::from(from)), ("to", Value::from(to))];
+        taker(Event::new(event)).await
     }
 
     /// The connection of a session is encrypted: its handshake is over.

@@ -119,6 +119,25 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Forgets facts, by handle, what they are about, and name.
+    pub async fn drop_facts(&self, things: &[(String, String, String)]) -> Result<(), StoreError> {
+        let sqlite = match &self.place {
+            Place::Sqlite(sqlite) => sqlite,
+            Place::Memory(memory) => {
+                let mut facts = memory.facts.0.lock().unwrap_or_else(PoisonError::into_inner);
+                facts.retain(|thing, _| !things.contains(thing));
+                return Ok(());
+            }
+        };
+        for (handle, about, name) in things {
+            let sql = "DELETE FROM fact WHERE handle = $1 AND about = $2 AND name = $3";
+            sqlx::query(sql).bind(handle).bind(about).bind(name).execute(&sqlite.pool).await?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +166,10 @@ mod tests {
         let now = store.users_revision().await.unwrap();
         let facts = Sharing { facts: vec![fact(3, Some(""))], ..Sharing::default() };
         assert_eq!(store.share(now, &facts).await.unwrap(), Some(now), "facts alone change nobody");
+        store.drop_facts(&[("alice".to_owned(), "flag".to_owned(), "v".to_owned())]).await.unwrap();
+        assert_eq!(store.facts().await.unwrap().len(), 1);
+        store.drop_facts(&[("alice".to_owned(), "flag".to_owned(), "o".to_owned())]).await.unwrap();
+        assert_eq!(store.facts().await.unwrap(), []);
     }
 
     #[tokio::test]

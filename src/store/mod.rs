@@ -188,6 +188,17 @@ impl Store {
         }
     }
 
+    /// A user has another handle: the record of the old one goes as that of the new one comes, or neither does.
+    pub async fn rename_user(&self, old: &str, row: &UserRow) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.rename_user(old, row).await,
+            Place::Memory(memory) => {
+                memory.rename_user(old, row);
+                Ok(())
+            }
+        }
+    }
+
     /// Removes a user; whether there was one.
     pub async fn remove_user(&self, handle: &str) -> Result<bool, StoreError> {
         match &self.place {
@@ -423,6 +434,11 @@ mod tests {
         store.put_user(&UserRow { handle: "bob".to_owned(), ..alice.clone() }).await.unwrap();
         store.put_user(&fewer).await.unwrap();
         assert_eq!(store.users().await.unwrap(), [fewer, UserRow { handle: "bob".to_owned(), ..alice }]);
+        let bert = UserRow { handle: "bert".to_owned(), ..store.users().await.unwrap().remove(1) };
+        store.rename_user("bob", &bert).await.unwrap();
+        assert_eq!(store.users().await.unwrap()[1], bert);
+        assert_eq!(store.users().await.unwrap().len(), 2);
+        store.rename_user("bert", &UserRow { handle: "bob".to_owned(), ..bert }).await.unwrap();
         assert!(store.remove_user("bob").await.unwrap());
         assert!(!store.remove_user("bob").await.unwrap());
         assert_eq!(store.users().await.unwrap().len(), 1);

@@ -86,6 +86,15 @@ impl Sqlite {
         Ok(())
     }
 
+    pub(super) async fn rename_user(&self, old: &str, row: &UserRow) -> Result<(), StoreError> {
+        let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("DELETE FROM users WHERE handle = $1").bind(old).execute(&mut *writing).await?;
+        write_user(&mut writing, row).await?;
+        raise_users(&mut writing).await?;
+        writing.commit().await?;
+        Ok(())
+    }
+
     pub(super) async fn remove_user(&self, handle: &str) -> Result<bool, StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let gone = sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;

@@ -110,13 +110,12 @@ impl Book {
         });
     }
 
-    /// Writes a user, replacing the one of that handle. An account or a certificate is one user's only.
-    pub fn put(&self, user: User) -> Result<(), UserFault> {
+    /// Whether a record could be put in, in the place of that of `before` if it had another handle until now.
+    pub fn may_put(&self, user: &User, before: Option<&str>) -> Result<(), UserFault> {
         super::user::check_handle(&user.handle)?;
         let pages = self.pages.load();
-        let other = |found: Option<&Arc<User>>| {
-            found.map(|user| user.handle.clone()).filter(|handle| key(handle) != key(&user.handle))
-        };
+        let own = |handle: &str| key(handle) == key(&user.handle) || before.is_some_and(|old| key(handle) == key(old));
+        let other = |found: Option<&Arc<User>>| found.map(|user| user.handle.clone()).filter(|handle| !own(handle));
         for (network, account) in &user.accounts {
             if let Some(handle) = other(pages.by_account.get(&account_key(network, account))) {
                 return Err(UserFault::Taken { what: format!("{network}/{account}"), handle });
@@ -127,13 +126,33 @@ impl Book {
                 return Err(UserFault::Taken { what: cert.clone(), handle });
             }
         }
+        Ok(())
+    }
+
+    /// Writes a user, replacing the one of that handle. An account or a certificate is one user's only.
+    pub fn put(&self, user: User) -> Result<(), UserFault> {
+        self.may_put(&user, None)?;
+        self.turn(None, user);
+        Ok(())
+    }
+
+    /// A record has another handle from now on, in one step: nobody is ever missing, or there twice.
+    pub fn rename(&self, old: &str, user: User) -> Result<(), UserFault> {
+        self.may_put(&user, Some(old))?;
+        self.turn(Some(old), user);
+        Ok(())
+    }
+
+    fn turn(&self, old: Option<&str>, user: User) {
         let user = Arc::new(user);
         self.pages.rcu(|pages| {
             let mut pages = Pages::clone(pages);
+            if let Some(old) = old {
+                pages.users.remove(&key(old));
+            }
             pages.users.insert(key(&user.handle), Arc::clone(&user));
             pages.indexed()
         });
-        Ok(())
     }
 
     /// Removes a user; whether there was one.

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, CHANNEL, TestBot};
-use masterchief::contract::{Acts, BindOptions, Event, Kind};
+use masterchief::contract::{Action, Acts, BindOptions, Event, Kind, Outlet};
 use masterchief::irc;
 use masterchief::mesh::{Attribute, BotSettings, Settings};
 
 use super::lab::Lab;
 use super::mesh::{Chief, settings};
 use super::mesh_chiefs::{called, caller, named};
+use super::person::Person;
 use super::servers::free_port;
 
 fn trusted(bot: BotSettings) -> BotSettings {
@@ -64,6 +65,45 @@ async fn with_a_witness_that_is_on_no_network_either_of_two_may_die() {
     witness.bot.stop("").await;
     acts(&two, false).await;
     two.bot.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_a_lease_ends_is_never_done() {
+    let lab = Lab::start();
+    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let port = free_port();
+    let group = ["One", "Two", "Witness"].map(str::to_owned).to_vec();
+    let grouped = |known: Settings| Settings { groups: [("lab".to_owned(), group.clone())].into(), ..known };
+    let json = format!(
+        r##"{{"servers": ["127.0.0.1:{}"], "tls": false, "nick": "One", "channels": ["#ops"], "pace": {{"burst": 1, "interval": "1s"}}}}"##,
+        lab.plain
+    );
+    let network = Bot::builder().network("lab", serde_json::from_str::<irc::Settings>(&json).unwrap());
+    let witness = named("Witness", Some(port), &[("One", trusted(caller()))]);
+    let witness = Chief::start(folders[0].path(), grouped(witness)).await;
+    let known = named("One", None, &[("Witness", trusted(called(port, Attribute::Hub)))]);
+    let one = Chief::of(network, folders[1].path(), grouped(known)).await;
+    acts(&one, true).await;
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    // Sixty deeds, one a second.
+    let outlet = one.bot.outlet();
+    for number in 0..60 {
+        let params = vec!["#ops".to_owned(), format!("deed {number}")];
+        let deed = Action::Send { network: "lab".to_owned(), command: "TOPIC".to_owned(), params };
+        outlet.perform(deed).await.unwrap();
+    }
+    alice.waits(|line| line.command == "TOPIC" && line.params.iter().any(|param| param == "deed 1")).await;
+    // Its lease is not renewed any more. When it has ended another could act, and so nothing more is done here.
+    witness.bot.stop("").await;
+    acts(&one, false).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let deeds = || alice.count(|line| line.command == "TOPIC");
+    let done = deeds();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!((2..40).contains(&done) && deeds() == done, "{done} and then {}", deeds());
+    drop(outlet);
+    one.bot.stop("").await;
 }
 
 /// A bot with a schedule of each sort, in a group of these.

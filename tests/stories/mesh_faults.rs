@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use masterchief::contract::Secret;
 use masterchief::mesh::{Attribute, BotSettings, News, Settings};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::eggdrop::{Egg, Friend};
 use super::mesh::{Chief, clear_hub, settings};
+use super::mesh_wire::{Forger, Way};
 
 fn knows(bot: &str, how: BotSettings) -> Settings {
     let mut known = settings("Chief");
@@ -24,13 +25,18 @@ async fn a_wrong_password_and_being_rejected_or_isolated_are_borne() {
     let mut owner = egg.owner().await;
     // Wrong.
     owner.says(".tcl setuser Chief PASS geheim").await;
-    let mut wrong = clear_hub(&egg);
+    let wire = Forger::to(egg.port).await;
+    let at_the_wire = || {
+        let addresses = vec![format!("127.0.0.1:{}", wire.port).parse().unwrap()];
+        BotSettings { addresses, ..clear_hub(&egg) }
+    };
+    let mut wrong = at_the_wire();
     wrong.password = Some(Secret::new("falsch"));
     let chief = Chief::start(folder.path(), knows("EggOne", wrong)).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    wire.sees(Way::Back, "badpass").await;
     assert!(chief.mesh.view().links.is_empty());
     // Right, without a restart.
-    let mut right = clear_hub(&egg);
+    let mut right = at_the_wire();
     right.password = Some(Secret::new("geheim"));
     chief.mesh.configure(knows("EggOne", right)).await;
     chief.sees("EggOne").await;
@@ -47,8 +53,7 @@ async fn a_wrong_password_and_being_rejected_or_isolated_are_borne() {
     // Rejected by them.
     owner.says(".unlink Chief\n.botattr Chief -i+r").await;
     owner.expect("Bot flags for Chief").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(chief.mesh.view().links.is_empty());
+    wire.sees(Way::Back, "bye rejected").await;
     // And taken again: nobody had to do anything here.
     owner.says(".botattr Chief -r").await;
     chief.sees("EggOne").await;
@@ -158,4 +163,59 @@ async fn a_rogue_who_answers_in_place_of_a_bot_gets_no_password() {
         assert!(chief.mesh.view().links.is_empty());
         chief.bot.stop("").await;
     }
+}
+
+/// Ready when a line that begins so comes.
+async fn line(stream: &mut BufReader<TcpStream>, begin: &str) -> String {
+    let next = async {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(stream.read_line(&mut line).await.unwrap() > 0, "it closed before `{begin}`");
+            if line.starts_with(begin) {
+                return line.trim_end().to_owned();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), next).await.unwrap_or_else(|_| panic!("`{begin}` does not come"))
+}
+
+#[tokio::test]
+async fn a_hub_that_comes_another_way_while_it_is_called_is_called_again_once_it_has_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = BotSettings {
+        addresses: vec![listener.local_addr().unwrap().to_string().parse().unwrap()],
+        attributes: BTreeSet::from([Attribute::Hub]),
+        tls: masterchief::mesh::Encryption::None,
+        insecure: true,
+        ..BotSettings::default()
+    };
+    let mut known = knows("Hub", hub);
+    known.listen = Some(([127, 0, 0, 1], 0).into());
+    known.bots.insert("Other".to_owned(), BotSettings { insecure: true, first_link: true, ..BotSettings::default() });
+    let mut chief = Chief::start(folder.path(), known).await;
+    // The hub welcomes us, gives us a password, and then takes its time.
+    let mut slow = BufReader::new(listener.accept().await.unwrap().0);
+    slow.write_all(b"Hub\r\npassreq <1@Hub>\n").await.unwrap();
+    line(&mut slow, "-").await;
+    slow.write_all(b"*hello!\nhandshake neuesgeheimnis\n").await.unwrap();
+    // Meanwhile another bot brings it.
+    let port = chief.mesh.ports()[0].unwrap().port();
+    let mut other = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    other.write_all(b"Other\n").await.unwrap();
+    line(&mut other, "passreq").await;
+    other.write_all(b"-\n").await.unwrap();
+    line(&mut other, "*hello!").await;
+    other.write_all(b"version 1080404 32 eggdrop\ntb Other\nn Hub Other !EHxU\nel\n").await.unwrap();
+    chief.sees("Hub").await;
+    slow.write_all(b"version 1080404 32 eggdrop\n").await.unwrap();
+    assert_eq!(line(&mut slow, "e ").await, "e it is in the net already, and teaches us nothing");
+    line(&mut slow, "bye").await;
+    drop((slow, other));
+    let lost = |news: &News| matches!(news, News::Lost { bot, .. } if bot.as_str() == "Hub").then_some(());
+    chief.hears("its end", lost).await;
+    let again = tokio::time::timeout(Duration::from_secs(20), listener.accept()).await;
+    assert!(again.is_ok(), "it is never called again");
+    chief.bot.stop("").await;
 }

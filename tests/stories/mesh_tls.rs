@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use masterchief::irc::Fingerprint;
-use masterchief::mesh::{Attribute, BotSettings, Encryption, Record, Settings};
+use masterchief::mesh::{Attribute, BotSettings, Encryption, News, Record, Settings, Word};
 
 use super::eggdrop::{Egg, Friend};
 use super::mesh::{Chief, settings};
@@ -64,8 +64,15 @@ async fn we_call_with_tls_in_all_three_ways_and_know_the_certificate_again() {
     let mut wrong = calls(egg.tls, Encryption::Port);
     wrong.fingerprints = vec![Fingerprint([7; 32])];
     let links = egg.log().matches("LABLINK").count();
-    let chief = Chief::start(folder.path(), knows("EggOne", wrong)).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let mut chief = Chief::start(folder.path(), knows("EggOne", wrong)).await;
+    let asked = Some((Word::new("alice").unwrap(), 7));
+    chief.mesh.link(&"EggOne".parse().unwrap(), asked).await.unwrap();
+    let why = chief.hears("why it is not linked", |news| match news {
+        News::Answer { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    let why = why.await;
+    assert!(why.starts_with("Failed to link EggOne") && why.contains("certificate"), "{why}");
     assert!(chief.mesh.view().links.is_empty());
     assert_eq!(egg.log().matches("LABLINK").count(), links);
     chief.bot.stop("").await;

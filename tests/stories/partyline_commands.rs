@@ -57,6 +57,15 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     alice.reads("there is no command .nonsense").await;
     alice.types(".newpass another good one").await;
     alice.reads("Your password is changed").await;
+    // Another handle is one step: whoever asks in between finds one of both.
+    alice.types(".handle olga").await;
+    alice.reads("there is a olga already").await;
+    alice.types(".handle alison").await;
+    alice.reads("You are alison now").await;
+    assert!(bot.book().get("alice").is_none() && bot.book().get("alison").is_some());
+    assert!(bot.store().users().await.unwrap().iter().all(|row| row.handle != "alice"));
+    mia.types(".chhandle alison alice").await;
+    mia.reads("alison is alice now").await;
     mia.types(".boot alice enough").await;
     alice.reads("you were let go").await;
     // Who loses access is not kept.
@@ -72,6 +81,39 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     olga.reads("read anew").await;
     tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
     assert_eq!(wishes.borrow().1, Wish::Rehash);
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn what_begins_with_a_comma_is_for_masters_of_this_bot_alone() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    for (handle, flags) in [("mia", "mp"), ("carl", "mp"), ("alice", "p"), ("bob", "p")] {
+        knows(&bot, handle, flags).await;
+    }
+    let mut alice = Typist::logs_in(at, "alice").await;
+    alice.types(",is anybody there").await;
+    alice.reads("nobody has heard it").await;
+    let (mut mia, mut bob) = (Typist::logs_in(at, "mia").await, Typist::logs_in(at, "bob").await);
+    let mut carl = Person::logs_in(at.port(), "carl", &format!("carl:{PASSWORD}")).await;
+    carl.joins("#partyline").await;
+    let mut changes = bot.party().changes();
+    mia.types(",the root password is xyzzy").await;
+    carl.hears("mia", "(to masters) the root password is xyzzy").await;
+    carl.says("#partyline", ",me nods");
+    mia.reads("(to masters) acts: nods").await;
+    // Who is none may be heard by them.
+    bob.types(",help me").await;
+    mia.reads("(to masters) help me").await;
+    mia.types("good night").await;
+    for heard in [alice.reads("good night").await, bob.reads("good night").await] {
+        assert!(!heard.contains("xyzzy") && !heard.contains("nods"), "{heard}");
+    }
+    // Linked bots are told of the one line that was for all.
+    let mut told = Vec::new();
+    while let Ok(change) = changes.try_recv() {
+        told.extend(matches!(change.what, Did::Said { .. }).then_some(change.what));
+    }
+    assert!(matches!(told.as_slice(), [Did::Said { text, .. }] if text == "good night"), "{told:?}");
     bot.stop("").await;
 }
 
@@ -359,13 +401,13 @@ async fn what_is_said_stands_in_the_log_of_its_channel_unless_a_command_answers_
     line.is_joined("", "").await;
     knows(&bot, "alice", "n").await;
     let mut alice = Typist::logs_in(at, "alice").await;
-    alice.types(".console +cmp").await;
+    alice.types(".console +cmpw").await;
     alice.types(".whoami").await;
     alice.reads("You are alice").await;
     for (says, reads) in [
-        (":bob!b@h PRIVMSG #ops :hello there", "story/#ops <bob> hello there"),
-        (":bob!b@h PRIVMSG #ops :\u{1}ACTION waves\u{1}", "story/#ops * bob waves"),
-        (":bob!b@h NOTICE #ops :look", "story/#ops -bob- look"),
+        (":bob!b@h PRIVMSG #ops :hello there", "[story/#ops] <bob> hello there"),
+        (":bob!b@h PRIVMSG #ops :\u{1}ACTION waves\u{1}", "[story/#ops] * bob waves"),
+        (":bob!b@h NOTICE #ops :look", "[story/#ops] -bob- look"),
         (":bob!b@h PRIVMSG chief :psst", "[bob!b@h] psst"),
         (":bob!b@h NOTICE chief :psst", "-bob!b@h- psst"),
         (":oper!o@h WALLOPS :the server goes down", "!oper!o@h! the server goes down"),
@@ -388,6 +430,70 @@ async fn what_is_said_stands_in_the_log_of_its_channel_unless_a_command_answers_
     .await;
     let between = alice.reads("<bob> this is marked").await;
     assert!(!between.contains("hush") && !between.contains("!plain") && !between.contains("> !quiet"), "{between}");
-    assert_eq!(line.hears("PRIVMSG bob").await, "PRIVMSG bob :p #ops story/#ops <bob> this is marked");
+    assert_eq!(line.hears("PRIVMSG bob").await, "PRIVMSG bob :p #ops [story/#ops] <bob> this is marked");
     bot.stop("").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_console_shows_what_eggdrops_letters_show_and_to_nobody_more_than_they_may_see() {
+    let test = TestBot::start(Bot::builder()).await.unwrap();
+    let started = test.started();
+    for (handle, flags, there) in [("olga", "n", ""), ("mia", "m", ""), ("opal", "p", "+o"), ("pat", "p", "")] {
+        let mut user = User::new(handle).unwrap();
+        user.change_flags(flags).unwrap();
+        if !there.is_empty() {
+            user.change_channel_flags(&format!("{NETWORK}/#ops"), there).unwrap();
+        }
+        started.put_user(user).await.unwrap();
+    }
+    let party = started.party();
+    let enter = |handle: &str| {
+        let (nick, handle) = (handle.to_owned(), handle.to_owned());
+        party.enter(Entry { nick, handle, host: "h".to_owned(), face: Face::Irc, icon: '-', modes: Modes::default() })
+    };
+    let mut seats: Vec<_> = ["olga", "mia", "opal", "pat"].into_iter().map(enter).collect();
+    for seat in &seats {
+        party.command(seat.idx, "console +mpjkr").await.unwrap();
+    }
+    drop(started.outlet());
+    test.advance(Duration::from_secs(1)).await;
+    test.user("ana").joins("#ops").await;
+    test.user("ana").says("#ops", "hello ops").await;
+    test.user("ana").says("#dev", "hello dev").await;
+    test.user("ana").says("chief", "a word in private").await;
+    test.advance(Duration::from_secs(1)).await;
+    let mut seen = |at: usize| {
+        let mut lines = Vec::new();
+        while let Ok(news) = seats[at].news.try_recv() {
+            if let What::Log { mode, text, .. } = &news.what {
+                lines.push(format!("{mode} {text}"));
+            }
+        }
+        lines
+    };
+    let (olga, mia, opal, pat) = (seen(0), seen(1), seen(2), seen(3));
+    let has = |lines: &[String], words: &str| lines.iter().any(|line| line.contains(words));
+    for words in
+        ["p [test/#ops] <ana> hello ops", "p [test/#dev] <ana> hello dev", "j [test/#ops] ana!", "a word in private"]
+    {
+        assert!(has(&olga, words) && has(&mia, words), "{words}: {olga:#?} {mia:#?}");
+    }
+    assert!(has(&olga, "r [test") && !has(&mia, "r [test"), "{olga:#?} {mia:#?}");
+    assert!(has(&opal, "hello ops") && opal.iter().all(|line| line.contains("#ops")), "{opal:#?}");
+    assert_eq!(pat, [""; 0]);
+    // One channel, and no more than that.
+    party.command(seats[0].idx, "console -r info test/#dev").await.unwrap();
+    test.advance(Duration::from_secs(1)).await;
+    test.user("ana").says("#ops", "more ops").await;
+    test.user("ana").says("#dev", "more dev").await;
+    test.advance(Duration::from_secs(1)).await;
+    let mut lines = Vec::new();
+    while let Ok(news) = seats[0].news.try_recv() {
+        if let What::Log { text, .. } = &news.what {
+            lines.push(text.clone());
+        }
+    }
+    assert_eq!(lines, ["[test/#dev] <ana> more dev"]);
+    drop((seats, started));
+    test.stop().await;
 }

@@ -151,7 +151,7 @@ mod tests {
     fn key() -> (Key, Pins) {
         let key = Key::read(&Key::make().unwrap(), "One").unwrap();
         let mut pins = Pins::default();
-        assert!(pins.take("one", &key.public()));
+        assert!(pins.take("one", &key.public(), crate::mesh::facts::Told::Itself));
         (key, pins)
     }
 

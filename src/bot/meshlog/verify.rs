@@ -2,10 +2,9 @@
 
 use chrono::Utc;
 
-use super::super::meshshare::{KEPT, PINS};
+use super::super::meshshare::{forget_key, kept_pins};
 use super::chain::fault;
 use super::{FAULTS, PAGE};
-use crate::mesh::facts::Pins;
 use crate::store::{Store, StoreError};
 
 /// What is kept of the log of a bot.
@@ -22,8 +21,7 @@ pub(crate) struct Kept {
 /// Looks at all of them, and at what was noticed of our own.
 pub(crate) async fn verify_told(store: &Store) -> Result<Vec<Kept>, StoreError> {
     let now = Utc::now();
-    let pins = store.kv_get(KEPT, PINS, now).await?.and_then(|kept| serde_json::from_value(kept).ok());
-    let pins = Pins::of_text(&pins.unwrap_or_default());
+    let pins = kept_pins(store, now).await?;
     let heads = store.told_heads().await?;
     let mut origins: Vec<String> = heads.into_keys().collect();
     for name in store.kv_names(FAULTS, "", 1000, now).await? {
@@ -52,9 +50,10 @@ pub(crate) async fn verify_told(store: &Store) -> Result<Vec<Kept>, StoreError> 
     Ok(out)
 }
 
-/// Forgets what is kept of the log of a bot, and what was noticed of it; whether there was anything.
+/// Forgets what is kept of the log of a bot, what was noticed of it, and its key; whether there was anything.
 pub(crate) async fn forget_told(store: &Store, origin: &str) -> Result<bool, StoreError> {
     let origin = origin.to_ascii_lowercase();
     let noticed = store.kv_delete(FAULTS, &origin).await?;
-    Ok(store.forget_told(&origin).await? || noticed)
+    let had_key = forget_key(store, &origin, Utc::now()).await?;
+    Ok(store.forget_told(&origin).await? || noticed || had_key)
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::{DateTime, Utc};
 use masterchief_contract::{Clock, Shutdown};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use super::policy::Policy;
-use crate::mesh::facts::{Fact, Key, Letters, Pins};
+use crate::mesh::facts::{Fact, Key, Letters, Pins, Told};
 use crate::mesh::{BotName, Call, Mesh};
 use crate::store::{Store, StoreError};
 use crate::users::Book;
@@ -109,11 +110,8 @@ impl Shared {
     pub(super) async fn open(ground: Ground, shutdown: Shutdown) -> Result<(Shared, JoinHandle<()>), StartError> {
         let Ground { mesh, store, book, clock, policy } = ground;
         let key = own_key(&store, &clock, mesh.name()).await?;
-        let kept = store.kv_get(KEPT, PINS, clock.now()).await?;
-        let kept: BTreeMap<String, String> =
-            kept.and_then(|kept| serde_json::from_value(kept).ok()).unwrap_or_default();
-        let mut pins = Pins::of_text(&kept);
-        pins.take(key.origin(), &key.public());
+        let mut pins = kept_pins(&store, clock.now()).await?;
+        pins.take(key.origin(), &key.public(), Told::Itself);
         let mut state = State { pins, ..State::default() };
         for row in store.facts().await? {
             // What cannot be read is of another version, and stays in the store as it is.
@@ -191,14 +189,14 @@ impl Shared {
     async fn compare(&self, page: Page, letters: Letters) -> Result<Answer, StoreError> {
         let mut state = self.inner.state.lock().await;
         self.absorb(&mut state).await?;
-        let mut answer = Answer::default();
+        let (mut answer, now) = (Answer::default(), self.now());
         let mut handles = page.sums.keys().cloned().collect::<std::collections::BTreeSet<String>>();
         handles.extend(state.ledger.handles(&page.after).into_iter().filter(|handle| page.has(handle)));
         let mut bytes = 0;
         for handle in handles {
             let theirs = page.sums.get(&handle);
-            let known = state.ledger.of(&handle).any(|fact| letters.allow(fact));
-            if theirs.is_none() && !known || theirs.is_some_and(|sum| *sum == state.ledger.sum(&handle, letters)) {
+            let known = state.ledger.told(&handle, letters, now).next().is_some();
+            if theirs.is_none() && !known || theirs.is_some_and(|sum| *sum == state.ledger.sum(&handle, letters, now)) {
                 continue;
             }
             if theirs.is_some() && !state.is_above(&self.inner.book, &handle, letters) {
@@ -207,7 +205,7 @@ impl Shared {
             if page.above.contains(&handle) {
                 continue;
             }
-            for fact in state.ledger.of(&handle).filter(|fact| letters.allow(fact)) {
+            for fact in state.ledger.told(&handle, letters, now) {
                 bytes += size_of_fact(fact);
                 if bytes > BYTES {
                     answer.more = true;
@@ -244,6 +242,24 @@ fn size_of_fact(fact: &Fact) -> usize {
 fn inside(fault: &StoreError) -> String {
     tracing::error!(%fault, "Shared people cannot be read or written");
     "its records fail; its log says why".to_owned()
+}
+
+/// The keys of bots as they are kept.
+pub(super) async fn kept_pins(store: &Store, now: DateTime<Utc>) -> Result<Pins, StoreError> {
+    let kept = store.kv_get(KEPT, PINS, now).await?;
+    let kept: BTreeMap<String, String> = kept.and_then(|kept| serde_json::from_value(kept).ok()).unwrap_or_default();
+    Ok(Pins::of_kept(&kept))
+}
+
+/// Forgets the key of a bot, so that the next one that it tells counts; whether there was one.
+pub(super) async fn forget_key(store: &Store, origin: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    let mut pins = kept_pins(store, now).await?;
+    let had = pins.forget(origin);
+    if had {
+        let kept = serde_json::to_value(pins.to_kept()).unwrap_or_default();
+        store.kv_set(KEPT, PINS, &kept, None).await?;
+    }
+    Ok(had)
 }
 
 /// The key that was made when this bot first shared anybody.

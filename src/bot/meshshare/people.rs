@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as BASE64_NO_PAD};
 
-use super::{KEPT, PINS, Shared};
+use super::{Inner, KEPT, PINS, Shared};
 use crate::bot::people::{PeopleError, read_users, row_of};
 use crate::bot::policy::Broken;
 use crate::mesh::BotName;
-use crate::mesh::facts::{About, Fact, Ledger, Letters, Pins, changes, merged};
+use crate::mesh::facts::{About, Change, Fact, Ledger, Letters, Pins, Told, changes, merged};
 use crate::store::{FactRow, Sharing, StoreError};
 use crate::users::{Book, User};
 
@@ -84,9 +84,8 @@ impl Shared {
             if store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
-            self.know(state, facts);
             (state.users, state.revision) = (users, Some(revision));
-            return Ok(());
+            return self.know(state, facts).await;
         }
     }
 
@@ -138,8 +137,8 @@ impl Shared {
             let Some(revision) = self.inner.store.share(revision, &sharing).await? else { continue };
             let count = good.len();
             tracing::info!(%from, facts = count, people = after.len(), "People are shared");
-            self.know(state, good);
             state.revision = Some(revision);
+            self.know(state, good).await?;
             for (handle, user) in after {
                 self.settle(state, handle, user);
             }
@@ -166,9 +165,9 @@ impl Shared {
         state.users.insert(handle, user);
     }
 
-    fn know(&self, state: &mut State, facts: Vec<Fact>) {
+    async fn know(&self, state: &mut State, facts: Vec<Fact>) -> Result<(), StoreError> {
         if facts.is_empty() {
-            return;
+            return Ok(());
         }
         for fact in facts {
             if let Err(full) = state.ledger.take(fact) {
@@ -177,27 +176,59 @@ impl Shared {
         }
         state.generation += 1;
         self.inner.news.notify_one();
+        let dropped = state.ledger.take_dropped();
+        let rows = dropped.into_iter().map(|(handle, about, name)| (handle, about.as_str().to_owned(), name));
+        self.inner.store.drop_facts(&rows.collect::<Vec<_>>()).await
     }
 
-    /// Takes keys of bots that are heard of for the first time.
+    /// Takes keys of bots. What stands in the store counts: a key that was forgotten there is forgotten here.
     pub(super) async fn pin(
         &self,
         state: &mut State,
         from: &BotName,
         keys: &BTreeMap<String, String>,
     ) -> Result<(), StoreError> {
+        let Inner { store, key: own, .. } = &*self.inner;
         let before = state.pins.clone();
+        let kept = super::kept_pins(store, self.inner.clock.now()).await?;
+        state.pins = kept.clone();
+        state.pins.take(own.origin(), &own.public(), Told::Itself);
         for (origin, key) in keys {
-            let good = BASE64_NO_PAD.decode(key).is_ok_and(|key| state.pins.take(origin, &key));
-            if !good {
-                tracing::warn!(%from, origin, "It names another key of a bot than the one that is known; what that bot tells is not taken from it");
+            let told = if from.as_str().eq_ignore_ascii_case(origin) { Told::Itself } else { Told::Another };
+            let key = BASE64_NO_PAD.decode(key).unwrap_or_default();
+            let heard = state.pins.of(origin).is_some_and(|known| known != key);
+            if !state.pins.take(origin, &key, told) {
+                tracing::warn!(%from, origin, "It names another key of a bot than the one that is known; what that bot tells is not taken from it. If it was set up anew, .botpass {origin} forgets the key that is known, and so does masterchief audit forget {origin}");
+            } else if heard {
+                tracing::warn!(%from, "It tells another key than others had told of it; its own word counts");
             }
         }
-        if state.pins == before {
-            return Ok(());
+        if state.pins != kept {
+            let kept = serde_json::to_value(state.pins.to_kept()).unwrap_or_default();
+            store.kv_set(KEPT, PINS, &kept, None).await?;
         }
-        let kept = serde_json::to_value(state.pins.to_text()).unwrap_or_default();
-        self.inner.store.kv_set(KEPT, PINS, &kept, None).await
+        let anew = |origin: &&String| state.pins.of(origin).is_some_and(|key| before.of(origin) != Some(key));
+        let anew: BTreeSet<String> = keys.keys().filter(anew).cloned().collect();
+        if anew.is_empty() { Ok(()) } else { self.vouch_for(state, &anew).await }
+    }
+
+    /// What bots told before they had another key nobody else could take any more: from now on it is by our word.
+    async fn vouch_for(&self, state: &mut State, origins: &BTreeSet<String>) -> Result<(), StoreError> {
+        loop {
+            self.absorb(state).await?;
+            let stale = |fact: &&Fact| origins.contains(&fact.origin) && !state.pins.vouch(fact);
+            let ours = |fact: &Fact| {
+                let change = Change { thing: fact.thing(), value: fact.value.clone() };
+                self.inner.key.sign(change, fact.version + 1)
+            };
+            let facts: Vec<Fact> = state.ledger.all().filter(stale).map(ours).collect();
+            let Some(revision) = state.revision.filter(|_| !facts.is_empty()) else { return Ok(()) };
+            let sharing = Sharing { facts: facts.iter().map(to_row).collect(), ..Sharing::default() };
+            if self.inner.store.share(revision, &sharing).await?.is_some() {
+                tracing::info!(facts = facts.len(), "What a bot told under another key is told by our word");
+                return self.know(state, facts).await;
+            }
+        }
     }
 
     pub(super) fn now(&self) -> u64 {

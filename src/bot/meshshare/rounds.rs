@@ -115,7 +115,7 @@ impl Shared {
 
     /// A page of what is known here, in numbers, and its last handle if there are more.
     async fn sums(&self, own: Letters, letters: Letters, after: &str) -> (Asking, Option<String>) {
-        let state = self.inner.state.lock().await;
+        let (state, now) = (self.inner.state.lock().await, self.now());
         let mut handles = state.ledger.handles(after);
         let more = handles.len() > PAGE;
         handles.truncate(PAGE);
@@ -126,7 +126,7 @@ impl Shared {
             above: state.above(&self.inner.book, letters),
             after: after.to_owned(),
             upto: upto.clone(),
-            sums: handles.into_iter().map(|handle| (handle.clone(), state.ledger.sum(&handle, letters))).collect(),
+            sums: handles.into_iter().map(|handle| (handle.clone(), state.ledger.sum(&handle, letters, now))).collect(),
         };
         (asking, upto)
     }
@@ -137,8 +137,8 @@ impl Shared {
         {
             let state = self.inner.state.lock().await;
             let mut bytes = 0;
-            let all = want.iter().flat_map(|handle| state.ledger.of(handle));
-            for fact in all.filter(|fact| letters.allow(fact)) {
+            let now = self.now();
+            for fact in want.iter().flat_map(|handle| state.ledger.told(handle, letters, now)) {
                 bytes += size_of_fact(fact);
                 if bytes > BYTES {
                     (bytes, _) = (size_of_fact(fact), parts.push(Vec::new()));

@@ -29,7 +29,7 @@ use super::people::read_users;
 use super::policy::Policy;
 use super::schedules::Schedules;
 use super::scripts::Scripts;
-use super::sieve::sieve;
+use super::sieve::{note_taker, sieve};
 use super::started::Started;
 use super::street::Street;
 use super::sudo::{self, Sudo};
@@ -220,6 +220,7 @@ impl Ground {
         let (table, calls) = (self.table.clone(), Arc::downgrade(&self.calls));
         self.calls.ledger.tell(Overt { table, calls, inlet: inlet.clone(), clock: self.calls.clock.clone() });
         self.party.sift(sieve(self.table.clone(), Arc::downgrade(&self.calls)));
+        self.party.give_notes(note_taker(self.table.clone(), Arc::downgrade(&self.calls)));
         let street = Street {
             table: self.table.clone(),
             book: self.book.clone(),

@@ -25,9 +25,9 @@ impl Link<'_> {
         let shared = &mut *shared;
         shared.outgoing.set_most(most);
         let now = Instant::now();
-        if shared.words_until.is_some_and(|until| now >= until) {
-            const WHY: &str = "another bot of the group speaks here now";
-            let gone = shared.outgoing.forget_words();
+        if shared.acts_until.is_some_and(|until| now >= until) {
+            const WHY: &str = "another bot of the group acts here now";
+            let gone = shared.outgoing.forget_deeds();
             shared.gave_up(gone.len(), "", WHY);
             for id in gone.iter().flat_map(ids) {
                 self.inner.around.fate(id, Fate::Failed { code: String::new(), reason: WHY.to_owned() });
@@ -58,6 +58,9 @@ impl Link<'_> {
         let mut text = if has("message-tags") { line.text.as_str() } else { without_tags(&line.text) };
         let hidden = if line.own { Cow::Borrowed(text) } else { around.hide(text) };
         text = &hidden;
+        if !line.own {
+            tracing::debug!(target: "masterchief::irc::sent", network = %self.inner.name, line = text, "To a server");
+        }
         if line.id == 0 && !line.own && is_words(text) {
             line.id = around.note(&self.inner.name, without_tags(text));
         }

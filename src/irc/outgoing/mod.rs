@@ -17,6 +17,22 @@ pub const TARGET_DEPTH: usize = 16_384;
 pub const URGENT_DEPTH: usize = 1024;
 /// Commands that nobody needs any more who is about to leave.
 const LOOKS: [&str; 9] = ["CHATHISTORY", "ISON", "JOIN", "MONITOR", "NAMES", "PING", "WATCH", "WHO", "WHOIS"];
+/// Commands that do nothing to others: they ask, or concern this connection alone.
+const OWN: [&str; 13] = [
+    "AWAY",
+    "CHATHISTORY",
+    "ISON",
+    "JOIN",
+    "MONITOR",
+    "NAMES",
+    "NICK",
+    "PART",
+    "PING",
+    "SETNAME",
+    "WATCH",
+    "WHO",
+    "WHOIS",
+];
 /// Commands that may wait. They have room of their own: a JOIN must get in when the words that wait for it fill the rest.
 pub const COMMAND_DEPTH: usize = 4096;
 /// Words that may wait in all.
@@ -300,7 +316,7 @@ impl Outgoing {
     /// We are about to leave: what only asks or looks after things is not waited for.
     pub fn leave(&mut self) {
         let before = self.commands.len();
-        self.commands.retain(|line| !LOOKS.contains(&line.text.split(' ').next().unwrap_or("")));
+        self.commands.retain(|line| !LOOKS.contains(&verb(&line.text)));
         self.waiting -= before - self.commands.len();
     }
 
@@ -331,10 +347,18 @@ impl Outgoing {
         dropped
     }
 
-    /// Drops all words, and gives them.
-    pub fn forget_words(&mut self) -> Vec<Line> {
+    /// Drops all words, and every command that somebody asked for and that does something to others: a KICK, a MODE, a TOPIC. Gives
+    /// them.
+    pub fn forget_deeds(&mut self) -> Vec<Line> {
         let targets: Vec<String> = self.talk.keys().cloned().collect();
-        targets.iter().flat_map(|target| self.forget(target)).collect()
+        let mut gone: Vec<Line> = targets.iter().flat_map(|target| self.forget(target)).collect();
+        let (stay, deeds): (Vec<Line>, Vec<Line>) = std::mem::take(&mut self.commands)
+            .into_iter()
+            .partition(|line| line.own || OWN.contains(&verb(&line.text)));
+        self.commands = stay.into();
+        self.waiting -= deeds.len();
+        gone.extend(deeds);
+        gone
     }
 
     /// One line of the target whose turn it is, or as many as are one message; if it has more, its next turn comes after all others.
@@ -423,9 +447,40 @@ impl Outgoing {
     }
 }
 
+/// The command of a line, behind its tags.
+fn verb(line: &str) -> &str {
+    let mut words = line.split(' ');
+    words.find(|word| !word.starts_with('@') && !word.is_empty()).unwrap_or("")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_would_be_done_to_others_is_forgotten_and_what_concerns_us_alone_is_not() {
+        let mut queue = open(Pace { burst: 1, interval: Duration::from_secs(60) });
+        let stay = ["JOIN #ops", "NICK chief", "WHO #ops", "PART #old :bye", "AWAY :back soon"];
+        let gone = [
+            "KICK #ops mallory :flood",
+            "MODE #ops +b *!*@h",
+            "TOPIC #ops :new",
+            "INVITE bob #ops",
+            "@a=b TAGMSG #ops",
+        ];
+        for line in stay.iter().chain(&gone) {
+            queue.push(Class::Command, "", (*line).to_owned()).unwrap();
+        }
+        queue.push(Class::Command, "", Line::own("MODE chief +B".to_owned())).unwrap();
+        queue.push(REPLY, "#ops", "PRIVMSG #ops :done".to_owned()).unwrap();
+        let texts = |lines: Vec<Line>| lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
+        let forgotten = texts(queue.forget_deeds());
+        assert_eq!(forgotten[0], "PRIVMSG #ops :done");
+        assert_eq!(forgotten[1..], gone);
+        assert_eq!(queue.len(), stay.len() + 1);
+        let left: Vec<String> = drain(&mut queue, Instant::now()).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(left[..stay.len()], stay);
+    }
 
     const TALK: Class = Class::Words(Urgency::Chatter);
     const REPLY: Class = Class::Words(Urgency::Reply);

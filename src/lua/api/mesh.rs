@@ -8,7 +8,7 @@ use mlua::{Lua, Table};
 use super::super::event;
 use super::super::value::Options;
 use super::{effect, vm};
-use crate::mesh::{AskFault, Mesh};
+use crate::mesh::{AskFault, Asker, Mesh};
 
 /// How long an answer may take unless it is said.
 const CALL: Duration = Duration::from_secs(30);
@@ -99,7 +99,11 @@ async fn run(
         return Err(mlua::Error::runtime("mesh.run: nobody vouches here for who that is, so nobody can there"));
     };
     let words = overt(&lua, Some(words))?;
-    let answer = of(&lua)?.run(&bot, &handle, &words, within).await;
+    // What it says later comes where this was asked.
+    let nick = || event.actor.as_ref().map(|actor| actor.nick.clone());
+    let target = event.chan.as_ref().map(ToString::to_string).or_else(nick).unwrap_or_default();
+    let asker = Asker { handle: handle.to_string(), network: event.network.to_string(), target };
+    let answer = of(&lua)?.run_from(&bot, &words, within, asker).await;
     answer.map_err(|fault| mlua::Error::runtime(format!("mesh.run: {fault}")))
 }
 

@@ -12,11 +12,17 @@ const FACTS_MAX: usize = 200_000;
 /// Facts about one person.
 const OF_ONE_MAX: usize = 500;
 
+/// That something is no longer so is told for so long (milliseconds); then everybody who can hear it has, and where there is no room it
+/// may be forgotten. Whoever was away for longer may bring back what was taken away.
+const OLD: u64 = 30 * 86_400_000;
+
 /// The facts.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     rows: BTreeMap<Thing, Fact>,
     newest: u64,
+    /// What made room for others, until it is asked for.
+    dropped: Vec<Thing>,
 }
 
 /// There is no room for more.
@@ -27,8 +33,13 @@ pub struct Full;
 impl Ledger {
     /// Takes a fact; whether it is news.
     pub fn take(&mut self, fact: Fact) -> Result<bool, Full> {
-        let many = self.rows.len() >= FACTS_MAX || self.of(&fact.handle).count() >= OF_ONE_MAX;
         self.newest = self.newest.max(fact.version);
+        let known = self.rows.contains_key(&fact.thing());
+        if !known && fact.is_past(self.newest) {
+            // What was forgotten to make room is not told again by those who had it.
+            return Ok(false);
+        }
+        let many = !known && !self.has_room(&fact.handle);
         match self.rows.entry(fact.thing()) {
             Entry::Occupied(mut known) if known.get().rank() < fact.rank() => {
                 known.insert(fact);
@@ -41,6 +52,35 @@ impl Ledger {
                 Ok(true)
             }
         }
+    }
+
+    /// Whether there is room for one more about somebody; what is no longer so, and has long been told, makes room.
+    fn has_room(&mut self, handle: &str) -> bool {
+        let newest = self.newest;
+        let oldest = |facts: &mut dyn Iterator<Item = &Fact>| {
+            facts.filter(|fact| fact.is_past(newest)).min_by_key(|fact| fact.version).map(Fact::thing)
+        };
+        if self.of(handle).count() >= OF_ONE_MAX {
+            let Some(thing) = oldest(&mut self.of(handle)) else { return false };
+            self.rows.remove(&thing);
+            self.dropped.push(thing);
+        }
+        if self.rows.len() >= FACTS_MAX {
+            let Some(thing) = oldest(&mut self.rows.values()) else { return false };
+            self.rows.remove(&thing);
+            self.dropped.push(thing);
+        }
+        true
+    }
+
+    /// What made room for others since this was last asked.
+    pub fn take_dropped(&mut self) -> Vec<Thing> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// What is told of somebody, and compared: all but what has long been no longer so.
+    pub fn told(&self, handle: &str, letters: Letters, now: u64) -> impl Iterator<Item = &Fact> {
+        self.of(handle).filter(move |fact| letters.allow(fact) && !fact.is_past(now))
     }
 
     /// Signs changes, later than everything that is known and no earlier than `now` (Unix milliseconds).
@@ -61,11 +101,16 @@ impl Ledger {
         self.rows.range(first..).map(|(_, fact)| fact).take_while(move |fact| fact.handle == handle)
     }
 
+    /// All facts.
+    pub fn all(&self) -> impl Iterator<Item = &Fact> {
+        self.rows.values()
+    }
+
     /// What is known of some, apart from the rest.
     #[must_use]
     pub fn part<'a>(&self, handles: impl Iterator<Item = &'a String>) -> Ledger {
         let rows = handles.flat_map(|handle| self.of(handle)).map(|fact| (fact.thing(), fact.clone())).collect();
-        Ledger { rows, newest: self.newest }
+        Ledger { rows, newest: self.newest, dropped: Vec::new() }
     }
 
     /// Everybody of whom something is known, behind `after`, in order.
@@ -80,14 +125,21 @@ impl Ledger {
     }
 
     /// A number that two bots share if they know the same about somebody, as far as these letters go.
-    pub fn sum(&self, handle: &str, letters: Letters) -> String {
+    pub fn sum(&self, handle: &str, letters: Letters, now: u64) -> String {
         let mut sum = Sha256::new();
-        for fact in self.of(handle).filter(|fact| letters.allow(fact)) {
+        for fact in self.told(handle, letters, now) {
             sum.update(fact.version.to_be_bytes());
             // A signature stands for all that was signed.
             sum.update(&fact.signature);
         }
         sum.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Fact {
+    /// Whether it says that something is no longer so, and has said it for long.
+    fn is_past(&self, now: u64) -> bool {
+        self.value.is_none() && self.version.saturating_add(OLD) <= now
     }
 }
 
@@ -102,6 +154,34 @@ mod tests {
         let value = live.then(|| "x".to_owned());
         let (handle, origin, name) = (format!("h{handle}"), format!("b{origin}"), format!("{name}"));
         Fact { handle, about: About::Host, name, value, version, origin, signature: vec![version as u8] }
+    }
+
+    #[test]
+    fn what_has_long_been_no_longer_so_makes_room_and_is_compared_and_told_no_more() {
+        let all = Letters::parse("o").unwrap();
+        let one = |name: &str, live: bool, version: u64| Fact { name: name.to_owned(), ..fact(1, 0, live, version, 1) };
+        let (mut first, mut second) = (Ledger::default(), Ledger::default());
+        for n in 0..OF_ONE_MAX as u64 {
+            // In the life of one person many hostmasks come and go.
+            assert_eq!(first.take(one(&format!("m{n}"), n == 0, n + 1)), Ok(true));
+            second.take(one(&format!("m{n}"), n == 0, n + 1)).unwrap();
+        }
+        assert_eq!(first.take(one("young", true, 1000)), Err(Full), "they may still be news to somebody");
+        let now = OLD + 3;
+        assert_eq!(first.take(one("new", true, now)), Ok(true));
+        assert_eq!(first.take_dropped(), [one("m1", false, 2).thing()], "the oldest of what is no longer so");
+        second.take(one("m0", true, now)).unwrap();
+        first.take(one("m0", true, now)).unwrap();
+        assert_eq!(second.take(one("new", true, now)), Ok(true));
+        assert_eq!(first.take(one("m1", false, 2)), Ok(false), "nobody tells it again");
+        second.rows.insert(one("m1", false, 2).thing(), one("m1", false, 2));
+        let later = now + OLD;
+        assert_eq!(
+            first.sum("h1", all, later),
+            second.sum("h1", all, later),
+            "who forgot and who did not know the same"
+        );
+        assert_eq!(first.told("h1", all, later).count(), 2);
     }
 
     fn facts() -> impl Strategy<Value = Vec<Fact>> {

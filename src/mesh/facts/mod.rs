@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
-pub use key::{Key, KeyFault, Pins};
+pub use key::{Key, KeyFault, Pins, Told};
 pub use ledger::{Full, Ledger};
 pub use people::{Letters, changes, merged};
 

@@ -1,10 +1,12 @@
 //! The one task that holds the net: it is asked, lets the net decide, and does what that says.
 
+mod links;
 mod perform;
 mod talkative;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,7 +28,7 @@ use super::name::{Address, BotName, Word};
 use super::net::{Effect, Net, Peer, SendFault};
 use super::news::{Local, News, Note, Question};
 use super::pending::{Pending, Reply};
-use super::records::{BotSettings, Encryption, RecordFault, Records};
+use super::records::{BotSettings, RecordFault, Records};
 use super::settings::Settings;
 use super::tls::Tls;
 use crate::irc::Fingerprint;
@@ -100,6 +102,8 @@ pub(super) struct Up {
     pub(super) peer: Peer,
     pub(super) out: mpsc::Sender<Out>,
     pub(super) stop: oneshot::Sender<()>,
+    /// Makes the link read slowly.
+    pub(super) hold: Arc<AtomicBool>,
     /// A password that was made.
     pub(super) learned: Option<Secret>,
     /// A certificate that was seen for the first time.
@@ -114,6 +118,9 @@ struct Line {
     called: bool,
     /// How much talk it is given.
     talk: Talk,
+    /// How many lines for others it may give before it has to wait for those who are behind.
+    fair: Talk,
+    hold: Arc<AtomicBool>,
     /// Lines of talk that were left out.
     dropped: u64,
     /// The link ends at once when this is gone.
@@ -210,7 +217,9 @@ impl Hub {
         let effects = match ask {
             Ask::Line { id, message } => {
                 self.changed |= changes_view(&message);
-                self.net.take(id, message, now)
+                let effects = self.net.take(id, message, now);
+                self.weigh(id, &effects);
+                effects
             }
             Ask::Noted { to, text } => self.net.answer(&to, &text, now),
             Ask::Local { local, reply } => answered(self.net.local(local, now), reply),
@@ -279,16 +288,18 @@ impl Hub {
                     Change::Forget(name) => self.records.forget(&name).await,
                     Change::Remove(name) => self.records.remove(&name).await,
                 };
-                self.net.know(self.records.attrs());
+                let effects = self.net.know(self.records.attrs());
+                self.perform(effects, tasks).await;
                 // Whoever asked looks at the view next.
                 self.publish();
                 let _ = reply.send(done);
             }
             Ask::Configure(settings) => {
                 self.records.configure(&settings.known());
-                self.net.know(self.records.attrs());
+                let effects = self.net.know(self.records.attrs());
                 self.net.tell_of(calls::facts(&settings, self.net.since()));
                 self.settings = *settings;
+                self.perform(effects, tasks).await;
             }
             _ => {}
         }
@@ -316,97 +327,6 @@ impl Hub {
             Some(via) if !direct => self.net.cut(via, "restructure", now),
             _ => Vec::new(),
         }
-    }
-
-    async fn up(&mut self, up: Up) -> Vec<Effect> {
-        if let Err(fault) = self.is_first(&up) {
-            // What stops it is dropped here.
-            tracing::warn!(bot = %up.peer.bot, fault, "A bot is not linked");
-            return Vec::new();
-        }
-        let Up { id, peer, out, stop, learned, pin, asked } = up;
-        let (now, bot, called) = (self.now(), peer.bot.clone(), peer.called);
-        self.changed = true;
-        if learned.is_some() || pin.is_some() {
-            self.learn(&bot, learned, pin).await;
-        }
-        self.dialer.is_up(&bot);
-        if self.lines.0.len() >= LINKS_MAX {
-            // What stops it is dropped here.
-            tracing::warn!(%bot, "There are too many links");
-            return Vec::new();
-        }
-        let after = self.records.get(&bot).is_some_and(|record| record.settings.tls == Encryption::After);
-        let upgrades = after && !peer.encrypted;
-        self.lines.0.insert(
-            id,
-            Line { out: out.clone(), bot: bot.clone(), called, talk: Talk::default(), dropped: 0, _stop: stop },
-        );
-        let mut effects = self.net.up(id, peer, now);
-        tracing::info!(%bot, "A bot is linked");
-        if let Some(asked) = asked {
-            effects.extend(self.net.answer(&asked, &format!("Linked with {bot}."), now));
-        }
-        // A hub is there: what stood in for it is no longer needed.
-        if self.records.get(&bot).is_some_and(|record| record.settings.attrs().hub) {
-            for id in self.stand_ins() {
-                effects.extend(self.net.cut(id, "restructure", now));
-            }
-        }
-        if upgrades {
-            // Behind what was just told to it. Without room it stays as insecure as it was allowed to be.
-            self.after(id, effects, &out).await
-        } else {
-            effects
-        }
-    }
-
-    /// Of two who make a first link by one name at the same time, the second is nobody: what the first has taught us is
-    /// what it would have had to prove.
-    fn is_first(&self, up: &Up) -> Result<(), &'static str> {
-        let bot = &up.peer.bot;
-        if self.net.book().bot(bot).is_some() && (up.learned.is_some() || up.pin.is_some()) {
-            return Err("it is in the net already, and teaches us nothing");
-        }
-        let Some(record) = self.records.get(bot) else { return Ok(()) };
-        if up.pin.is_some_and(|pin| !record.pins().is_empty() && !record.pins().contains(&pin)) {
-            return Err("another certificate was learned of it while it logged in; if that one is wrong, forget it");
-        }
-        // Who calls us is taught a password only where we knew none.
-        if !up.peer.called && up.learned.is_some() && record.link_password().is_some() {
-            return Err("a password was agreed on with it while it logged in; it has to prove that one");
-        }
-        Ok(())
-    }
-
-    /// Does what is to be done, and then asks for TLS.
-    async fn after(&mut self, id: PeerId, effects: Vec<Effect>, out: &mpsc::Sender<Out>) -> Vec<Effect> {
-        let (own, others): (Vec<Effect>, Vec<Effect>) =
-            effects.into_iter().partition(|effect| matches!(effect, Effect::Send { to, .. } if *to == id));
-        for effect in own {
-            self.send(effect);
-        }
-        if out.try_send(Out::StartTls).is_err() {
-            tracing::warn!(link = id, "There is no room to ask for TLS");
-        }
-        others
-    }
-
-    /// The links with alternates that we have called.
-    fn stand_ins(&self) -> Vec<PeerId> {
-        let alternate = |bot: &BotName| self.records.get(bot).is_some_and(|record| record.settings.attrs().alternate);
-        self.lines.0.iter().filter(|(_, line)| line.called && alternate(&line.bot)).map(|(id, _)| *id).collect()
-    }
-
-    fn down(&mut self, id: PeerId, reason: &str) -> Vec<Effect> {
-        self.changed = true;
-        if let Some(line) = self.lines.0.remove(&id) {
-            tracing::info!(bot = %line.bot, reason, "A bot is no longer linked");
-            if line.called {
-                self.dialer.failed(&line.bot, random());
-            }
-        }
-        self.net.down(id, reason, self.now())
     }
 
     async fn learn(&mut self, bot: &BotName, password: Option<Secret>, pin: Option<Fingerprint>) {

@@ -1,5 +1,6 @@
-//! How much talk a link is given: a burst, then so many lines a second. What is more is left out, so that a flood on one bot is no flood
-//! on the links of all others.
+//! How many lines a link is given, or gives: a burst, then so many a second. Talk beyond that is left out, so that a flood on one bot
+//! is no flood on the links of all others. Other lines cannot be left out: whoever sends more of them than is fair is read slowly
+//! while a link that they go to is behind.
 
 use tokio::time::Instant;
 
@@ -8,24 +9,41 @@ pub(super) const BURST: f64 = 2000.0;
 /// Lines of talk a second after that, far more than people say.
 pub(super) const RATE: f64 = 500.0;
 
+/// Lines for others at once that are fair: fewer than a half-empty queue has room for.
+pub(super) const FAIR_BURST: f64 = 1000.0;
+/// Lines for others a second that are fair.
+pub(super) const FAIR_RATE: f64 = 100.0;
+
 /// A bucket of lines.
 #[derive(Debug)]
 pub(super) struct Talk {
     left: f64,
+    burst: f64,
+    rate: f64,
     at: Instant,
 }
 
 impl Default for Talk {
     fn default() -> Talk {
-        Talk { left: BURST, at: Instant::now() }
+        Talk::new(BURST, RATE)
     }
 }
 
 impl Talk {
+    /// A full one.
+    pub(super) fn new(burst: f64, rate: f64) -> Talk {
+        Talk { left: burst, burst, rate, at: Instant::now() }
+    }
+
+    /// What is fair to give to others.
+    pub(super) fn fair() -> Talk {
+        Talk::new(FAIR_BURST, FAIR_RATE)
+    }
+
     /// Whether there is a line to take.
     pub(super) fn take(&mut self) -> bool {
         let now = Instant::now();
-        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * RATE).min(BURST);
+        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * self.rate).min(self.burst);
         self.at = now;
         let may = self.left >= 1.0;
         if may {

@@ -113,7 +113,13 @@ impl Net {
         }
         let Some(user) = to.user.clone() else { return };
         let mut hops = chain.trim_start_matches(':').split(':');
-        let began: i64 = hops.next().and_then(|time| time.parse().ok()).unwrap_or(self.now / 1000);
+        let began = hops.next().and_then(|time| time.parse::<i64>().ok());
+        // Whoever was not asked could put any words before anybody.
+        let Some(began) =
+            began.filter(|began| self.traces.iter().any(|asked| Some(*asked) == to.sock.map(|sock| (sock, *began))))
+        else {
+            return self.fake(id, "a way nobody asked for");
+        };
         let hops: Vec<&str> = hops.collect();
         let secs = (self.now / 1000 - began).max(0);
         let text = format!("Trace result -> {} ({secs} secs, {} hops)", hops.join(":"), hops.len().saturating_sub(1));

@@ -6,6 +6,9 @@ use super::super::name::{Address, BotName, Word};
 use super::super::news::{Local, Question};
 use super::{Effect, Net};
 
+/// Ways that our people have asked for and that may still be told.
+const TRACES: usize = 256;
+
 /// Why something is not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendFault {
@@ -83,7 +86,7 @@ impl Net {
     }
 
     fn joins(&mut self, member: Member) -> Result<(), SendFault> {
-        let before = self.book.join(member.clone()).map_err(|Full| SendFault::Full)?;
+        let before = self.book.join(member.clone()).map_err(|Full { .. }| SendFault::Full)?;
         if self.is_public(member.chan) {
             self.flood(None, true, &join_line(&member, When::Now));
         } else if let Some(before) = before.filter(|before| self.is_public(before.chan)) {
@@ -152,7 +155,9 @@ impl Net {
         self.now = now;
         let from = Address { sock: Some(sock), user: Some(who), bot: self.me.clone() };
         let to = match &question {
-            Question::Who(bot) | Question::Motd(bot) | Question::Trace(bot) => Some(bot.clone()),
+            Question::Who(bot) | Question::Motd(bot) | Question::Trace(bot) | Question::Modules(bot) => {
+                Some(bot.clone())
+            }
             Question::Link { via, .. } | Question::Unlink { via, .. } => Some(via.clone()),
             Question::Boot { bot, .. } | Question::Note { bot, .. } => Some(bot.clone()),
             Question::Info => None,
@@ -161,7 +166,16 @@ impl Net {
             Question::Who(to) => vec![Message::Who { from, to, chan: 0 }],
             Question::Motd(to) => vec![Message::Motd { bold: None, from, to }],
             Question::Info => vec![Message::Info { from }],
+            Question::Modules(to) => {
+                let who = Address { bot: to.clone(), ..from.clone() }.to_string();
+                let who = who.rsplit_once('@').map_or_else(String::new, |(who, _)| who.to_owned());
+                vec![Message::Modules { from: from.bot, to, who }]
+            }
             Question::Trace(to) => {
+                self.traces.push_back((sock, now / 1000));
+                if self.traces.len() > TRACES {
+                    self.traces.pop_front();
+                }
                 let chain = format!(":{}:{}", now / 1000, self.me);
                 vec![Message::Trace { from, to, chain }]
             }

@@ -8,7 +8,7 @@ mod local;
 mod party;
 mod take;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use masterchief_contract::Secret;
@@ -23,6 +23,11 @@ pub use local::SendFault;
 
 /// A peer is told at most this often that it has sent what cannot be (milliseconds).
 const TELL_AGAIN: i64 = 10_000;
+/// The last words to a leaf that brings others.
+const LEAF: &str = "You are supposed to be a leaf!";
+/// The last words to one that tells of more bots, or people, than there is room for.
+const MANY_BOTS: &str = "There are too many bots.";
+const MANY_PEOPLE: &str = "There are too many people.";
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +132,8 @@ pub(in crate::mesh) struct Net {
     peers: BTreeMap<PeerId, Linked>,
     records: BTreeMap<BotName, Attrs>,
     judge: Arc<dyn Judge>,
+    /// Ways that our people have asked for, by session and second: nothing else is an answer.
+    traces: VecDeque<(u32, i64)>,
     effects: Vec<Effect>,
     now: i64,
 }
@@ -135,16 +142,31 @@ impl Net {
     /// One that is alone.
     pub(in crate::mesh) fn new(me: BotName, facts: Facts, judge: Arc<dyn Judge>) -> Net {
         let book = Book::new(me.clone());
-        let (peers, records) = (BTreeMap::new(), BTreeMap::new());
-        Net { me, facts, book, peers, records, judge, effects: Vec::new(), now: 0 }
+        let (peers, records, traces) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Net { me, facts, book, peers, records, judge, traces, effects: Vec::new(), now: 0 }
     }
 
-    /// What is known of bots. Links that are up are held to it from now on.
-    pub(in crate::mesh) fn know(&mut self, records: BTreeMap<BotName, Attrs>) {
-        for linked in self.peers.values_mut() {
-            linked.attrs = records.get(&linked.peer.bot).copied().unwrap_or_default();
-        }
+    /// What is known of bots. Links that are up are held to it from now on: one that is rejected ends, and so does a leaf that has
+    /// brought others. One that is isolated from now on, or no more, is made anew, so that both sides know the same.
+    pub(in crate::mesh) fn know(&mut self, records: BTreeMap<BotName, Attrs>) -> Vec<Effect> {
         self.records = records;
+        let mut ends = Vec::new();
+        for (id, linked) in &mut self.peers {
+            let attrs = self.records.get(&linked.peer.bot).copied().unwrap_or_default();
+            let was = std::mem::replace(&mut linked.attrs, attrs);
+            let brings = || self.book.bots().any(|bot| bot.via == *id && bot.name != linked.peer.bot);
+            if attrs.reject {
+                ends.push((*id, None, "rejected"));
+            } else if attrs.leaf && brings() {
+                ends.push((*id, Some(LEAF.to_owned()), "Illegal link by leaf"));
+            } else if was.isolate != attrs.isolate {
+                ends.push((*id, None, "restructure"));
+            }
+        }
+        for (id, error, reason) in ends {
+            self.end(id, error, reason);
+        }
+        std::mem::take(&mut self.effects)
     }
 
     /// The book.
@@ -162,9 +184,7 @@ impl Net {
         self.now = now;
         let attrs = self.records.get(&peer.bot).copied().unwrap_or_default();
         if let Err(reason) = self.fits(&peer).and_then(|()| self.takes(&peer, id)) {
-            self.effects.push(send(id, &Message::Error(reason.clone()), false));
-            self.effects.push(send(id, &Message::Bye(reason.clone()), false));
-            self.effects.push(Effect::Close { peer: id, reason });
+            self.effects.extend(Net::refuse(id, &reason));
             return std::mem::take(&mut self.effects);
         }
         let (bot, version) = (peer.bot.clone(), peer.version);
@@ -178,6 +198,13 @@ impl Net {
         std::mem::take(&mut self.effects)
     }
 
+    /// The last words to one that is not linked.
+    pub(in crate::mesh) fn refuse(id: PeerId, reason: &str) -> Vec<Effect> {
+        let words = [Message::Error(reason.to_owned()), Message::Bye(reason.to_owned())];
+        let close = Effect::Close { peer: id, reason: reason.to_owned() };
+        words.iter().map(|word| send(id, word, false)).chain([close]).collect()
+    }
+
     /// Whether a link can speak of all bots there are.
     fn fits(&self, peer: &Peer) -> Result<(), String> {
         let all = self.book.bots().map(|bot| &bot.name).chain([&self.me]);
@@ -188,10 +215,25 @@ impl Net {
     }
 
     fn takes(&mut self, peer: &Peer, id: PeerId) -> Result<(), String> {
-        self.book.link(peer.bot.clone(), id, peer.version).map_err(|fault| match fault {
-            BotFault::TooMany => "There are too many bots.".to_owned(),
-            BotFault::Loop | BotFault::Bogus => format!("Loop ({}): it is in the net already", peer.bot),
-        })
+        loop {
+            match self.book.link(peer.bot.clone(), id, peer.version) {
+                Ok(()) => return Ok(()),
+                Err(BotFault::TooMany(pays)) if pays != id => self.ends_for_many(pays, MANY_BOTS),
+                Err(BotFault::TooMany(_)) => return Err(MANY_BOTS.to_owned()),
+                Err(BotFault::Loop | BotFault::Bogus) => {
+                    return Err(format!("Loop ({}): it is in the net already", peer.bot));
+                }
+            }
+        }
+    }
+
+    /// A link that tells of more than there is room for is ended, so that others find room.
+    fn ends_for_many(&mut self, pays: PeerId, words: &str) {
+        if let Some(linked) = self.peers.get(&pays) {
+            let (peer, text) = (linked.peer.bot.clone(), format!("it is not linked any more: {words}"));
+            self.effects.push(Effect::Warn { peer, text });
+        }
+        self.end(pays, Some(words.to_owned()), words);
     }
 
     /// Tells a new link of all bots and people.

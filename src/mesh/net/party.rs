@@ -4,7 +4,7 @@ use super::super::book::{Full, Member, PeerId};
 use super::super::message::{Message, When};
 use super::super::name::{Address, BotName, Word};
 use super::super::news::News;
-use super::Net;
+use super::{MANY_PEOPLE, Net};
 
 impl Net {
     /// Somebody on another partyline. Nothing of this passes where a link is isolated.
@@ -34,7 +34,7 @@ impl Net {
             }
             Message::Part { when, sock, reason, .. } => self.goes(&bot, sock, reason, real(when)),
             Message::Nick { sock, nick, .. } => self.is_renamed(id, &bot, sock, nick),
-            Message::Away { when, sock, text, .. } => self.is_away(&bot, sock, &text, real(when)),
+            Message::Away { when, sock, text, .. } => self.is_away(id, &bot, sock, &text, real(when)),
             Message::Idle { sock, secs, away, .. } => self.is_idle(&bot, sock, secs, &away),
             Message::Chan { from, chan, text } => self.says(id, &from, chan, text, false),
             Message::Act { from, chan, text } => self.says(id, &from, chan, text, true),
@@ -51,12 +51,15 @@ impl Net {
 
     fn comes(&mut self, id: PeerId, member: Member, when: When) -> bool {
         let public = self.is_public(member.chan);
-        let before = match self.book.join(member.clone()) {
-            _ if !public => return false,
-            Ok(before) => before,
-            Err(Full) => {
-                self.end(id, Some("There are too many people.".to_owned()), "Too many people");
-                return false;
+        let before = loop {
+            match self.book.join(member.clone()) {
+                Ok(_) if !public => return false,
+                Ok(before) => break before,
+                Err(Full { pays: Some(pays) }) if pays != id => self.ends_for_many(pays, MANY_PEOPLE),
+                Err(Full { .. }) => {
+                    self.ends_for_many(id, MANY_PEOPLE);
+                    return false;
+                }
             }
         };
         match before {
@@ -92,8 +95,11 @@ impl Net {
         true
     }
 
-    fn is_away(&mut self, bot: &BotName, sock: u32, text: &str, when: When) -> bool {
-        let Some(member) = self.book.member_mut(bot, sock) else { return false };
+    fn is_away(&mut self, id: PeerId, bot: &BotName, sock: u32, text: &str, when: When) -> bool {
+        let Some(member) = self.book.member_mut(bot, sock) else {
+            self.fake(id, &format!("sock# != {sock}"));
+            return false;
+        };
         member.away = (!text.is_empty()).then(|| text.to_owned());
         let member = member.clone();
         self.news(News::Away { member, when });

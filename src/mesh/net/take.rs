@@ -4,7 +4,7 @@ use super::super::book::{Bot, BotFault, PeerId};
 use super::super::message::Message;
 use super::super::name::{Address, BotName};
 use super::super::news::{News, Note};
-use super::{Effect, Net, TELL_AGAIN, send};
+use super::{Effect, LEAF, MANY_BOTS, Net, TELL_AGAIN, send};
 
 impl Net {
     /// Takes a line of a link. What comes from a link that is no more is nothing.
@@ -21,6 +21,7 @@ impl Net {
             Message::Bot { .. } | Message::Gone { .. } | Message::Update { .. } => self.of_bots(id, message),
             Message::Zapf { .. } | Message::ZapfBroad { .. } => self.of_scripts(id, message),
             Message::Priv { .. } => self.private(id, message),
+            Message::File { .. } => self.of_files(id, message),
             Message::Join { .. }
             | Message::Part { .. }
             | Message::Nick { .. }
@@ -108,7 +109,7 @@ impl Net {
     fn new_bot(&mut self, id: PeerId, bot: &BotName, uplink: &BotName, share: char, version: u32, message: &Message) {
         let Some(linked) = self.peers.get(&id) else { return };
         if linked.attrs.leaf {
-            return self.end(id, Some("You are supposed to be a leaf!".to_owned()), "Illegal link by leaf");
+            return self.end(id, Some(LEAF.to_owned()), "Illegal link by leaf");
         }
         // A link whose handles are shorter could not speak of it: the net would not be the same on both sides.
         if let Some(short) = self.peers.values().find(|linked| linked.peer.handlen < bot.as_str().len()) {
@@ -116,11 +117,17 @@ impl Net {
             return self.end(id, Some(error), "bad handlen");
         }
         let row = Bot { name: bot.clone(), via: id, uplink: uplink.clone(), version, share: plain(share) };
-        let error = match self.book.put_behind(row) {
-            Ok(()) => None,
-            Err(BotFault::Loop) => Some(format!("Loop ({bot})")),
-            Err(BotFault::Bogus) => Some(format!("Bogus link notice from ({uplink} -> {bot})")),
-            Err(BotFault::TooMany) => Some("There are too many bots.".to_owned()),
+        let error = loop {
+            break match self.book.put_behind(row.clone()) {
+                Ok(()) => None,
+                Err(BotFault::Loop) => Some(format!("Loop ({bot})")),
+                Err(BotFault::Bogus) => Some(format!("Bogus link notice from ({uplink} -> {bot})")),
+                Err(BotFault::TooMany(pays)) if pays != id => {
+                    self.ends_for_many(pays, MANY_BOTS);
+                    continue;
+                }
+                Err(BotFault::TooMany(_)) => return self.ends_for_many(id, MANY_BOTS),
+            };
         };
         if error.is_some() {
             return self.end(id, error, "Illegal link by leaf");
@@ -183,6 +190,23 @@ impl Net {
                 self.news(News::Script { from, code, args });
             }
             _ => {}
+        }
+    }
+
+    /// Eggdrops that have a file area ask each other through us; here there is none.
+    fn of_files(&mut self, id: PeerId, message: Message) {
+        let Message::File { code, from, to, words } = &message else { return };
+        if !self.is_behind(id, from) {
+            return;
+        }
+        if *to != self.me {
+            self.route(Some(id), to, &message);
+            return;
+        }
+        if let (&'r', Some((who, path))) = (code, words.split_once(' ')) {
+            let words = format!("{} {who} I have no files.", path.trim());
+            let (from, to) = (self.me.clone(), from.clone());
+            self.route(None, &to.clone(), &Message::File { code: '!', from, to, words });
         }
     }
 

@@ -265,9 +265,21 @@ fn questions_are_answered_here_and_passed_on() {
         (net.to(1), net.to(2)),
         (vec!["td 7:owner@A :990:A:Chief".to_owned()], vec!["t 7:owner@A B :990:A:Chief".to_owned()])
     );
+    net.net.ask(word("alice"), 7, Question::Trace(name("B")), 990_000).unwrap();
     net.says(2, &["td 7:owner@A :990:A:Chief:B", "td 7:alice@Chief :990:Chief:B"]);
     assert_eq!(net.to(1), ["td 7:owner@A :990:A:Chief:B"]);
     assert!(matches!(net.news()[0], News::Answer { text, .. } if text == "Trace result -> Chief:B (10 secs, 1 hops)"));
+    // Another session, another moment, and no moment at all: nobody asked for that.
+    net.says(
+        2,
+        &[
+            "td 8:alice@Chief :990:your password, please",
+            "td 7:alice@Chief :991:x",
+            "td 7:alice@Chief x:y",
+            "td alice@Chief :990:x",
+        ],
+    );
+    assert_eq!(net.news(), Vec::<&News>::new());
 }
 
 #[test]
@@ -394,4 +406,44 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_set_of_a_bot_counts_for_its_link_that_is_up() {
+    let attrs = |of: fn(&mut Attrs)| {
+        let mut attrs = Attrs::default();
+        of(&mut attrs);
+        BTreeMap::from([(name("A"), attrs)])
+    };
+    let changes: [(fn(&mut Attrs), &str); 3] = [
+        (|a| a.reject = true, "bye rejected"),
+        (|a| a.leaf = true, "bye Illegal link by leaf"),
+        (|a| a.isolate = true, "bye restructure"),
+    ];
+    for (change, bye) in changes {
+        let mut net = told(&[("A", &[]), ("B", &[])]);
+        net.says(1, &["n Far A -EHxU", "j Far bob A -H home"]);
+        net.effects = net.net.know(attrs(change));
+        assert_eq!(net.to(1).last().map(String::as_str), Some(bye));
+        assert!(net.to(2).iter().any(|line| line.starts_with("un A ")), "{:?}", net.to(2));
+        assert!(net.net.book().bot(&name("Far")).is_none() && net.net.book().bot(&name("B")).is_some());
+        net.effects = net.net.know(attrs(change));
+        assert_eq!(net.effects, []);
+    }
+    // A leaf that has brought nobody stays.
+    let mut net = told(&[("A", &[])]);
+    net.effects = net.net.know(attrs(|a| a.leaf = true));
+    assert_eq!(net.effects, []);
+}
+
+#[test]
+fn files_of_eggdrops_pass_through_us_and_here_are_none() {
+    let mut net = told(&[("A", &[]), ("B", &[])]);
+    net.says(1, &["fr 7:owner@A B:pub/x", "fr 7:owner@B A:pub/x"]);
+    assert_eq!(net.to(2), ["fr 7:owner@A B:pub/x"]);
+    net.says(2, &["fs B:pub/x 7:owner@A 1 2 3", "f! B:pub/y 7:owner@A gone", "f! A:pub/y 7:owner@A not by B"]);
+    let lines: Vec<String> = net.to(1);
+    assert_eq!(lines[..2], ["fs B:pub/x 7:owner@A 1 2 3", "f! B:pub/y 7:owner@A gone"]);
+    net.says(1, &["fr 7:owner@A Chief:pub/x"]);
+    assert_eq!(net.to(1), ["f! Chief:pub/x 7:owner@A I have no files."]);
 }

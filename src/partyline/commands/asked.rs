@@ -56,10 +56,12 @@ pub trait Host: Send + Sync + 'static {
     fn policy(&self) -> Vec<String>;
     /// Writes a record; replaces the one of that handle.
     fn put_user(&self, user: User) -> Future<Result<(), String>>;
+    /// A record has another handle, in one step.
+    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>>;
     /// Removes a record; whether there was one.
     fn remove_user(&self, handle: &str) -> Future<Result<bool, String>>;
-    /// Puts this record in the place of the one of another handle.
-    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>>;
+    /// Forgets the key with which a bot signs what it tells of people and incidents.
+    fn forget_key(&self, bot: &str) -> Future<Result<bool, String>>;
     /// Other bots, where a mesh is configured.
     fn mesh(&self) -> Option<Mesh>;
     /// All bans that are kept, the oldest first.

@@ -3,7 +3,9 @@
 
 use masterchief_contract::{HandlerError, user_error};
 
+use super::bots::{name, question};
 use super::{Asked, Command};
+use crate::mesh::Question;
 
 pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "status", "m", "", "Shows how the bot is doing", status),
@@ -20,7 +22,14 @@ pub(super) static COMMANDS: &[Command] = &[
     ),
     row!(Anywhere, "die", "n", "[words...]", "Ends the bot", die),
     row!(Anywhere, "binds", "m", "[kind]", "Lists the binds: kind, flags, mask, hits and origin", binds),
-    row!(Anywhere, "modules", "m", "", "Lists the kinds of bind that this bot knows", modules),
+    row!(
+        Anywhere,
+        "modules",
+        "m",
+        "[bot]",
+        "Lists the kinds of bind that this bot knows, or asks a linked bot for its modules",
+        modules
+    ),
     row!(Anywhere, "scripts", "m", "", "Lists the scripts, and how they are doing", scripts),
     row!(Anywhere, "reload", "n", "[script]", "Loads a script anew, or all of them", reload),
 ];
@@ -95,6 +104,9 @@ async fn binds(asked: &Asked) -> Lines {
 }
 
 async fn modules(asked: &Asked) -> Lines {
+    if !asked.arg("bot").is_empty() {
+        return question(asked, Question::Modules(name(asked.arg("bot"))?)).await;
+    }
     Ok(asked.desk.host.modules())
 }
 

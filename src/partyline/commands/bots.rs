@@ -222,6 +222,7 @@ async fn plus_bot(asked: &Asked) -> Lines {
 async fn minus_bot(asked: &Asked) -> Lines {
     let (mesh, bot) = (mesh(asked)?, name(asked.arg("bot"))?);
     mesh.remove_bot(&bot).await.map_err(wrong)?;
+    asked.desk.host.forget_key(bot.as_str()).await.map_err(user_error)?;
     let linked = mesh.unlink(&bot, "it is not known here any more").await.map_err(wrong)?;
     Ok(vec![if linked { format!("{bot} is forgotten, and its link ended.") } else { format!("{bot} is forgotten.") }])
 }
@@ -314,7 +315,10 @@ async fn botpass(asked: &Asked) -> Lines {
     let password = asked.secret();
     if password.is_empty() {
         mesh.forget(&bot).await.map_err(wrong)?;
-        return Ok(vec![format!("The password and the certificate of {bot} are forgotten.")]);
+        asked.desk.host.forget_key(bot.as_str()).await.map_err(user_error)?;
+        return Ok(vec![format!(
+            "The password and the certificate of {bot} are forgotten, and the key with which it signs what it tells."
+        )]);
     }
     settings.password = Some(Secret::new(password));
     mesh.put_bot(&bot, settings).await.map_err(wrong)?;

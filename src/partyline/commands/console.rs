@@ -3,16 +3,16 @@
 use masterchief_contract::{HandlerError, user_error};
 
 use super::{Asked, Command, sorry};
-use crate::partyline::console_modes::MODES;
+use crate::partyline::console_modes::{MODES, Modes};
 use crate::partyline::hall::{CONSOLE_SETTING, PAGE_SETTING};
 
 pub(super) static COMMANDS: &[Command] = &[
     row!(
         Here,
         "console",
-        "m",
-        "[change] [level]",
-        "Shows or changes what you see of the log: letters as in +bc-d (+* for all), and a level from error to trace; it is kept",
+        "to|o",
+        "[change] [level] [place]",
+        "Shows or changes what you see of the log: letters as in +bc-d (+* for all), a level from error to debug, and of which channel, as in libera/#ops (* for all); it is kept",
         console
     ),
     row!(
@@ -31,20 +31,31 @@ const PAGE_MAX: usize = 1000;
 async fn console(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let idx = asked.session()?;
     let party = &asked.desk.party;
-    let mut modes = party.session(idx, |session| session.modes).unwrap_or_default();
+    let mut modes = party.session(idx, |session| session.modes.clone()).unwrap_or_default();
+    let most = party.most_of(&asked.standing);
     let changes: Vec<&str> =
-        ["change", "level"].into_iter().map(|name| asked.arg(name)).filter(|text| !text.is_empty()).collect();
+        ["change", "level", "place"].into_iter().map(|name| asked.arg(name)).filter(|text| !text.is_empty()).collect();
     if changes.is_empty() {
         let mut lines = vec![format!("You see {modes}. The letters:")];
-        lines.extend(MODES.iter().map(|(letter, about)| format!("  {letter}  {about}")));
+        let yours = MODES.iter().filter(|(.., shown)| Some(*shown) <= most);
+        lines.extend(yours.map(|(letter, about, _)| format!("  {letter}  {about}")));
         return Ok(lines);
     }
+    let mut nothing = String::new();
     for change in changes {
         modes = modes.change(change).map_err(user_error)?;
+        if change.starts_with(['+', '-']) {
+            nothing.push_str(&Modes::nothing_for(change));
+        }
     }
-    party.set_modes(idx, modes);
+    modes = modes.only(most);
+    let mut said = vec![format!("You see {modes} now.")];
+    if !nothing.is_empty() {
+        said.push(format!("There is nothing here for {nothing}."));
+    }
+    party.set_modes(idx, modes.clone());
     keep(asked, CONSOLE_SETTING, modes.to_string()).await?;
-    Ok(vec![format!("You see {modes} now.")])
+    Ok(said)
 }
 
 /// Keeps a setting of who asks, if they have a record.

@@ -17,6 +17,7 @@ macro_rules! row {
 }
 
 mod asked;
+mod at;
 mod away;
 mod bans;
 mod boot;
@@ -29,6 +30,7 @@ mod help;
 mod look;
 mod notes;
 mod outside;
+mod own;
 mod policy;
 mod records;
 mod secrets;
@@ -47,7 +49,7 @@ use crate::dispatch::{BindFault, Kinds, NewBind};
 
 use asked::Asked;
 pub use asked::{Desk, Host};
-pub use notes::{Left, leave_note};
+pub use notes::{Left, deliver_note, leave_note};
 
 /// The owner of these binds.
 pub const OWNER: &str = "partyline";
@@ -86,6 +88,7 @@ pub enum Reach {
 
 /// All of them.
 static COMMANDS: &[&[Command]] = &[
+    at::COMMANDS,
     away::COMMANDS,
     bans::COMMANDS,
     boot::COMMANDS,
@@ -98,6 +101,7 @@ static COMMANDS: &[&[Command]] = &[
     look::COMMANDS,
     notes::COMMANDS,
     outside::COMMANDS,
+    own::COMMANDS,
     policy::COMMANDS,
     records::COMMANDS,
     secrets::COMMANDS,
@@ -195,7 +199,7 @@ mod tests {
         adduser +host -host chhandle chpass newpass match whois status rehash restart die binds channel +chan -chan chanset chaninfo \
         say msg act op deop voice devoice invite kick topic ban +ban -ban bans stick unstick traffic uptime \
         modules page quit botinfo trace +bot -bot chaddr botattr comment dlq runs run deploy locks sources events scripts reload \
-        caps audit policy";
+        caps audit policy at boot handle nick servers store save";
 
     #[test]
     fn every_command_that_is_promised_is_there() {

@@ -50,6 +50,16 @@ pub enum Left {
     TooLong,
     /// So many wait for them that no more are kept.
     TooMany,
+    /// A bind has taken it: nobody sees it.
+    Taken,
+}
+
+/// The same, after binds of kind `note` have had it: one that says STOP takes it.
+pub async fn deliver_note(party: &Party, store: &Store, to: &str, from: &str, words: &str) -> Result<Left, StoreError> {
+    if words.chars().count() <= LONGEST && party.takes_note(to, from, words).await {
+        return Ok(Left::Taken);
+    }
+    leave_note(party, store, to, from, words).await
 }
 
 /// Leaves a note for somebody who has a record.
@@ -113,10 +123,11 @@ async fn note_afar(asked: &Asked, mesh: &Mesh, user: &str, bot: &BotName) -> Lin
 
 async fn note_here(asked: &Asked, handle: &str, words: &str) -> Lines {
     let user = asked.user(handle)?;
-    let left = leave_note(&asked.desk.party, &asked.desk.store, &user.handle, asked.handle(), words).await;
+    let left = deliver_note(&asked.desk.party, &asked.desk.store, &user.handle, asked.handle(), words).await;
     match left.map_err(HandlerError::internal)? {
         Left::Shown => Ok(vec![format!("{} is here and has it.", user.handle)]),
         Left::Kept | Left::KeptAway => Ok(vec![format!("Kept for {}.", user.handle)]),
+        Left::Taken => Ok(vec![format!("A bind has taken the note to {}.", user.handle)]),
         Left::TooLong => sorry(format!("a note has at most {LONGEST} characters")),
         Left::TooMany => sorry(format!("{WAITING} notes wait for {} already", user.handle)),
     }

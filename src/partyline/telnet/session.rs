@@ -247,7 +247,8 @@ async fn typed(party: &Party, idx: u32, place: &mut Place, line: &str) -> Result
     let Some(command) = line.strip_prefix('.').filter(|rest| !rest.is_empty() && !rest.starts_with([' ', '.'])) else {
         // Who speaks in #ops speaks to the bot; everywhere else to people.
         match line.split_at_checked(1) {
-            // Eggdrop's words for everybody on this bot, and for masters only, are said where this bot's people are.
+            // Eggdrop's words for everybody on this bot are said where this bot's people are; those for masters only begin
+            // with a comma, wherever they are typed.
             Some(("'", rest)) => drop(party.say(idx, &Place::Ops, rest, How::Say).await?),
             _ if line.starts_with('!') => drop(party.say(idx, &Place::Ops, line, How::Say).await?),
             _ => drop(party.say(idx, place, line, How::Say).await?),

@@ -1,0 +1,66 @@
+//! `.handle`, `.nick`, `.servers`, `.store`, `.save`: what people who come from Eggdrop type by habit.
+
+use masterchief_contract::{HandlerError, user_error};
+
+use super::{Asked, Command, sorry};
+use crate::users::User;
+
+pub(super) static COMMANDS: &[Command] = &[
+    row!(Anywhere, "handle", "-", "<new>", "Gives your own record another handle", handle),
+    row!(Anywhere, "nick", "-", "<new>", "The same as .handle", handle),
+    row!(
+        Anywhere,
+        "servers",
+        "o",
+        "",
+        "Lists the networks, on which server the bot is, and why it is on none",
+        servers
+    ),
+    row!(Here, "store", "-", "", "Shows what of .console and .page is kept for you, which is what you see now", store),
+    row!(Anywhere, "save", "m", "", "Tells where records are: each change is written before it is answered", save),
+];
+
+type Lines = Result<Vec<String>, HandlerError>;
+
+async fn handle(asked: &Asked) -> Lines {
+    let Some(user) = asked.desk.book.get(asked.handle()) else {
+        return sorry("you have no record here; .+user and .chpass make one");
+    };
+    let new = asked.arg("new");
+    if !user.handle.eq_ignore_ascii_case(new) && asked.desk.book.get(new).is_some() {
+        return sorry(format!("there is a {new} already"));
+    }
+    User::new(new).map_err(|fault| user_error(fault.to_string()))?;
+    let renamed = User { handle: new.to_owned(), ..User::clone(&user) };
+    asked.desk.host.rename_user(&user.handle, renamed).await.map_err(user_error)?;
+    asked.desk.party.renamed(&user.handle, new);
+    Ok(vec![format!("You are {new} now; log in by that name from now on.")])
+}
+
+async fn servers(asked: &Asked) -> Lines {
+    let networks = asked.desk.host.networks();
+    if networks.is_empty() {
+        return Ok(vec!["There are no networks; the bot lives on its own partyline.".to_owned()]);
+    }
+    let line = |status: crate::irc::Status| {
+        let lag = status.lag_ms.map(|lag| format!(", {lag} ms away")).unwrap_or_default();
+        match (status.connected, status.trouble) {
+            (true, _) => format!("{}: on {} as {}{lag}", status.network, status.server, status.nick),
+            (false, Some(why)) => format!("{}: not connected, last tried {}: {why}", status.network, status.server),
+            (false, None) => format!("{}: connecting to {}", status.network, status.server),
+        }
+    };
+    Ok(networks.into_iter().map(line).collect())
+}
+
+async fn store(asked: &Asked) -> Lines {
+    let idx = asked.session()?;
+    let party = &asked.desk.party;
+    let (modes, page) = party.session(idx, |session| (session.modes.to_string(), session.page)).unwrap_or_default();
+    Ok(vec![format!("Kept for you: .console {modes}, .page {page}; a change is kept at once.")])
+}
+
+async fn save(asked: &Asked) -> Lines {
+    let people = asked.desk.book.all().len();
+    Ok(vec![format!("{people} records are in the data folder already: each change is written before it is answered.")])
+}
