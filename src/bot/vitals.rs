@@ -81,8 +81,7 @@ impl Vitals for BotVitals {
         let pipelines = self.pipelines.clone();
         Box::pin(async move {
             let mut out = Metrics::default();
-            let one = |value: f64| [(Vec::new(), value)];
-            out.family("masterchief_binds", "Binds in the table", "gauge", one(binds as f64));
+            out.family("masterchief_binds", "Binds in the table", "gauge", [(Vec::new(), binds as f64)]);
             type Of = fn(&crate::irc::Status) -> f64;
             let of: [(&str, &str, &str, Of); 5] = [
                 ("masterchief_irc_connected", "Whether the bot is registered there", "gauge", |at| {
@@ -101,60 +100,49 @@ impl Vitals for BotVitals {
             }
             sources(&mut out, &feeds);
             runs(&mut out, &pipelines).await;
-            if let Ok(status) = journal.status().await {
-                out.family(
-                    "masterchief_journal_bytes",
-                    "Bytes of events in the journal",
-                    "gauge",
-                    one(status.bytes as f64),
-                );
-                out.family(
-                    "masterchief_journal_full",
-                    "Whether sources have to wait",
-                    "gauge",
-                    one(f64::from(status.full)),
-                );
-                out.family(
-                    "masterchief_journal_events_total",
-                    "Events written",
-                    "counter",
-                    one(status.next as f64 - 1.0),
-                );
-                out.family("masterchief_dead_letters", "Dead letters", "gauge", one(status.dead as f64));
-                out.family(
-                    "masterchief_deliveries_waiting",
-                    "Deliveries that wait for a retry, or behind one that does",
-                    "gauge",
-                    one(status.waiting.saturating_sub(status.held) as f64),
-                );
-                out.family(
-                    "masterchief_deliveries_held",
-                    "Deliveries that wait for an operator: the process died during their call",
-                    "gauge",
-                    one(status.held as f64),
-                );
-            }
-            if let Ok(binds) = journal.behind().await {
-                let rows = binds.iter().map(|(bind, behind)| (vec![("bind", bind.as_str())], *behind as f64));
-                out.family(
-                    "masterchief_bind_behind",
-                    "Numbers of the journal that a bind has not dealt with",
-                    "gauge",
-                    rows,
-                );
-                let still = journal.standing_still();
-                let stands = |bind: &String| still.iter().any(|(other, _)| other == bind);
-                let rows = binds.iter().map(|(bind, _)| (vec![("bind", bind.as_str())], f64::from(stands(bind))));
-                out.family(
-                    "masterchief_bind_stands_still",
-                    "Whether a bind begins nothing new, so much waits behind what fails, is held or takes long",
-                    "gauge",
-                    rows,
-                );
-            }
+            journaled(&mut out, &journal).await;
             out
         })
     }
+}
+
+/// What the journal holds, and how far binds are with it.
+async fn journaled(out: &mut Metrics, journal: &Journal) {
+    if let Ok(status) = journal.status().await {
+        let of: [(&str, &str, &str, f64); 6] = [
+            ("masterchief_journal_bytes", "Bytes of events in the journal", "gauge", status.bytes as f64),
+            ("masterchief_journal_full", "Whether sources have to wait", "gauge", f64::from(status.full)),
+            ("masterchief_journal_events_total", "Events written", "counter", status.next as f64 - 1.0),
+            ("masterchief_dead_letters", "Dead letters", "gauge", status.dead as f64),
+            (
+                "masterchief_deliveries_waiting",
+                "Deliveries that wait for a retry, or behind one that does",
+                "gauge",
+                status.waiting.saturating_sub(status.held) as f64,
+            ),
+            (
+                "masterchief_deliveries_held",
+                "Deliveries that wait for an operator: the process died during their call",
+                "gauge",
+                status.held as f64,
+            ),
+        ];
+        for (name, about, kind, value) in of {
+            out.family(name, about, kind, [(Vec::new(), value)]);
+        }
+    }
+    let Ok(binds) = journal.behind().await else { return };
+    let rows = binds.iter().map(|(bind, behind)| (vec![("bind", bind.as_str())], *behind as f64));
+    out.family("masterchief_bind_behind", "Numbers of the journal that a bind has not dealt with", "gauge", rows);
+    let still = journal.standing_still();
+    let stands = |bind: &String| still.iter().any(|(other, _)| other == bind);
+    let rows = binds.iter().map(|(bind, _)| (vec![("bind", bind.as_str())], f64::from(stands(bind))));
+    out.family(
+        "masterchief_bind_stands_still",
+        "Whether a bind begins nothing new, so much waits behind what fails, is held or takes long",
+        "gauge",
+        rows,
+    );
 }
 
 /// Runs, their stages, and what these share. Records that do not answer in time are left out.
