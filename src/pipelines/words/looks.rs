@@ -220,7 +220,10 @@ pub fn limited(groups: bool, machine: Vec<(&'static str, u64, u64)>) -> Vec<Stri
     };
     let one = |(name, held, size)| format!("{name} {} of {} taken", amount(name, held), amount(name, size));
     let mut lines: Vec<String> = machine.into_iter().map(one).collect();
-    let how = if groups { "limited by control groups" } else { "added up ten times a second" };
+    let how = match groups {
+        true => "limited by control groups, and so are processors",
+        false => "added up ten times a second; processors are counted, and no command is kept to them",
+    };
     lines.push(format!("memory of commands is {how}"));
     lines.push("disk of commands is added up twice a second".to_owned());
     lines
