@@ -121,10 +121,13 @@ pub struct LockRow {
     pub said_in: String,
     /// The run of which a stage made it, if one did.
     pub run: Option<i64>,
+    /// For which end it was told that it is near.
+    pub warned: Option<i64>,
 }
 
 impl LockRow {
-    pub(super) const SELECT: &str = "SELECT place, handle, reason, since, until, rollback, said_in, run FROM env_lock";
+    pub(super) const SELECT: &str =
+        "SELECT place, handle, reason, since, until, rollback, said_in, run, warned FROM env_lock";
 
     pub(super) fn of(row: &Row<'_>) -> Result<LockRow, RunsError> {
         Ok(LockRow {
@@ -136,12 +139,13 @@ impl LockRow {
             rollback: row.get(5)?,
             said_in: row.get(6)?,
             run: row.get(7)?,
+            warned: row.get(8)?,
         })
     }
 
     pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
-        const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback, said_in, run)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback, said_in = excluded.said_in, run = excluded.run";
+        const SQL: &str = "INSERT INTO env_lock (place, handle, reason, since, until, rollback, said_in, run, warned)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (place) DO UPDATE SET handle = excluded.handle, reason = excluded.reason, since = excluded.since, until = excluded.until, rollback = excluded.rollback, said_in = excluded.said_in, run = excluded.run, warned = excluded.warned";
         db.execute(
             SQL,
             params![
@@ -153,6 +157,7 @@ impl LockRow {
                 self.rollback,
                 self.said_in,
                 self.run,
+                self.warned,
             ],
         )
     }

@@ -20,6 +20,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0004_rollup", sql!("0004_rollup")),
     ("0005_owner", sql!("0005_owner")),
     ("0006_image", sql!("0006_image")),
+    ("0007_warned", sql!("0007_warned")),
 ];
 
 /// How each but the first is taken back.
@@ -29,6 +30,7 @@ const BACK: &[&str] = &[
     sql!("down/0004_rollup"),
     sql!("down/0005_owner"),
     sql!("down/0006_image"),
+    sql!("down/0007_warned"),
 ];
 
 /// Which migrations a database has, and which it would get: name, and whether it is there. Nothing is changed; what would be

@@ -1,0 +1,1 @@
+ALTER TABLE env_lock DROP COLUMN warned;
