@@ -165,6 +165,42 @@ fn what_is_said_about_runs_is_written_in_one_folder() {
     }
 }
 
+/// The files of what decides about runs, and of what runs their stages.
+fn deciding() -> Vec<PathBuf> {
+    let folder = root().join("src/pipelines");
+    let more = ["attempt.rs", "collect.rs", "steps.rs"].map(|name| folder.join(name));
+    // The names of deeds in the audit trail are the words that people typed.
+    let asked = |path: &PathBuf| path.ends_with("engine/ask.rs");
+    files(&folder.join("engine")).into_iter().filter(|path| !asked(path)).chain(more).collect()
+}
+
+#[test]
+fn what_decides_about_runs_has_no_sentences_of_its_own() {
+    for path in deciding() {
+        let text = read(&path);
+        let spoken = |line: &&str| !line.starts_with("//") && !line.contains("tracing::");
+        for line in production(&text).lines().map(str::trim).filter(spoken) {
+            // Every second part stands between quotation marks.
+            let plain = line.replace("\\\"", "'");
+            let sentence = plain.split('"').skip(1).step_by(2).find(|part| part.matches(' ').count() > 1);
+            assert!(
+                sentence.is_none(),
+                "{} says {:?} in its own words: write it in src/pipelines/words",
+                shown(&path),
+                sentence.unwrap_or_default()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_decides_about_runs_reads_no_files() {
+    for path in files(&root().join("src/pipelines/engine")) {
+        let text = read(&path);
+        assert!(!production(&text).contains("std::fs"), "{} reads files: have it done beside the runs", shown(&path));
+    }
+}
+
 /// The names between two marks of a text, wherever both are there and it is a name of a variable.
 fn named(text: &str, before: &str, after: &[char]) -> Vec<String> {
     let name = |rest: &str| rest.split(after).next().unwrap_or_default().to_owned();

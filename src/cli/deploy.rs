@@ -225,9 +225,11 @@ async fn with_bot(common: &Common, config: &Config, request: Request, yes: bool)
     let alone = Config { networks: Default::default(), gateway: Default::default(), ..config.clone() };
     let started = Bot::builder().configured(&alone).without_scripts().start().await?;
     let code = converse(common, &config.data, request, yes).await;
+    let seen = super::alone::undone(common, config, &started).await;
     // Others may have asked the bot that we began.
     started.nobody_asks().await;
     started.stop("").await;
+    seen?;
     match code? {
         Some(code) => Ok(code),
         None => {
@@ -237,7 +239,12 @@ async fn with_bot(common: &Common, config: &Config, request: Request, yes: bool)
 }
 
 /// One request and all that follows from it. `None` if no bot runs there.
-async fn converse(common: &Common, data: &Path, mut request: Request, yes: bool) -> anyhow::Result<Option<ExitCode>> {
+pub(super) async fn converse(
+    common: &Common,
+    data: &Path,
+    mut request: Request,
+    yes: bool,
+) -> anyhow::Result<Option<ExitCode>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         let mut run = request.run;

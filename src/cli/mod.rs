@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.
 
+mod alone;
 mod binds;
 mod check;
 mod completions;

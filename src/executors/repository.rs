@@ -20,7 +20,7 @@ use super::{ExecFault, Shell};
 /// Of commits and of files at most so many are listed.
 const CHANGES_MAX: usize = 1000;
 /// How long a mirror may take to be brought up to date.
-const MIRROR: Duration = Duration::from_secs(600);
+const MIRROR: Duration = Duration::from_secs(2 * 3600);
 /// How long git may take for what it does on this machine alone.
 const LOCAL: Duration = Duration::from_secs(60);
 /// What every git of ours is told: nothing of the repository's is run, nothing is left in the background, and a line that

@@ -17,7 +17,9 @@ use warp::http::{HeaderMap, StatusCode, header};
 use super::hooks::{AGAIN, Reply, reply};
 use super::server::Shared;
 use super::{looks, verbs};
-use crate::pipelines::{Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Refusal, RefusalKind, Told};
+use crate::pipelines::{
+    Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Refusal, RefusalKind, RunState, Told,
+};
 use crate::users::{FlagMask, FlagSet};
 
 /// A program, or a person's program, that may ask for runs.
@@ -207,7 +209,7 @@ pub(super) fn caller(
             "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
         ));
     };
-    let who = asker(&user.handle);
+    let who = Asker { person: true, ..asker(&user.handle) };
     let person = pipelines.may(&who);
     let theirs = Arc::clone(&person.allows);
     let through: Allows = own.clone();
@@ -252,13 +254,27 @@ async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]
     let words =
         DeployWords { app: asked.app, environment: asked.environment, reference, skip, ..DeployWords::default() };
     let prepared = match pipelines.prepare(words, params, (&who, &may)).await {
-        Ok(prepared) => Prepared { unattended: true, key: asked.key, ..prepared },
+        Ok(prepared) => Prepared { unattended: who.is_program(), key: asked.key, ..prepared },
         Err(refusal) => return refused(refusal),
     };
     match pipelines.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who, may }).await {
-        Ok(said) => reply(StatusCode::ACCEPTED, &json!({"id": said.run, "lines": plainly(said.lines)})),
+        Ok(said) => accepted(pipelines, said.run, said.public.into_iter().chain(said.lines)).await,
         Err(refusal) => refused(refusal),
     }
+}
+
+/// What came of what was asked for; where who asked has to say yes to it first, also how.
+pub(super) async fn accepted(pipelines: &Pipelines, run: Option<i64>, lines: impl Iterator<Item = String>) -> Reply {
+    let mut told = json!({"id": run, "lines": plainly(lines)});
+    let found = match run {
+        Some(run) => pipelines.run(run).await.ok().flatten(),
+        None => None,
+    };
+    if let Some((run, _)) = found.filter(|(run, _)| run.state == RunState::AwaitingConfirm) {
+        told["state"] = json!(run.state.name());
+        told["yes"] = json!(format!("/pipelines/{}/yes", run.number));
+    }
+    reply(StatusCode::ACCEPTED, &told)
 }
 
 /// What a registry tells of pushes.

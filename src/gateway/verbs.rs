@@ -12,7 +12,7 @@ use serde_json::json;
 use warp::http::StatusCode;
 
 use super::hooks::{Reply, reply};
-use super::runs::{Caller, not_found, plainly, refused, wrong};
+use super::runs::{Caller, accepted, not_found, plainly, refused, wrong};
 use crate::pipelines::{Ask, Asked, Millis, Pipelines};
 
 /// What a word needs beside its run.
@@ -61,10 +61,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str]
     };
     let Some(ask) = ask else { return not_found() };
     match pipelines.ask(Asked { ask, who: caller.who, may: caller.may }).await {
-        Ok(told) => {
-            let lines = plainly(told.public.into_iter().chain(told.lines));
-            reply(StatusCode::ACCEPTED, &json!({"id": told.run, "lines": lines}))
-        }
+        Ok(told) => accepted(pipelines, told.run, told.public.into_iter().chain(told.lines)).await,
         Err(refusal) => refused(refusal),
     }
 }
@@ -73,9 +70,11 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str]
 pub(super) async fn word_said(pipelines: &Pipelines, caller: &Caller, word: &str, text: &str) -> Reply {
     match pipelines.word(word, text, (&caller.who, &caller.may)).await {
         Ok(said) => {
-            let status = if said.looked { StatusCode::OK } else { StatusCode::ACCEPTED };
-            let lines = plainly(said.reply.public.into_iter().chain(said.reply.lines));
-            reply(status, &json!({"id": said.reply.run, "lines": lines}))
+            let lines = said.reply.public.into_iter().chain(said.reply.lines);
+            match said.looked {
+                true => reply(StatusCode::OK, &json!({"id": said.reply.run, "lines": plainly(lines)})),
+                false => accepted(pipelines, said.reply.run, lines).await,
+            }
         }
         Err(refusal) => refused(refusal),
     }

@@ -16,6 +16,7 @@ use super::model::{Action, Stage, Undo};
 use super::remote::Ear;
 use super::runners::Errand;
 use super::steps::Inner;
+use super::words;
 use crate::executors::{
     About, Class, End, Failure, Hands, Keeper, Masker, Step, StepLog, left_outputs, scrub, step_token,
 };
@@ -70,9 +71,9 @@ impl Stage {
     pub(super) fn asks_for_plan(&self, given: &Map<String, Value>) -> bool {
         let mode = |action: &Action| action.settings.get("apply").and_then(Value::as_str).map(str::to_owned);
         let asks = |action: &Action| mode(action).is_none_or(|apply| apply == "after_approval");
-        let changes = |key: &&str| given.get(*key).and_then(Value::as_u64).unwrap_or(0) > 0;
-        let planned = given.contains_key("plan_file") && ["add", "change", "destroy"].iter().any(changes);
-        planned && self.actions.iter().any(|action| action.executor == "terraform" && asks(action))
+        // A plan is kept only where it changes something, if only outputs.
+        given.contains_key("plan_file")
+            && self.actions.iter().any(|action| action.executor == "terraform" && asks(action))
     }
 }
 
@@ -155,7 +156,7 @@ impl Attempt {
     async fn action(&mut self, action: &Action, facts: &Facts, turn: Turn) -> (End, Map<String, Value>) {
         let config = |fault: String| (End::failed(Class::Config, fault), Map::new());
         let Some(executor) = self.inner.executors.get(&action.executor).map(Arc::clone) else {
-            return config(format!("there is no executor {}", action.executor));
+            return config(words::no_executor(&action.executor));
         };
         let mut settings = match told(&action.settings, facts, &self.inner.project, &mut self.place.secrets) {
             Ok(settings) => settings,
@@ -269,7 +270,7 @@ impl Attempt {
             };
             tokio::select! {
                 end = &mut task => {
-                    let end = end.unwrap_or_else(|_| End::failed(Class::Unknown, format!("{} fell over; its fault is in the bot's log", stage.name)));
+                    let end = end.unwrap_or_else(|_| End::failed(Class::Unknown, words::fell_over(&stage.name)));
                     // Why we ended it says more than that it ended.
                     return match (end, why) {
                         (End::Stopped, Some(failure)) => End::Failed(failure),
@@ -278,7 +279,7 @@ impl Attempt {
                 }
                 () = &mut wall, if why.is_none() => {
                     let last = last_words(told);
-                    why = Some(Failure::new(Class::Timeout, format!("{} took longer than its {}{last}", stage.name, humantime(stage.timeout))));
+                    why = Some(Failure::new(Class::Timeout, words::took_too_long(&stage.name, humantime(stage.timeout), last)));
                     stop.send_replace(true);
                 }
                 () = tokio::time::sleep(LOOK), if stage.idle_timeout.is_some() && why.is_none() => {
@@ -289,7 +290,7 @@ impl Attempt {
                     }
                     let idle = stage.idle_timeout.unwrap_or(Duration::MAX);
                     if last.max(spoke).elapsed() >= idle {
-                        why = Some(Failure::new(Class::Timeout, format!("{} said nothing for {}", stage.name, humantime(idle))));
+                        why = Some(Failure::new(Class::Timeout, words::said_nothing(&stage.name, humantime(idle))));
                         stop.send_replace(true);
                     }
                 }
@@ -299,7 +300,7 @@ impl Attempt {
                 }
                 () = given_up => {
                     task.abort();
-                    return End::Failed(why.unwrap_or_else(|| Failure::new(Class::InfraLost, format!("{} did not end when it was told to; look what is left of it", stage.name))));
+                    return End::Failed(why.unwrap_or_else(|| Failure::new(Class::InfraLost, words::did_not_end(&stage.name))));
                 }
             }
         }
@@ -315,7 +316,7 @@ pub(super) fn about(facts: &Facts, repo: Option<String>) -> About {
 /// What a step said last, for who asks why it took so long: `, last: 2 of 4 pods new and ready; shop-7f9c4 CrashLoopBackOff x4`.
 fn last_words(told: &Mutex<(tokio::time::Instant, String)>) -> String {
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.1.is_empty() { String::new() } else { format!(", last: {}", told.1) }
+    if told.1.is_empty() { String::new() } else { words::said_last(&told.1) }
 }
 
 fn grace(stage: &Stage) -> Duration {
@@ -355,10 +356,8 @@ impl Keeper for Kept {
         Box::pin(async move {
             let (answer, kept) = oneshot::channel();
             let note = json!({"done": done, "note": note, "first": first});
-            to.send(Msg::Note(run, stage, attempt, note, answer))
-                .await
-                .map_err(|_| "the bot is going down".to_owned())?;
-            kept.await.map_err(|_| "the bot is going down".to_owned())?
+            to.send(Msg::Note(run, stage, attempt, note, answer)).await.map_err(|_| words::going_down())?;
+            kept.await.map_err(|_| words::going_down())?
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use masterchief_contract::closest;
 
-use super::calendar;
+use super::calendars::{self, Calendars};
 use super::file;
 use super::model::Pipeline;
 use super::refusal::Refusal;
@@ -20,6 +20,8 @@ pub struct Catalog {
     by_app: BTreeMap<String, Arc<Pipeline>>,
     /// Files that cannot be read, by name, with the first fault.
     broken: BTreeMap<String, String>,
+    /// The calendars that they name, as they were when these were read.
+    pub(super) calendars: Calendars,
 }
 
 impl Catalog {
@@ -40,8 +42,17 @@ impl Catalog {
             };
             match file::parse(&path, &text, executors) {
                 Ok(pipeline) => {
-                    faults.extend(no_calendar(&pipeline));
-                    faults.extend(catalog.put(pipeline));
+                    let app = pipeline.app.clone();
+                    match catalog.put(pipeline) {
+                        Some(fault) => faults.push(fault),
+                        None => faults.extend(
+                            catalog
+                                .by_app
+                                .get(&app)
+                                .into_iter()
+                                .flat_map(|pipeline| no_calendar(pipeline, &catalog.calendars)),
+                        ),
+                    }
                 }
                 Err(more) => {
                     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -65,6 +76,8 @@ impl Catalog {
             return Some(ConfigFault { spot: None, message });
         }
         self.by_app.insert(pipeline.app.clone(), Arc::new(pipeline));
+        let files = calendars::named(self.by_app.values());
+        self.calendars.refresh(&files);
         None
     }
 
@@ -103,17 +116,14 @@ fn near(asked: &str, name: &str) -> bool {
 }
 
 /// Calendars that cannot be read. The pipeline is there all the same: until they can be, its places are frozen.
-fn no_calendar(pipeline: &Pipeline) -> Vec<ConfigFault> {
+fn no_calendar(pipeline: &Pipeline, calendars: &Calendars) -> Vec<ConfigFault> {
     let named = pipeline
         .policy
         .environments
         .iter()
         .flat_map(|(env, rules)| rules.freeze.iter().map(move |file| (env, pipeline.calendar(file))));
     let fault = |(env, path): (&String, PathBuf)| {
-        let fault = match std::fs::read_to_string(&path) {
-            Ok(text) => calendar::parse(&text).err()?.to_string(),
-            Err(fault) => fault.to_string(),
-        };
+        let fault = calendars.get(&path)?.as_ref().err()?;
         let file = pipeline.file.display();
         let message = format!(
             "{file}: policy.environments.{env}.freeze: {}: {fault}; {env} is frozen until it can be read",

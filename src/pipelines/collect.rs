@@ -1,8 +1,9 @@
 //! What a step is given and what it leaves: variables and secrets, reports, files, a checkpoint.
 
 use super::expr::Facts;
-use super::model::Stage;
+use super::model::{Collect, Stage};
 use super::template;
+use super::words;
 use crate::executors::{
     Artifact, Class, End, Failure, LOG, Masker, Tests, artifacts, coverage, junit, log_parts, matching, open_regular,
 };
@@ -71,8 +72,7 @@ pub(super) fn collect(
     let config = |fault: String| Failure::new(Class::Config, fault);
     let mut tests = None;
     if let Some(glob) = &stage.collect.junit {
-        let files = matching(workspace, glob).map_err(config)?;
-        let read = junit(&files).map_err(config)?;
+        let read = junit(&own_files(workspace, glob, folder).map_err(config)?).map_err(config)?;
         count(&read, outputs);
         if summary.is_empty() {
             *summary = format!("{} passed", read.passed);
@@ -80,20 +80,20 @@ pub(super) fn collect(
         tests = Some(read);
     }
     if let Some(glob) = &stage.collect.coverage {
-        let files = matching(workspace, glob).map_err(config)?;
+        let files = own_files(workspace, glob, folder).map_err(config)?;
         outputs.insert("coverage".to_owned(), Value::from(coverage(&files).map_err(config)?));
     }
     let (more, missing) = named(stage, outputs);
     if let Some((name, path)) = missing.first() {
-        return Err(config(format!("outputs.{name}: it gave no {path}")));
+        return Err(config(words::gave_no(name, path)));
     }
     outputs.extend(more);
     if let Some(gate) = &stage.gate {
         facts.extend(outputs.clone());
         facts.insert("outputs".to_owned(), Value::Object(outputs.clone()));
-        if !gate.holds(facts).map_err(|fault| config(format!("the gate cannot be told: {fault}")))? {
+        if !gate.holds(facts).map_err(|fault| config(words::gate_untold(fault)))? {
             let line = tests.as_ref().and_then(failures);
-            let line = line.unwrap_or_else(|| format!("the gate does not hold: {}", gate.text()));
+            let line = line.unwrap_or_else(|| words::gate_fails(gate.text()));
             return Err(Failure::new(Class::TestFailed, line));
         }
     }
@@ -156,7 +156,7 @@ fn count(read: &Tests, outputs: &mut Map<String, Value>) {
 fn failures(read: &Tests) -> Option<String> {
     let failed = read.failed + read.errors;
     let names = read.failures.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-    (failed > 0).then(|| format!("{} passed, {failed} failed: {names}", read.passed))
+    (failed > 0).then(|| words::tests_failed(read.passed, failed, names))
 }
 
 /// The outputs that the stage's author named, and those that are not there.
@@ -173,6 +173,34 @@ fn named<'s>(stage: &'s Stage, outputs: &Map<String, Value>) -> (Map<String, Val
         }
     }
     (more, missing)
+}
+
+/// The files of a pattern that this attempt wrote: what an earlier one left, or another instance, is no report of this one.
+fn own_files(workspace: &Path, glob: &str, folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let all = matching(workspace, glob)?;
+    let (found, own) = (all.len(), written_since(all, &folder.join(BEGUN)));
+    match own.is_empty() && found > 0 {
+        true => Err(words::only_old(glob)),
+        false => Ok(own),
+    }
+}
+
+/// What is read of an instance of a matrix: `out/{matrix.suite}/*.xml`.
+pub(super) fn of_instance(collect: &Collect, facts: &Facts) -> Collect {
+    let matrix = facts.get("matrix").and_then(Value::as_object);
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let fill = |glob: &String| {
+        let mut glob = glob.clone();
+        for (name, value) in matrix.into_iter().flatten() {
+            glob = glob.replace(&format!("{{matrix.{name}}}"), &globset::escape(&text(value)));
+        }
+        glob
+    };
+    Collect {
+        junit: collect.junit.as_ref().map(fill),
+        coverage: collect.coverage.as_ref().map(fill),
+        artifacts: collect.artifacts.iter().map(fill).collect(),
+    }
 }
 
 /// Those of these files that are not older than a mark.

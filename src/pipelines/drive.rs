@@ -15,7 +15,7 @@ use super::held::{Held, Line};
 use super::hooks::{HOOK, Post, poster};
 use super::mails::{MAIL, mail, mailer};
 use super::steps::Steps;
-use crate::executors::{Mail, NetHttp};
+use crate::executors::{Mail, NetHttp, apart};
 use crate::store::Anchor;
 use crate::store::runs::{Put, Runs, RunsError};
 
@@ -212,6 +212,16 @@ impl Drive {
                     let told = steps.look(&pipeline, &env, &facts).await;
                     // At shutdown nobody needs it any more; the next one asks again.
                     let _ = steps.inner.to.send(Msg::Checked(run, told)).await;
+                });
+            }
+            Effect::Calendars(mut calendars, files) => {
+                let to = self.steps.inner.to.clone();
+                tokio::spawn(async move {
+                    let read = apart(move || calendars.refresh(&files).then_some(calendars)).await;
+                    if let Some(Some(calendars)) = read {
+                        // At shutdown nobody needs it any more.
+                        let _ = to.send(Msg::Calendars(Box::new(calendars))).await;
+                    }
                 });
             }
             Effect::Say { dedupe, target, text, .. } if target.starts_with(HOOK) => self.post(&target, dedupe, text),

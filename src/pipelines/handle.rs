@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::around::Around;
+use super::calendars::Calendars;
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
 use super::engine::{Answer, Ask, Asked, Engine, Foretold, KEEP, May, Msg, News, PAST};
@@ -19,6 +20,7 @@ use super::file;
 use super::held::Held;
 use super::model::Pipeline;
 use super::pools::PoolRow;
+use super::prepare::{Fetch, Slow};
 use super::refusal::Refusal;
 use super::remote::Told;
 use super::run::{Asker, Millis, Run, StageRun};
@@ -26,7 +28,7 @@ use super::runners::Elsewhere;
 use super::settings::Settings;
 use super::steps::Steps;
 use super::words;
-use crate::executors::{Executors, Supervisor, tail};
+use crate::executors::{Cgroup, Executors, Supervisor, tail};
 use crate::store::Anchor;
 use crate::store::runs::{Runs, RunsError, Which};
 use crate::yaml::ConfigFault;
@@ -81,6 +83,8 @@ pub(super) struct Inner {
     chained: watch::Receiver<Option<Anchor>>,
     clock: Clock,
     pub(super) around: Arc<dyn Around>,
+    /// Copies of repositories that are being brought up to date, by app.
+    pub(super) fetches: Mutex<BTreeMap<String, Fetch>>,
 }
 
 impl Pipelines {
@@ -115,6 +119,9 @@ impl Pipelines {
         }
         live_through(&mut engine, &runs).await?;
         engine.load(loaded, &versions);
+        engine.calendars = Calendars::of(&engine.calendar_files());
+        // Supervisors that were killed left groups behind.
+        Cgroup::sweep();
         // Who went down in order leaves word; who fell could not.
         engine.fell = tokio::fs::remove_file(folder.join(STOPPED)).await.is_err();
         engine.begun = (clock.now().timestamp_millis(), engine.last_run);
@@ -148,6 +155,7 @@ impl Pipelines {
             chained,
             clock,
             around,
+            fetches: Mutex::default(),
         };
         Ok((Pipelines { inner: Arc::new(inner) }, task, faults))
     }
@@ -199,15 +207,20 @@ impl Pipelines {
 
     /// Asks for something; ready once what came of it is durable.
     pub async fn ask(&self, asked: Asked) -> Answer {
+        self.ask_telling(asked, &|_| ()).await
+    }
+
+    /// The same; whoever waits for it is told that it is under way.
+    pub(super) async fn ask_telling(&self, asked: Asked, slow: Slow<'_>) -> Answer {
         let (who, deed) = (asked.who.clone(), asked.ask.deed());
-        let answer = self.answer(asked).await;
+        let answer = self.answer(asked, slow).await;
         self.inner.around.note(&who, &deed, answer.as_ref().err().map(|refusal| refusal.text.as_str()));
         answer
     }
 
-    async fn answer(&self, mut asked: Asked) -> Answer {
+    async fn answer(&self, mut asked: Asked, slow: Slow<'_>) -> Answer {
         if let Ask::Again(number) = asked.ask {
-            let prepared = self.anew(number, (&asked.who, &asked.may)).await?;
+            let prepared = self.anew(number, (&asked.who, &asked.may), slow).await?;
             asked.ask = Ask::Deploy(Box::new(prepared));
         }
         let (to, answered) = oneshot::channel();

@@ -33,8 +33,10 @@ pub(super) fn may_deploy(
     let nicks = around.nicks(&who.place);
     whom.sort_by_key(|handle| !nicks.iter().any(|nick| nick.eq_ignore_ascii_case(handle)));
     let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
-    let flags = flags.split('|').next().unwrap_or("").to_owned();
-    Err(Refusal::denied(words::may_not(&who.handle, &pipeline.app, env, &others, &flags, &whom)))
+    let flag = flags.split('|').next().unwrap_or("");
+    let here = who.channel().map(|place| masterchief_contract::split_place(place).1);
+    let needed = here.map_or_else(|| flag.to_owned(), |here| format!("{flag} on {here}"));
+    Err(Refusal::denied(words::may_not(&who.handle, &pipeline.app, env, &others, &needed, &whom)))
 }
 
 /// All parameters and the environment; flags that parameters need are checked.

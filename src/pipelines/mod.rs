@@ -4,6 +4,7 @@ mod announce;
 mod around;
 mod attempt;
 mod calendar;
+mod calendars;
 mod catalog;
 mod collect;
 mod deployments;

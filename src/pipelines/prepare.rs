@@ -5,17 +5,31 @@ use super::may::{may_deploy, settle};
 use super::model::{Pipeline, Takes};
 use super::refusal::{Kind, Refusal};
 use super::request::{self, DeployWords};
-use super::run::{Asker, Commit, RunKind};
+use super::run::{Asker, Commit, Run, RunKind};
 use super::words;
-use crate::executors::{self, Class, Failure, changes, mirror, resolve, tag};
+use crate::executors::{self, Changes, Class, Failure, changes, mirror, resolve, tag};
+use masterchief_contract::Secret;
 use serde_json::{Map, Value};
+use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::handle::Pipelines;
 
 /// How long a repository may take to tell a commit.
 const RESOLVE: Duration = Duration::from_secs(20);
+/// How long somebody waits for the commits that go out. A copy that takes longer is made all the same, for the next who asks…
+const COMMITS: Duration = Duration::from_secs(10);
+/// …and how long where the pipeline asks by name which files changed.
+const FILES: Duration = Duration::from_secs(40);
+/// Who hears nothing for so long is told that it is being looked.
+const FIRST: Duration = Duration::from_millis(700);
+
+/// Who is told that an answer takes its time.
+pub(super) type Slow<'a> = &'a (dyn Fn(String) + Sync);
+/// A copy of a repository that is being brought up to date, and what came of it.
+pub(super) type Fetch = watch::Receiver<Option<Result<(), Failure>>>;
 
 impl Pipelines {
     /// Finds out what a request needs to know of the repository: the commit, and what changed since what is live. Nobody is asked
@@ -25,6 +39,17 @@ impl Pipelines {
         words: DeployWords,
         given: Map<String, Value>,
         (who, may): (&Asker, &May),
+    ) -> Result<Prepared, Refusal> {
+        self.prepare_telling(words, given, (who, may), &|_| ()).await
+    }
+
+    /// The same; whoever waits for it is told that it is under way.
+    pub(super) async fn prepare_telling(
+        &self,
+        words: DeployWords,
+        given: Map<String, Value>,
+        (who, may): (&Asker, &May),
+        slow: Slow<'_>,
     ) -> Result<Prepared, Refusal> {
         let pipeline = self.catalog().get(&words.app)?;
         let mut params = given;
@@ -65,12 +90,21 @@ impl Pipelines {
             // The engine refuses it in its own words and writes it down. Nobody else is asked anything for it.
             return Ok(prepared);
         };
-        if let Some(repo) = &pipeline.repo {
-            let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.clone() };
-            self.look_into(&pipeline, place, &mut prepared).await?;
+        let looking = async {
+            if let Some(repo) = &pipeline.repo {
+                let place = Place { repo, reference: reference.as_deref().unwrap_or("HEAD"), env: env.clone() };
+                self.look_into(&pipeline, place, &mut prepared).await?;
+            }
+            self.check(&pipeline, env, &mut prepared).await;
+            Ok::<Prepared, Refusal>(prepared)
+        };
+        tokio::pin!(looking);
+        tokio::select! {
+            biased;
+            looked = &mut looking => return looked,
+            () = tokio::time::sleep(FIRST) => slow(words::looking(&pipeline.app)),
         }
-        self.check(&pipeline, env, &mut prepared).await;
-        Ok(prepared)
+        looking.await
     }
 
     /// What a run would be that is asked for now; nothing is begun, and nothing written.
@@ -83,7 +117,12 @@ impl Pipelines {
 
     /// What a run that is over asked for, asked for anew: the same parameters, and what its branch or tag names now. What may be left out,
     /// and which rule does not count, is said anew too.
-    pub(super) async fn anew(&self, number: i64, (who, may): (&Asker, &May)) -> Result<Prepared, Refusal> {
+    pub(super) async fn anew(
+        &self,
+        number: i64,
+        (who, may): (&Asker, &May),
+        slow: Slow<'_>,
+    ) -> Result<Prepared, Refusal> {
         let found = self.run(number).await?;
         let (run, _) = found.ok_or_else(|| Refusal::unknown(words::no_such_run(number)))?;
         self.catalog().permits_looking_at(&run, who, may)?;
@@ -95,7 +134,7 @@ impl Pipelines {
         }
         let reference = Some(run.reference).filter(|reference| !reference.is_empty());
         let words = DeployWords { app: run.app, reference, environment: Some(run.env), ..DeployWords::default() };
-        let prepared = self.prepare(words, run.params, (who, may)).await?;
+        let prepared = self.prepare_telling(words, run.params, (who, may), slow).await?;
         Ok(Prepared { event: run.event, again: true, unattended: who.is_program(), ..prepared })
     }
 
@@ -135,21 +174,15 @@ impl Pipelines {
         prepared.sha = resolve(repo, reference, &own, RESOLVE).await.map_err(unresolved)?.sha;
         let live = self.inner.runs.deployments(&pipeline.app, &env, 1).await?;
         let Some(live) = live.into_iter().next().filter(|live| !live.sha.is_empty()) else { return Ok(()) };
-        let copy = self.inner.folder.join("mirrors").join(&pipeline.app);
-        let known = match mirror(repo, &copy, &own).await {
-            Ok(()) => changes(&copy, &live.sha, &prepared.sha).await,
-            Err(failure) => Err(failure),
-        };
-        match known {
+        let copy = self.copy_of(&pipeline.app);
+        // Where nobody asks which files changed, what is not known counts as changed.
+        let by_files = pipeline.source.contains("files");
+        let patience = if by_files { FILES } else { COMMITS };
+        match self.changed((&pipeline.app, repo), &own, (&live.sha, &prepared.sha), patience).await {
+            Err(failure) if by_files && failure.class == Class::Timeout => return Err(Refusal::busy(failure.line)),
             Ok(changes) => {
                 prepared.first_commit = changes.commits.iter().filter_map(|commit| commit.at).min();
                 prepared.commit_count = changes.commits.len() as u64;
-                let commit = |commit: executors::Commit| Commit {
-                    sha: commit.sha,
-                    author: commit.author,
-                    subject: commit.subject,
-                    at: commit.at,
-                };
                 prepared.commits = changes.commits.into_iter().take(100).map(commit).collect();
                 prepared.files = Some(changes.files);
             }
@@ -160,6 +193,88 @@ impl Pipelines {
         prepared.version = tag(&copy, &prepared.sha).await.unwrap_or_default();
         Ok(())
     }
+}
+
+impl Pipelines {
+    /// Where the copy of an app's repository is.
+    pub(super) fn copy_of(&self, app: &str) -> PathBuf {
+        self.inner.folder.join("mirrors").join(app)
+    }
+
+    /// What lies between two commits of a repository.
+    async fn changed(
+        &self,
+        (app, repo): (&str, &str),
+        own: &[(String, Secret)],
+        (from, to): (&str, &str),
+        patience: Duration,
+    ) -> Result<Changes, Failure> {
+        let copy = self.copy_of(app);
+        let (joined, done) = self.mirrored(app, repo, own, patience).await;
+        match done {
+            Ok(()) => match changes(&copy, from, to).await {
+                // It was begun for somebody else, maybe before the commit was there.
+                Err(_) if joined => {
+                    self.mirrored(app, repo, own, patience).await.1?;
+                    changes(&copy, from, to).await
+                }
+                known => known,
+            },
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Brings the copy of a repository up to date. That goes on when who asked waits no longer, and who asks meanwhile waits for the same:
+    /// then it was begun for another.
+    async fn mirrored(
+        &self,
+        app: &str,
+        repo: &str,
+        own: &[(String, Secret)],
+        patience: Duration,
+    ) -> (bool, Result<(), Failure>) {
+        let (joined, mut told) = {
+            let mut all = self.inner.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+            let under_way = all.get(app).filter(|told| told.borrow().is_none() && told.has_changed().is_ok());
+            match under_way {
+                Some(told) => (true, told.clone()),
+                None => {
+                    let (to, told) = watch::channel(None);
+                    let (copy, repo, own) = (self.copy_of(app), repo.to_owned(), own.to_vec());
+                    tokio::spawn(async move {
+                        let done = mirror(&repo, &copy, &own).await;
+                        to.send_replace(Some(done));
+                    });
+                    all.insert(app.to_owned(), told.clone());
+                    (false, told)
+                }
+            }
+        };
+        let waited = tokio::time::timeout(patience, told.wait_for(Option::is_some)).await;
+        let done = match waited {
+            Ok(Ok(done)) => done.clone().unwrap_or(Ok(())),
+            Ok(Err(_)) => Err(Failure::new(Class::InfraLost, words::copy_fell(app))),
+            Err(_) => Err(Failure::new(Class::Timeout, words::being_copied(app))),
+        };
+        (joined, done)
+    }
+
+    /// A run whose commits were not known when it was asked for, with those that the copy of its repository tells by now.
+    pub(super) async fn with_commits(&self, run: Run) -> Run {
+        let Some(before) = run.before.as_ref().filter(|_| run.commits_unknown()) else { return run };
+        match changes(&self.copy_of(&run.app), &before.sha, &run.sha).await {
+            Ok(changes) => Run {
+                commit_count: changes.commits.len() as u64,
+                commits: changes.commits.into_iter().take(100).map(commit).collect(),
+                ..run
+            },
+            Err(_) => run,
+        }
+    }
+}
+
+fn commit(commit: executors::Commit) -> Commit {
+    Commit { sha: commit.sha, author: commit.author, subject: commit.subject, at: commit.at }
 }
 
 /// Where a version comes from and where it goes.

@@ -36,6 +36,9 @@ pub struct Asker {
     pub place: String,
     /// How they asked: `irc`, `cli`, `http`, `webhook`, `time`…
     pub origin: String,
+    /// Whether a person is behind it who can be asked although they are in no channel: their token has their name, or they are on a page.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub person: bool,
     /// The network's own id of the words with which they asked, as long as this process lives.
     #[serde(skip)]
     pub msgid: Option<String>,
@@ -51,6 +54,7 @@ impl Asker {
             account: event.actor.as_ref().and_then(|actor| actor.account.clone()),
             place: format!("{}/{target}", event.network),
             origin: "irc".to_owned(),
+            person: false,
             msgid: event.tag("msgid").map(str::to_owned),
         }
     }
@@ -60,9 +64,9 @@ impl Asker {
         Asker { handle: name.to_owned(), nick: name.to_owned(), origin: name.to_owned(), ..Asker::default() }
     }
 
-    /// Whether it is a program, or speaks through one: nobody is there to be asked for a yes.
+    /// Whether it is a program that nobody stands behind: nobody is there to be asked for a yes.
     pub fn is_program(&self) -> bool {
-        self.place.is_empty() && self.origin != "cli"
+        self.place.is_empty() && self.origin != "cli" && !self.person
     }
 
     /// Whether services vouch for them.
@@ -341,6 +345,12 @@ impl Run {
     /// Why a rule does not count for it, if one does not.
     pub fn overrides(&self) -> Option<&str> {
         self.reason.as_deref().or(self.passed.as_deref())
+    }
+
+    /// Whether there is something to compare with, and nobody could tell yet what lies between.
+    pub fn commits_unknown(&self) -> bool {
+        let before = self.before.as_ref().is_some_and(|before| !before.sha.is_empty() && before.sha != self.sha);
+        before && !self.sha.is_empty() && self.files.is_none() && self.commits.is_empty()
     }
 
     /// What people call what goes out: the version, else the first letters of the commit.

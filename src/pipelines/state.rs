@@ -142,6 +142,8 @@ const STAGES: &[(StageState, &[StageState])] = &[
     (S::Faulty, &[S::Pending, S::Ready]),
     (S::Cancelled, &[S::Pending]),
     (S::Skipped, &[S::Pending]),
+    // What is done in any case is done again when its run goes on, and a lock that was given back is taken again.
+    (S::Succeeded, &[S::Pending]),
 ];
 
 impl RunState {

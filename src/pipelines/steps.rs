@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::attempt::{Attempt, Place};
-use super::collect::{checkpoint, collect, collect_failed, hidden, mark, segments, variables};
+use super::collect::{checkpoint, collect, collect_failed, hidden, mark, of_instance, segments, variables};
 use super::engine::{Ended, Msg, Order, is_lost};
 use super::expr::Facts;
 use super::model::{Pipeline, Stage};
@@ -312,12 +312,17 @@ async fn reported(order: &Arc<Order>, at: (PathBuf, PathBuf), mut facts: Facts, 
         report(&own.pipeline.stages[own.spec], (&at.0, &at.1), &mut facts, &mut ended);
         ended
     };
-    let fell = "what it left could not be taken in; its fault is in the bot's log";
+    let fell = words::not_taken_in();
     apart(work).await.unwrap_or_else(|| ended_by(order, End::failed(Class::Unknown, fell), resumed))
 }
 
 /// Takes in what a stage left, well or not.
 fn report(stage: &Stage, at: (&Path, &Path), facts: &mut Facts, ended: &mut Ended) {
+    // Most stages are no instance of anything, and read as they are.
+    let instance = || facts.get("matrix").and_then(Value::as_object).is_some_and(|matrix| !matrix.is_empty());
+    let own = (stage.collect.any() && instance())
+        .then(|| Stage { collect: of_instance(&stage.collect, facts), ..stage.clone() });
+    let stage = own.as_ref().unwrap_or(stage);
     match &mut ended.end {
         End::Done { outputs, summary } => match collect(stage, at, facts, outputs, summary) {
             Ok(rows) => ended.artifacts = rows,

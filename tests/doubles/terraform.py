@@ -6,7 +6,8 @@ apply_start, apply_complete, apply_errored, outputs) and after what Terraform 1.
 words of a build without -json after Terraform 0.15.0-rc2. What it does stands in double.json in its folder:
 
     {"changes": [["create", "aws_instance.web"]], "seconds": 0.5, "locked": true, "old": true, "fail": "aws_instance.web",
-     "stubborn": true, "locks": true, "workspaces": ["default"], "secret": "value of a sensitive output"}
+     "stubborn": true, "locks": true, "workspaces": ["default"], "secret": "value of a sensitive output",
+     "outputs": true}
 
 Each call is written to a file calls in its folder, one line each.
 """
@@ -77,7 +78,7 @@ def plan(as_json, out):
         say("change_summary", f"Plan: {told['add']} to add", changes=told)
     else:
         print("Plan: %(add)d to add, %(change)d to change, %(remove)d to destroy." % told)
-    return 2 if CHANGES else 0
+    return 2 if CHANGES or TOLD.get("outputs") else 0
 
 
 def step(as_json, action, address):

@@ -8,6 +8,7 @@ use masterchief::store::runs::Which;
 use serde_json::{Map, json};
 
 use super::acted::Acted;
+use super::retold::replayed;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -64,10 +65,14 @@ pub(crate) async fn with(text: &str) -> (TestBot, Acted) {
     (test, acted)
 }
 
-/// Stops the bot. Of no run that ended more was said than two lines beside one for each stage.
+/// Stops the bot. Of no run that ended more was said than two lines beside one for each stage, and what happened in each, told anew from
+/// its events, leads to where its rows say it is.
 pub(crate) async fn stop(test: &TestBot) {
     let pipelines = test.started().pipelines().clone();
     let runs = pipelines.list(Which { limit: 1000, ..Which::default() }).await.unwrap();
+    for (row, _) in &runs {
+        replayed(&pipelines, row.number).await;
+    }
     for (row, _) in runs.into_iter().filter(|(_, run)| run.state.ended() && run.spared == 0) {
         let mark = format!("PRIVMSG {CHANNEL} [{}] ", row.number);
         let said: Vec<String> = test.transcript().into_iter().filter(|line| line.starts_with(&mark)).collect();

@@ -42,7 +42,7 @@ async fn deploys(test: &TestBot, words: &str) {
 async fn who_may_not_is_told_whom_to_ask_and_a_stranger_learns_no_names() {
     let (test, _) = with(SHOP).await;
     says(&test, "kim", "!deploy shop to prod").await;
-    let line = test.expect(CHANNEL, "kim: you may deploy shop to dev, not to prod (needs flag D; ask ").await;
+    let line = test.expect(CHANNEL, "kim: you may deploy shop to dev, not to prod (needs flag D on #ops; ask ").await;
     assert!(line.contains("a\u{200b}na") && line.contains("r\u{200b}aj") && !line.contains("raj"), "{line}");
     says(&test, "mallory", "!deploy shop to prod").await;
     let line = test.expect(CHANNEL, "mallory: I do not know you").await;

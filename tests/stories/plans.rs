@@ -125,3 +125,18 @@ async fn what_proves_a_change_good_is_asked_once_it_is_made() {
     assert!(began(&test, 2, "apply"));
     test.stop().await;
 }
+
+#[tokio::test]
+async fn a_plan_that_changes_outputs_only_is_agreed_to_and_applied_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = infra(dir.path(), json!({"changes": [], "outputs": true})).await;
+    test.user("ana").says(CHANNEL, "!deploy infra to prod").await;
+    let line = test.expect(CHANNEL, "[1] infra the newest -> prod by ana needs 1 approval").await;
+    let code = code(&line);
+    assert!(line.contains(&format!("Plan: only outputs change (plan {code}).")), "{line}");
+    assert!(!began(&test, 2, "apply"));
+    test.user("raj").says(CHANNEL, &format!("!approve 1 {code}")).await;
+    test.expect(CHANNEL, "[1] infra the newest is live on prod").await;
+    assert!(began(&test, 2, "apply"));
+    test.stop().await;
+}

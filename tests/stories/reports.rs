@@ -213,3 +213,76 @@ async fn a_rollout_that_takes_too_long_says_whose_limit_it_was_and_what_ails_its
     );
     bot.stop("").await;
 }
+
+const GOOD: &str = "<testsuite><testcase name='a'/></testsuite>";
+
+/// A stage that copies the report of its suite to where its instances all write, or to where only they do.
+fn suites(dir: &Path, glob: &str, out: &str) -> String {
+    std::fs::write(dir.join("unit.xml"), GOOD).unwrap();
+    std::fs::write(
+        dir.join("api.xml"),
+        GOOD.replace("<testcase name='a'/>", "<testcase name='b'/><testcase name='c'/>"),
+    )
+    .unwrap();
+    let script = format!(
+        "mkdir -p {out}; cp {dir}/{{matrix.suite}}.xml {out}/{{matrix.suite}}.xml; sleep 0.1",
+        dir = dir.display()
+    );
+    format!(
+        "  test:\n    matrix: {{suite: [unit, api]}}\n    shell: [sh, -c, \"{script}\"]\n    collect: {{junit: \"{glob}\"}}\n    gate: \"failed == 0\"\n"
+    )
+}
+
+#[tokio::test]
+async fn each_instance_of_a_matrix_has_the_reports_that_it_wrote_itself() {
+    for (glob, out, turns) in [("out/*.xml", "out", true), ("{matrix.suite}/*.xml", "{matrix.suite}", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let bot = bot(&dir.path().join("data"), &suites(dir.path(), glob, out)).await;
+        let (run, stages) = deploy(&bot).await;
+        assert_eq!(run.state, RunState::Succeeded, "{stages:#?}");
+        let mut told: Vec<(&str, &str)> = stages.iter().map(|one| (one.name.as_str(), one.summary.as_str())).collect();
+        told.sort_unstable();
+        assert_eq!(told, [("test[api]", "2 passed"), ("test[unit]", "1 passed")], "{glob}");
+        let mut spans: Vec<_> = stages.iter().map(|one| (one.started.unwrap(), one.ended.unwrap())).collect();
+        spans.sort_unstable();
+        assert!(!turns || spans[0].1 <= spans[1].0, "nobody could tell whose a report is: {spans:?}");
+        bot.stop("").await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_went_well_is_not_judged_by_what_an_earlier_one_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("cases.xml"), CASES).unwrap();
+    std::fs::write(dir.path().join("good.xml"), GOOD).unwrap();
+    let script =
+        "if test $MC_ATTEMPT = 1; then cp $D/cases.xml first.xml; sleep 0.1; exit 1; fi; cp $D/good.xml second.xml";
+    let stages = format!(
+        "  test: {{shell: [sh, -c, \"{script}\"], env: {{D: \"{}\"}}, collect: {{junit: \"*.xml\"}}, gate: \"failed == 0\", retry: {{times: 1, first: 1ms, on: [test_failed]}}}}\n",
+        dir.path().display()
+    );
+    let bot = bot(&dir.path().join("data"), &stages).await;
+    let (run, stages) = deploy(&bot).await;
+    assert_eq!((run.state, stages[0].attempt), (RunState::Succeeded, 2), "{stages:#?}");
+    assert_eq!((&stages[0].outputs["total"], &stages[0].outputs["failed"]), (&json!(1), &json!(0)));
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn reports_that_were_there_before_are_no_reports_of_a_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("good.xml"), GOOD).unwrap();
+    let stages = format!(
+        "  old: {{shell: [cp, \"{}/good.xml\", out.xml]}}\n  wait: {{needs: [old], shell: [sleep, \"0.1\"]}}\n  test: {{needs: [wait], shell: [\"true\"], collect: {{junit: \"*.xml\"}}}}\n",
+        dir.path().display()
+    );
+    let bot = bot(&dir.path().join("data"), &stages).await;
+    let (run, stages) = deploy(&bot).await;
+    assert_eq!(run.state, RunState::Failed);
+    let failure = stages.iter().find(|one| one.name == "test").unwrap().failure.as_ref().unwrap();
+    assert!(
+        failure.class == Class::Config && failure.line.contains("only what was there before this attempt"),
+        "{failure:?}"
+    );
+    bot.stop("").await;
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use masterchief::bot::CHANNEL;
-use masterchief::pipelines::RunState;
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState};
 use serde_json::Value;
 
 use super::deploys::{state, stop, with};
@@ -121,5 +121,57 @@ async fn every_change_has_who_and_why() {
     assert!(cause("failed").starts_with("bot: ") && cause("failed").contains("outputs.failed == 0"), "{told:#?}");
     assert!(cause("paused").contains("test: "), "{told:#?}");
     assert_eq!(cause("cancelling"), "kim: cancelled");
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undoing_that_is_aborted_says_so_and_by_whom_and_can_go_on() {
+    let (test, _) = with(&shop("{mode: never, lock: true}", "undo")).await;
+    for words in ["!deploy shop/v1", "!deploy shop/v2"] {
+        test.user("kim").says(CHANNEL, words).await;
+        test.advance(6 * SECOND).await;
+        test.expect(CHANNEL, "is live on dev").await;
+    }
+    test.user("kim").says(CHANNEL, "!rollback 2").await;
+    test.expect(CHANNEL, "[3] rollback shop dev v2 -> v1 started by kim (run 2)").await;
+    test.advance(2 * SECOND).await;
+    test.user("raj").says(CHANNEL, "!abort 3").await;
+    test.expect(
+        CHANNEL,
+        "[3] rollback shop dev v2 -> v1 aborted by raj after 2s; dev may have some of either. Go on: !retry 3 | anew: !rollback 2",
+    )
+    .await;
+    assert!(!test.transcript().iter().any(|line| line.contains("no stage says why")), "{:#?}", test.transcript());
+    assert_eq!((state(&test, 2).await, state(&test, 3).await), (RunState::RollbackFailed, RunState::Cancelled));
+    let events = test.started().pipelines().records().events(2).await.unwrap();
+    assert_eq!(events.last().unwrap().actor, "raj", "the run that is half undone knows by whom");
+    test.user("kim").says(CHANNEL, "!retry 3").await;
+    test.advance(6 * SECOND).await;
+    test.expect(CHANNEL, "[3] shop v1 is live again on dev").await;
+    assert_eq!((state(&test, 2).await, state(&test, 3).await), (RunState::RolledBack, RunState::Succeeded));
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_bot_undoes_in_vain_is_offered_to_who_asked_for_the_run_and_to_nobody_where_a_program_did() {
+    let broken = shop("auto", "{acted: {takes: 5s, fails: 9, line: no way back}}");
+    let (test, _) = with(&broken).await;
+    test.user("kim").says(CHANNEL, "!deploy shop/v1").await;
+    test.advance(6 * SECOND).await;
+    test.user("kim").says(CHANNEL, "!deploy shop/v2 bad=1").await;
+    test.advance(12 * SECOND).await;
+    test.expect(CHANNEL, "[3] rollback shop dev FAILED in undo-rollout").await;
+    test.expect(CHANNEL, "[3] kim: !retry 3 undo-rollout | !tail 3 | leave.").await;
+    assert!(!test.transcript().iter().any(|line| line.contains("bot: ")), "{:#?}", test.transcript());
+    stop(&test).await;
+    let (test, _) =
+        with(&broken.replacen("app: shop", &format!("app: shop\nannounce: {{channels: [\"{CHANNEL}\"]}}"), 1)).await;
+    let params = serde_json::Map::from_iter([("bad".to_owned(), Value::from(1))]);
+    let prepared = Prepared { app: "shop".to_owned(), params, unattended: true, ..Prepared::default() };
+    let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program("webhook"), may: May::all() };
+    test.started().pipelines().ask(asked).await.unwrap();
+    test.advance(6 * SECOND).await;
+    let line = test.expect(CHANNEL, "!retry 1 rollout | !tail 1 | leave.").await;
+    assert!(!line.contains("webhook: "), "{line}");
     stop(&test).await;
 }

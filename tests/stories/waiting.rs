@@ -90,6 +90,13 @@ async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     test.advance(40 * MINUTE).await;
     // A run of one stage has three lines: that it began is told with its end.
     test.expect(CHANNEL, "[2] shop v2 -> dev started by kim. shop v2 is live on dev").await;
+    // Another day is frozen from now on: nobody has to start anything anew for it.
+    let longer =
+        ics.replace("DTEND:20260302T140000Z", "DTEND:20260302T200000Z").replace("Stocktaking", "A long stocktaking");
+    std::fs::write(dir.path().join("company.ics"), longer).unwrap();
+    test.advance(11 * SECOND).await;
+    test.user("kim").says(CHANNEL, "!deploy shop/v4").await;
+    test.expect(CHANNEL, "kim: dev is frozen until 20:00 UTC (A long stocktaking).").await;
     test.stop().await;
     std::fs::write(dir.path().join("company.ics"), "no calendar").unwrap();
     let settings = masterchief::pipelines::Settings { folder: dir.path().join("pipelines"), ..Default::default() };

@@ -26,7 +26,7 @@ pub(crate) use follow::{ANCHOR, anchor, follow, purge, tell_binds, watch_network
 /// The owner of these binds.
 pub(crate) const OWNER: &str = "pipelines";
 /// How long a word may take: a repository may have to be asked.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Who somebody at this machine is.
 pub(crate) const MACHINE: &str = "console";
 

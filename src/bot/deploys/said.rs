@@ -4,6 +4,7 @@ use crate::pipelines::{Asker, May, Pipelines, Refusal, Said};
 use crate::users::Book;
 use masterchief_contract::{Action, Event, HandlerError, How, Outcome, user_error};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The time between two lines in private.
 const PACE: Duration = Duration::from_secs(1);
@@ -63,7 +64,22 @@ impl Word {
     pub(super) async fn answer(self) -> Done {
         // What is prepared before may take its time.
         let again = || self.book.as_ref().map_or_else(|| self.may.clone(), |book| May::of(book, &self.event));
-        let said = self.pipelines.word_then(self.word, self.event.text(), (&self.who, &self.may), &again).await?;
+        let (to, mut slow) = mpsc::unbounded_channel();
+        // Who does not listen any more has gone.
+        let tell = |words: String| drop(to.send(words));
+        let said = {
+            let asked = (&self.who, &self.may);
+            let saying = self.pipelines.word_then(self.word, self.event.text(), asked, (&again, &tell));
+            tokio::pin!(saying);
+            loop {
+                tokio::select! {
+                    biased;
+                    // Who cannot be told so soon is answered all the same.
+                    Some(words) = slow.recv() => drop(self.event.reply(words).await),
+                    said = &mut saying => break said?,
+                }
+            }
+        };
         match said.private {
             true => self.whisper(said.reply.lines).await,
             false => Ok(Outcome::Reply(self.told(said))),

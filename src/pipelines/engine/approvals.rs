@@ -60,7 +60,7 @@ impl Engine {
         } else {
             self.say(number, "start", &line);
         }
-        self.incident(&who.handle, (&app, &env), Some(number), &format!("run {number} approved ({wanted})"), None);
+        self.incident(&who.handle, (&app, &env), Some(number), &words::log_approved(number, wanted), None);
         if let Some(at) = at {
             self.dirty_stages.insert((number, at));
         }
@@ -146,7 +146,7 @@ impl Engine {
         if approvals.from.iter().any(|name| may.is_named(name, &who.handle, &self.settings.groups)) {
             return Ok(());
         }
-        Err(Refusal::denied(words::not_among(number, approvals.from.join(" or "))))
+        Err(Refusal::denied(words::not_among(number, words::either(&approvals.from))))
     }
 
     /// Whether the token somebody speaks through may act on a run.
@@ -190,12 +190,12 @@ impl Engine {
         self.puts.push(Put::Approval(row));
         let by = format!("{}: {}", who.handle, words::cut(why, 150));
         let place = (self.run_of(number)?.run.app.clone(), self.run_of(number)?.run.env.clone());
-        let text = format!("run {number} rejected: {}", words::cut(why, 400));
+        let text = words::log_rejected(number, words::cut(why, 400));
         self.incident(&who.handle, (&place.0, &place.1), Some(number), &text, None);
         match at {
             None => self.end_waiting(number, RunState::Rejected, &by),
             Some(at) => {
-                self.fail(number, at, super::failure(crate::executors::Class::Cancelled, format!("rejected by {by}")));
+                self.fail(number, at, super::failure(crate::executors::Class::Cancelled, words::was_rejected(&by)));
                 self.advance(number);
             }
         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, May, Prepared, Reply};
 use super::preview::plan_code;
+use super::progress::with_share;
 use super::skip::{asked_where, asks, guarded, known_requester, left_out};
 use super::{Effect, Engine, Live, code, run_facts};
 use crate::pipelines::announce::{COALESCE, NOTICE, Progress};
@@ -92,7 +93,7 @@ impl Engine {
         let eta = self.eta(&run, &pipeline);
         let plan = words::plan(&run, &planned(&run, &pipeline), eta, rules, &prepared.checks);
         let lock = self.locks.get(&run.place()).cloned().filter(|_| run.reason.is_none());
-        let has_commits = !run.commits.is_empty();
+        let has_commits = !run.commits.is_empty() || run.commits_unknown();
         let confirm = rules.confirm && !prepared.unattended;
         self.open(run, pipeline, stages);
         if let Some(lock) = lock {
@@ -244,7 +245,7 @@ impl Engine {
         self.runs.insert(number, live);
         let Some(live) = self.runs.get(&number) else { return };
         let (who, origin) = (live.run.asker.handle.clone(), live.run.asker.origin.clone());
-        let cause = live.run.parent.map_or_else(|| format!("asked for ({origin})"), |parent| format!("run {parent}"));
+        let cause = live.run.parent.map_or_else(|| words::cause_asked(origin), words::cause_parent);
         let mut data = json!({"from": "", "to": "draft", "cause": cause});
         if let Some(risk) = &live.run.risk {
             // Events are never changed: what was foretold stays as it was.
@@ -259,7 +260,7 @@ impl Engine {
         let until = self.now + approvals.expires.as_millis() as Millis;
         self.due_at(number, until);
         let Some(live) = self.runs.get(&number) else { return };
-        let plan = format!("Plan: {}{}", planned(&live.run, &live.pipeline).join(", "), words::skipping(&live.run));
+        let plan = words::plan_of(planned(&live.run, &live.pipeline).join(", "), words::skipping(&live.run));
         let line = words::needs_approval(&live.run, approvals, &plan, &live.run.code, until, self.now);
         self.must_say(number, "start", &line);
     }
@@ -305,7 +306,7 @@ impl Engine {
 /// The stages that are to be done, but for those that are done in any case.
 pub(super) fn planned(run: &Run, pipeline: &Pipeline) -> Vec<String> {
     let wanted = |stage: &&Stage| !stage.finally && !run.skipped.contains(&stage.name);
-    pipeline.stages.iter().filter(wanted).map(|stage| stage.name.clone()).collect()
+    pipeline.stages.iter().filter(wanted).map(|stage| with_share(&stage.name, stage)).collect()
 }
 
 /// How it would be asked for again.
@@ -317,7 +318,7 @@ pub(super) fn asked_words(run: &Run) -> String {
     } else {
         format!("/{}", run.reference)
     };
-    format!("{}{reference} to {}", run.app, run.env)
+    words::asked(&run.app, reference, &run.env)
 }
 
 pub(super) fn before(row: &DeploymentRow) -> Before {

@@ -49,7 +49,7 @@ impl Engine {
         let line = words::unchecked(&run.place(), &faults, &asked_words(&run));
         self.must_say(number, "failed", &words::did_not_begin(number, run.shown(), line));
         let names: Vec<&str> = faults.iter().map(|(name, _)| name.as_str()).collect();
-        let text = format!("run {number} did not begin: {}", names.join(", "));
+        let text = words::log_did_not_begin(number, names.join(", "));
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
         self.next_turn(number);
     }

@@ -1,16 +1,15 @@
 //! Everything that is due at a time.
 
-use std::collections::BTreeMap;
-
 use chrono::DateTime;
 use serde_json::Value;
 
-use super::Engine;
+use super::say::add_place;
+use super::{Engine, same_place};
 use crate::pipelines::model::Wait;
-use crate::pipelines::run::Millis;
+use crate::pipelines::run::{Asker, Millis};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{window, words};
-use crate::store::runs::Put;
+use crate::store::runs::{LockRow, Put};
 
 /// How long before its end a lock is warned of.
 const WARN: Millis = 10 * 60_000;
@@ -35,16 +34,21 @@ impl Engine {
                 .chain(stages)
         });
         let locks = self.locks.values().flat_map(|lock| {
-            let warning = lock.until.map(|until| until - WARN).filter(|_| !self.warned.contains(&lock.place));
+            let warning = lock.until.map(|until| until - WARN).filter(|_| !self.warned_of(lock));
             lock.until.into_iter().chain(warning)
         });
         let freezes = self.freezes.values().filter_map(|freeze| freeze.until);
         let bookings = self.bookings.values().map(|booking| booking.at);
-        runs.chain(locks).chain(freezes).chain(bookings).chain(self.digest_at).min()
+        runs.chain(locks).chain(freezes).chain(bookings).chain(self.digest_at).chain(self.calendars_due()).min()
     }
 
     /// Does what is due.
     pub(in crate::pipelines) fn tick(&mut self) {
+        // Somebody who waited first may have gone.
+        if self.pools.busy() {
+            self.grant();
+        }
+        self.look_at_calendars();
         self.windows_open();
         self.digest();
         let due: Vec<i64> = self
@@ -92,28 +96,38 @@ impl Engine {
 
     /// A window that opens now is told, with the runs that waited for it.
     fn windows_open(&mut self) {
-        let mut opened: BTreeMap<String, (Millis, Vec<String>)> = BTreeMap::new();
+        let mut opened: Vec<(String, String, Millis, Vec<String>)> = Vec::new();
         let waiting = self.runs.values().filter(|live| {
             live.run.state == RunState::AwaitingWindow && live.run.due.is_some_and(|due| due <= self.now)
         });
         let waiting = waiting.map(|live| {
-            let words = format!("{} {} ({})", live.run.app, live.run.shown(), words::quiet(live.run.asker.called()));
-            (live.run.app.clone(), live.run.env.clone(), words)
+            let words = words::waiting(&live.run.app, live.run.shown(), words::quiet(live.run.asker.called()));
+            (live.run.app.clone(), live.run.env.clone(), words, live.run.asker.channel().map(str::to_owned))
         });
         let booked = self.bookings.values().filter(|booking| booking.at <= self.now).filter_map(|booking| {
             let detail: Value = serde_json::from_str(&booking.detail).ok()?;
             let (app, env) = (detail.get("app")?.as_str()?.to_owned(), detail.get("env")?.as_str()?.to_owned());
-            let what = detail.get("ref").and_then(Value::as_str).unwrap_or("the newest");
-            let words = format!("{app} {what} ({})", words::quiet(&booking.handle));
-            Some((app, env, words))
+            let what = detail.get("ref").and_then(Value::as_str).unwrap_or(words::NEWEST);
+            let words = words::waiting(&app, what, words::quiet(&booking.handle));
+            let who: Option<Asker> = serde_json::from_value(detail.get("who")?.clone()).ok();
+            Some((app, env, words, who.and_then(|who| who.channel().map(str::to_owned))))
         });
-        for (app, env, words) in waiting.chain(booked).collect::<Vec<_>>() {
-            if let Some(until) = self.just_opened(&app, &env) {
-                opened.entry(env).or_insert((until, Vec::new())).1.push(words);
+        // Each place hears of what it hears of anyway, and of what was asked for there.
+        for (app, env, words, asked_in) in waiting.chain(booked).collect::<Vec<_>>() {
+            let Some(until) = self.just_opened(&app, &env) else { continue };
+            let mut targets = self.ears(&format!("{app}/{env}"));
+            asked_in.iter().for_each(|place| add_place(&mut targets, place));
+            for target in targets {
+                let known = opened.iter_mut().find(|row| row.0 == env && same_place(&row.1, &target));
+                match known {
+                    Some(row) => row.3.push(words.clone()),
+                    None => opened.push((env.clone(), target, until, vec![words.clone()])),
+                }
             }
         }
-        for (env, (until, booked)) in opened {
-            self.say_all(&format!("window-{env}"), &words::window_open(&env, until, self.now, &booked), None);
+        for (env, target, until, booked) in opened {
+            let key = format!("window-{env}:{}:{target}", self.now);
+            self.outbox(0, key, target, &words::window_open(&env, until, self.now, &booked), false);
         }
     }
 
@@ -187,7 +201,7 @@ impl Engine {
                         }
                         Some(Wait::Lock(..)) => self.take_lock(number, at),
                         _ => {
-                            let line = "nobody agreed in time; ask again with !retry";
+                            let line = words::nobody_agreed();
                             self.fail(number, at, super::failure(crate::executors::Class::Timeout, line));
                         }
                     },
@@ -198,19 +212,31 @@ impl Engine {
         }
     }
 
+    /// Whether it was told that a lock ends soon; one that was made for less is not told at all.
+    fn warned_of(&self, lock: &LockRow) -> bool {
+        lock.until.is_some_and(|until| lock.warned == Some(until) || until - lock.since <= WARN)
+    }
+
+    /// That it was told is written with the lock, so that the next bot does not tell it again.
+    fn warn_of(&mut self, lock: LockRow, until: Millis) {
+        let lock = LockRow { warned: Some(until), ..lock };
+        self.say_place(&lock.place, &words::lock_ends(&lock, until - self.now), Some(&lock.said_in), &[]);
+        self.puts.push(Put::Lock(lock.clone()));
+        self.locks.insert(lock.place.clone(), lock);
+    }
+
     pub(super) fn places_due(&mut self) {
         for lock in self.locks.values().cloned().collect::<Vec<_>>() {
             let Some(until) = lock.until else { continue };
             if until <= self.now {
                 self.locks.remove(&lock.place);
-                self.warned.remove(&lock.place);
                 self.puts.push(Put::Unlock(lock.place.clone()));
                 let (app, env) = lock.place.split_once('/').unwrap_or((&lock.place, ""));
-                self.incident("bot", (app, env), None, &format!("{}'s lock is over", lock.handle), None);
-                self.say_all(&format!("lock {}", lock.place), &words::lock_over(&lock), Some(&lock.said_in));
+                self.incident("bot", (app, env), None, &words::log_lock_over(&lock.handle), None);
+                self.say_place(&lock.place, &words::lock_over(&lock), Some(&lock.said_in), &[]);
                 self.after_lock(&lock.place);
-            } else if until - WARN <= self.now && self.warned.insert(lock.place.clone()) && until - lock.since > WARN {
-                self.say_all(&format!("lock {}", lock.place), &words::lock_ends(&lock), Some(&lock.said_in));
+            } else if until - WARN <= self.now && !self.warned_of(&lock) {
+                self.warn_of(lock, until);
             }
         }
         for freeze in self.freezes.values().cloned().collect::<Vec<_>>() {
@@ -218,8 +244,8 @@ impl Engine {
                 self.freezes.remove(&freeze.scope);
                 self.puts.push(Put::Thaw(freeze.scope.clone()));
                 let (app, env) = freeze.scope.split_once('/').unwrap_or(("", &freeze.scope));
-                self.incident("bot", (app, env), None, "the freeze is over", None);
-                self.say_all(&format!("freeze {}", freeze.scope), &words::thawed(&freeze), None);
+                self.incident("bot", (app, env), None, &words::log_freeze_over(), None);
+                self.say_place(&freeze.scope, &words::thawed(&freeze), None, &[]);
                 self.next_everywhere();
             }
         }

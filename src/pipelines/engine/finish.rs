@@ -66,16 +66,10 @@ impl Engine {
                         run.before.is_some() && self.runs.get(&number).is_some_and(|live| !undoing(live).is_empty());
                     let done = words::live(&run, &path, undo);
                     self.say_end(number, rest, "finished", vec![done.clone()]);
-                    self.incident(
-                        "bot",
-                        (&run.app, &run.env),
-                        Some(number),
-                        &format!("deploy {number} {} ok", run.shown()),
-                        None,
-                    );
+                    self.incident("bot", (&run.app, &run.env), Some(number), &words::log_ok(number, run.shown()), None);
                 } else {
                     self.say_end(number, None, "finished", vec![words::nothing_went_out(&run)]);
-                    let text = format!("deploy {number} {}: nothing went out", run.shown());
+                    let text = words::log_nothing_out(number, run.shown());
                     self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
                 }
             }
@@ -86,7 +80,7 @@ impl Engine {
                     line.push_str(&words::undo_rest(&run));
                 }
                 self.say_end(number, rest, "finished", vec![line]);
-                let text = format!("deploy {number} {} {}", run.shown(), state.name().replace('_', " "));
+                let text = words::log_ended(number, run.shown(), state.name().replace('_', " "));
                 self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
             }
         }
@@ -114,10 +108,11 @@ impl Engine {
             format!("{}{takes}", shown(&target.version, &target.sha))
         });
         let suggestion = self.suggestion(number, stage.as_ref(), class);
-        let lines =
-            words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), (&suggestion, &standing));
+        let to = self.to_whom(number);
+        let told = (suggestion.as_str(), standing.as_str(), to.as_deref());
+        let lines = words::failed(&run, stage.as_ref(), rules.as_ref(), shown_target.as_deref(), told);
         self.say_end(number, rest, "failed", lines);
-        let text = format!("deploy {number} {} failed in {}", run.shown(), run.failed.as_deref().unwrap_or("nothing"));
+        let text = words::log_failed(number, run.shown(), run.failed.as_deref().unwrap_or("nothing"));
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
         let Some(rollback) = rules.map(|rules| rules.rollback) else { return };
         if target.is_none() {
@@ -163,17 +158,26 @@ impl Engine {
         live.progress.leave_out(run.failed.as_deref());
         let rest = live.progress.drain(number);
         let parent = run.parent.filter(|parent| self.runs.contains_key(parent));
+        let aborted = state == RunState::Cancelled;
+        let by = if aborted { run.stopped_by.as_str() } else { "bot" };
         if let Some(parent) = parent {
-            self.to(parent, if good { RunState::RolledBack } else { RunState::RollbackFailed }, "bot");
+            self.to(parent, if good { RunState::RolledBack } else { RunState::RollbackFailed }, by);
+        }
+        if aborted {
+            self.say_end(number, rest, "rollback", vec![words::undo_aborted(&run, by)]);
+            let text = words::log_undo_aborted(number, by);
+            self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
+            return;
         }
         if !good {
             let stage = self
                 .runs
                 .get(&number)
                 .and_then(|live| live.stages.iter().find(|one| Some(&one.name) == run.failed.as_ref()).cloned());
-            let lines = words::failed(&run, stage.as_ref(), None, None, ("", ""));
+            let to = self.to_whom(number);
+            let lines = words::failed(&run, stage.as_ref(), None, None, ("", "", to.as_deref()));
             self.say_end(number, rest, "failed", lines);
-            self.incident("bot", (&run.app, &run.env), Some(number), &format!("rollback {number} failed"), None);
+            self.incident("bot", (&run.app, &run.env), Some(number), &words::log_not_undone(number), None);
             return;
         }
         self.went_live(number);
@@ -183,29 +187,28 @@ impl Engine {
         let place = run.place();
         // Somebody's own lock stays as it is.
         if locks && !self.locks.contains_key(&place) {
-            self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), "locked: rolled back", None);
+            let text = words::log_locked("rolled back");
+            self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), &text, None);
             let lock = LockRow {
                 place: place.clone(),
                 handle: run.asker.handle.clone(),
-                reason: format!("rolled back by {}", run.asker.handle),
+                reason: words::why_rolled_back(&run.asker.handle),
                 since: self.now,
                 until: None,
                 rollback: true,
                 said_in: run.places.first().cloned().unwrap_or_default(),
                 run: None,
+                warned: None,
             };
             self.puts.push(Put::Lock(lock.clone()));
-            self.locks.insert(place, lock);
+            self.locks.insert(place.clone(), lock);
             line.push_str(&words::rolled_back_lock(&run));
+            // Who wants to hear of locks only hears of this one too.
+            let told = self.hearers(number, "rollback");
+            self.say_place(&place, &line, None, &told);
         }
         self.say_end(number, None, "rollback", vec![line]);
-        self.incident(
-            "bot",
-            (&run.app, &run.env),
-            Some(number),
-            &format!("rollback {number} to {} ok", run.shown()),
-            None,
-        );
+        self.incident("bot", (&run.app, &run.env), Some(number), &words::log_undone(number, run.shown()), None);
     }
 
     /// What a rollback of a run would go back to: what was live and validated before it.

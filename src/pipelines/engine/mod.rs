@@ -31,12 +31,14 @@ mod unreadable;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::announce::{NOTICE, Progress};
 use super::around::Around;
+use super::calendars::{Calendars, named};
 use super::catalog::Catalog;
 use super::model::{Pipeline, Rules};
 use super::pools::Pools;
@@ -122,9 +124,11 @@ pub(super) struct Engine {
     /// Whether the bot fell before that: then what it said last may not have been heard.
     pub(super) fell: bool,
     last_incident: IncidentRow,
-    warned: BTreeSet<String>,
     /// When it was told last that a trigger does not get what it asks for.
     refused: HashMap<String, Millis>,
+    /// The calendars that rules name, as they were read last, and when it is looked whether they changed.
+    pub(super) calendars: Calendars,
+    calendars_at: Millis,
     /// When it is told next what ran unsaid; nothing where that was not looked at yet.
     digest_at: Option<Millis>,
     pub(super) now: Millis,
@@ -148,7 +152,6 @@ impl Engine {
             runners: Roster::default(),
             own: RunnerSettings::default(),
             settings,
-            catalog,
             runs: BTreeMap::new(),
             locks: BTreeMap::new(),
             freezes: BTreeMap::new(),
@@ -161,8 +164,9 @@ impl Engine {
             begun: (0, 0),
             fell: false,
             last_incident: IncidentRow::default(),
-            warned: BTreeSet::new(),
             refused: HashMap::new(),
+            calendars: catalog.calendars.clone(),
+            calendars_at: 0,
             digest_at: None,
             now: 0,
             puts: Vec::new(),
@@ -171,7 +175,30 @@ impl Engine {
             effects: Vec::new(),
             chance,
             around,
+            catalog,
         }
+    }
+
+    /// The calendars that are asked about: of what can be asked for, and of what waits.
+    pub(super) fn calendar_files(&self) -> BTreeSet<PathBuf> {
+        named(self.catalog.all().chain(self.runs.values().map(|live| &live.pipeline)))
+    }
+
+    /// Has it looked, beside the runs, whether calendars changed.
+    fn look_at_calendars(&mut self) {
+        if self.calendars_at > self.now {
+            return;
+        }
+        self.calendars_at = self.now + CALENDARS;
+        let files = self.calendar_files();
+        if !files.is_empty() {
+            self.effects.push(Effect::Calendars(self.calendars.clone(), files));
+        }
+    }
+
+    /// When that is next, where there are any.
+    fn calendars_due(&self) -> Option<Millis> {
+        Some(self.calendars_at).filter(|_| self.calendars.any())
     }
 
     /// Takes in what is told.
@@ -235,14 +262,23 @@ impl Engine {
                 let _ = to.send((self.runner_rows(), self.runners.held_here()));
             }
             Msg::Checked(run, checks) => self.checked(run, &checks),
-            Msg::Configure(catalog, settings) => {
-                self.pools.resize(settings.sizes());
-                self.catalog = catalog;
-                self.settings = *settings;
-                self.digest_at = None;
-                self.grant();
+            Msg::Calendars(calendars) => {
+                self.calendars = *calendars;
+                self.next_everywhere();
             }
+            Msg::Configure(catalog, settings) => self.configure(catalog, *settings),
         }
+    }
+
+    /// Other pipelines and settings, from now on.
+    fn configure(&mut self, catalog: Arc<Catalog>, settings: Settings) {
+        self.calendars = catalog.calendars.clone();
+        self.calendars_at = 0;
+        self.pools.resize(settings.sizes());
+        self.catalog = catalog;
+        self.settings = settings;
+        self.digest_at = None;
+        self.grant();
     }
 
     /// What is to be written, and what is to happen after that.
@@ -293,12 +329,8 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return false };
         let from = live.run.state;
         if !from.may(next) {
-            tracing::error!(
-                run = number,
-                from = from.name(),
-                to = next.name(),
-                "A run cannot go that way; it stays as it is"
-            );
+            let way = (from.name(), next.name());
+            tracing::error!(run = number, ?way, "A run cannot go that way; it stays as it is");
             return false;
         }
         live.run.state = next;
@@ -391,6 +423,8 @@ impl Engine {
     }
 }
 
+/// How often it is looked whether calendars changed.
+const CALENDARS: Millis = 10_000;
 /// Runs that ended are kept in memory so long: they may be undone or tried again, and a key counts so long at most.
 pub(super) const KEEP: Millis = 86_400_000;
 

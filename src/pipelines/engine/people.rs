@@ -221,12 +221,12 @@ impl Engine {
         }
         live.finally_begun = false;
         for at in reset {
+            let unsure = self.runs.get(&number).is_some_and(|live| live.stages[*at].state == StageState::NeedsOperator);
+            if !(resumed && unsure) {
+                self.stage_to(number, *at, StageState::Pending, by);
+            }
+            let Some(live) = self.runs.get_mut(&number) else { return };
             let one = &mut live.stages[*at];
-            one.state = if resumed && one.state == StageState::NeedsOperator {
-                StageState::NeedsOperator
-            } else {
-                StageState::Pending
-            };
             one.ended = None;
             one.due = None;
             one.retries = 0;
@@ -237,21 +237,30 @@ impl Engine {
                 one.code.clear();
             }
         }
-        let mut last = Vec::new();
-        let place = live.run.place();
-        let locked = self.locks.get(&place).is_some_and(|lock| lock.run == Some(number));
-        for (at, one) in live.stages.iter_mut().enumerate() {
+        let Some(live) = self.runs.get(&number) else { return };
+        let locked = self.locks.get(&live.run.place()).is_some_and(|lock| lock.run == Some(number));
+        let once_more = |at: &usize| {
+            let one = &live.stages[*at];
             let stage = &live.pipeline.stages[one.spec];
             // What the run has given back since it locked it is locked again.
             let again = matches!(stage.wait, Some(Wait::Lock(..))) && !locked && one.state == StageState::Succeeded;
-            if stage.finally && one.state.ended() || again {
-                one.state = StageState::Pending;
+            stage.finally && one.state.ended() || again
+        };
+        let last: Vec<usize> = (0..live.stages.len()).filter(once_more).collect();
+        self.as_if_not_begun(number, &last, by);
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.recount();
+        }
+    }
+
+    /// Stages that ended are pending once more.
+    fn as_if_not_begun(&mut self, number: i64, stages: &[usize], by: &str) {
+        for at in stages {
+            self.stage_to(number, *at, StageState::Pending, by);
+            if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(*at)) {
                 one.ended = None;
-                last.push((number, at));
             }
         }
-        live.recount();
-        self.dirty_stages.extend(last);
     }
 
     /// A stage that is ready once more begins.
@@ -307,12 +316,11 @@ impl Engine {
         let skipped: Vec<usize> = (0..live.stages.len())
             .filter(|at| live.stages[*at].state == StageState::Skipped && !live.stages[*at].forgiven)
             .collect();
-        for at in &skipped {
-            live.stages[*at].state = StageState::Pending;
-            live.stages[*at].ended = None;
+        self.dirty_stages.extend(failed.iter().map(|at| (number, *at)));
+        self.as_if_not_begun(number, &skipped, &who.handle);
+        if let Some(live) = self.runs.get_mut(&number) {
+            live.recount();
         }
-        live.recount();
-        self.dirty_stages.extend(failed.iter().chain(&skipped).map(|at| (number, *at)));
         let stages: Vec<String> = failed
             .iter()
             .chain(&unsure)
@@ -322,7 +330,7 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
         let line = words::promoted(&live.run, &stages, &who.handle);
         self.say(number, "start", &line);
-        self.incident(&who.handle, (&app, &env), Some(number), &format!("run {number}: {stages} promoted"), None);
+        self.incident(&who.handle, (&app, &env), Some(number), &words::log_promoted(number, &stages), None);
         self.advance(number);
         Ok(Reply::about(number, Vec::new()))
     }

@@ -17,7 +17,7 @@ fn booked_what(row: &BookingRow) -> (String, String, String) {
     let text = |key: &str| detail.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     let (app, env, version) = (text("app"), text("env"), shown(&text("version"), &text("sha")));
     let version = if text("version").is_empty() && !text("ref").is_empty() { text("ref") } else { version };
-    let what = format!("{app} {version} to {env}");
+    let what = words::version_to(&app, version, &env);
     (app, env, what)
 }
 
@@ -45,16 +45,25 @@ impl Engine {
             rollback: false,
             said_in: who.place.clone(),
             run: None,
+            warned: None,
         };
         // Nothing may have run there yet.
         self.puts.push(Put::Place { app: app.clone(), repo: pipeline.repo.clone(), env: env.clone() });
         self.puts.push(Put::Lock(lock.clone()));
         self.locks.insert(place.to_owned(), lock.clone());
-        self.incident(&who.handle, (&app, &env), None, &format!("locked: {why}"), None);
+        self.incident(&who.handle, (&app, &env), None, &words::log_locked(why), None);
         let waits =
             |run: &Run| matches!(run.state, RunState::Queued | RunState::AwaitingWindow) && run.place() == place;
         let waiting = self.runs.values().filter(|live| waits(&live.run)).count();
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, waiting)] })
+        Ok(self.loud(place, words::lock_made(&lock, self.now, waiting), who))
+    }
+
+    /// What became of a place: answered where it was said, and told wherever one hears of that place.
+    fn loud(&mut self, scope: &str, line: String, who: &Asker) -> Reply {
+        // In a channel the answer is for all who are there.
+        let here: Vec<String> = who.channel().map(str::to_owned).into_iter().collect();
+        self.say_place(scope, &line, None, &here);
+        Reply { public: vec![line], ..Reply::default() }
     }
 
     /// `!lock shop/prod +1h`.
@@ -74,10 +83,9 @@ impl Engine {
         }
         lock.until = Some(lock.until.unwrap_or(now).saturating_add(time));
         let lock = lock.clone();
-        self.warned.remove(place);
         self.puts.push(Put::Lock(lock.clone()));
-        self.incident(&who.handle, (&app, &env), None, "the lock lasts longer", None);
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::lock_made(&lock, self.now, 0)] })
+        self.incident(&who.handle, (&app, &env), None, &words::log_lock_lasts(), None);
+        Ok(self.loud(place, words::lock_made(&lock, self.now, 0), who))
     }
 
     /// `!unlock shop/prod`, `!unlock! shop/prod why`.
@@ -98,10 +106,9 @@ impl Engine {
             _ => {}
         }
         self.locks.remove(place);
-        self.warned.remove(place);
         self.puts.push(Put::Unlock(place.to_owned()));
         let why = why.unwrap_or("").trim();
-        self.incident(&who.handle, (&app, &env), None, &format!("unlocked ({}'s): {why}", lock.handle), None);
+        self.incident(&who.handle, (&app, &env), None, &words::log_unlocked(&lock.handle, why), None);
         let next = self.after_lock(place);
         let other = Some(&lock.handle).filter(|_| !own).and_then(|handle| self.around.find(handle));
         let told = other.is_some();
@@ -111,7 +118,7 @@ impl Engine {
         }
         let next = next.as_ref().map(|(number, who)| (*number, who.as_str()));
         let line = words::unlocked(&lock, &who.handle, why, told, next);
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![line] })
+        Ok(self.loud(place, line, who))
     }
 
     /// `!freeze prod until why`.
@@ -130,8 +137,8 @@ impl Engine {
         self.puts.push(Put::Freeze(row.clone()));
         self.freezes.insert(scope.to_owned(), row.clone());
         let (app, env) = scope.split_once('/').unwrap_or(("", scope));
-        self.incident(&who.handle, (app, env), None, &format!("frozen: {why}"), None);
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::frozen(&row, self.now)] })
+        self.incident(&who.handle, (app, env), None, &words::log_frozen(why), None);
+        Ok(self.loud(scope, words::frozen(&row, self.now), who))
     }
 
     /// `!thaw prod`.
@@ -142,9 +149,10 @@ impl Engine {
         }
         self.puts.push(Put::Thaw(scope.to_owned()));
         let (app, env) = scope.split_once('/').unwrap_or(("", scope));
-        self.incident(&who.handle, (app, env), None, "thawed", None);
+        self.incident(&who.handle, (app, env), None, &words::log_thawed(), None);
+        let reply = self.loud(scope, words::open_again(scope, &who.handle), who);
         self.next_everywhere();
-        Ok(Reply { run: None, lines: Vec::new(), public: vec![words::open_again(scope, &who.handle)] })
+        Ok(reply)
     }
 
     /// Whether somebody may freeze a scope: they must be able to deploy to all of it.
@@ -209,7 +217,7 @@ impl Engine {
             return Err(Refusal::wrong(words::TOO_FAR_AHEAD));
         }
         if let Some((why, until)) = self.closed_at(&env, rules(&pipeline, &env)?, &pipeline, at) {
-            let open = until.map(|until| format!("; it opens {}", words::moment(until, self.now))).unwrap_or_default();
+            let open = until.map(|until| words::it_opens(words::moment(until, self.now))).unwrap_or_default();
             return Err(Refusal::conflict(words::closed_then(env, why, open)));
         }
         known_requester(&pipeline, rules(&pipeline, &env)?.asks(None), who, may)?;
@@ -239,7 +247,7 @@ impl Engine {
         self.bookings.remove(&id);
         self.puts.push(Put::Unbook(id));
         let at = words::moment(row.at, self.now);
-        self.incident(&who.handle, (&app, &env), None, &format!("{what} at {at} was called off"), None);
+        self.incident(&who.handle, (&app, &env), None, &words::log_called_off(&what, &at), None);
         let by = words::quiet(&row.handle);
         Ok(Reply { public: vec![words::unbooked(id, what, at, by)], ..Reply::default() })
     }

@@ -48,10 +48,8 @@ impl Engine {
         self.busy(&pipeline, &run)?;
         let eta = self.eta(&run, &pipeline);
         let line = words::plan(&run, &planned(&run, &pipeline), eta, &rules, &prepared.checks);
-        let approvals = asks(&run, &rules, &run_facts(&run)).map(|approvals| {
-            let but = if approvals.not_requester { format!(", not {}", run.asker.called()) } else { String::new() };
-            format!("{}{but}", words::wanted(&approvals))
-        });
+        let approvals =
+            asks(&run, &rules, &run_facts(&run)).map(|approvals| words::wanted_but(&approvals, run.asker.called()));
         let lock = self.locks.get(&run.place()).filter(|_| run.reason.is_none());
         let waits = |state: RunState| !state.ended() && state != RunState::Draft && state != RunState::AwaitingConfirm;
         let same = self.runs.values().filter(|live| live.run.group == run.group && waits(live.run.state));

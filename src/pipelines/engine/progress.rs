@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Effect, Engine, Live, News};
 use crate::executors::{Class, Failure};
+use crate::pipelines::model::Stage;
 use crate::pipelines::run::RunKind;
 use crate::pipelines::state::StageState;
 use crate::pipelines::words;
@@ -66,8 +67,8 @@ impl Engine {
         };
         let held: Vec<String> = self.pools.holders(pool).into_iter().filter_map(name).take(3).collect();
         let text = match held.as_slice() {
-            [] => format!("waits for {pool}"),
-            held => format!("waits for {pool}, held by {}", held.join(", ")),
+            [] => words::waits_for(pool),
+            held => words::waits_for_holders(pool, held.join(", ")),
         };
         let now = self.now;
         let Some(live) = self.runs.get_mut(&number) else { return };
@@ -105,15 +106,20 @@ impl Engine {
     }
 }
 
+/// The name of a stage, with its share if it has one.
+pub(super) fn with_share(name: &str, stage: &Stage) -> String {
+    let first = stage.actions.first();
+    match first.and_then(|action| action.settings.get("weight")?.as_u64()) {
+        Some(share) => format!("{name} {share}%"),
+        None => name.to_owned(),
+    }
+}
+
 impl Live {
     /// What a stage is called: a canary with its share, `canary 10%`.
     pub(super) fn called(&self, at: usize) -> String {
         let one = &self.stages[at];
-        let first = self.pipeline.stages[one.spec].actions.first();
-        match first.and_then(|action| action.settings.get("weight")?.as_u64()) {
-            Some(share) => format!("{} {share}%", one.name),
-            None => one.name.clone(),
-        }
+        with_share(&one.name, &self.pipeline.stages[one.spec])
     }
 
     /// How urgent it is: what is more urgent goes first where slots are scarce.

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::pipelines::expr::Facts;
 use crate::pipelines::run::{Millis, Run, RunKind, StageRun};
 use crate::pipelines::state::{RunState, StageState};
+use crate::pipelines::words;
 use crate::store::runs::{AttemptRow, IncidentRow, RunRow, StageRow};
 
 /// The hash of a line of the incident log: over the one before and all its fields.
@@ -48,7 +49,7 @@ pub(super) fn cause_of_run(run: &Run, stages: &[StageRun]) -> Option<String> {
     match run.state {
         RunState::Failed | RunState::TimedOut | RunState::Paused => {
             if let Some(halt) = &run.paused {
-                return Some(format!("paused by {}", halt.by));
+                return Some(words::cause_paused(&halt.by));
             }
             let held = |one: &&StageRun| one.state == StageState::NeedsOperator;
             let stage = stages.iter().find(|one| run.failed.as_ref() == Some(&one.name));
@@ -57,8 +58,8 @@ pub(super) fn cause_of_run(run: &Run, stages: &[StageRun]) -> Option<String> {
             Some(format!("{}: {}", stage.name, cause_of_stage(stage, None).unwrap_or_default()))
         }
         RunState::Cancelling => run.ending.map(|ending| ending.name().replace('_', " ")),
-        RunState::AwaitingApproval => Some("people have to agree".to_owned()),
-        RunState::Expired => Some("nobody answered in time, or its turn never came".to_owned()),
+        RunState::AwaitingApproval => Some(words::cause_approval()),
+        RunState::Expired => Some(words::cause_expired()),
         RunState::Running => run.overrides().map(|reason| format!("override: {reason}")),
         _ => None,
     }
@@ -67,9 +68,10 @@ pub(super) fn cause_of_run(run: &Run, stages: &[StageRun]) -> Option<String> {
 /// Why a stage is in the state that it is in; nothing where the state says it.
 pub(super) fn cause_of_stage(stage: &StageRun, ending: Option<RunState>) -> Option<String> {
     match (stage.state, &stage.failure) {
-        (StageState::Cancelled, _) => ending.map(|ending| format!("the run is {}", ending.name().replace('_', " "))),
+        (StageState::Pending, _) => Some(words::cause_again()),
+        (StageState::Cancelled, _) => ending.map(|ending| words::cause_run_is(ending.name().replace('_', " "))),
         (StageState::Skipped, _) if stage.forgiven => Some(stage.summary.clone()),
-        (StageState::Skipped, _) => Some("what it needs did not come, or its condition does not hold".to_owned()),
+        (StageState::Skipped, _) => Some(words::cause_skipped()),
         (_, Some(failure)) if !stage.state.ended() || stage.state.bad() => {
             Some(format!("{}: {}", failure.class.name(), failure.line))
         }

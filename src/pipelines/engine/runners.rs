@@ -187,7 +187,7 @@ impl Engine {
     pub(super) fn no_runner_came(&mut self, number: i64, at: usize) {
         self.gives_back(number, at, None);
         let waited = self.stage_of((number, at)).map(|one| one.summary.clone()).unwrap_or_default();
-        let line = format!("no runner came in time: it {waited}");
+        let line = words::no_runner_came(waited);
         if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
             one.summary.clear();
         }
@@ -198,7 +198,7 @@ impl Engine {
     pub(super) fn lost_words(&self, number: i64, at: usize, failure: &Failure) -> String {
         let away = self.stage_of((number, at)).and_then(|one| one.runner.as_ref()).is_some_and(|host| !host.here);
         if !away {
-            return format!("the bot was restarted while it ran, and {}", failure.line);
+            return words::restarted_while(&failure.line);
         }
         format!("{}; {}", failure.line, self.elsewhere(number, at).unwrap_or_default())
     }

@@ -5,7 +5,7 @@ use masterchief_contract::split_place;
 
 use super::{Effect, Engine, Live, run_facts, same_place};
 use crate::pipelines::announce::NOTICE;
-use crate::pipelines::run::Millis;
+use crate::pipelines::run::{Millis, RunKind};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
 use crate::store::runs::{OutboxRow, Put};
@@ -14,6 +14,15 @@ use crate::store::runs::{OutboxRow, Put};
 const REFUSED: Millis = 3_600_000;
 /// The most bytes of a line: with its prefix it still fits into one line of IRC.
 const LINE: usize = 400;
+/// The class of lines about locks, freezes and windows.
+const LOCK: &str = "lock";
+
+/// One more place, unless it is there by another name.
+pub(super) fn add_place(targets: &mut Vec<String>, place: &str) {
+    if !targets.iter().any(|target| same_place(target, place)) {
+        targets.push(place.to_owned());
+    }
+}
 
 impl Live {
     /// How many lines may still be said of it.
@@ -97,42 +106,85 @@ impl Engine {
 
     /// A line about a run, to all places where it is talked about, with what found no room before.
     pub(super) fn must_say(&mut self, number: i64, class: &str, text: &str) {
+        let asker = self.to_whom(number);
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.lines += 1;
         let text = words::folded(number, &std::mem::take(&mut live.run.unsaid), text);
-        let (places, asker) = (live.run.places.clone(), live.run.asker.nick.clone());
-        let facts = run_facts(&live.run);
-        let announce = &live.pipeline.announce.places;
-        let wanted: Vec<String> = places
-            .into_iter()
-            .filter(|place| {
-                let rule = announce.iter().find(|rule| same_place(&rule.target, place));
-                let asked_here = same_place(&live.run.asker.place, place);
-                rule.is_none_or(|rule| {
-                    let news = rule.only.is_empty() || rule.only.iter().any(|only| only == class) || asked_here;
-                    news && rule.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false))
-                })
-            })
-            .collect();
-        self.dirty_runs.insert(number);
         let line = live.run.lines;
-        for target in wanted {
+        self.dirty_runs.insert(number);
+        for target in self.hearers(number, class) {
             let dedupe = format!("{number}:{line}:{target}");
             let own = match class {
-                "failed" => words::uncalled(&text, &asker, &self.around.nicks(&target)),
+                "failed" => words::uncalled(&text, asker.as_deref(), &self.around.nicks(&target)),
                 _ => text.clone(),
             };
             self.outbox(number, dedupe, target, &own, class == "progress");
         }
     }
 
-    /// A line to places that belong to no run.
-    pub(super) fn say_all(&mut self, key: &str, text: &str, more: Option<&str>) {
-        let mut targets = self.settings.channels.clone();
-        let more = more.filter(|more| !more.is_empty() && !targets.iter().any(|target| same_place(target, more)));
-        targets.extend(more.map(str::to_owned));
+    /// The places that hear lines of this class about a run.
+    pub(super) fn hearers(&self, number: i64, class: &str) -> Vec<String> {
+        let Some(live) = self.runs.get(&number) else { return Vec::new() };
+        let facts = run_facts(&live.run);
+        let announce = &live.pipeline.announce.places;
+        let hears = |place: &&String| {
+            let rule = announce.iter().find(|rule| same_place(&rule.target, place));
+            let asked_here = same_place(&live.run.asker.place, place);
+            rule.is_none_or(|rule| {
+                let news = rule.only.is_empty() || rule.only.iter().any(|only| only == class) || asked_here;
+                news && rule.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false))
+            })
+        };
+        live.run.places.iter().filter(hears).cloned().collect()
+    }
+
+    /// By which nick somebody is called about a run: who asked for it, and for what the bot undoes by itself who asked for that. Nobody
+    /// is called where a program asked.
+    pub(super) fn to_whom(&self, number: i64) -> Option<String> {
+        let run = &self.runs.get(&number)?.run;
+        let by_itself = run.kind == RunKind::Rollback && run.asker.handle == "bot";
+        let asker = match run.parent.filter(|_| by_itself) {
+            Some(parent) => &self.runs.get(&parent)?.run.asker,
+            None => &run.asker,
+        };
+        if asker.place.is_empty() {
+            return self.around.find(&asker.handle).map(|(_, nick)| nick);
+        }
+        Some(asker.nick.clone())
+    }
+
+    /// Where one hears of locks, freezes and windows: where its apps are announced, and where everything is. A scope is `app/environment`,
+    /// an environment, or `*`.
+    pub(super) fn ears(&self, scope: &str) -> Vec<String> {
+        let mut targets: Vec<String> = Vec::new();
+        for pipeline in self.catalog.all() {
+            for (env, _) in &pipeline.policy.environments {
+                if scope != "*" && scope != env && scope != format!("{}/{env}", pipeline.app) {
+                    continue;
+                }
+                let facts = [("app", &pipeline.app), ("environment", env)];
+                let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value.clone().into())).collect();
+                for place in &pipeline.announce.places {
+                    let news = place.only.is_empty() || place.only.iter().any(|only| only == LOCK);
+                    if news && place.when.as_ref().is_none_or(|when| when.holds(&facts).unwrap_or(false)) {
+                        add_place(&mut targets, &place.target);
+                    }
+                }
+            }
+        }
+        self.settings.channels.iter().for_each(|target| add_place(&mut targets, target));
+        targets
+    }
+
+    /// What became of a place is told wherever that is wanted, and in `more`, but where they know already.
+    pub(super) fn say_place(&mut self, scope: &str, text: &str, more: Option<&str>, but: &[String]) {
+        let mut targets = self.ears(scope);
+        more.filter(|more| !more.is_empty()).into_iter().for_each(|more| add_place(&mut targets, more));
+        targets.retain(|target| !but.iter().any(|place| same_place(place, target)));
+        // Several lines of one moment are several lines.
+        let key = format!("place {scope}:{}:{}", self.now, self.last_incident.id);
         for target in targets {
-            self.outbox(0, format!("{key}:{}:{target}", self.now), target, text, false);
+            self.outbox(0, format!("{key}:{target}"), target, text, false);
         }
     }
 
@@ -142,7 +194,7 @@ impl Engine {
         if pipeline.triggers.iter().all(|trigger| trigger.kind != origin) {
             return;
         }
-        let key = format!("refused {app}/{env} {origin}");
+        let key = format!("refused:{app}/{env}:{origin}");
         let now = self.now;
         self.refused.retain(|_, at| *at + REFUSED > now);
         if self.refused.contains_key(&key) {

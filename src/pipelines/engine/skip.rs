@@ -10,6 +10,7 @@ use crate::pipelines::model::{Approvals, Pipeline, Rules, Skip, Stage, Wait};
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::run::{Asker, Run};
 use crate::pipelines::words::{self, cut};
+use crate::users::FlagMask;
 
 /// The stages that are left out, if that may be.
 pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> Result<Vec<String>, Refusal> {
@@ -22,7 +23,7 @@ pub(super) fn left_out(pipeline: &Pipeline, prepared: &Prepared, may: &May) -> R
             None => {
                 let names = pipeline.stages.iter().map(|stage| stage.name.as_str());
                 let close = masterchief_contract::closest(name, names);
-                let hint = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
+                let hint = close.map(words::or_did_you_mean).unwrap_or_default();
                 return Err(Refusal::unknown(words::no_stage(&pipeline.app, name, hint)));
             }
         }
@@ -38,11 +39,13 @@ pub(super) fn may_skip(stage: &Stage, may: &May) -> Result<(), Refusal> {
     match &stage.skip {
         Skip::Never => Err(Refusal::conflict(words::decided_by_people(name))),
         Skip::Flags(flags) if may.has(flags.as_ref()) => Ok(()),
-        Skip::Flags(flags) => Err(Refusal::denied(words::may_not_leave_out(
-            name,
-            flags.as_ref().map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or(""),
-        ))),
+        Skip::Flags(flags) => Err(Refusal::denied(words::may_not_leave_out(name, flag_of(flags.as_ref())))),
     }
+}
+
+/// The flag that is needed everywhere, as people write it.
+pub(super) fn flag_of(flags: Option<&FlagMask>) -> String {
+    flags.map(ToString::to_string).unwrap_or_default().split('|').next().unwrap_or("").to_owned()
 }
 
 /// Parameters that need a flag and are not what they usually are.

@@ -172,10 +172,7 @@ impl Engine {
             if let Axis::From(path) = axis
                 && !template::look_up(path, &facts).is_some_and(Value::is_array)
             {
-                return Err(format!(
-                    "matrix.{name}: {{{path}}} is no list; let its stage write {}=[\"a\", \"b\"]",
-                    path.rsplit('.').next().unwrap_or("")
-                ));
+                return Err(words::no_list(name, path, path.rsplit('.').next().unwrap_or("")));
             }
         }
         let list = |path: &str| template::look_up(path, &facts).and_then(Value::as_array).cloned();
@@ -184,7 +181,7 @@ impl Engine {
             return Err(format!("matrix: {fault}"));
         }
         if all.len() > INSTANCES_MAX {
-            return Err(format!("this makes {} instances; at most {INSTANCES_MAX} are run", all.len()));
+            return Err(words::too_many(all.len(), INSTANCES_MAX));
         }
         let stage = stage.clone();
         let Some(live) = self.runs.get_mut(&number) else { return Ok(()) };
@@ -192,7 +189,7 @@ impl Engine {
         let mut more = all.into_iter().map(|combination| instance(&stage, spec, combination));
         let Some(first) = more.next() else {
             // An empty list: there is nothing to do for it.
-            live.stages[at].summary = "nothing to do".to_owned();
+            live.stages[at].summary = words::nothing_to_do();
             live.stages[at].forgiven = true;
             return Ok(());
         };
@@ -432,7 +429,9 @@ impl Engine {
     fn hold(&mut self, number: i64, at: usize) {
         let time = self.settings.decide.as_millis() as Millis;
         let Some(live) = self.runs.get(&number) else { return };
-        let line = words::held(&live.run, &live.stages[at], &live.called(at), time);
+        // Where it stands still already, for a person or because nobody knows how far a stage came, the clock decides nothing.
+        let after = Some(time).filter(|_| live.run.state == RunState::Running);
+        let line = words::held(&live.run, &live.stages[at], &live.called(at), after);
         if live.run.state == RunState::Running {
             self.to(number, RunState::Paused, "bot");
             self.due_in(number, time);

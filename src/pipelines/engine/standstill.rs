@@ -42,7 +42,7 @@ impl Engine {
         let (run, line) = (live.run.clone(), words::paused(&live.run, &who.handle, why, limit));
         waiting.into_iter().for_each(|at| self.gives_back(number, at, None));
         self.say(number, "start", &line);
-        let text = format!("run {number} paused: {}", words::cut(why, 400));
+        let text = words::log_paused(number, words::cut(why, 400));
         self.incident(&who.handle, (&run.app, &run.env), Some(number), text.trim_end_matches(": "), None);
         Ok(Reply::about(number, Vec::new()))
     }
@@ -61,15 +61,20 @@ impl Engine {
         let (run, line) = (live.run.clone(), words::resumed(&live.run, &who.handle, now - halt.at));
         self.to(number, RunState::Running, &who.handle);
         self.say(number, "start", &line);
-        self.incident(&who.handle, (&run.app, &run.env), Some(number), &format!("run {number} goes on"), None);
+        self.incident(&who.handle, (&run.app, &run.env), Some(number), &words::log_goes_on(number), None);
         let Some(live) = self.runs.get(&number) else { return Err(no_run(number)) };
         let waiting: Vec<usize> =
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::WaitingResources).collect();
         let specs = 0..live.of.len();
         if live.asks_people() {
-            // Something failed meanwhile about which somebody decides.
+            // Something failed meanwhile about which somebody decides: only now the time for that begins.
+            let time = self.settings.decide.as_millis() as Millis;
+            let held = live.held_stages();
+            let line = |at: &usize| words::held(&live.run, &live.stages[*at], &live.called(*at), Some(time));
+            let lines: Vec<String> = held.iter().map(line).collect();
             self.to(number, RunState::Paused, "bot");
-            self.due_in(number, self.settings.decide.as_millis() as Millis);
+            self.due_in(number, time);
+            lines.iter().for_each(|line| self.say(number, "failed", line));
         }
         waiting.into_iter().for_each(|at| self.again_stage(number, at));
         specs.for_each(|spec| self.begin_more(number, spec));
@@ -114,11 +119,11 @@ impl Engine {
         let closed = rules.as_ref().and_then(|rules| self.closed(&live.run, rules, &live.pipeline));
         if closed.is_none() || live.run.passed.is_some() || live.run.reason.is_some() {
             let (ahead, _) = self.ahead(&live.run);
-            let ahead = if ahead.is_empty() { "its turn".to_owned() } else { ahead.join(", ") };
+            let ahead = if ahead.is_empty() { words::its_turn() } else { ahead.join(", ") };
             return Err(Refusal::conflict(words::nothing_holds_it_up(number, ahead)));
         }
         let Some(live) = self.runs.get_mut(&number) else { return Err(no_run(number)) };
-        live.run.passed = Some(format!("{why}, says {}", who.handle));
+        live.run.passed = Some(words::says(why, &who.handle));
         let (run, group) = (live.run.clone(), live.run.group.clone());
         self.dirty_runs.insert(number);
         self.event(number, "run", &who.handle, None, json!({"passed": why}));
@@ -129,7 +134,7 @@ impl Engine {
             Some(_) => self.say_with_next(number, line),
             None => self.say(number, "start", &line),
         }
-        let text = format!("run {number} does not wait for its window: {}", words::cut(why, 400));
+        let text = words::log_passed_window(number, words::cut(why, 400));
         self.incident(&who.handle, (&run.app, &run.env), Some(number), &text, None);
         match emergency {
             Some(emergency) => self.await_approval(number, &emergency),
@@ -145,18 +150,19 @@ impl Engine {
         // Nobody leaves out a window beforehand; who has the usual flag may pass one, with a reason.
         let usual = Skip::Flags(FlagMask::parse(SKIPPER).ok());
         let skip = if stage.skip == Skip::Never { usual } else { stage.skip.clone() };
-        skip::may_skip(&crate::pipelines::model::Stage { skip, ..stage.clone() }, may).map_err(|fault| Refusal {
-            text: fault.text.replace("; ask without --skip or --only, or ask an owner", "; ask an owner"),
-            ..fault
-        })?;
+        if let Skip::Flags(flags) = &skip
+            && !may.has(flags.as_ref())
+        {
+            return Err(Refusal::denied(words::may_not_pass(&stage.name, skip::flag_of(flags.as_ref()))));
+        }
         let name = live.stages[at].name.clone();
         let line = words::passed_stage(&run, &name, &who.handle, why);
         if let Some(one) = self.runs.get_mut(&number).and_then(|live| live.stages.get_mut(at)) {
-            one.summary = format!("passed by {}: {}", who.handle, words::cut(why, 200));
+            one.summary = words::passed_by(&who.handle, words::cut(why, 200));
         }
         self.stage_to(number, at, StageState::Succeeded, &who.handle);
         self.say(number, "start", &line);
-        let text = format!("run {number}: {name} passed: {}", words::cut(why, 400));
+        let text = words::log_passed_stage(number, &name, words::cut(why, 400));
         self.incident(&who.handle, (&run.app, &run.env), Some(number), &text, None);
         self.advance(number);
         Ok(Reply::about(number, Vec::new()))
@@ -164,6 +170,15 @@ impl Engine {
 }
 
 impl Live {
+    /// The stages that failed and about which people decide.
+    fn held_stages(&self) -> Vec<usize> {
+        let held = |at: &usize| {
+            let one = &self.stages[*at];
+            self.pipeline.stages[one.spec].on_failure == OnFailure::Ask && one.state.bad() && !one.forgiven
+        };
+        (0..self.stages.len()).filter(held).collect()
+    }
+
     /// Whether something failed, or is unsure, about which people decide.
     fn asks_people(&self) -> bool {
         self.stages.iter().any(|one| {

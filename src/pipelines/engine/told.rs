@@ -1,5 +1,7 @@
 //! What the engine is told, and what is to happen because of it.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -9,6 +11,7 @@ use super::ask::{Answer, Asked, May, Prepared};
 use super::preview::Preview;
 use super::risk::Foretold;
 use crate::executors::End;
+use crate::pipelines::calendars::Calendars;
 use crate::pipelines::catalog::Catalog;
 use crate::pipelines::expr::Facts;
 use crate::pipelines::model::Pipeline;
@@ -65,6 +68,8 @@ pub(in crate::pipelines) enum Msg {
     Runners(oneshot::Sender<(Vec<RunnerRow>, u32)>),
     /// What others said who were asked whether a run may begin.
     Checked(i64, Vec<Checked>),
+    /// Calendars that were read anew.
+    Calendars(Box<Calendars>),
     /// Other pipelines and settings.
     Configure(Arc<Catalog>, Box<Settings>),
 }
@@ -95,6 +100,8 @@ pub(in crate::pipelines) enum Effect {
     Abandon(i64, String, u32),
     /// Others are asked whether a run may begin.
     Look(i64, Arc<Pipeline>, String, Facts),
+    /// It is looked whether these calendars changed.
+    Calendars(Calendars, BTreeSet<PathBuf>),
     /// A line is said to a place, and noted as said under this key.
     /// How it goes is not worth saying any more once the network is back; the rest is.
     Say { run: i64, dedupe: String, target: String, text: String, passing: bool },

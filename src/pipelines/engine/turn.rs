@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 
+use serde_json::json;
+
 use super::begin::before;
-use super::{Engine, Live};
+use super::skip::asks;
+use super::{Engine, Live, code, run_facts};
 use crate::executors::Cgroup;
 use crate::pipelines::may::rules;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
@@ -55,7 +58,7 @@ impl Engine {
                 let holds = |run: &Run| run.group == group && run.number != number && run.state.active();
                 let holder = self.runs.values().map(|live| &live.run).find(|run| holds(run)).map(|run| run.number);
                 if let Some(holder) = holder {
-                    return self.end_waiting(number, RunState::Cancelled, &format!("run {holder}, which runs there"));
+                    return self.end_waiting(number, RunState::Cancelled, &words::which_runs_there(holder));
                 }
             }
             OnBusy::Queue => {}
@@ -91,22 +94,22 @@ impl Engine {
                 .stages
                 .iter()
                 .find(|one| one.state.steps())
-                .map_or_else(String::new, |one| format!(" in {}", one.name));
+                .map_or_else(String::new, |one| words::in_stage(&one.name));
             let left = self
                 .left(live.run.number)
                 .map(|left| format!(" {}", crate::pipelines::words::about(left)))
                 .unwrap_or_default();
-            words.push(format!("{} by {}{doing}{left}", live.run.number, live.run.asker.called()));
+            words.push(words::ahead_runs(live.run.number, live.run.asker.called(), doing, left));
         }
         let waiting = self.queue_of(&run.group);
         let mine = waiting.iter().position(|number| *number == run.number).unwrap_or(waiting.len());
         for number in &waiting[..mine] {
             if let Some(live) = self.runs.get(number) {
-                words.push(format!("{number} by {} next", live.run.asker.called()));
+                words.push(words::ahead_next(number, live.run.asker.called()));
             }
         }
         if let Some(lock) = self.locks.get(&run.place()) {
-            words.push(format!("locked by {}", lock.handle));
+            words.push(words::ahead_lock(&lock.handle));
         }
         (words, mine + 1)
     }
@@ -197,7 +200,7 @@ impl Engine {
         live.run.before = now_live;
         let confirm = live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && !live.run.unattended;
         if !confirm {
-            return self.launch_checked(number);
+            return self.agree_again(number, &was, between);
         }
         let queued = live.run.queued;
         if live.run.state == RunState::AwaitingWindow {
@@ -209,6 +212,22 @@ impl Engine {
         let line = words::your_turn(&live.run, &was, between, live.run.commit_count);
         self.due_in(number, TURN);
         self.must_say(number, "start", &line);
+    }
+
+    /// Nobody has to say yes to it; where people agreed to what it was, they agree to what it is now.
+    fn agree_again(&mut self, number: i64, was: &str, between: i64) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        let facts = run_facts(&live.run);
+        let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| asks(&live.run, rules, &facts));
+        let Some(approvals) = approvals.filter(|_| !live.run.approvals.is_empty()) else {
+            return self.launch_checked(number);
+        };
+        let run = &mut live.run;
+        run.approvals.clear();
+        run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env, run.skipped, between]));
+        let line = words::moved(run, was, between);
+        self.say_with_next(number, line);
+        self.await_approval(number, &approvals);
     }
 
     /// What is live where a run goes.
@@ -247,7 +266,7 @@ impl Engine {
             &run.asker.handle,
             (&run.app, &run.env),
             Some(number),
-            &format!("run {number} {} started{}", run.shown(), words::skipping(&run)),
+            &words::log_started(number, run.shown(), words::skipping(&run)),
             None,
         );
         self.advance(number);
@@ -274,15 +293,13 @@ impl Engine {
         let now = DateTime::from_timestamp_millis(at).unwrap_or_default();
         for file in &rules.freeze {
             let path = pipeline.calendar(file);
-            let read = std::fs::read_to_string(&path)
-                .map_err(|fault| fault.to_string())
-                .and_then(|text| calendar::parse(&text).map_err(|fault| fault.to_string()));
-            match read {
+            match self.calendars.get(&path) {
                 // A calendar that cannot be read may freeze everything: whoever knows better says so with an override.
-                Err(fault) => return Some((format!("{}: {fault}", path.display()), None)),
-                Ok(frozen) => {
+                None => return Some((words::calendar_unread(&path.display()), None)),
+                Some(Err(fault)) => return Some((format!("{}: {fault}", path.display()), None)),
+                Some(Ok(frozen)) => {
                     let named = |one: &calendar::Frozen| match one.name.as_str() {
-                        "" => format!("{} line {}", file.display(), one.line),
+                        "" => words::line_of(file.display(), one.line),
                         name => name.to_owned(),
                     };
                     let active = frozen.iter().find_map(|one| Some((named(one), one.active(now)?)));
@@ -294,7 +311,7 @@ impl Engine {
         }
         if window::open(&rules.windows, now).is_none() {
             let next = window::next(&rules.windows, now).map(|next| next.timestamp_millis());
-            return Some(("outside its window".to_owned(), next));
+            return Some((words::outside_its_window(), next));
         }
         None
     }
@@ -338,7 +355,7 @@ impl Engine {
         let Some(live) = self.runs.get(&number).filter(|live| live.run.state == state) else { return };
         let (line, run) = (words::ended(&live.run, by), live.run.clone());
         self.must_say(number, "finished", &line);
-        let text = format!("run {number} {} by {by}", state.name().replace('_', " "));
+        let text = words::log_given_up(number, state.name().replace('_', " "), by);
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
     }
 
@@ -396,7 +413,7 @@ impl Engine {
                 .filter(|one| !one.state.ended() && one.state != StageState::Pending)
                 .map(|one| one.name.as_str())
                 .collect();
-            let doing = if running.is_empty() { "its last stages".to_owned() } else { running.join(", ") };
+            let doing = if running.is_empty() { words::its_last_stages() } else { running.join(", ") };
             let line = match away {
                 Some(away) => words::away(&live.run, &doing, away),
                 None => words::anew(&live.run, &doing),

@@ -43,7 +43,7 @@ impl Engine {
         let run = live.run.clone();
         self.must_say(number, "failed", &words::unreadable(&run, &why));
         let what = if run.kind == RunKind::Rollback { "rollback" } else { "deploy" };
-        let text = format!("{what} {number} {} ended: its pipeline cannot be read any more", run.shown());
+        let text = words::log_unreadable(what, number, run.shown());
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
         self.effects.push(Effect::Tidy(number, false));
     }

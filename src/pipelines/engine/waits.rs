@@ -45,7 +45,7 @@ impl Engine {
                 self.say(number, "start", &line);
             }
             Wait::Approve(approvals) if !self.has_to_agree(number, at, approvals) => {
-                self.stage_done(number, at, "nobody has to agree".to_owned());
+                self.stage_done(number, at, words::nobody_has_to_agree());
             }
             Wait::Approve(approvals) => {
                 self.stage_to(number, at, StageState::Waiting, "bot");
@@ -83,18 +83,21 @@ impl Engine {
         let lock = LockRow {
             place: place.clone(),
             handle: run.asker.handle.clone(),
-            reason: format!("{} (run {number})", words::cut(&why, 400)),
+            reason: words::why_stage_locks(words::cut(&why, 400), number),
             since: self.now,
             until: time.map(|time| self.now + time.as_millis() as Millis),
             rollback: false,
             said_in: run.places.first().cloned().unwrap_or_default(),
             run: Some(number),
+            warned: None,
         };
         self.puts.push(Put::Lock(lock.clone()));
-        self.warned.remove(&place);
-        self.locks.insert(place.clone(), lock);
-        self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), &format!("locked: {why}"), None);
-        self.stage_done(number, at, format!("{place} is locked"));
+        self.locks.insert(place.clone(), lock.clone());
+        self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), &words::log_locked(&why), None);
+        // Where one hears how the run goes one hears of it there.
+        let told = self.hearers(number, "progress");
+        self.say_place(&place, &words::lock_made(&lock, self.now, 0), None, &told);
+        self.stage_done(number, at, words::is_locked_now(&place));
     }
 
     /// A stage takes away the lock of who asked for its run. What somebody else has locked meanwhile stays locked.
@@ -102,14 +105,15 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return };
         let (run, place) = (live.run.clone(), live.run.place());
         if self.locks.get(&place).is_none_or(|lock| lock.run != Some(number)) {
-            return self.stage_done(number, at, format!("{place} was not locked by this run"));
+            return self.stage_done(number, at, words::was_not_locked(&place));
         }
-        self.locks.remove(&place);
-        self.warned.remove(&place);
+        let Some(lock) = self.locks.remove(&place) else { return };
         self.puts.push(Put::Unlock(place.clone()));
-        self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), "unlocked", None);
+        self.incident(&run.asker.handle, (&run.app, &run.env), Some(number), &words::log_unlocked_own(), None);
+        let told = self.hearers(number, "progress");
+        self.say_place(&place, &words::unlocked(&lock, &lock.handle, "", false, None), None, &told);
         self.after_lock(&place);
-        self.stage_done(number, at, format!("{place} is open again"));
+        self.stage_done(number, at, words::is_open_again(&place));
     }
 
     fn stage_done(&mut self, number: i64, at: usize, summary: String) {
@@ -128,7 +132,7 @@ impl Engine {
         let planned = one.outputs.get("plan").and_then(Value::as_str).map(str::to_owned);
         one.code = planned.unwrap_or_else(|| code(&json!([run.number, one.name, run.sha, run.params, one.outputs])));
         one.approvals.clear();
-        let plan = if plan.is_empty() { format!("Stage: {}", one.name) } else { format!("Plan: {plan}") };
+        let plan = if plan.is_empty() { words::stage_is(&one.name) } else { words::plan_is(plan) };
         let line = words::needs_approval(&live.run, approvals, &plan, &live.stages[at].code.clone(), until, self.now);
         self.dirty_stages.insert((number, at));
         self.must_say(number, "start", &line);

@@ -3,6 +3,7 @@
 mod names;
 mod policy;
 mod reader;
+mod reports;
 mod runner;
 pub(super) mod stages;
 
@@ -112,8 +113,8 @@ fn announce(reader: &mut Reader, node: &Node) -> Announce {
     }
     announce.coalesce = fields.take("coalesce").and_then(|node| reader.duration(node));
     announce.progress = fields.take("progress").and_then(|node| reader.bool(node));
-    // Accepted since every run is in the incident log anyway.
-    fields.take("log_to");
+    // Every run is in the incident log anyway; there is no other.
+    fields.take("log_to").and_then(|node| reader.choice(node, &["incident-log"]));
     fields.done(reader);
     announce
 }

@@ -9,12 +9,13 @@ use serde_json::{Map, Value};
 use super::super::graph::Graph;
 use super::super::matrix::written_twice;
 use super::super::model::{
-    Action, Axis, Collect, Form, Matrix, Need, OnFailure, Param, Resources, Retry, Skip, Stage, Undo, Wait,
+    Action, Axis, Form, Matrix, Need, OnFailure, Param, Resources, Retry, Skip, Stage, Undo, Wait,
 };
 use super::super::template;
 use super::names::{GATE, NAMES, check_names};
 use super::policy;
 use super::reader::{Fields, Reader, is_name};
+use super::reports::reports;
 use super::runner::{KEYS, Work, runner};
 use crate::executors::{Class, Limits};
 use crate::users::FlagMask;
@@ -191,7 +192,7 @@ fn stage<'n>(
     common(reader, &mut fields, &mut own);
     let on_failure = on_failure(reader, &mut fields);
     let idempotent = fields.take("idempotent").and_then(|node| reader.bool(node)).unwrap_or(false);
-    let collect = fields.take("collect").map(|node| collect(reader, node)).unwrap_or_default();
+    let (collect, matrix) = reports(reader, fields.take("collect"), matrix);
     let gate = fields.take("gate").and_then(|node| reader.expr(node));
     let outputs = fields.take("outputs").map(|node| reader.entries(node, "outputs")).unwrap_or_default();
     let outputs = outputs.into_iter().filter_map(|(name, _, node)| Some((name.clone(), reader.text(node)?))).collect();
@@ -426,16 +427,6 @@ fn resources(reader: &mut Reader, node: &Node, before: &Resources) -> Resources 
     };
     fields.done(reader);
     Resources { limits, ..out }
-}
-
-fn collect(reader: &mut Reader, node: &Node) -> Collect {
-    let mut out = Collect::default();
-    let Some(mut fields) = Fields::of(reader, node, "collect") else { return out };
-    out.junit = fields.take("junit").and_then(|node| reader.text(node));
-    out.coverage = fields.take("coverage").and_then(|node| reader.text(node));
-    out.artifacts = fields.take("artifacts").map(|node| reader.texts(node)).unwrap_or_default();
-    fields.done(reader);
-    out
 }
 
 fn matrix(reader: &mut Reader, node: &Node) -> Option<Matrix> {

@@ -10,8 +10,8 @@ use crate::pipelines::run::{Asker, Run, StageRun};
 use crate::pipelines::words;
 use crate::store::runs::Which;
 
-/// Lines of a log in private, at most.
-const TAIL: usize = 20;
+/// Lines of a log in private, at most: with the one above them twenty.
+const TAIL: usize = 19;
 /// Rows of a list in a channel, at most.
 const ROWS: u32 = 10;
 
@@ -106,7 +106,7 @@ impl Pipelines {
         let (run, stages) = self.seen(number, who, may).await?;
         Ok(match word {
             "run" => words::run(&run, &stages, self.left(run.number).await, self.now()),
-            "diff" => words::diff(&run),
+            "diff" => words::diff(&self.with_commits(run).await),
             _ => {
                 // A log shows more than what became of it: it is for who asked for the run, and for those who may deploy there.
                 let flags = self.catalog().get(&run.app)?.rules(&run.env).map(|rules| rules.flags);

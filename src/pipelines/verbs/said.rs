@@ -7,6 +7,7 @@ use super::times::{duration, moment_of, split, timed};
 use super::{Verb, looks, row};
 use crate::pipelines::engine::{Ask, Asked, May, Prepared, Reply};
 use crate::pipelines::handle::Pipelines;
+use crate::pipelines::prepare::Slow;
 use crate::pipelines::refusal::Refusal;
 use crate::pipelines::request::DeployWords;
 use crate::pipelines::run::Asker;
@@ -29,28 +30,29 @@ struct Saying<'a> {
     usage: &'static str,
     who: &'a Asker,
     may: &'a May,
+    slow: Slow<'a>,
 }
 
 impl Pipelines {
     /// Does what a word does, with or without its `!`: `lock`, `shop/prod 2h the database moves`. Looking is a word too.
     pub async fn word(&self, word: &str, text: &str, (who, may): (&Asker, &May)) -> Result<Said, Refusal> {
-        self.word_then(word, text, (who, may), &|| may.clone()).await
+        self.word_then(word, text, (who, may), (&|| may.clone(), &|_| ())).await
     }
 
-    /// The same, by what they may once what was asked for is understood: that may take its time.
+    /// The same, by what they may once what was asked for is understood: that may take its time, and then it is told.
     pub(crate) async fn word_then(
         &self,
         word: &str,
         text: &str,
         (who, may): (&Asker, &May),
-        again: &(dyn Fn() -> May + Sync),
+        (again, slow): (&(dyn Fn() -> May + Sync), &(dyn Fn(String) + Sync)),
     ) -> Result<Said, Refusal> {
         let (known, usage, _, verb) = row(word)?;
         let text = text.trim();
-        let saying = Saying { pipelines: self, usage, who, may };
+        let saying = Saying { pipelines: self, usage, who, may, slow };
         if !looks(word, text) {
             let ask = saying.meant(*verb, text).await?;
-            let reply = self.ask(Asked { ask, who: who.clone(), may: again() }).await?;
+            let reply = self.ask_telling(Asked { ask, who: who.clone(), may: again() }, slow).await?;
             return Ok(Said { reply, ..Said::default() });
         }
         let word = known.trim_start_matches('!');
@@ -129,7 +131,7 @@ impl Saying<'_> {
             return Err(Refusal::wrong(words::WHY_OVERRIDE));
         }
         let why = reason.then(|| typed.rest.clone());
-        let prepared = self.pipelines.prepare(typed, Map::new(), (self.who, self.may)).await?;
+        let prepared = self.prepared(typed).await?;
         Ok(Ask::Deploy(Box::new(Prepared { reason: why, unattended: self.who.is_program(), ..prepared })))
     }
 
@@ -138,8 +140,12 @@ impl Saying<'_> {
         let (when, typed) = text.split_once("deploy ").ok_or_else(|| self.written())?;
         let at = moment_of(now, when.trim()).ok_or_else(|| self.written())?;
         let typed = DeployWords::parse(typed, false)?;
-        let prepared = self.pipelines.prepare(typed, Map::new(), (self.who, self.may)).await?;
+        let prepared = self.prepared(typed).await?;
         Ok(Ask::Book(at, Box::new(prepared)))
+    }
+
+    async fn prepared(&self, typed: DeployWords) -> Result<Prepared, Refusal> {
+        self.pipelines.prepare_telling(typed, Map::new(), (self.who, self.may), self.slow).await
     }
 
     async fn log(&self, first: &str, rest: &str) -> Result<Ask, Refusal> {

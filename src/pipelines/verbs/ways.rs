@@ -68,7 +68,12 @@ ways beside it; paths over HTTP begin with `/pipelines/`.\n\n\
     out.push_str(
         "\nA person is who services, a certificate or a login vouch for. A token may what its flags allow; one with a `handle` is that person, may no\n\
 more than they may, and only such a one says yes, approves or rejects. A token without flags looks, and no more. A script may what the person behind its event\n\
-may; where nobody is, what the `flags` of its `bot.caps` allow, and it says neither yes nor no to anything.\n",
+may; where nobody is, what the `flags` of its `bot.caps` allow, and it says neither yes nor no to anything.\n\n\
+Where the rules say `confirm: always`, who asked is shown the plan first and says yes to it, wherever somebody is there to be asked: in a channel and in\n\
+private with `!yes`, in a shell at the prompt (or `--yes` beforehand), on a page with a button, over HTTP with a token that has a `handle` (202 with `state:\n\
+awaiting_confirm`, the plan in `lines` and in `yes` where to post the yes). Nobody is asked where nobody is: a token without a `handle`, a trigger, a\n\
+booking whose time has come, and a script, which says by itself what it wants. Whom that is not enough for writes `approvals` at the environment: they hold for all ways\n\
+alike.\n",
     );
     out
 }

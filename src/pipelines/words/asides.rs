@@ -60,6 +60,29 @@ pub fn fewer(number: i64, lines: Vec<String>, most: usize) -> Vec<String> {
     }
 }
 
+/// A bot that was begun for one deployment goes, and would have undone it later.
+pub fn nobody_undoes(number: i64, at: Millis, now: Millis) -> String {
+    format!(
+        "run {number} is rolled back by itself in {} by a bot that runs then: start masterchief run",
+        span(at - now)
+    )
+}
+
+/// What is asked for is not refused, and takes its time.
+pub fn looking(app: &str) -> String {
+    format!("looking at the repository of {app} and at what its rules ask for; a moment.")
+}
+
+/// The first copy of a large repository is not there yet.
+pub fn being_copied(app: &str) -> String {
+    format!("the repository of {app} is still being copied, which goes on by itself: ask again in some minutes")
+}
+
+/// What copied a repository fell over.
+pub fn copy_fell(app: &str) -> String {
+    format!("the repository of {app} was not copied; the fault is in the bot's log")
+}
+
 /// A trigger asked for a run, and it may not be.
 pub fn not_started(app: &str, env: &str, origin: &str, fault: &str) -> String {
     let to = if env.is_empty() { String::new() } else { format!(" -> {env}") };

@@ -99,6 +99,9 @@ pub(super) fn minutes(millis: Millis) -> String {
 
 /// `6 commits by ana, raj, +1`; who is named is not highlighted.
 pub(super) fn commits(run: &Run) -> String {
+    if run.commits_unknown() {
+        return ", commits not known yet".to_owned();
+    }
     if run.commit_count == 0 {
         return String::new();
     }

@@ -3,15 +3,21 @@
 
 mod asides;
 mod format;
+mod logged;
 mod looks;
 mod places;
 mod refused;
 mod risk;
 mod runners;
+mod sentences;
 mod standstill;
 
-pub use asides::{fewer, folded, found, gone, lost, not_started, skipping, taken_back, touched, unchecked};
+pub use asides::{
+    being_copied, copy_fell, fewer, folded, found, gone, looking, lost, nobody_undoes, not_started, skipping,
+    taken_back, touched, unchecked,
+};
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
+pub use logged::*;
 pub use looks::*;
 pub use places::*;
 pub use refused::*;
@@ -152,8 +158,9 @@ pub fn failed(
     stage: Option<&StageRun>,
     rules: Option<&Rules>,
     target: Option<&str>,
-    (suggestion, standing): (&str, &str),
+    (suggestion, standing, to): (&str, &str, Option<&str>),
 ) -> Vec<String> {
+    let to = to.map(|nick| format!("{nick}: ")).unwrap_or_default();
     let took = span(run.finished.unwrap_or(run.created) - run.started.unwrap_or(run.created));
     let what = if run.kind == RunKind::Rollback {
         format!("rollback {} {}", run.app, run.env)
@@ -167,10 +174,7 @@ pub fn failed(
             Some(RunState::TimedOut) => "it took longer than it may",
             _ => "no stage says why",
         };
-        return vec![
-            format!("[{n}] {what} FAILED after {took}: {why}."),
-            format!("[{n}] {}: {offers}.{by_itself}", run.asker.nick),
-        ];
+        return vec![format!("[{n}] {what} FAILED after {took}: {why}."), format!("[{n}] {to}{offers}.{by_itself}")];
     };
     let failure = stage.failure.clone().unwrap_or_default();
     let retried =
@@ -189,14 +193,14 @@ pub fn failed(
     }
     let world = failure.world.get(1).map_or_else(|| standing.to_owned(), |world| cut(world, 150));
     let world = if world.is_empty() { world } else { format!("{world} ") };
-    lines.push(format!("[{n}] {world}{}: {offers}.{by_itself}", run.asker.nick));
+    lines.push(format!("[{n}] {world}{to}{offers}.{by_itself}"));
     lines
 }
 
 /// A line about a failure for people among whom there are these nicks: words of a log call none of them, and what is said to
 /// the one who asked stays as it is.
-pub fn uncalled(line: &str, asker: &str, nicks: &[String]) -> String {
-    let said = line.find(&format!("{asker}: ")).unwrap_or(line.len());
+pub fn uncalled(line: &str, asker: Option<&str>, nicks: &[String]) -> String {
+    let said = asker.and_then(|asker| line.find(&format!("{asker}: "))).unwrap_or(line.len());
     format!("{}{}", hushed(&line[..said], nicks), &line[said..])
 }
 
@@ -244,6 +248,21 @@ pub fn ended(run: &Run, by: &str) -> String {
         RunState::TimedOut => format!("{what} stopped: it took longer than it may."),
         _ => format!("{what} is {}.", run.state.name().replace('_', " ")),
     }
+}
+
+/// Somebody stopped what undoes a run: nobody knows without looking how much of it is undone.
+pub fn undo_aborted(run: &Run, by: &str) -> String {
+    let n = run.number;
+    let was = run.before.as_ref().map(|before| shown(&before.version, &before.sha)).unwrap_or_default();
+    let took = span(run.finished.unwrap_or(run.created) - run.started.unwrap_or(run.created));
+    let anew = run.parent.map(|parent| format!(" | anew: !rollback {parent}")).unwrap_or_default();
+    format!(
+        "[{n}] rollback {} {} {was} -> {} aborted by {by} after {took}; {} may have some of either. Go on: !retry {n}{anew}",
+        run.app,
+        run.env,
+        run.shown(),
+        run.env
+    )
 }
 
 /// A run that was stopped may be undone.
@@ -307,6 +326,12 @@ pub fn your_turn(run: &Run, was: &str, between: i64, count: u64) -> String {
     )
 }
 
+/// What people agreed to was to replace something that is not there any more.
+pub fn moved(run: &Run, was: &str, between: i64) -> String {
+    let is = run.before.as_ref().map(|before| shown(&before.version, &before.sha)).unwrap_or_default();
+    format!("[{}] {was} is now {is} ({between} went in between): it is agreed to anew.", run.number)
+}
+
 /// Nobody answered when it was their turn.
 pub fn passed(run: &Run) -> String {
     format!("[{}] {} did not answer; passed. Re-queue: !again {}", run.number, run.asker.nick, run.number)
@@ -314,16 +339,32 @@ pub fn passed(run: &Run) -> String {
 
 /// Who has to agree: `2 approvals from @oncall`.
 pub fn wanted(approvals: &Approvals) -> String {
-    let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { approvals.from.join(" or ") };
+    let from = if approvals.from.is_empty() { "who may deploy there".to_owned() } else { either(&approvals.from) };
     let count = if approvals.count == 1 { "1 approval".to_owned() } else { format!("{} approvals", approvals.count) };
     format!("{count} from {from}")
 }
 
-/// A stage failed and somebody decides.
-pub fn held(run: &Run, stage: &StageRun, called: &str, after: Millis) -> String {
+/// The same, and who not.
+pub fn wanted_but(approvals: &Approvals, asker: &str) -> String {
+    let but = if approvals.not_requester { format!(", not {asker}") } else { String::new() };
+    format!("{}{but}", wanted(approvals))
+}
+
+/// One of several.
+pub fn either(names: &[String]) -> String {
+    names.join(" or ")
+}
+
+/// A stage failed and somebody decides; `after` is when it is aborted if nobody does, where it stands still for nothing else.
+pub fn held(run: &Run, stage: &StageRun, called: &str, after: Option<Millis>) -> String {
     let line = stage.failure.as_ref().map(|failure| cut(&failure.line, 180)).unwrap_or_default();
     let n = run.number;
-    format!("[{n}] {} {called} held: {line}. !promote {n} | !abort {n}. Auto-abort in {}.", run.app, minutes(after))
+    let end = match (after, &run.paused) {
+        (Some(after), _) => format!("Auto-abort in {}.", minutes(after)),
+        (None, Some(halt)) => format!("Paused by {}: it waits for !resume {n} first.", quiet(&halt.by)),
+        (None, None) => "Nothing happens by itself.".to_owned(),
+    };
+    format!("[{n}] {} {called} held: {line}. !promote {n} | !abort {n}. {end}", run.app)
 }
 
 /// The bot died while a stage ran, and nobody knows how far it came.
@@ -408,7 +449,8 @@ pub fn promoted(run: &Run, stages: &str, by: &str) -> String {
 }
 
 /// Somebody may not do something: what they may, what is needed, whom to ask.
-pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], flags: &str, ask: &[String]) -> String {
+/// `needed` is the flag, with the channel where it may be had too.
+pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], needed: &str, ask: &[String]) -> String {
     let ask = if ask.is_empty() {
         "ask an owner".to_owned()
     } else {
@@ -416,9 +458,9 @@ pub fn may_not(handle: &str, app: &str, env: &str, may: &[String], flags: &str, 
     };
     let who = if handle == "*" { "I do not know you: log in to services. " } else { "" };
     if may.is_empty() {
-        return format!("{who}you may not deploy {app} to {env} (needs flag {flags}; {ask}).");
+        return format!("{who}you may not deploy {app} to {env} (needs flag {needed}; {ask}).");
     }
-    format!("{who}you may deploy {app} to {}, not to {env} (needs flag {flags}; {ask}).", may.join(", "))
+    format!("{who}you may deploy {app} to {}, not to {env} (needs flag {needed}; {ask}).", may.join(", "))
 }
 
 /// Somebody may not look at something where they are; `channels` is where everybody may.

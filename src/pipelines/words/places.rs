@@ -1,6 +1,6 @@
 //! What is said about places: locks, freezes and windows.
 
-use super::format::{cut, moment, quiet, span, utc};
+use super::format::{cut, minutes, moment, quiet, span, utc};
 use super::wanted;
 use crate::pipelines::model::Rules;
 use crate::pipelines::run::{Millis, Run};
@@ -44,8 +44,11 @@ pub fn lock_made(lock: &LockRow, now: Millis, waiting: usize) -> String {
 }
 
 /// A lock ends soon.
-pub fn lock_ends(lock: &LockRow) -> String {
-    format!("{}: {}'s lock ends in 10 min. Extend: !lock {} +1h", lock.place, lock.handle, lock.place)
+pub fn lock_ends(lock: &LockRow, left: Millis) -> String {
+    // One or two seconds late is still ten minutes.
+    let left = (left + 30_000) / 60_000 * 60_000;
+    let left = if left > 0 { minutes(left) } else { "less than a minute".to_owned() };
+    format!("{}: {}'s lock ends in {left}. Extend: !lock {} +1h", lock.place, lock.handle, lock.place)
 }
 
 /// A lock ended by itself.
@@ -91,6 +94,11 @@ pub fn closed(env: &str, why: &str, until: Option<Millis>, asked: &str, rules: &
     let approvals =
         rules.emergency.as_ref().map(|approvals| format!(", then {}", wanted(approvals))).unwrap_or_default();
     format!("{env} is frozen{until_text} ({why}).{next}{book} emergency: !deploy! {asked} <reason>{approvals}")
+}
+
+/// A calendar that a rule names was not read yet.
+pub fn calendar_unread(path: &dyn std::fmt::Display) -> String {
+    format!("{path} is not read yet")
 }
 
 /// A window opened for runs that waited.

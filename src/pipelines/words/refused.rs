@@ -2,17 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-/// Functions that fill in a sentence each.
-macro_rules! sentences {
-    ($($name:ident($($part:ident: $kind:ident),*) = $text:literal;)*) => {
-        $(
-            #[doc = concat!("```text\n", $text, "\n```")]
-            pub fn $name($($part: impl $kind),*) -> String {
-                format!($text, $($part = $part),*)
-            }
-        )*
-    };
-}
+use super::sentences::sentences;
 
 /// Sentences in which nothing is filled in.
 macro_rules! plain {
@@ -118,6 +108,7 @@ sentences! {
     done_in_any_case(name: Display) = "{name} is done in any case, so it cannot be left out; ask without --skip {name}";
     no_stage(app: Display, name: Debug, hint: Display) = "{app} has no stage {name:?}{hint}";
     decided_by_people(name: Display) = "{name} cannot be left out: people or the clock decide there; ask without --skip or --only";
+    may_not_pass(name: Display, flag: Display) = "you may not leave out {name} (needs flag {flag}); ask an owner";
     may_not_leave_out(name: Display, flag: Display) = "you may not leave out {name} (needs flag {flag}); ask without --skip or --only, or ask an owner";
     ask_there(app: Display, named: Display) = "{app} is deployed from {named}; ask there";
     // Of standing still and passing.
