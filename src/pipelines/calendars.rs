@@ -20,6 +20,13 @@ pub(super) struct Calendars {
 }
 
 impl Calendars {
+    /// These files as they are now.
+    pub(super) fn of(files: &BTreeSet<PathBuf>) -> Calendars {
+        let mut calendars = Calendars::default();
+        calendars.refresh(files);
+        calendars
+    }
+
     /// Reads those of these files that are new or changed, and forgets all others; whether anything is otherwise than before.
     pub(super) fn refresh(&mut self, files: &BTreeSet<PathBuf>) -> bool {
         let before = self.known.len();

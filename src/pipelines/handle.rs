@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::around::Around;
+use super::calendars::Calendars;
 use super::catalog::Catalog;
 use super::drive::{Drive, medians};
 use super::engine::{Answer, Ask, Asked, Engine, Foretold, KEEP, May, Msg, News, PAST};
@@ -118,8 +119,7 @@ impl Pipelines {
         }
         live_through(&mut engine, &runs).await?;
         engine.load(loaded, &versions);
-        let files = engine.calendar_files();
-        engine.calendars.refresh(&files);
+        engine.calendars = Calendars::of(&engine.calendar_files());
         // Supervisors that were killed left groups behind.
         Cgroup::sweep();
         // Who went down in order leaves word; who fell could not.

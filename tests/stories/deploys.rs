@@ -9,6 +9,7 @@ use masterchief::store::runs::Which;
 use serde_json::{Map, Value, json};
 
 use super::acted::Acted;
+use super::retold::replayed;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -11,10 +11,10 @@ use super::deploys::{builder, stop, with};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// An app that is told in #ops, and of which #locks hears what becomes of its places.
+/// An app that is told in #ops, and of which lee hears what becomes of its places, and kim what fails.
 const SHOP: &str = r##"
 app: shop
-announce: { channels: ["#ops", { name: "#locks", only: [lock] }, { name: "#fails", only: [failed] }] }
+announce: { channels: ["#ops", { name: "test/lee", only: [lock] }, { name: "test/kim", only: [failed] }] }
 policy:
   environments:
     dev: { confirm: never, require_flag: "-" }
@@ -40,30 +40,30 @@ async fn a_lock_is_told_once_in_each_place_whichever_way_it_was_made_and_broken(
     test.user("raj").says(CHANNEL, "!lock shop/prod 2h replica rebuild").await;
     let line = "shop/prod locked by raj until 14:00 UTC: replica rebuild.";
     test.expect(CHANNEL, line).await;
-    test.expect("#locks", line).await;
+    test.expect("lee", line).await;
     test.advance(SECOND).await;
     assert_eq!(times(&test, line), 2, "{:#?}", test.transcript());
     // Breaking it in private is as loud.
     test.user("ana").says("chief", "!unlock! shop/prod raj is asleep").await;
     let line = "shop/prod unlocked by ana (was raj's): raj is asleep";
-    for target in ["ana", CHANNEL, "#locks"] {
+    for target in ["ana", CHANNEL, "lee"] {
         test.expect(target, line).await;
     }
     // By a program of hers, or at the machine.
     let told = says(&test, "lee", "lock", "shop/prod 30m a migration").await;
     assert_eq!(told, ["shop/prod locked by lee until 12:30 UTC: a migration."]);
-    for target in [CHANNEL, "#locks"] {
+    for target in [CHANNEL, "lee"] {
         test.expect(target, &told[0]).await;
     }
     says(&test, "lee", "lock", "shop/prod +30m").await;
-    test.expect("#locks", "shop/prod locked by lee until 13:00 UTC").await;
+    test.expect("lee", "shop/prod locked by lee until 13:00 UTC").await;
     test.advance(50 * MINUTE + SECOND).await;
     test.expect(CHANNEL, "shop/prod: lee's lock ends in 10 min. Extend: !lock shop/prod +1h").await;
     test.advance(10 * MINUTE).await;
-    for target in [CHANNEL, "#locks"] {
+    for target in [CHANNEL, "lee"] {
         test.expect(target, "shop/prod: lee's lock is over (a migration).").await;
     }
-    assert!(!test.transcript().iter().any(|line| line.contains("#fails")), "{:#?}", test.transcript());
+    assert!(!test.transcript().iter().any(|line| line.contains(" kim ")), "{:#?}", test.transcript());
     stop(&test).await;
 }
 
@@ -75,14 +75,14 @@ async fn freezes_their_ends_and_windows_are_told_where_the_apps_are_told() {
     says(&test, "lee", "thaw", "prod").await;
     test.expect(CHANNEL, "prod is open again, says lee.").await;
     says(&test, "lee", "freeze", "* 1h an audit").await;
-    test.expect("#locks", "everything frozen by lee").await;
+    test.expect("lee", "everything frozen by lee").await;
     test.advance(61 * MINUTE).await;
     test.expect(CHANNEL, "The freeze of * is over (an audit).").await;
     // Monday noon it is: the window of tomorrow opens for what was booked in private.
     test.user("ana").says("chief", "!at Tue 08:00 deploy shop/v2 to prod").await;
     test.expect("ana", "booked: shop to prod at Tue 08:00 UTC").await;
     test.advance(19 * 60 * MINUTE).await;
-    for target in [CHANNEL, "#locks"] {
+    for target in [CHANNEL, "lee"] {
         test.expect(target, "prod window open until 16:00 UTC. Booked: shop v2 (ana).").await;
     }
     stop(&test).await;
@@ -98,7 +98,7 @@ async fn who_hears_of_locks_only_hears_of_the_one_that_a_rollback_makes() {
     }
     test.user("ana").says(CHANNEL, "!rollback 2").await;
     test.advance(6 * SECOND).await;
-    for target in [CHANNEL, "#locks"] {
+    for target in [CHANNEL, "lee"] {
         test.expect(target, "shop/prod is now LOCKED (rolled back by ana)").await;
     }
     assert_eq!(times(&test, "is now LOCKED"), 2, "{:#?}", test.transcript());

@@ -96,6 +96,7 @@ mod records;
 mod refused;
 mod reports;
 mod resident;
+mod retold;
 mod retried;
 mod runners;
 mod runners_killed;

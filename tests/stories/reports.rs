@@ -225,7 +225,7 @@ fn suites(dir: &Path, glob: &str, out: &str) -> String {
     )
     .unwrap();
     let script = format!(
-        "mkdir -p {out}; sleep 0.2; cp {dir}/{{matrix.suite}}.xml {out}/{{matrix.suite}}.xml",
+        "mkdir -p {out}; cp {dir}/{{matrix.suite}}.xml {out}/{{matrix.suite}}.xml; sleep 0.1",
         dir = dir.display()
     );
     format!(
@@ -235,16 +235,17 @@ fn suites(dir: &Path, glob: &str, out: &str) -> String {
 
 #[tokio::test]
 async fn each_instance_of_a_matrix_has_the_reports_that_it_wrote_itself() {
-    for (glob, out, beside) in [("out/*.xml", "out", false), ("{matrix.suite}/*.xml", "{matrix.suite}", true)] {
+    for (glob, out, turns) in [("out/*.xml", "out", true), ("{matrix.suite}/*.xml", "{matrix.suite}", false)] {
         let dir = tempfile::tempdir().unwrap();
         let bot = bot(&dir.path().join("data"), &suites(dir.path(), glob, out)).await;
         let (run, stages) = deploy(&bot).await;
         assert_eq!(run.state, RunState::Succeeded, "{stages:#?}");
-        let told: Vec<(&str, &str)> = stages.iter().map(|one| (one.name.as_str(), one.summary.as_str())).collect();
-        assert_eq!(told, [("test[unit]", "1 passed"), ("test[api]", "2 passed")], "{glob}");
-        // Where nobody could tell whose a report is, they take turns.
-        let spans: Vec<_> = stages.iter().map(|one| (one.started.unwrap(), one.ended.unwrap())).collect();
-        assert_eq!(spans[1].0 < spans[0].1, beside, "{glob}: {spans:?}");
+        let mut told: Vec<(&str, &str)> = stages.iter().map(|one| (one.name.as_str(), one.summary.as_str())).collect();
+        told.sort_unstable();
+        assert_eq!(told, [("test[api]", "2 passed"), ("test[unit]", "1 passed")], "{glob}");
+        let mut spans: Vec<_> = stages.iter().map(|one| (one.started.unwrap(), one.ended.unwrap())).collect();
+        spans.sort_unstable();
+        assert!(!turns || spans[0].1 <= spans[1].0, "nobody could tell whose a report is: {spans:?}");
         bot.stop("").await;
     }
 }
@@ -254,7 +255,8 @@ async fn an_attempt_that_went_well_is_not_judged_by_what_an_earlier_one_reported
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("cases.xml"), CASES).unwrap();
     std::fs::write(dir.path().join("good.xml"), GOOD).unwrap();
-    let script = "if test $MC_ATTEMPT = 1; then cp $D/cases.xml first.xml; exit 1; fi; cp $D/good.xml second.xml";
+    let script =
+        "if test $MC_ATTEMPT = 1; then cp $D/cases.xml first.xml; sleep 0.1; exit 1; fi; cp $D/good.xml second.xml";
     let stages = format!(
         "  test: {{shell: [sh, -c, \"{script}\"], env: {{D: \"{}\"}}, collect: {{junit: \"*.xml\"}}, gate: \"failed == 0\", retry: {{times: 1, first: 1ms, on: [test_failed]}}}}\n",
         dir.path().display()

@@ -266,16 +266,19 @@ impl Engine {
                 self.calendars = *calendars;
                 self.next_everywhere();
             }
-            Msg::Configure(catalog, settings) => {
-                self.calendars = catalog.calendars.clone();
-                self.calendars_at = 0;
-                self.pools.resize(settings.sizes());
-                self.catalog = catalog;
-                self.settings = *settings;
-                self.digest_at = None;
-                self.grant();
-            }
+            Msg::Configure(catalog, settings) => self.configure(catalog, *settings),
         }
+    }
+
+    /// Other pipelines and settings, from now on.
+    fn configure(&mut self, catalog: Arc<Catalog>, settings: Settings) {
+        self.calendars = catalog.calendars.clone();
+        self.calendars_at = 0;
+        self.pools.resize(settings.sizes());
+        self.catalog = catalog;
+        self.settings = settings;
+        self.digest_at = None;
+        self.grant();
     }
 
     /// What is to be written, and what is to happen after that.

@@ -194,7 +194,7 @@ impl Engine {
         if pipeline.triggers.iter().all(|trigger| trigger.kind != origin) {
             return;
         }
-        let key = format!("refused {app}/{env} {origin}");
+        let key = format!("refused:{app}/{env}:{origin}");
         let now = self.now;
         self.refused.retain(|_, at| *at + REFUSED > now);
         if self.refused.contains_key(&key) {
