@@ -47,8 +47,7 @@ impl Guarded {
         std::fs::write(dir.path().join("other.pem"), other.cert.pem()).unwrap();
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
         let config = rustls::ServerConfig::builder().with_no_client_auth();
-        let acceptor =
-            TlsAcceptor::from(Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap()));
+        let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let broker = Tansu::start_with(Some(&format!("localhost:{port}")), &[]).await;
