@@ -17,13 +17,18 @@ use masterchief_bindings::stream::{Message, Publish, Publishers};
 use masterchief_bindings::webhook::RouteSettings;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::mysql::MySqlConnection;
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use warp::Filter;
 
-use crate::servers::{RabbitMq, Redis, free_port, kafka_settings, rabbit_settings, redis_settings};
+use crate::postgresql::Postgresql;
+use crate::servers::{Database, RabbitMq, Redis, free_port, kafka_settings, rabbit_settings, redis_settings};
 
 /// The sources that are proven.
-pub(crate) const SOURCES: &[&str] = &["log", "file", "database", "rest", "webhook", "redis", "rabbitmq", "kafka"];
+#[allow(dead_code, reason = "a story names those that it wants")]
+pub(crate) const SOURCES: &[&str] =
+    &["log", "file", "database", "postgresql", "mariadb", "rest", "webhook", "redis", "rabbitmq", "kafka"];
 /// Posts that are on their way at once.
 const POSTS: usize = 16;
 /// What the posts are signed with.
@@ -35,6 +40,8 @@ pub(crate) enum Outside {
     Log(PathBuf),
     File(PathBuf),
     Database(SqliteConnection),
+    Postgresql(PgConnection, Postgresql),
+    Maria(MySqlConnection, Database),
     Rest(Items),
     Webhook(reqwest::Client, SocketAddr),
     Redis(Redis, redis::aio::MultiplexedConnection),
@@ -84,6 +91,13 @@ pub(crate) fn settings(source: &str, folder: &Path) -> Settings {
             }
             settings
         }
+        "postgresql" | "mariadb" => {
+            let mut settings = local_settings(folder);
+            for database in settings.databases.values_mut() {
+                database.url = Secret::new(address(folder));
+            }
+            settings
+        }
         "rest" => {
             let rest = serde_json::json!({
                 "url": format!("http://127.0.0.1:{}", address(folder)),
@@ -106,7 +120,7 @@ fn local_settings(folder: &Path) -> Settings {
         longest: None,
     };
     let query = QuerySettings {
-        sql: "SELECT n FROM rows WHERE n > :cursor ORDER BY n".to_owned(),
+        sql: "SELECT n FROM numbers WHERE n > :cursor ORDER BY n".to_owned(),
         every: Duration::from_millis(100),
         on: On::Cursor,
         key: Vec::new(),
@@ -187,13 +201,28 @@ impl Outside {
                 let publishers = Publishers::new(Arc::new(kafka_settings(&brokers, "chief")));
                 Outside::Broker(Broker::Kafka(cluster), publishers, "kafka:jobs")
             }
+            "postgresql" => {
+                let server = Postgresql::start().await;
+                let url = server.url("public");
+                let mut db = PgConnection::connect(&url).await.expect("it has begun");
+                sqlx::query(TABLE).execute(&mut db).await.expect("the table is new");
+                tell(url);
+                Outside::Postgresql(db, server)
+            }
+            "mariadb" => {
+                let server = Database::maria().await;
+                let url = format!("mysql://root@127.0.0.1:{}/mysql", server.port);
+                let mut db = MySqlConnection::connect(&url).await.expect("it has begun");
+                sqlx::query(TABLE).execute(&mut db).await.expect("the table is new");
+                tell(url);
+                Outside::Maria(db, server)
+            }
             _ => {
                 let url = format!("sqlite://{}/in/rows.db", folder.display());
                 let options: sqlx::sqlite::SqliteConnectOptions = url.parse().expect("the address is good");
                 let options = options.create_if_missing(true).journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
                 let mut db = options.connect().await.expect("the database can be made");
-                let made = sqlx::query("CREATE TABLE rows(n INTEGER PRIMARY KEY)").execute(&mut db).await;
-                made.expect("the table is new");
+                sqlx::query(TABLE).execute(&mut db).await.expect("the table is new");
                 Outside::Database(db)
             }
         }
@@ -217,9 +246,13 @@ impl Outside {
                 fs::rename(&to, folder.join(format!("{part:03}.csv"))).expect("it was just written");
             }
             Outside::Database(db) => {
-                let values: Vec<String> = numbers.iter().map(|number| format!("({number})")).collect();
-                let sql = format!("INSERT INTO rows(n) VALUES {}", values.join(","));
-                sqlx::query(sqlx::AssertSqlSafe(sql)).execute(db).await.expect("the statement is good");
+                sqlx::query(insert(numbers)).execute(db).await.expect("the statement is good");
+            }
+            Outside::Postgresql(db, _) => {
+                sqlx::query(insert(numbers)).execute(db).await.expect("the statement is good");
+            }
+            Outside::Maria(db, _) => {
+                sqlx::query(insert(numbers)).execute(db).await.expect("the statement is good");
             }
             Outside::Rest(items) => {
                 let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,6 +293,14 @@ impl Outside {
             sqlx::query("PRAGMA wal_checkpoint").execute(db).await.expect("the database is whole");
         }
     }
+}
+
+/// What is read behind a cursor.
+const TABLE: &str = "CREATE TABLE numbers(n INTEGER PRIMARY KEY)";
+
+fn insert(numbers: &[usize]) -> sqlx::AssertSqlSafe<String> {
+    let values: Vec<String> = numbers.iter().map(|number| format!("({number})")).collect();
+    sqlx::AssertSqlSafe(format!("INSERT INTO numbers(n) VALUES {}", values.join(",")))
 }
 
 /// Shows the list to whoever asks; the port.

@@ -20,8 +20,10 @@ pub mod rest;
 mod settings;
 pub mod stream;
 pub mod time;
+mod unread;
 pub mod webhook;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use masterchief_contract::{Kind, KindSpec, Meter, Source};
@@ -66,7 +68,11 @@ pub fn source(settings: &Settings, kind: Kind, stream: &str, meter: &Arc<Meter>)
 }
 
 /// Why two binds would take away from each other what they read, if they would; a sentence that says what to do.
-pub fn collision((kind, one): (Kind, &str), (other_kind, other): (Kind, &str)) -> Option<&'static str> {
+pub fn collision(
+    settings: &Settings,
+    (kind, one): (Kind, &str),
+    (other_kind, other): (Kind, &str),
+) -> Option<&'static str> {
     const FOLLOWED: &str =
         "one of them puts away the files whose lines the other reads; keep them, or narrow a pattern";
     match (kind, other_kind) {
@@ -76,25 +82,31 @@ pub fn collision((kind, one): (Kind, &str), (other_kind, other): (Kind, &str)) -
         ),
         (Kind::File, Kind::Log) if file::takes_log(one, other) => Some(FOLLOWED),
         (Kind::Log, Kind::File) if file::takes_log(other, one) => Some(FOLLOWED),
-        (Kind::Stream, Kind::Stream) if stream::collide(one, other) => Some(
-            "both read a topic with one group, so that each message goes to one of them; name a second connection with \
-             a group of its own",
-        ),
+        (Kind::Stream, Kind::Stream) => stream::collide(settings, one, other),
         _ => None,
     }
 }
 
-/// What is said under `sources.logs` of logs that none of these masks names, which says nothing therefore.
+/// What stands under `sources.logs` and says nothing: of logs that none of these masks names, and what is said twice.
 pub fn idle_logs<'a>(settings: &Settings, masks: impl Iterator<Item = &'a str>) -> Vec<String> {
     let named: Vec<String> = masks.filter_map(log::path_of).collect();
-    let idle = settings.logs.iter().filter(|log| !named.contains(&log.path));
-    idle.map(|log| {
-        format!(
-            "sources.logs: no bind reads {}, so its entry says nothing; a path stands there as it stands in a mask",
-            log.path
-        )
-    })
-    .collect()
+    let mut said = BTreeSet::new();
+    let mut doubt = |log: &log::LogSettings| {
+        if !said.insert(log.path.clone()) {
+            return Some(format!(
+                "sources.logs: {} stands there twice, and only the first entry counts; make one of them",
+                log.path
+            ));
+        }
+        let idle = !named.contains(&log.path);
+        idle.then(|| {
+            format!(
+                "sources.logs: no bind reads {}, so its entry says nothing; a path stands there as it stands in a mask",
+                log.path
+            )
+        })
+    };
+    settings.logs.iter().filter_map(&mut doubt).collect()
 }
 
 fn no_gateway(_: &Settings, _: &str, _: &Arc<Meter>) -> Result<Box<dyn Source>, String> {
@@ -113,5 +125,15 @@ mod tests {
         let settings: Settings = serde_json::from_value(logs).unwrap();
         let idle = idle_logs(&settings, ["/var/log/app.log ~x", "/var/log/nginx/*.log", "syslog"].into_iter());
         assert!(matches!(&idle[..], [one] if one.contains("/var/log/nginx/access.log")), "{idle:?}");
+    }
+
+    #[test]
+    fn what_is_said_twice_of_a_log_is_told() {
+        let logs = serde_json::json!({"logs": [
+            {"path": "/var/log/app.log", "format": "json"}, {"path": "/var/log/app.log", "format": "nginx"},
+        ]});
+        let settings: Settings = serde_json::from_value(logs).unwrap();
+        let idle = idle_logs(&settings, ["/var/log/app.log"].into_iter());
+        assert!(matches!(&idle[..], [one] if one.contains("/var/log/app.log stands there twice")), "{idle:?}");
     }
 }

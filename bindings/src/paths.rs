@@ -26,6 +26,15 @@ pub(crate) struct Pattern {
     told: Arc<AtomicBool>,
 }
 
+fn absent(path: &Path, fault: &std::io::Error) -> String {
+    match fault.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("{} is not there; it is read once it is, or put the path right", path.display())
+        }
+        _ => format!("{}: {fault}", path.display()),
+    }
+}
+
 impl Pattern {
     /// Reads a pattern; a fault is one sentence.
     pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
@@ -72,6 +81,26 @@ impl Pattern {
     /// The paths that its files have, also if the one that it names is not there now.
     pub(crate) fn named(&self) -> Vec<PathBuf> {
         if self.plain { vec![PathBuf::from(&self.text)] } else { self.files() }
+    }
+
+    /// Why there can be no file by it, if that is so.
+    pub(crate) fn missing_folder(&self) -> Option<String> {
+        // Who names one file need not be able to list what is beside it.
+        let looked = if self.plain { self.root.metadata().map(drop) } else { std::fs::read_dir(&self.root).map(drop) };
+        looked.err().map(|fault| absent(&self.root, &fault))
+    }
+
+    /// The same, where the one file that it may name is to be there.
+    pub(crate) fn missing(&self) -> Option<String> {
+        if !self.plain {
+            return self.missing_folder();
+        }
+        let path = Path::new(&self.text);
+        match path.metadata() {
+            Ok(meta) if meta.is_file() => None,
+            Ok(_) => Some(format!("{} is no file; name the file, or those in it with /*", self.text)),
+            Err(fault) => Some(absent(path, &fault)),
+        }
     }
 
     /// Whether it names this path.

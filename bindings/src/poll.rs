@@ -21,6 +21,8 @@ pub(crate) struct Found<M> {
     pub(crate) memory: M,
     /// When to look again, where that is not the usual time.
     pub(crate) again: Option<Duration>,
+    /// Whether there is more outside that it did not see: nobody said what, or it was too much at once.
+    pub(crate) partial: bool,
 }
 
 /// How to look.
@@ -73,26 +75,17 @@ pub(crate) struct Polled<L: Look> {
     next: Option<(VecDeque<Inbound>, L::Memory)>,
     due: Instant,
     meter: Arc<Meter>,
-    /// Whether nothing was seen yet since it was opened.
-    is_blind: bool,
 }
 
 /// What wakes us comes in bursts: so long is waited for more.
 const BURST: Duration = Duration::from_millis(100);
-/// Opening it need not mean that anybody answers: it counts as up after the first look that went well.
-const BLIND: &str = "it has not answered yet";
 
 impl<L: Look> Polled<L> {
     pub(crate) fn new(look: L, meter: &Arc<Meter>) -> Polled<L> {
         let (memory, noted) = (L::Memory::default(), L::Memory::default());
-        Polled { look, memory, noted, next: None, due: Instant::now(), meter: Arc::clone(meter), is_blind: false }
-    }
-
-    /// It has answered, or is let go of. What else may be in the way stays told.
-    fn sees(&mut self) {
-        if std::mem::take(&mut self.is_blind) && self.meter.troubled().as_deref() == Some(BLIND) {
-            self.meter.well();
-        }
+        // Until it has been looked at there is no other time to count from.
+        meter.seen();
+        Polled { look, memory, noted, next: None, due: Instant::now(), meter: Arc::clone(meter) }
     }
 
     /// As much of what was found as is written at once. What is to be remembered is written with the last of it: whoever
@@ -136,8 +129,8 @@ impl<L: Look> Source for Polled<L> {
             self.next = None;
             self.due = Instant::now();
             self.look.open().await?;
-            self.is_blind = true;
-            self.meter.trouble(BLIND);
+            // Opening it need not mean that anybody answers.
+            self.meter.blind(true);
             Ok(())
         })
     }
@@ -156,8 +149,11 @@ impl<L: Look> Source for Polled<L> {
                     }
                 }
                 self.due = Instant::now() + self.look.every();
-                let Found { events, memory, again } = self.look.look(self.memory.clone()).await?;
-                self.sees();
+                let Found { events, memory, again, partial } = self.look.look(self.memory.clone()).await?;
+                self.meter.blind(false);
+                if !partial {
+                    self.meter.seen();
+                }
                 if let Some(again) = again {
                     self.due = Instant::now() + again;
                 }
@@ -180,7 +176,7 @@ impl<L: Look> Source for Polled<L> {
     }
 
     fn close(&mut self) -> Borrowed<'_, ()> {
-        self.sees();
+        self.meter.blind(false);
         self.look.close()
     }
 }
@@ -212,7 +208,8 @@ mod tests {
                 let event = Inbound { key: None, at: chrono::Utc::now(), text, fields: Vec::new(), body: Vec::new() };
                 let events = if self.looks.is_multiple_of(3) { vec![event] } else { Vec::new() };
                 let again = (self.looks == 3).then_some(Duration::from_secs(600));
-                Ok(Found { memory: memory + u32::try_from(events.len()).unwrap(), events, again })
+                let memory = memory + u32::try_from(events.len()).unwrap();
+                Ok(Found { memory, events, again, partial: self.looks == 7 })
             })
         }
     }
@@ -261,7 +258,7 @@ mod tests {
                 body: Vec::new(),
             };
             let events = if memory { Vec::new() } else { (0..10).map(event).collect() };
-            Box::pin(async { Ok(Found { events, memory: true, again: None }) })
+            Box::pin(async { Ok(Found { events, memory: true, again: None, partial: false }) })
         }
     }
 
@@ -286,19 +283,45 @@ mod tests {
         let meter = Arc::<Meter>::default();
         let mut polled = Polled::new(Counting { looks: 3 }, &meter);
         polled.open(&Positions::new()).await.unwrap();
-        assert_eq!(meter.troubled().as_deref(), Some(BLIND));
+        assert!(meter.is_blind());
         // The fourth look goes well and finds nothing, the fifth fails.
         assert!(polled.next().await.is_err());
-        assert_eq!(meter.troubled(), None);
+        assert!(!meter.is_blind());
         polled.open(&Positions::new()).await.unwrap();
-        assert_eq!(meter.troubled().as_deref(), Some(BLIND));
+        assert!(meter.is_blind());
         polled.close().await;
-        assert_eq!(meter.troubled(), None, "why it was lost is told then");
+        assert!(!meter.is_blind(), "why it was lost is told then");
         // What else is in the way is not taken for that.
         polled.open(&Positions::new()).await.unwrap();
         meter.trouble("503");
         polled.next().await.unwrap();
         assert_eq!(meter.troubled().as_deref(), Some("503"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn its_lag_is_the_time_since_a_look_that_went_well() {
+        let meter = Arc::<Meter>::default();
+        // The fourth look finds nothing, the fifth fails, the sixth has an event, the seventh does not see all.
+        let mut polled = Polled::new(Counting { looks: 3 }, &meter);
+        let lag = || meter.lagging().map(|(lag, _)| lag);
+        let wait = Duration::from_secs(20);
+        tokio::time::advance(wait).await;
+        assert_eq!(lag(), Some(20), "nobody has looked since it was made");
+        polled.open(&Positions::new()).await.unwrap();
+        assert!(tokio::time::timeout(wait, polled.next()).await.is_err());
+        assert_eq!(lag(), Some(20), "the fourth");
+        assert!(polled.next().await.is_err());
+        assert_eq!(lag(), Some(60), "the fifth");
+        polled.close().await;
+        polled.open(&Positions::new()).await.unwrap();
+        polled.next().await.unwrap();
+        assert_eq!(lag(), Some(0), "the sixth");
+        // And nobody looks while the journal takes nothing.
+        tokio::time::advance(wait).await;
+        assert_eq!(lag(), Some(20));
+        polled.settle(0, &[]).await.unwrap();
+        assert!(tokio::time::timeout(3 * wait, polled.next()).await.is_err());
+        assert_eq!(lag(), Some(80), "the seventh");
     }
 
     #[tokio::test(start_paused = true)]

@@ -120,7 +120,10 @@ fn outside(started: &Started, config: &Config) -> (Vec<String>, Vec<String>) {
             unread.push(format!("{origin}: {} {}: {fault}", bind.kind(), bind.mask));
         }
         doubts.extend(read.iter().filter_map(|other| {
-            let doubt = masterchief_bindings::collision((bind.kind(), &bind.mask), (other.kind(), &other.mask))?;
+            let doubt = {
+                let (one, two) = ((bind.kind(), &*bind.mask), (other.kind(), &*other.mask));
+                masterchief_bindings::collision(&config.sources, one, two)?
+            };
             Some(format!("{origin}: {} {} and {}: {doubt}", bind.kind(), bind.mask, other.mask))
         }));
         read.push(bind);

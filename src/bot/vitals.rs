@@ -230,9 +230,15 @@ fn sources(out: &mut Metrics, feeds: &[FeedRow]) {
     type Of = fn(&FeedRow) -> Option<f64>;
     let of: [(&str, &str, &str, Of); 9] = [
         // What it was stands in `sources`: whoever may ask here may not see everything.
-        ("masterchief_source_faulty", "Whether something went wrong with a source", "gauge", |row| {
+        ("masterchief_source_faulty", "Whether something is wrong with a source", "gauge", |row| {
             Some(f64::from(row.error.is_some()))
         }),
+        (
+            "masterchief_source_last_error_timestamp_seconds",
+            "When something went wrong with a source last: Unix time",
+            "gauge",
+            |row| row.last_error_at.map(|at| at.timestamp_millis() as f64 / 1000.0),
+        ),
         ("masterchief_source_up", "Whether a source is read", "gauge", |row| Some(f64::from(row.state == "reading"))),
         ("masterchief_source_events_total", "Events written", "counter", |row| Some(row.events as f64)),
         ("masterchief_source_rate", "Events a second over the last minute", "gauge", |row| Some(row.rate)),
@@ -244,12 +250,18 @@ fn sources(out: &mut Metrics, feeds: &[FeedRow]) {
             Some(row.dropped as f64)
         }),
         ("masterchief_source_opened_total", "How often it was opened", "counter", |row| Some(row.opened as f64)),
-        ("masterchief_source_lag", "What waits outside", "gauge", |row| row.lag.map(|lag| lag as f64)),
     ];
+    fn labels(row: &FeedRow) -> Vec<(&str, &str)> {
+        vec![("kind", row.kind), ("stream", row.stream.as_str())]
+    }
     for (name, about, kind, value) in of {
-        let rows = feeds
-            .iter()
-            .filter_map(|row| Some((vec![("kind", row.kind), ("stream", row.stream.as_str())], value(row)?)));
+        let rows = feeds.iter().filter_map(|row| Some((labels(row), value(row)?)));
         out.family(name, about, kind, rows);
     }
+    let lags = feeds.iter().filter_map(|row| {
+        let unit = [("unit", row.lag_unit)];
+        Some((labels(row).into_iter().chain(unit).collect(), row.lag? as f64))
+    });
+    let about = "What waits outside, in the unit it is counted in; seconds since the last good look, where one looks now and then";
+    out.family("masterchief_source_lag", about, "gauge", lags);
 }

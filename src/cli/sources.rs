@@ -75,6 +75,17 @@ async fn reset(config: &Config, journal: &Journal, stream: &str) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is wrong, or what was and is over.
+fn fault(text: impl Fn(&str) -> String) -> String {
+    let (now, last) = (text("error"), text("last_error"));
+    let at = text("last_error_at").parse::<DateTime<Utc>>().ok();
+    match at.map(|at| at.format("%F %T")) {
+        Some(at) if now == "-" => format!("over: {last} ({at})"),
+        Some(at) if now == last => format!("{now} ({at})"),
+        _ => now,
+    }
+}
+
 fn show(shown: &Shown) -> anyhow::Result<()> {
     match shown.at {
         None => output::warning("no bot has told yet how its sources are doing"),
@@ -105,17 +116,18 @@ fn show(shown: &Shown) -> anyhow::Result<()> {
                 "-" => "-".to_owned(),
                 lag => format!("{lag} {}", text(row, "lag_unit")),
             };
-            let notes = [text(row, "error"), text(row, "note")];
-            let mut notes: Vec<String> = notes.into_iter().filter(|note| note != "-" && !note.is_empty()).collect();
             // What is in the way now is both.
-            notes.dedup();
-            let mut cells: Vec<String> =
-                ["stream", "state", "events", "rate", "dropped"].iter().map(|name| text(row, name)).collect();
+            let note = Some(text(row, "note")).filter(|note| *note != text(row, "error"));
+            let notes = [Some(fault(|name| text(row, name))), note].into_iter().flatten();
+            let notes: Vec<String> = notes.filter(|note| note != "-" && !note.is_empty()).collect();
+            let names = ["stream", "state", "events", "rate", "duplicates", "undecodable", "dropped"];
+            let mut cells: Vec<String> = names.iter().map(|name| text(row, name)).collect();
             cells.extend([lag, text(row, "promise"), output::tame(&notes.join("; "))]);
             cells
         })
         .collect();
-    output::table(&["SOURCE", "STATE", "EVENTS", "PER S", "DROPPED", "LAG", "PROMISE", "LAST ERROR, NOTES"], &rows)?;
+    let head = ["SOURCE", "STATE", "EVENTS", "PER S", "AGAIN", "BAD", "DROPPED", "LAG", "PROMISE", "ERRORS, NOTES"];
+    output::table(&head, &rows)?;
     output::line("")?;
     let streams: Vec<Vec<String>> = shown
         .streams

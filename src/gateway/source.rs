@@ -139,6 +139,7 @@ impl Source for Posts {
         Box::pin(async move {
             let mut from = self.from.lock().await;
             let gathered = &mut self.gathered;
+            self.meter.lag(from.len() as u64, "posts");
             if gathered.settled.len() == 0 {
                 gathered.take(from.recv().await.ok_or(SourceError::Ended)?);
             }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use masterchief_contract::{Backoff, Batch, Fate, Kind, Meter, Promise, Shutdown, Source, SourceError};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -31,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_secs(5);
 /// What the rate is an average over.
 const MINUTE: f64 = 60.0;
+/// A fault is over when something came since, or when it has been read for so long without another.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// A source, and the stream it writes.
 pub struct Feed {
@@ -63,7 +66,11 @@ pub struct FeedStatus {
 #[derive(Debug)]
 struct Now {
     state: &'static str,
-    error: Option<String>,
+    /// What it was lost for last, and when.
+    fault: Option<(String, DateTime<Utc>)>,
+    /// Whether that is over.
+    mended: bool,
+    opened: Instant,
     rate: f64,
     at: Instant,
 }
@@ -96,8 +103,12 @@ pub struct FeedRow {
     pub lag_unit: &'static str,
     /// How often it was opened.
     pub opened: u64,
-    /// What went wrong last.
+    /// What is wrong now.
     pub error: Option<String>,
+    /// What went wrong last, be it over or not, and when that began.
+    pub last_error: Option<String>,
+    /// When.
+    pub last_error_at: Option<DateTime<Utc>>,
     /// What an operator should know.
     pub note: String,
 }
@@ -119,6 +130,8 @@ impl FeedRow {
             lag_unit: "",
             opened: 0,
             error: Some(why.to_owned()),
+            last_error: Some(why.to_owned()),
+            last_error_at: None,
             note: String::new(),
         }
     }
@@ -136,19 +149,31 @@ impl FeedStatus {
             duplicates: AtomicU64::new(0),
             undecodable: AtomicU64::new(0),
             opened: AtomicU64::new(0),
-            now: Mutex::new(Now { state: "opening", error: None, rate: 0.0, at: Instant::now() }),
+            now: Mutex::new(Now {
+                state: "opening",
+                fault: None,
+                mended: true,
+                opened: Instant::now(),
+                rate: 0.0,
+                at: Instant::now(),
+            }),
         })
     }
 
     /// As it is now.
     pub fn row(&self) -> FeedRow {
-        let (state, error, rate) = {
+        let (trouble, blind) = (self.meter.troubled(), self.meter.is_blind());
+        let (state, fault, mended, rate) = {
             let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
             now.fade();
-            (now.state, now.error.clone(), now.rate)
+            now.mend(blind);
+            (now.state, now.fault.clone(), now.mended, now.rate)
         };
-        let trouble = self.meter.troubled();
-        let state = if trouble.is_some() && state == "reading" { "troubled" } else { state };
+        let state = if (trouble.is_some() || blind) && state == "reading" { "troubled" } else { state };
+        let lost = fault.as_ref().filter(|_| !mended).map(|(fault, _)| fault.clone());
+        // Of the two the later one.
+        let last = fault.into_iter().chain(self.meter.last_trouble()).max_by_key(|(_, at)| *at);
+        let (last_error, last_error_at) = last.unzip();
         let lag = self.meter.lagging();
         FeedRow {
             kind: self.kind.name(),
@@ -166,7 +191,9 @@ impl FeedStatus {
             lag: lag.map(|(lag, _)| lag),
             lag_unit: lag.map_or("", |(_, unit)| unit),
             opened: self.opened.load(Ordering::Relaxed),
-            error: trouble.or(error),
+            error: trouble.or(lost),
+            last_error,
+            last_error_at,
             note: self.meter.noted(),
         }
     }
@@ -175,10 +202,17 @@ impl FeedStatus {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).state = state;
     }
 
+    fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        (now.state, now.opened) = ("reading", Instant::now());
+    }
+
     fn lost(&self, fault: &str) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.state = "lost";
-        now.error = Some(fault.to_owned());
+        now.fault = Some((fault.to_owned(), Utc::now()));
+        now.mended = false;
     }
 
     fn wrote(&self, fates: &[Fate], undecodable: u64) {
@@ -190,10 +224,17 @@ impl FeedStatus {
         now.fade();
         now.rate += new as f64 / MINUTE;
         now.state = "reading";
+        now.mended = true;
     }
 }
 
 impl Now {
+    /// A fault is over, if it has been read long enough since. Whoever has not answered yet proves nothing.
+    fn mend(&mut self, blind: bool) {
+        let reads = matches!(self.state, "reading" | "waiting") && self.opened.elapsed() >= STEADY;
+        self.mended |= reads && !blind;
+    }
+
     fn fade(&mut self) {
         let passed = self.at.elapsed().as_secs_f64();
         self.at = Instant::now();
@@ -322,8 +363,7 @@ impl Runner {
             Ok(Err(fault)) => return fault.into(),
             Ok(Ok(())) => {}
         }
-        self.status.opened.fetch_add(1, Ordering::Relaxed);
-        self.status.state("reading");
+        self.status.opened();
         backoff.up();
         let most = if self.source.reads_ahead() { 2 } else { 1 };
         let mut writing = VecDeque::with_capacity(most);

@@ -1,4 +1,5 @@
-//! One suite that every source passes. A world is what the source reads: a folder, a broker, a server.
+//! One suite that every source passes. A world is what the source reads: a folder, a broker, a server. What is asked of it
+//! stands in `asks.rs`, and of whom what is asked in `worlds.rs`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -6,15 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Started};
-use masterchief::contract::{
-    Batch, BindOptions, Borrowed, DeliveryOptions, Event, Fate, HandlerError, Kind, Order, Positions, Promise, Source,
-    SourceError,
-};
+use masterchief::contract::{Batch, Borrowed, Event, Fate, Kind, Positions, Promise, Source, SourceError};
 use masterchief::{gateway, journal};
 use tokio::time::Instant;
 
+use super::asks::{
+    cut_off, down_at_first, failing, full, in_order, poisoned, some_fail, stopped_and_started, two_bots,
+};
+use super::worlds::Row;
+
 /// How long anything may take; nothing is decided by it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a source reads.
 #[allow(async_fn_in_trait, reason = "the suite spawns none of them")]
@@ -37,32 +40,56 @@ pub(crate) trait World {
     fn waits(&self, started: &Started) -> bool {
         started.sources().iter().any(|row| row.state == "waiting")
     }
+    /// What the suite asks of it. What it asks for is written below; nothing is left out without a word in that table.
+    fn row(&self) -> Row;
     /// Things happen, in order.
     async fn publish(&mut self, texts: &[String]);
-    /// The connection is cut; whoever reads has to connect again.
-    async fn cut(&mut self) {}
     /// What a handler hears of a text.
     fn heard_as(&self, text: &str) -> String {
         text.to_owned()
     }
-    /// Something that cannot be understood happens; whether there is such a thing here.
-    async fn poison(&mut self) -> bool {
-        false
+    /// The connection is cut; whoever reads has to connect again.
+    async fn cut(&mut self) {
+        unwritten("cut");
     }
-    /// Whether it can be started after its source.
-    async fn stop(&mut self) -> bool {
-        false
+    /// Something that cannot be understood happens; what is heard of it, where that is an event.
+    async fn poison(&mut self) -> Option<String> {
+        unwritten("poison")
+    }
+    /// It is away.
+    async fn stop(&mut self) {
+        unwritten("stop");
     }
     /// Starts it again.
-    async fn start(&mut self) {}
+    async fn start(&mut self) {
+        unwritten("start");
+    }
+    /// How a second bot is configured, which shares with the first.
+    fn second(&self) -> masterchief_bindings::Settings {
+        unwritten("second")
+    }
+    /// Whether only one of two bots has it at a time.
+    fn has_one_reader(&self) -> bool {
+        false
+    }
+    /// A bot has died long ago: what it was given is nobody's.
+    async fn long_ago(&mut self) {}
+}
+
+fn unwritten(what: &str) -> ! {
+    panic!("worlds.rs says that `{what}` has a meaning here, and nobody wrote it");
 }
 
 /// What handlers were given.
 #[derive(Clone, Default)]
 pub(crate) struct Heard {
-    texts: Arc<Mutex<Vec<String>>>,
+    pub(crate) texts: Arc<Mutex<Vec<String>>>,
     /// Whether handlers wait.
     pub(crate) stuck: Arc<AtomicBool>,
+    /// Whether its sources are dead: what they read goes with them.
+    pub(crate) dead: Arc<AtomicBool>,
+    /// Whether something did.
+    pub(crate) swallowed: Arc<AtomicBool>,
 }
 
 impl Heard {
@@ -128,6 +155,7 @@ struct Faulty {
     inner: Box<dyn Source>,
     fail: Fail,
     count: Arc<AtomicU32>,
+    heard: Heard,
 }
 
 impl Faulty {
@@ -161,6 +189,10 @@ impl Source for Faulty {
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async {
             let batch = self.inner.next().await?;
+            if batch.count() > 0 && self.heard.dead.load(Ordering::Relaxed) {
+                self.heard.swallowed.store(true, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
             assert!(
                 self.fail != Fail::Panic || self.count.fetch_add(1, Ordering::Relaxed) != 1,
                 "the test lets it fall over here"
@@ -199,14 +231,25 @@ pub(crate) async fn bot(
     fail: Fail,
     journal: journal::Settings,
 ) -> Started {
-    let count = Arc::<AtomicU32>::default();
+    let settings = world.settings();
+    bot_with(world, settings, data, heard, (fail, journal)).await
+}
+
+pub(crate) async fn bot_with(
+    world: &mut impl World,
+    settings: masterchief_bindings::Settings,
+    data: &Path,
+    heard: &Heard,
+    (fail, journal): (Fail, journal::Settings),
+) -> Started {
+    let (count, told) = (Arc::<AtomicU32>::default(), heard.clone());
     let wrap = move |inner: Box<dyn Source>| -> Box<dyn Source> {
-        Box::new(Faulty { inner, fail, count: Arc::clone(&count) })
+        Box::new(Faulty { inner, fail, count: Arc::clone(&count), heard: told.clone() })
     };
     let started = Bot::builder()
         .data(data)
         .journal(journal)
-        .sources(world.settings())
+        .sources(settings)
         .gateway(world.gateway())
         .wrap_sources(Arc::new(wrap))
         .bind(world.kind(), "-|-", &world.mask(), heard.handler())
@@ -231,8 +274,18 @@ pub(crate) fn numbered(what: &str, range: std::ops::Range<usize>) -> Vec<String>
     range.map(|number| format!("{what} {number:05}")).collect()
 }
 
-fn as_heard(world: &impl World, texts: &[String]) -> Vec<String> {
-    texts.iter().map(|text| world.heard_as(text)).collect()
+/// Letters that cannot be compressed much.
+pub(crate) fn noise(seed: &str, length: usize) -> String {
+    let mut dice = seed
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let mut letter = || {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        char::from(b'!' + (dice % 90) as u8)
+    };
+    (0..length).map(|_| letter()).collect()
 }
 
 /// The whole suite, with all rows at once: for worlds that share nothing they cut or stop.
@@ -249,6 +302,8 @@ pub(crate) async fn passes_at_once<W: World>(mut make: impl AsyncFnMut() -> W) {
         Box::pin(stopped_and_started(&mut seven)),
         Box::pin(down_at_first(&mut eight)),
     );
+    two_bots(&mut make().await).await;
+    some_fail(&mut make().await).await;
 }
 
 /// The whole suite, for a world with one lane. `make` makes a new world each time.
@@ -261,216 +316,6 @@ pub(crate) async fn passes<W: World>(mut make: impl AsyncFnMut() -> W) {
     full(&mut make().await).await;
     stopped_and_started(&mut make().await).await;
     down_at_first(&mut make().await).await;
-}
-
-pub(crate) async fn in_order(world: &mut impl World) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
-    reading(&started).await;
-    let texts = numbered("in order", 0..1000);
-    for some in texts.chunks(137) {
-        world.publish(some).await;
-    }
-    heard.until(1000).await;
-    assert_eq!(heard.all(), as_heard(world, &texts), "each once, in order");
-    started.stop("").await;
-}
-
-pub(crate) async fn failing(world: &mut impl World, fail: Fail) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let started = bot(world, dir.path(), &heard, fail, journal::Settings::default()).await;
-    reading(&started).await;
-    let texts = numbered("failing", 0..60);
-    for (count, some) in texts.chunks(10).enumerate() {
-        world.publish(some).await;
-        if count == 0 {
-            // A batch of its own: there is a second one, then, which fails.
-            heard.until(10).await;
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    heard.until(texts.len()).await;
-    let end = Instant::now() + PATIENCE;
-    // After a panic it begins with a status of its own.
-    while fail != Fail::Panic && started.sources().iter().any(|row| row.opened < 2) {
-        assert!(Instant::now() < end, "{fail:?}: it never failed: {:?}", started.sources());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(heard.once(), as_heard(world, &texts), "{fail:?}: nothing is lost");
-    assert_eq!(heard.all().len(), texts.len(), "{fail:?}: what is written is known when it comes again");
-    started.stop("").await;
-}
-
-pub(crate) async fn cut_off(world: &mut impl World) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
-    reading(&started).await;
-    let texts = numbered("cut", 0..300);
-    for some in texts.chunks(100) {
-        world.publish(some).await;
-        world.cut().await;
-    }
-    heard.until(texts.len()).await;
-    assert_eq!(heard.once().len(), texts.len());
-    started.stop("").await;
-}
-
-pub(crate) async fn poisoned(world: &mut impl World) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
-    reading(&started).await;
-    world.publish(&numbered("before", 0..3)).await;
-    heard.until(3).await;
-    let poisoned = world.poison().await;
-    world.publish(&numbered("after", 0..3)).await;
-    heard.until(6).await;
-    let dead = started.journal().dead_letters(10).await.unwrap();
-    assert_eq!(dead.len(), usize::from(poisoned), "{dead:?}");
-    if let Some(dead) = dead.first() {
-        assert!(dead.raw.as_ref().is_some_and(|raw| !raw.is_empty()) && !dead.reason.is_empty(), "{dead:?}");
-    }
-    started.stop("").await;
-}
-
-/// Letters that cannot be compressed much.
-fn noise(seed: &str, length: usize) -> String {
-    let mut dice = seed
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
-    let mut letter = || {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        char::from(b'!' + (dice % 90) as u8)
-    };
-    (0..length).map(|_| letter()).collect()
-}
-
-pub(crate) async fn full(world: &mut impl World) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    heard.stuck.store(true, Ordering::Relaxed);
-    let small = journal::Settings { max_bytes: 64 << 10, keep_bytes: 1 << 10, ..journal::Settings::default() };
-    let started = bot(world, dir.path(), &heard, Fail::Never, small).await;
-    reading(&started).await;
-    let texts: Vec<String> =
-        numbered("full", 0..400).iter().map(|text| format!("{text} {}", noise(text, 1000))).collect();
-    let (first, rest) = texts.split_at(200);
-    for some in first.chunks(20) {
-        world.publish(some).await;
-    }
-    // A broker that is slow to begin gives all of it at once; only what comes after that has to wait.
-    let end = Instant::now() + PATIENCE;
-    while !started.journal().status().await.unwrap().full {
-        assert!(Instant::now() < end, "the journal does not fill: {:?}", started.sources());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    for some in rest.chunks(20) {
-        world.publish(some).await;
-    }
-    let end = Instant::now() + PATIENCE;
-    while !world.waits(&started) {
-        assert!(Instant::now() < end, "the source never had to wait: {:?}", started.sources());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(heard.all().is_empty());
-    let held = started.journal().status().await.unwrap();
-    assert!(held.full && held.bytes < 16 << 20, "{held:?}");
-    heard.stuck.store(false, Ordering::Relaxed);
-    heard.until(texts.len()).await;
-    assert_eq!(heard.once(), as_heard(world, &texts), "nothing is lost");
-    started.stop("").await;
-}
-
-async fn stopped_and_started(world: &mut impl World) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let usual = journal::Settings::default;
-    let started = bot(world, dir.path(), &heard, Fail::Never, usual()).await;
-    reading(&started).await;
-    world.publish(&numbered("first", 0..20)).await;
-    heard.until(20).await;
-    started.stop("").await;
-    world.publish(&numbered("while down", 0..20)).await;
-    let started = bot(world, dir.path(), &heard, Fail::Never, usual()).await;
-    reading(&started).await;
-    world.publish(&numbered("last", 0..20)).await;
-    heard.until(60).await;
-    let all = [numbered("first", 0..20), numbered("while down", 0..20), numbered("last", 0..20)].concat();
-    assert_eq!(heard.all(), as_heard(world, &all), "each once, also what happened while the bot was down");
-    started.stop("").await;
-}
-
-async fn down_at_first(world: &mut impl World) {
-    if !world.stop().await {
-        return;
-    }
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let started = bot(world, dir.path(), &heard, Fail::Never, journal::Settings::default()).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(started.sources().iter().all(|row| row.state != "reading"), "{:?}", started.sources());
-    world.start().await;
-    reading(&started).await;
-    world.publish(&numbered("late", 0..10)).await;
-    heard.until(10).await;
-    started.stop("").await;
-}
-
-/// A handler that fails for some, and what becomes of them.
-pub(crate) async fn some_fail<W: World>(world: &mut W) {
-    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let tries = Arc::<Mutex<Vec<(String, u32)>>>::default();
-    let (kind, settings) = (world.kind(), world.settings());
-    let handler = {
-        let (heard, tries) = (heard.clone(), Arc::clone(&tries));
-        move |event: Event| {
-            let (heard, tries) = (heard.clone(), Arc::clone(&tries));
-            async move {
-                let attempt = event.delivery().attempt;
-                // `some 00003`, wherever it stands in what this world makes of it.
-                let at = event.text().find("some ").unwrap();
-                let text = &event.text()[at..at + "some 00000".len()];
-                tries.lock().unwrap().push((text.to_owned(), attempt));
-                let number: u32 = text["some ".len()..].parse().unwrap();
-                match number % 10 {
-                    3 => Err(HandlerError::Dead("not for us".to_owned())),
-                    5 if attempt < 3 => Err(HandlerError::internal("not yet")),
-                    7 => Err(HandlerError::internal("never")),
-                    _ => {
-                        heard.texts.lock().unwrap().push(event.text().trim_end().to_owned());
-                        Ok(())
-                    }
-                }
-            }
-        }
-    };
-    let delivery = DeliveryOptions {
-        max_attempts: 4,
-        backoff: Duration::from_millis(5),
-        order: Order::None,
-        ..DeliveryOptions::default()
-    };
-    let started = Bot::builder()
-        .data(dir.path())
-        .sources(settings)
-        .gateway(world.gateway())
-        .bind_with(kind, "-|-", &world.mask(), BindOptions { delivery, ..BindOptions::default() }, handler)
-        .unwrap()
-        .start()
-        .await
-        .unwrap();
-    world.started(&started);
-    reading(&started).await;
-    world.publish(&numbered("some", 0..50)).await;
-    heard.until(40).await;
-    let end = Instant::now() + PATIENCE;
-    while started.journal().status().await.unwrap().dead < 10 {
-        assert!(Instant::now() < end, "{:?}", started.journal().status().await);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(heard.all().len(), 40, "each once");
-    let tried = |text: &str| tries.lock().unwrap().iter().filter(|(tried, _)| tried == text).count();
-    assert_eq!((tried("some 00003"), tried("some 00005"), tried("some 00007")), (1, 3, 4));
-    let dead = started.journal().dead_letters(100).await.unwrap();
-    assert!(dead.iter().any(|row| row.reason == "not for us" && row.attempts == 1));
-    assert!(dead.iter().any(|row| row.reason == "never" && row.attempts == 4));
-    started.stop("").await;
+    two_bots(&mut make().await).await;
+    some_fail(&mut make().await).await;
 }

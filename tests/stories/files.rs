@@ -10,8 +10,9 @@ use std::time::Duration;
 use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 
-use super::conformance::{self, Heard, World, some_fail};
+use super::conformance::{self, Heard, World};
 use super::resident::resident;
+use super::worlds::{Row, row};
 
 /// A log that somebody writes.
 struct LogWorld {
@@ -46,15 +47,20 @@ impl World for LogWorld {
         }
     }
 
+    fn row(&self) -> Row {
+        row("log")
+    }
+
+    async fn poison(&mut self) -> Option<String> {
+        self.file.write_all(b"no \xff text\n").unwrap();
+        Some("no \u{fffd} text".to_owned())
+    }
+
     /// For a log this is a rotation.
     async fn cut(&mut self) {
         let number = fs::read_dir(self.dir.path()).unwrap().count();
         fs::rename(self.path(), self.dir.path().join(format!("app.log.{number}"))).unwrap();
         self.file = OpenOptions::new().create(true).append(true).open(self.path()).unwrap();
-    }
-
-    async fn stop(&mut self) -> bool {
-        false
     }
 }
 
@@ -92,28 +98,30 @@ impl World for DropWorld {
         tokio::time::sleep(Duration::from_millis(120)).await;
     }
 
-    async fn poison(&mut self) -> bool {
+    fn row(&self) -> Row {
+        row("file")
+    }
+
+    async fn poison(&mut self) -> Option<String> {
         self.number += 1;
         self.put(&format!("{:05}.ndjson", self.number), b"{\"not\": closed\n");
-        true
+        None
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_passes_the_suite() {
     conformance::passes(LogWorld::new).await;
-    some_fail(&mut LogWorld::new().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_falls_over_is_begun_again_and_nothing_is_lost() {
-    conformance::failing(&mut LogWorld::new().await, conformance::Fail::Panic).await;
+    super::asks::failing(&mut LogWorld::new().await, conformance::Fail::Panic).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_files_passes_the_suite() {
     conformance::passes(DropWorld::new).await;
-    some_fail(&mut DropWorld::new().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,7 +98,7 @@ async fn comes_and_goes(world: KafkaWorld, options: &[(&str, &str)]) -> Counted 
 async fn on_tansu() -> KafkaWorld {
     let tansu = std::sync::Arc::new(Tansu::start().await);
     let topic = tansu.topic(4).await;
-    KafkaWorld::on(Cluster::Tansu(std::sync::Arc::clone(&tansu)), &tansu.address, &topic)
+    KafkaWorld::on(Cluster::Tansu(std::sync::Arc::clone(&tansu), None), &tansu.address, &topic)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,17 +2,21 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use masterchief::bot::Bot;
+use masterchief::bot::{Bot, Started};
 use masterchief::contract::Kind;
 use masterchief_bindings::Settings;
 use masterchief_bindings::log::SyslogSettings;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use super::conformance::{Heard, numbered, reading};
+use super::conformance::{self, Heard, World, numbered, reading};
 use super::servers::{Server, free_port};
+use super::worlds::{Row, row};
 
 /// Rotates once, as cron would.
 async fn rotate(folder: &Path, directives: &str) {
@@ -130,4 +134,74 @@ action(type="omfwd" Target="127.0.0.1" Port="{tcp}" Protocol="tcp" Template="RSY
     }
     assert_eq!(drawers.len(), 3);
     started.stop("").await;
+}
+
+/// A program that says what happens over TCP.
+struct SyslogWorld {
+    at: SocketAddr,
+    connection: Option<TcpStream>,
+}
+
+/// What stands before its words.
+const HEAD: &str = "<13>Jan  1 00:00:00 host app: ";
+
+impl SyslogWorld {
+    fn new() -> SyslogWorld {
+        SyslogWorld { at: SocketAddr::from(([127, 0, 0, 1], free_port())), connection: None }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        if self.connection.is_none() {
+            self.connection = Some(TcpStream::connect(self.at).await.unwrap());
+        }
+        let connection = self.connection.as_mut().unwrap();
+        connection.write_all(bytes).await.unwrap();
+        connection.flush().await.unwrap();
+    }
+}
+
+impl World for SyslogWorld {
+    fn kind(&self) -> Kind {
+        Kind::Log
+    }
+
+    fn mask(&self) -> String {
+        "syslog".to_owned()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { syslog: Some(SyslogSettings { udp: None, tcp: Some(self.at) }), ..Settings::default() }
+    }
+
+    fn row(&self) -> Row {
+        row("syslog")
+    }
+
+    /// The connection was to the bot before.
+    fn started(&mut self, _: &Started) {
+        self.connection = None;
+    }
+
+    async fn publish(&mut self, texts: &[String]) {
+        let lines: String = texts.iter().map(|text| format!("{HEAD}{text}\n")).collect();
+        self.send(lines.as_bytes()).await;
+    }
+
+    async fn cut(&mut self) {
+        self.connection = None;
+    }
+
+    fn heard_as(&self, text: &str) -> String {
+        format!("{HEAD}{text}")
+    }
+
+    async fn poison(&mut self) -> Option<String> {
+        self.send(&[HEAD.as_bytes(), b"no \xff text\n"].concat()).await;
+        Some(format!("{HEAD}no \u{fffd} text"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn syslog_over_tcp_passes_what_of_the_suite_has_a_meaning() {
+    conformance::passes_at_once(async || SyslogWorld::new()).await;
 }

@@ -74,6 +74,13 @@ impl Drop for Server {
     }
 }
 
+async fn carry(
+    mut here: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    mut there: tokio::net::TcpStream,
+) -> std::io::Result<()> {
+    tokio::io::copy_bidirectional(&mut here, &mut there).await.map(drop)
+}
+
 /// A way to a server that can be cut, and closed. Nobody else takes its port meanwhile.
 pub(crate) struct Way {
     pub(crate) port: u16,
@@ -90,21 +97,45 @@ impl Drop for Way {
 
 impl Way {
     pub(crate) async fn to(port: u16) -> Way {
+        Way::leads(port, None).await
+    }
+
+    /// One that begins with TLS, for `localhost`. Its certificate, which it signed itself, is `own.pem` in a folder; `other.pem` is
+    /// somebody else's.
+    pub(crate) async fn sealed(port: u16, folder: &Path) -> Way {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (own, other) = (made(), made());
+        std::fs::write(folder.join("own.pem"), own.cert.pem()).unwrap();
+        std::fs::write(folder.join("other.pem"), other.cert.pem()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+        Way::leads(port, Some(tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)))).await
+    }
+
+    async fn leads(port: u16, tls: Option<tokio_rustls::TlsAcceptor>) -> Way {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap().port();
         let (open, state) = tokio::sync::watch::channel(true);
         let task = tokio::spawn(async move {
             loop {
-                let Ok((mut here, _)) = listener.accept().await else { continue };
-                let mut state = state.clone();
+                let Ok((here, _)) = listener.accept().await else { continue };
+                let (mut state, tls) = (state.clone(), tls.clone());
                 if !*state.borrow_and_update() {
                     continue;
                 }
                 tokio::spawn(async move {
-                    let Ok(mut there) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    let Ok(there) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    let carried = async move {
+                        // Either end may hang up, and who does not like the certificate goes.
+                        match tls {
+                            None => carry(here, there).await,
+                            Some(tls) => carry(tls.accept(here).await?, there).await,
+                        }
+                    };
                     tokio::select! {
-                        // Either end may hang up.
-                        _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+                        _ = carried => {}
                         _ = state.changed() => {}
                     }
                 });
@@ -288,7 +319,18 @@ impl Tansu {
 
     /// One that tells its clients another address, and takes more arguments.
     pub(crate) async fn start_with(advertised: Option<&str>, more: &[&str]) -> Tansu {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        Tansu::start_on(free_port(), advertised, more).await
+    }
+
+    /// One that is reached over a way that can be cut.
+    pub(crate) async fn behind_a_way() -> (Tansu, Way) {
+        let port = free_port();
+        let way = Way::to(port).await;
+        (Tansu::start_on(port, Some(&format!("127.0.0.1:{}", way.port)), &[]).await, way)
+    }
+
+    async fn start_on(port: u16, advertised: Option<&str>, more: &[&str]) -> Tansu {
+        let dir = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{port}");
         let url = format!("tcp://{address}");
         let advertised = advertised.map_or_else(|| url.clone(), |address| format!("tcp://{address}"));

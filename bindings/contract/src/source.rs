@@ -9,12 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::event::Fields;
 
@@ -184,11 +184,34 @@ pub enum SourceError {
 pub struct Meter {
     /// Things lost before they reached the journal (best effort), or cut.
     dropped: AtomicU64,
-    /// What waits outside: messages, bytes or seconds, as the source says in `unit`; -1 while unknown.
-    lag: AtomicI64,
-    unit: Mutex<&'static str>,
+    lag: Mutex<Option<Lag>>,
     note: Mutex<String>,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Trouble>,
+    /// Whether nobody has answered yet since it was opened.
+    blind: AtomicBool,
+}
+
+/// What waits outside.
+#[derive(Clone, Copy, Debug)]
+enum Lag {
+    /// So many, as the source has counted last.
+    Count(u64, &'static str),
+    /// Whatever has come since then.
+    Since(Instant),
+}
+
+/// What is in the way, and what was last.
+#[derive(Debug, Default)]
+struct Trouble {
+    now: Option<String>,
+    last: Option<(String, DateTime<Utc>)>,
+}
+
+/// What [`Meter::noted`] says of a source that is [`Meter::blind`].
+const BLIND: &str = "it has not answered yet";
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Meter {
@@ -197,30 +220,58 @@ impl Meter {
         self.dropped.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// How much waits outside, and in what unit.
+    /// How much waits outside, and in what unit. Told again and again, also while the journal is full: that is when people look.
     pub fn lag(&self, lag: u64, unit: &'static str) {
-        self.lag.store(i64::try_from(lag).unwrap_or(i64::MAX), Ordering::Relaxed);
-        *self.unit.lock().unwrap_or_else(PoisonError::into_inner) = unit;
+        *lock(&self.lag) = Some(Lag::Count(lag, unit));
+    }
+
+    /// Nobody can say how much waits outside.
+    pub fn lag_unknown(&self) {
+        *lock(&self.lag) = None;
+    }
+
+    /// All that is outside was seen just now. Of what is only looked at now and then, the seconds since are the lag.
+    pub fn seen(&self) {
+        *lock(&self.lag) = Some(Lag::Since(Instant::now()));
     }
 
     /// Something an operator should know, such as where it listens.
     pub fn note(&self, text: impl Into<String>) {
-        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+        *lock(&self.note) = text.into();
     }
 
     /// It is open, and nothing can come for now: why. Until [`Meter::well`] it does not count as up.
     pub fn trouble(&self, why: impl Into<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+        let (why, mut trouble) = (why.into(), lock(&self.trouble));
+        if trouble.now.as_ref() != Some(&why) {
+            trouble.last = Some((why.clone(), Utc::now()));
+            trouble.now = Some(why);
+        }
     }
 
     /// What was in the way is gone.
     pub fn well(&self) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        lock(&self.trouble).now = None;
     }
 
     /// Why nothing can come for now, if that is so.
     pub fn troubled(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.trouble).now.clone()
+    }
+
+    /// What was in the way last, and since when.
+    pub fn last_trouble(&self) -> Option<(String, DateTime<Utc>)> {
+        lock(&self.trouble).last.clone()
+    }
+
+    /// It is open, and whether anybody answers is not known: until it is, it counts as little as up as one in trouble.
+    pub fn blind(&self, blind: bool) {
+        self.blind.store(blind, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub fn is_blind(&self) -> bool {
+        self.blind.load(Ordering::Relaxed)
     }
 
     /// What was lost so far.
@@ -230,8 +281,11 @@ impl Meter {
 
     /// What waits outside, and in what unit; nothing while that is unknown.
     pub fn lagging(&self) -> Option<(u64, &'static str)> {
-        let unit = *self.unit.lock().unwrap_or_else(PoisonError::into_inner);
-        (!unit.is_empty()).then(|| (self.lag.load(Ordering::Relaxed).max(0) as u64, unit))
+        let lag = *lock(&self.lag);
+        lag.map(|lag| match lag {
+            Lag::Count(count, unit) => (count, unit),
+            Lag::Since(seen) => (seen.elapsed().as_secs(), "seconds"),
+        })
     }
 
     /// What an operator should know: first of all why nothing comes.
@@ -239,7 +293,10 @@ impl Meter {
         if let Some(why) = self.troubled() {
             return why;
         }
-        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        if self.is_blind() {
+            return BLIND.to_owned();
+        }
+        lock(&self.note).clone()
     }
 }
 
@@ -289,6 +346,34 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_looked_at_now_and_then_lags_by_the_time_since() {
+        let meter = Meter::default();
+        assert_eq!(meter.lagging(), None);
+        meter.seen();
+        tokio::time::advance(std::time::Duration::from_secs(7)).await;
+        assert_eq!(meter.lagging(), Some((7, "seconds")));
+        meter.lag(3, "files");
+        assert_eq!(meter.lagging(), Some((3, "files")));
+        meter.lag_unknown();
+        assert_eq!(meter.lagging(), None);
+    }
+
+    #[test]
+    fn what_was_in_the_way_has_a_time_and_an_end() {
+        let meter = Meter::default();
+        meter.trouble("there is no topic");
+        let (why, at) = meter.last_trouble().unwrap();
+        assert_eq!((why.as_str(), meter.noted().as_str()), ("there is no topic", "there is no topic"));
+        meter.trouble("there is no topic");
+        assert_eq!(meter.last_trouble().unwrap().1, at, "it began then");
+        meter.well();
+        assert_eq!((meter.troubled(), meter.noted()), (None, String::new()));
+        assert_eq!(meter.last_trouble(), Some((why, at)), "what it was is still known");
+        meter.blind(true);
+        assert_eq!((meter.noted().as_str(), meter.troubled()), (BLIND, None), "no answer yet is no fault yet");
+    }
 
     #[test]
     fn what_stands_in_an_event_twice_counts_twice() {

@@ -327,7 +327,7 @@ impl Look for Rows {
                 Inbound { key, ..one.inbound("query", &self.name) }
             };
             let events = found.into_iter().map(event).collect();
-            Ok(Found { events, memory, again: more.then_some(Duration::ZERO) })
+            Ok(Found { events, memory, again: more.then_some(Duration::ZERO), partial: more })
         })
     }
 

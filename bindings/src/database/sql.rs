@@ -206,8 +206,8 @@ fn of_sqlite(row: &SqliteRow) -> Value {
         match raw.type_info().name() {
             "INTEGER" | "BOOLEAN" => row.try_get_unchecked::<i64, _>(at).map_or(Value::Null, Value::from),
             "REAL" => row.try_get_unchecked::<f64, _>(at).map_or(Value::Null, float),
-            "BLOB" => row.try_get_unchecked::<Vec<u8>, _>(at).map_or(Value::Null, bytes),
-            _ => row.try_get_unchecked::<String, _>(at).map_or(Value::Null, Value::from),
+            // It keeps whatever bytes it is given as text.
+            _ => row.try_get_unchecked::<Vec<u8>, _>(at).map_or(Value::Null, bytes),
         }
     };
     object(row.columns().iter().map(|column| (column.name(), value(column.ordinal()))))

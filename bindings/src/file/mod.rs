@@ -91,8 +91,9 @@ mod tests {
         use masterchief_contract::Kind;
         let (moved, kept) = ((Kind::File, "/var/log/*.log then=move:/done"), (Kind::File, "/var/log/*.log"));
         let log = (Kind::Log, "/var/log/app.log json ~error");
-        assert!(crate::collision(moved, log).is_some() && crate::collision(log, moved).is_some());
-        assert!(crate::collision(kept, log).is_none());
-        assert!(crate::collision(moved, (Kind::Log, "syslog:auth.err")).is_none());
+        let none = Settings::default();
+        assert!(crate::collision(&none, moved, log).is_some() && crate::collision(&none, log, moved).is_some());
+        assert!(crate::collision(&none, kept, log).is_none());
+        assert!(crate::collision(&none, moved, (Kind::Log, "syslog:auth.err")).is_none());
     }
 }

@@ -18,6 +18,7 @@ use super::mask::{FileMask, Format, On, Then};
 use super::rows::{Next, Rows};
 use super::seen::{Look, Seen, hash, move_into};
 use crate::paths::Wake;
+use crate::unread::Unread;
 
 /// How often the folders are looked at when no wake-up comes.
 const LOOK: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ const BYTES: usize = 2 << 20;
 pub(super) struct Files {
     mask: FileMask,
     meter: Arc<Meter>,
+    unread: Unread,
     wake: Option<Wake>,
     seen: BTreeMap<PathBuf, Seen>,
     /// Files that changed, as they looked, since when they look so.
@@ -64,6 +66,7 @@ impl Files {
     pub(super) fn new(mask: FileMask, meter: Arc<Meter>) -> Files {
         Files {
             mask,
+            unread: Unread::new(Arc::clone(&meter)),
             meter,
             wake: None,
             seen: BTreeMap::new(),
@@ -316,6 +319,7 @@ impl Files {
         let mut batch = Batch::default();
         if self.reading.is_some() {
             self.more(&mut batch)?;
+            self.tell_lag();
             return Ok(batch);
         }
         self.unreadable.retain(|_, since| since.elapsed() < LOOK);
@@ -323,12 +327,13 @@ impl Files {
         let due = !self.settling.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         if woken || due {
             self.look(&mut batch);
+            self.unread.looked(self.mask.pattern.missing_folder());
             self.mask.pattern.doubt().into_iter().for_each(|doubt| self.meter.note(doubt));
             if let Some(wake) = &mut self.wake {
                 wake.watch(&self.mask.pattern.folders());
             }
         }
-        self.meter.lag(self.ready.len() as u64, "files");
+        self.tell_lag();
         let mut bytes = 0;
         while bytes < BYTES && self.reading.is_none() {
             let Some(path) = self.ready.pop_front() else { break };
@@ -336,15 +341,23 @@ impl Files {
             let before = batch.parts.len();
             if let Err(fault) = self.begin(path.clone(), &mut batch).and_then(|()| self.more(&mut batch)) {
                 // One that cannot be read is no reason not to read the others; it is looked at again.
-                self.meter.note(format!("{}: {fault}", path.display()));
+                self.unread.failed(&path, &fault);
                 self.reading = None;
                 self.unreadable.insert(path, Instant::now());
+            } else {
+                self.unread.worked(&path);
             }
             // What names its columns again and again is more than the file.
             let parts = batch.parts.iter().skip(before);
             bytes += parts.flat_map(|part| &part.events).map(Inbound::size).sum::<usize>();
         }
         Ok(batch)
+    }
+
+    /// How many files there are that are not read to their end.
+    fn tell_lag(&self) {
+        let waiting = self.ready.len() + self.settling.len() + usize::from(self.reading.is_some());
+        self.meter.lag(waiting as u64, "files");
     }
 
     /// Moves or deletes what is read and durable.

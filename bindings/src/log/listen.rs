@@ -122,8 +122,10 @@ impl Source for Syslog {
         Box::pin(async move {
             let open = self.open.as_mut().ok_or(SourceError::Lost("it is not open".to_owned()))?;
             let ended = || SourceError::Lost("the listeners have ended".to_owned());
+            self.meter.lag(open.from.len() as u64, "messages");
             let first = open.from.recv().await.ok_or_else(ended)?;
             let events = gather(first, &mut open.from);
+            self.meter.lag(open.from.len() as u64, "messages");
             self.unsettled = events.len();
             let lane: Arc<str> = Arc::from("syslog");
             let part = Part { lane, shared: None, events, position: None };
@@ -133,6 +135,13 @@ impl Source for Syslog {
 
     fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
         self.unsettled = 0;
+        Box::pin(async { Ok(()) })
+    }
+
+    fn idle<'a>(&'a mut self, _: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
+        if let Some(open) = &self.open {
+            self.meter.lag(open.from.len() as u64, "messages");
+        }
         Box::pin(async { Ok(()) })
     }
 

@@ -19,6 +19,7 @@ use super::parse::{Parser, inbound};
 use super::remembered::{BEGUN, Remembered, mark_of, now, text_of};
 use super::rotation::{beside, is_beside};
 use crate::paths::{Pattern, Wake};
+use crate::unread::Unread;
 
 /// How often files are looked at when no wake-up comes.
 const POLL: Duration = Duration::from_millis(200);
@@ -51,6 +52,7 @@ pub(crate) struct TailOptions {
 pub(crate) struct Tail {
     options: TailOptions,
     meter: Arc<Meter>,
+    unread: Unread,
     wake: Option<Wake>,
     /// By lane.
     files: BTreeMap<Arc<str>, Followed>,
@@ -85,6 +87,7 @@ impl Tail {
     pub(crate) fn new(options: TailOptions, meter: Arc<Meter>) -> Tail {
         Tail {
             options,
+            unread: Unread::new(Arc::clone(&meter)),
             meter,
             wake: None,
             files: BTreeMap::new(),
@@ -104,6 +107,7 @@ impl Tail {
     /// Looks which files the paths name now.
     fn scan(&mut self) {
         self.scanned = Some(Instant::now());
+        self.unread.looked(self.options.pattern.missing());
         let mut named: Vec<(u64, u64)> = Vec::new();
         for path in self.options.pattern.files() {
             let Ok(meta) = path.metadata() else { continue };
@@ -111,7 +115,7 @@ impl Tail {
                 continue;
             }
             let mut id = (meta.dev(), meta.ino());
-            let opened = if self.by_id(id).is_some() { None } else { self.open_file(&path) };
+            let opened = if self.by_id(id).is_some() { None } else { self.unread.open(&path) };
             if let Some((_, meta)) = &opened {
                 // The name may have gone to yet another file since.
                 id = (meta.dev(), meta.ino());
@@ -174,14 +178,10 @@ impl Tail {
         }
     }
 
-    fn open_file(&self, path: &Path) -> Option<(File, Metadata)> {
-        match File::open(path).and_then(|file| file.metadata().map(|meta| (file, meta))) {
-            Ok(opened) => Some(opened),
-            Err(fault) => {
-                self.meter.note(format!("{}: {fault}", path.display()));
-                None
-            }
-        }
+    /// Tells how much of what is followed is not read yet.
+    fn measure(&mut self) {
+        let files = self.files.values().map(|followed| &followed.generation);
+        self.unread.measure(files.map(|one| (&one.file, one.read)));
     }
 
     /// Whether it is a copy of what is followed, which may be cut in a moment; until then it is read where it is.
@@ -197,7 +197,7 @@ impl Tail {
 
     /// Follows what a path names now, if that is not followed yet, to its end.
     fn open_rotated(&mut self, path: &Path) {
-        let Some((file, meta)) = self.open_file(path) else { return };
+        let Some((file, meta)) = self.unread.open(path) else { return };
         if self.is_copy(&file, &meta) {
             return;
         }
@@ -241,7 +241,7 @@ impl Tail {
         let generation = match Generation::new(file, path, meta, offset) {
             Ok(generation) => generation,
             Err(fault) => {
-                self.meter.note(format!("{}: {fault}", path.display()));
+                self.unread.failed(path, &fault);
                 return None;
             }
         };
@@ -268,18 +268,17 @@ impl Tail {
     /// Reads what there is, a part for each file that has something.
     fn read(&mut self) -> io::Result<Batch> {
         let mut batch = Batch::default();
-        let (mut bytes, mut lag) = (0, 0);
+        let mut bytes = 0;
         for lane in &self.lanes() {
             if bytes >= BATCH {
                 break;
             }
-            let before = bytes;
             let cut = match self.read_one(lane, &mut batch, &mut bytes) {
                 Ok(cut) => cut,
                 Err(fault) => {
                     // One that cannot be read is no reason not to read the others.
                     if let Some(followed) = self.files.get(lane) {
-                        self.meter.note(format!("{}: {fault}", followed.generation.path.display()));
+                        self.unread.failed(&followed.generation.path, &fault);
                     }
                     false
                 }
@@ -287,18 +286,8 @@ impl Tail {
             if cut {
                 self.begin_again(lane);
             }
-            if let Some(followed) = self.files.get(lane)
-                && bytes > before
-            {
-                lag += followed
-                    .generation
-                    .file
-                    .metadata()
-                    .map_or(0, |meta| meta.len())
-                    .saturating_sub(followed.generation.read);
-            }
         }
-        self.meter.lag(lag, "bytes");
+        self.measure();
         if !self.begun {
             // So that a log that comes later is read from its beginning, also after a restart.
             self.begun = true;
@@ -330,7 +319,10 @@ impl Tail {
                 let most = usize::try_from(more).unwrap_or(READ).min(READ);
                 match followed.generation.take(most, &mut buffer)? {
                     None => cut = true,
-                    Some(_) => followed.lines.feed(&buffer, multiline, &mut out),
+                    Some(_) => {
+                        self.unread.worked(&followed.generation.path);
+                        followed.lines.feed(&buffer, multiline, &mut out);
+                    }
                 }
             }
         }
@@ -486,6 +478,11 @@ impl Source for Tail {
     }
 
     fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn idle<'a>(&'a mut self, _: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
+        self.measure();
         Box::pin(async { Ok(()) })
     }
 

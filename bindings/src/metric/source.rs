@@ -102,7 +102,7 @@ impl Look for Rules {
             let changes = known.look(&self.rule, found, Utc::now());
             self.meter.note(format!("{} firing", known.firing()));
             let events = changes.into_iter().map(|change| self.inbound(change)).collect();
-            Ok(Found { events, memory: known, again: None })
+            Ok(Found { events, memory: known, again: None, partial: false })
         })
     }
 

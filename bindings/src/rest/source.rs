@@ -316,7 +316,7 @@ impl Look for Rest {
             (self.again, self.answered) = (None, 0);
             let (found, memory) = self.poll(memory).await?;
             let events = found.into_iter().map(|one| one.inbound("name", &self.name)).collect();
-            Ok(Found { events, memory, again: self.again })
+            Ok(Found { events, memory, again: self.again, partial: self.refused > 0 })
         })
     }
 }
@@ -436,8 +436,9 @@ mod tests {
             told(&mut rest, &mut memory).await;
             assert_eq!(meter.troubled(), None);
         }
-        let again = rest.look(memory.clone()).await.unwrap().again;
-        assert_eq!(again, Some(Duration::from_secs(7)), "what it asks for is kept to all the same");
+        let found = rest.look(memory.clone()).await.unwrap();
+        assert_eq!(found.again, Some(Duration::from_secs(7)), "what it asks for is kept to all the same");
+        assert!(found.partial, "nobody said what there is");
         assert!(meter.troubled().unwrap().starts_with("503"), "{:?}", meter.troubled());
         busy.store(false, std::sync::atomic::Ordering::Relaxed);
         told(&mut rest, &mut memory).await;

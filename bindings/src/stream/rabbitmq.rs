@@ -14,8 +14,11 @@ use masterchief_contract::{
     BATCH_BYTES, Batch, Borrowed, Fate, Fields, Inbound, Meter, Part, Positions, Source, SourceError, Value,
 };
 
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
 use super::settings::RabbitSettings;
-use super::words;
+use super::{MEASURE, words};
 
 /// What AMQP calls its refusals.
 const ACCESS_REFUSED: u16 = 403;
@@ -34,6 +37,8 @@ struct Open {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
+    /// Tells how much waits, as long as this is open.
+    _measures: JoinSet<()>,
 }
 
 impl Rabbit {
@@ -63,12 +68,33 @@ impl Rabbit {
                 arguments.insert(name.as_str().into(), value);
             }
         }
-        let queue = channel.queue_declare(self.queue.as_str().into(), options, arguments).await?;
-        self.meter.lag(u64::from(queue.message_count()), "messages when it was opened");
+        channel.queue_declare(self.queue.as_str().into(), options, arguments).await?;
+        let mut measures = JoinSet::new();
+        // On a channel of its own, which dies alone if the queue is gone.
+        let asking = connection.create_channel().await?;
+        measures.spawn(measure(asking, self.queue.clone(), Arc::clone(&self.meter)));
         let consumer = channel
             .basic_consume(self.queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await?;
-        Ok(Open { connection, channel, consumer })
+        Ok(Open { connection, channel, consumer, _measures: measures })
+    }
+}
+
+/// Tells again and again what waits in a queue: also while nobody reads, because the journal is full.
+async fn measure(channel: Channel, queue: String, meter: Arc<Meter>) {
+    let mut every = tokio::time::interval(MEASURE);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        match channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await {
+            Ok(queue) => meter.lag(u64::from(queue.message_count()), "messages"),
+            Err(fault) => {
+                // Whoever reads meets it as well, and is opened again.
+                tracing::debug!(%fault, "How much waits in RabbitMQ cannot be told");
+                return meter.lag_unknown();
+            }
+        }
     }
 }
 
@@ -218,6 +244,7 @@ impl Source for Rabbit {
 
     fn close(&mut self) -> Borrowed<'_, ()> {
         Box::pin(async move {
+            self.meter.lag_unknown();
             if let Some(open) = self.open.take()
                 && let Err(fault) = open.connection.close(200, "bye".into()).await
             {

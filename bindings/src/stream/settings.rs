@@ -77,7 +77,7 @@ pub struct RedisSettings {
     pub from: Start,
 }
 
-fn group() -> String {
+pub(super) fn group() -> String {
     "masterchief".to_owned()
 }
 

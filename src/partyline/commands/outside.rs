@@ -37,7 +37,15 @@ async fn sources(asked: &Asked) -> Lines {
     }
     let row = |one: &crate::journal::FeedRow| {
         let lag = one.lag.map(|lag| format!(", {lag} {} wait", one.lag_unit)).unwrap_or_default();
-        let error = one.error.as_ref().map(|error| format!("; last fault: {error}")).unwrap_or_default();
+        let at = one.last_error_at.map(|at| format!(" ({})", at.format("%F %T"))).unwrap_or_default();
+        let error = match (&one.error, &one.last_error) {
+            (Some(error), last) => {
+                let at = if Some(error) == last.as_ref() { at.as_str() } else { "" };
+                format!("; fault: {error}{at}")
+            }
+            (None, Some(last)) => format!("; over: {last}{at}"),
+            (None, None) => String::new(),
+        };
         format!(
             "{} {}: {}, {} events, {:.1}/s{lag}, {} dropped{error}",
             one.kind, one.stream, one.state, one.events, one.rate, one.dropped

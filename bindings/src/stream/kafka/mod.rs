@@ -16,6 +16,7 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
 
 use super::mask::StreamMask;
@@ -84,6 +85,19 @@ pub(super) fn client(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
+/// What the member that reads a topic, or a pattern of topics, is called after it. Each stream is a member of its own, and no two may
+/// have one name: they would put each other out of the group for ever.
+fn member(topic: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    if topic.chars().all(is_plain) {
+        return topic.to_owned();
+    }
+    // What brokers take no letter for could be the same of two patterns.
+    let shown: String = topic.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect();
+    let hash: String = Sha256::digest(topic).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{shown}.{hash}")
+}
+
 /// Half the time after which a member that shows nothing is taken for dead.
 fn patience(config: &ClientConfig) -> Duration {
     let limit = |(name, usual)| config.get(name).and_then(|said| said.parse().ok()).unwrap_or(usual);
@@ -116,10 +130,7 @@ impl Kafka {
             }
         }
         if let Some(instance) = config.get(INSTANCE) {
-            // Each stream is a member of its own, and no two may have one name.
-            let plain =
-                |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
-            let named = format!("{instance}-{}", topic.chars().map(plain).collect::<String>());
+            let named = format!("{instance}-{}", member(topic));
             config.set(INSTANCE, named);
         }
         // These are the guarantee; nobody may configure them away.
@@ -231,6 +242,7 @@ impl Kafka {
         self.paused.clear();
         if let Some(consumer) = self.consumer.take() {
             self.ours.go(&consumer, &self.told);
+            self.told.meter.lag_unknown();
         }
     }
 }
@@ -386,7 +398,16 @@ mod tests {
             Kafka::new(&settings(options.clone()), &mask, &Arc::default()).unwrap()
         };
         assert_eq!(kafka("kafka:shop").config.get(INSTANCE), Some("one-shop"));
-        assert_eq!(kafka("kafka:~^shop\\..*").config.get(INSTANCE), Some("one-_shop_.._"));
+        let named = kafka("kafka:~^shop\\..*").config.get(INSTANCE).unwrap().to_owned();
+        assert!(named.starts_with("one-_shop_.._."), "{named}");
+        let names = ["kafka:~^a+", "kafka:~^a*", "kafka:~^a?", "kafka:_a_"].map(|mask| {
+            let named = kafka(mask).config.get(INSTANCE).unwrap().to_owned();
+            assert!(named.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter)), "{named}");
+            named
+        });
+        let once: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(once.len(), names.len(), "two streams of one bot would put each other out: {names:?}");
+        assert_eq!(kafka("kafka:~^a+").config.get(INSTANCE), Some(names[0].as_str()), "the same after a restart");
         assert_eq!(patience(&kafka("kafka:shop").config), Duration::from_millis(4500));
         assert_eq!(patience(&ClientConfig::new()), Duration::from_millis(22_500));
     }

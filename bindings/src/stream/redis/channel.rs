@@ -75,6 +75,11 @@ impl Messages {
         Messages { from: receiver, held, ask }
     }
 
+    /// Tells how many wait here.
+    fn measure(&self, meter: &Meter) {
+        meter.lag(self.from.len() as u64, "messages");
+    }
+
     /// The next one, if it is there.
     fn here(&mut self) -> Option<redis::Msg> {
         let message = self.from.try_recv().ok()?;
@@ -155,6 +160,7 @@ impl Source for RedisChannel {
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async move {
             let messages = self.messages.as_mut().ok_or_else(not_open)?;
+            messages.measure(&self.meter);
             let mut batch = Batch::default();
             let (mut count, mut bytes) = (0, 0);
             while count < MESSAGES && bytes < BATCH_BYTES {
@@ -182,6 +188,7 @@ impl Source for RedisChannel {
                     }),
                 }
             }
+            messages.measure(&self.meter);
             Ok(batch)
         })
     }
@@ -195,6 +202,7 @@ impl Source for RedisChannel {
             // Nobody keeps what is said now; nor do we, for as long as there is no room.
             if let Some(messages) = &mut self.messages {
                 messages.drop_all(&self.meter);
+                messages.measure(&self.meter);
             }
             Ok(())
         })

@@ -11,10 +11,11 @@ use masterchief_contract::{
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, Client, RedisError};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::super::settings::{RedisSettings, Start};
-use super::super::words;
+use super::super::{MEASURE, words};
 use super::{ANSWER, client, lost, not_open};
 
 /// Entries that are asked for at once, at most.
@@ -51,6 +52,8 @@ struct Open {
     /// Where we are in what others were given and left.
     cursor: String,
     claimed: Instant,
+    /// Tells how much waits, as long as this is open.
+    _measures: JoinSet<()>,
 }
 
 impl RedisStream {
@@ -93,8 +96,15 @@ impl RedisStream {
         {
             return Err(fault);
         }
-        let claimed = Instant::now();
-        Ok(Open { connection, pending: Some("0".to_owned()), cursor: "0-0".to_owned(), claimed })
+        let mut measures = JoinSet::new();
+        measures.spawn(measure(connection.clone(), self.key.clone(), self.group.clone(), Arc::clone(&self.meter)));
+        Ok(Open {
+            connection,
+            pending: Some("0".to_owned()),
+            cursor: "0-0".to_owned(),
+            claimed: Instant::now(),
+            _measures: measures,
+        })
     }
 
     async fn read(&mut self) -> Result<Vec<StreamId>, RedisError> {
@@ -126,7 +136,6 @@ impl RedisStream {
             if !entries.is_empty() {
                 return Ok(entries);
             }
-            self.measure().await;
         }
     }
 
@@ -141,20 +150,33 @@ impl RedisStream {
         self.meter.note(format!("{} entries were trimmed before they were read; let MAXLEN be longer", gone.len()));
         Ok(left)
     }
+}
 
-    /// What waits for the group, where the server tells (Redis 7).
-    async fn measure(&mut self) {
-        let Some(open) = &mut self.open else { return };
-        let groups: Result<Vec<std::collections::HashMap<String, redis::Value>>, RedisError> =
-            redis::cmd("XINFO").arg("GROUPS").arg(&self.key).query_async(&mut open.connection).await;
-        for group in groups.unwrap_or_default() {
-            let is_ours =
-                matches!(group.get("name"), Some(redis::Value::BulkString(name)) if *name == self.group.as_bytes());
-            if is_ours && let Some(redis::Value::Int(lag)) = group.get("lag") {
-                self.meter.lag(u64::try_from(*lag).unwrap_or(0), "entries");
-            }
+/// Tells again and again what waits for the group: also while nobody reads, because the journal is full.
+async fn measure(mut connection: MultiplexedConnection, key: String, group: String, meter: Arc<Meter>) {
+    let mut every = tokio::time::interval(MEASURE);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        match waiting(&mut connection, &key, &group).await {
+            Ok(Some(lag)) => meter.lag(lag, "entries"),
+            Ok(None) => meter.lag_unknown(),
+            // Whoever reads meets it as well, and is opened again.
+            Err(fault) => tracing::debug!(%fault, "How much waits in Redis cannot be told"),
         }
     }
+}
+
+/// What waits for the group, where the server can say (Redis 7, and nothing was deleted out of what waits).
+async fn waiting(connection: &mut MultiplexedConnection, key: &str, group: &str) -> Result<Option<u64>, RedisError> {
+    let groups: Vec<std::collections::HashMap<String, redis::Value>> =
+        redis::cmd("XINFO").arg("GROUPS").arg(key).query_async(connection).await?;
+    let is_ours = |row: &std::collections::HashMap<String, redis::Value>| matches!(row.get("name"), Some(redis::Value::BulkString(name)) if *name == group.as_bytes());
+    let lag = groups.iter().find(|row| is_ours(row)).and_then(|row| row.get("lag"));
+    Ok(lag.and_then(|lag| match lag {
+        redis::Value::Int(lag) => u64::try_from(*lag).ok(),
+        _ => None,
+    }))
 }
 
 /// Entries that others were given and have left lying. The cursor is carried on, so that none is passed over for ever.
@@ -279,6 +301,7 @@ impl Source for RedisStream {
 
     fn close(&mut self) -> Borrowed<'_, ()> {
         self.open = None;
+        self.meter.lag_unknown();
         Box::pin(async {})
     }
 }

@@ -1,0 +1,117 @@
+//! What is read from servers that speak TLS only and want a password: by a bot that trusts the certificate, and by one that trusts
+//! another.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::postgresql::Postgresql;
+use super::runs::masterchief;
+use super::servers::{RabbitMq, Redis, Way, rabbit_settings};
+use super::steps::eventually;
+use masterchief_bindings::stream::{Message, Publish, Publishers};
+
+const SCRIPT: &str = r#"
+local function heard(ev) log.info("heard <" .. (ev.data and ev.data.text or ev.text) .. ">") end
+bot.bind("stream", "-|-", "redis-stream:jobs", heard)
+bot.bind("stream", "-|-", "rabbitmq:jobs", heard)
+bot.bind("database", "-|-", "db:query/jobs", heard)
+"#;
+
+/// A bot, killed with the test.
+struct Born(Child);
+
+impl Drop for Born {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A bot that trusts what is in a file, and nobody else.
+fn trusting(folder: &Path, file: &Path) -> Born {
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
+    command.args(["run", "--no-console", "--config", "config.yaml"]).current_dir(folder).env_remove("RUST_LOG");
+    command.env("SSL_CERT_FILE", file).env_remove("SSL_CERT_DIR");
+    Born(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+}
+
+fn configure(folder: &Path, redis: &Way, rabbit: &Way, postgresql: &str) {
+    let config = json!({
+        "data": "data",
+        "scripts": {"folder": "scripts"},
+        "log": {"level": "info"},
+        "sources": {
+            "redis": {"default": {"url": format!("rediss://:secret@localhost:{}/0", redis.port), "from": "start"}},
+            "rabbitmq": {"default": {
+                "url": format!("amqps://guest:guest@localhost:{}/%2f", rabbit.port), "declare": true,
+            }},
+            "databases": {"default": {"url": postgresql, "queries": {"jobs": {
+                "sql": "SELECT id, text FROM jobs WHERE id > :cursor ORDER BY id",
+                "on": "cursor", "cursor": "id", "start": 0, "every": "200ms",
+            }}}},
+        },
+    });
+    // JSON is YAML.
+    std::fs::write(folder.join("config.yaml"), config.to_string()).unwrap();
+    std::fs::create_dir_all(folder.join("scripts")).unwrap();
+    std::fs::write(folder.join("scripts/jobs.lua"), SCRIPT).unwrap();
+}
+
+fn sources(folder: &Path) -> Vec<Value> {
+    let (_, said) = masterchief(&folder.join("config.yaml"), &["sources", "--json"]);
+    let told: Value = serde_json::from_str(&said).unwrap_or_default();
+    told["sources"].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_behind_tls_is_heard_by_who_trusts_the_certificate_and_by_nobody_else() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [folder, seals] = dirs.each_ref().map(|dir| dir.path());
+    let (redis, rabbit, server) = tokio::join!(Redis::start(), RabbitMq::start(), Postgresql::start());
+    let mut entries = redis.connection().await;
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", "secret"]).query_async::<()>(&mut entries).await.unwrap();
+    server.ask("public", "CREATE TABLE jobs(id bigint PRIMARY KEY, text text)").await;
+    std::fs::create_dir(seals.join("rabbit")).unwrap();
+    let ways = [Way::sealed(redis.port, seals).await, Way::sealed(rabbit.port, &seals.join("rabbit")).await];
+    // One file of authorities for both.
+    let both = |name: &str| {
+        let texts = [seals.join(name), seals.join("rabbit").join(name)].map(|file| std::fs::read(file).unwrap());
+        std::fs::write(seals.join(format!("all-{name}")), texts.concat()).unwrap();
+    };
+    ["own.pem", "other.pem"].iter().for_each(|name| both(name));
+
+    configure(folder, &ways[0], &ways[1], &server.tls_url("other.pem"));
+    let stranger = trusting(folder, &seals.join("all-other.pem"));
+    eventually("that nobody is spoken to", async || {
+        let rows = sources(folder);
+        let told =
+            |row: &Value| row["error"].as_str().is_some_and(|error| error.to_lowercase().contains("certificate"));
+        rows.len() == 3 && rows.iter().all(told)
+    })
+    .await;
+    drop(stranger);
+
+    configure(folder, &ways[0], &ways[1], &server.tls_url("cert.pem"));
+    let _friend = trusting(folder, &seals.join("all-own.pem"));
+    eventually("that all are read", async || {
+        let rows = sources(folder);
+        rows.len() == 3 && rows.iter().all(|row| row["state"] == "reading" && row["error"].is_null())
+    })
+    .await;
+    redis::cmd("XADD").arg(&["jobs", "*", "data", "entry"]).query_async::<()>(&mut entries).await.unwrap();
+    let publishers = Publishers::new(std::sync::Arc::new(rabbit_settings(rabbit.port)));
+    let message = Message { to: "rabbitmq:jobs".to_owned(), payload: "message".into(), ..Message::default() };
+    publishers.publish(message).await.unwrap();
+    server.ask("public", "INSERT INTO jobs VALUES (1, 'row')").await;
+    for text in ["entry", "message", "row"] {
+        eventually(text, async || {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap();
+            log.contains(&format!("heard <{text}>"))
+        })
+        .await;
+    }
+}
