@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 
 /// The time between two lines in private.
 const PACE: Duration = Duration::from_secs(1);
+/// What is said at most while somebody waits for an answer.
+const SLOW: usize = 8;
 
 /// What comes of a word.
 pub(super) type Done = Result<Outcome, Undone>;
@@ -64,9 +66,9 @@ impl Word {
     pub(super) async fn answer(self) -> Done {
         // What is prepared before may take its time.
         let again = || self.book.as_ref().map_or_else(|| self.may.clone(), |book| May::of(book, &self.event));
-        let (to, mut slow) = mpsc::unbounded_channel();
+        let (to, mut slow) = mpsc::channel(SLOW);
         // Who does not listen any more has gone.
-        let tell = |words: String| drop(to.send(words));
+        let tell = |words: String| drop(to.try_send(words));
         let said = {
             let asked = (&self.who, &self.may);
             let saying = self.pipelines.word_then(self.word, self.event.text(), asked, (&again, &tell));

@@ -415,7 +415,8 @@ fn what_is_set_of_a_bot_counts_for_its_link_that_is_up() {
         of(&mut attrs);
         BTreeMap::from([(name("A"), attrs)])
     };
-    let changes: [(fn(&mut Attrs), &str); 3] = [
+    type Change = fn(&mut Attrs);
+    let changes: [(Change, &str); 3] = [
         (|a| a.reject = true, "bye rejected"),
         (|a| a.leaf = true, "bye Illegal link by leaf"),
         (|a| a.isolate = true, "bye restructure"),
