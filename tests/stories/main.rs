@@ -113,7 +113,6 @@ mod sts;
 mod tailed;
 mod templates;
 mod terraform;
-mod transcripts;
 mod triggered;
 mod trouble;
 mod turns;
