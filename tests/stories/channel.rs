@@ -45,14 +45,14 @@ stages:
 
 const LEDGER: &str = "app: ledger\npolicy: {environments: {prod: {confirm: never, approvals: {count: 1, from: \"@payments\", expires: 30m}}}}\nstages: {migrate: {acted: {takes: 0s}}}\n";
 const PASSWORD: &str = "sesame-sesame";
-pub(crate) const BOT: &str = "chief";
+const BOT: &str = "chief";
 
 /// The people of the channel, each with a client and an account.
-pub(crate) struct People {
-    pub(crate) ana: Person,
-    pub(crate) raj: Person,
-    pub(crate) kim: Person,
-    pub(crate) lee: Person,
+struct People {
+    ana: Person,
+    raj: Person,
+    kim: Person,
+    lee: Person,
 }
 
 /// Somebody comes, with an account of their own.
@@ -71,17 +71,7 @@ async fn comes(lab: &Lab, nick: &str) -> Person {
 }
 
 impl People {
-    pub(crate) fn named(&mut self, nick: &str) -> &mut Person {
-        match nick {
-            "ana" => &mut self.ana,
-            "raj" => &mut self.raj,
-            "kim" => &mut self.kim,
-            "lee" => &mut self.lee,
-            nobody => panic!("there is no {nobody}"),
-        }
-    }
-
-    pub(crate) async fn come(lab: &Lab) -> People {
+    async fn come(lab: &Lab) -> People {
         let (ana, raj, kim, lee) =
             tokio::join!(comes(lab, "ana"), comes(lab, "raj"), comes(lab, "kim"), comes(lab, "lee"));
         People { ana, raj, kim, lee }

@@ -42,14 +42,6 @@ impl Origin {
     }
 }
 
-impl Origin {
-    pub(crate) fn commit_as(&self, author: &str, file: &str, text: &str, subject: &str) {
-        std::fs::write(self.folder.path().join(file), text).unwrap();
-        self.git(&["add", "--all"]);
-        self.git(&["commit", "--quiet", "--author", &format!("{author} <{author}@shop.example>"), "-m", subject]);
-    }
-}
-
 fn git(folder: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.arg("-C").arg(folder).args(["-c", "user.name=Ana Ops", "-c", "user.email=ana@shop.example"]);

@@ -3,7 +3,6 @@
 use chrono::DateTime;
 use serde_json::Value;
 
-use super::say::add_place;
 use super::{Engine, same_place};
 use crate::pipelines::model::Wait;
 use crate::pipelines::run::{Asker, Millis};
@@ -116,7 +115,11 @@ impl Engine {
         for (app, env, words, asked_in) in waiting.chain(booked).collect::<Vec<_>>() {
             let Some(until) = self.just_opened(&app, &env) else { continue };
             let mut targets = self.ears(&format!("{app}/{env}"));
-            asked_in.iter().for_each(|place| add_place(&mut targets, place));
+            if let Some(place) = asked_in {
+                // The name with the network is the one that its run is told by: lines to one place keep their order.
+                targets.retain(|target| !same_place(target, &place));
+                targets.push(place);
+            }
             for target in targets {
                 let known = opened.iter_mut().find(|row| row.0 == env && same_place(&row.1, &target));
                 match known {

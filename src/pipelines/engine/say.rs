@@ -18,7 +18,7 @@ const LINE: usize = 400;
 const LOCK: &str = "lock";
 
 /// One more place, unless it is there by another name.
-pub(super) fn add_place(targets: &mut Vec<String>, place: &str) {
+fn add_place(targets: &mut Vec<String>, place: &str) {
     if !targets.iter().any(|target| same_place(target, place)) {
         targets.push(place.to_owned());
     }

@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 
-use serde_json::json;
-
 use super::begin::before;
-use super::skip::asks;
-use super::{Engine, Live, code, run_facts};
+use super::{Engine, Live};
 use crate::executors::Cgroup;
 use crate::pipelines::may::rules;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
@@ -200,7 +197,7 @@ impl Engine {
         live.run.before = now_live;
         let confirm = live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && !live.run.unattended;
         if !confirm {
-            return self.agree_again(number, &was, between);
+            return self.launch_checked(number);
         }
         let queued = live.run.queued;
         if live.run.state == RunState::AwaitingWindow {
@@ -212,22 +209,6 @@ impl Engine {
         let line = words::your_turn(&live.run, &was, between, live.run.commit_count);
         self.due_in(number, TURN);
         self.must_say(number, "start", &line);
-    }
-
-    /// Nobody has to say yes to it; where people agreed to what it was, they agree to what it is now.
-    fn agree_again(&mut self, number: i64, was: &str, between: i64) {
-        let Some(live) = self.runs.get_mut(&number) else { return };
-        let facts = run_facts(&live.run);
-        let approvals = live.pipeline.rules(&live.run.env).and_then(|rules| asks(&live.run, rules, &facts));
-        let Some(approvals) = approvals.filter(|_| !live.run.approvals.is_empty()) else {
-            return self.launch_checked(number);
-        };
-        let run = &mut live.run;
-        run.approvals.clear();
-        run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env, run.skipped, between]));
-        let line = words::moved(run, was, between);
-        self.say_with_next(number, line);
-        self.await_approval(number, &approvals);
     }
 
     /// What is live where a run goes.

@@ -326,12 +326,6 @@ pub fn your_turn(run: &Run, was: &str, between: i64, count: u64) -> String {
     )
 }
 
-/// What people agreed to was to replace something that is not there any more.
-pub fn moved(run: &Run, was: &str, between: i64) -> String {
-    let is = run.before.as_ref().map(|before| shown(&before.version, &before.sha)).unwrap_or_default();
-    format!("[{}] {was} is now {is} ({between} went in between): it is agreed to anew.", run.number)
-}
-
 /// Nobody answered when it was their turn.
 pub fn passed(run: &Run) -> String {
     format!("[{}] {} did not answer; passed. Re-queue: !again {}", run.number, run.asker.nick, run.number)
