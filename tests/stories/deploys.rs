@@ -1,12 +1,11 @@
 //! `!deploy` and all that belongs to it, told in a channel on a clock that costs no time. The work of stages is acted.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, CHANNEL, TestBot};
-use masterchief::pipelines::{Pipelines, RunState, Settings, StageState};
+use masterchief::pipelines::{RunState, Settings};
 use masterchief::store::runs::Which;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::acted::Acted;
 use super::retold::replayed;
@@ -82,39 +81,6 @@ pub(crate) async fn stop(test: &TestBot) {
     }
     drop(pipelines);
     test.stop().await;
-}
-
-/// Follows the events of a run: each begins where the one before ended, goes where the tables of states allow, and the last is where the
-/// rows are. What became ready is told by its row alone until it begins.
-pub(crate) async fn replayed(pipelines: &Pipelines, number: i64) {
-    let events = pipelines.records().events(number).await.unwrap();
-    let (run, stages) = pipelines.run(number).await.unwrap().unwrap();
-    assert_eq!(run.seq, events.last().map_or(0, |event| event.seq), "run {number}");
-    let mut at: HashMap<String, String> = HashMap::new();
-    for event in &events {
-        let data: Value = serde_json::from_str(&event.data).unwrap();
-        let (Some(from), Some(to)) = (data["from"].as_str(), data["to"].as_str()) else { continue };
-        let name = data["stage"].as_str().unwrap_or_default().to_owned();
-        let was = at.insert(name.clone(), to.to_owned());
-        let first = if event.kind == "run" { "" } else { "pending" };
-        let was = was.as_deref().unwrap_or(first);
-        assert!(was == from || was == "pending" && from == "ready", "run {number} {name}: {was}, then {from} -> {to}");
-        let allowed = |from: &str, to: &str| match event.kind.as_str() {
-            "run" => known::<RunState>(from).may(known(to)),
-            _ => known::<StageState>(from).may(known(to)),
-        };
-        assert!(from.is_empty() || allowed(from, to), "run {number} {name}: {from} -> {to}");
-    }
-    assert_eq!(at.get("").map(String::as_str), Some(run.state.name()), "run {number}");
-    for one in stages {
-        let told = at.get(&one.name).map_or("pending", String::as_str);
-        let ready = told == "pending" && one.state == StageState::Ready;
-        assert!(ready || told == one.state.name(), "run {number} {}: {told} by its events, {:?}", one.name, one.state);
-    }
-}
-
-fn known<T: serde::de::DeserializeOwned>(name: &str) -> T {
-    serde_json::from_value(name.into()).unwrap()
 }
 
 /// Brings a version to prod.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 
-use super::conformance::{self, Heard, World};
+use super::conformance::{self, World};
 use super::resident::resident;
 use super::worlds::{Row, row};
 
