@@ -539,7 +539,7 @@ async fn bot(way: crate::wire::ToMemory, ran: &Arc<Mutex<Vec<u64>>>) -> Started 
 /// Something that somebody must hear. It is said whatever the connection is like now.
 fn page(outlet: &Arc<dyn Outlet>, number: u64) {
     // Some are messages in parts, where the server takes such.
-    let more = if number % 3 == 0 { "\nand more of it" } else { "" };
+    let more = if number.is_multiple_of(3) { "\nand more of it" } else { "" };
     let (network, target, text) = (String::new(), "#ops".to_owned(), format!("a page <{number}>{more}"));
     let say = Action::Say { network, target, text, how: How::Say, reply: false };
     let said = outlet.perform(say.marked(Mark { class: Some(Class::Page), ..Mark::default() }));

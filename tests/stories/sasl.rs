@@ -64,7 +64,7 @@ async fn asks(line: &mut Line, challenge: &[u8]) {
     for piece in text.as_bytes().chunks(400) {
         line.says(&[&format!("AUTHENTICATE {}", std::str::from_utf8(piece).unwrap())]).await;
     }
-    if text.len() % 400 == 0 {
+    if text.len().is_multiple_of(400) {
         line.says(&["AUTHENTICATE +"]).await;
     }
 }
