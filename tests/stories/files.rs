@@ -10,7 +10,7 @@ use std::time::Duration;
 use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 
-use super::conformance::{self, Heard, World, some_fail};
+use super::conformance::{self, World, some_fail};
 use super::resident::resident;
 
 /// A log that somebody writes.
