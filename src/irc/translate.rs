@@ -509,10 +509,12 @@ mod tests {
     #[test]
     fn a_line_that_was_missed_is_for_who_asks_for_such_lines_and_no_command() {
         let missed = |line: &str| shown(&translated(line, false, Age::Missed, None, false));
-        assert_eq!(missed(":alice!a@h PRIVMSG #ops :!deploy prod"), ["hist #ops !deploy prod | "]);
+        assert_eq!(missed(":alice!a@h PRIVMSG #ops :!deploy prod"), ["hist #ops !deploy prod | how=\"say\""]);
+        assert_eq!(missed(":alice!a@h PRIVMSG chief :!deploy").len(), 1, "private words too");
+        let then = translated("@account=alice :alice!a@h PRIVMSG #ops :x", false, Age::Missed, None, false);
+        assert_eq!(then[0].actor.as_ref().unwrap().account, None, "nobody is vouched for");
         for line in [
             ":chief!c@h PRIVMSG #ops :!deploy",
-            ":alice!a@h PRIVMSG chief :!deploy",
             ":alice!a@h PRIVMSG #ops :\u{1}VERSION\u{1}",
             ":alice!a@h JOIN #ops",
             ":alice!a@h QUIT :x",
