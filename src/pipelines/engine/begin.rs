@@ -95,12 +95,14 @@ impl Engine {
         let lock = self.locks.get(&run.place()).cloned().filter(|_| run.reason.is_none());
         let has_commits = !run.commits.is_empty() || run.commits_unknown();
         let confirm = rules.confirm && !prepared.unattended;
+        // Who asks with a token of theirs, where no yes is wanted, need not say that it waits.
+        let by_itself = prepared.unattended || run.asker.person && !rules.confirm;
         self.open(run, pipeline, stages);
         if let Some(lock) = lock {
             self.due_in(number, DRAFT);
             let line = words::locked(&lock, self.now, Some(number));
             // What nobody waits for waits by itself.
-            if prepared.unattended {
+            if by_itself {
                 self.go_on(number);
             }
             return Ok(Reply::about(number, vec![line]));
