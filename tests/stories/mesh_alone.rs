@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, CHANNEL, TestBot};
-use masterchief::contract::{Action, Acts, BindOptions, Event, Kind, Outlet};
+use masterchief::contract::{Action, Acts, BindOptions, Event, Kind};
 use masterchief::irc;
 use masterchief::mesh::{Attribute, BotSettings, Settings};
 

@@ -36,7 +36,7 @@ async fn a_pipeline_of_another_bot_is_asked_for_approved_and_heard_of_to_its_end
     }
     let at = two.bot.partyline_at().0.unwrap();
     let (mut alice, mut carl) = (Typist::logs_in(at, "alice").await, Typist::logs_in(at, "carl").await);
-    let mut bob = Person::logs_in(at.port(), "bob", &format!("bob:{PASSWORD}")).await;
+    let bob = Person::logs_in(at.port(), "bob", &format!("bob:{PASSWORD}")).await;
     alice.types(".at One !deploy shop to dev").await;
     alice.reads("(One) ").await;
     alice.reads("is live on dev").await;
