@@ -24,6 +24,7 @@ client.on('message', (event) => {
     const timed = event.tags && event.tags.time ? 'timed' : 'untimed';
     tell('message', timed, event.type, event.nick, event.target, event.message);
 });
+client.on('join', (event) => tell('joins', event.nick, event.channel));
 client.on('reconnecting', () => tell('reconnecting'));
 client.on('close', () => tell('closed'));
 

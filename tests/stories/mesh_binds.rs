@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use masterchief::bot::Bot;
+use masterchief::bot::{Bot, Builder};
 use masterchief::contract::{Event, Kind, Outcome};
 use masterchief::mesh::{BotSettings, NOTE};
 use masterchief::partyline;
@@ -35,13 +35,8 @@ impl Heard {
     }
 }
 
-#[tokio::test]
-async fn binds_hear_what_people_on_a_linked_eggdrop_do_as_its_own_scripts_would() {
-    let port = free_port();
-    let egg = Egg::start("EggOne", &[Friend("Chief", port)]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut net = settings("Chief");
-    net.bots.insert("EggOne".to_owned(), BotSettings { insecure: true, first_link: true, ..BotSettings::default() });
+/// A bot with a bind of each kind, and what those hear.
+fn listening() -> (Builder, Heard) {
     let (told, heard) = channel(64);
     let mut builder = Bot::builder();
     for kind in KINDS {
@@ -59,9 +54,19 @@ async fn binds_hear_what_people_on_a_linked_eggdrop_do_as_its_own_scripts_would(
         let mask = if kind == "bot" { "labcmd" } else { "*" };
         builder = builder.bind(Kind::new(kind), "-|-", mask, tell).unwrap();
     }
+    (builder, Heard(heard))
+}
+
+#[tokio::test]
+async fn binds_hear_what_people_on_a_linked_eggdrop_do_as_its_own_scripts_would() {
+    let port = free_port();
+    let egg = Egg::start("EggOne", &[Friend("Chief", port)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut net = settings("Chief");
+    net.bots.insert("EggOne".to_owned(), BotSettings { insecure: true, first_link: true, ..BotSettings::default() });
+    let (builder, mut binds) = listening();
     let party = partyline::Settings { listen: Some(([127, 0, 0, 1], port).into()), ..partyline::Settings::default() };
     let bot = builder.data(folder.path()).mesh(net).partyline(party).start().await.unwrap();
-    let mut binds = Heard(heard);
 
     // Whoever is there when the link comes up has come, as far as we know.
     let mut owner = egg.owner().await;

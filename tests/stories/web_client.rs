@@ -77,7 +77,7 @@ async fn a_web_client_of_others_logs_in_talks_gives_commands_and_comes_back() {
     page.tells("sees #1 alice,chief").await;
     let mut bob = Typist::logs_in(typed, "bob").await;
     bob.types(".chat 1").await;
-    bob.reads("#1").await;
+    page.tells("joins bob #1").await;
     page.does("say #1 hello from a page: ä€😀").await;
     // It hears itself, with the time at which it was said.
     page.tells("message timed privmsg alice #1 hello from a page: ä€😀").await;

@@ -33,8 +33,17 @@ async fn handle(asked: &Asked) -> Lines {
     User::new(new).map_err(|fault| user_error(fault.to_string()))?;
     let renamed = User { handle: new.to_owned(), ..User::clone(&user) };
     asked.desk.host.rename_user(&user.handle, renamed).await.map_err(user_error)?;
+    let told = format!("You are {new} now; log in by that name from now on.");
+    // Who asked by the old name is here by the new one when the answer comes.
+    let told = match asked.idx {
+        Some(idx) => {
+            asked.desk.party.tell(idx, &told);
+            Vec::new()
+        }
+        None => vec![told],
+    };
     asked.desk.party.renamed(&user.handle, new);
-    Ok(vec![format!("You are {new} now; log in by that name from now on.")])
+    Ok(told)
 }
 
 async fn servers(asked: &Asked) -> Lines {
