@@ -1,8 +1,5 @@
 //! What was said while the bot was away is asked for, and is no command.
 
-use std::time::Duration;
-
-use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
 
 use crate::ircv3::{CAPS, joined, telling, told};
