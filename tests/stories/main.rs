@@ -133,7 +133,6 @@ mod verify;
 mod waiting;
 mod web;
 mod web_browser;
-mod web_client;
 mod web_plans;
 mod webhooks;
 mod weechat;

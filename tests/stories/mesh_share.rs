@@ -7,7 +7,6 @@ use std::time::Duration;
 use masterchief::bot::{Bot, PolicySettings};
 use masterchief::contract::{Event, Kind, Secret};
 use masterchief::mesh::{Attribute, BotSettings, Settings};
-use masterchief::partyline::{Entry, Face, Modes};
 use masterchief::users::User;
 
 use super::eggdrop::{Egg, Friend};
@@ -183,41 +182,6 @@ async fn what_another_bot_tells_of_somebody_is_not_taken_where_the_policy_would_
     assert!(one.bot.store().users().await.unwrap().iter().all(|row| row.handle != "mallory"), "nor after a restart");
     two.bot.put_user(user("mallory", "v")).await.unwrap();
     has(&one, "mallory", "v").await;
-    two.bot.stop("").await;
-    one.bot.stop("").await;
-}
-
-#[tokio::test]
-async fn a_bot_that_was_set_up_anew_is_believed_again_once_its_key_is_forgotten() {
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (one, two, known) = pair([folders[0].path(), folders[1].path()], ["Dfv", "Dfv"]).await;
-    two.bot.put_user(user("alice", "D")).await.unwrap();
-    has(&one, "alice", "D").await;
-    two.bot.stop("").await;
-    // The same name and the same password, and nothing of what it was. Its certificate is forgotten first, and no more than that.
-    one.mesh.forget(&"Two".parse().unwrap()).await.unwrap();
-    let two = Chief::start(folders[2].path(), known).await;
-    two.bot.put_user(user("bob", "f")).await.unwrap();
-    // It is told what is known here, but is not believed, and does not know its own old word: first somebody has to say that it is
-    // a new one.
-    one.bot.put_user(user("carol", "v")).await.unwrap();
-    has(&two, "carol", "v").await;
-    assert!(one.bot.book().get("bob").is_none() && two.bot.book().get("alice").is_none());
-    let mut console = one.bot.party().enter(Entry {
-        nick: "olga".to_owned(),
-        handle: "console".to_owned(),
-        host: "here".to_owned(),
-        face: Face::Console,
-        icon: '*',
-        modes: Modes::default(),
-    });
-    one.bot.party().command(console.idx, "botpass Two").await.unwrap();
-    let said = tokio::time::timeout(Duration::from_secs(20), console.news.recv()).await.unwrap().unwrap();
-    assert!(format!("{said:?}").contains("the key with which it signs"), "{said:?}");
-    two.bot.put_user(user("dave", "v")).await.unwrap();
-    has(&one, "dave", "v").await;
-    has(&one, "bob", "f").await;
-    has(&two, "alice", "D").await;
     two.bot.stop("").await;
     one.bot.stop("").await;
 }
