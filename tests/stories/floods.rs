@@ -202,8 +202,8 @@ async fn in_a_flooded_channel_strangers_command_nothing_and_who_looks_on_sees_it
 async fn where_it_is_op_the_bot_throws_out_who_floods_if_it_is_told_to() {
     for (deed, wanted) in [
         (Deed::Ignore, &[][..]),
-        (Deed::Kick, &["KICK #ops mallory pub flood"]),
-        (Deed::Ban, &["MODE #ops +b *!*@", "KICK #ops mallory banned: pub flood"]),
+        (Deed::Kick, &["KICK #ops pub flood"]),
+        (Deed::Ban, &["MODE #ops *!*@", "KICK #ops banned: pub flood"]),
     ] {
         let rates = ChannelRates { deed: Some(deed), ..ChannelRates::default() };
         let channels = [(CHANNEL.to_owned(), rates)].into();

@@ -128,8 +128,13 @@ async fn we_are_marked_as_a_bot_and_others_are_known_by_their_mark() {
     let wire = Wire::plain().await;
     let mark = |ev: Event| async move { format!("bot {}", ev.actor.as_ref().is_some_and(|actor| actor.bot)) };
     let bot = Bot::builder().bind(Kind::Pub, "-|-", "!who", mark).unwrap();
-    let (started, mut line) = joined(bot, &wire, CAPS, "BOT=B").await;
+    let started = bot.network("story", wire.settings()).start().await.unwrap();
+    let mut line = wire.accepts().await;
+    line.negotiates(CAPS).await;
+    line.welcomes("BOT=B").await;
     assert_eq!(line.hears("MODE").await, "MODE chief +B");
+    line.hears("JOIN #ops").await;
+    line.says(&[":chief!c@host JOIN #ops", ":s 353 chief = #ops :chief @alice!a@h", ":s 366 chief #ops :End"]).await;
     for (says, wanted) in [
         ("@bot :robo!r@h PRIVMSG #ops :!who", "bot true"),
         (":alice!a@h PRIVMSG #ops :!who", "bot false"),

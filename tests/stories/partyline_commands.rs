@@ -433,3 +433,62 @@ async fn what_is_said_stands_in_the_log_of_its_channel_unless_a_command_answers_
     assert_eq!(line.hears("PRIVMSG bob").await, "PRIVMSG bob :p #ops [story/#ops] <bob> this is marked");
     bot.stop("").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_console_shows_what_eggdrops_letters_show_and_to_nobody_more_than_they_may_see() {
+    let test = TestBot::start(Bot::builder()).await.unwrap();
+    let started = test.started();
+    for (handle, flags) in [("olga", "n"), ("mia", "m"), ("opal", "po"), ("pat", "p")] {
+        let mut user = User::new(handle).unwrap();
+        user.change_flags(flags).unwrap();
+        started.put_user(user).await.unwrap();
+    }
+    let party = started.party();
+    let enter = |handle: &str| {
+        let (nick, handle) = (handle.to_owned(), handle.to_owned());
+        party.enter(Entry { nick, handle, host: "h".to_owned(), face: Face::Irc, icon: '-', modes: Modes::default() })
+    };
+    let mut seats: Vec<_> = ["olga", "mia", "opal", "pat"].into_iter().map(enter).collect();
+    for seat in &seats {
+        party.command(seat.idx, "console +mpjkrv").await.unwrap();
+    }
+    test.advance(Duration::from_secs(1)).await;
+    test.user("ana").joins("#ops").await;
+    test.user("ana").says("#ops", "hello ops").await;
+    test.user("ana").says("#dev", "hello dev").await;
+    test.user("ana").says("chief", "a word in private").await;
+    test.advance(Duration::from_secs(1)).await;
+    let mut seen = |at: usize| {
+        let mut lines = Vec::new();
+        while let Ok(news) = seats[at].news.try_recv() {
+            if let What::Log { mode, text, .. } = &news.what {
+                lines.push(format!("{mode} {text}"));
+            }
+        }
+        lines
+    };
+    let (olga, mia, opal, pat) = (seen(0), seen(1), seen(2), seen(3));
+    let has = |lines: &[String], words: &str| lines.iter().any(|line| line.contains(words));
+    for words in
+        ["p [test/#ops] <ana> hello ops", "p [test/#dev] <ana> hello dev", "j [test/#ops] ana!", "a word in private"]
+    {
+        assert!(has(&olga, words) && has(&mia, words), "{words}: {olga:#?} {mia:#?}");
+    }
+    assert!(has(&opal, "hello ops") && !has(&opal, "in private"), "{opal:#?}");
+    assert_eq!(pat, [""; 0]);
+    // One channel, and no more than that.
+    party.command(seats[0].idx, "console -rv info test/#dev").await.unwrap();
+    test.advance(Duration::from_secs(1)).await;
+    test.user("ana").says("#ops", "more ops").await;
+    test.user("ana").says("#dev", "more dev").await;
+    test.advance(Duration::from_secs(1)).await;
+    let mut lines = Vec::new();
+    while let Ok(news) = seats[0].news.try_recv() {
+        if let What::Log { text, .. } = &news.what {
+            lines.push(text.clone());
+        }
+    }
+    assert_eq!(lines, ["[test/#dev] <ana> more dev"]);
+    drop((seats, started));
+    test.stop().await;
+}
