@@ -87,7 +87,7 @@ pub(crate) fn settings(source: &str, folder: &Path) -> Settings {
             let mut settings = kafka_settings(&address(folder), "chief");
             for kafka in settings.kafka.values_mut() {
                 // Who was killed is out of the group soon.
-                kafka.options.insert("session.timeout.ms".to_owned(), "1000".to_owned());
+                kafka.options.insert("session.timeout.ms".to_owned(), "4000".to_owned());
             }
             settings
         }

@@ -99,28 +99,3 @@ async fn the_time_is_counted_from_the_end_of_the_last_connection() {
     sent_away(&plain, &secure).await;
     started.stop("").await;
 }
-
-#[tokio::test(start_paused = true)]
-async fn the_time_of_a_server_begins_when_we_go_even_if_we_are_killed() {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Clock::starting("2026-03-02T12:00:00Z".parse().unwrap());
-    let (mut memory, way) = Memory::new();
-    let settings = Settings { tls: Tls::default(), ..Memory::settings() };
-    let bot = Bot::builder().clock(clock.clone()).dial(way).data(dir.path());
-    let started = bot.network("story", settings).start().await.unwrap();
-    let mut line = memory.accepts().await;
-    line.is_joined("batch sts=duration=7200", "").await;
-    let begun = tokio::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(5 * 3600) {
-        let said = line.within(Duration::from_secs(60)).await.unwrap_or_default();
-        if let Some(token) = said.strip_prefix("PING ") {
-            line.says(&[&format!(":s PONG s {token}")]).await;
-        }
-        // Files are written beside the clock of the story.
-        tokio::task::spawn_blocking(|| ()).await.unwrap();
-    }
-    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.path().join("sts.json")).unwrap()).unwrap();
-    let until: chrono::DateTime<chrono::Utc> = kept["memory.test"]["until"].as_str().unwrap().parse().unwrap();
-    assert!(until > clock.now(), "who is killed now would come back in plain text: {until}");
-    started.stop("").await;
-}
