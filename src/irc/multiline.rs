@@ -10,6 +10,9 @@ const LINES: usize = 100;
 /// Messages whose fate is not known yet; the oldest are taken for passed on.
 const OPEN_MAX: usize = 64;
 
+/// How a line begins that is a part of a message.
+pub(super) const PART: &str = "@batch=";
+
 /// The messages in parts of one connection whose fate is not known yet.
 ///
 /// A refusal (`FAIL BATCH MULTILINE_…`) names no batch, and there may be several for one. But a server answers in order, so a PING
@@ -65,7 +68,7 @@ pub(super) fn batch(lines: &[Line], reference: &str) -> Vec<Line> {
     let mut out = vec![around(format!("{tags}BATCH +{reference} draft/multiline {}", first.param(0)))];
     for (at, line) in lines.iter().enumerate() {
         let concat = if line.goes_on && at > 0 { ";draft/multiline-concat" } else { "" };
-        let text = format!("@batch={reference}{concat} {}", without_tags(&line.text));
+        let text = format!("{PART}{reference}{concat} {}", without_tags(&line.text));
         out.push(Line { text, ..line.clone() });
     }
     out.push(around(format!("BATCH -{reference}")));

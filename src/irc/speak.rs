@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::isupport::ISupport;
 use super::message::compose;
-use super::multiline::without_tags;
+use super::multiline::{PART, without_tags};
 use super::network::{Network, Shared, queue_key};
 use super::outgoing::{Class, Line};
 use super::{limits, split, text};
@@ -149,6 +149,10 @@ impl Shared {
     pub(super) fn say_again(&mut self, pages: Vec<Line>) {
         let mark = AGAIN.trim_end();
         for mut line in pages.into_iter().rev() {
+            if line.text.starts_with(PART) {
+                // What it was a part of is over.
+                line.text = without_tags(&line.text).to_owned();
+            }
             let Some(at) = line.text.find(" :").map(|at| at + 2) else { continue };
             if &line.text[at..] == mark {
                 // It stood in front of a page that brings its own.

@@ -132,8 +132,8 @@ async fn we_are_marked_as_a_bot_and_others_are_known_by_their_mark() {
     let mut line = wire.accepts().await;
     line.negotiates(CAPS).await;
     line.welcomes("BOT=B").await;
-    assert_eq!(line.hears("MODE").await, "MODE chief +B");
     line.hears("JOIN #ops").await;
+    assert_eq!(line.hears("MODE").await, "MODE chief +B");
     line.says(&[":chief!c@host JOIN #ops", ":s 353 chief = #ops :chief @alice!a@h", ":s 366 chief #ops :End"]).await;
     for (says, wanted) in [
         ("@bot :robo!r@h PRIVMSG #ops :!who", "bot true"),

@@ -391,12 +391,12 @@ async fn services_that_say_nothing_are_given_up_and_the_policy_decides() {
         line.hears("AUTHENTICATE SCRAM-SHA-256").await;
         let asked = tokio::time::Instant::now();
         let said = line.within(Duration::from_secs(60)).await;
-        assert_eq!(said.as_deref(), Some("AUTHENTICATE *"), "{:?} {:?}", asked.elapsed(), started.status().await.networks[0]);
         assert_eq!(asked.elapsed().as_secs(), 30);
         if required {
-            assert_eq!(line.rest().await, [""; 0]);
+            assert_eq!(said, None, "nothing is left to say");
             assert!(trouble(&started).await.contains("services did not answer"));
         } else {
+            assert_eq!(said.as_deref(), Some("AUTHENTICATE *"));
             assert_eq!(line.next().await.as_deref(), Some("CAP END"));
             line.welcomes("").await;
             line.hears("JOIN #ops").await;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Started};
-use masterchief::contract::{Clock, Secret};
+use masterchief::contract::Secret;
 use masterchief::irc::{Settings, Tls};
 
-use crate::wire::{Authority, Line, Memory, Wire};
+use crate::wire::{Authority, Line, Wire};
 
 async fn start(data: &Path, settings: &Settings) -> Started {
     Bot::builder().network("story", settings.clone()).data(data).start().await.unwrap()

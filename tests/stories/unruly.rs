@@ -78,7 +78,7 @@ pub(crate) struct Network {
     /// Asked for on this connection since the bot last answered a PING.
     asked: Vec<u64>,
     /// A message in parts that is not whole yet: its name, its label and its lines.
-    whole: Option<(String, String, Vec<String>)>, debug: Vec<String>,
+    whole: Option<(String, String, Vec<String>)>,
     pub(crate) told: Told,
 }
 
@@ -122,7 +122,7 @@ impl Network {
             people,
             last: 0,
             asked: Vec::new(),
-            whole: None, debug: Vec::new(),
+            whole: None,
             told: Told::default(),
         }
     }
@@ -220,16 +220,13 @@ impl Network {
     }
 
     async fn takes(&mut self, said: &str) {
-        self.debug.push(said.to_owned());
-        if self.debug.len() > 40 { self.debug.remove(0); }
         let line = bare(said);
         let label = tag(said, "label").unwrap_or("").to_owned();
         if let Some(name) = line.strip_prefix("BATCH +") {
             let name = name.split(' ').next().unwrap_or("").to_owned();
             self.whole = Some((name, label, Vec::new()));
         } else if tag(said, "batch").is_some() {
-            let Some(whole) = self.whole.as_mut() else { panic!("a part has a whole: {said} of {:?}", self.debug) };
-            whole.2.push(line.to_owned());
+            self.whole.as_mut().expect("a part has a whole").2.push(line.to_owned());
         } else if line.starts_with("BATCH -") {
             self.takes_whole().await;
         } else if line.starts_with("NOTICE ") && !label.is_empty() && self.dice.one_in(3) {
