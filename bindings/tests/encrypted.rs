@@ -1,4 +1,4 @@
-//! Kafka behind TLS, with users it knows by SCRAM: `cargo test -p masterchief-bindings --features kafka-tls --test encrypted`.
+//! Kafka behind TLS: `cargo test -p masterchief-bindings --features kafka-tls --test encrypted`.
 //! `./test` runs it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "for tests")]
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use masterchief_bindings::stream::{Message, Publish, Publishers};
 use masterchief_bindings::{Settings, source};
-use masterchief_contract::{Kind, Meter, Positions, Secret, Source, SourceError};
+use masterchief_contract::{Kind, Meter, Positions, Source, SourceError};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -18,14 +18,14 @@ use tokio_rustls::TlsAcceptor;
 #[path = "../../tests/stories/servers.rs"]
 mod servers;
 
-use servers::{Tansu, kafka_settings, tool};
+use servers::{Tansu, kafka_settings};
 
 /// How long anything may take; nothing is decided by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker that is reached through TLS only.
 struct Guarded {
-    broker: Tansu,
+    _broker: Tansu,
     dir: tempfile::TempDir,
     port: u16,
     door: JoinHandle<()>,
@@ -64,15 +64,7 @@ impl Guarded {
                 });
             }
         });
-        Guarded { broker, dir, port, door }
-    }
-
-    /// Lets somebody in by a mechanism.
-    fn knows(&self, user: &str, password: &str, mechanism: &str) {
-        let url = format!("tcp://{}", self.broker.address);
-        let args = ["user", "create", "--broker", &url, "--mechanism", mechanism, user, password];
-        let made = std::process::Command::new(tool("bin/tansu")).args(args).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Guarded { _broker: broker, dir, port, door }
     }
 
     /// A way in for who trusts what is in a file.
@@ -85,15 +77,6 @@ impl Guarded {
         kafka.options.insert("broker.address.family".to_owned(), "v4".to_owned());
         settings
     }
-}
-
-/// The same, as somebody.
-fn by(mut settings: Settings, mechanism: &str, password: &str) -> Settings {
-    let kafka = settings.kafka.get_mut("default").unwrap();
-    kafka.username = Some("chief".to_owned());
-    kafka.password = Some(Secret::new(password.to_owned()));
-    kafka.mechanism = Some(mechanism.to_owned());
-    settings
 }
 
 async fn tell(settings: &Settings, words: &str) -> Result<String, String> {
@@ -133,20 +116,6 @@ async fn what_is_published_through_tls_is_read_through_tls() {
     tell(&settings, "shop 1.4 is out").await.unwrap();
     let mut source = opened(&settings).await.unwrap();
     assert_eq!(next(source.as_mut()).await, "shop 1.4 is out");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_is_known_by_scram_of_either_length_and_only_with_the_right_password() {
-    let guarded = Guarded::named("localhost").await;
-    for (mechanism, theirs) in [("SCRAM-SHA-256", "scram256"), ("SCRAM-SHA-512", "scram512")] {
-        guarded.knows("chief", "right", theirs);
-        let settings = by(guarded.trusting("own.pem"), mechanism, "right");
-        tell(&settings, mechanism).await.unwrap();
-        let why = refused(&by(guarded.trusting("own.pem"), mechanism, "wrong")).await;
-        assert!(why.contains("put right username, password or mechanism"), "{why}");
-    }
-    let mut source = opened(&by(guarded.trusting("own.pem"), "SCRAM-SHA-512", "right")).await.unwrap();
-    assert_eq!(next(source.as_mut()).await, "SCRAM-SHA-256");
 }
 
 #[tokio::test(flavor = "multi_thread")]
