@@ -189,9 +189,10 @@ impl Street {
             (&Kind::Msgm | &Kind::Notc | &Kind::Ctcp, None) => 'm',
             _ => return None,
         };
-        let wanted =
-            self.table.has_any(&[PUTLOG]) || self.party.each(|one| one.modes.wants(mode, Level::INFO)).contains(&true);
-        wanted.then_some(mode)
+        // Nobody looks over the sessions for every line where none of them wants any.
+        let seen =
+            || self.party.wants_lines() && self.party.each(|one| one.modes.wants(mode, Level::INFO)).contains(&true);
+        (self.table.has_any(&[PUTLOG]) || seen()).then_some(mode)
     }
 
     /// Starts a call here, so that calls begin in the order of events; what waits goes on in a task of its own.

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::around::Fate;
 use super::dial::Dial;
-use super::history::Age;
 use super::kinds::TLS;
 use super::link::{End, Ended, Link, Trouble};
 use super::network::{Inner, queue_key};
@@ -178,18 +177,7 @@ fn tell(inner: &Inner, ways: &Ways, name: &str, about: &str) {
 
 fn event_of(inner: &Inner, ways: &Ways, name: &str, about: &str) -> Event {
     let shared = inner.lock();
-    let (network, state, at) = (&inner.name, &shared.state, ways.clock.now());
-    let context = Context {
-        network,
-        state,
-        at,
-        actor: None,
-        raw: false,
-        age: Age::Live,
-        split: None,
-        back: false,
-        watched: false,
-    };
+    let context = Context::of_nobody(&inner.name, &shared.state, ways.clock.now());
     Event::new(evnt(name, about, &context))
 }
 

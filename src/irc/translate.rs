@@ -34,6 +34,23 @@ pub(super) struct Context<'a> {
     pub(super) watched: bool,
 }
 
+impl<'a> Context<'a> {
+    /// What is known where nobody stands behind a line.
+    pub(super) fn of_nobody(network: &'a Arc<str>, state: &'a State, at: DateTime<Utc>) -> Context<'a> {
+        Context {
+            network,
+            state,
+            at,
+            actor: None,
+            raw: false,
+            age: Age::Live,
+            split: None,
+            back: false,
+            watched: false,
+        }
+    }
+}
+
 /// The events of a line, in order; nothing where it means nothing to anybody.
 pub(super) fn translate(message: &Message<'_>, context: &Context<'_>) -> Option<Parcel> {
     let mut events = Vec::new();
@@ -133,8 +150,7 @@ fn missed(message: &Message<'_>, context: &Context<'_>) -> Option<EventData> {
         ("NOTICE", None) => (message.param(1), "notice"),
         _ => return None,
     };
-    let mut event = in_channel(Kind::Hist, "", words, context);
-    event.chan = context.state.isupport.channel_of(message.param(0)).map(Arc::from);
+    let mut event = placed(Kind::Hist, context.state.isupport.channel_of(message.param(0)), words, context);
     // Who it was then is not vouched for now: the account in its tag is the server's memory, and a nick may be another's.
     event.actor = Some(Actor { account: None, cert: None, ..actor.clone() });
     tag(&mut event, message);
@@ -320,8 +336,13 @@ fn ctcp(kind: Kind, keyword: &str, words: &str, target: &str, context: &Context<
 }
 
 fn in_channel(kind: Kind, chan: &str, words: &str, context: &Context<'_>) -> EventData {
+    placed(kind, Some(chan), words, context)
+}
+
+/// In a channel, or in none.
+fn placed(kind: Kind, chan: Option<&str>, words: &str, context: &Context<'_>) -> EventData {
     let mut event = event(only(kind), context);
-    event.chan = Some(Arc::from(chan));
+    event.chan = chan.map(Arc::from);
     event.text = text::plain(words).into_owned();
     event
 }
@@ -329,23 +350,19 @@ fn in_channel(kind: Kind, chan: &str, words: &str, context: &Context<'_>) -> Eve
 /// Once for each channel shared with whoever did it.
 fn everywhere(kind: Kind, words: &str, fields: &[(&'static str, &str)], context: &Context<'_>) -> Vec<EventData> {
     let Some(actor) = &context.actor else { return Vec::new() };
-    let mut events = Vec::new();
-    for chan in context.state.channels_of(&actor.nick) {
-        let mut event = in_channel(kind, &chan, words, context);
-        event.fields = fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
-        events.push(event);
+    let shared = context.state.channels_of(&actor.nick);
+    let mut places: Vec<Option<&str>> = shared.iter().map(|chan| Some(&**chan)).collect();
+    // The server tells of who is watched without a channel too. <https://ircv3.net/specs/extensions/extended-monitor>
+    let told = matches!(kind, Kind::Ircaway | Kind::Account | Kind::Chghost | Kind::Setname);
+    if places.is_empty() && context.watched && told {
+        places.push(None);
     }
-    if events.is_empty()
-        && context.watched
-        && matches!(kind, Kind::Ircaway | Kind::Account | Kind::Chghost | Kind::Setname)
-    {
-        // The server tells of who is watched without a channel too. <https://ircv3.net/specs/extensions/extended-monitor>
-        let mut event = in_channel(kind, "", words, context);
-        event.chan = None;
+    let tell = |chan| {
+        let mut event = placed(kind, chan, words, context);
         event.fields = fields.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
-        events.push(event);
-    }
-    events
+        event
+    };
+    places.into_iter().map(tell).collect()
 }
 
 /// One event for each single mode of a channel.

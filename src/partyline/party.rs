@@ -330,7 +330,7 @@ impl Party {
     }
 
     /// Whether anybody wants to see what happens on networks.
-    pub(super) fn wants_lines(&self) -> bool {
+    pub fn wants_lines(&self) -> bool {
         self.inner.lines.load(Ordering::Relaxed)
     }
 

@@ -93,17 +93,7 @@ impl Link<'_> {
     /// What is known where nobody stands behind a line.
     fn context<'b>(&self, network: &'b Arc<str>, state: &'b State, told: Option<DateTime<Utc>>) -> Context<'b> {
         let at = told.unwrap_or_else(|| self.ways.clock.now());
-        Context {
-            network,
-            state,
-            at,
-            actor: None,
-            raw: false,
-            age: Age::Live,
-            split: None,
-            back: false,
-            watched: false,
-        }
+        Context::of_nobody(network, state, at)
     }
 
     /// Tells of splits in which nobody was lost any more for a while.

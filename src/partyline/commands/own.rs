@@ -1,9 +1,9 @@
 //! `.handle`, `.nick`, `.servers`, `.store`, `.save`: what people who come from Eggdrop type by habit.
 
-use masterchief_contract::{HandlerError, user_error};
+use masterchief_contract::HandlerError;
 
+use super::records::rename;
 use super::{Asked, Command, sorry};
-use crate::users::User;
 
 pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "handle", "-", "<new>", "Gives your own record another handle", handle),
@@ -27,12 +27,7 @@ async fn handle(asked: &Asked) -> Lines {
         return sorry("you have no record here; .+user and .chpass make one");
     };
     let new = asked.arg("new");
-    if !user.handle.eq_ignore_ascii_case(new) && asked.desk.book.get(new).is_some() {
-        return sorry(format!("there is a {new} already"));
-    }
-    User::new(new).map_err(|fault| user_error(fault.to_string()))?;
-    let renamed = User { handle: new.to_owned(), ..User::clone(&user) };
-    asked.desk.host.rename_user(&user.handle, renamed).await.map_err(user_error)?;
+    rename(asked, &user, new).await?;
     let told = format!("You are {new} now; log in by that name from now on.");
     // Who asked by the old name is here by the new one when the answer comes.
     let told = match asked.idx {

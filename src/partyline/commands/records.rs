@@ -172,15 +172,20 @@ fn may_change(asked: &Asked, changes: &str, place: Option<(&str, &str)>) -> Resu
 
 async fn chhandle(asked: &Asked) -> Lines {
     let (old, new) = (asked.user_below(asked.arg("old"))?, asked.arg("new"));
+    rename(asked, &old, new).await?;
+    asked.desk.party.renamed(&old.handle, new);
+    Ok(vec![format!("{} is {new} now.", old.handle)])
+}
+
+/// Gives a record another handle, unless somebody else has it.
+pub(super) async fn rename(asked: &Asked, old: &User, new: &str) -> Result<(), HandlerError> {
     let only_case = old.handle.eq_ignore_ascii_case(new);
     if !only_case && asked.desk.book.get(new).is_some() {
         return sorry(format!("there is a {new} already"));
     }
     User::new(new).map_err(wrong)?;
     let renamed = User { handle: new.to_owned(), ..old.clone() };
-    asked.desk.host.rename_user(&old.handle, renamed).await.map_err(user_error)?;
-    asked.desk.party.renamed(&old.handle, new);
-    Ok(vec![format!("{} is {new} now.", old.handle)])
+    asked.desk.host.rename_user(&old.handle, renamed).await.map_err(user_error)
 }
 
 async fn comment(asked: &Asked) -> Lines {
