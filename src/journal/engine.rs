@@ -51,7 +51,7 @@ pub(super) struct Engine {
     open: Option<Open>,
     /// What the last such row was gathered in, to be used again.
     spare: Vec<u8>,
-    packer: Packer,
+    pub(super) packer: Packer,
     /// The newest dead letter when they were last counted.
     pub(super) buried: i64,
 }
@@ -202,7 +202,8 @@ impl Engine {
 
     fn put_row(&mut self, place: &Place, lane: Option<&str>, shared: Option<&[u8]>, records: &[u8]) -> Done<()> {
         let Place { stream, first, count, at } = place;
-        let (records, length) = self.packer.pack(records).map_or((records, 0), |packed| (packed, records.len()));
+        let (records, length) =
+            self.packer.pack(*stream, records).map_or((records, 0), |packed| (packed, records.len()));
         let bytes = records.len() + shared.map_or(0, <[u8]>::len) + ROW;
         self.db
             .prepare_cached(

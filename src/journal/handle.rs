@@ -198,6 +198,11 @@ impl Journal {
         self.inner.shared.tails.follow(stream, self.inner.shared.next.load(Ordering::Acquire))
     }
 
+    /// Waits a moment until binds have been given most of what is in memory of a stream. Whether they have.
+    pub(super) async fn given(&self, stream: &str) -> bool {
+        self.inner.shared.tails.given(stream).await
+    }
+
     /// Events of a stream from a number on: what is at hand, not all of it. Empty at its end.
     pub async fn read(&self, stream: &Arc<str>, from: u64) -> Result<Vec<Arc<Chunk>>, JournalError> {
         if let Some(chunks) = self.inner.shared.tails.since(stream, from) {

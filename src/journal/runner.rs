@@ -30,6 +30,10 @@ const OPEN: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(1);
 /// How long letting go may take.
 const CLOSE: Duration = Duration::from_secs(5);
+/// After a batch of so many events it is seen to it that binds are not left behind by more than is kept in memory for them.
+const MANY: usize = 1000;
+/// Batches for which that is not tried again, where it was in vain.
+const IN_VAIN: u32 = 10;
 /// What the rate is an average over.
 const MINUTE: f64 = 60.0;
 /// A fault is over when something came since, or when it has been read for so long without another.
@@ -267,7 +271,7 @@ impl From<SourceError> for Stop {
 /// Feeds a source into the journal until shutdown, or until it has ended.
 pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdown: Shutdown) {
     let Feed { kind, stream, source, .. } = feed;
-    let mut runner = Runner { kind, stream, source, journal, status, shutdown };
+    let mut runner = Runner { kind, stream, source, journal, status, shutdown, breathless: 0 };
     let mut backoff = Backoff::new(FLOOR, CAP, STABLE);
     let random = RandomState::new();
     let (mut tries, mut wrong) = (0, 0);
@@ -344,6 +348,8 @@ struct Runner {
     journal: Journal,
     status: Arc<FeedStatus>,
     shutdown: Shutdown,
+    /// For how many big batches binds are not waited for.
+    breathless: u32,
 }
 
 impl Runner {
@@ -401,9 +407,24 @@ impl Runner {
         if batch.is_empty() {
             return self.settle(receipt, &[]).await;
         }
+        let count = batch.count();
         let answer = self.journal.append_soon(self.kind, &self.stream, batch, gate).await?;
         writing.push_back(Writing { receipt, undecodable, answer });
+        self.breathe(count).await;
         Ok(())
+    }
+
+    /// Lets binds keep up with what is read at full speed. A handler that is slow holds nothing up, and what would be lost waits for
+    /// nobody.
+    async fn breathe(&mut self, count: usize) {
+        if count < MANY || self.source.promise() != Promise::AtLeastOnce {
+            return;
+        }
+        match self.breathless.checked_sub(1) {
+            Some(less) => self.breathless = less,
+            None if self.journal.given(&self.stream).await => {}
+            None => self.breathless = IN_VAIN,
+        }
     }
 
     async fn settle_all(&mut self, writing: &mut VecDeque<Writing>) -> Result<(), Stop> {

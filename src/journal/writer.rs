@@ -184,7 +184,9 @@ fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), J
         if engine.next != next {
             put_meta(&engine.db, "next", i64::try_from(engine.next).unwrap_or(i64::MAX))?;
         }
+        let began = Instant::now();
         engine.db.execute_batch("COMMIT")?;
+        engine.packer.committed(began.elapsed());
         Ok(())
     }))
     .unwrap_or(Err(EngineError::Panicked));

@@ -163,8 +163,17 @@ const GITLAB: &[&str] = &[
     "/user_username",
 ];
 
+/// What a pointer of ours leads to. None of them has an escaped sign, so that nothing need be made to follow it.
+fn at<'a>(json: &'a Value, pointer: &str) -> Option<&'a Value> {
+    pointer.split('/').skip(1).try_fold(json, |json, name| match json {
+        Value::Object(map) => map.get(name),
+        Value::Array(list) => list.get(name.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
 fn str_at<'a>(json: &'a Value, pointer: &str) -> &'a str {
-    json.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+    at(json, pointer).and_then(Value::as_str).unwrap_or("")
 }
 
 /// The first of these that is a text.
@@ -221,7 +230,7 @@ fn forge(preset: Preset, headers: &dyn Headers, json: &Value) -> Hook {
             "/zen",
         ],
     );
-    let count = json.pointer("/commits").and_then(Value::as_array).map_or(0, Vec::len);
+    let count = at(json, "/commits").and_then(Value::as_array).map_or(0, Vec::len);
     let commits =
         if event == "push" { format!("{count} commit{}:", if count == 1 { "" } else { "s" }) } else { String::new() };
     let number = first_number(json, &["/pull_request/number", "/issue/number"])
@@ -243,7 +252,7 @@ fn by(who: &str) -> String {
 }
 
 fn first_number(json: &Value, pointers: &[&str]) -> Option<u64> {
-    pointers.iter().find_map(|pointer| json.pointer(pointer)?.as_u64())
+    pointers.iter().find_map(|pointer| at(json, pointer)?.as_u64())
 }
 
 fn gitlab(headers: &dyn Headers, body: &[u8], json: &Value) -> Hook {
@@ -275,7 +284,7 @@ fn gitlab(headers: &dyn Headers, body: &[u8], json: &Value) -> Hook {
         None => String::new(),
     };
     let who = first(json, &["/user_username", "/user/username", "/user_name", "/user/name"]);
-    let newest = json.pointer("/commits").and_then(Value::as_array).and_then(|commits| commits.last());
+    let newest = at(json, "/commits").and_then(Value::as_array).and_then(|commits| commits.last());
     let newest = newest.filter(|_| event == "push").map_or("", |commit| first(commit, &["/title", "/message"]));
     let what = first(
         json,
@@ -344,7 +353,7 @@ fn bitbucket(headers: &dyn Headers, json: &Value) -> Hook {
 /// The notification plugin: the job is the event, the phase its action.
 fn jenkins(json: &Value) -> Hook {
     let (job, phase) = (str_at(json, "/name"), str_at(json, "/build/phase"));
-    let number = json.pointer("/build/number").and_then(Value::as_u64).unwrap_or(0);
+    let number = at(json, "/build/number").and_then(Value::as_u64).unwrap_or(0);
     let status = str_at(json, "/build/status");
     let url = first(json, &["/build/full_url", "/build/url", "/url"]);
     Hook {
@@ -362,7 +371,7 @@ fn jenkins(json: &Value) -> Hook {
 fn alerts(json: &Value) -> Hook {
     let status = str_at(json, "/status");
     let name = first(json, &["/commonLabels/alertname", "/alerts/0/labels/alertname", "/title"]);
-    let alerts = json.pointer("/alerts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let alerts = at(json, "/alerts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut digest = Sha256::new();
     for alert in alerts {
         let labels = alert.get("labels").map(ToString::to_string).unwrap_or_default();

@@ -18,6 +18,8 @@ use crate::journal::{Cursor, Replay};
 const CLAIM_MAX: usize = 8192;
 /// A round that takes less is followed by a bigger one, one that takes twice as long by a smaller one.
 const ROUND: Duration = Duration::from_millis(50);
+/// How much bigger at most.
+const GROWTH: f64 = 8.0;
 /// So long others wait for what is left of a round. What then still runs gets a row, and the next round begins.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 /// So long they wait for lanes in which one event after the other is done with.
@@ -141,7 +143,8 @@ impl State {
         let Some(Round { began, handled, .. }) = self.round.take().filter(|round| round.new) else { return };
         let took = began.elapsed();
         let size = match took {
-            _ if took < ROUND => self.size * 2,
+            // Each waits for the journal's commit of what it claims: many small ones would fall behind what comes.
+            _ if took < ROUND => (self.size as f64 * growth(took)) as usize,
             _ if took > ROUND * 2 => (handled as f64 * ROUND.as_secs_f64() / took.as_secs_f64()) as usize,
             _ => self.size,
         };
@@ -200,6 +203,11 @@ impl State {
     pub(super) fn run(&self, options: &DeliveryOptions) -> usize {
         if is_careful(options) { 1 } else { self.size.clamp(1, RUN) }
     }
+}
+
+/// How much bigger a round may be that is to take as long as a round takes.
+fn growth(took: Duration) -> f64 {
+    (ROUND.as_secs_f64() / took.as_secs_f64().max(1e-9)).clamp(2.0, GROWTH)
 }
 
 /// Whether a try that was noted counts even if it never began: then only what begins at once is noted.
