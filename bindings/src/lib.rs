@@ -8,7 +8,9 @@ mod canned;
 #[cfg(feature = "sql")]
 pub mod database;
 mod diff;
+mod faults;
 pub mod file;
+mod gap;
 pub mod log;
 mod mask;
 pub mod metric;

@@ -52,7 +52,7 @@ enum What {
 
 impl DbMask {
     fn parse(mask: &str) -> Result<DbMask, MaskFault> {
-        const FORM: &str = "write db:query/NAME or db:listen/CHANNEL; the SQL stands in the configuration";
+        const FORM: &str = "write db:query/NAME or db:listen/CHANNEL; the SQL, and what of it is an event (`on`), stand in the configuration";
         let wrong = |at: usize| Err(MaskFault::at(mask, at, FORM));
         let Some((scheme, rest)) = mask.split_once(':') else { return wrong(mask.len()) };
         let conn = match scheme.split_once('@') {
@@ -123,6 +123,8 @@ mod tests {
             ("db:query/", 10),
             ("db:drop/a", 4),
             ("db:query/a b", 10),
+            ("db@shop:query/stock on <5", 15),
+            ("db:query/stock on rows", 10),
         ] {
             let fault = DbMask::parse(mask).unwrap_err();
             assert_eq!(fault.column, column, "{mask}: {fault}");

@@ -12,6 +12,7 @@ use mongodb::options::{ClientOptions, SelectionCriteria};
 use mongodb::{Client, Collection};
 
 use super::settings::{DatabaseSettings, FindSettings};
+use crate::faults::lost;
 
 /// What is asked of which collection.
 pub(super) struct Mongo {
@@ -29,13 +30,43 @@ fn bson(value: &Value) -> Result<Bson, String> {
     Bson::try_from(value.clone()).map_err(|fault| fault.to_string())
 }
 
+/// Codes for which somebody has to change something: the query, a name, a right. The rest may pass: a primary that is gone, a server
+/// that begins or ends, a question that took too long.
+const WRONG: [i32; 18] = [
+    2,    // BadValue
+    9,    // FailedToParse
+    11,   // UserNotFound
+    13,   // Unauthorized
+    14,   // TypeMismatch
+    18,   // AuthenticationFailed
+    26,   // NamespaceNotFound
+    31,   // RoleNotFound
+    59,   // CommandNotFound
+    72,   // InvalidOptions
+    73,   // InvalidNamespace
+    115,  // CommandNotSupported
+    166,  // CommandNotSupportedOnView
+    168,  // InvalidPipelineOperator
+    224,  // QueryFeatureNotAllowed
+    238,  // NotImplemented
+    241,  // ConversionFailure
+    8000, // Atlas: the user, or what they may
+];
+
 fn fault_of(fault: &Error) -> SourceError {
     // The driver's words may hold the address it was given, never the password.
     match &*fault.kind {
-        ErrorKind::Command(told) => SourceError::Wrong(format!("{} ({})", told.message, told.code_name)),
+        ErrorKind::Command(told) => {
+            let text = format!("{} ({})", told.message, told.code_name);
+            // What has no name of its own is called after the line of the server that refuses a query.
+            let wrong = WRONG.contains(&told.code) || told.code_name.starts_with("Location");
+            if wrong { SourceError::Wrong(text) } else { SourceError::Lost(text) }
+        }
         ErrorKind::Authentication { message, .. } => SourceError::Wrong(format!("{message}; look at the url")),
-        ErrorKind::InvalidArgument { message, .. } => SourceError::Wrong(message.clone()),
-        kind => SourceError::Lost(kind.to_string()),
+        ErrorKind::InvalidArgument { message, .. }
+        | ErrorKind::InvalidTlsConfig { message, .. }
+        | ErrorKind::IncompatibleServer { message, .. } => SourceError::Wrong(message.clone()),
+        kind => lost(kind),
     }
 }
 
@@ -134,6 +165,62 @@ impl Mongo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What MongoDB would say.
+    fn told(code: i32, name: &str) -> SourceError {
+        let told = serde_json::json!({"code": code, "codeName": name, "errmsg": "so it is"});
+        fault_of(&ErrorKind::Command(serde_json::from_value(told).unwrap()).into())
+    }
+
+    #[test]
+    fn a_primary_that_is_gone_passes_and_a_query_that_is_none_does_not() {
+        for (code, name) in [
+            (6, "HostUnreachable"),
+            (7, "HostNotFound"),
+            (43, "CursorNotFound"),
+            (50, "MaxTimeMSExpired"),
+            (89, "NetworkTimeout"),
+            (91, "ShutdownInProgress"),
+            (112, "WriteConflict"),
+            (133, "FailedToSatisfyReadPreference"),
+            (134, "ReadConcernMajorityNotAvailableYet"),
+            (175, "QueryPlanKilled"),
+            (189, "PrimarySteppedDown"),
+            (211, "KeyNotFound"),
+            (237, "CursorKilled"),
+            (262, "ExceededTimeLimit"),
+            (280, "ChangeStreamFatalError"),
+            (286, "ChangeStreamHistoryLost"),
+            (391, "ReauthenticationRequired"),
+            (9001, "SocketException"),
+            (10058, "LegacyNotPrimary"),
+            (10107, "NotWritablePrimary"),
+            (11600, "InterruptedAtShutdown"),
+            (11602, "InterruptedDueToReplStateChange"),
+            (13435, "NotPrimaryNoSecondaryOk"),
+            (13436, "NotPrimaryOrSecondary"),
+        ] {
+            assert_eq!(told(code, name), SourceError::Lost(format!("so it is ({name})")), "{code}");
+        }
+        for (code, name) in [
+            (2, "BadValue"),
+            (13, "Unauthorized"),
+            (18, "AuthenticationFailed"),
+            (59, "CommandNotFound"),
+            (73, "InvalidNamespace"),
+            (8000, "AtlasError"),
+            (40573, "Location40573"),
+        ] {
+            assert_eq!(told(code, name), SourceError::Wrong(format!("so it is ({name})")), "{code}");
+        }
+        let io = |kind: std::io::ErrorKind| fault_of(&ErrorKind::Io(std::sync::Arc::new(kind.into())).into());
+        for kind in
+            [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::TimedOut, std::io::ErrorKind::UnexpectedEof]
+        {
+            assert!(matches!(io(kind), SourceError::Lost(_)), "{kind}");
+        }
+        assert!(matches!(fault_of(&ErrorKind::Shutdown.into()), SourceError::Lost(_)));
+    }
 
     #[test]
     fn an_address_that_has_to_be_looked_up_is_refused_with_what_to_write_instead() {

@@ -423,6 +423,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn any_change_of_a_result_is_one_event_with_all_of_it_where_it_is_compared_as_a_whole() {
+        let (_dir, mut db, rows) = orders("0s").await;
+        let query = json!({"sql": "SELECT count(*) AS n, max(id) AS last FROM orders", "on": "hash"});
+        let (database, query) = (rows.database.clone(), serde_json::from_value(query).unwrap());
+        let mut rows = Rows::new("figures", &database, &query, &Arc::default()).unwrap();
+        rows.open().await.unwrap();
+        let mut memory = Memory::default();
+        insert(&mut db, 3).await;
+        assert!(told(&mut rows, &mut memory).await.is_empty(), "the first look is quiet");
+        assert!(told(&mut rows, &mut memory).await.is_empty(), "it is the same");
+        insert(&mut db, 5).await;
+        let found = told(&mut rows, &mut memory).await;
+        assert_eq!(found, [(json!([{"n": 2, "last": 5}]).to_string(), None)]);
+        // Also over a restart.
+        memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
+        assert!(told(&mut rows, &mut memory).await.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_row_that_is_committed_late_is_found_and_no_other_is_told_twice() {
         let (_dir, mut db, mut rows) = orders("1h").await;
         for id in [1, 2, 3, 4, 5, 6, 8, 9] {

@@ -6,29 +6,46 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use masterchief_contract::{SourceError, Value};
 use serde_json::{Map, Number};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Error, Row, TypeInfo, ValueRef};
 
 use super::settings::DatabaseSettings;
+use crate::faults::lost;
 
 /// What went wrong, without what it was connected with.
 pub(super) fn fault_of(fault: &Error) -> SourceError {
     match fault {
         Error::Database(told) => {
             let code = told.code().unwrap_or_default();
+            let number = told.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
             let text = format!("{} ({code})", told.message());
-            if is_wrong(&code) { SourceError::Wrong(text) } else { SourceError::Lost(text) }
+            if is_wrong(&code, number) { SourceError::Wrong(text) } else { SourceError::Lost(text) }
         }
-        other => SourceError::Lost(other.to_string()),
+        // The server speaks no TLS, or a file of ours is none.
+        Error::Configuration(_) | Error::Tls(_) => SourceError::Wrong(fault.to_string()),
+        other => lost(other),
     }
 }
 
+/// Classes of SQLSTATE for which somebody has to change something, and a query that writes where it may only read.
+const CLASSES: [&str; 7] = ["0A", "22", "28", "3D", "3F", "42", "25006"];
+/// SQLite's numbers: no such query, no right to write, no such parameter, no database.
+const OF_SQLITE: [&str; 4] = ["1", "8", "25", "26"];
+/// What passes of MariaDB though its class does not: a user's connections, questions an hour, and everybody's statements are too many.
+const CROWDED: [u16; 3] = [1203, 1226, 1461];
+/// What does not pass of MariaDB though its class says nothing: a host that may not connect.
+const STRANGER: u16 = 1130;
+
 /// Whether somebody has to change something: the query, the names, the rights. The rest may pass (a server that begins, a lock).
-fn is_wrong(code: &str) -> bool {
-    // Classes of SQLSTATE; SQLite's number for a query that is none.
-    ["0A", "22", "28", "3D", "3F", "42"].iter().any(|class| code.len() == 5 && code.starts_with(class)) || code == "1"
+fn is_wrong(code: &str, number: Option<u16>) -> bool {
+    match number {
+        Some(number) if CROWDED.contains(&number) => false,
+        Some(STRANGER) => true,
+        _ if code.len() == 5 => CLASSES.iter().any(|class| code.starts_with(class)),
+        _ => OF_SQLITE.contains(&code),
+    }
 }
 
 /// How to connect.
@@ -255,6 +272,46 @@ fn object<'a>(pairs: impl Iterator<Item = (&'a str, Value)>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_away_or_crowded_passes_and_a_query_a_name_or_a_right_does_not() {
+        let passes = [
+            // PostgreSQL: the line, a server that begins or ends, too many, a lock, a deadlock, a time that is over, a disk.
+            "08006", "57P01", "57P02", "57P03", "53300", "53100", "55P03", "40001", "40P01", "57014", "58030", "XX000",
+            // SQLite: locked, busy, not there yet, full, a disk.
+            "5", "6", "14", "13", "10", "513",
+        ];
+        passes.iter().for_each(|code| assert!(!is_wrong(code, None), "{code}"));
+        let wrong = ["28P01", "28000", "3D000", "3F000", "42601", "42P01", "42703", "42501", "22P02", "0A000", "25006"];
+        let wrong = wrong.iter().chain(&OF_SQLITE);
+        wrong.for_each(|code| assert!(is_wrong(code, None), "{code}"));
+        for (code, number, is) in [
+            ("08004", 1040, false), // too many connections
+            ("42000", 1203, false),
+            ("42000", 1226, false),
+            ("42000", 1461, false),
+            ("08S01", 1047, false), // a cluster that is not ready
+            ("08S01", 1053, false), // it goes down
+            ("HY000", 1205, false), // a lock
+            ("40001", 1213, false),
+            ("70100", 1317, false),
+            ("70100", 1969, false), // max_statement_time
+            ("HY000", 3024, false), // max_execution_time
+            ("28000", 1045, true),
+            ("42000", 1044, true),
+            ("42000", 1049, true),
+            ("42000", 1064, true),
+            ("42S02", 1146, true),
+            ("42S22", 1054, true),
+            ("25006", 1792, true),
+            ("HY000", 1130, true),
+        ] {
+            assert_eq!(is_wrong(code, Some(number)), is, "{code} {number}");
+        }
+        let cut = Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(fault_of(&cut), SourceError::Lost(_)));
+        assert!(matches!(fault_of(&Error::Tls("server does not support TLS".into())), SourceError::Wrong(_)));
+    }
 
     #[test]
     fn a_semicolon_at_the_end_is_no_part_of_the_statement() {

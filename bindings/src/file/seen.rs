@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use masterchief_contract::Part;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -45,6 +47,35 @@ impl Look {
     pub(super) fn is(&self, seen: &Seen) -> bool {
         (self.dev, self.ino, self.size, self.modified) == (seen.dev, seen.ino, seen.size, seen.modified)
     }
+}
+
+/// What is to be remembered of a file that looks so.
+pub(super) fn seen_of(look: Look, sha256: String, known: bool) -> Seen {
+    Seen {
+        dev: look.dev,
+        ino: look.ino,
+        size: look.size,
+        modified: look.modified,
+        sha256,
+        rows: None,
+        known,
+        done: false,
+    }
+}
+
+/// Each file is a lane of its own.
+pub(super) fn lane(path: &Path) -> Arc<str> {
+    Arc::from(path.display().to_string())
+}
+
+/// As it stands in the journal.
+pub(super) fn position(seen: &Seen) -> String {
+    serde_json::to_string(seen).unwrap_or_default()
+}
+
+/// What is remembered, and no event.
+pub(super) fn position_only(path: &Path, seen: &Seen) -> Part {
+    Part { lane: lane(path), shared: None, events: Vec::new(), position: Some(position(seen)) }
 }
 
 pub(super) fn hash(path: &Path) -> io::Result<String> {

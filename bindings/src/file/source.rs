@@ -16,7 +16,7 @@ use masterchief_contract::{
 use super::document;
 use super::mask::{FileMask, Format, On, Then};
 use super::rows::{Next, Rows};
-use super::seen::{Look, Seen, hash, move_into};
+use super::seen::{Look, Seen, hash, lane, move_into, position, position_only, seen_of};
 use crate::paths::Wake;
 use crate::unread::Unread;
 
@@ -41,6 +41,8 @@ pub(super) struct Files {
     /// Files that are read and are to be moved or deleted once that is durable.
     finished: Vec<PathBuf>,
     looked: Option<Instant>,
+    /// When all that is there was counted last.
+    counted: Option<Instant>,
     /// Whether this stream was never read before.
     fresh: bool,
     /// Whether that it was is noted.
@@ -75,6 +77,7 @@ impl Files {
             reading: None,
             finished: Vec::new(),
             looked: None,
+            counted: None,
             fresh: true,
             begun: false,
             unreadable: BTreeMap::new(),
@@ -354,6 +357,21 @@ impl Files {
         Ok(batch)
     }
 
+    /// The same while nobody reads because the journal is full: of all that is there now. What it is stays to be found.
+    fn tell_lag_of_all(&mut self) {
+        if self.counted.is_some_and(|counted| counted.elapsed() < LOOK) {
+            return;
+        }
+        self.counted = Some(Instant::now());
+        let paths: BTreeSet<PathBuf> = self.mask.pattern.files().into_iter().collect();
+        let done = |path: &PathBuf, seen: &Seen| seen.rows.is_none() && Look::at(path).is_ok_and(|look| look.is(seen));
+        let waiting = match self.mask.on {
+            On::Delete => self.seen.keys().filter(|path| !paths.contains(*path)).count(),
+            _ => paths.iter().filter(|path| !self.seen.get(*path).is_some_and(|seen| done(path, seen))).count(),
+        };
+        self.meter.lag(waiting as u64, "files");
+    }
+
     /// How many files there are that are not read to their end.
     fn tell_lag(&self) {
         let waiting = self.ready.len() + self.settling.len() + usize::from(self.reading.is_some());
@@ -389,33 +407,8 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn lane(path: &Path) -> Arc<str> {
-    Arc::from(path.display().to_string())
-}
-
 fn bare(text: String) -> Inbound {
     Inbound { key: None, at: Utc::now(), text, fields: Fields::new(), body: Vec::new() }
-}
-
-fn seen_of(look: Look, sha256: String, known: bool) -> Seen {
-    Seen {
-        dev: look.dev,
-        ino: look.ino,
-        size: look.size,
-        modified: look.modified,
-        sha256,
-        rows: None,
-        known,
-        done: false,
-    }
-}
-
-fn position(seen: &Seen) -> String {
-    serde_json::to_string(seen).unwrap_or_default()
-}
-
-fn position_only(path: &Path, seen: &Seen) -> Part {
-    Part { lane: lane(path), shared: None, events: Vec::new(), position: Some(position(seen)) }
 }
 
 fn fields(path: &Path, event: &str, size: u64, sha256: &str, format: Format) -> Fields {
@@ -483,6 +476,11 @@ impl Source for Files {
         })
     }
 
+    fn idle<'a>(&'a mut self, _: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
+        self.tell_lag_of_all();
+        Box::pin(async { Ok(()) })
+    }
+
     fn close(&mut self) -> Borrowed<'_, ()> {
         Box::pin(async {
             (self.wake, self.reading) = (None, None);
@@ -510,6 +508,134 @@ mod tests {
                 return out;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn files_that_come_while_nobody_reads_are_counted_and_all_are_found_afterwards() {
+        let (dir, meter) = (tempfile::tempdir().unwrap(), Arc::<Meter>::default());
+        let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let mask = FileMask::parse(&format!("{}/*.txt rows settle=1ms", dir.path().display())).unwrap();
+        let mut files = Files::new(mask, Arc::clone(&meter));
+        files.open(&Positions::new()).await.unwrap();
+        put("first.txt", "first\n");
+        let mut texts = Vec::new();
+        let mut waiting = loop {
+            let batch = files.next().await.unwrap();
+            if batch.count() > 0 {
+                break batch;
+            }
+            files.settle(0, &[]).await.unwrap();
+        };
+        files.idle(&mut waiting).await.unwrap();
+        assert_eq!(meter.lagging(), Some((0, "files")), "it is read, and waits for room");
+        (0..20).for_each(|number| put(&format!("{number}.txt"), &format!("{number}\n")));
+        put("first.txt", "first again\n");
+        files.counted = None;
+        files.idle(&mut waiting).await.unwrap();
+        assert_eq!(meter.lagging(), Some((21, "files")));
+        // There is room again.
+        texts.extend(waiting.parts.into_iter().flat_map(|part| part.events).map(|event| event.text));
+        files.settle(0, &[]).await.unwrap();
+        while texts.len() < 22 {
+            let batch = tokio::time::timeout(Duration::from_secs(30), files.next()).await.unwrap().unwrap();
+            texts.extend(batch.parts.into_iter().flat_map(|part| part.events).map(|event| event.text));
+            files.settle(0, &[]).await.unwrap();
+        }
+        texts.sort();
+        let mut all: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        all.extend(["first", "first again"].map(str::to_owned));
+        all.sort();
+        assert_eq!(texts, all, "each once");
+        assert!(tokio::time::timeout(Duration::from_millis(300), files.next()).await.is_err(), "there is nothing more");
+        assert_eq!(meter.lagging(), Some((0, "files")));
+    }
+
+    /// What is told of a folder: of what is there at first, and of each deed.
+    async fn told(words: &str, deeds: &[&dyn Fn(&Path)]) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("old.txt"), "old").unwrap();
+        let mask = FileMask::parse(&format!("{}/*.txt settle=20ms {words}", dir.path().display())).unwrap();
+        let mut files = Files::new(mask, Arc::default());
+        files.open(&Positions::new()).await.unwrap();
+        let mut out = Vec::new();
+        let mut deeds = deeds.iter();
+        loop {
+            // Long enough for a file to settle.
+            match tokio::time::timeout(Duration::from_millis(300), files.next()).await {
+                Ok(batch) => {
+                    for part in batch.unwrap().parts {
+                        let shared = part.shared.as_ref().map(|shared| shared.to_vec()).unwrap_or_default();
+                        let of = |name: &str| shared.iter().find(|(key, _)| *key == name).unwrap().1.as_str().unwrap();
+                        out.extend(part.events.iter().map(|event| match event.text.starts_with('/') {
+                            true => format!("{} {}", of("event"), of("name")),
+                            false => format!("{} {}: {}", of("event"), of("name"), event.text),
+                        }));
+                    }
+                    files.settle(0, &[]).await.unwrap();
+                }
+                Err(_) => match deeds.next() {
+                    Some(deed) => deed(dir.path()),
+                    None => return out,
+                },
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_what_is_changed_or_what_goes_is_told_as_the_mask_says() {
+        let put =
+            |name: &'static str, text: &'static str| move |dir: &Path| std::fs::write(dir.join(name), text).unwrap();
+        let (make, change, again) = (put("new.txt", "new"), put("new.txt", "newer"), put("old.txt", "older"));
+        let replace = |dir: &Path| {
+            std::fs::write(dir.join("part"), "newest").unwrap();
+            std::fs::rename(dir.join("part"), dir.join("new.txt")).unwrap();
+        };
+        let remove = |dir: &Path| std::fs::remove_file(dir.join("new.txt")).unwrap();
+        let deeds: [&dyn Fn(&Path); 5] = [&make, &change, &again, &replace, &remove];
+        let all = [
+            "created old.txt: old",
+            "created new.txt: new",
+            "modified new.txt: newer",
+            "modified old.txt: older",
+            "modified new.txt: newest",
+        ];
+        assert_eq!(told("", &deeds).await, all);
+        assert_eq!(told("existing=no", &deeds).await, all[1..]);
+        assert_eq!(told("on=create", &deeds).await, all[..2]);
+        assert_eq!(told("on=change", &deeds).await, all[2..]);
+        assert_eq!(told("on=delete", &deeds).await, ["deleted new.txt"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_still_written_waits_until_it_has_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let mask = FileMask::parse(&format!("{}/*.json settle=2s", dir.path().display())).unwrap();
+        let mut files = Files::new(mask, Arc::default());
+        files.open(&Positions::new()).await.unwrap();
+        let path = dir.path().join("report.json");
+        let began = Instant::now();
+        let mut events: Vec<Inbound> = Vec::new();
+        for part in ["{\"orders\": [1", ", 2", ", 3]}"] {
+            use std::io::Write;
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .write_all(part.as_bytes())
+                .unwrap();
+            let until = tokio::time::Instant::now() + Duration::from_millis(200);
+            while let Ok(batch) = tokio::time::timeout_at(until, files.next()).await {
+                let batch = batch.unwrap();
+                assert!(batch.undecodable.is_empty() && batch.count() == 0, "{batch:?}");
+                files.settle(0, &[]).await.unwrap();
+            }
+        }
+        while events.is_empty() {
+            events.extend(files.next().await.unwrap().parts.into_iter().flat_map(|part| part.events));
+        }
+        assert_eq!(events[0].text, "{\"orders\": [1, 2, 3]}");
+        assert!(began.elapsed() >= Duration::from_millis(2400), "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use masterchief_contract::Meter;
+use masterchief_contract::{Inbound, Meter};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -199,15 +199,18 @@ impl Generation {
         Ok(Look::More(meta.len() - self.read))
     }
 
-    /// It was cut, and nobody has a copy: what of it is known to be lost is told and counts as one.
-    pub(super) fn tell_lost(&self, meter: &Meter) {
+    /// It was cut, and nobody has a copy: what of it is known to be lost is told, counts as one, and is an event.
+    pub(super) fn tell_lost(&self, meter: &Meter) -> Option<Inbound> {
         let lost = self.seen.saturating_sub(self.read);
-        if lost > 0 {
-            let path = self.path.display();
-            tracing::warn!(%path, lost, "A log was cut before it was read; so many bytes of it, at least, are lost");
-            meter.drop_count(1);
-            meter.note(format!("{path} was cut before it was read: {lost} bytes of it, at least, are lost"));
+        if lost == 0 {
+            return None;
         }
+        let path = self.path.display();
+        tracing::warn!(%path, lost, "A log was cut before it was read; so many bytes of it, at least, are lost");
+        meter.drop_count(1);
+        let text = format!("{path} was cut before it was read: {lost} bytes of it, at least, are lost");
+        meter.note(text.as_str());
+        Some(crate::gap::event(text, "bytes", lost))
     }
 
     /// Reads at most `most` bytes after what was read; nothing if the file was written anew meanwhile.

@@ -6,6 +6,7 @@ use masterchief_contract::{EventData, Filter, MaskFault, Value};
 use regex::Regex;
 
 use super::parse::{NAMES, Parser};
+use crate::gap;
 use crate::mask::{Cmp, Word, words};
 use crate::paths::Pattern;
 
@@ -18,6 +19,8 @@ pub(super) struct LogMask {
     pub(super) place: Place,
     pub(super) format: Option<String>,
     pub(super) multi: Option<String>,
+    /// Whether it wants what is lost, and not the lines.
+    gap: bool,
     filters: Vec<Test>,
 }
 
@@ -57,7 +60,7 @@ impl LogMask {
             }
             _ => Place::Path(Pattern::parse(&place.text).map_err(|fault| MaskFault::at(mask, place.at, fault))?),
         };
-        let mut out = LogMask { place, format: None, multi: None, filters };
+        let mut out = LogMask { place, format: None, multi: None, gap: false, filters };
         for word in rest {
             out.option(mask, word)?;
         }
@@ -75,6 +78,13 @@ impl LogMask {
     fn option(&mut self, mask: &str, word: &Word) -> Result<(), MaskFault> {
         let wrong = |message: String| Err(MaskFault::at(mask, word.at, message));
         let known = |name: &str| Parser::named(name).is_some();
+        if word.text == gap::GAP {
+            if matches!(self.place, Place::Syslog) {
+                return wrong("what is lost of syslog is counted, and no event".to_owned());
+            }
+            self.gap = true;
+            return Ok(());
+        }
         if known(&word.text) {
             self.format = Some(word.text.clone());
             return Ok(());
@@ -82,7 +92,7 @@ impl LogMask {
         let sign = word.text.find(['=', '<', '>', '!']);
         let Some((at, (cmp, length))) = sign.and_then(|at| Some((at, Cmp::at_start(&word.text[at..])?))) else {
             return wrong(format!(
-                "{:?} is no option; write a format ({NAMES}), multi=NAME, FIELD=VALUE or ~PATTERN",
+                "{:?} is no option; write a format ({NAMES}), multi=NAME, FIELD=VALUE, gap or ~PATTERN",
                 word.text
             ));
         };
@@ -118,11 +128,10 @@ impl LogMask {
     }
 
     pub(super) fn filter(&self) -> Option<Filter> {
-        if self.filters.is_empty() {
-            return None;
-        }
-        let filters = self.filters.clone();
-        Some(Arc::new(move |event: &EventData| filters.iter().all(|test| test.holds(event))))
+        let (filters, wanted) = (self.filters.clone(), self.gap);
+        Some(Arc::new(move |event: &EventData| {
+            gap::is_of(event) == wanted && filters.iter().all(|test| test.holds(event))
+        }))
     }
 }
 
@@ -216,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_goes_to_whoever_asks_for_it_and_is_no_line() {
+        let mut lost = event("app.log was cut before it was read", Value::Null);
+        lost.fields.push(("gap", json!({"bytes": 7})));
+        let wants = |mask: &str, event: &EventData| LogMask::parse(mask).unwrap().filter().unwrap()(event);
+        let line = event("gap=7", json!({"gap": 7}));
+        assert_eq!([&lost, &line].map(|event| wants("/l", event)), [false, true]);
+        assert_eq!([&lost, &line].map(|event| wants("/l json gap", event)), [true, false]);
+        assert_eq!(LogMask::parse("/l json gap").unwrap().stream(), "log:/l format=json", "one source reads for both");
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_its_place() {
         for (mask, column) in [
             ("", 1),
@@ -227,6 +247,7 @@ mod tests {
             ("syslog:", 8),
             ("syslog:auth.worse", 13),
             ("/l 'open", 4),
+            ("syslog gap", 8),
         ] {
             let fault = LogMask::parse(mask).unwrap_err();
             assert_eq!(fault.column, column, "{mask}: {fault}");

@@ -34,8 +34,8 @@ pub static KINDS: &[KindSpec] = &[KindSpec {
     returns: Returns::Ignored,
     subject: line,
     check: |mask| LogMask::parse(mask).map(drop),
-    fields: &["path", "offset", "data", "cut", "peer"],
-    about: "a line is written to a log, or received as syslog; `data` is what the line says",
+    fields: &["path", "offset", "data", "cut", "peer", "gap"],
+    about: "a line is written to a log, or received as syslog; `data` is what the line says; with the word `gap`: a log was cut before it was read",
     example: "/var/log/app.log ~ERROR|FATAL",
     wants: Some(|mask| {
         let mask = LogMask::parse(mask)?;
@@ -207,7 +207,7 @@ mod tests {
     use std::io::Write;
     use std::path::{Path, PathBuf};
 
-    use masterchief_contract::{Inbound, Positions};
+    use masterchief_contract::{Batch, Inbound, Positions};
 
     use super::*;
 
@@ -338,9 +338,13 @@ mod tests {
         assert!((1..100_000).contains(&first), "{first}");
         File::create(read.path("app.log")).unwrap();
         read.append("app.log", b"new\n");
-        let texts = read.texts(1).await;
+        let texts = read.texts(2).await;
         assert_eq!(texts.last().map(String::as_str), Some("new"));
         assert_eq!(read.meter.dropped(), 1);
+        let told = read.events.iter().find(|event| event.fields.iter().any(|(name, _)| *name == "gap")).unwrap();
+        let bytes = told.fields[0].1["bytes"].as_u64().unwrap();
+        assert!(told.text.contains(&format!("{bytes} bytes of it, at least, are lost")), "{}", told.text);
+        assert!(bytes > 100_000, "of what was there {bytes} are not read");
         assert!(read.meter.noted().contains("bytes of it, at least, are lost"), "{}", read.meter.noted());
         // One that was read whole is cut without loss.
         File::create(read.path("app.log")).unwrap();
@@ -386,6 +390,55 @@ mod tests {
         read.restart().await;
         read.append("app.log", b" c\nd\n");
         assert_eq!(read.texts(2).await, ["a\n b\n c", "d"]);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_seen_while_it_is_made_is_no_log_of_its_own() {
+        for pattern in ["app.log", "app.log*"] {
+            let mut read = Read::new(pattern, "", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+            read.append("app.log", b"one\n");
+            assert_eq!(read.texts(1).await, ["one"]);
+            // It is made first, and then filled.
+            drop(File::create(read.path("app.log.1")).unwrap());
+            read.some(Duration::from_millis(600)).await;
+            read.append("app.log", b"two\n");
+            assert_eq!(read.texts(2).await, ["one", "two"]);
+            for part in ["on", "e\ntw", "o\n"] {
+                read.append("app.log.1", part.as_bytes());
+                read.some(Duration::from_millis(300)).await;
+            }
+            File::create(read.path("app.log")).unwrap();
+            read.append("app.log", b"three\n");
+            assert_eq!(read.texts(3).await, ["one", "two", "three"], "{pattern}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_late_to_a_log_that_was_renamed_before_anybody_saw_it_is_read() {
+        let mut read = Read::new("app.log", "", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+        read.append("app.log", b"one\n");
+        assert_eq!(read.texts(1).await, ["one"]);
+        drop(File::create(read.path("app.log.1")).unwrap());
+        read.some(Duration::from_millis(600)).await;
+        read.append("app.log.1", b"late\n");
+        assert_eq!(read.texts(2).await, ["one", "late"]);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_rotated_away_while_nobody_reads_because_there_is_no_room_is_read_afterwards() {
+        let mut read = Read::new("*.log", "", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+        read.append("app.log", b"one\n");
+        assert_eq!(read.texts(1).await, ["one"]);
+        read.append("new.log", b"two\nthree\n");
+        let mut waiting = Batch::default();
+        while read.meter.lagging() != Some((10, "bytes")) {
+            read.source.idle(&mut waiting).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // What is gone by name is still open.
+        std::fs::remove_file(read.path("new.log")).unwrap();
+        read.source.idle(&mut waiting).await.unwrap();
+        assert_eq!(read.texts(3).await, ["one", "two", "three"]);
     }
 
     // The five that Telegraf's own tests of its tail leave out, "to be fixed".

@@ -7,6 +7,10 @@ use super::prometheus::{address, answer, client, labels};
 use super::rule::Labels;
 use super::settings::InfluxSettings;
 
+/// What it says of the moment, not of the query.
+const PASSING: [&str; 5] =
+    ["query-timeout", "max-concurrent-queries", "query interrupted", "query engine shutdown", "engine is closed"];
+
 pub(super) struct Influx {
     client: Client,
     url: Url,
@@ -33,7 +37,9 @@ fn series(answer: &Value) -> Result<Vec<(Labels, f64)>, SourceError> {
     let mut out = Vec::new();
     for result in results {
         if let Some(fault) = result.get("error").and_then(Value::as_str) {
-            return Err(SourceError::Wrong(format!("the query is refused: {fault}")));
+            let passes = PASSING.iter().any(|words| fault.contains(words));
+            let said = format!("the query is refused: {fault}");
+            return Err(if passes { SourceError::Lost(said) } else { SourceError::Wrong(said) });
         }
         for series in result.get("series").and_then(Value::as_array).into_iter().flatten() {
             let columns = series.get("columns").and_then(Value::as_array).map_or(0, Vec::len);
@@ -65,7 +71,14 @@ mod tests {
             {"name": "sys", "tags": {"host": "b"}, "columns": ["time", "mean"], "values": [[1, null]]},
         ]}]});
         assert_eq!(series(&answer).unwrap(), [(Labels::from([("host".to_owned(), "a".to_owned())]), 4.0)]);
-        assert!(series(&json!({"results": [{"error": "no"}]})).is_err());
+        let refused = |why: &str| series(&json!({"results": [{"error": why}]})).unwrap_err();
+        for why in ["database not found: ops", "error parsing query: found FRM"] {
+            assert!(matches!(refused(why), SourceError::Wrong(_)), "{why}");
+        }
+        for why in ["query-timeout limit exceeded", "max-concurrent-queries limit exceeded(10, 10)", "engine is closed"]
+        {
+            assert!(matches!(refused(why), SourceError::Lost(_)), "{why}");
+        }
         assert!(series(&json!({"results": [{"series": [{"columns": ["time", "a", "b"], "values": []}]}]})).is_err());
         assert!(series(&json!({"results": [{}]})).unwrap().is_empty());
     }

@@ -5,6 +5,7 @@ use reqwest::{Client, Url};
 
 use super::rule::Labels;
 use super::settings::PrometheusSettings;
+use crate::faults;
 
 /// The biggest answer, in bytes.
 const ANSWER_MAX: usize = 16 << 20;
@@ -29,7 +30,7 @@ pub(super) fn address(base: &str, path: &str, pairs: &[(&str, &str)]) -> Result<
 
 /// An answer as JSON, not bigger than we can bear.
 pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<Value, SourceError> {
-    let lost = |fault: reqwest::Error| SourceError::Lost(fault.without_url().to_string());
+    let lost = |fault: reqwest::Error| faults::lost(&fault.without_url());
     let mut response = request.send().await.map_err(lost)?;
     let status = response.status();
     let mut body = Vec::new();
@@ -45,7 +46,14 @@ pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<Value, So
         (400 | 422, Some(told)) => Err(SourceError::Wrong(format!("the query is refused: {told}"))),
         (401 | 403, _) => Err(SourceError::Wrong(format!("{status}: look at its username, password or token"))),
         (200..=299, _) => json.map_err(|fault| SourceError::Lost(format!("the answer is no JSON: {fault}"))),
-        (_, told) => Err(SourceError::Lost(format!("{status} {}", told.unwrap_or("")))),
+        (_, told) => {
+            let said = format!("{status} {}", told.unwrap_or(""));
+            Err(if faults::passes(status) {
+                SourceError::Lost(said)
+            } else {
+                SourceError::Wrong(format!("{}; look at its url", said.trim_end()))
+            })
+        }
     }
 }
 
@@ -122,6 +130,25 @@ mod tests {
         let asked = asked.lock().unwrap();
         assert!(asked[0].contains(&format!("user-agent: {}\r\n", crate::AGENT)), "{}", asked[0]);
         assert!(asked[0].contains("authorization: bearer t\r\n"), "{}", asked[0]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_ill_is_asked_again_soon_and_a_query_that_is_refused_is_not() {
+        for (status, body, passes) in [
+            (503, json!({"error": "query timed out in expression evaluation"}), true),
+            (500, json!({}), true),
+            (429, json!({}), true),
+            (200, json!(null), false),
+            (400, json!({"error": "parse error"}), false),
+            (422, json!({"error": "too many samples"}), false),
+            (401, json!({}), false),
+            (404, json!({}), false),
+        ] {
+            let (url, _) = crate::canned::serve(move |_| (status, vec![], body.to_string())).await;
+            let settings = serde_json::from_value(json!({"url": url})).unwrap();
+            let fault = Prometheus::new(&settings, "up").unwrap().ask().await.err().unwrap();
+            assert_eq!(matches!(fault, SourceError::Lost(_)), passes, "{status}: {fault}");
+        }
     }
 
     #[test]

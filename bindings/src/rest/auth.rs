@@ -7,6 +7,7 @@ use reqwest::{Client, RequestBuilder};
 use tokio::time::Instant;
 
 use super::settings::AuthSettings;
+use crate::faults;
 
 /// A token is renewed so long before it ends.
 const EARLY: Duration = Duration::from_secs(30);
@@ -61,7 +62,10 @@ impl Auth {
     }
 
     async fn renewed(&self, client: &Client, url: &str) -> Result<(Secret, Instant), SourceError> {
-        let lost = |fault: reqwest::Error| SourceError::Lost(format!("the token: {}", fault.without_url()));
+        let lost = |fault: reqwest::Error| match faults::lost(&fault.without_url()) {
+            SourceError::Wrong(why) => SourceError::Wrong(format!("the token: {why}")),
+            passes => SourceError::Lost(format!("the token: {passes}")),
+        };
         let form = {
             let mut form = form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "client_credentials");
@@ -80,6 +84,9 @@ impl Auth {
             .body(form);
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
+        if faults::passes(status) {
+            return Err(SourceError::Lost(format!("no token is given now: {status}")));
+        }
         if !status.is_success() {
             return Err(SourceError::Wrong(format!(
                 "no token is given: {status}; look at client_id, client_secret and scope"

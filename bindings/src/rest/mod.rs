@@ -35,8 +35,7 @@ fn words(event: &EventData) -> Cow<'_, str> {
 
 /// The name in `rest:NAME`.
 fn name(mask: &str) -> Result<&str, MaskFault> {
-    const FORM: &str =
-        "write rest:NAME; the address stands in the configuration, as in sources: {rest: {NAME: {url: ...}}}";
+    const FORM: &str = "write rest:NAME; the address, and what of it is an event (`on`), stand in the configuration, as in sources: {rest: {NAME: {url: ...}}}";
     let Some(name) = mask.strip_prefix("rest:") else { return Err(MaskFault::at(mask, 0, FORM)) };
     let letters = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
     match name.find(|letter| !letters(letter)) {
@@ -53,4 +52,20 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
         || format!("there is no {name}; add it, as in sources: {{rest: {{{name}: {{url: \"https://...\"}}}}}}");
     let settings = settings.rest.get(name).ok_or_else(missing)?;
     Ok(Box::new(Polled::new(source::Rest::new(name, settings, meter)?, meter)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_a_name_and_what_is_an_event_stands_in_the_configuration() {
+        assert_eq!(name("rest:status.eu"), Ok("status.eu"));
+        for (mask, column) in
+            [("", 1), ("https://status.example/#/state on change", 1), ("rest:", 6), ("rest:status on change", 12)]
+        {
+            let fault = name(mask).unwrap_err();
+            assert!(fault.column == column && fault.message.contains("`on`"), "{mask}: {fault}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Auth;
 use super::settings::{On, RestSettings};
 use crate::diff::{Difference, Known};
+use crate::faults;
 use crate::poll::{Found, Look};
 
 /// The biggest answer, all of its pages together, in bytes. As an event it stands in the journal twice, as text and as a value.
@@ -103,7 +104,7 @@ impl Rest {
     }
 
     async fn page(&mut self, url: &Url, before: Option<&Memory>) -> Result<Page, SourceError> {
-        let lost = |fault: reqwest::Error| SourceError::Lost(fault.without_url().to_string());
+        let lost = |fault: reqwest::Error| faults::lost(&fault.without_url());
         let mut tries = 0;
         loop {
             let mut request = self.client.request(self.method.clone(), url.clone());
@@ -259,9 +260,9 @@ fn refusal(status: StatusCode) -> Result<(), SourceError> {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => wrong("look at auth"),
         status if status.is_redirection() => wrong("it leads to another server; write that one's url"),
-        status if status.is_client_error() => wrong("look at url and method"),
-        status if !status.is_success() => Err(SourceError::Lost(status.to_string())),
-        _ => Ok(()),
+        status if status.is_success() => Ok(()),
+        status if faults::passes(status) => Err(SourceError::Lost(status.to_string())),
+        _ => wrong("look at url and method"),
     }
 }
 
@@ -495,6 +496,32 @@ mod tests {
         }
         let tell: Vec<_> = tell.iter().map(|(change, new)| (change.as_str(), new.as_str())).collect();
         assert_eq!(tell, [("", ""), ("[\"down\"]", ""), ("", ""), ("[\"up\"]", "2")]);
+    }
+
+    #[test]
+    fn what_a_server_says_of_the_moment_is_asked_again_soon_and_what_it_says_of_us_is_not() {
+        let of = |status: u16| refusal(StatusCode::from_u16(status).unwrap());
+        assert_eq!([200, 204].map(of), [Ok(()), Ok(())]);
+        for status in [408, 423, 425, 500, 502, 504, 520] {
+            assert!(matches!(of(status), Err(SourceError::Lost(_))), "{status}");
+        }
+        for (status, what) in
+            [(301, "url"), (400, "method"), (401, "auth"), (403, "auth"), (404, "url"), (501, "method")]
+        {
+            assert!(matches!(of(status), Err(SourceError::Wrong(why)) if why.contains(what)), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gives_tokens_and_is_ill_is_asked_again_soon_and_who_refuses_us_is_not() {
+        for (status, passes) in [(503, true), (429, true), (408, true), (400, false), (401, false)] {
+            let (url, _) = crate::canned::serve(move |_| (status, vec![], "{}".to_owned())).await;
+            let auth = json!({"token_url": url, "client_id": "chief", "client_secret": "s"});
+            let settings = serde_json::from_value(json!({"url": url, "auth": auth})).unwrap();
+            let fault =
+                Rest::new("a", &settings, &Arc::default()).unwrap().look(Memory::default()).await.err().unwrap();
+            assert_eq!(matches!(fault, SourceError::Lost(_)), passes, "{status}: {fault}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! The mask of a stream: `kafka[@CONN]:TOPIC[/PARTITION]`, `kafka:~REGEX`, `rabbitmq:QUEUE`, `redis-stream:KEY[/GROUP]`, `redis:CHANNEL`.
+//! The mask of a stream: `kafka[@CONN]:TOPIC[/PARTITION]`, `kafka:~REGEX`, `rabbitmq:QUEUE`, `redis-stream:KEY[/GROUP]`, `redis:CHANNEL[ gap]`.
 
 use std::sync::Arc;
 
 use masterchief_contract::{EventData, Filter, MaskFault};
+
+use crate::gap;
 
 /// Which stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) enum StreamMask {
     RedisChannel {
         conn: String,
         channel: String,
+        /// Whether it wants the times in which nobody listened, and not the messages.
+        gap: bool,
     },
 }
 
@@ -48,6 +52,8 @@ impl StreamMask {
                 "name a connection of the configuration after @, as in kafka@prod:deployments".to_owned(),
             );
         }
+        let said = name.strip_suffix(gap::GAP).and_then(|name| name.strip_suffix(' ')).filter(|_| broker == "redis");
+        let (name, gap) = (said.unwrap_or(name), said.is_some());
         if name.is_empty() {
             return wrong(after, FORM.to_owned());
         }
@@ -89,7 +95,7 @@ impl StreamMask {
                 }
                 None => StreamMask::RedisStream { conn, key: name.to_owned(), group: None },
             },
-            "redis" => StreamMask::RedisChannel { conn, channel: name.to_owned() },
+            "redis" => StreamMask::RedisChannel { conn, channel: name.to_owned(), gap },
             other => return wrong(0, format!("there is no broker {other:?}; {FORM}")),
         })
     }
@@ -101,17 +107,22 @@ impl StreamMask {
                 StreamMask::Kafka { conn: conn.clone(), topic: topic.clone(), regex: *regex, partition: None }
                     .to_string()
             }
+            StreamMask::RedisChannel { conn, channel, .. } => {
+                StreamMask::RedisChannel { conn: conn.clone(), channel: channel.clone(), gap: false }.to_string()
+            }
             other => other.to_string(),
         }
     }
 
     /// What of the stream is wanted; all where there is nothing.
     pub(super) fn filter(&self) -> Option<Filter> {
-        let StreamMask::Kafka { partition: Some(partition), .. } = self else { return None };
-        let partition = i64::from(*partition);
-        Some(Arc::new(move |event: &EventData| {
-            event.field("partition").and_then(|value| value.as_i64()) == Some(partition)
-        }))
+        match *self {
+            StreamMask::Kafka { partition: Some(partition), .. } => Some(Arc::new(move |event: &EventData| {
+                event.field("partition").and_then(|value| value.as_i64()) == Some(i64::from(partition))
+            })),
+            StreamMask::RedisChannel { gap, .. } => Some(Arc::new(move |event: &EventData| gap::is_of(event) == gap)),
+            _ => None,
+        }
     }
 }
 
@@ -128,7 +139,8 @@ impl std::fmt::Display for StreamMask {
             StreamMask::RedisStream { conn, key, group: Some(group) } => {
                 ("redis-stream", conn, format!("{key}/{group}"))
             }
-            StreamMask::RedisChannel { conn, channel } => ("redis", conn, channel.clone()),
+            StreamMask::RedisChannel { conn, channel, gap: true } => ("redis", conn, format!("{channel} {}", gap::GAP)),
+            StreamMask::RedisChannel { conn, channel, .. } => ("redis", conn, channel.clone()),
         };
         if conn == USUAL { write!(f, "{broker}:{name}") } else { write!(f, "{broker}@{conn}:{name}") }
     }
@@ -146,6 +158,7 @@ mod tests {
             "kafka@prod:~^deploy-.+",
             "rabbitmq:queue",
             "redis:news.*",
+            "redis@two:news gap",
             "redis-stream:jobs/chief",
         ] {
             assert_eq!(StreamMask::parse(mask).unwrap().to_string(), mask);
@@ -163,10 +176,24 @@ mod tests {
             ("kafka:~(", 8),
             ("nats:a", 1),
             ("redis-stream:/g", 14),
+            ("redis-stream:jobs gap", 18),
+            ("redis:news gone", 11),
+            ("redis: gap", 7),
         ] {
             let fault = StreamMask::parse(mask).unwrap_err();
             assert_eq!(fault.column, column, "{mask}: {fault}");
         }
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_listened_is_no_message_of_the_channel() {
+        let [messages, lost] = ["redis:news", "redis:news gap"].map(|mask| StreamMask::parse(mask).unwrap());
+        assert_eq!(lost.stream(), messages.stream(), "one connection brings both");
+        let [messages, lost] = [messages, lost].map(|mask| mask.filter().unwrap());
+        let mut event = EventData::new(&[], chrono::Utc::now());
+        assert!(messages(&event) && !lost(&event));
+        event.fields.push(("gap", serde_json::json!({"seconds": 7})));
+        assert!(!messages(&event) && lost(&event));
     }
 
     #[test]

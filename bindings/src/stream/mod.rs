@@ -50,8 +50,9 @@ pub static KINDS: &[KindSpec] = &[KindSpec {
         "routing_key",
         "redelivered",
         "tombstone",
+        "gap",
     ],
-    about: "a message comes from a broker; `text` is the message, `data` what it says if it is JSON",
+    about: "a message comes from a broker; `text` is the message, `data` what it says if it is JSON; `redis:CHANNEL gap`: nobody listened for a while",
     example: "kafka:deployments",
     wants: Some(|mask| {
         StreamMask::parse(mask).map(|mask| Wanted { stream: mask.stream().into(), filter: mask.filter() })
@@ -160,7 +161,7 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
             Ok(Box::new(redis::RedisStream::new(named(&settings.redis, "redis", conn)?, key, group.as_deref(), meter)?))
         }
         #[cfg(feature = "redis")]
-        StreamMask::RedisChannel { conn, channel } => {
+        StreamMask::RedisChannel { conn, channel, .. } => {
             Ok(Box::new(redis::RedisChannel::new(named(&settings.redis, "redis", conn)?, channel, meter)?))
         }
         #[allow(unreachable_patterns, reason = "reachable without some of the features")]

@@ -85,6 +85,9 @@ impl Publishers {
         let mask =
             StreamMask::parse(&message.to).map_err(|fault| PublishFault(format!("{:?}: {fault}", message.to)))?;
         let (broker, conn) = match &mask {
+            StreamMask::RedisChannel { gap: true, .. } => {
+                return Err(PublishFault(format!("{:?}: nothing is published to a gap", message.to)));
+            }
             StreamMask::Kafka { regex: true, .. } => {
                 return Err(PublishFault("a pattern is no place to publish to".to_owned()));
             }

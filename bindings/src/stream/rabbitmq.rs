@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::settings::RabbitSettings;
 use super::{MEASURE, words};
+use crate::faults;
 
 /// What AMQP calls its refusals.
 const ACCESS_REFUSED: u16 = 403;
@@ -113,12 +114,18 @@ pub(super) fn short(text: &str) -> Result<ShortString, String> {
 
 /// What went wrong, without the address: it may hold a password.
 fn lost(fault: &lapin::Error) -> SourceError {
-    SourceError::Lost(fault.to_string())
+    faults::lost(fault)
 }
+
+/// What brokers say of refusals that pass: another reads alone, there are too many connections, a node or a process of theirs is down.
+const PASSING: [&str; 4] = ["in exclusive use", "is reached", "is down", "process is stopped"];
 
 /// Why a queue cannot be read, and what to do about it.
 fn refusal(fault: &lapin::Error, queue: &str) -> SourceError {
     let lapin::ErrorKind::ProtocolError(said) = fault.kind() else { return lost(fault) };
+    if PASSING.iter().any(|words| said.get_message().as_str().contains(words)) {
+        return lost(fault);
+    }
     let next = match said.get_id() {
         NOT_FOUND => format!(
             "there is no queue {queue}; make it, or write declare: true at the connection under sources.rabbitmq; it is \
@@ -251,5 +258,45 @@ impl Source for Rabbit {
                 tracing::debug!(%fault, "A connection to RabbitMQ did not close well");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_away_or_crowded_passes_and_a_password_a_queue_or_a_right_does_not() {
+        let of = |id: u16, said: &str| {
+            let told = AMQPError::from_id(id, said.into()).unwrap();
+            refusal(&lapin::ErrorKind::ProtocolError(told).into(), "jobs")
+        };
+        for (id, said) in [
+            (320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"),
+            (403, "ACCESS_REFUSED - queue 'jobs' in vhost '/' in exclusive use"),
+            (404, "NOT_FOUND - home node 'rabbit@b' of durable queue 'jobs' in vhost '/' is down or inaccessible"),
+            (404, "NOT_FOUND - queue 'jobs' in vhost '/' process is stopped by supervisor"),
+            (405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'jobs' in vhost '/'"),
+            (506, "RESOURCE_ERROR - out of memory"),
+            (530, "NOT_ALLOWED - access to vhost '/' refused for user 'chief': connection limit (1) is reached"),
+            (541, "INTERNAL_ERROR - access to vhost '/' refused for user 'chief': vhost '/' is down"),
+        ] {
+            assert!(matches!(of(id, said), SourceError::Lost(_)), "{said}: {}", of(id, said));
+        }
+        for (id, said, next) in [
+            (403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN.", "password"),
+            (404, "NOT_FOUND - no queue 'jobs' in vhost '/'", "make it"),
+            (406, "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'jobs' in vhost '/'", "other arguments"),
+            (530, "NOT_ALLOWED - vhost shop not found", "no such vhost"),
+        ] {
+            assert!(matches!(of(id, said), SourceError::Wrong(why) if why.contains(next)), "{said}: {}", of(id, said));
+        }
+        let io = |fault: std::io::Error| refusal(&fault.into(), "jobs");
+        assert!(matches!(io(std::io::ErrorKind::ConnectionReset.into()), SourceError::Lost(_)));
+        let stranger = io(std::io::Error::other("invalid peer certificate: UnknownIssuer"));
+        assert!(matches!(stranger, SourceError::Wrong(_)), "{stranger}");
+        assert!(matches!(refusal(&lapin::ErrorKind::MissingHeartbeatError.into(), "jobs"), SourceError::Lost(_)));
     }
 }

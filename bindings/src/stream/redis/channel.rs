@@ -11,10 +11,12 @@ use masterchief_contract::{
 use redis::Client;
 use redis::aio::PubSubSink;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::super::settings::RedisSettings;
 use super::super::words;
 use super::{ANSWER, client, lost, not_open};
+use crate::gap;
 
 /// How long a channel may be quiet before the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(30);
@@ -23,6 +25,8 @@ const WAITING: usize = 10_000;
 const WAITING_BYTES: usize = 16 << 20;
 /// Messages of a channel that are written at once.
 const MESSAGES: usize = 1000;
+/// The receipt of a batch that tells of a gap.
+const GAP: u64 = 1;
 
 /// A channel, or a pattern of channels.
 pub(in crate::stream) struct RedisChannel {
@@ -30,7 +34,11 @@ pub(in crate::stream) struct RedisChannel {
     channel: String,
     meter: Arc<Meter>,
     messages: Option<Messages>,
-    opened: u64,
+    /// Since when nobody listens, if somebody did before.
+    away: Option<Instant>,
+    /// What is to be told of that.
+    gap: Option<Inbound>,
+    gaps: u64,
 }
 
 /// What is heard, and where it is asked whether the server is still there.
@@ -120,7 +128,25 @@ impl RedisChannel {
         meter: &Arc<Meter>,
     ) -> Result<RedisChannel, String> {
         let (client, channel) = (client(settings)?, channel.to_owned());
-        Ok(RedisChannel { client, channel, meter: Arc::clone(meter), messages: None, opened: 0 })
+        Ok(RedisChannel { client, channel, meter: Arc::clone(meter), messages: None, away: None, gap: None, gaps: 0 })
+    }
+}
+
+impl RedisChannel {
+    /// Nobody listened for a while. How much was said then, nobody knows.
+    fn tell_gap(&mut self, away: Duration) {
+        self.gaps += 1;
+        self.meter.drop_count(1);
+        // One that was not written yet lasted until now.
+        let before = self.gap.take().and_then(|gap| gap.fields.first()?.1.get("seconds")?.as_u64());
+        let seconds = away.as_secs_f64().ceil() as u64 + before.unwrap_or(0);
+        let text = format!("nobody listened to {} for {seconds} s: what was said then is lost", self.channel);
+        tracing::warn!(channel = %self.channel, seconds, "A channel was not heard for a while; what was said then is lost");
+        let until = Utc::now().format("%F %T UTC");
+        self.meter.note(format!("{} gaps, the last until {until}: {text}", self.gaps));
+        let mut gap = gap::event(text, "seconds", seconds);
+        gap.fields.extend([("broker", Value::from("redis")), ("topic", Value::from(self.channel.as_str()))]);
+        self.gap = Some(gap);
     }
 }
 
@@ -142,16 +168,8 @@ impl Source for RedisChannel {
             subscribed.map_err(|fault| lost(&fault))?;
             let (ask, from) = pubsub.split();
             self.messages = Some(Messages::new(from, ask, &self.meter));
-            self.opened += 1;
-            if self.opened > 1 {
-                // How much that was, nobody knows.
-                self.meter.drop_count(1);
-                tracing::warn!(channel = %self.channel, "A channel was not heard for a while; what was said then is lost");
-                self.meter.note(format!(
-                    "{} gaps, the last until {}: what was said while nobody listened is lost",
-                    self.opened - 1,
-                    Utc::now().format("%F %T UTC")
-                ));
+            if let Some(away) = self.away.take() {
+                self.tell_gap(away.elapsed());
             }
             Ok(())
         })
@@ -160,6 +178,9 @@ impl Source for RedisChannel {
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async move {
             let messages = self.messages.as_mut().ok_or_else(not_open)?;
+            if let Some(gap) = &self.gap {
+                return Ok(Batch::one(Arc::from(self.channel.as_str()), gap.clone(), GAP));
+            }
             messages.measure(&self.meter);
             let mut batch = Batch::default();
             let (mut count, mut bytes) = (0, 0);
@@ -193,7 +214,10 @@ impl Source for RedisChannel {
         })
     }
 
-    fn settle<'a>(&'a mut self, _: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+    fn settle<'a>(&'a mut self, receipt: u64, _: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
+        if receipt == GAP {
+            self.gap = None;
+        }
         Box::pin(async { Ok(()) })
     }
 
@@ -211,6 +235,7 @@ impl Source for RedisChannel {
     fn close(&mut self) -> Borrowed<'_, ()> {
         if let Some(mut messages) = self.messages.take() {
             messages.drop_all(&self.meter);
+            self.away = Some(Instant::now());
         }
         Box::pin(async {})
     }
@@ -218,8 +243,6 @@ impl Source for RedisChannel {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     const SUBSCRIBED: &str = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
@@ -275,13 +298,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_time_in_which_nobody_listened_counts_as_lost() {
-        let mut channel = server(9, Vec::new()).await;
+    async fn a_time_in_which_nobody_listened_counts_as_lost_and_is_an_event_until_it_is_written() {
+        let said = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nwords\r\n";
+        let mut channel = server(9, said.to_vec()).await;
         assert_eq!(channel.meter.dropped(), 0);
-        channel.close().await;
-        channel.open(&Positions::new()).await.unwrap();
-        assert_eq!(channel.meter.dropped(), 1);
-        assert!(channel.meter.noted().starts_with("1 gaps"), "{}", channel.meter.noted());
+        assert_eq!(channel.next().await.unwrap().parts[0].events[0].text, "words");
+        for gaps in 1..3 {
+            channel.close().await;
+            channel.open(&Positions::new()).await.unwrap();
+            assert_eq!(channel.meter.dropped(), gaps);
+            assert!(channel.meter.noted().starts_with(&format!("{gaps} gaps")), "{}", channel.meter.noted());
+        }
+        for _ in 0..2 {
+            // Until it is written it comes again, and the second has the first in it.
+            let batch = channel.next().await.unwrap();
+            let [gap] = &batch.parts[0].events[..] else { panic!("{batch:?}") };
+            let seconds = gap.fields[0].1["seconds"].as_u64().unwrap();
+            assert!(gap.fields[0].0 == "gap" && seconds >= 2, "{gap:?}");
+            assert_eq!(gap.text, format!("nobody listened to news for {seconds} s: what was said then is lost"));
+            assert!(gap.fields.contains(&("topic", Value::from("news"))), "{gap:?}");
+        }
+        channel.settle(GAP, &[]).await.unwrap();
+        assert_eq!(channel.next().await.unwrap().parts[0].events[0].text, "words");
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ mod entries;
 use std::time::Duration;
 
 use masterchief_contract::SourceError;
-use redis::{Client, RedisError};
+use redis::{Client, ErrorKind, RedisError};
 
 use super::settings::RedisSettings;
+use crate::faults;
 
 pub(super) use channel::RedisChannel;
 pub(super) use entries::RedisStream;
@@ -16,8 +17,27 @@ pub(super) use entries::RedisStream;
 /// How long an answer may take, what the server keeps us waiting for new entries included.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// What somebody has to change, by what the server says of it. The rest may pass: it loads its file, it is a replica for now, too many
+/// talk to it, the group went with it.
+const NEXT: [(&str, &str); 7] = [
+    ("NOAUTH", PASSWORD),
+    ("WRONGPASS", PASSWORD),
+    ("NOPERM", "the user may not do this; allow it"),
+    ("WRONGTYPE", "what has this name is no stream; name another one"),
+    ("DB index is out of range", "there is no such database; put the url under sources.redis right"),
+    ("refused to switch database", "there is no such database; put the url under sources.redis right"),
+    ("unknown command", "the server is too old for streams; Redis has them from 5.0 on"),
+];
+const PASSWORD: &str = "the server refuses the user or the password; put the url under sources.redis right";
+
 fn lost(fault: &RedisError) -> SourceError {
-    SourceError::Lost(fault.to_string())
+    let said = format!("{} {fault}", fault.code().unwrap_or_default());
+    let refused = fault.kind() == ErrorKind::AuthenticationFailed;
+    let next = NEXT.iter().find(|(words, _)| said.contains(words)).map(|(_, next)| *next);
+    match next.or(refused.then_some(PASSWORD)) {
+        Some(next) => SourceError::Wrong(format!("{next} ({fault})")),
+        None => faults::lost(fault),
+    }
 }
 
 fn not_open() -> SourceError {
@@ -47,4 +67,46 @@ pub(super) async fn publish(
 pub(super) async fn manager(settings: &RedisSettings) -> Result<redis::aio::ConnectionManager, String> {
     let client = client(settings)?;
     redis::aio::ConnectionManager::new(client).await.map_err(|fault| fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_begins_or_changes_hands_passes_and_a_password_a_right_or_a_name_does_not() {
+        let of = |said: &str| {
+            let answer = redis::parse_redis_value(format!("-{said}\r\n").as_bytes()).unwrap();
+            lost(&answer.extract_error().unwrap_err())
+        };
+        for said in [
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "CLUSTERDOWN The cluster is down",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "BUSY Redis is busy running a script.",
+            "NOGROUP No such key 'jobs' or consumer group 'chief' in XREADGROUP with GROUP option",
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "ERR max number of clients reached",
+        ] {
+            assert!(matches!(of(said), SourceError::Lost(_)), "{said}: {}", of(said));
+        }
+        for (said, next) in [
+            ("NOAUTH Authentication required.", "password"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "password"),
+            ("NOPERM this user has no permissions to run the 'xreadgroup' command", "allow it"),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", "no stream"),
+            ("ERR DB index is out of range", "no such database"),
+            ("ERR unknown command 'XREADGROUP', with args beginning with:", "too old"),
+        ] {
+            assert!(matches!(of(said), SourceError::Wrong(why) if why.contains(next)), "{said}: {}", of(said));
+        }
+        let refused = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
+        assert!(matches!(lost(&refused), SourceError::Wrong(why) if why.contains("sources.redis")));
+        let cut = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert!(matches!(lost(&cut), SourceError::Lost(_)));
+    }
 }

@@ -3,11 +3,13 @@
 //! A file is known by device, inode and its content's marks, not by its name. What is remembered is how far it is in the
 //! journal, in the same transaction as its lines: kill -9 neither loses a line nor repeats one.
 
-use std::collections::BTreeMap;
+mod beside;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +19,7 @@ use super::generation::{Generation, Look};
 use super::lines::{Line, Lines, Multiline};
 use super::parse::{Parser, inbound};
 use super::remembered::{BEGUN, Remembered, mark_of, now, text_of};
-use super::rotation::{beside, is_beside};
+use super::rotation::is_beside;
 use crate::paths::{Pattern, Wake};
 use crate::unread::Unread;
 
@@ -66,6 +68,8 @@ pub(crate) struct Tail {
     /// When it was looked beside the paths, also by the clock of the file system; whether there is a reason to look again.
     looked_beside: Option<(Instant, SystemTime)>,
     owes_look: bool,
+    /// Files beside ours that hold nothing yet.
+    blank: BTreeSet<PathBuf>,
     /// When files that were closed were looked at last.
     renamed: Option<Instant>,
     /// When the stream began to be read: what was there before is not looked for.
@@ -97,6 +101,7 @@ impl Tail {
             scanned: None,
             looked_beside: None,
             owes_look: false,
+            blank: BTreeSet::new(),
             renamed: None,
             began: UNIX_EPOCH,
             turn: 0,
@@ -129,7 +134,8 @@ impl Tail {
             let Some((file, meta)) = opened else { continue };
             // A pattern may name what rotation makes, too.
             let beside = self.files.values().any(|followed| is_beside(&followed.generation.path, &path));
-            if !(beside && self.is_copy(&file, &meta)) {
+            // A copy that somebody has begun holds nothing yet.
+            if !(beside && (meta.len() == 0 || self.is_copy(&file, &meta))) {
                 self.remember(file, &path, &meta);
             }
         }
@@ -148,66 +154,27 @@ impl Tail {
         self.fresh = false;
     }
 
-    fn by_id(&mut self, id: (u64, u64)) -> Option<&mut Followed> {
-        self.files.values_mut().find(|followed| followed.generation.id() == id)
+    /// Looks whether files came or went, where there may be a reason to.
+    fn look_around(&mut self) {
+        let woken = self.wake.as_ref().is_some_and(Wake::take);
+        let owed = self.owes_look && self.looked_beside.is_none_or(|(at, _)| at.elapsed() >= POLL);
+        if woken || owed || self.scanned.is_none_or(|scanned| scanned.elapsed() >= SCAN) {
+            self.scan();
+            if let Some(wake) = &mut self.wake {
+                wake.watch(&self.options.pattern.folders());
+                self.options.pattern.doubt().into_iter().for_each(|doubt| self.meter.note(doubt));
+            }
+        }
     }
 
-    /// Looks for files that had a name of ours and are called something else already: renamed between two looks or while we
-    /// were down, or copied before they were cut.
-    fn look_beside(&mut self) {
-        self.owes_look = false;
-        let now = SystemTime::now();
-        let before = self.looked_beside.replace((Instant::now(), now));
-        let since = before.map_or(now, |(_, before)| before - UNSEEN).max(self.began);
-        let mut paths = self.options.pattern.named();
-        if self.renamed.is_none_or(|at| at.elapsed() >= DRAIN) {
-            // Now and then also what was closed: whoever writes may go on with a file that was renamed long ago.
-            self.renamed = Some(Instant::now());
-            let known = self.remembered.paths().into_iter();
-            paths.extend(known.filter(|path| self.options.pattern.is_match(path) && !path.exists()));
-            for path in self.remembered.renamed() {
-                self.open_rotated(&path);
-            }
-        }
-        for path in paths {
-            for (other, meta) in beside(&path, since) {
-                if self.by_id((meta.dev(), meta.ino())).is_none() {
-                    self.open_rotated(&other);
-                }
-            }
-        }
+    fn by_id(&mut self, id: (u64, u64)) -> Option<&mut Followed> {
+        self.files.values_mut().find(|followed| followed.generation.id() == id)
     }
 
     /// Tells how much of what is followed is not read yet.
     fn measure(&mut self) {
         let files = self.files.values().map(|followed| &followed.generation);
         self.unread.measure(files.map(|one| (&one.file, one.read)));
-    }
-
-    /// Whether it is a copy of what is followed, which may be cut in a moment; until then it is read where it is.
-    fn is_copy(&mut self, file: &File, meta: &Metadata) -> bool {
-        let id = (meta.dev(), meta.ino());
-        let original = self.files.values_mut().find(|followed| followed.generation.is_copied_in(file, meta.len()));
-        let Some(original) = original else { return false };
-        if !original.generation.copies.contains(&id) {
-            original.generation.copies.push(id);
-        }
-        true
-    }
-
-    /// Follows what a path names now, if that is not followed yet, to its end.
-    fn open_rotated(&mut self, path: &Path) {
-        let Some((file, meta)) = self.unread.open(path) else { return };
-        if self.is_copy(&file, &meta) {
-            return;
-        }
-        // The name may have gone to another file since it was looked at.
-        if self.by_id((meta.dev(), meta.ino())).is_none()
-            && let Some(lane) = self.remember(file, path, &meta)
-            && let Some(followed) = self.files.get_mut(&lane)
-        {
-            followed.generation.rotated = true;
-        }
     }
 
     /// Follows a file from where it is remembered, else from its beginning; from its end, if the stream is read for the
@@ -333,10 +300,9 @@ impl Tail {
             followed.generation.rotated && buffer.is_empty() && followed.generation.names() == 0 && quiet >= DRAIN / 5;
         if cut {
             let mark = followed.generation.cut_mark(now());
-            let from = (followed.lines.delivered(), followed.lines.is_skipping());
+            let mut from = (followed.lines.delivered(), followed.lines.is_skipping());
             let copies = std::mem::take(&mut followed.generation.copies);
             let is_open = |id| self.files.values().any(|one| one.generation.id() == id);
-            let mut from = from;
             let copy = self.remembered.copy_of(&mark, is_open).or_else(|| {
                 // It was copied before we read the last of it: nothing is left to read there.
                 let (path, file, meta) = self.remembered.known_copy(&mark, &copies, is_open)?;
@@ -344,11 +310,15 @@ impl Tail {
                 Some((path, file, meta))
             });
             let Some(followed) = self.files.get_mut(lane) else { return Ok(false) };
+            let mut lost = None;
             if copy.is_none() {
-                followed.generation.tell_lost(&self.meter);
+                lost = followed.generation.tell_lost(&self.meter);
                 followed.lines.flush(multiline, &mut out);
             }
             self.put_part(lane, out, text_of(&mark), batch);
+            if let (Some(lost), Some(part)) = (lost, batch.parts.last_mut()) {
+                part.events.push(lost);
+            }
             if mark.offset > 0 {
                 self.remembered.put(lane, mark);
             }
@@ -378,27 +348,6 @@ impl Tail {
         let shared = self.files.get(lane).map(|followed| Arc::clone(&followed.shared));
         let events = out.into_iter().map(|line| inbound(line, &self.options.parser)).collect();
         batch.parts.push(Part { lane: Arc::clone(lane), shared, events, position: Some(position) });
-    }
-
-    /// Follows a file that is what another was, to its end.
-    fn follow_rotated(
-        &mut self,
-        file: File,
-        path: &Path,
-        meta: &Metadata,
-        (offset, skipping): (u64, bool),
-        batch: &mut Batch,
-    ) {
-        let lane = Arc::from(self.new_lane(meta.dev(), meta.ino()));
-        if let Some(lane) = self.follow(file, path, meta, (lane, offset, skipping))
-            && let Some(followed) = self.files.get_mut(&lane)
-        {
-            followed.generation.rotated = true;
-            followed.noted = Some(offset);
-            // With what says that the other was cut: whoever dies now goes on here.
-            let position = text_of(&mark_of(&followed.generation, &followed.lines));
-            self.put_part(&lane, Vec::new(), position, batch);
-        }
     }
 
     fn close_one(&mut self, lane: &Arc<str>) {
@@ -440,6 +389,7 @@ impl Source for Tail {
     fn open<'a>(&'a mut self, positions: &'a Positions) -> Borrowed<'a, Result<(), SourceError>> {
         Box::pin(async move {
             self.files.clear();
+            self.blank.clear();
             self.remembered = Remembered::of(positions);
             (self.fresh, self.begun) = (positions.is_empty(), positions.contains_key(BEGUN));
             self.wake = Some(Wake::new(&self.options.pattern.folders()));
@@ -455,15 +405,7 @@ impl Source for Tail {
     fn next(&mut self) -> Borrowed<'_, Result<Batch, SourceError>> {
         Box::pin(async move {
             loop {
-                let woken = self.wake.as_ref().is_some_and(Wake::take);
-                let owed = self.owes_look && self.looked_beside.is_none_or(|(at, _)| at.elapsed() >= POLL);
-                if woken || owed || self.scanned.is_none_or(|scanned| scanned.elapsed() >= SCAN) {
-                    self.scan();
-                    if let Some(wake) = &mut self.wake {
-                        wake.watch(&self.options.pattern.folders());
-                        self.options.pattern.doubt().into_iter().for_each(|doubt| self.meter.note(doubt));
-                    }
-                }
+                self.look_around();
                 let batch = self.read().map_err(|fault| lost(&fault))?;
                 if !batch.is_empty() {
                     return Ok(batch);
@@ -482,6 +424,8 @@ impl Source for Tail {
     }
 
     fn idle<'a>(&'a mut self, _: &'a mut Batch) -> Borrowed<'a, Result<(), SourceError>> {
+        // What is opened now is read later, whatever becomes of its name meanwhile.
+        self.look_around();
         self.measure();
         Box::pin(async { Ok(()) })
     }
