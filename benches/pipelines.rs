@@ -1,7 +1,8 @@
 //! How long a pipeline takes to be read, checked and planned; what a stage costs that does nothing; what one transition costs beside
 //! one commit; what a step that writes without end does to memory; how long questions take when there are 100,000 runs.
 //!
-//! `cargo bench --bench pipelines [-- plan|schedule|log|records]`. Figures are ratios to a floor in the same run where there is one.
+//! `cargo bench --bench pipelines [-- plan|schedule|log|records]`. Figures are ratios to a floor in the same run where there is one. What is
+//! promised of them is asked of a release build: it fails where it is not so.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use masterchief::bot::Bot;
+use masterchief::bot::{Bot, Started};
 use masterchief::contract::Future;
 use masterchief::executors::{End, Executor, Executors, Hands, Step};
 use masterchief::pipelines::{
@@ -18,6 +19,20 @@ use masterchief::pipelines::{
 };
 use masterchief::store::runs::{DeploymentRow, PipelineRow, Put, RunRow, Runs, Span, StageRow, Which};
 use serde_json::Value;
+
+/// Ten thousand stages are read, checked and planned within this…
+const PLANNED: Duration = Duration::from_millis(100);
+/// …and ten times as many take so many times as long at most: what grows with the square would take a hundred times.
+const LINEAR: f64 = 20.0;
+/// A stage that does nothing costs so much at most, in microseconds, where a thousand are ready.
+const STAGE: f64 = 100.0;
+/// A lone transition costs so many commits at most.
+const LONE: f64 = 3.0;
+
+/// Fails where a promise is not kept; a debug build promises nothing.
+fn promised(kept: bool, what: &str) {
+    assert!(kept || cfg!(debug_assertions), "{what}");
+}
 
 /// Does nothing.
 struct Nothing;
@@ -72,6 +87,7 @@ fn graph(stages: usize) -> String {
 
 fn plan() {
     let executors: Executors = [("nop".to_owned(), Arc::new(Nothing) as Arc<dyn Executor>)].into();
+    let mut ten = Duration::MAX;
     for stages in [1_000, 10_000, 100_000] {
         let text = graph(stages);
         let begun = Instant::now();
@@ -91,6 +107,14 @@ fn plan() {
             "plan {stages:>7} stages: read, checked, ordered, critical path in {took:.1?}; the YAML alone {floor:.1?}, ratio {:.1}",
             took.as_secs_f64() / floor.as_secs_f64()
         );
+        match stages {
+            10_000 => {
+                ten = took;
+                promised(took < PLANNED, "10,000 stages take too long");
+            }
+            100_000 => promised(took < ten.mul_f64(LINEAR), "it does not grow with the stages alone"),
+            _ => {}
+        }
     }
 }
 
@@ -99,6 +123,7 @@ async fn schedule() {
     let settings =
         Settings { folder: "".into(), pools: [("default".to_owned(), 100_000)].into(), ..Settings::default() };
     let bot = Bot::builder().executor("nop", Nothing).data(dir.path()).pipelines(settings).start().await.unwrap();
+    let mut each = f64::MAX;
     for stages in [1, 1_000, 1_000, 10_000] {
         let name = format!("flat{stages}");
         let mut text = format!("app: {name}\npolicy: {{environments: {{dev: {{confirm: never}}}}}}\nstages:\n");
@@ -112,21 +137,44 @@ async fn schedule() {
         let (run, _) = bot.pipelines().ended(number).await.unwrap().unwrap();
         let took = begun.elapsed();
         assert_eq!(run.state, RunState::Succeeded);
-        println!(
-            "schedule {stages:>6} ready stages that do nothing, all durable: {took:.1?}, {:.1} us each",
-            took.as_secs_f64() * 1e6 / f64::from(stages)
-        );
+        let one = took.as_secs_f64() * 1e6 / f64::from(stages);
+        println!("schedule {stages:>6} ready stages that do nothing, all durable: {took:.1?}, {one:.1} us each");
+        if stages == 1_000 {
+            each = each.min(one);
+        }
     }
+    promised(each <= STAGE, "a stage that does nothing costs too much");
+    let lone = lone(&bot).await;
     bot.stop("").await;
     let runs = Runs::open(Some(&dir.path().join("floor.db"))).unwrap();
     let begun = Instant::now();
     for n in 0..200 {
         runs.write(vec![Put::Place { app: format!("a{n}"), repo: None, env: "x".to_owned() }]).await.unwrap();
     }
-    println!(
-        "floor: one commit takes {:.1} us (the run of one stage above makes five)",
-        begun.elapsed().as_secs_f64() * 1e6 / 200.0
-    );
+    let floor = begun.elapsed().as_secs_f64() * 1e6 / 200.0;
+    println!("floor: one commit takes {floor:.1} us (the run of one stage above makes five)");
+    println!("a lone transition takes {lone:.1} us, {:.1} commits", lone / floor);
+    promised(lone < LONE * floor, "a lone transition costs more than a few commits");
+}
+
+/// How long one transition takes that nobody shares a commit with, in microseconds: runs that nobody confirmed are aborted, one by one.
+async fn lone(bot: &Started) -> f64 {
+    let text = "app: lone\npolicy: {environments: {dev: {}}}\nstages: {a: {nop: {}}}\n";
+    bot.put_pipeline("lone", text).await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let ask = async |ask: Ask| {
+        let asked = Asked { ask, who: Asker::program("bench"), may: May::all() };
+        bot.pipelines().ask(asked).await.unwrap().run.unwrap()
+    };
+    let mut numbers = Vec::new();
+    for _ in 0..200 {
+        let prepared = Prepared { app: "lone".to_owned(), ..Prepared::default() };
+        numbers.push(ask(Ask::Deploy(Box::new(prepared))).await);
+    }
+    let begun = Instant::now();
+    for number in &numbers {
+        ask(Ask::Abort(*number)).await;
+    }
+    begun.elapsed().as_secs_f64() * 1e6 / numbers.len() as f64
 }
 
 /// A step that writes a gigabyte, or `MASTERCHIEF_LOG_MB`: what is kept of it, and what the bot and the step's supervisor need

@@ -18,7 +18,7 @@ use super::hooks::{AGAIN, Reply, reply};
 use super::server::Shared;
 use super::{looks, verbs};
 use crate::pipelines::{
-    Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Refusal, RefusalKind, RunState, Told,
+    Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Refusal, RefusalKind, RunState, Told, words,
 };
 use crate::users::{FlagMask, FlagSet};
 
@@ -122,7 +122,7 @@ pub(super) async fn answer(
 }
 
 pub(super) fn not_found() -> Reply {
-    refused(Refusal::unknown("there is nothing here"))
+    refused(Refusal::unknown(words::nothing_here()))
 }
 
 pub(super) fn wrong(text: impl std::fmt::Display) -> Reply {
@@ -173,7 +173,7 @@ pub(super) fn may_measure(shared: &Shared, headers: &HeaderMap) -> bool {
 /// Whose token it is that a program shows.
 pub(super) fn known(shared: &Shared, pipelines: &Pipelines, headers: &HeaderMap) -> Result<Caller, Box<Reply>> {
     let Some((name, token)) = named(shared, shown(headers).unwrap_or_default()) else {
-        let error = json!({"error": "show a token of gateway.tokens as Authorization: Bearer"});
+        let error = json!({"error": words::show_a_token()});
         return Err(Box::new(reply(StatusCode::UNAUTHORIZED, &error)));
     };
     caller(shared, pipelines, &name, &token)
@@ -207,16 +207,13 @@ pub(super) fn caller(
     let Some(handle) = &token.handle else {
         // What it asked for would count as theirs.
         if shared.book.get(name).is_some() {
-            let text = format!("the token {name} is called like a person; say whose it is with `handle`, or rename it");
-            return forbidden(text);
+            return forbidden(words::called_like_a_person(name));
         }
         return Ok(Caller { who: asker(name), may: May::program(own) });
     };
     // As the records write it: who asked is compared with who approves.
     let Some(user) = shared.book.get(handle) else {
-        return forbidden(format!(
-            "the token {name} is {handle}'s, who is not known any more; add them, or take the token out of gateway.tokens"
-        ));
+        return forbidden(words::whose_is_gone(name, handle));
     };
     let who = Asker { person: true, ..asker(&user.handle) };
     let person = pipelines.may(&who);
@@ -250,10 +247,7 @@ async fn trigger(pipelines: &Pipelines, Caller { who, may }: Caller, body: &[u8]
         let before = skip.len();
         skip.extend(stages.map(str::to_owned));
         if skip.len() == before {
-            return wrong(format!(
-                "{} has neither a parameter {name} nor a stage of that kind, so there is nothing to leave out",
-                pipeline.app
-            ));
+            return wrong(words::nothing_to_leave_out(&pipeline.app, name));
         }
     }
     if let Some(tag) = asked.deploy_tag.as_ref().filter(|_| known("deploy_tag")) {
@@ -316,9 +310,9 @@ async fn told(pipelines: &Pipelines, caller: Result<Caller, Box<Reply>>, shown: 
             pipelines.remote_own(own, &told).await.map(|()| own.0)
         }
         (None, Some((own, _)), _) => {
-            return refused(Refusal::denied(format!("this token speaks for run {own} only")));
+            return refused(Refusal::denied(words::speaks_for_another(own)));
         }
-        _ => Err(Refusal::wrong("name the run: {\"run\": 118}")),
+        _ => Err(Refusal::wrong(words::name_the_run())),
     };
     match heard {
         Ok(number) => reply(StatusCode::ACCEPTED, &json!({"id": number})),

@@ -13,7 +13,7 @@ use warp::http::StatusCode;
 
 use super::hooks::{Reply, reply};
 use super::runs::{Caller, accepted, not_found, plainly, refused, wrong};
-use crate::pipelines::{Ask, Asked, Millis, Pipelines};
+use crate::pipelines::{Ask, Asked, Millis, Pipelines, words};
 
 /// What a word needs beside its run.
 #[derive(Debug, Default, Deserialize)]
@@ -54,7 +54,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: Caller, parts: &[&str]
         ["words", word] => return word_said(pipelines, &caller, word, &said.text).await,
         [number, word] => number.parse().ok().and_then(|number| of_a_run(number, word, said)),
         ["extend"] if said.time.is_none() => {
-            return wrong("say for how long: {\"place\": \"shop/prod\", \"for\": \"1h\"}");
+            return wrong(words::for_how_long());
         }
         [word] => of_a_place(word, said, pipelines.now()),
         _ => None,

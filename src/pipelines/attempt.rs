@@ -1,5 +1,6 @@
 //! One attempt of a stage: its actions one after the other, each watched until it ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a step that was told to end may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What this one is told are arguments.
+const ARGUMENTS: &str = "shell";
+
 /// What actions of a stage that are done gave.
 type Done = Arc<Mutex<Vec<Value>>>;
 /// What the first action of a stage noted last.
@@ -38,6 +42,8 @@ pub(super) struct Place {
     pub(super) env: Vec<(String, Secret)>,
     /// Every secret that was filled in for the stage so far.
     pub(super) secrets: Vec<Secret>,
+    /// What the run was given in secret, by the names of its parameters.
+    pub(super) given: BTreeMap<String, Secret>,
 }
 
 /// One attempt of a stage.
@@ -162,6 +168,11 @@ impl Attempt {
             Ok(settings) => settings,
             Err(fault) => return config(fault),
         };
+        let seen =
+            self.place.given.iter().find(|(_, value)| action.executor == ARGUMENTS && holds(&settings, value.reveal()));
+        if let Some((name, _)) = seen {
+            return config(words::given_as_argument(name));
+        }
         if let (Some(apply), Value::Object(map)) = (&self.order.apply, &mut settings)
             && action.executor == "terraform"
         {
@@ -304,6 +315,16 @@ impl Attempt {
                 }
             }
         }
+    }
+}
+
+/// Whether a text is somewhere in settings.
+fn holds(settings: &Value, text: &str) -> bool {
+    match settings {
+        Value::String(own) => !text.is_empty() && own.contains(text),
+        Value::Array(all) => all.iter().any(|one| holds(one, text)),
+        Value::Object(all) => all.values().any(|one| holds(one, text)),
+        _ => false,
     }
 }
 

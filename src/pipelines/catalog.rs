@@ -87,7 +87,9 @@ impl Catalog {
             if let Some(fault) = self.broken.get(app) {
                 return Refusal::conflict(words::cannot_be_read(app, fault));
             }
-            let close: Vec<&str> = self.by_app.keys().map(String::as_str).filter(|name| near(app, name)).collect();
+            let mut close: Vec<&str> = self.by_app.keys().map(String::as_str).filter(|name| near(app, name)).collect();
+            // A slip of the finger comes before a part of a name.
+            close.sort_by_key(|name| closest(app, std::iter::once(*name)).is_none());
             Refusal::unknown(match close.as_slice() {
                 [] if self.by_app.is_empty() => words::no_pipelines(app),
                 [] => words::no_app_of(app, self.by_app.keys().cloned().collect::<Vec<_>>().join(", ")),

@@ -247,6 +247,7 @@ impl Drive {
             Effect::Noted(to) => {
                 let _ = to.send(Ok(()));
             }
+            Effect::Keep(run, given) => self.steps.keep(run, &given),
             Effect::Tidy(run, whole) => self.steps.tidy(run, whole),
         }
     }

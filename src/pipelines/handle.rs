@@ -103,8 +103,7 @@ impl Pipelines {
         let steps = Steps::new(executors.clone(), at, supervisor, clock.clone(), (to.clone(), elsewhere));
         let mut engine = Engine::new(settings.clone(), Arc::clone(&catalog), chance, Arc::clone(&around));
         let since = clock.now().timestamp_millis() - KEEP;
-        let epoch =
-            runs.claim(&format!("masterchief {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())).await?;
+        let epoch = runs.claim(&words::this_process(env!("CARGO_PKG_VERSION"), std::process::id())).await?;
         steps.inner.epoch.store(epoch, Ordering::Release);
         let loaded = runs.load(since).await?;
         let mut versions: HashMap<String, Result<Arc<Pipeline>, String>> = HashMap::new();
@@ -473,7 +472,7 @@ async fn version(
     folder: &Path,
     executors: &Executors,
 ) -> Result<Result<Arc<Pipeline>, String>, RunsError> {
-    let Some(row) = runs.pipeline(hash).await? else { return Ok(Err("it is not in the records".to_owned())) };
+    let Some(row) = runs.pipeline(hash).await? else { return Ok(Err(words::not_in_the_records())) };
     // A name without an end is of the time when there was YAML alone.
     let path = folder.join(if row.name.ends_with(".toml") { row.name } else { format!("{}.yaml", row.name) });
     match file::parse(&path, &row.source, executors) {

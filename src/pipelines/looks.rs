@@ -217,7 +217,7 @@ pub fn hash_of_line(row: &IncidentRow) -> String {
 /// Opens a file that was kept, below the folder of its attempt.
 pub fn open_artifact(folder: &Path, row: &ArtifactRow) -> Result<std::fs::File, String> {
     let path = folder.join(ARTIFACTS).join(&row.path);
-    let gone = || format!("{} is not there any more: a later attempt, or somebody, took its place", row.path);
+    let gone = || words::file_is_gone(&row.path);
     let (root, file) = (folder.join(ARTIFACTS).canonicalize(), path.canonicalize());
     let (Ok(root), Ok(file)) = (root, file) else { return Err(gone()) };
     if !file.starts_with(&root) || !file.is_file() {

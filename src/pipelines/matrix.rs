@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::file::stages::INSTANCES_MAX;
 use super::model::{Axis, Matrix, Pipeline, Stage};
 use super::run::StageRun;
+use super::words;
 
 /// The instances of all stages: one each, or one for each combination of its matrix. Those that depend on a list that is not
 /// there yet are one for now.
@@ -40,7 +41,7 @@ fn key(combination: &Map<String, Value>) -> String {
 pub(super) fn one_name(all: &[Map<String, Value>]) -> Option<String> {
     let mut seen = HashSet::new();
     let twice = all.iter().map(key).find(|key| !seen.insert(key.clone()))?;
-    Some(format!("two of its combinations would be called [{twice}]; write each value once"))
+    Some(words::same_name_twice(twice))
 }
 
 /// The same for all instances of a matrix, as far as they are known before a run. One that is too large is refused as that.

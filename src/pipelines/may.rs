@@ -35,7 +35,7 @@ pub(super) fn may_deploy(
     let flags = rules.flags.as_ref().map(ToString::to_string).unwrap_or_default();
     let flag = flags.split('|').next().unwrap_or("");
     let here = who.channel().map(|place| masterchief_contract::split_place(place).1);
-    let needed = here.map_or_else(|| flag.to_owned(), |here| format!("{flag} on {here}"));
+    let needed = here.map_or_else(|| flag.to_owned(), |here| words::flag_on(flag, here));
     Err(Refusal::denied(words::may_not(&who.handle, &pipeline.app, env, &others, &needed, &whom)))
 }
 
@@ -175,7 +175,7 @@ impl Catalog {
             None => Err(Refusal::denied(words::nobody_is_asked(app, env))),
             Some(asked) if asked.from.is_empty() => has_flags(&pipeline, env, may),
             Some(asked) if asked.from.iter().any(|name| named(name)) => Ok(()),
-            Some(asked) => Err(Refusal::denied(words::needs_one_of(app, env, asked.from.join(" or ")))),
+            Some(asked) => Err(Refusal::denied(words::needs_one_of(app, env, words::either(&asked.from)))),
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct Param {
     pub optional: bool,
     /// Flags that are needed to give it a value.
     pub needs_flag: Option<FlagMask>,
+    /// Whether nobody may see what it is.
+    pub secret: bool,
 }
 
 /// What a parameter may be.

@@ -13,7 +13,7 @@ use super::collect::{hidden, told};
 use super::expr::Facts;
 use super::model::{Action, Check, Pipeline, Rules};
 use super::steps::Steps;
-use super::template;
+use super::{template, words};
 use crate::executors::{Class, End, Hands, Keeper, Limits, Masker, Step, StepLog};
 
 /// How long each of them may take.
@@ -55,7 +55,7 @@ impl Steps {
     async fn ask(&self, pipeline: &Pipeline, action: &Action, facts: &Facts) -> Result<(), String> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let executor = self.inner.executors.get(&action.executor);
-        let executor = Arc::clone(executor.ok_or_else(|| format!("there is no executor {}", action.executor))?);
+        let executor = Arc::clone(executor.ok_or_else(|| words::no_executor(&action.executor))?);
         let mut secrets = Vec::new();
         let settings = told(&action.settings, facts, &self.inner.project, &mut secrets)?;
         let folder = self.inner.folder.join(FOLDER).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
@@ -81,12 +81,10 @@ impl Steps {
         let mut asked = tokio::spawn(executor.run(step, hands));
         let end = match tokio::time::timeout(ANSWER, &mut asked).await {
             // A fault of an executor is told, it does not end the bot.
-            Ok(end) => {
-                end.unwrap_or_else(|_| End::failed(Class::Unknown, "it fell over; its fault is in the bot's log"))
-            }
+            Ok(end) => end.unwrap_or_else(|_| End::failed(Class::Unknown, words::check_fell_over())),
             Err(_elapsed) => {
                 stop.send_replace(true);
-                End::failed(Class::Timeout, format!("there was no answer within {} s", ANSWER.as_secs()))
+                End::failed(Class::Timeout, words::check_is_slow(ANSWER.as_secs()))
             }
         };
         // It need not be there.
@@ -94,7 +92,7 @@ impl Steps {
         match hidden(end, &mask) {
             End::Done { .. } => Ok(()),
             End::Failed(failure) => Err(failure.line),
-            End::Stopped => Err("it was stopped".to_owned()),
+            End::Stopped => Err(words::check_was_stopped()),
             End::Unsure(why) => Err(why),
         }
     }

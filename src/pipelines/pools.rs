@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::model::Resources;
+use super::words;
 
 /// How much there is of something, and of what is counted for the whole machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,10 +80,7 @@ impl<K: Ord + Clone> Pools<K> {
     pub(super) fn possible(&self, wanted: &Resources) -> Result<(), String> {
         let size = self.size(&wanted.pool);
         if wanted.slots > size {
-            return Err(format!(
-                "it asks for {} slots of {}, which has {size}; lower `slots`, or raise pipelines.pools",
-                wanted.slots, wanted.pool
-            ));
+            return Err(words::too_many_slots(wanted.slots, &wanted.pool, size));
         }
         let limits = [
             ("cpu", wanted.limits.cpu, self.sizes.cpu),
@@ -93,9 +91,7 @@ impl<K: Ord + Clone> Pools<K> {
             if let (Some(wanted), Some(size)) = (wanted, size)
                 && wanted > size
             {
-                return Err(format!(
-                    "it asks for more {name} than pipelines.{name} allows in all ({wanted} of {size})"
-                ));
+                return Err(words::too_much(name, wanted, size));
             }
         }
         Ok(())

@@ -55,6 +55,9 @@ impl Pipelines {
         let mut params = given;
         for (name, text) in &words.params {
             let param = pipeline.params.iter().find(|param| param.name == *name);
+            if param.is_some_and(|param| param.secret) && who.origin == "irc" {
+                return Err(Refusal::denied(words::said_aloud(name)));
+            }
             params.insert(
                 name.clone(),
                 param.map_or_else(|| Value::from(text.clone()), |param| request::typed(param, text)),
@@ -82,6 +85,7 @@ impl Pipelines {
                 default: None,
                 optional: true,
                 needs_flag: None,
+                secret: false,
             };
             request::fits(&param, &Value::from(reference.clone()))?;
         }
@@ -144,6 +148,7 @@ impl Pipelines {
             return;
         }
         let mut params = prepared.params.clone();
+        drop(request::sealed(&pipeline.params, &mut params));
         for param in &pipeline.params {
             if let Some(default) = &param.default {
                 params.entry(param.name.clone()).or_insert_with(|| default.clone());

@@ -93,9 +93,6 @@ impl From<Refusal> for String {
 
 impl From<RunsError> for Refusal {
     fn from(fault: RunsError) -> Refusal {
-        Refusal {
-            kind: Kind::Broken,
-            text: format!("the records cannot be read now; look at the log of the bot: {fault}"),
-        }
+        Refusal { kind: Kind::Broken, text: super::words::records_are_away(fault) }
     }
 }

@@ -1,8 +1,12 @@
 //! What somebody asks for, in words or in a map, and whether it fits.
 
+use std::collections::BTreeMap;
+
+use masterchief_contract::Secret;
 use serde_json::{Map, Value};
 
 use super::model::{Param, Takes};
+use super::words;
 
 /// What `!deploy` was told: `app[/ref] [to env] [--skip stage] [name=value...]`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,28 +30,27 @@ pub struct DeployWords {
 impl DeployWords {
     /// Reads the words after `!deploy`. With `reason` all after the place is the reason.
     pub fn parse(text: &str, reason: bool) -> Result<DeployWords, String> {
-        const USAGE: &str = "write !deploy APP[/REF] [to ENVIRONMENT] [name=value] [--skip STAGE]";
         let mut words = text.split_whitespace().peekable();
-        let first = words.next().ok_or(USAGE)?;
+        let first = words.next().ok_or_else(words::how_to_deploy)?;
         let (app, reference) = match first.split_once('/') {
             Some((app, reference)) => (app, Some(reference.to_owned())),
             None => (first, None),
         };
         if app.is_empty() || reference.as_deref() == Some("") {
-            return Err(USAGE.to_owned());
+            return Err(words::how_to_deploy());
         }
         let mut out = DeployWords { app: app.to_owned(), reference, ..DeployWords::default() };
         if words.peek().is_some_and(|word| matches!(*word, "to" | "in" | "on")) {
             words.next();
-            out.environment = Some(words.next().ok_or(USAGE)?.to_owned());
+            out.environment = Some(words.next().ok_or_else(words::how_to_deploy)?.to_owned());
         }
         let mut rest: Vec<&str> = Vec::new();
         while let Some(word) = words.next() {
             let list =
                 |text: &str| text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>();
             match word {
-                "--skip" => out.skip.extend(list(words.next().ok_or("--skip wants the name of a stage")?)),
-                "--only" => out.only.extend(list(words.next().ok_or("--only wants the name of a stage")?)),
+                "--skip" => out.skip.extend(list(words.next().ok_or_else(|| words::names_a_stage(word))?)),
+                "--only" => out.only.extend(list(words.next().ok_or_else(|| words::names_a_stage(word))?)),
                 _ if rest.is_empty() && word.split_once('=').is_some_and(|(name, _)| !name.is_empty()) => {
                     let (name, value) = word.split_once('=').unwrap_or_default();
                     out.params.push((name.to_owned(), value.to_owned()));
@@ -57,23 +60,34 @@ impl DeployWords {
         }
         out.rest = rest.join(" ");
         if !reason && !out.rest.is_empty() {
-            return Err(format!("I do not understand {:?}; {USAGE}", out.rest));
+            return Err(words::not_understood(out.rest));
         }
         Ok(out)
     }
 }
 
+/// What stands where a secret was given.
+pub(super) const SEALED: &str = "***";
+
+/// Takes what is secret out of parameters; that it was given stands in its place.
+pub(super) fn sealed(all: &[Param], params: &mut Map<String, Value>) -> BTreeMap<String, Secret> {
+    let mut given = BTreeMap::new();
+    for param in all.iter().filter(|param| param.secret) {
+        let Some(value) = params.get_mut(&param.name) else { continue };
+        if let Value::String(text) = std::mem::replace(value, SEALED.into()) {
+            given.insert(param.name.clone(), Secret::new(text));
+        }
+    }
+    given
+}
+
 /// Whether a value fits a parameter; what is wrong otherwise.
 pub(super) fn fits(param: &Param, value: &Value) -> Result<(), String> {
-    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| format!("{} is a text", param.name));
+    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| words::is_a_text(&param.name));
     match &param.takes {
         Takes::Choice(of) => {
             let text = text(value)?;
-            if of.contains(&text) {
-                Ok(())
-            } else {
-                Err(format!("{} is one of {}, not {text:?}", param.name, of.join(", ")))
-            }
+            if of.contains(&text) { Ok(()) } else { Err(words::is_one_of(&param.name, of.join(", "), text)) }
         }
         Takes::Text(form) => {
             let text = text(value)?;
@@ -81,11 +95,8 @@ pub(super) fn fits(param: &Param, value: &Value) -> Result<(), String> {
             if form.as_ref().is_none_or(meets) && !text.contains(char::is_control) {
                 return Ok(());
             }
-            Err(format!(
-                "{} has to look like {}, not like {text:?}",
-                param.name,
-                form.as_deref().unwrap_or("one line of text")
-            ))
+            let text = if param.secret { SEALED } else { text.as_str() };
+            Err(words::looks_like(&param.name, form.clone().unwrap_or_else(words::one_line), text))
         }
         Takes::Ref => {
             let text = text(value)?;
@@ -96,16 +107,16 @@ pub(super) fn fits(param: &Param, value: &Value) -> Result<(), String> {
                 || text.chars().any(bad)
                 || text.len() > 200
             {
-                return Err(format!("{text:?} is no branch, tag or commit"));
+                return Err(words::no_reference(text));
             }
             Ok(())
         }
         Takes::Bool if value.is_boolean() => Ok(()),
         Takes::Int if value.is_i64() => Ok(()),
         Takes::Number if value.is_number() => Ok(()),
-        Takes::Bool => Err(format!("{} is true or false", param.name)),
-        Takes::Int => Err(format!("{} is a whole number", param.name)),
-        Takes::Number => Err(format!("{} is a number", param.name)),
+        Takes::Bool => Err(words::is_true_or_false(&param.name)),
+        Takes::Int => Err(words::is_a_whole_number(&param.name)),
+        Takes::Number => Err(words::is_a_number(&param.name)),
     }
 }
 
@@ -132,24 +143,25 @@ pub(super) fn settle(params: &[Param], given: &Map<String, Value>) -> Result<Map
         if params.iter().all(|param| param.name != *name) && name != "environment" && name != "ref" {
             let close = masterchief_contract::closest(name, params.iter().map(|param| param.name.as_str()));
             let hint = match close {
-                Some(close) => format!("did you mean {close}?"),
-                None => format!(
-                    "there are {}",
-                    params.iter().map(|param| param.name.as_str()).collect::<Vec<_>>().join(", ")
-                ),
+                Some(close) => words::may_mean(close),
+                None => {
+                    words::params_are(params.iter().map(|param| param.name.as_str()).collect::<Vec<_>>().join(", "))
+                }
             };
-            return Err(format!("there is no parameter {name:?}; {hint}"));
+            return Err(words::no_parameter(name, hint));
         }
     }
     for param in params {
-        let value = given.get(&param.name).or(param.default.as_ref());
+        // What is asked for again does not know what was secret then.
+        let sealed = |value: &&Value| param.secret && **value == SEALED;
+        let value = given.get(&param.name).filter(|value| !sealed(value)).or(param.default.as_ref());
         match value {
             Some(value) => {
                 fits(param, value)?;
                 out.insert(param.name.clone(), value.clone());
             }
             None if param.optional || param.name == "environment" || param.name == "ref" => {}
-            None => return Err(format!("{} is missing; give it as {}=VALUE", param.name, param.name)),
+            None => return Err(words::is_missing(&param.name)),
         }
     }
     for name in ["environment", "ref"] {
@@ -190,6 +202,7 @@ mod tests {
             default: None,
             optional: false,
             needs_flag: None,
+            secret: false,
         };
         let params = [
             Param {
@@ -199,6 +212,7 @@ mod tests {
             Param { optional: true, ..param("tag", Takes::Text(Some("^v[0-9.]+$".into()))) },
             Param { default: Some(json!(false)), ..param("skip_tests", Takes::Bool) },
             param("count", Takes::Int),
+            Param { secret: true, optional: true, ..param("key", Takes::Text(Some("^k-".into()))) },
         ];
         let settle = |given: Value| settle(&params, given.as_object().unwrap());
         let all = settle(json!({"count": 3, "environment": "prod"})).unwrap();
@@ -207,6 +221,12 @@ mod tests {
         assert!(settle(json!({"count": 3, "tag": "latest"})).unwrap_err().contains("^v[0-9.]+$"));
         assert!(settle(json!({"coumt": 3})).unwrap_err().contains("did you mean count?"));
         assert!(settle(json!({"count": 3, "environment": "pord"})).is_err());
+        let mut all = settle(json!({"count": 3, "key": "k-hunter2"})).unwrap();
+        let given = sealed(&params, &mut all);
+        assert_eq!((&all["key"], given["key"].reveal()), (&json!(SEALED), "k-hunter2"));
+        assert!(settle(json!({"count": 3, "key": SEALED})).unwrap().get("key").is_none(), "it is not known any more");
+        let fault = settle(json!({"count": 3, "key": "hunter2"})).unwrap_err();
+        assert!(fault.contains("^k-") && !fault.contains("hunter2"), "{fault}");
         assert_eq!(typed(&params[2], "yes"), json!(true));
         for bad in ["-x", "a b", "a..b", "x^", ""] {
             assert!(fits(&param("ref", Takes::Ref), &json!(bad)).is_err(), "{bad}");

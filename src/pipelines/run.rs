@@ -1,6 +1,8 @@
 //! A run and its stages, as they are kept in memory and, as JSON, in the records.
 
-use masterchief_contract::{Event, split_place};
+use std::collections::BTreeMap;
+
+use masterchief_contract::{Event, Secret, split_place};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -182,6 +184,9 @@ pub struct Run {
     pub sha: String,
     /// What was live when it was asked for.
     pub before: Option<Before>,
+    /// That something else is live by now than when it was asked for, where nobody has to say yes to that; said when it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onto: Option<String>,
     /// What was live when it began and had proven good: what undoing it goes back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub good: Option<Before>,
@@ -193,8 +198,11 @@ pub struct Run {
     pub first_commit: Option<Millis>,
     /// Files they change, a thousand at most; nothing where that is not known.
     pub files: Option<Vec<String>>,
-    /// All parameters.
+    /// All parameters; what is secret is not here.
     pub params: Map<String, Value>,
+    /// What was given in secret, until it is kept where only the bot reads it. It is in no record.
+    #[serde(skip)]
+    pub given: BTreeMap<String, Secret>,
     /// The event that started it.
     pub event: Value,
     /// Who asked.

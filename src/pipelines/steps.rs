@@ -9,7 +9,7 @@ use masterchief_contract::{Clock, Secret};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::attempt::{Attempt, Place};
+use super::attempt::{Attempt, Place, actions};
 use super::collect::{checkpoint, collect, collect_failed, hidden, mark, of_instance, segments, variables};
 use super::engine::{Ended, Msg, Order, is_lost};
 use super::expr::Facts;
@@ -19,7 +19,9 @@ use super::remote::{Ear, Told};
 use super::run::{Millis, StageRun};
 use super::runners::{Elsewhere, WORKSPACE_THERE};
 use super::words;
-use crate::executors::{Class, End, Executors, Masker, Supervisor, apart, end_jobs, forget_secrets};
+use crate::executors::{
+    Class, End, Executors, Masker, Supervisor, apart, end_jobs, forget_secrets, given as kept_given, keep_given,
+};
 use crate::store::runs::LogSegmentRow;
 
 /// Where stages of a run work.
@@ -106,6 +108,14 @@ impl Steps {
         let Some(stage) = pipeline.stages.iter().find(git) else { return Vec::new() };
         let facts = Facts::from_iter([("environment".to_owned(), Value::from(env)), ("params".to_owned(), json!({}))]);
         variables(stage, &facts, &self.inner.project).map(|(env, _)| env).unwrap_or_default()
+    }
+
+    /// Keeps what a run was given in secret.
+    pub(super) fn keep(&self, run: i64, given: &BTreeMap<String, Secret>) {
+        if let Err(fault) = keep_given(&self.run_folder(run), given) {
+            // The stage that wants it says so.
+            tracing::error!(run, %fault, "What a run was given in secret cannot be kept");
+        }
     }
 
     /// Tells a step to end.
@@ -245,9 +255,12 @@ impl Steps {
         let shown = if order.elsewhere.is_some() { WORKSPACE_THERE.to_owned() } else { shown };
         facts.insert("workspace".to_owned(), Value::from(shown));
         let mut mask = Masker::default();
-        (ended.end, ended.outputs) = match variables(stage, &facts, &self.inner.project) {
-            Ok((env, secrets)) => {
-                let place = Place { folder: folder.clone(), workspace: workspace.clone(), env, secrets };
+        let given = given_to(&order, &self.run_folder(order.run), &mut facts);
+        let told = given.and_then(|given| Ok((variables(stage, &facts, &self.inner.project)?, given)));
+        (ended.end, ended.outputs) = match told {
+            Ok(((env, mut secrets), given)) => {
+                secrets.extend(given.values().cloned());
+                let place = Place { folder: folder.clone(), workspace: workspace.clone(), env, secrets, given };
                 let mut attempt = Attempt { inner: Arc::clone(&self.inner), order: Arc::clone(&order), place, ear };
                 let end = attempt.run(&mut facts).await;
                 mask = Masker::new(&attempt.place.secrets);
@@ -288,6 +301,37 @@ async fn await_over(told: Option<watch::Receiver<()>>) {
     if let Some(mut told) = told {
         while told.changed().await.is_ok() {}
     }
+}
+
+/// Fills in what a run was given in secret. What is not kept any more is a fault only of a stage that wants it, and not of one that was
+/// begun with it.
+fn given_to(order: &Order, folder: &Path, facts: &mut Facts) -> Result<BTreeMap<String, Secret>, String> {
+    let mut given = BTreeMap::new();
+    if !order.pipeline.params.iter().any(|param| param.secret) {
+        return Ok(given);
+    }
+    let mut kept = kept_given(folder);
+    let Some(Value::Object(params)) = facts.get_mut("params") else { return Ok(given) };
+    let stage = &order.pipeline.stages[order.spec];
+    let named = |name: &str| {
+        let name = format!("params.{name}");
+        let env = stage.env.iter().any(|(_, text)| text.contains(&name));
+        env || actions(order).iter().any(|action| action.settings.to_string().contains(&name))
+    };
+    for param in order.pipeline.params.iter().filter(|param| param.secret) {
+        if !params.contains_key(&param.name) {
+            continue;
+        }
+        match kept.remove(&param.name) {
+            Some(value) => {
+                params.insert(param.name.clone(), value.reveal().into());
+                given.insert(param.name.clone(), value);
+            }
+            None if named(&param.name) && !order.resumed => return Err(words::given_is_gone(&param.name)),
+            None => {}
+        }
+    }
+    Ok(given)
 }
 
 /// A step that ended, with nothing but that.

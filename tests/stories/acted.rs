@@ -1,29 +1,64 @@
 //! The work of stages, acted on a clock that costs no time.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use masterchief::contract::Future;
+use chrono::{DateTime, Utc};
+use masterchief::contract::{Clock, Future};
 use masterchief::executors::{Class, End, Executor, Failure, Hands, Step};
 use serde_json::Value;
 
+/// Until when each stage that is under way takes its time, on a clock that moves by hand.
+type UnderWay = Arc<Mutex<BTreeMap<(u64, String), DateTime<Utc>>>>;
+
 /// Acts the work of a stage: `{takes: 2m, summary: …, outputs: {…}, fails: N, class: …, line: …, world: […], tells: […]}`. The first N
-/// attempts fail. What was done is remembered.
+/// attempts fail; `takes` may be a list, by attempts. What was done is remembered.
 #[derive(Clone, Default)]
 pub(crate) struct Acted {
     done: Arc<Mutex<Vec<String>>>,
+    /// The clock by which it takes its time, if that is not tokio's.
+    clock: Option<Clock>,
+    under_way: UnderWay,
 }
 
 impl Acted {
+    /// Work that takes its time on a clock that moves by hand.
+    pub(crate) fn on(clock: &Clock) -> Acted {
+        Acted { clock: Some(clock.clone()), ..Acted::default() }
+    }
+
     pub(crate) fn done(&self) -> Vec<String> {
         self.done.lock().unwrap().clone()
     }
 
+    /// Whether a stage of a run waits for its clock to be put on.
+    pub(crate) fn takes_its_time(&self, run: i64, stage: &str) -> bool {
+        let key = (run.unsigned_abs(), stage.to_owned());
+        let due = self.under_way.lock().unwrap().get(&key).copied();
+        due.is_some_and(|due| self.clock.as_ref().is_some_and(|clock| clock.now() < due))
+    }
+
+    /// Takes its time; whether it was told to stop.
+    async fn waits(&self, step: &Step, hands: &Hands, time: Duration) -> bool {
+        let Some(clock) = &self.clock else { return hands.pause(time).await };
+        let (due, key) = (clock.now() + time, (step.run, step.stage.clone()));
+        self.under_way.lock().unwrap().insert(key.clone(), due);
+        let mut stopped = false;
+        while !stopped && clock.now() < due {
+            stopped = hands.pause(Duration::from_millis(2)).await;
+        }
+        self.under_way.lock().unwrap().remove(&key);
+        stopped
+    }
+
     fn act(&self, step: Step, hands: Hands, undo: bool) -> Future<End> {
-        let done = Arc::clone(&self.done);
+        let own = self.clone();
         Box::pin(async move {
             let text = |key: &str| step.settings.get(key).and_then(Value::as_str).map(str::to_owned);
-            let takes = text(if undo { "undo" } else { "takes" }).unwrap_or("1s".to_owned());
+            let times = step.settings.get("takes").and_then(Value::as_array).cloned().unwrap_or_default();
+            let of_attempt = times.get(step.attempt as usize - 1).and_then(Value::as_str).map(str::to_owned);
+            let takes = of_attempt.or_else(|| text(if undo { "undo" } else { "takes" })).unwrap_or("1s".to_owned());
             let takes: Duration = humantime(&takes);
             let tells: Vec<&str> =
                 step.settings["tells"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -32,11 +67,12 @@ impl Acted {
                 if let Some(words) = tells.get(part as usize) {
                     hands.tell(*words);
                 }
-                if hands.pause(takes / parts).await {
+                if own.waits(&step, &hands, takes / parts).await {
                     return End::Stopped;
                 }
             }
-            done.lock().unwrap().push(format!("{}{}#{}", if undo { "undid " } else { "" }, step.stage, step.attempt));
+            let did = format!("{}{}#{}", if undo { "undid " } else { "" }, step.stage, step.attempt);
+            own.done.lock().unwrap().push(did);
             if u64::from(step.attempt) <= step.settings["fails"].as_u64().unwrap_or(0) && !undo {
                 let class = text("class").and_then(|name| Class::named(&name)).unwrap_or_default();
                 let world = step.settings["world"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -49,9 +85,22 @@ impl Acted {
     }
 }
 
-fn humantime(text: &str) -> Duration {
-    let unit = if text.ends_with('m') { 60 } else { 1 };
-    Duration::from_secs(text.trim_end_matches(['s', 'm']).parse::<u64>().unwrap() * unit)
+/// A time as people write it: `90s`, `2m10s`, `1h`.
+pub(crate) fn humantime(text: &str) -> Duration {
+    let (mut seconds, mut number) = (0, 0);
+    for letter in text.chars() {
+        let unit = match letter {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            digit => {
+                number = number * 10 + u64::from(digit.to_digit(10).unwrap_or_else(|| panic!("{text} is no time")));
+                continue;
+            }
+        };
+        seconds += unit * std::mem::take(&mut number);
+    }
+    Duration::from_secs(seconds)
 }
 
 impl Executor for Acted {

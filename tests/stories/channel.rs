@@ -45,7 +45,7 @@ stages:
 
 const LEDGER: &str = "app: ledger\npolicy: {environments: {prod: {confirm: never, approvals: {count: 1, from: \"@payments\", expires: 30m}}}}\nstages: {migrate: {acted: {takes: 0s}}}\n";
 const PASSWORD: &str = "sesame-sesame";
-const BOT: &str = "chief";
+pub(crate) const BOT: &str = "chief";
 
 /// The people of the channel, each with a client and an account.
 struct People {
@@ -56,7 +56,7 @@ struct People {
 }
 
 /// Somebody comes, with an account of their own.
-async fn comes(lab: &Lab, nick: &str) -> Person {
+pub(crate) async fn comes(lab: &Lab, nick: &str) -> Person {
     let mut person = Person::connect(lab.plain, nick).await;
     let start = Instant::now();
     loop {

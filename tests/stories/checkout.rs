@@ -40,6 +40,23 @@ impl Origin {
         self.git(&["commit", "--quiet", "-m", subject]);
         self.git(&["rev-parse", "HEAD"])
     }
+
+    /// Somebody's commit, and the tag it gets.
+    pub(crate) fn commit_by(&self, author: &str, subject: &str, tag: Option<&str>) {
+        std::fs::write(self.folder.path().join("a"), subject).unwrap();
+        self.git(&[
+            "commit",
+            "--quiet",
+            "--all",
+            "--author",
+            &format!("{author} <{author}@shop.example>"),
+            "-m",
+            subject,
+        ]);
+        if let Some(tag) = tag {
+            self.git(&["tag", tag]);
+        }
+    }
 }
 
 fn git(folder: &Path, args: &[&str]) -> String {

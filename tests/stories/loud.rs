@@ -83,7 +83,7 @@ async fn freezes_their_ends_and_windows_are_told_where_the_apps_are_told() {
     test.expect("ana", "booked: shop to prod at Tue 08:00 UTC").await;
     test.advance(19 * 60 * MINUTE).await;
     for target in [CHANNEL, "lee"] {
-        test.expect(target, "prod window open until 16:00 UTC. Booked: shop v2 (ana).").await;
+        test.expect(target, "prod window open until 16:00. Booked: shop v2 (ana).").await;
     }
     stop(&test).await;
 }

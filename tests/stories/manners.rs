@@ -235,7 +235,7 @@ async fn outside_of_the_window_the_next_one_is_told_and_what_is_booked_is_announ
     says(&test, "lee", &format!("!approve 1 {code}")).await;
     test.expect(CHANNEL, "shop hotfix -> prod started by ana (override: the shop is down).").await;
     test.advance(20 * HOUR).await;
-    test.expect(CHANNEL, "prod window open until 16:00 UTC. Booked: shop v2 (ana).").await;
+    test.expect(CHANNEL, "prod window open until 16:00. Booked: shop v2 (ana).").await;
     test.expect(CHANNEL, "[2] shop v2 -> prod started by ana.").await;
     stop(&test).await;
 }
@@ -244,16 +244,16 @@ async fn outside_of_the_window_the_next_one_is_told_and_what_is_booked_is_announ
 async fn what_changed_lately_is_told_with_the_alerts_since() {
     let (test, _) = with(SHOP).await;
     says(&test, "kim", "!whatson").await;
-    test.expect(CHANNEL, "prod at 12:00 UTC nothing changed in the last 1h. Alerts since: none.").await;
+    test.expect(CHANNEL, "prod at 12:00 UTC nothing changed in the last hour. Alerts since: none.").await;
     deploys(&test, "shop/v1 to prod").await;
     deploys(&test, "shop/v2 to dev").await;
     says(&test, "kim", "!whatson").await;
-    test.expect(CHANNEL, "prod at 12:02 UTC changed in the last 1h: shop v1 (1). Alerts since: none.").await;
+    test.expect(CHANNEL, "prod at 12:02 UTC changed in the last hour: shop v1 (1). Alerts since: none.").await;
     says(&test, "kim", "!whatson dev 30s").await;
     test.expect(CHANNEL, "dev at 12:02 UTC changed in the last 30s: shop v2 (2).").await;
     test.advance(2 * HOUR).await;
     says(&test, "kim", "!whatson").await;
-    test.expect(CHANNEL, "prod at 14:02 UTC nothing changed in the last 1h.").await;
+    test.expect(CHANNEL, "prod at 14:02 UTC nothing changed in the last hour.").await;
     says(&test, "kim", "!whatson nowhere").await;
     test.expect(CHANNEL, "kim: no app has an environment \"nowhere\"").await;
     stop(&test).await;

@@ -163,6 +163,14 @@ impl Person {
         theirs.filter_map(|line| line.params.last().cloned()).collect()
     }
 
+    /// All words of somebody so far, loud or quiet: to whom, and what.
+    pub(crate) fn words_of(&self, from: &str) -> Vec<(String, String)> {
+        let heard = self.heard.lock().unwrap();
+        let said = |line: &&Heard| line.from == from && matches!(line.command.as_str(), "PRIVMSG" | "NOTICE");
+        let part = |part: Option<&String>| part.cloned().unwrap_or_default();
+        heard.iter().filter(said).map(|line| (part(line.params.first()), part(line.params.last()))).collect()
+    }
+
     /// How often a line like this came.
     pub(crate) fn count(&self, wanted: impl Fn(&Heard) -> bool) -> usize {
         self.heard.lock().unwrap().iter().filter(|line| wanted(line)).count()

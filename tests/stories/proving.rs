@@ -115,7 +115,7 @@ async fn a_canary_tells_its_share_its_figures_the_time_that_is_left_and_what_com
     test.advance(MINUTE).await;
     let line = test.expect(CHANNEL, "canary 10%: ").await;
     assert!(
-        line.ends_with("canary 10%: errors 0.2% (base 0.2%), p95 181 ms (base 178 ms), 5 min left; then rollout"),
+        line.ends_with("canary 10%: errors 0.2% (base 0.2%), p95 181 ms (base 178 ms), 5 min left; then rollout."),
         "{line}"
     );
     test.advance(6 * MINUTE).await;

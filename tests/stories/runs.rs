@@ -1,4 +1,4 @@
-//! Runs from everywhere but a channel: webhooks, scripts, programs with a token, a shell; and what is left of them after kill -9.
+//! Runs from everywhere but a channel: webhooks, scripts, programs with a token, a shell.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use masterchief::bot::{Bot, CHANNEL, TestBot};
 use masterchief::gateway;
 use masterchief::journal::Fixture;
-use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings, StageState};
+use masterchief::pipelines::Settings;
 use serde_json::{Value, json};
 
 use super::acted::Acted;
@@ -265,134 +265,4 @@ fn a_whole_pipeline_as_teams_write_it_is_accepted() {
         code != Some(0) && said.contains("company.ics") && said.contains("is frozen until it can be read"),
         "{said}"
     );
-}
-
-/// Ten stages, each of which writes down that it ran, and takes a moment.
-fn ten(folder: &Path) -> String {
-    let mut text = "app: shop\npolicy: {environments: {dev: {confirm: never}}}\nstages:\n".to_owned();
-    for n in 0..10 {
-        let needs = if n == 0 { String::new() } else { format!("needs: [s{}], ", n - 1) };
-        text.push_str(&format!(
-            "  s{n}: {{{needs}shell: [sh, -c, \"echo s{n} >> {}/ran; sleep 0.05; echo n={n} >> $MC_OUTPUT\"]}}\n",
-            folder.display()
-        ));
-    }
-    text
-}
-
-/// Kills the bot at any moment while ten stages run, starts it again, and looks what became of them. `MASTERCHIEF_KILLS` sets how often.
-#[tokio::test]
-async fn a_bot_that_is_killed_at_any_moment_goes_on_and_no_stage_that_finished_runs_again() {
-    let kills: u32 = std::env::var("MASTERCHIEF_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6);
-    let dir = project("app: none\npolicy: {environments: {dev: {}}}\nstages: {a: {nothing: true}}\n");
-    std::fs::write(dir.path().join("config/pipelines/shop.yaml"), ten(dir.path())).unwrap();
-    let start = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
-        command
-            .arg("--config")
-            .arg(dir.path())
-            .args(["run", "--no-console"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command.spawn().unwrap()
-    };
-    let mut bot = start();
-    let mut killed = 0;
-    let mut number = 0;
-    let mut seed = 7_u64;
-    while killed < kills {
-        let _ = std::fs::remove_file(dir.path().join("ran"));
-        eventually("the bot", async || {
-            std::os::unix::net::UnixStream::connect(dir.path().join("data/control.sock")).is_ok()
-        })
-        .await;
-        let (code, said) = masterchief(dir.path(), &["deploy", "--detach", "shop", "to", "dev"]);
-        assert_eq!(code, Some(0), "{said}");
-        number += 1;
-        // Some kills within each run, each at another moment.
-        for _ in 0..3 {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            tokio::time::sleep(Duration::from_millis(20 + (seed >> 33) % 400)).await;
-            bot.kill().unwrap();
-            bot.wait().unwrap();
-            killed += 1;
-            bot = start();
-            eventually("the bot", async || {
-                std::os::unix::net::UnixStream::connect(dir.path().join("data/control.sock")).is_ok()
-            })
-            .await;
-        }
-        let shown = async || {
-            serde_json::from_str::<Value>(&masterchief(dir.path(), &["--json", "runs", "show", &number.to_string()]).1)
-                .unwrap_or_default()
-        };
-        eventually("the end of the run", async || {
-            let state = shown().await["run"]["state"].clone();
-            state == "succeeded" || state == "paused" || state == "failed"
-        })
-        .await;
-        let told = shown().await;
-        assert_eq!(told["run"]["state"], "succeeded", "{told:#}");
-        let ran = std::fs::read_to_string(dir.path().join("ran")).unwrap();
-        let wanted: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
-        assert_eq!(ran.lines().collect::<Vec<_>>(), wanted, "each stage ran once, in order, after {killed} kills");
-        for (n, stage) in told["stages"].as_array().unwrap().iter().enumerate() {
-            assert_eq!((&stage["outputs"]["n"], &stage["attempt"]), (&json!(n), &json!(1)));
-        }
-    }
-    bot.kill().unwrap();
-    bot.wait().unwrap();
-}
-
-/// A thousand aborts leave nothing behind. `MASTERCHIEF_CANCELS` sets how many.
-#[tokio::test]
-async fn an_abort_leaves_no_process_behind() {
-    let cancels: usize = std::env::var("MASTERCHIEF_CANCELS").ok().and_then(|count| count.parse().ok()).unwrap_or(20);
-    let dir = tempfile::tempdir().unwrap();
-    let supervisor = Path::new(env!("CARGO_BIN_EXE_masterchief"));
-    let settings = Settings { pools: [("default".to_owned(), 16)].into(), ..Settings::default() };
-    let bot = Bot::builder()
-        .data(dir.path())
-        .supervisor(supervisor)
-        .pipelines(Settings { folder: "".into(), ..settings })
-        .start()
-        .await
-        .unwrap();
-    let mark = format!("mark-{}", std::process::id());
-    let script = format!("(setsid sh -c 'trap \\\"\\\" TERM; exec -a {mark} sleep 300' &); exec -a {mark} sleep 300");
-    let text = format!(
-        "app: shop\npolicy:\n  concurrency: {{group: \"{{run.number}}\"}}\n  environments: {{dev: {{confirm: never}}}}\nstages: {{a: {{shell: {{run: [bash, -c, \"{script}\"], grace: 200ms}}}}}}\n"
-    );
-    bot.put_pipeline("shop", &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let ask = async |ask: Ask| {
-        bot.pipelines().ask(Asked { ask, who: Asker::program("test"), may: May::all() }).await.unwrap()
-    };
-    let mut left = cancels;
-    while left > 0 {
-        let batch = left.min(8);
-        let mut numbers = Vec::new();
-        for _ in 0..batch {
-            let prepared = Prepared { app: "shop".to_owned(), unattended: true, ..Prepared::default() };
-            numbers.push(ask(Ask::Deploy(Box::new(prepared))).await.run.unwrap());
-        }
-        for number in &numbers {
-            eventually("the start", async || {
-                let (_, stages) = bot.pipelines().run(*number).await.unwrap().unwrap();
-                stages[0].state == StageState::Running
-            })
-            .await;
-        }
-        for number in &numbers {
-            ask(Ask::Abort(*number)).await;
-        }
-        for number in numbers {
-            let (run, _) = bot.pipelines().ended(number).await.unwrap().unwrap();
-            assert_eq!(run.state, RunState::Cancelled);
-        }
-        left -= batch;
-    }
-    let alive = Command::new("pgrep").args(["-f", &mark]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&alive.stdout), "", "processes of cancelled stages run on");
-    bot.stop("").await;
 }

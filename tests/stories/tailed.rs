@@ -109,8 +109,11 @@ async fn the_alerts_since_are_told_and_a_freeze_is_ended_by_its_word() {
     let alert = json!({"kind": "webhook", "lane": "alerts", "key": "a1", "text": "HighErrors shop", "fields": fields});
     test.started().happens(serde_json::from_value(alert).unwrap()).await.unwrap();
     test.user("kim").says(CHANNEL, "!whatson").await;
-    test.expect(CHANNEL, "prod at 12:01 UTC changed in the last 1h: shop v1 (1). Alerts since: HighErrors shop 12:01.")
-        .await;
+    test.expect(
+        CHANNEL,
+        "prod at 12:01 UTC changed in the last hour: shop v1 (1). Alerts since: HighErrors shop 12:01.",
+    )
+    .await;
     test.user("kim").says(CHANNEL, "!freeze prod 2d stocktaking").await;
     test.expect(CHANNEL, "prod frozen by kim").await;
     test.user("kim").says(CHANNEL, "!deploy shop/v2").await;

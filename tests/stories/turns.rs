@@ -249,3 +249,62 @@ async fn a_stage_that_waits_for_a_pool_says_who_holds_it() {
     test.expect(CHANNEL, "[2] shop v1 is live").await;
     test.stop().await;
 }
+
+const THREE: &str = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}, prod: {confirm: never, require_flag: \"-\", approvals: {count: 1, from: [raj]}}}}\nstages: {a: {acted: {takes: 5s}}, b: {needs: [a], acted: {takes: 1s}}, c: {needs: [b], acted: {takes: 1s}}}\n";
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_says_yes_it_is_said_what_something_goes_out_on_top_of() {
+    let (test, _) = with(THREE).await;
+    for (who, words) in [
+        ("ana", "!deploy shop/v1 to dev"),
+        ("raj", "!deploy shop/v2 to dev"),
+        ("kim", "!deploy! shop/v3 to dev it burns"),
+    ] {
+        test.user(who).says(CHANNEL, words).await;
+    }
+    let line = test.expect(CHANNEL, "[1] shop v1 -> dev started by ana.").await;
+    assert!(!line.contains("in between"), "{line}");
+    test.advance(MINUTE).await;
+    test.expect(CHANNEL, "[2] shop v2 -> dev started by raj. nothing is now v1 (1 went in between).").await;
+    test.expect(
+        CHANNEL,
+        "[3] shop v3 -> dev started by kim (override: it burns). nothing is now v2 (2 went in between).",
+    )
+    .await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_agreed_agrees_anew_when_something_else_went_out_meanwhile() {
+    let (test, _) = with(THREE).await;
+    let mut codes = Vec::new();
+    for (number, who, version) in [(1, "ana", "v2"), (2, "lee", "v3")] {
+        test.user(who).says(CHANNEL, &format!("!deploy shop/{version} to prod")).await;
+        let line = test.expect(CHANNEL, &format!("[{number}] shop {version} -> prod by {who} needs 1 approval")).await;
+        codes.push(line.split(&format!("!approve {number} ")).nth(1).unwrap()[..4].to_owned());
+    }
+    test.user("raj").says(CHANNEL, &format!("!approve 2 {}", codes[1])).await;
+    test.expect(CHANNEL, "[2] approved by raj").await;
+    test.user("raj").says(CHANNEL, &format!("!approve 1 {}", codes[0])).await;
+    test.expect(CHANNEL, "[1] approved by raj").await;
+    assert_eq!(state(&test, 1).await, RunState::Queued);
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "[2] shop v3 is live on prod").await;
+    let line = test
+        .expect(
+            CHANNEL,
+            "[1] shop v2 -> prod by ana needs 1 approval from raj, not ana. nothing is now v3 (2 went in between). Plan: a, b, c. !approve 1 ",
+        )
+        .await;
+    let anew = line.split("!approve 1 ").nth(1).unwrap()[..4].to_owned();
+    assert_ne!(anew, codes[0]);
+    test.user("raj").says(CHANNEL, &format!("!approve 1 {}", codes[0])).await;
+    test.expect(CHANNEL, "raj: that is not the code of what is shown now").await;
+    test.advance(10 * SECOND).await;
+    assert_eq!(state(&test, 1).await, RunState::AwaitingApproval);
+    test.user("raj").says(CHANNEL, &format!("!approve 1 {anew}")).await;
+    test.expect(CHANNEL, "[1] approved by raj").await;
+    test.advance(10 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop v2 is live on prod").await;
+    stop(&test).await;
+}

@@ -153,7 +153,7 @@ fn field(html: &mut Html, param: &Param, may: &May) {
         }
         Takes::Int => begin(html, "<input type=\"number\" step=\"1\""),
         Takes::Number => begin(html, "<input type=\"number\" step=\"any\""),
-        Takes::Text(_) if looks_secret(&param.name) => {
+        Takes::Text(_) if param.secret || looks_secret(&param.name) => {
             begin(html, "<input type=\"password\" autocomplete=\"new-password\"");
         }
         Takes::Text(_) | Takes::Ref => begin(html, "<input type=\"text\""),

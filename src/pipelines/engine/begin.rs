@@ -17,6 +17,7 @@ use crate::pipelines::may::{rules, settle};
 use crate::pipelines::model::{Approvals, Check, OnBusy, Pipeline, Rules, Stage};
 use crate::pipelines::outside::Checked;
 use crate::pipelines::refusal::Refusal;
+use crate::pipelines::request::sealed;
 use crate::pipelines::run::{Asker, Before, Millis, Run, RunKind, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{template, words};
@@ -49,7 +50,8 @@ impl Engine {
         may: &May,
     ) -> Result<(Arc<Pipeline>, Rules, Run), Refusal> {
         let pipeline = self.catalog.get(&prepared.app)?;
-        let (params, env) = settle(&pipeline, prepared, may)?;
+        let (mut params, env) = settle(&pipeline, prepared, may)?;
+        let given = sealed(&pipeline.params, &mut params);
         let rules = rules(&pipeline, &env)?.clone();
         self.may_deploy(&pipeline, &env, &who, may)?;
         if prepared.reason.is_some() && who.origin == "irc" && !may.vouched {
@@ -58,7 +60,7 @@ impl Engine {
         asked_where(&pipeline, prepared, &who)?;
         let skipped = left_out(&pipeline, prepared, may)?;
         let guarded = guarded(&pipeline, &params);
-        let mut run = Run { skipped, guarded, ..self.new_run(&pipeline, &env, prepared, params, who) };
+        let mut run = Run { skipped, guarded, given, ..self.new_run(&pipeline, &env, prepared, params, who) };
         let facts = run_facts(&run);
         known_requester(&pipeline, asks(&run, &rules, &facts).as_ref(), &run.asker, may)?;
         for check in &rules.checks {
@@ -97,7 +99,11 @@ impl Engine {
         let confirm = rules.confirm && !prepared.unattended;
         // Who asks with a token of theirs, where no yes is wanted, need not say that it waits.
         let by_itself = prepared.unattended || run.asker.person && !rules.confirm;
+        let given = std::mem::take(&mut run.given);
         self.open(run, pipeline, stages);
+        if !given.is_empty() {
+            self.effects.push(Effect::Keep(number, given));
+        }
         if let Some(lock) = lock {
             self.due_in(number, DRAFT);
             let line = words::locked(&lock, self.now, Some(number));
@@ -263,6 +269,7 @@ impl Engine {
         self.due_at(number, until);
         let Some(live) = self.runs.get(&number) else { return };
         let plan = words::plan_of(planned(&live.run, &live.pipeline).join(", "), words::skipping(&live.run));
+        let plan = live.run.onto.as_ref().map_or(plan.clone(), |onto| words::and_then_said(onto, plan));
         let line = words::needs_approval(&live.run, approvals, &plan, &live.run.code, until, self.now);
         self.must_say(number, "start", &line);
     }

@@ -315,6 +315,7 @@ impl Engine {
             deadline: None,
             parent: Some(parent),
             keys: Vec::new(),
+            onto: None,
             lines: 0,
             spared: 0,
             unsaid: Vec::new(),

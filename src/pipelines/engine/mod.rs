@@ -341,6 +341,9 @@ impl Engine {
             live.run.finished = Some(self.now);
         }
         let cause = cause_of_run(&live.run, &live.stages);
+        if next.ended() && live.pipeline.params.iter().any(|param| param.secret) {
+            self.effects.push(Effect::Tidy(number, false));
+        }
         self.dirty_runs.insert(number);
         self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name(), "cause": cause}));
         true

@@ -68,6 +68,13 @@ impl Engine {
             if let Some(live) = self.runs.get_mut(&number) {
                 live.run.due = live.run.queue_end;
             }
+            if self.agree_anew(number) {
+                return Ok(Reply::about(number, Vec::new()));
+            }
+            if let Some(live) = self.runs.get_mut(&number) {
+                // They said yes to what it goes onto.
+                live.run.onto = None;
+            }
             self.next_in(&group);
         } else {
             self.go_on(number);

@@ -5,6 +5,7 @@ use super::ask::{Answer, Ask, Asked, May, Prepared, Reply};
 use super::skip::{asked_where, known_requester, left_out};
 use crate::pipelines::may::{rules, settle};
 use crate::pipelines::refusal::Refusal;
+use crate::pipelines::request::sealed;
 use crate::pipelines::run::{Asker, Millis, Run, shown};
 use crate::pipelines::state::RunState;
 use crate::pipelines::words;
@@ -212,7 +213,10 @@ impl Engine {
         let env = prepared.environment.clone().unwrap_or_default();
         self.may_deploy(&pipeline, &env, who, may)?;
         // What is wrong with it is told now, not at night.
-        settle(&pipeline, prepared, may)?;
+        let (mut params, _) = settle(&pipeline, prepared, may)?;
+        if let Some(name) = sealed(&pipeline.params, &mut params).into_keys().next() {
+            return Err(Refusal::conflict(words::not_kept_for_later(name)));
+        }
         if at > self.now.saturating_add(BOOK_MOST) {
             return Err(Refusal::wrong(words::TOO_FAR_AHEAD));
         }

@@ -1,9 +1,10 @@
 //! What the engine is told, and what is to happen because of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use masterchief_contract::Secret;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
@@ -113,6 +114,8 @@ pub(in crate::pipelines) enum Effect {
     Answer(oneshot::Sender<Answer>, Answer),
     /// A note is kept.
     Noted(oneshot::Sender<Result<(), String>>),
+    /// What a run was given in secret is kept until it has ended.
+    Keep(i64, BTreeMap<String, Secret>),
     /// What a run kept of secrets is not needed any more; and if it is so, neither is what it worked in.
     Tidy(i64, bool),
 }

@@ -4,16 +4,25 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use chrono::DateTime;
+use serde_json::json;
 
 use super::begin::before;
-use super::{Engine, Live};
+use super::skip::asks;
+use super::{Engine, Live, code, run_facts};
 use crate::executors::Cgroup;
 use crate::pipelines::may::rules;
 use crate::pipelines::model::{OnBusy, Pipeline, Rules};
 use crate::pipelines::refusal::Refusal;
-use crate::pipelines::run::{Before, Millis, Run, RunKind, shown};
+use crate::pipelines::run::{Before, Millis, Run, RunKind};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::{calendar, window, words};
+
+/// Whether something else is live than was shown: the same commit once more is not.
+fn has_moved(then: Option<&Before>, now: Option<&Before>) -> bool {
+    let known = |before: &Before| (before.version.clone(), before.sha.clone());
+    let same = then.map(known) == now.map(known) && now.is_some_and(|now| !now.sha.is_empty());
+    !same && then.map(|then| then.run) != now.map(|now| now.run)
+}
 
 /// How long somebody has to say yes again when their turn comes.
 const TURN: Millis = 5 * 60_000;
@@ -96,17 +105,17 @@ impl Engine {
                 .left(live.run.number)
                 .map(|left| format!(" {}", crate::pipelines::words::about(left)))
                 .unwrap_or_default();
-            words.push(words::ahead_runs(live.run.number, live.run.asker.called(), doing, left));
+            words.push(words::ahead_runs(live.run.number, words::quiet(live.run.asker.called()), doing, left));
         }
         let waiting = self.queue_of(&run.group);
         let mine = waiting.iter().position(|number| *number == run.number).unwrap_or(waiting.len());
         for number in &waiting[..mine] {
             if let Some(live) = self.runs.get(number) {
-                words.push(words::ahead_next(number, live.run.asker.called()));
+                words.push(words::ahead_next(number, words::quiet(live.run.asker.called())));
             }
         }
         if let Some(lock) = self.locks.get(&run.place()) {
-            words.push(words::ahead_lock(&lock.handle));
+            words.push(words::ahead_lock(words::quiet(&lock.handle)));
         }
         (words, mine + 1)
     }
@@ -175,17 +184,21 @@ impl Engine {
         }
         // Whether it waited for its turn, for people or for the yes: what it was shown against is not there any more.
         let now_live = self.live_where(number);
-        let moved = now_live.as_ref().map(|live| live.run) != run.before.as_ref().map(|before| before.run);
+        let moved = has_moved(run.before.as_ref(), now_live.as_ref());
         if moved && run.reason.is_none() {
             return self.ask_again(number, now_live);
+        }
+        if let Some(live) = self.runs.get_mut(&number).filter(|_| moved) {
+            live.run.onto = Some(words::went_between(live.run.before.as_ref(), now_live.as_ref()));
         }
         self.launch_checked(number);
     }
 
-    /// What a run was asked for on is not there any more: the one who asked has to say yes to what it is now.
+    /// What a run was asked for on is not there any more: the one who asked has to say yes to what it is now, and those who agreed have
+    /// to agree to that; where nobody has to, it is said.
     fn ask_again(&mut self, number: i64, now_live: Option<Before>) {
         let Some(live) = self.runs.get_mut(&number) else { return };
-        let was = live.run.before.as_ref().map_or("nothing".to_owned(), |before| shown(&before.version, &before.sha));
+        let was = live.run.before.take();
         let between = now_live.as_ref().map_or(0, |before| before.run);
         // Of what was to go out some may have gone; where what is live is none of it, nobody knows how many are left.
         let left = now_live.as_ref().and_then(|live_now| {
@@ -194,10 +207,21 @@ impl Engine {
         });
         live.run.commits.truncate(left.unwrap_or(0));
         live.run.commit_count = left.map_or(0, |left| left as u64);
+        live.run.onto = Some(words::went_between(was.as_ref(), now_live.as_ref()));
         live.run.before = now_live;
+        if !live.run.approvals.is_empty() {
+            // They agreed to something else.
+            let run = &mut live.run;
+            run.approvals.clear();
+            run.code = code(&json!([number, run.sha, run.params, run.pipeline, run.env, run.skipped, between]));
+        }
         let confirm = live.pipeline.rules(&live.run.env).is_none_or(|rules| rules.confirm) && !live.run.unattended;
+        self.dirty_runs.insert(number);
         if !confirm {
-            return self.launch_checked(number);
+            if !self.agree_anew(number) {
+                self.launch_checked(number);
+            }
+            return;
         }
         let queued = live.run.queued;
         if live.run.state == RunState::AwaitingWindow {
@@ -206,9 +230,21 @@ impl Engine {
         self.to(number, RunState::AwaitingConfirm, "bot");
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.queued = queued;
-        let line = words::your_turn(&live.run, &was, between, live.run.commit_count);
+        let line = words::your_turn(&live.run, was.as_ref(), between, live.run.commit_count);
         self.due_in(number, TURN);
         self.must_say(number, "start", &line);
+    }
+
+    /// Asks people to agree to a run to which nobody has agreed as it is now; whether there are such people.
+    pub(super) fn agree_anew(&mut self, number: i64) -> bool {
+        let Some(live) = self.runs.get(&number).filter(|live| live.run.approvals.is_empty()) else { return false };
+        let facts = run_facts(&live.run);
+        let Some(approvals) = live.pipeline.rules(&live.run.env).and_then(|rules| asks(&live.run, rules, &facts))
+        else {
+            return false;
+        };
+        self.await_approval(number, &approvals);
+        true
     }
 
     /// What is live where a run goes.

@@ -54,9 +54,16 @@ pub(super) fn params(reader: &mut Reader, node: &Node) -> Vec<Param> {
         };
         let optional = fields.take("optional").and_then(|node| reader.bool(node)).unwrap_or(false);
         let needs_flag = fields.take("needs_flag").and_then(|node| reader.flags(node)).flatten();
+        let secret = fields.take("secret").and_then(|node| reader.bool(node)).unwrap_or(false);
         let given = fields.take("default");
+        if secret && (kind != Some("string") || given.is_some()) {
+            reader.fault(
+                node,
+                format!("params.{name}: what is secret is a string without a default; hand over one of your own as env: {{NAME: \"${{env:NAME}}\"}}"),
+            );
+        }
         fields.done(reader);
-        let param = Param { name: name.clone(), takes, default: None, optional, needs_flag };
+        let param = Param { name: name.clone(), takes, default: None, optional, needs_flag, secret };
         let default = given.map(|node| (node, reader.value(node)));
         if let Some(Err(fault)) = default.as_ref().map(|(_, value)| super::super::request::fits(&param, value)) {
             reader.fault(node, format!("params.{name}.default: {fault}"));

@@ -121,7 +121,7 @@ pub fn row(word: &str) -> Result<&'static (&'static str, &'static str, &'static 
     let plain = word.trim_start_matches('!');
     WORDS.iter().find(|(known, ..)| known.trim_start_matches('!') == plain).ok_or_else(|| {
         let names = WORDS.iter().map(|(known, ..)| known.trim_start_matches('!'));
-        let close = masterchief_contract::closest(plain, names).map(|close| format!("; did you mean {close}?"));
+        let close = masterchief_contract::closest(plain, names).map(words::or_did_you_mean);
         Refusal::wrong(words::no_such_word(plain, close.unwrap_or_default()))
     })
 }

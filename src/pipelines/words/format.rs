@@ -20,7 +20,7 @@ pub fn span(millis: Millis) -> String {
 /// A rough time span: `~4 min`.
 pub fn about(millis: Millis) -> String {
     match millis {
-        i64::MIN..90_000 => format!("~{}s", (millis / 1000).max(1)),
+        i64::MIN..50_000 => format!("~{}s", (millis / 1000).max(1)),
         _ => format!("~{} min", (millis + 30_000) / 60_000),
     }
 }
@@ -93,8 +93,13 @@ pub fn quiet(name: &str) -> String {
     }
 }
 
+/// A time within a sentence: `8 s`, `2 min`, `1m30s`.
 pub(super) fn minutes(millis: Millis) -> String {
-    if millis % 60_000 == 0 { format!("{} min", millis / 60_000) } else { span(millis) }
+    match (millis.max(0) + 500) / 1000 {
+        seconds @ 1..60 => format!("{seconds} s"),
+        _ if millis % 60_000 == 0 => format!("{} min", millis / 60_000),
+        _ => span(millis),
+    }
 }
 
 /// `6 commits by ana, raj, +1`; who is named is not highlighted.

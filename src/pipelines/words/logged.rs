@@ -99,6 +99,7 @@ sentences! {
     too_many(count: Display, most: Display) = "this makes {count} instances; at most {most} are run";
     // What people agree to.
     plan_of(stages: Display, skipping: Display) = "Plan: {stages}{skipping}";
+    and_then_said(first: Display, then: Display) = "{first}. {then}";
     plan_is(plan: Display) = "Plan: {plan}";
     stage_is(stage: Display) = "Stage: {stage}";
 }

@@ -21,6 +21,7 @@ pub fn who(app: &str, rows: &Places, now: Millis) -> String {
                 let version = shown(&live.version, &live.sha);
                 format!("{env} {version} by {} {} ago ({}{kind})", quiet(&run.requester), span(now - live.at), live.run)
             }
+            None if running.is_some() => env.clone(),
             None => format!("{env} nothing"),
         };
         if live.as_ref().is_some_and(|(live, _)| !live.validated) {
@@ -30,7 +31,8 @@ pub fn who(app: &str, rows: &Places, now: Millis) -> String {
             text.push_str(" LOCKED");
         }
         if let Some((number, version)) = running {
-            text.push_str(&format!(", {version} running ({number})"));
+            let and = if live.is_some() { "," } else { "" };
+            text.push_str(&format!("{and} {version} running ({number})"));
         }
         parts.push(text);
     }
@@ -50,9 +52,10 @@ pub fn whatson(
         .iter()
         .map(|row| format!("{} {}{} ({})", row.app, shown(&row.version, &row.sha), place(row), row.run))
         .collect();
+    let last = if time == 3_600_000 { "hour".to_owned() } else { span(time) };
     let changed = match changes.as_slice() {
-        [] => format!("nothing changed in the last {}", span(time)),
-        some => format!("changed in the last {}: {}", span(time), list(some, 6)),
+        [] => format!("nothing changed in the last {last}"),
+        some => format!("changed in the last {last}: {}", list(some, 6)),
     };
     let alert = |(at, text): &(Millis, String)| format!("{} {}", cut(text, 60), utc(*at).format("%H:%M"));
     let told: Vec<String> = alerts.iter().map(alert).collect();
@@ -70,7 +73,8 @@ pub fn run_row(row: &RunRow, run: &Run, now: Millis) -> String {
         RunState::Failed | RunState::TimedOut => {
             format!("FAILED {}", run.failed.as_deref().unwrap_or("")).trim_end().to_owned()
         }
-        RunState::RolledBack => format!("FAILED {}, rolled back", run.failed.as_deref().unwrap_or("")),
+        // What undid it has a row of its own.
+        RunState::RolledBack if run.failed.is_some() => format!("FAILED {}", run.failed.as_deref().unwrap_or("")),
         state => state.name().replace('_', " "),
     };
     let what = if run.kind == RunKind::Rollback { format!("rollback->{}", run.shown()) } else { run.shown() };

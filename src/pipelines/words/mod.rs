@@ -3,6 +3,7 @@
 
 mod asides;
 mod format;
+mod given;
 mod logged;
 mod looks;
 mod places;
@@ -17,6 +18,7 @@ pub use asides::{
     taken_back, touched, unchecked,
 };
 pub use format::{about, cut, fitted, hushed, moment, quiet, span};
+pub use given::*;
 pub use logged::*;
 pub use looks::*;
 pub use places::*;
@@ -28,7 +30,7 @@ pub use standstill::*;
 
 use super::model::{Approvals, RollbackMode, Rules};
 use super::outside::Checked;
-use super::run::{Millis, Run, RunKind, StageRun, shown};
+use super::run::{Before, Millis, Run, RunKind, StageRun, shown};
 use super::state::{RunState, StageState};
 use crate::executors::Failure;
 use asides::checked;
@@ -77,7 +79,7 @@ pub fn started(run: &Run, link: Option<&str>) -> String {
             .map(|before| format!("{} -> ", shown(&before.version, &before.sha)))
             .unwrap_or_default();
         return format!(
-            "[{}] rollback {} {} {from}{} started by {by}{parent}{link}",
+            "[{}] rollback {} {} {from}{} started by {by}{parent}",
             run.number,
             run.app,
             run.env,
@@ -86,7 +88,14 @@ pub fn started(run: &Run, link: Option<&str>) -> String {
     }
     let reason = run.overrides().map(|reason| format!(" (override: {})", cut(reason, 120))).unwrap_or_default();
     let skipping = skipping(run);
-    format!("[{}] {} {} -> {} started by {by}{reason}{skipping}.{link}", run.number, run.app, run.shown(), run.env)
+    let onto = run.onto.as_ref().map(|onto| format!(" {onto}.")).unwrap_or_default();
+    format!(
+        "[{}] {} {} -> {} started by {by}{reason}{skipping}.{link}{onto}",
+        run.number,
+        run.app,
+        run.shown(),
+        run.env
+    )
 }
 
 /// How a stage went, within a line of several: `test ok 2m10s (412 passed)`.
@@ -123,21 +132,21 @@ pub fn stages(number: i64, parts: &[String]) -> String {
     format!("[{number}] {}", listed(parts))
 }
 
-/// A stage is tried again: `test: attempt 2/4 in 8s (class network: registry timed out)`.
+/// A stage is tried again: `test: attempt 2/4 in 8 s (class network: registry timed out)`.
 pub fn retrying(stage: &StageRun, of: u32, wait: Millis, failure: &Failure) -> String {
     format!(
         "{}: attempt {}/{of} in {} (class {}: {})",
         stage.name,
         stage.attempt + 1,
-        span(wait),
+        minutes(wait),
         failure.class.name().replace('_', "-"),
         cut(&failure.line, 100)
     )
 }
 
-/// How a stage is doing: `canary 10%: errors 0.2% (base 0.2%), 5 min left; then rollout`.
+/// How a stage is doing: `canary 10%: errors 0.2% (base 0.2%), 5 min left; then rollout.`
 pub fn doing(stage: &str, words: &str, then: &[String]) -> String {
-    let then = if then.is_empty() { String::new() } else { format!("; then {}", list(then, 3)) };
+    let then = if then.is_empty() { String::new() } else { format!("; then {}.", list(then, 3)) };
     format!("{stage}: {}{then}", cut(words, 200))
 }
 
@@ -316,10 +325,28 @@ pub fn queued(run: &Run, place: usize, ahead: &[String]) -> String {
     )
 }
 
+/// What was live: its commit, and where there is none its version.
+fn base(before: Option<&Before>) -> String {
+    let told = |before: &Before| match before.sha.is_empty() {
+        true => shown(&before.version, &before.sha),
+        false => shown("", &before.sha),
+    };
+    before.map_or("nothing".to_owned(), told)
+}
+
+/// A run begins on something else than was there when it was asked for, and nobody has to say yes to that.
+pub fn went_between(was: Option<&Before>, is: Option<&Before>) -> String {
+    format!("{} is now {} ({} went in between)", base(was), base(is), is.map_or(0, |is| is.run))
+}
+
 /// It is a run's turn, and what it was asked for on is not there any more.
-pub fn your_turn(run: &Run, was: &str, between: i64, count: u64) -> String {
-    let is = run.before.as_ref().map(|before| shown(&before.version, &before.sha)).unwrap_or_default();
-    let diff = if count > 0 { format!(": diff is {count} commits") } else { String::new() };
+pub fn your_turn(run: &Run, was: Option<&Before>, between: i64, count: u64) -> String {
+    let (was, is) = (base(was), base(run.before.as_ref()));
+    let diff = match count {
+        0 => String::new(),
+        1 => ": diff is 1 commit".to_owned(),
+        count => format!(": diff is {count} commits"),
+    };
     format!(
         "[{}] {}: your turn. {was} is now {is} ({between} went in between){diff}. !yes {} within 5 min or I pass to the next.",
         run.number, run.asker.nick, run.number
@@ -477,6 +504,7 @@ mod tests {
             [500, 58_000, 130_000, 4_800_000, 7_200_000, 300_000_000].into_iter().map(span).collect();
         assert_eq!(told, ["1s", "58s", "2m10s", "1h20m", "2h", "3d"]);
         assert_eq!((about(650_000), about(30_000)), ("~11 min".to_owned(), "~30s".to_owned()));
+        assert_eq!((about(58_000), minutes(8_000)), ("~1 min".to_owned(), "8 s".to_owned()));
         // 2026-03-02T12:00Z, a Monday.
         let noon = 1_772_452_800_000;
         assert_eq!(moment(noon + 7_500_000, noon), "14:05 UTC");

@@ -103,7 +103,8 @@ pub fn calendar_unread(path: &dyn std::fmt::Display) -> String {
 
 /// A window opened for runs that waited.
 pub fn window_open(env: &str, until: Millis, now: Millis, booked: &[String]) -> String {
-    format!("{env} window open until {}. Booked: {}.", moment(until, now), booked.join(", "))
+    let until = moment(until, now);
+    format!("{env} window open until {}. Booked: {}.", until.trim_end_matches(" UTC"), booked.join(", "))
 }
 
 /// A freeze is over.
