@@ -13,7 +13,7 @@ use serde_json::Value;
 type UnderWay = Arc<Mutex<BTreeMap<(u64, String), DateTime<Utc>>>>;
 
 /// Acts the work of a stage: `{takes: 2m, summary: …, outputs: {…}, fails: N, class: …, line: …, world: […], tells: […]}`. The first N
-/// attempts fail; `takes` may be a list, by attempts. What was done is remembered.
+/// attempts fail; `takes` may be a list, by attempts, and `silent` is how long nothing is told of it. What was done is remembered.
 #[derive(Clone, Default)]
 pub(crate) struct Acted {
     done: Arc<Mutex<Vec<String>>>,
@@ -62,6 +62,11 @@ impl Acted {
             let takes: Duration = humantime(&takes);
             let tells: Vec<&str> =
                 step.settings["tells"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let silent = text("silent").map_or(Duration::ZERO, |text| humantime(&text));
+            if !silent.is_zero() && own.waits(&step, &hands, silent).await {
+                return End::Stopped;
+            }
+            let takes = takes.saturating_sub(silent);
             let parts = tells.len() as u32 + 1;
             for part in 0..parts {
                 if let Some(words) = tells.get(part as usize) {

@@ -124,16 +124,17 @@ async fn what_failed_is_not_tried_again_without_what_it_was_given() {
 async fn no_secret_becomes_an_argument() {
     let dir = tempfile::tempdir().unwrap();
     let bot = bot(dir.path()).await;
-    let text = "app: shop\nparams: {key: {type: string, secret: true}}\npolicy: {environments: {dev: {confirm: never}}}\nstages: {a: {shell: [echo, \"it is {params.key}\"]}}\n";
-    bot.put_pipeline("shop", text).await.unwrap();
-    post(&bot, "trigger", json!({"app": "shop", "params": {"key": SECRET}})).await;
+    let text = "app: other\nparams: {key: {type: string, secret: true}}\npolicy: {environments: {dev: {confirm: never}}}\nstages: {a: {shell: [echo, \"it is {params.key}\"]}}\n";
+    bot.put_pipeline("other", text).await.unwrap();
+    post(&bot, "trigger", json!({"app": "other", "params": {"key": SECRET}})).await;
     let (_, stages) = bot.pipelines().ended(1).await.unwrap().unwrap();
     let line = &stages[0].failure.as_ref().unwrap().line;
     assert_eq!(
         line,
         "key is secret, and arguments of commands are seen by all; hand it over as env: {NAME: \"{params.key}\"}"
     );
-    let faults = bot.put_pipeline("shop", &text.replace("secret: true", "secret: true, default: x")).await.unwrap_err();
+    let faults =
+        bot.put_pipeline("third", &text.replace("secret: true", "secret: true, default: x")).await.unwrap_err();
     assert!(faults[0].message.contains("what is secret is a string without a default"), "{faults:#?}");
     bot.stop("").await;
 }

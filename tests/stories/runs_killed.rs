@@ -26,7 +26,7 @@ struct Process {
 impl Process {
     async fn start(pipeline: impl Fn(&Path) -> String, executors: Value) -> Process {
         let dir = project("");
-        let config = json!({"data": "data", "executors": executors});
+        let config = json!({"data": "data", "partyline": {"listen": "127.0.0.1:0"}, "executors": executors});
         fs::write(dir.path().join("config/global/config.yaml"), config.to_string()).unwrap();
         fs::write(dir.path().join("config/pipelines/shop.yaml"), pipeline(dir.path())).unwrap();
         let (code, said) = masterchief(dir.path(), &["pipelines", "check"]);
@@ -321,16 +321,14 @@ async fn a_playbook_goes_on_after_a_kill_and_its_tasks_are_done_once() {
     - shell: 'echo x >> AT/began; until test -e AT/go; do sleep 0.1; done'
     - shell: 'echo x >> AT/then'
 ";
-    let playbook = tool("ansible-playbook");
+    tool("ansible-playbook");
     let text = |folder: &Path| {
         let at = folder.display().to_string();
         fs::write(folder.join("site.yml"), SITE.replace("AT", &at)).unwrap();
         let inventory = "web1 ansible_connection=local ansible_python_interpreter='{{ ansible_playbook_python }}'\n";
         fs::write(folder.join("inv"), inventory).unwrap();
-        let own = std::env::var("PATH").unwrap();
-        let path = playbook.parent().map_or(own.clone(), |folder| format!("{}:{own}", folder.display()));
         stages(&format!(
-            "  get: {{shell: [cp, \"{at}/site.yml\", \"{at}/inv\", .]}}\n  notify: {{needs: [get], ansible: {{playbook: site.yml, inventory: inv}}, env: {{PATH: \"{path}\", HOME: \"{at}\"}}}}\n"
+            "  get: {{shell: [cp, \"{at}/site.yml\", \"{at}/inv\", .]}}\n  notify: {{needs: [get], ansible: {{playbook: site.yml, inventory: inv}}, env: {{HOME: \"{at}\"}}}}\n"
         ))
     };
     let bot = killed_at_work(Process::start(text, json!({})).await, begins, lets_go).await;
@@ -397,12 +395,12 @@ stages:
   people: { when: "environment == 'people'", approve: { count: 1, not_requester: false } }
   work:
     needs: ["held?", "again?", "people?"]
-    shell: [sh, -c, "echo {environment} >> AT/ran; until test -e AT/go-{environment}; do sleep 0.05; done"]
-    rollback: { shell: [sh, -c, "echo undo >> AT/ran; until test -e AT/undo; do sleep 0.05; done"] }
+    shell: [sh, -c, "echo {environment} >> @/ran; until test -e @/go-{environment}; do sleep 0.05; done"]
+    rollback: { shell: [sh, -c, "echo undo >> @/ran; until test -e @/undo; do sleep 0.05; done"] }
 finally:
-  clean: { when: "environment == 'stopping'", shell: [sh, -c, "echo clean >> AT/ran; until test -e AT/clean; do sleep 0.05; done"] }
+  clean: { when: "environment == 'stopping'", shell: [sh, -c, "echo clean >> @/ran; until test -e @/clean; do sleep 0.05; done"] }
 "##;
-    text.replace("AT", &folder.display().to_string())
+    text.replace('@', &folder.display().to_string())
 }
 
 /// Brings a run into each state in which it may wait: its number, its state, and that of the stage it waits in.
@@ -470,7 +468,9 @@ async fn whatever_a_run_waits_for_when_the_bot_is_killed_it_waits_for_after_that
             until(name, || bot.stage(*number, name)["state"] == state).await;
         }
     }
-    assert_eq!(bot.lines("ran"), before, "nothing was begun twice");
+    let mut now = bot.lines("ran");
+    now.retain(|line| line != "again");
+    assert_eq!(now, before, "nothing was begun twice");
     bot.says(&["runs", "yes", "1"]);
     let code = bot.shown(2)["run"]["code"].as_str().unwrap().to_owned();
     bot.says(&["runs", "approve", "2", &code]);

@@ -84,7 +84,7 @@ fn pattern(line: &str, known: &Known) -> (Regex, Vec<String>) {
         match known.get(name) {
             Some(value) => out.push_str(&regex::escape(value)),
             // That it is the same is looked at when it is known.
-            None if names.iter().any(|one| one == name) => out.push_str(form),
+            None if names.iter().any(|one| one == name) => out.push_str("[0-9a-z]+"),
             None => {
                 out.push_str(&format!("({form})"));
                 names.push(name.to_owned());

@@ -89,7 +89,11 @@ async fn a_calendar_freezes_and_what_waited_begins_when_it_thaws() {
     assert_eq!(state(&test, 2).await, RunState::Running);
     test.advance(40 * MINUTE).await;
     // A run of one stage has three lines: that it began is told with its end.
-    test.expect(CHANNEL, "[2] shop v2 -> dev started by kim. shop v2 is live on dev").await;
+    test.expect(
+        CHANNEL,
+        "[2] shop v2 -> dev started by kim. nothing is now v1 (1 went in between). shop v2 is live on dev",
+    )
+    .await;
     // Another day is frozen from now on: nobody has to start anything anew for it.
     let longer =
         ics.replace("DTEND:20260302T140000Z", "DTEND:20260302T200000Z").replace("Stocktaking", "A long stocktaking");
