@@ -1,6 +1,6 @@
 //! The gate before the street: floods stop here, and those who are ignored.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::words;
 use crate::dispatch::{BindFault, FloodSettings, Floods, Ignore, Kinds, NewBind, Spared, Verdict};
+use crate::mesh::Mesh;
 use crate::partyline::DCC;
 use crate::store::Store;
 use crate::users::{FlagFault, FlagMask, Standing};
@@ -39,6 +40,8 @@ pub(crate) struct Floodgate {
     floods: Arc<Mutex<Floods>>,
     friends: FlagMask,
     owners: FlagMask,
+    /// The mesh, once there is one: its bots are spared where the network shows them under their accounts.
+    mesh: Arc<OnceLock<Mesh>>,
     store: Store,
     clock: Clock,
 }
@@ -61,7 +64,8 @@ impl Floodgate {
     /// With those who are still to be ignored.
     pub(crate) async fn open(store: &Store, clock: &Clock) -> Result<Floodgate, FlagFault> {
         let (friends, owners) = (FlagMask::parse(FRIENDS)?, FlagMask::parse(OWNERS)?);
-        let gate = Floodgate { floods: Arc::default(), friends, owners, store: store.clone(), clock: clock.clone() };
+        let (floods, mesh) = (Arc::default(), Arc::default());
+        let gate = Floodgate { floods, friends, owners, mesh, store: store.clone(), clock: clock.clone() };
         let now = clock.now();
         for mask in store.kv_names(KEPT, "", KEPT_MAX, now).await.unwrap_or_default() {
             let Ok(Some(kept)) = store.kv_get(KEPT, &mask, now).await else { continue };
@@ -74,11 +78,24 @@ impl Floodgate {
         Ok(gate)
     }
 
+    /// From now on bots of this mesh are spared.
+    pub(crate) fn spare(&self, mesh: &Mesh) {
+        // There is one mesh, told at the start.
+        let _ = self.mesh.set(mesh.clone());
+    }
+
+    /// Whether it is by a bot that is known here.
+    fn is_by_a_bot(&self, event: &Event) -> bool {
+        let account = event.actor.as_ref().and_then(|actor| actor.account.as_deref());
+        let Some((mesh, account)) = self.mesh.get().zip(account) else { return false };
+        mesh.view().bot_at(&event.network, |other| event.casemap.eq(other, account)).is_some()
+    }
+
     /// What becomes of an event of this person.
     pub(crate) fn judge(&self, settings: &FloodSettings, event: &Event, standing: &Standing) -> Pass {
         let chan = event.chan();
         let may = |flags| standing.allows(flags, FlagScope::Channel, &event.network, chan, event.casemap);
-        let spared = match (may(&self.friends), standing.who.vouched && may(&self.owners)) {
+        let spared = match (may(&self.friends) || self.is_by_a_bot(event), standing.who.vouched && may(&self.owners)) {
             (_, true) => Spared::All,
             (true, false) => Spared::Counting,
             (false, false) => Spared::Nothing,

@@ -19,7 +19,7 @@ use super::policy::Policy;
 use super::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
-use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, News, Note, Noted, Opening};
+use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, News, Note, Noted, Opening, Trust};
 use crate::partyline::{Left, Party, deliver_note};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
@@ -100,12 +100,12 @@ pub(super) async fn open(
     let (logs, telling) = Logs::open(ground, shutdown.clone());
     tasks.push(telling);
     let notes = (party.clone(), store.clone());
-    let ground = Ground { mesh: mesh.clone(), outbox, store, clock: clock.clone(), party };
+    let ground = Ground { mesh: mesh.clone(), outbox: outbox.clone(), store, clock: clock.clone(), party };
     let (leases, leasing) = Leases::open(groups, ground, &shutdown).await;
     tasks.extend(leasing);
     let (own, at) = (mesh.clone(), clock.clone());
     let answering =
-        Answering { mesh: own, calls, table, clock: at, running, leases, shared, logs, door, runners, notes };
+        Answering { mesh: own, calls, table, clock: at, outbox, running, leases, shared, logs, door, runners, notes };
     tasks.push(tokio::spawn(answering.run(waiting, shutdown.clone())));
     tasks.push(tokio::spawn(follow(mesh.clone(), inlet, clock, shutdown)));
     Ok(Some((mesh, tasks)))
@@ -124,9 +124,10 @@ struct Rooms {
 }
 
 impl Judge for Rooms {
-    fn is_botmaster(&self, handle: &str) -> bool {
+    fn is_botmaster(&self, handle: &str, trust: Trust) -> bool {
         // The bots on the way have vouched for who that is; what they may is for our own book to say. Nobody is the console.
-        let Some(mask) = self.botmaster.as_ref().filter(|_| self.book.get(handle).is_some()) else { return false };
+        let known = self.book.get(handle).is_some_and(|user| trust.covers(self.book.stands(handle), &user));
+        let Some(mask) = self.botmaster.as_ref().filter(|_| known) else { return false };
         let actor = Actor { nick: handle.to_owned(), login: Some(handle.to_owned()), ..Actor::default() };
         let standing = self.book.recognise(Some(&actor), "", CaseMap::Rfc1459);
         standing.allows(mask, FlagScope::AnyChannel, "", None, CaseMap::Rfc1459)

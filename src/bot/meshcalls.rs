@@ -11,14 +11,16 @@ use super::calls::Calls;
 use super::lead::Leases;
 use super::mesh::event;
 use super::meshlog::Logs;
+use super::meshneed;
 use super::meshrelay;
 use super::meshrun::Running;
 use super::meshshare::Shared;
+use super::outbox::Outbox;
 use super::runners::Runners;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
-use crate::mesh::{Asker, BOT, BotName, Call, EVENT, LEASE, LOG, Mesh, NETWORK, RUN, SAID, SHARE, WORK};
+use crate::mesh::{Asker, BOT, BotName, Call, EVENT, LEASE, LOG, Mesh, NEED, NETWORK, RUN, SAID, SHARE, WORK};
 use crate::partyline::{Party, leave_note};
 use crate::store::Store;
 use crate::users::Standing;
@@ -38,6 +40,8 @@ pub(super) struct Answering {
     pub(super) calls: Arc<Calls>,
     pub(super) table: BindTable,
     pub(super) clock: Clock,
+    /// Where other bots are helped.
+    pub(super) outbox: Outbox,
     pub(super) running: Running,
     pub(super) leases: Leases,
     pub(super) shared: Shared,
@@ -83,7 +87,8 @@ impl Answering {
                     }
                     EVENT => meshrelay::receive(&all.door, &call).await,
                     SAID => all.said(&call).await,
-                    RUN => all.running.run(&call.from, call.trusted, &call.data).await,
+                    NEED => meshneed::give(&all.mesh, &all.outbox, &call).await,
+                    RUN => all.running.run(&call.from, call.trust, &call.data).await,
                     _ => match place {
                         Ok(_place) => all.bind(call).await,
                         Err(_) => Err("too many calls are running here; try again later".to_owned()),
@@ -141,7 +146,7 @@ impl Turns {
     /// A call begins, if its bot has not too many running already.
     fn begin(&self, call: &Call) -> Option<Turn> {
         let most = match call.cmd.as_str() {
-            LEASE | LOG | SHARE | EVENT | RUN | SAID => OF_ONE,
+            LEASE | LOG | SHARE | EVENT | RUN | SAID | NEED => OF_ONE,
             WORK => WORK_OF_ONE,
             _ => BINDS_OF_ONE,
         };
@@ -209,13 +214,14 @@ impl Outlet for Collecting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::Trust;
 
     #[test]
     fn one_bot_that_asks_for_too_much_holds_up_itself_alone() {
         let turns = Turns::default();
         let call = |from: &str, cmd: &str| Call {
             from: from.parse().unwrap(),
-            trusted: true,
+            trust: Trust::Everybody,
             proven: true,
             id: 1,
             cmd: cmd.to_owned(),

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::calls::Calls;
 use crate::dispatch::{BindTable, Decision, decide};
-use crate::mesh::{BotName, CallFault, Mesh, NETWORK, SAID};
+use crate::mesh::{BotName, CallFault, Mesh, NETWORK, SAID, Trust};
 use crate::users::Book;
 
 /// Words that are done at once.
@@ -124,7 +124,7 @@ impl Running {
     }
 
     /// Does `HANDLE WORDS` that a bot has sent, or `+TOKEN HANDLE WORDS` where it hears more later; gives what is said to it, or why not.
-    pub(super) async fn run(&self, from: &BotName, trusted: bool, data: &str) -> Result<String, String> {
+    pub(super) async fn run(&self, from: &BotName, trust: Trust, data: &str) -> Result<String, String> {
         let (token, data) = match data.strip_prefix('+').and_then(|rest| rest.split_once(' ')) {
             Some((token, rest)) if token.chars().all(|c| c.is_ascii_alphanumeric()) => (Some(token), rest),
             _ => (None, data),
@@ -132,12 +132,15 @@ impl Running {
         let Some((handle, words)) = data.split_once(' ') else {
             return Err("there are no words to be done".to_owned());
         };
-        if !trusted {
+        if !trust.is_any() {
             return Err(format!("the word of {from} on who its people are does not count here; give it `trust`"));
         }
         // The console is no person of ours, whoever says so.
-        if self.book.get(handle).is_none() {
-            return Err(format!("{handle} is not known here"));
+        let Some(user) = self.book.get(handle) else { return Err(format!("{handle} is not known here")) };
+        if !trust.covers(self.book.stands(handle), &user) {
+            return Err(format!(
+                "{handle} holds more here than the letters for which the word of {from} counts; log in here, or let its `trust` name more"
+            ));
         }
         let Ok(_place) = self.places.try_acquire() else {
             return Err("too much is being done here; try again later".to_owned());

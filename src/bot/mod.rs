@@ -35,6 +35,7 @@ mod luastep;
 mod mesh;
 mod meshcalls;
 mod meshlog;
+mod meshneed;
 mod meshrelay;
 mod meshrun;
 mod meshshare;

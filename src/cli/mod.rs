@@ -12,6 +12,7 @@ mod deploy;
 mod dlq;
 mod events;
 mod figures;
+mod import;
 mod logging;
 mod new;
 mod output;

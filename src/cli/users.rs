@@ -8,6 +8,7 @@ use clap::Subcommand;
 use masterchief_contract::Secret;
 use serde::Serialize;
 
+use super::import::{self, Import};
 use super::policy::broken_by;
 use super::{Common, Done, output, runtime};
 use crate::bot::{read_users, row_of, touched};
@@ -85,6 +86,8 @@ enum Command {
         /// Who
         handle: String,
     },
+    /// Takes people and bots over from the user file of an Eggdrop; who is here already is left alone
+    Import(Import),
     /// Shows the audit trail, newest first
     Audit {
         /// How many lines
@@ -135,7 +138,8 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
         bail!("there is no project here; name one with --config, or make one with `masterchief new`");
     }
     runtime()?.block_on(async {
-        let looks = matches!(args.command, Command::List | Command::Show { .. } | Command::Audit { .. });
+        let tries = matches!(&args.command, Command::Import(ask) if ask.dry_run);
+        let looks = tries || matches!(args.command, Command::List | Command::Show { .. } | Command::Audit { .. });
         let store = match (looks, database.is_file()) {
             (true, true) => Store::look(&database).await?,
             // Nobody is known yet.
@@ -160,6 +164,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         Command::List => return list(common, &book),
         Command::Show { handle } => return show(&find(&handle)?),
         Command::Audit { last } => return audit(common, store, last).await,
+        Command::Import(ask) => return import::run(common, config, store, &book, ask).await,
         Command::Del { handle } => return remove(config, store, &book, &find(&handle)?.handle).await,
         Command::Add { handle, flags, marks } => {
             if book.get(&handle).is_some() {
@@ -225,7 +230,11 @@ async fn remove(config: &Config, store: &Store, book: &Book, handle: &str) -> Do
 }
 
 /// Says what a change would break of the policy, if it would; then it is not made.
-async fn refused(config: &Config, book: &Book, change: impl FnOnce(&Book)) -> anyhow::Result<Option<ExitCode>> {
+pub(super) async fn refused(
+    config: &Config,
+    book: &Book,
+    change: impl FnOnce(&Book),
+) -> anyhow::Result<Option<ExitCode>> {
     let people = |book: &Book| book.all().iter().map(|user| User::clone(user)).collect::<Vec<_>>();
     let after = book.apart();
     change(&after);
@@ -264,7 +273,7 @@ fn lend(mut user: User, changes: &str, roles: Vec<String>, config: &Config) -> a
 }
 
 /// Who changed whom stands in the audit trail too.
-async fn note(store: &Store, handle: &str, detail: &str) -> anyhow::Result<()> {
+pub(super) async fn note(store: &Store, handle: &str, detail: &str) -> anyhow::Result<()> {
     let by = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
     let row = AuditRow {
         at: chrono::Utc::now(),

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::message::Message;
 
@@ -14,6 +17,8 @@ const IDS_MAX: usize = 8192;
 const ID_BYTES_MAX: usize = 512;
 /// Batches open at once; more are hostile, and the oldest is forgotten: its lines are then nobody's.
 const BATCHES_MAX: usize = 256;
+/// How long a batch may stay open. One that is never closed would swallow whatever is said in its name.
+const OPEN_MAX: Duration = Duration::from_secs(300);
 /// What a message in parts may have at most, in lines and in bytes.
 const PARTS_MAX: (usize, usize) = (1000, 64 * 1024);
 
@@ -35,8 +40,8 @@ pub(super) enum Age {
 pub(super) struct History {
     /// Open batches.
     batches: BTreeMap<String, Batch>,
-    /// Their names, oldest first.
-    opened: VecDeque<String>,
+    /// Their names with when they were opened, oldest first.
+    opened: VecDeque<(String, Instant)>,
     /// The page that ended last, until it is asked for.
     ended: Option<Page>,
     ids: HashSet<String>,
@@ -84,17 +89,17 @@ impl History {
         if let Some(name) = reference.strip_prefix('+') {
             let batch = self.begun(message);
             if self.batches.insert(name.to_owned(), batch).is_none() {
-                self.opened.push_back(name.to_owned());
+                self.opened.push_back((name.to_owned(), Instant::now()));
             }
             if self.opened.len() > BATCHES_MAX
-                && let Some(oldest) = self.opened.pop_front()
+                && let Some((oldest, _)) = self.opened.pop_front()
             {
                 self.batches.remove(&oldest);
             }
             return None;
         }
         let name = reference.strip_prefix('-')?;
-        self.opened.retain(|open| open != name);
+        self.opened.retain(|(open, _)| open != name);
         let batch = self.batches.remove(name)?;
         self.ended = batch.page.or(self.ended.take());
         let Parts { head, target, command, text, lines } = batch.parts?;
@@ -159,6 +164,14 @@ impl History {
     pub(super) fn split_of(&self, message: &Message<'_>) -> Option<&str> {
         let name = message.tags.get("batch")?;
         self.batches.get(&*name)?.split.as_deref()
+    }
+
+    /// Forgets batches that have been open for too long: what comes in their name from now on is in a batch that nobody opened.
+    pub(super) fn forget_open(&mut self, now: Instant) {
+        while self.opened.front().is_some_and(|(_, at)| now.duration_since(*at) >= OPEN_MAX) {
+            let Some((name, _)) = self.opened.pop_front() else { return };
+            self.batches.remove(&name);
+        }
     }
 
     /// A new connection: batches end with the old one, ids do not.
@@ -258,6 +271,25 @@ mod tests {
         }
         assert!(history.batches.len() <= BATCHES_MAX && history.opened.len() <= BATCHES_MAX);
         assert_eq!(age(&mut history, "@batch=old PRIVMSG #ops :!deploy", None), Age::Missed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_never_closed_is_forgotten_and_what_comes_in_its_name_is_old() {
+        let mut history = History::default();
+        batch(&mut history, ":alice!a@h BATCH +m draft/multiline #ops");
+        batch(&mut history, "BATCH +n netjoin x");
+        tokio::time::advance(OPEN_MAX / 2).await;
+        batch(&mut history, "BATCH +late netjoin x");
+        history.forget_open(Instant::now());
+        assert_eq!(age(&mut history, "@batch=m :alice!a@h PRIVMSG #ops :!deploy", None), Age::Part);
+        assert_eq!(age(&mut history, "@batch=n PRIVMSG #ops :!deploy", None), Age::Live);
+        tokio::time::advance(OPEN_MAX / 2).await;
+        history.forget_open(Instant::now());
+        assert_eq!(age(&mut history, "@batch=m :alice!a@h PRIVMSG #ops :!deploy", None), Age::Missed);
+        assert_eq!(age(&mut history, "@batch=n PRIVMSG #ops :!deploy", None), Age::Missed);
+        assert_eq!(age(&mut history, "@batch=late PRIVMSG #ops :!deploy", None), Age::Live);
+        assert_eq!(batch(&mut history, "BATCH -m"), None);
+        assert_eq!((history.batches.len(), history.opened.len()), (1, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod around;
 mod comeback;
 pub mod decode;
 mod dial;
+mod formats;
 mod history;
 mod identity;
 #[cfg(any(test, fuzzing))]

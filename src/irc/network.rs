@@ -190,6 +190,11 @@ impl Network {
         self.inner.lock().state.channels()
     }
 
+    /// Whether the bot is an operator in a channel.
+    pub fn is_operator(&self, channel: &str) -> bool {
+        self.inner.lock().state.is_operator(channel)
+    }
+
     /// The members of a channel the bot is in.
     pub fn members(&self, channel: &str) -> Vec<Member> {
         self.inner.lock().state.members(channel)
@@ -551,24 +556,21 @@ mod tests {
 
     impl World {
         fn new(servers: &[&str]) -> World {
+            World::of(servers, Tls::off(), Clock::system(), Policies::memory())
+        }
+
+        fn of(servers: &[&str], tls: Tls, clock: Clock, policies: Policies) -> World {
             let (to, dialled) = mpsc::channel(4);
             let (inlet, out) = inlet(16);
             let servers = servers.iter().map(|name| ServerAddr::new(name, 6667));
             let settings = Settings {
-                tls: Tls::off(),
+                tls,
                 channels: vec![Channel { name: "#ops".to_owned(), key: None }],
                 pace: PaceSettings { burst: 1, interval: Duration::ZERO },
                 ..Settings::new(servers.collect())
             };
-            let (network, task) = Network::start(
-                "net",
-                settings,
-                Arc::new(ToTest(to)),
-                inlet,
-                Clock::system(),
-                Policies::memory(),
-                Arc::new(Nobody),
-            );
+            let (network, task) =
+                Network::start("net", settings, Arc::new(ToTest(to)), inlet, clock, policies, Arc::new(Nobody));
             World { network, task, dialled, out }
         }
 
@@ -621,6 +623,38 @@ mod tests {
         world.server().await;
         assert!(world.network.status().trouble.unwrap().contains("465"));
         world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_server_demands_tls_is_on_the_disk_as_of_the_last_hour_whenever_the_process_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sts.json");
+        let begun = chrono::DateTime::UNIX_EPOCH;
+        let mut world = World::of(&["one"], Tls::default(), Clock::starting(begun), Policies::open(&path).unwrap());
+        let mut server = world.server().await;
+        server.hears("USER chief 0 * MasterChief").await;
+        server.says(&[":s CAP * LS :sts=duration=7200"]).await;
+        server.hears("CAP END").await;
+        server.says(&[":s 001 chief :Welcome chief!c@host", ":s 422 chief :No MOTD"]).await;
+        let start = Instant::now();
+        while start.elapsed() < 5 * 3600 * SECOND {
+            if server.within(60 * SECOND).await.is_some_and(|line| line.starts_with("PING")) {
+                server.says(&[":s PONG s masterchief"]).await;
+            }
+        }
+        // It is told nothing, and tells nobody. What it has begun to write takes real time.
+        world.task.abort();
+        tokio::time::resume();
+        let demanded = |hours: i64| {
+            let kept = Policies::open(&path).unwrap();
+            kept.apply(&ServerAddr::new("one", 6667), &Tls::off(), begun + chrono::TimeDelta::hours(hours)).1.enabled
+        };
+        let end = std::time::Instant::now() + 10 * SECOND;
+        while !demanded(6) {
+            assert!(std::time::Instant::now() < end, "two hours count from when it was first said");
+            tokio::time::sleep(SECOND / 50).await;
+        }
+        assert!(!demanded(8));
     }
 
     #[tokio::test(start_paused = true)]

@@ -149,6 +149,7 @@ impl Upkeep {
     pub(super) fn put_right(&mut self, shared: &mut Shared) {
         let now = Instant::now();
         self.look_after = now + LOOK_AFTER;
+        shared.history.forget_open(now);
         let missing = shared
             .wanted
             .iter()

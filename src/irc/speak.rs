@@ -10,7 +10,7 @@ use super::message::compose;
 use super::multiline::{PART, without_tags};
 use super::network::{Network, Shared, queue_key};
 use super::outgoing::{Class, Line};
-use super::{limits, split, text};
+use super::{formats, limits, split, text};
 
 /// What user and host may take where they are not known yet and the server does not say (USERLEN and HOSTLEN of common servers).
 const MASK_ROOM: (usize, usize) = (10, 64);
@@ -130,10 +130,10 @@ impl Shared {
         for (number, line) in lines_of(text).enumerate() {
             let id = if words.first == 0 { 0 } else { words.first + number as u64 };
             for (piece, goes_on) in
-                split::split(line, room).into_iter().zip(std::iter::once(false).chain(std::iter::repeat(true)))
+                formats::pieces(line, room).into_iter().zip(std::iter::once(false).chain(std::iter::repeat(true)))
             {
                 let spare = if how == How::Act { 0 } else { room - piece.len().min(room) };
-                let said = if how == How::Act { text::as_ctcp("ACTION", piece) } else { piece.to_owned() };
+                let said = if how == How::Act { text::as_ctcp("ACTION", &piece) } else { piece.clone().into_owned() };
                 let text = format!("{command} {target} :{said}");
                 out.push(Line { text, goes_on, id, spare, until: words.until, worth: words.worth, ..Line::default() });
             }

@@ -9,13 +9,13 @@ use super::login::{Answerer, Caller, Known, Step};
 use super::message::Message;
 use super::name::{Address, BotName};
 use super::net::{Effect, Net};
-use super::{Facts, Judge, Peer, facts, talk};
+use super::{Facts, Judge, Peer, Trust, facts, talk};
 
 /// Nobody is a botmaster.
 struct Nobody;
 
 impl Judge for Nobody {
-    fn is_botmaster(&self, _: &str) -> bool {
+    fn is_botmaster(&self, _: &str, _: Trust) -> bool {
         false
     }
 }

@@ -43,6 +43,8 @@ pub const EVENT: &str = "mc:event";
 pub const WORK: &str = "mc:work";
 /// The command of a call about people.
 pub const SHARE: &str = "mc:share";
+/// The command of a call that asks for help in a channel.
+pub const NEED: &str = "mc:need";
 /// The command of a call about the incident log.
 pub const LOG: &str = "mc:log";
 /// Things that wait for the hub; links and callers wait while it is full, which is the back-pressure.
@@ -80,8 +82,9 @@ impl View {
     /// Whether a bot is the one it says: it is linked with us, or all between are trusted.
     pub fn is_proven(&self, name: &BotName) -> bool {
         let row = |name: &BotName| self.bots.iter().find(|bot| bot.name == *name);
-        let trusts =
-            |name: &BotName| self.records.iter().any(|record| record.name == *name && record.settings.attrs().trust);
+        let trusts = |name: &BotName| {
+            self.records.iter().any(|record| record.name == *name && record.settings.attrs().trust.is_any())
+        };
         let Some(mut bot) = row(name) else { return false };
         // The uplink of a bot that is linked with us is we, of whom there is no row. A tree has no longer way than its bots are many.
         for _ in 0..self.bots.len() {
@@ -96,6 +99,15 @@ impl View {
 }
 
 impl View {
+    /// The bot whose record names an account of a network that is this one.
+    pub fn bot_at(&self, network: &str, is: impl Fn(&str) -> bool) -> Option<&BotName> {
+        let has = |record: &&Record| {
+            let mut accounts = record.settings.accounts.iter().filter_map(|account| account.split_once('/'));
+            accounts.any(|(of, account)| of == network && is(account))
+        };
+        self.records.iter().find(has).map(|record| &record.name)
+    }
+
     /// The link of ours that leads to a bot.
     pub fn way_to(&self, name: &BotName) -> Option<&LinkView> {
         let mut bot = self.bots.iter().find(|bot| bot.name == *name)?;

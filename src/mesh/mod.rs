@@ -35,6 +35,7 @@ mod settings;
 mod talk;
 mod threads;
 mod tls;
+mod trust;
 
 use masterchief_contract::Future;
 
@@ -42,7 +43,7 @@ pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
 #[cfg(any(test, fuzzing))]
 pub use fed::fuzz;
-pub use handle::{AskFault, EVENT, LEASE, LOG, LinkView, Mesh, MeshFault, Opening, RUN, SAID, SHARE, View, WORK};
+pub use handle::{AskFault, EVENT, LEASE, LOG, LinkView, Mesh, MeshFault, NEED, Opening, RUN, SAID, SHARE, View, WORK};
 pub use kinds::{BOT, DISC, KINDS, LINK, NOTE, RELAY, RELAYED};
 pub use leads::{Leads, Led};
 pub use message::{TEXT_MAX, When};
@@ -55,6 +56,7 @@ pub use settings::{RelaySettings, Settings};
 pub use talk::DATA_MAX;
 pub use threads::Asker;
 pub use tls::TlsFault;
+pub use trust::Trust;
 
 /// The name that stands for the mesh where others have an IRC network: no network may be called so.
 pub const NETWORK: &str = "mesh";

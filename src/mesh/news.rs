@@ -3,6 +3,7 @@
 use super::book::Member;
 use super::message::When;
 use super::name::{Address, BotName, Word};
+use super::trust::Trust;
 
 /// Channels of a partyline from here on are local: they never cross a link.
 pub const LOCAL_CHANNELS: u32 = 100_000;
@@ -117,8 +118,8 @@ pub enum News {
 pub struct Call {
     /// Who calls.
     pub from: BotName,
-    /// Whether what it says about who its people are counts here: it and all bots between are trusted.
-    pub trusted: bool,
+    /// Of whom what it says about who its people are counts here, by the words of it and of all bots between.
+    pub trust: Trust,
     /// Whether it is the one it says: it is linked with us, or all bots between are trusted.
     pub proven: bool,
     /// The number of the call, to be said back.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::Letters;
 use super::name::BotName;
+use super::trust::Trust;
 use crate::irc::Fingerprint;
 use crate::store::{BotRow, Store, StoreError};
 
@@ -32,6 +33,14 @@ pub struct BotSettings {
     /// no letters. Whoever holds here a letter or a role beyond them is not changed by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<String>,
+    /// As the attribute `trust`, but of people who hold no more than these letters here, and no role: what it says about who others
+    /// are does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
+    /// The services accounts under which it is on our networks, as in `libera/spare`: whoever is logged in so is given op in channels
+    /// where we are operator, and invited into them, when this bot needs it; and no floods are counted of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
     /// The password of the link. Without one the first link makes one.
     #[serde(skip_serializing)]
     pub password: Option<Secret>,
@@ -82,7 +91,7 @@ pub struct Attrs {
     pub leaf: bool,
     pub reject: bool,
     pub isolate: bool,
-    pub trust: bool,
+    pub trust: Trust,
 }
 
 impl From<&BTreeSet<Attribute>> for Attrs {
@@ -93,7 +102,7 @@ impl From<&BTreeSet<Attribute>> for Attrs {
             leaf: set.contains(&Attribute::Leaf),
             reject: set.contains(&Attribute::Reject),
             isolate: set.contains(&Attribute::Isolate),
-            trust: set.contains(&Attribute::Trust),
+            trust: if set.contains(&Attribute::Trust) { Trust::Everybody } else { Trust::Nobody },
         }
     }
 }
@@ -151,7 +160,10 @@ impl fmt::Display for BotAddr {
 impl BotSettings {
     /// What it is to us.
     pub fn attrs(&self) -> Attrs {
-        Attrs::from(&self.attributes)
+        let attrs = Attrs::from(&self.attributes);
+        // What cannot be read is a fault of the settings, and nobody's trust.
+        let of = |letters: &String| Letters::parse(letters).map_or(Trust::Nobody, Trust::Below);
+        Attrs { trust: self.trust.as_ref().map_or(attrs.trust, of), ..attrs }
     }
 
     /// What cannot be, with what to do about it.
@@ -163,7 +175,7 @@ impl BotSettings {
             faults.push(("tls", text.to_owned()));
         }
         let attrs = self.attrs();
-        if attrs.trust && self.insecure {
+        if attrs.trust.is_any() && self.insecure {
             let text = "what it says about its people counts, so nobody may change it on the way: take `trust` or `insecure` out";
             faults.push(("attributes", text.to_owned()));
         }
@@ -180,8 +192,16 @@ impl BotSettings {
         }) {
             faults.push(("password", "1 to 120 letters without blanks".to_owned()));
         }
-        if let Some(Err(fault)) = self.share.as_deref().map(Letters::parse) {
-            faults.push(("share", fault));
+        let named =
+            |account: &&String| account.split_once('/').is_some_and(|(of, name)| !of.is_empty() && !name.is_empty());
+        if let Some(bad) = self.accounts.iter().find(|account| !named(account) || account.contains(char::is_whitespace))
+        {
+            faults.push(("accounts", format!("{bad:?} is no account: write network/account, as in libera/spare")));
+        }
+        for (key, letters) in [("share", &self.share), ("trust", &self.trust)] {
+            if let Some(Err(fault)) = letters.as_deref().map(Letters::parse) {
+                faults.push((key, fault));
+            }
         }
         faults
     }
@@ -381,6 +401,9 @@ mod tests {
         assert_eq!(read(r#"{"attributes": ["hub"]}"#)[0].0, "addresses");
         assert_eq!(read(r#"{"addresses": ["h:1"], "attributes": ["hub", "reject"]}"#)[0].0, "attributes");
         assert_eq!(read(r#"{"share": "o1"}"#)[0].0, "share");
+        assert_eq!(read(r#"{"trust": "o1"}"#)[0].0, "trust");
+        assert_eq!(read(r#"{"accounts": ["libera/spare", "spare"]}"#)[0].0, "accounts");
+        assert_eq!(read(r#"{"trust": "D", "insecure": true}"#)[0].0, "attributes");
         for bad in ["h", "h:0", ":1", "h:x", "a b:1"] {
             assert!(bad.parse::<BotAddr>().is_err(), "{bad}");
         }

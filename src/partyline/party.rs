@@ -24,7 +24,7 @@ use crate::dispatch::BindTable;
 use crate::users::{Book, Standing};
 
 /// The name of the partyline among the networks.
-pub const NETWORK: &str = "partyline";
+pub const NETWORK: &str = crate::users::PARTYLINE;
 /// Changes that wait for whoever links bots.
 const CHANGES: usize = 4096;
 /// The longest line that is taken from somebody, in bytes.

@@ -12,6 +12,9 @@ use super::elevation::{Elevation, Sudo};
 use super::flags::{FlagFault, FlagMask, FlagSet, Section};
 use super::user::{CONSOLE, User, UserFault};
 
+/// The bot's own network, whose people have logged in to the bot itself.
+pub const PARTYLINE: &str = "partyline";
+
 /// How people are judged. A block of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -399,7 +402,8 @@ impl Standing {
     }
 
     fn any_channel_flags(&self, network: &str) -> FlagSet {
-        self.on_channels(|home, _| home.is_none_or(|home| home == network))
+        // The partyline has no channels that flags are held on: whoever holds them anywhere holds them there.
+        self.on_channels(|home, _| network == PARTYLINE || home.is_none_or(|home| home == network))
     }
 
     fn on_channels(&self, counts: impl Fn(Option<&str>, &str) -> bool) -> FlagSet {
@@ -600,6 +604,27 @@ mod tests {
         assert_eq!(book.lower("ALICE", Some(Instant::now() + std::time::Duration::from_secs(1))), None);
         assert_eq!(book.lower("ALICE", None), Some(elevation));
         assert!(book.elevated().is_empty());
+    }
+
+    #[test]
+    fn on_the_partyline_flags_of_the_channels_of_every_network_are_flags_of_some_channel() {
+        let mut alice = User::new("alice").unwrap();
+        alice.change_channel_flags("net/#ops", "+o").unwrap();
+        let book = book(&[alice]);
+        let login = Actor { login: Some("alice".to_owned()), ..actor(None) };
+        let mask = FlagMask::parse("t|o").unwrap();
+        let may = |network: &str, scope, chan| {
+            book.recognise(Some(&login), network, CaseMap::Rfc1459).allows(
+                &mask,
+                scope,
+                network,
+                chan,
+                CaseMap::Rfc1459,
+            )
+        };
+        assert!(may(PARTYLINE, FlagScope::AnyChannel, None) && may("net", FlagScope::AnyChannel, None));
+        assert!(!may("other", FlagScope::AnyChannel, None), "flags of one network are none on another");
+        assert!(!may(PARTYLINE, FlagScope::Channel, Some("#ops")), "its own #ops is no channel of net");
     }
 
     #[test]

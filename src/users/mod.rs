@@ -1,13 +1,15 @@
 //! People: who somebody is, and what they may. It reads no disk and speaks to no server.
 
 mod book;
+mod eggdrop;
 mod elevation;
 mod flags;
 mod password;
 mod totp;
 mod user;
 
-pub use book::{Book, Settings, Standing};
+pub use book::{Book, PARTYLINE, Settings, Standing};
+pub use eggdrop::{EggBot, EggPerson, NoUserfile, Userfile};
 pub use elevation::{Elevation, Presence, Sudo};
 pub use flags::{FlagFault, FlagMask, FlagSet, Section};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};

@@ -79,6 +79,11 @@ impl Egg {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Its user file, as it has last saved it.
+    pub(crate) fn userfile(&self) -> std::path::PathBuf {
+        self.dir.path().join("bot.user")
+    }
+
     /// Ready when its log holds this.
     pub(crate) async fn logs(&self, text: &str) {
         let end = Instant::now() + PATIENCE;

@@ -103,12 +103,28 @@ impl Lab {
         let mut lab = Lab::start();
         std::fs::write(lab.path("services.conf"), services_conf(lab.servers)).unwrap();
         std::fs::create_dir_all(lab.path("services")).unwrap();
-        let mut command = Command::new("atheme-services");
-        command.args(["-n", "-c"]).arg(lab.path("services.conf")).arg("-D").arg(lab.path("services"));
-        command.arg("-l").arg(lab.path("services/log")).arg("-p").arg(lab.path("services/pid"));
-        lab.services = Some(spawn(command, lab.dir.path(), "services.out"));
+        lab.start_services();
         crate::services::register(&lab, ACCOUNT.0, ACCOUNT.1, Some(&lab.fingerprint("client"))).await;
         lab
+    }
+
+    /// Starts services, again if they were stopped.
+    pub(crate) fn start_services(&mut self) {
+        let mut command = Command::new("atheme-services");
+        command.args(["-n", "-c"]).arg(self.path("services.conf")).arg("-D").arg(self.path("services"));
+        command.arg("-l").arg(self.path("services/log")).arg("-p").arg(self.path("services/pid"));
+        self.services = Some(spawn(command, self.dir.path(), "services.out"));
+    }
+
+    /// Tells services to stop; ready when they have written down what they know and are gone.
+    pub(crate) fn stop_services(&mut self) {
+        let mut services = self.services.take().unwrap();
+        assert!(Command::new("kill").arg(services.child.id().to_string()).status().unwrap().success());
+        let start = Instant::now();
+        while services.child.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < PATIENCE, "services do not stop");
+            wait(Duration::from_millis(20));
+        }
     }
 
     /// InspIRCd with another one linked to it, which comes back by itself when it is split off.

@@ -23,7 +23,7 @@ async fn a_pipeline_of_another_bot_is_asked_for_approved_and_heard_of_to_its_end
     let mut home = caller();
     home.attributes.insert(Attribute::Trust);
     let builder = Bot::builder().executor("acted", Acted::default()).pipelines(pipelines::Settings::default());
-    let one = Chief::of(builder, folders[0].path(), named("One", Some(port), &[("Two", home)])).await;
+    let one = Chief::of(builder, folders[0].path(), named("One", Some(port), &[("Two", home.clone())])).await;
     one.bot.put_pipeline("shop", SHOP).await.unwrap();
     let inside = partyline::Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..partyline::Settings::default() };
     let known = named("Two", None, &[("One", called(port, Attribute::Hub))]);
@@ -61,6 +61,18 @@ async fn a_pipeline_of_another_bot_is_asked_for_approved_and_heard_of_to_its_end
     carl.reads("it needs m|m").await;
     carl.types(".at Nobody .status").await;
     carl.reads("Nobody").await;
+    // Where its word counts of some only, nobody who holds more is believed to be who it says, whatever they ask.
+    let mut known = named("One", Some(port), &[("Two", caller())]);
+    known.bots.get_mut("Two").unwrap().trust = Some("Dp".to_owned());
+    one.mesh.configure(known).await;
+    knows(&one.bot, "dora", "Dp").await;
+    knows(&two.bot, "dora", "p").await;
+    let mut dora = Typist::logs_in(at, "dora").await;
+    dora.types(".at One !deploy shop to dev").await;
+    dora.reads("is live on dev").await;
+    alice.types(".at One !runs").await;
+    alice.reads("alice holds more here than the letters for which the word of Two counts").await;
+    one.mesh.configure(named("One", Some(port), &[("Two", home)])).await;
     // Who has gone home finds the rest in their notes.
     alice.types(".at One !deploy shop to dev").await;
     alice.reads("(One) ").await;
@@ -70,7 +82,7 @@ async fn a_pipeline_of_another_bot_is_asked_for_approved_and_heard_of_to_its_end
         assert!(tokio::time::Instant::now() < end, "{:?}", two.bot.store().notes("alice").await.unwrap());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(one.bot.pipelines().run(4).await.unwrap().is_none(), "carl has begun nothing");
+    assert!(one.bot.pipelines().run(5).await.unwrap().is_none(), "carl has begun nothing");
     two.bot.stop("").await;
     one.bot.stop("").await;
 }

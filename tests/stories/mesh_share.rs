@@ -15,16 +15,16 @@ use super::mesh_chiefs::{called, named};
 use super::servers::free_port;
 
 /// One that people are shared with, so many letters of theirs.
-fn sharing(bot: BotSettings, letters: &str) -> BotSettings {
+pub(crate) fn sharing(bot: BotSettings, letters: &str) -> BotSettings {
     BotSettings { share: Some(letters.to_owned()), password: Some(Secret::new("geheim")), ..bot }
 }
 
-fn user(handle: &str, flags: &str) -> User {
+pub(crate) fn user(handle: &str, flags: &str) -> User {
     User::with_account(handle, "libera", handle, flags).unwrap()
 }
 
 /// Waits until the record of somebody is as it should be; without a record they are given as `None`.
-async fn knows(chief: &Chief, handle: &str, wanted: impl Fn(Option<&User>) -> bool) {
+pub(crate) async fn knows(chief: &Chief, handle: &str, wanted: impl Fn(Option<&User>) -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         let user = chief.bot.book().get(handle);
@@ -36,7 +36,7 @@ async fn knows(chief: &Chief, handle: &str, wanted: impl Fn(Option<&User>) -> bo
     }
 }
 
-async fn has(chief: &Chief, handle: &str, flags: &str) {
+pub(crate) async fn has(chief: &Chief, handle: &str, flags: &str) {
     knows(chief, handle, |user| user.is_some_and(|user| user.flags.to_string() == flags)).await;
 }
 

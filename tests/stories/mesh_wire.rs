@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masterchief::mesh::{Attribute, BotSettings, Settings};
+use masterchief::users::User;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
@@ -51,7 +52,7 @@ impl Forger {
             rule: Mutex::new(Box::new(|_, line| Some(line.to_owned()))),
             seen: Mutex::default(),
             calls: Mutex::default(),
-            forged: broadcast::Sender::new(16),
+            forged: broadcast::Sender::new(64),
         });
         let all = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -222,6 +223,8 @@ async fn an_imposter_is_sent_away_by_us_and_by_an_eggdrop() {
     wire.sees(Way::Out, "tb Chief").await;
     wire.sees(Way::Back, "bye imposter").await;
     wire.is_honest();
+    // The link that was forged may still be seen: it is the next one that is meant.
+    wire.has_linked().await;
     chief.sees("EggOne").await;
     chief.joins(7, "alice").await;
     let mut owner = egg.owner().await;
@@ -301,5 +304,68 @@ async fn isolated_by_us_scripts_pass_and_people_do_not_either_way() {
     wire.sees(Way::Out, "bye rejected").await;
     egg.logs("LABDISC Chief").await;
     assert_eq!((chief.mesh.view().links.len(), wire.calls()), (0, calls));
+    chief.bot.stop("").await;
+}
+
+#[tokio::test]
+async fn people_of_both_survive_whatever_is_said_of_user_files() {
+    let egg = Egg::start("EggOne", &[Friend("Chief", 1)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (chief, wire) = behind_a_wire(&egg, folder.path()).await;
+    let mut alice = User::with_account("alice", "libera", "alice", "of").unwrap();
+    alice.change_channel_flags("libera/#lab", "+o").unwrap();
+    chief.bot.put_user(alice.clone()).await.unwrap();
+    let mut owner = egg.owner().await;
+    wire.has_linked().await;
+    // It shares a channel only, then everything, and offers each time it links.
+    owner.says(".tcl channel add #lab {+shared}").await;
+    for attributes in ["botattr Chief +s; botattr Chief |+s #lab", "botattr Chief +g"] {
+        owner.says(&format!(".tcl {attributes}")).await;
+        owner.expect("Tcl: ").await;
+        wire.is_honest();
+        owner.says(".unlink Chief").await;
+        wire.has_linked().await;
+        wire.sees(Way::Back, "s u?").await;
+        wire.sees(Way::Out, "s un I take no user files.").await;
+    }
+    // As if it kept what it had not sent yet; whoever is told no offers the whole.
+    wire.is_honest();
+    wire.says(Way::Back, "s r?");
+    wire.sees(Way::Out, "s rn I take no user files.").await;
+    wire.sees(Way::Back, "s u?").await;
+    wire.sees(Way::Out, "s un I take no user files.").await;
+    // And as if we had taken it.
+    let said = [
+        "s uy exempts invites ",
+        "s us 2130706433 1 566",
+        "s r!",
+        "s k alice",
+        "s n mallory *!*@evil.example - n",
+        "s a alice n",
+        "s a alice - #lab",
+        "s h alice eve",
+        "s +h alice *!*@evil.example",
+        "s c PASS alice secret12",
+        "s +bc *!*@good.example +0 #lab - owner y",
+        "s nc #other",
+        "s +cr alice #lab",
+        "s !",
+        "s e enough",
+        "pi",
+    ];
+    wire.is_honest();
+    said.iter().for_each(|line| wire.says(Way::Back, line));
+    wire.sees(Way::Out, "po").await;
+    let all = chief.bot.book().all();
+    assert_eq!((all.len(), &all[0].flags, &all[0].channels), (1, &alice.flags, &alice.channels));
+    assert_eq!((&all[0].hosts, &all[0].accounts), (&alice.hosts, &alice.accounts));
+    // What we say of it makes an Eggdrop lose nobody either.
+    for line in ["s r?", "s un no", "s rn no", "s e no"] {
+        wire.says(Way::Out, line);
+    }
+    owner.says(".match *").await;
+    for handle in ["owner", "bob"] {
+        owner.expect(handle).await;
+    }
     chief.bot.stop("").await;
 }

@@ -386,7 +386,7 @@ async fn commands_are_heard_by_binds_of_kind_out_too_and_who_waits_hears_what_on
           bot.say("carol", `word {said} {because}`)
           bot.raw("PRIVMSG", ev.chan, "raw words")
         end)
-        bot.bind("out", "-|-", "* queued", function(ev) if ev.message:find("a bad") then return bot.STOP end end)
+        bot.bind("out", "-|-", "* queued", function(ev) if ev.message:find(":a bad") then return bot.STOP end end)
         bot.bind("out", "-|-", "* sent", function(ev)
           bot.raw("WHOIS", "bob")
           bot.raw("PRIVMSG", "bob", "left: " .. ev.message)
@@ -405,6 +405,10 @@ async fn commands_are_heard_by_binds_of_kind_out_too_and_who_waits_hears_what_on
     let lines = test.transcript();
     assert!(!lines.iter().any(|line| line.contains("left: PRIVMSG bob") || line.contains("left: WHOIS")), "{lines:#?}");
     // What was only a command before is words on account, with its cause.
+    alice.says(CHANNEL, "!why 2").await;
+    let dropped = test.expect(CHANNEL, ": a bad word").await;
+    assert!(dropped.contains(", failed, dropped by a bind of kind out, out.lua:"), "{dropped}");
+    assert!(test.expect(CHANNEL, "because of").await.contains("pub !do"));
     alice.says(CHANNEL, "!why").await;
     test.expect(CHANNEL, ": raw words").await;
     assert!(test.expect(CHANNEL, "because of").await.contains("pub !do"));

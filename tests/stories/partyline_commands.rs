@@ -443,12 +443,17 @@ async fn the_console_shows_what_eggdrops_letters_show_and_to_nobody_more_than_th
         user.change_flags(flags).unwrap();
         started.put_user(user).await.unwrap();
     }
+    // Flags on a channel of some network are enough for what happens there.
+    let mut chan = User::new("chan").unwrap();
+    chan.change_flags("p").unwrap();
+    chan.change_channel_flags("test/#dev", "+o").unwrap();
+    started.put_user(chan).await.unwrap();
     let party = started.party();
     let enter = |handle: &str| {
         let (nick, handle) = (handle.to_owned(), handle.to_owned());
         party.enter(Entry { nick, handle, host: "h".to_owned(), face: Face::Irc, icon: '-', modes: Modes::default() })
     };
-    let mut seats: Vec<_> = ["olga", "mia", "opal", "pat"].into_iter().map(enter).collect();
+    let mut seats: Vec<_> = ["olga", "mia", "opal", "pat", "chan"].into_iter().map(enter).collect();
     for seat in &seats {
         party.command(seat.idx, "console +mpjkrv").await.unwrap();
     }
@@ -467,7 +472,7 @@ async fn the_console_shows_what_eggdrops_letters_show_and_to_nobody_more_than_th
         }
         lines
     };
-    let (olga, mia, opal, pat) = (seen(0), seen(1), seen(2), seen(3));
+    let (olga, mia, opal, pat, chan) = (seen(0), seen(1), seen(2), seen(3), seen(4));
     let has = |lines: &[String], words: &str| lines.iter().any(|line| line.contains(words));
     for words in
         ["p [test/#ops] <ana> hello ops", "p [test/#dev] <ana> hello dev", "j [test/#ops] ana!", "a word in private"]
@@ -476,6 +481,7 @@ async fn the_console_shows_what_eggdrops_letters_show_and_to_nobody_more_than_th
     }
     assert!(has(&opal, "hello ops") && !has(&opal, "in private"), "{opal:#?}");
     assert_eq!(pat, [""; 0]);
+    assert_eq!(chan, ["j [test/#dev] ana!ana@ana.test joined", "p [test/#dev] <ana> hello dev"]);
     // One channel, and no more than that.
     party.command(seats[0].idx, "console -rv info test/#dev").await.unwrap();
     test.advance(Duration::from_secs(1)).await;

@@ -230,3 +230,55 @@ async fn an_elevation_ends_when_services_log_somebody_out() {
     watcher.hears("chief", "boss is not elevated any more: they left.").await;
     started.stop("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_stop_under_a_living_bot_take_nobodys_word_along_and_give_it_back_when_they_return() {
+    let mut lab = Lab::with_services().await;
+    let deploy = |ev: Event| async move { format!("deploying {} for {}", ev.text(), ev.handle()) };
+    let bot = Bot::builder().network("lab", with_sasl(&lab, Mechanism::Plain, ACCOUNT.1, false));
+    let started = bot.bind(Kind::Pub, "D|-", "!deploy", deploy).unwrap().start().await.unwrap();
+    started.put_user(User::with_account("boss", "lab", ACCOUNT.0, "D").unwrap()).await.unwrap();
+    joined(&started, "#ops").await;
+    assert_eq!(account(&started).await.as_deref(), Some(ACCOUNT.0));
+    let identify = format!("IDENTIFY {} {}", ACCOUNT.0, ACCOUNT.1);
+    let mut alice = Person::connect(lab.plain, "alice").await;
+    alice.joins("#ops").await;
+    alice.says("NickServ", &identify);
+    alice.waits(|line| line.command == "900").await;
+    alice.says("#ops", "!deploy one");
+    alice.hears("chief", "deploying one for boss").await;
+
+    lab.stop_services();
+    // Whom the network has vouched for it goes on to vouch for; who comes anew is nobody, the bot too.
+    alice.says("#ops", "!deploy two");
+    alice.hears("chief", "deploying two for boss").await;
+    alice.quits();
+    let mut watcher = Person::connect(lab.plain, "watcher").await;
+    watcher.joins("#ops").await;
+    let mut alice = Person::connect(lab.plain, "alice2").await;
+    alice.joins("#ops").await;
+    alice.says("#ops", "!deploy three");
+    alice.hears("chief", "I do not know you").await;
+    watcher.sends("OPER oper operpass");
+    watcher.waits(|line| line.command == "381").await;
+    watcher.sends("SAQUIT chief :see you");
+    watcher.sees_join("chief", "#ops").await;
+    assert_eq!(account(&started).await, None);
+
+    lab.start_services();
+    let start = Instant::now();
+    loop {
+        alice.says("NickServ", &identify);
+        if alice.waits_for(Duration::from_secs(1), |line| line.command == "900").await.is_some() {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "services are not back");
+    }
+    alice.says("#ops", "!deploy four");
+    alice.hears("chief", "deploying four for boss").await;
+    // InspIRCd tells nobody that what it offered is there again: with its next connection the bot has its account.
+    watcher.sends("SAQUIT chief :see you again");
+    watcher.sees_join("chief", "#ops").await;
+    assert_eq!(account(&started).await.as_deref(), Some(ACCOUNT.0));
+    started.stop("").await;
+}

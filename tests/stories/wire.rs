@@ -89,7 +89,7 @@ impl Authority {
         std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
         let issuer = Issuer::new(params, key);
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "::1".to_owned()]).unwrap();
         let cert = params.signed_by(&key, &issuer).unwrap().der().clone();
         Authority { cert, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(), path }
     }
@@ -116,6 +116,12 @@ impl Wire {
 
     pub(crate) async fn secure(authority: &Authority) -> Wire {
         Wire { tls: Some(authority.acceptor()), ..Wire::plain().await }
+    }
+
+    /// At an IPv6 address of this machine; nothing where it has none.
+    pub(crate) async fn at_six(authority: Option<&Authority>) -> Option<Wire> {
+        let listener = TcpListener::bind("[::1]:0").await.ok()?;
+        Some(Wire { listener, tls: authority.map(Authority::acceptor) })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -148,6 +154,18 @@ impl Wire {
         tokio::time::timeout(time, self.listener.accept()).await.is_err()
     }
 
+    /// Takes a connection whose other end does not like our certificate.
+    pub(crate) async fn is_refused(&self) {
+        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+        let (tcp, _) = accepted.expect("the bot does not connect").unwrap();
+        // With TLS 1.3 that may be heard only by who reads on.
+        if let Ok(mut stream) = self.tls.as_ref().expect("TLS").accept(tcp).await {
+            let mut bytes = [0; 64];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await;
+            assert!(!matches!(read, Ok(1..)), "it says {}", bytes.escape_ascii());
+        }
+    }
+
     /// Takes a connection and ends it at once.
     pub(crate) async fn hangs_up(&self) {
         tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("the bot does not connect").unwrap();
@@ -155,6 +173,11 @@ impl Wire {
 }
 
 impl Line {
+    /// What is behind it, for who speaks something else than lines.
+    pub(crate) fn into_stream(self) -> BufReader<Box<dyn Bytes>> {
+        self.stream
+    }
+
     pub(crate) async fn says(&mut self, lines: &[&str]) {
         for line in lines {
             self.stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();

@@ -23,6 +23,12 @@ const ADDRESSES_MAX: usize = 16;
 
 /// A connection to the first address of this server that takes one.
 pub(super) async fn connect(server: &ServerAddr, from: Option<IpAddr>) -> Result<TcpStream, DialFault> {
+    let addrs = addresses(server, from).await?;
+    first(server, &addrs, from).await.map(|(_, tcp)| tcp)
+}
+
+/// The addresses of this server, in the order they are tried.
+pub(super) async fn addresses(server: &ServerAddr, from: Option<IpAddr>) -> Result<Vec<SocketAddr>, DialFault> {
     let resolve = |fault| DialFault::Resolve(server.host.clone(), fault);
     let lookup = tokio::net::lookup_host((server.host.clone(), server.port));
     let found =
@@ -32,11 +38,20 @@ pub(super) async fn connect(server: &ServerAddr, from: Option<IpAddr>) -> Result
         let reason = "it has no address of the family of `local_address`";
         return Err(resolve(io::Error::other(reason)));
     }
-    let tcp =
-        race(addrs, |addr| open(addr, from)).await.map_err(|fault| DialFault::Connect(server.to_string(), fault))?;
+    Ok(addrs)
+}
+
+/// A connection to the first of these addresses that takes one, and which it is.
+pub(super) async fn first(
+    server: &ServerAddr,
+    addrs: &[SocketAddr],
+    from: Option<IpAddr>,
+) -> Result<(SocketAddr, TcpStream), DialFault> {
+    let one = |addr| async move { open(addr, from).await.map(|tcp| (addr, tcp)) };
+    let won = race(addrs.to_vec(), one).await.map_err(|fault| DialFault::Connect(server.to_string(), fault))?;
     // A line should leave when it is written; if this cannot be set, it leaves a little later.
-    let _ = tcp.set_nodelay(true);
-    Ok(tcp)
+    let _ = won.1.set_nodelay(true);
+    Ok(won)
 }
 
 /// The addresses in the order they are tried: the families in turn, IPv6 first; of one family only where we connect from it.

@@ -27,6 +27,11 @@ impl Letters {
         Letters(self.0.common(other.0))
     }
 
+    /// Whether a letter is among them.
+    pub fn has(self, letter: char) -> bool {
+        self.0.has(letter)
+    }
+
     /// Whether a fact may travel. What is about no letter may.
     pub fn allow(self, fact: &Fact) -> bool {
         match fact.about {

@@ -11,6 +11,8 @@ use super::{Effect, Net};
 
 /// The longest chain of hops that is carried on, in bytes.
 const CHAIN_MAX: usize = 1500;
+/// The letter of those who may link and unlink bots and send people off.
+const BOTMASTER: char = 't';
 /// People of ours that an answer names.
 const NAMED: usize = 100;
 
@@ -175,7 +177,8 @@ impl Net {
             return;
         }
         // A bot that speaks for itself is a hub which does not want another; a person has to be one who may.
-        let may = if from.user.is_some() { self.is_vouched_botmaster(from) } else { self.is_trusted(&from.bot) };
+        let may =
+            if from.user.is_some() { self.is_vouched_botmaster(from) } else { self.trust(&from.bot).has(BOTMASTER) };
         if !may {
             let text = format!("{from} wants {who} gone and may not ask that here");
             if let Some(linked) = self.peers.get(&id) {

@@ -18,6 +18,7 @@ use super::message::{Message, When};
 use super::name::{Address, BotName};
 use super::news::{News, Note};
 use super::records::Attrs;
+use super::trust::Trust;
 
 pub use local::SendFault;
 
@@ -77,8 +78,9 @@ pub(in crate::mesh) enum Effect {
 
 /// What the net has to ask the house.
 pub trait Judge: Send + Sync + 'static {
-    /// Whether a person of ours by this handle may link and unlink bots and send people off: Eggdrop's botmaster.
-    fn is_botmaster(&self, handle: &str) -> bool;
+    /// Whether a person of ours by this handle may link and unlink bots and send people off, by the word of a bot that counts of
+    /// these people: Eggdrop's botmaster.
+    fn is_botmaster(&self, handle: &str, trust: Trust) -> bool;
 }
 
 /// What we tell of ourselves.
@@ -369,20 +371,19 @@ impl Net {
     /// Whether every bot between a person and us is trusted to say who that is, the person is on its partyline, and may.
     fn is_vouched_botmaster(&self, who: &Address) -> bool {
         let Some(user) = &who.user else { return false };
-        self.is_trusted(&who.bot)
-            && self.book.named(&who.bot, user.as_str()).is_some()
-            && self.judge.is_botmaster(user.as_str())
+        self.book.named(&who.bot, user.as_str()).is_some()
+            && self.judge.is_botmaster(user.as_str(), self.trust(&who.bot))
     }
 
-    /// Whether a bot and all between it and us are trusted.
-    pub(in crate::mesh) fn is_trusted(&self, bot: &BotName) -> bool {
-        let way = self.book.way(bot);
-        !way.is_empty() && way.iter().all(|name| self.records.get(*name).is_some_and(|attrs| attrs.trust))
+    /// Of whom the word of a bot counts here, as that of it and of all between it and us does.
+    pub(in crate::mesh) fn trust(&self, bot: &BotName) -> Trust {
+        let of = |name: &&BotName| self.records.get(*name).map_or(Trust::Nobody, |attrs| attrs.trust);
+        self.book.way(bot).iter().map(of).reduce(Trust::through).unwrap_or_default()
     }
 
     /// Whether a bot is the one it says: it is linked with us, or all between are trusted.
     pub(in crate::mesh) fn is_proven(&self, bot: &BotName) -> bool {
-        let trusted = |name: &&BotName| self.records.get(*name).is_some_and(|attrs| attrs.trust);
+        let trusted = |name: &&BotName| self.records.get(*name).is_some_and(|attrs| attrs.trust.is_any());
         self.book.way(bot).split_first().is_some_and(|(_, between)| between.iter().all(trusted))
     }
 

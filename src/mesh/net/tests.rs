@@ -7,15 +7,19 @@ use masterchief_contract::Secret;
 use proptest::prelude::*;
 
 use super::*;
+use crate::mesh::facts::Letters;
 use crate::mesh::news::{Local, Question};
 use crate::mesh::{Attribute, Word};
+use crate::users::User;
 
-/// Alice is a botmaster of ours, nobody else is.
+/// Alice is a botmaster of ours, who holds letters up to t; nobody else is.
 struct Alice;
 
 impl Judge for Alice {
-    fn is_botmaster(&self, handle: &str) -> bool {
-        handle == "alice"
+    fn is_botmaster(&self, handle: &str, trust: Trust) -> bool {
+        let mut alice = User::new("alice").unwrap();
+        alice.change_flags("t").unwrap();
+        handle == "alice" && trust.covers(alice.flags, &alice)
     }
 }
 
@@ -310,10 +314,35 @@ fn links_are_made_and_ended_only_for_those_who_may_by_the_word_of_those_who_are_
     // Trust does not reach through a bot that has none.
     let mut net = begin(&[]);
     let mut records = net.net.records.clone();
-    records.insert(name("Far"), Attrs { trust: true, ..Attrs::default() });
+    records.insert(name("Far"), Attrs { trust: Trust::Everybody, ..Attrs::default() });
     net.net.know(records);
     net.says(1, &["n Far A -EHxU", "j Far alice A *H a@h", "ul 7:alice@Far Chief B x"]);
     assert!(net.closed().is_empty());
+}
+
+#[test]
+fn the_word_of_a_bot_counts_of_those_only_who_hold_no_more_than_its_letters() {
+    let begin = |letters: &str| {
+        let mut net = told(&[("A", &[]), ("B", &[])]);
+        let mut records = net.net.records.clone();
+        let trust = Trust::Below(Letters::parse(letters).unwrap());
+        records.insert(name("A"), Attrs { trust, ..Attrs::default() });
+        records.insert(name("Far"), Attrs { trust: Trust::Everybody, ..Attrs::default() });
+        net.net.know(records);
+        net.says(1, &["el", "j A alice A *H a@h", "n Far A -EHxU", "j Far alice A *H a@h"]);
+        net
+    };
+    let cuts = ["ul 7:alice@A Chief B x", "ul 7:alice@Far Chief B x", "r A B x", "r Far B x"];
+    for cut in cuts {
+        let mut net = begin("Dv");
+        net.says(1, &[cut]);
+        assert!(net.closed().is_empty(), "{cut}");
+        let mut net = begin("Dt");
+        net.says(1, &[cut]);
+        assert_eq!(net.closed(), [2], "{cut}");
+    }
+    // What it says of others counts all the same where nobody's letters are meant: it is one of those between.
+    assert!(begin("Dv").net.is_proven(&name("Far")));
 }
 
 #[test]

@@ -37,9 +37,10 @@ pub(super) static COMMANDS: &[Command] = &[
         Anywhere,
         "botattr",
         "t",
-        "<bot> [changes]",
+        "<bot> [changes] [letters]",
         "Shows or changes what a bot is: +h hub, a alternate, l leaf, r reject, i isolate, s STARTTLS on a plain port; \
-         owners also t (its word on who its people are counts), c (in clear) and f (may link once without a password)",
+         owners also t (its word on who its people are counts; +t Dv of those who hold no more than these letters), c (in clear) \
+         and f (may link once without a password)",
         botattr
     ),
     Command {
@@ -248,6 +249,13 @@ async fn botattr(asked: &Asked) -> Lines {
     let changes = asked.arg("changes");
     if !changes.is_empty() {
         change(asked, &mut record.settings, changes)?;
+        let letters = asked.arg("letters");
+        if !letters.is_empty() {
+            if !record.settings.attributes.remove(&Attribute::Trust) {
+                return sorry(format!("letters go with +t: .botattr {bot} +t {letters}"));
+            }
+            record.settings.trust = Some(letters.to_owned());
+        }
         mesh.put_bot(&bot, record.settings.clone()).await.map_err(wrong)?;
     }
     Ok(vec![shown(&record)])
@@ -256,6 +264,9 @@ async fn botattr(asked: &Asked) -> Lines {
 /// Changes as in `+h-a`. What makes a link worth less is for owners.
 fn change(asked: &Asked, settings: &mut BotSettings, changes: &str) -> Result<(), HandlerError> {
     let mut add = true;
+    if changes.contains('t') {
+        settings.trust = None;
+    }
     for letter in changes.chars() {
         if add && OWNERS.contains(letter) && !asked.may("n", None) {
             return sorry(format!("only owners give +{letter}"));
@@ -290,6 +301,7 @@ fn shown(record: &Record) -> String {
         .filter(|(_, attribute, _)| settings.attributes.contains(attribute))
         .map(|(letter, _, word)| format!("{word} (+{letter})"))
         .collect();
+    parts.extend(settings.trust.iter().map(|letters| format!("trust of people up to {letters} (+t {letters})")));
     let at: Vec<String> = settings.addresses.iter().map(BotAddr::to_string).collect();
     parts.push(if at.is_empty() { "calls us".to_owned() } else { format!("at {}", at.join(", ")) });
     parts.push(
