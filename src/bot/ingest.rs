@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::builder::Rules;
 use super::deliver::{Deliveries, WantedStream};
-use crate::journal::{self, Feed, FeedRow, FeedStatus, Journal};
+use crate::journal::{self, Feed, FeedRow, FeedStatus, Journal, ShareRow};
 
 /// The file that other commands read how the sources are doing from.
 pub(crate) const STATUS_FILE: &str = "sources.json";
@@ -80,6 +80,8 @@ struct Told {
     sources: Vec<FeedRow>,
     /// Binds that begin nothing new, and how many events wait for each.
     standing_still: Vec<(String, u64)>,
+    /// Streams that have their share of the journal.
+    crowded: Vec<ShareRow>,
 }
 
 /// Keeps the sources and the consumers as the binds want them.
@@ -137,6 +139,7 @@ impl Ingest {
                     }
                     _ = tell.tick() => {
                         self.tell();
+                        self.deliveries.tell_crowded().await;
                         self.look_after().await;
                     }
                 }
@@ -238,7 +241,8 @@ impl Ingest {
     fn tell(&self) {
         let Some(folder) = &self.data else { return };
         let (sources, standing_still) = (self.feeds.rows(), self.journal.standing_still());
-        let told = Told { at: self.clock.now(), pid: std::process::id(), sources, standing_still };
+        let crowded = self.journal.shares().into_iter().filter(|row| row.full).collect();
+        let told = Told { at: self.clock.now(), pid: std::process::id(), sources, standing_still, crowded };
         let written = serde_json::to_vec_pretty(&told).map_err(std::io::Error::other).and_then(|bytes| {
             let part = folder.join(format!("{STATUS_FILE}.part"));
             std::fs::write(&part, bytes)?;

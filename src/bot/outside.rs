@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use masterchief_bindings::stream::{Message, Publish, PublishFault};
+use masterchief_bindings::webhook::STREAM;
 use masterchief_contract::{Batch, Shutdown};
 use tokio::sync::oneshot;
 
@@ -46,7 +47,7 @@ impl Started {
         let opening = gateway::Opening {
             door,
             answers: self.outbox.answers.clone(),
-            full: self.journal.full(),
+            full: self.journal.room(&Arc::from(STREAM)),
             vitals: Arc::new(vitals),
             pipelines: Some(self.pipelines.clone()),
             book: self.book.clone(),

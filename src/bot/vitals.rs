@@ -1,5 +1,6 @@
 //! How the bot is, told to monitors.
 
+use masterchief_bindings::webhook::STREAM;
 use masterchief_contract::Future;
 
 use std::future::Future as Waiting;
@@ -7,10 +8,11 @@ use std::time::Duration;
 
 use super::ingest::Feeds;
 use super::outbox::Outbox;
+use super::words;
 use crate::dispatch::BindTable;
 use crate::gateway::{Check, Metrics, Vitals};
 use crate::irc::Network;
-use crate::journal::{FeedRow, Journal};
+use crate::journal::{FeedRow, Journal, ShareRow};
 use crate::pipelines::{Pipelines, StageTimes, Times};
 use crate::store::Store;
 
@@ -49,6 +51,13 @@ async fn full(journal: &Journal) -> String {
     format!("it is full of events that are not delivered yet{whose}")
 }
 
+/// Why posts have to wait though the journal has room, if they do.
+async fn crowded(journal: &Journal) -> Option<String> {
+    journal.shares().into_iter().find(|row| row.full && row.stream == STREAM)?;
+    let last = journal.laggard(STREAM).await.unwrap_or_default();
+    Some(words::crowded("what is posted", last.as_ref()))
+}
+
 impl Vitals for BotVitals {
     fn checks(&self) -> Future<Vec<Check>> {
         let (journal, store, runs) = (self.journal.clone(), self.store.clone(), self.pipelines.records().clone());
@@ -57,7 +66,7 @@ impl Vitals for BotVitals {
             let journal = check("journal", async {
                 match journal.status().await {
                     Ok(status) if status.full => Err(full(&journal).await),
-                    Ok(_) => Ok(()),
+                    Ok(_) => crowded(&journal).await.map_or(Ok(()), Err),
                     Err(fault) => Err(fault.to_string()),
                 }
             });
@@ -131,6 +140,14 @@ async fn journaled(out: &mut Metrics, journal: &Journal) {
             out.family(name, about, kind, [(Vec::new(), value)]);
         }
     }
+    let shares = journal.shares();
+    let of =
+        |value: fn(&ShareRow) -> f64| shares.iter().map(move |row| (vec![("stream", row.stream.as_str())], value(row)));
+    let rows = of(|row| row.bytes as f64);
+    out.family("masterchief_journal_stream_bytes", "Bytes of a stream's events in the journal", "gauge", rows);
+    let rows = of(|row| f64::from(row.full));
+    let about = "Whether a stream has its share of the journal, so that its source has to wait";
+    out.family("masterchief_journal_stream_full", about, "gauge", rows);
     let Ok(binds) = journal.behind().await else { return };
     let rows = binds.iter().map(|(bind, behind)| (vec![("bind", bind.as_str())], *behind as f64));
     out.family("masterchief_bind_behind", "Numbers of the journal that a bind has not dealt with", "gauge", rows);

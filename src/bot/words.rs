@@ -296,6 +296,14 @@ pub(crate) fn stands_still(bind: &str, waiting: usize) -> String {
     )
 }
 
+/// A stream has as much of the journal as it may.
+pub(crate) fn crowded(stream: &str, last: Option<&(String, u64)>) -> String {
+    let whose = last.map_or(String::new(), |(bind, behind)| format!(", and {bind} is {behind} behind"));
+    format!(
+        "{stream} has its share of the journal{whose}: nothing more is read of it until there is room; others go on"
+    )
+}
+
 /// To whoever asks for one dead letter and does not say which.
 pub(crate) fn name_a_letter() -> String {
     "name one by its number, as in .dlq show 3; .dlq lists them".to_owned()

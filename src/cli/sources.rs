@@ -37,6 +37,8 @@ struct Shown {
     sources: Vec<Value>,
     /// Binds that begin nothing new, and how many events wait for each.
     standing_still: Vec<Value>,
+    /// Streams that have their share of the journal.
+    crowded: Vec<Value>,
     streams: Vec<StreamRow>,
 }
 
@@ -50,8 +52,8 @@ pub(super) fn run(common: &Common, args: Args) -> Done {
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let at = told.as_ref().and_then(|told| told.get("at")?.as_str()?.parse::<DateTime<Utc>>().ok());
         let list = |name| told.as_ref().and_then(|told| told.get(name)?.as_array().cloned()).unwrap_or_default();
-        let (sources, standing_still) = (list("sources"), list("standing_still"));
-        let shown = Shown { at, sources, standing_still, streams: journal.streams().await? };
+        let [sources, standing_still, crowded] = ["sources", "standing_still", "crowded"].map(list);
+        let shown = Shown { at, sources, standing_still, crowded, streams: journal.streams().await? };
         if common.json {
             output::json(&shown)?;
         } else {
@@ -100,6 +102,13 @@ fn show(shown: &Shown) -> anyhow::Result<()> {
         if let Some((bind, waiting)) = row.get(0).and_then(Value::as_str).zip(row.get(1)) {
             output::warning(&format!(
                 "{bind} begins nothing new: {waiting} events wait behind ones that fail, are held or take long; `masterchief dlq list` shows what is held"
+            ));
+        }
+    }
+    for row in &shown.crowded {
+        if let Some((stream, bytes)) = row.get("stream").and_then(Value::as_str).zip(row.get("bytes")) {
+            output::warning(&format!(
+                "{stream} has its share of the journal ({bytes} bytes), so its source waits for its binds; journal.stream_bytes says how much that is"
             ));
         }
     }

@@ -13,6 +13,7 @@ use super::maintain;
 use super::merge::{Open, Place, Section};
 use super::pack::{self, Packer};
 use super::record::{self, BadRecord, Chunk, Names, Row};
+use super::rooms::Held;
 use super::rows::{Advance, Cursor, DeliveryRow, Replay, RowState};
 use super::schema::{self, meta, moment};
 
@@ -39,8 +40,9 @@ pub(super) struct Engine {
     pub(super) names: Names,
     /// The number of the next event.
     pub(super) next: u64,
-    /// Bytes of all events.
+    /// Bytes of all events, and of those of each stream.
     pub(super) bytes: u64,
+    pub(super) held: Held,
     /// By name.
     streams: HashMap<Arc<str>, i64>,
     /// Which of the two tables of keys is written.
@@ -67,13 +69,14 @@ impl Engine {
     pub(super) fn with(db: Connection, names: Names) -> Done<Engine> {
         let newest: Option<u64> = db.query_row("SELECT max(first + count) FROM events", [], |row| row.get(0))?;
         let noted = meta(&db, "next")?.unwrap_or(1) as u64;
-        let bytes: Option<u64> = db.query_row("SELECT sum(bytes) FROM events", [], |row| row.get(0))?;
+        let held = Held::read(&db)?;
         let keys = meta(&db, "keys")?.unwrap_or(0);
         let mut engine = Engine {
             db,
             names,
             next: noted.max(newest.unwrap_or(1)),
-            bytes: bytes.unwrap_or(0),
+            bytes: held.total(),
+            held,
             streams: HashMap::new(),
             keys,
             active: HashSet::new(),
@@ -89,6 +92,7 @@ impl Engine {
     /// What the tables say, after a transaction that was given up.
     pub(super) fn forget(&mut self, next: u64, bytes: u64) -> Done<()> {
         (self.next, self.bytes, self.open) = (next, bytes, None);
+        self.held.undo();
         self.keys = meta(&self.db, "keys")?.unwrap_or(0);
         self.streams = streams(&self.db)?;
         Ok(())
@@ -102,6 +106,11 @@ impl Engine {
         let id = self.db.last_insert_rowid();
         self.streams.insert(Arc::clone(name), id);
         Ok(id)
+    }
+
+    /// Bytes of the events of a stream.
+    pub(super) fn bytes_of(&self, name: &str) -> u64 {
+        self.known_stream(name).map_or(0, |stream| self.held.of(stream))
     }
 
     pub(super) fn known_stream(&self, name: &str) -> Option<i64> {
@@ -212,6 +221,7 @@ impl Engine {
             )?
             .execute(params![first, count, stream, lane, at.timestamp_millis(), bytes, shared, records, length])?;
         self.bytes += bytes as u64;
+        self.held.put(*stream, i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::append::{Append, Appended, Encoded};
 use super::engine::{self, Done, Engine};
 use super::maintain;
 use super::record::{Chunk, Names};
-use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, StreamRow};
+use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, ShareRow, StreamRow};
 use super::schema;
 use super::settings::Settings;
 use super::writer::{Appending, Gate, Job, Shared, Writer, engine as open_engine};
@@ -156,6 +156,8 @@ impl Journal {
         stream: &Arc<str>,
         bind: &Arc<str>,
     ) -> Result<(Cursor, Vec<DeliveryRow>), JournalError> {
+        // What the stream has is told from now on.
+        drop(self.room(stream));
         let (stream, bind, clock) = (Arc::clone(stream), Arc::clone(bind), self.inner.clock.clone());
         self.call(move |engine| {
             let cursor = engine.cursor(kind.name(), &stream, &bind, clock.now())?;
@@ -220,9 +222,25 @@ impl Journal {
         read.await.map_err(|_| JournalError::Closed)?.map_err(|fault| JournalError::Failed(fault.to_string()))
     }
 
-    /// Whether sources have to wait; changes.
+    /// Whether all sources have to wait; changes.
     pub fn full(&self) -> watch::Receiver<bool> {
         self.inner.shared.full.subscribe()
+    }
+
+    /// Whether the source of a stream has to wait, because that has its share or for all of the journal; changes.
+    pub fn room(&self, stream: &Arc<str>) -> watch::Receiver<bool> {
+        self.inner.shared.rooms.of(stream)
+    }
+
+    /// What each stream that is read has of the journal.
+    pub fn shares(&self) -> Vec<ShareRow> {
+        self.inner.shared.rooms.rows()
+    }
+
+    /// The bind of a stream that is most behind, and by how many numbers.
+    pub async fn laggard(&self, stream: &str) -> Result<Option<(String, u64)>, JournalError> {
+        let stream = stream.to_owned();
+        self.call(move |engine| maintain::laggard(&engine.db, &stream)).await
     }
 
     /// Changes when another process has changed something.
@@ -337,18 +355,18 @@ impl Journal {
     /// Lets go of what is not needed, and notices what another process does, until shutdown.
     pub async fn look_after(&self, mut shutdown: Shutdown) {
         let mut look = tokio::time::interval(LOOK);
-        let mut full = self.inner.shared.full.subscribe();
+        let mut tight = self.inner.shared.tight.subscribe();
         let mut version = None;
         let mut swept = tokio::time::Instant::now();
         loop {
-            let pause = if *full.borrow_and_update() { SWEEP_FULL } else { SWEEP };
+            let pause = if *tight.borrow_and_update() { SWEEP_FULL } else { SWEEP };
             tokio::select! {
                 () = shutdown.recv() => return,
                 () = tokio::time::sleep_until(swept + pause) => {
                     self.sweep().await;
                     swept = tokio::time::Instant::now();
                 }
-                _ = full.changed() => {}
+                _ = tight.changed() => {}
                 _ = look.tick(), if self.inner.reader.is_some() => {
                     let now = self.data_version().await;
                     if version.replace(now) != Some(now) {

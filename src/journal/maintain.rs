@@ -32,23 +32,30 @@ impl Engine {
                 .execute(touched)?;
         }
         self.let_go_of_binds(before(settings.remember_binds), now)?;
-        if self.bytes >= settings.max_bytes && self.let_go_of_binds(before(GONE), now)? > 0 {
-            tracing::warn!("The journal is full, so the places of binds that are gone are forgotten early");
+        let (mut bytes, mut held) = (self.bytes, self.held.by_stream());
+        let has_its_share = |held: u64| held >= settings.share() / 10 * 9;
+        let tight = bytes >= settings.max_bytes || held.values().any(|held| has_its_share(*held));
+        if tight && self.let_go_of_binds(before(GONE), now)? > 0 {
+            tracing::warn!(
+                "The journal is full, or a stream's share of it, so the places of binds that are gone are forgotten early"
+            );
         }
         self.bury(settings, before(settings.keep_dead))?;
         let mut done_with = self.done_with()?;
         done_with.sort_unstable();
-        let mut bytes = self.bytes;
-        done_with.retain(|(_, size, at)| {
-            let goes = *at < before(settings.keep) || bytes > settings.keep_bytes;
-            bytes -= if goes { *size.min(&bytes) } else { 0 };
+        done_with.retain(|(_, size, at, stream)| {
+            let of_stream = held.entry(*stream).or_default();
+            let goes = *at < before(settings.keep) || bytes > settings.keep_bytes || has_its_share(*of_stream);
+            let less = if goes { *size } else { 0 };
+            (bytes, *of_stream) = (bytes.saturating_sub(less), of_stream.saturating_sub(less));
             goes
         });
         done_with.truncate(SWEEP);
         let rows = done_with;
-        for (first, size, _) in &rows {
+        for (first, size, _, stream) in &rows {
             self.db.prepare_cached("DELETE FROM events WHERE first = ?1")?.execute([first])?;
             self.bytes = self.bytes.saturating_sub(*size);
+            self.held.put(*stream, -i64::try_from(*size).unwrap_or(i64::MAX));
         }
         Ok(rows.len() == SWEEP)
     }
@@ -102,8 +109,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The oldest rows of each stream that every bind is done with: first number, bytes, when.
-    fn done_with(&self) -> Done<Vec<(u64, u64, i64)>> {
+    /// The oldest rows of each stream that every bind is done with: first number, bytes, when, and the stream.
+    fn done_with(&self) -> Done<Vec<(u64, u64, i64, i64)>> {
         let mut streams = self.db.prepare_cached(
             "SELECT id, (SELECT min(done) FROM cursors WHERE cursors.stream = streams.id) FROM streams",
         )?;
@@ -119,7 +126,7 @@ impl Engine {
             while let Some(row) = rows.next()? {
                 let (first, count): (u64, u64) = (row.get(0)?, row.get(3)?);
                 if first + count <= low {
-                    out.push((first, row.get(1)?, row.get(2)?));
+                    out.push((first, row.get(1)?, row.get(2)?, id));
                 }
             }
         }
@@ -386,6 +393,14 @@ pub(super) fn streams(db: &Connection, next: u64) -> Done<Vec<StreamRow>> {
     Ok(out)
 }
 
+/// The bind of a stream that is most behind, and by how many numbers.
+pub(super) fn laggard(db: &Connection, stream: &str) -> Done<Option<(String, u64)>> {
+    let sql = "SELECT bind, coalesce((SELECT first + count FROM events WHERE events.stream = cursors.stream ORDER BY first DESC LIMIT 1), 0) - done
+         FROM cursors JOIN streams ON streams.id = cursors.stream WHERE streams.name = ?1 ORDER BY done LIMIT 1";
+    let found = db.query_row(sql, [stream], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
+    Ok(found.map(|(bind, behind)| (bind, u64::try_from(behind).unwrap_or(0))))
+}
+
 /// How many numbers each bind is behind its stream. Only indexes are read: monitors ask often.
 pub(super) fn behind(db: &Connection) -> Done<Vec<(String, u64)>> {
     let mut rows = db.prepare_cached(
@@ -397,4 +412,69 @@ pub(super) fn behind(db: &Connection) -> Done<Vec<(String, u64)>> {
         Ok((row.get(0)?, end.saturating_sub(done)))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use masterchief_contract::{Batch, Clock, Inbound, Kind, Matching};
+
+    use crate::journal::{self, Advance, Cursor, Journal, Settings};
+
+    async fn put(journal: &Journal, text: &str) {
+        let event =
+            Inbound { key: None, at: chrono::Utc::now(), text: text.repeat(9), fields: Vec::new(), body: Vec::new() };
+        journal.append(Kind::Stream, &Arc::from("kafka:a"), Batch::one(Arc::from("a"), event, 0)).await.unwrap();
+    }
+
+    async fn kept(journal: &Journal) -> usize {
+        journal.sweep().await;
+        journal.newest("", 99).await.unwrap().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_all_binds_are_done_with_is_kept_for_its_time_and_bytes_and_the_rest_for_as_long_as_it_takes() {
+        let (stream, bind): (Arc<str>, Arc<str>) = (Arc::from("kafka:a"), Arc::from("stream kafka:a"));
+        let open = |settings: Settings| {
+            let specs = masterchief_bindings::stream::KINDS.iter().filter(|spec| spec.matching == Matching::Journal);
+            journal::open(None, settings, specs, Clock::starting(chrono::Utc::now())).unwrap()
+        };
+        let done = |number: u64| Advance {
+            bind: Arc::clone(&bind),
+            stream: Arc::clone(&stream),
+            cursor: Cursor { done: number, claimed: number },
+            put: Vec::new(),
+            drop: Vec::new(),
+            dead: Vec::new(),
+        };
+        let day = Duration::from_secs(86_400);
+        let journal = open(Settings { keep: 7 * day, ..Settings::default() });
+        journal.cursor(Kind::Stream, &stream, &bind).await.unwrap();
+        for text in ["one", "two", "three"] {
+            put(&journal, text).await;
+        }
+        journal.advance(done(3)).await.unwrap();
+        tokio::time::advance(6 * day).await;
+        assert_eq!(kept(&journal).await, 3, "they are young");
+        put(&journal, "four").await;
+        tokio::time::advance(2 * day).await;
+        assert_eq!(kept(&journal).await, 2, "two are done with and old; one waits, one is young");
+        tokio::time::advance(30 * day).await;
+        assert_eq!(kept(&journal).await, 2, "nobody has dealt with them");
+        journal.advance(done(5)).await.unwrap();
+        assert_eq!(kept(&journal).await, 0);
+
+        let journal = open(Settings { keep_bytes: 250, ..Settings::default() });
+        journal.cursor(Kind::Stream, &stream, &bind).await.unwrap();
+        for _ in 0..10 {
+            put(&journal, "a word").await;
+        }
+        assert_eq!(kept(&journal).await, 10, "nobody has dealt with them");
+        journal.advance(done(11)).await.unwrap();
+        let left = kept(&journal).await;
+        assert!((1..5).contains(&left), "{left} of 10");
+        assert!(journal.status().await.unwrap().bytes <= 250);
+    }
 }

@@ -12,6 +12,7 @@ mod maintain;
 mod merge;
 mod pack;
 mod record;
+mod rooms;
 mod rows;
 mod runner;
 mod schema;
@@ -23,7 +24,8 @@ pub use fixture::Fixture;
 pub use handle::{Journal, JournalError, open, peek};
 pub use record::Chunk;
 pub use rows::{
-    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, NewDead, Replay, RowState, StreamRow,
+    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, NewDead, Replay, RowState, ShareRow,
+    StreamRow,
 };
 pub use runner::{Feed, FeedRow, FeedStatus, feed};
 pub use settings::Settings;

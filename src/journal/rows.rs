@@ -191,3 +191,14 @@ pub struct JournalStatus {
     /// Whether sources have to wait.
     pub full: bool,
 }
+
+/// What of the journal a stream has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShareRow {
+    /// The stream.
+    pub stream: String,
+    /// Bytes of its events.
+    pub bytes: u64,
+    /// Whether that is all it may have, so that its source has to wait.
+    pub full: bool,
+}

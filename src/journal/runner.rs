@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use masterchief_contract::{Backoff, Batch, Fate, Kind, Meter, Promise, Shutdown, Source, SourceError};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::handle::{Journal, JournalError};
@@ -271,7 +271,8 @@ impl From<SourceError> for Stop {
 /// Feeds a source into the journal until shutdown, or until it has ended.
 pub async fn feed(feed: Feed, journal: Journal, status: Arc<FeedStatus>, shutdown: Shutdown) {
     let Feed { kind, stream, source, .. } = feed;
-    let mut runner = Runner { kind, stream, source, journal, status, shutdown, breathless: 0 };
+    let room = journal.room(&stream);
+    let mut runner = Runner { kind, stream, source, journal, room, status, shutdown, breathless: 0 };
     let mut backoff = Backoff::new(FLOOR, CAP, STABLE);
     let random = RandomState::new();
     let (mut tries, mut wrong) = (0, 0);
@@ -346,6 +347,8 @@ struct Runner {
     stream: Arc<str>,
     source: Box<dyn Source>,
     journal: Journal,
+    /// Whether it has to wait.
+    room: watch::Receiver<bool>,
     status: Arc<FeedStatus>,
     shutdown: Shutdown,
     /// For how many big batches binds are not waited for.
@@ -397,7 +400,7 @@ impl Runner {
 
     /// Hands a batch to the journal, waiting while that is full.
     async fn write(&mut self, mut batch: Batch, gate: &Gate, writing: &mut VecDeque<Writing>) -> Result<(), Stop> {
-        let full = *self.journal.full().borrow();
+        let full = *self.room.borrow();
         if full || batch.is_empty() {
             // In order, and nobody outside waits for what is written.
             self.settle_all(writing).await?;
@@ -457,7 +460,7 @@ impl Runner {
 
     /// Back-pressure: nothing is asked of the source while the journal is full.
     async fn wait_for_room(&mut self, batch: &mut Batch) -> Result<(), Stop> {
-        let mut full = self.journal.full();
+        let mut full = self.room.clone();
         while *full.borrow_and_update() && !batch.is_empty() {
             self.status.state("waiting");
             tokio::select! {

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::append::{Append, Appended};
 use super::engine::{Done, Engine, EngineError};
 use super::handle::JournalError;
+use super::rooms::{Rooms, is_over};
 use super::schema::put_meta;
 use super::settings::Settings;
 use super::tail::Tails;
@@ -31,7 +32,11 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
     /// Whether sources have to wait.
     pub(super) full: watch::Sender<bool>,
-    pub(super) max_bytes: u64,
+    /// Whether that is so, or any stream has its share.
+    pub(super) tight: watch::Sender<bool>,
+    pub(super) rooms: Rooms,
+    max_bytes: u64,
+    share: u64,
     /// Changes when somebody beside the binds has changed what waits for them.
     pub(super) changed: watch::Sender<u64>,
     /// Binds that begin nothing new, with how many events waited.
@@ -45,7 +50,10 @@ impl Shared {
             next: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             full: watch::Sender::new(false),
+            tight: watch::Sender::new(false),
+            rooms: Rooms::default(),
             max_bytes: settings.max_bytes,
+            share: settings.share(),
             changed: watch::Sender::new(0),
             still: Mutex::default(),
         };
@@ -56,13 +64,10 @@ impl Shared {
     fn note(&self, engine: &Engine) {
         self.next.store(engine.next, Ordering::Release);
         self.bytes.store(engine.bytes, Ordering::Relaxed);
-        self.full.send_if_modified(|full| {
-            // A little lower for going on than for stopping, so that it does not flutter.
-            let now = engine.bytes >= if *full { self.max_bytes / 10 * 9 } else { self.max_bytes };
-            let changed = *full != now;
-            *full = now;
-            changed
-        });
+        let full = is_over(engine.bytes, self.max_bytes, *self.full.borrow());
+        self.full.send_if_modified(|was| std::mem::replace(was, full) != full);
+        let tight = self.rooms.note(self.share, full, |stream| engine.bytes_of(stream)) || full;
+        self.tight.send_if_modified(|was| std::mem::replace(was, tight) != tight);
     }
 }
 
@@ -174,6 +179,7 @@ fn finish(group: Vec<Box<dyn Work>>, done: Result<(), JournalError>, engine: &En
 
 fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), JournalError> {
     let (next, bytes) = (engine.next, engine.bytes);
+    engine.held.begin();
     // One fault of ours must not end everything that goes through here.
     let done = catch_unwind(AssertUnwindSafe(|| -> Done<()> {
         engine.db.execute_batch("BEGIN IMMEDIATE")?;

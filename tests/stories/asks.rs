@@ -122,7 +122,12 @@ pub(crate) async fn full(world: &mut impl World) {
     }
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     heard.stuck.store(true, Ordering::Relaxed);
-    let small = journal::Settings { max_bytes: 64 << 10, keep_bytes: 1 << 10, ..journal::Settings::default() };
+    let small = journal::Settings {
+        max_bytes: 64 << 10,
+        stream_bytes: Some(64 << 10),
+        keep_bytes: 1 << 10,
+        ..journal::Settings::default()
+    };
     let started = bot(world, dir.path(), &heard, Fail::Never, small).await;
     reading(&started).await;
     let texts: Vec<String> =

@@ -99,7 +99,12 @@ impl Outside {
     async fn heard_by(&self, heard: &Heard) -> Started {
         let folder = self.dir.path().display().to_string();
         let gateway = gateway::Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..gateway::Settings::default() };
-        let small = journal::Settings { max_bytes: 64 << 10, keep_bytes: 1 << 10, ..journal::Settings::default() };
+        let small = journal::Settings {
+            max_bytes: 64 << 10,
+            stream_bytes: Some(64 << 10),
+            keep_bytes: 1 << 10,
+            ..journal::Settings::default()
+        };
         let mut bot = Bot::builder().data(&self.dir.path().join("data")).journal(small).gateway(gateway);
         bot = bot.sources(self.settings.clone());
         for (kind, mask) in [
@@ -203,6 +208,15 @@ async fn how_much_waits_outside_is_told_of_every_kind_while_the_journal_is_full_
         lags.is_empty() && told.of("dropped_total", "redis:news").is_some_and(|dropped| dropped > 0.0)
     })
     .await;
+    // What comes while nobody reads at all.
+    for number in 0..5 {
+        fs::write(outside.dir.path().join("part"), "a row").unwrap();
+        fs::rename(outside.dir.path().join("part"), outside.dir.path().join(format!("in/more{number}.txt"))).unwrap();
+    }
+    eventually("that files are counted", async || {
+        Told::by(&started).await.of("lag", "kind=\"file\"").is_some_and(|lag| lag >= 6.0)
+    })
+    .await;
     let told = Told::by(&started).await;
     for (stream, unit, _) in LAGS {
         assert!(told.of("lag", stream).is_some(), "{stream}");
@@ -220,7 +234,7 @@ async fn how_much_waits_outside_is_told_of_every_kind_while_the_journal_is_full_
         let told = Told::by(&started).await;
         let events = |stream: &str| told.of("events_total", stream).unwrap_or_default();
         (events("redis-stream:jobs"), events("rabbitmq:jobs"), events("kafka:")) == (3000.0, 300.0, 50.0)
-            && (events("app.log"), events("kind=\"file\"")) == (3200.0, 5000.0)
+            && (events("app.log"), events("kind=\"file\"")) == (3200.0, 5005.0)
             && ["rest", "database", "metric"].iter().all(|kind| events(&format!("kind=\"{kind}\"")) == 1.0)
             && LAGS.iter().all(|(stream, ..)| told.of("rate", stream).is_some())
             && told.of("rate", "app.log").is_some_and(|rate| rate > 1.0)

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::conformance::noise;
 use super::postgresql::Postgresql;
 use super::runs::masterchief;
 use super::servers::{RabbitMq, Redis, Way, rabbit_settings};
@@ -13,10 +14,17 @@ use super::steps::eventually;
 use masterchief_bindings::stream::{Message, Publish, Publishers};
 
 const SCRIPT: &str = r#"
-local function heard(ev) log.info("heard <" .. (ev.data and ev.data.text or ev.text) .. ">") end
+local function heard(ev)
+  log.info("heard <" .. (ev.data and ev.data.text or ev.text) .. ">")
+  if ev.text == "entry" then
+    stream.publish("rabbitmq:jobs", "passed on")
+    log.info("heard <the broker has it>")
+  end
+end
 bot.bind("stream", "-|-", "redis-stream:jobs", heard)
 bot.bind("stream", "-|-", "rabbitmq:jobs", heard)
 bot.bind("database", "-|-", "db:query/jobs", heard)
+bot.bind("stream", "-|-", "rabbitmq:flood", function() time.sleep("1h") end, { timeout = "2h" })
 "#;
 
 /// A bot, killed with the test.
@@ -44,10 +52,11 @@ fn configure(folder: &Path, redis: &Way, rabbit: &Way, postgresql: &str) {
         "data": "data",
         "scripts": {"folder": "scripts"},
         "log": {"level": "info"},
+        "journal": {"max_bytes": 1 << 20, "keep_bytes": 1 << 16},
         "sources": {
             "redis": {"default": {"url": format!("rediss://:secret@localhost:{}/0", redis.port), "from": "start"}},
             "rabbitmq": {"default": {
-                "url": format!("amqps://guest:guest@localhost:{}/%2f", rabbit.port), "declare": true,
+                "url": format!("amqps://guest:guest@localhost:{}/%2f", rabbit.port), "declare": true, "prefetch": 64,
             }},
             "databases": {"default": {"url": postgresql, "queries": {"jobs": {
                 "sql": "SELECT id, text FROM jobs WHERE id > :cursor ORDER BY id",
@@ -90,7 +99,7 @@ async fn what_is_said_behind_tls_is_heard_by_who_trusts_the_certificate_and_by_n
         let rows = sources(folder);
         let told =
             |row: &Value| row["error"].as_str().is_some_and(|error| error.to_lowercase().contains("certificate"));
-        rows.len() == 3 && rows.iter().all(told)
+        rows.len() == 4 && rows.iter().all(told)
     })
     .await;
     drop(stranger);
@@ -99,19 +108,34 @@ async fn what_is_said_behind_tls_is_heard_by_who_trusts_the_certificate_and_by_n
     let _friend = trusting(folder, &seals.join("all-own.pem"));
     eventually("that all are read", async || {
         let rows = sources(folder);
-        rows.len() == 3 && rows.iter().all(|row| row["state"] == "reading" && row["error"].is_null())
+        rows.len() == 4 && rows.iter().all(|row| row["state"] == "reading" && row["error"].is_null())
     })
     .await;
     redis::cmd("XADD").arg(&["jobs", "*", "data", "entry"]).query_async::<()>(&mut entries).await.unwrap();
     let publishers = Publishers::new(std::sync::Arc::new(rabbit_settings(rabbit.port)));
-    let message = Message { to: "rabbitmq:jobs".to_owned(), payload: "message".into(), ..Message::default() };
-    publishers.publish(message).await.unwrap();
+    let publish = async |to: &str, payload: Vec<u8>| {
+        publishers.publish(Message { to: to.to_owned(), payload, ..Message::default() }).await.unwrap()
+    };
+    publish("rabbitmq:jobs", "message".into()).await;
     server.ask("public", "INSERT INTO jobs VALUES (1, 'row')").await;
-    for text in ["entry", "message", "row"] {
+    for text in ["entry", "message", "row", "the broker has it", "passed on"] {
         eventually(text, async || {
             let log = std::fs::read_to_string(folder.join("log")).unwrap();
             log.contains(&format!("heard <{text}>"))
         })
         .await;
     }
+    // How much waits in a queue is asked over TLS, too: also of one whose handler is stuck, when there is no more room for it.
+    for number in 0..4000 {
+        publish("rabbitmq:flood", noise(&number.to_string(), 1000).into_bytes()).await;
+    }
+    eventually("how much waits", async || {
+        let rows = sources(folder);
+        let lag = |queue: &str| {
+            let row = rows.iter().find(|row| row["stream"] == format!("rabbitmq:{queue}")).cloned().unwrap_or_default();
+            row["lag"].as_u64().filter(|_| row["lag_unit"] == "messages")
+        };
+        lag("jobs") == Some(0) && lag("flood").is_some_and(|lag| (1000..4000).contains(&lag))
+    })
+    .await;
 }

@@ -358,7 +358,12 @@ async fn figures_are_for_who_shows_their_token_where_there_is_one() {
 async fn a_full_journal_sends_posts_away_and_monitors_see_it() {
     let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     heard.stuck.store(true, Ordering::Relaxed);
-    let small = journal::Settings { max_bytes: 32 << 10, keep_bytes: 1 << 10, ..journal::Settings::default() };
+    let small = journal::Settings {
+        max_bytes: 32 << 10,
+        stream_bytes: Some(32 << 10),
+        keep_bytes: 1 << 10,
+        ..journal::Settings::default()
+    };
     let started =
         start(&dir, |bot| bot.journal(small).bind(Kind::Webhook, "-|-", "github/push", heard.handler()).unwrap()).await;
     let github = GitHub::of(&started);

@@ -6,7 +6,7 @@ mod parked;
 mod pool;
 mod state;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::calls::Calls;
+use super::words;
 use crate::dispatch::{Bind, BindTable};
 use crate::journal::Journal;
 
@@ -32,6 +33,8 @@ pub(crate) struct Deliveries {
     running: BTreeMap<Arc<str>, Running>,
     /// Those that are gone but still finish what they began.
     ending: BTreeMap<Arc<str>, JoinHandle<()>>,
+    /// Streams of which it is told that they have their share of the journal.
+    crowded: BTreeSet<String>,
 }
 
 struct Running {
@@ -52,7 +55,8 @@ pub(crate) struct WantedStream {
 
 impl Deliveries {
     pub(crate) fn new(table: BindTable, journal: Journal, calls: Arc<Calls>, clock: Clock) -> Deliveries {
-        Deliveries { table, journal, calls, clock, running: BTreeMap::new(), ending: BTreeMap::new() }
+        let (running, ending, crowded) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Deliveries { table, journal, calls, clock, running, ending, crowded }
     }
 
     /// Takes the binds as they are now; gives the streams they want. Each new bind has its place in the journal when
@@ -107,6 +111,22 @@ impl Deliveries {
             }
         }
         !ended.is_empty()
+    }
+
+    /// Tells, once each, of streams that have their share of the journal, and that they have less again.
+    pub(crate) async fn tell_crowded(&mut self) {
+        let full = self.journal.shares().into_iter().filter(|row| row.full);
+        let crowded: BTreeSet<String> = full.map(|row| row.stream).collect();
+        for stream in crowded.difference(&self.crowded) {
+            // Whose events they are is good to know, and no more than that.
+            let last = self.journal.laggard(stream).await.unwrap_or_default();
+            tracing::error!(%stream, ?last, "A stream has its share of the journal (journal.stream_bytes); its source waits, others go on");
+            note::tell(&self.journal, &self.calls, words::crowded(stream, last.as_ref()));
+        }
+        for stream in self.crowded.difference(&crowded) {
+            tracing::info!(%stream, "A stream has less than its share of the journal again");
+        }
+        self.crowded = crowded;
     }
 
     /// Starts a consumer; the receiver is ready when it has its place.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use masterchief_contract::{Action, How, split_place};
 
+use super::super::calls::Calls;
 use super::super::words;
 use super::consumer::{Consumer, PAUSE};
 use super::parked::{After, PARKED_MAX, after_failure, behind};
 use super::pool::Try;
 use super::state::State;
 use crate::dispatch::Bind;
-use crate::journal::{DeliveryRow, JournalError, NewDead};
+use crate::journal::{DeliveryRow, Journal, JournalError, NewDead};
 
 impl Consumer {
     /// Notes what came of tracks. What is still under way gets rows, so that the cursor passes it and others go on beside it.
@@ -101,17 +102,21 @@ impl Consumer {
         }
     }
 
-    /// Says something where dead letters are told.
     fn tell(&self, text: String) {
-        let Some(place) = &self.journal.settings().notify else { return };
-        let (network, target) = split_place(place);
-        let (network, target) = (network.to_owned(), target.to_owned());
-        let say = Action::Say { network, target, text, how: How::Say, reply: false };
-        let outlet = Arc::clone(&self.calls.outlet);
-        tokio::spawn(async move {
-            if let Err(refused) = outlet.perform(say).await {
-                tracing::warn!(%refused, "What became of an event could not be told");
-            }
-        });
+        tell(&self.journal, &self.calls, text);
     }
+}
+
+/// Says something where dead letters are told.
+pub(super) fn tell(journal: &Journal, calls: &Calls, text: String) {
+    let Some(place) = &journal.settings().notify else { return };
+    let (network, target) = split_place(place);
+    let (network, target) = (network.to_owned(), target.to_owned());
+    let say = Action::Say { network, target, text, how: How::Say, reply: false };
+    let outlet = Arc::clone(&calls.outlet);
+    tokio::spawn(async move {
+        if let Err(refused) = outlet.perform(say).await {
+            tracing::warn!(%refused, "What became of an event could not be told");
+        }
+    });
 }

@@ -205,3 +205,37 @@ pub(super) fn after_failure(
     let due = now + chrono::Duration::from_std(wait.min(WAIT_MAX)).unwrap_or_default();
     After::Again(DeliveryRow { attempts, error: failure.reason, replay, ..behind(event, due) })
 }
+
+#[cfg(test)]
+mod tests {
+    use masterchief_contract::EventData;
+
+    use super::*;
+
+    /// How long it waits after a try, in milliseconds; nothing where it is given up.
+    fn wait(attempt: u32, random: u64, after: Option<Duration>) -> Option<i64> {
+        let now = DateTime::UNIX_EPOCH;
+        let event = Event::new(EventData::new(&[], now));
+        let options = DeliveryOptions { max_attempts: 100, ..DeliveryOptions::default() };
+        let failure = Failure { reason: "not yet".to_owned(), after, dead: false, own_words: true };
+        let one = Try { event, attempt, redelivered: false, replay: Replay::No };
+        match after_failure(one, failure, &options, now, random) {
+            After::Again(row) => Some((row.due - now).num_milliseconds()),
+            After::Dead(_) => None,
+        }
+    }
+
+    #[test]
+    fn waits_are_any_part_of_a_time_that_doubles_up_to_five_minutes() {
+        let times = [(1, 1_000), (2, 2_000), (3, 4_000), (8, 128_000), (9, 256_000), (10, 300_000), (99, 300_000)];
+        for (attempt, most) in times {
+            assert_eq!(wait(attempt, 0, None), Some(0), "{attempt}");
+            let half = wait(attempt, u64::MAX / 2, None).unwrap();
+            assert!((half * 2 - most).abs() < 10, "{attempt}: {half} of {most}");
+            let all = wait(attempt, u64::MAX, None).unwrap();
+            assert!((most - 1..=most).contains(&all), "{attempt}: {all} of {most}");
+        }
+        assert_eq!(wait(1, u64::MAX, Some(Duration::from_secs(7))), Some(7_000), "the handler says when");
+        assert_eq!(wait(100, 0, None), None, "it is given up");
+    }
+}
