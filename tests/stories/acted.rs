@@ -39,6 +39,11 @@ impl Acted {
         due.is_some_and(|due| self.clock.as_ref().is_some_and(|clock| clock.now() < due))
     }
 
+    /// When the next of what is under way has taken its time.
+    pub(crate) fn next(&self) -> Option<DateTime<Utc>> {
+        self.under_way.lock().unwrap().values().min().copied()
+    }
+
     /// Takes its time; whether it was told to stop.
     async fn waits(&self, step: &Step, hands: &Hands, time: Duration) -> bool {
         let Some(clock) = &self.clock else { return hands.pause(time).await };

@@ -113,11 +113,13 @@ struct Channel {
 }
 
 impl Channel {
-    /// What the bot said to a target so far. What keeps names from calling people is a dot.
+    /// What the bot said to a target so far, but for that it takes its time: that goes by the real clock. What keeps names from calling
+    /// people is a dot.
     fn said(&self, to: &str) -> Vec<String> {
         let hears = self.people.get(to).unwrap_or(&self.eve);
         let all = hears.words_of(BOT).into_iter().filter(|(target, _)| target.eq_ignore_ascii_case(to));
-        all.map(|(_, words)| words.replace('\u{200b}', "·")).collect()
+        let slow = |words: &String| words.contains(": looking at the repository of ") && words.ends_with("; a moment.");
+        all.map(|(_, words)| words.replace('\u{200b}', "·")).filter(|words| !slow(words)).collect()
     }
 
     /// The next line to a target is this one.
@@ -171,17 +173,23 @@ impl Channel {
         }
     }
 
-    /// Time passes: by seconds, and in greater steps where it is long and nothing is under way.
-    async fn passes(&self, time: Duration) {
-        let step = Duration::from_secs(match time.as_secs() {
-            0..1200 => 1,
+    /// How far the clock is put on at once: where something comes soon by seconds, else further.
+    fn step(&self, time: Duration) -> Duration {
+        let soon = |due: DateTime<Utc>| due - self.clock.now() < chrono::Duration::seconds(20);
+        Duration::from_secs(match time.as_secs() {
+            0..1200 if self.acted.next().is_none_or(soon) => 1,
+            0..1200 => 5,
             1200..7200 => 60,
             _ => 600,
-        });
+        })
+    }
+
+    /// Time passes.
+    async fn passes(&self, time: Duration) {
         let mut left = time;
         self.is_quiet().await;
         while left > Duration::ZERO {
-            let now = left.min(step);
+            let now = left.min(self.step(time));
             self.clock.put_on(now);
             left -= now;
             self.is_quiet().await;
