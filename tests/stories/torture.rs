@@ -1,5 +1,5 @@
-//! Whatever happens to a log, each line of it is heard once. What happens is chance, another one each time; it is printed, and
-//! repeated by `MASTERCHIEF_SEED`.
+//! Whatever happens to a log, each line of it is heard once. What happens is chance: printed, repeated, and another one with
+//! `MASTERCHIEF_SEED`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -10,8 +10,13 @@ use std::time::Duration;
 use masterchief::bot::Bot;
 use masterchief::contract::Kind;
 
-use super::chance::{Dice, number, seed};
+use super::chance::{Dice, number};
 use super::conformance::{self, Heard};
+
+/// What happens where `MASTERCHIEF_SEED` does not say.
+const USUAL: u64 = 7;
+/// Bytes that a copy has at least: one that is shorter than 64 cannot be told from another file.
+const COPIED: u64 = 256;
 
 /// How a log is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,6 +102,9 @@ impl Torture {
 
     /// Copied and cut, as logrotate does with `copytruncate`; then at once shorter than it was, as long, or longer.
     fn cut(&mut self) {
+        while fs::metadata(self.path()).unwrap().len() < COPIED {
+            self.write(1);
+        }
         self.rotations += 1;
         let length = fs::metadata(self.path()).unwrap().len();
         fs::copy(self.path(), self.dir.path().join(format!("app.log.{}", self.rotations))).unwrap();
@@ -151,7 +159,9 @@ fn numbers(heard: &Heard) -> Vec<usize> {
 async fn each_line_is_heard_once(kept: Kept, groups: bool, rounds: u64) {
     let rounds = number("MASTERCHIEF_TORTURE").unwrap_or(rounds);
     let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let mut torture = Torture::new(seed(), kept, groups);
+    let seed = number("MASTERCHIEF_SEED").unwrap_or(USUAL);
+    println!("MASTERCHIEF_SEED={seed}");
+    let mut torture = Torture::new(seed, kept, groups);
     let mask = format!("{}{}", torture.path().display(), if groups { " multi=indent" } else { "" });
     let start = async || {
         let bot = Bot::builder().data(data.path()).bind(Kind::Log, "-|-", &mask, heard.handler()).unwrap();

@@ -87,7 +87,8 @@ impl Remembered {
         let found = beside(Path::new(&mark.path), UNIX_EPOCH).into_iter().rev().take(COPIES);
         let mut unknown = found.filter(|(_, meta)| {
             let id = (meta.dev(), meta.ino());
-            !followed(id) && !self.marks.values().any(|mark| !mark.cut && (mark.dev, mark.ino) == id)
+            // The number of a file that was deleted is given to another at once, and that may be the copy.
+            !followed(id) && !self.marks.values().any(|mark| !mark.cut && mark.is_of(meta))
         });
         unknown.find_map(|(path, _)| {
             let file = File::open(&path).ok()?;
@@ -190,4 +191,28 @@ pub(super) fn mark_of(generation: &Generation, lines: &Lines) -> Mark {
 pub(super) fn text_of(mark: &Mark) -> String {
     // Numbers, texts and truth values are JSON.
     serde_json::to_string(mark).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_has_the_number_of_a_file_that_was_deleted_is_found_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let [log, copy] = ["app.log", "app.log.1"].map(|name| dir.path().join(name));
+        std::fs::write(&log, "one\ntwo\n").unwrap();
+        std::fs::copy(&log, &copy).unwrap();
+        let [meta, of_copy] = [&log, &copy].map(|path| path.metadata().unwrap());
+        let generation = Generation::new(File::open(&log).unwrap(), &log, &meta, 8).unwrap();
+        let mark = Mark { cut: true, ..generation.mark(8, now()).unwrap() };
+        let mut remembered = Remembered::default();
+        let deleted = Mark { dev: of_copy.dev(), ino: of_copy.ino(), born: Some(1), cut: false, ..mark.clone() };
+        remembered.put("deleted", deleted.clone());
+        let found = remembered.copy_of(&mark, |_| false).map(|(path, ..)| path);
+        assert_eq!(found, Some(copy));
+        // One that is known itself is no copy that nobody knows.
+        remembered.put("known", Mark { born: None, ..deleted });
+        assert!(remembered.copy_of(&mark, |_| false).is_none());
+    }
 }
