@@ -46,6 +46,14 @@ pub(super) struct Place {
     pub(super) given: BTreeMap<String, Secret>,
 }
 
+impl Place {
+    /// The secret that the run was given and that would be an argument of a command.
+    fn as_argument(&self, action: &Action, settings: &Value) -> Option<&str> {
+        let told = |value: &Secret| action.executor == ARGUMENTS && holds(settings, value.reveal());
+        self.given.iter().find(|(_, value)| told(value)).map(|(name, _)| name.as_str())
+    }
+}
+
 /// One attempt of a stage.
 pub(super) struct Attempt {
     pub(super) inner: Arc<Inner>,
@@ -168,9 +176,7 @@ impl Attempt {
             Ok(settings) => settings,
             Err(fault) => return config(fault),
         };
-        let seen =
-            self.place.given.iter().find(|(_, value)| action.executor == ARGUMENTS && holds(&settings, value.reveal()));
-        if let Some((name, _)) = seen {
+        if let Some(name) = self.place.as_argument(action, &settings) {
             return config(words::given_as_argument(name));
         }
         if let (Some(apply), Value::Object(map)) = (&self.order.apply, &mut settings)

@@ -488,10 +488,8 @@ impl Pipeline {
 
     /// The environment, where there is one only.
     pub fn only_environment(&self) -> Option<&str> {
-        match self.policy.environments.as_slice() {
-            [(only, _)] => Some(only),
-            _ => None,
-        }
+        let [(only, _)] = self.policy.environments.as_slice() else { return None };
+        Some(only)
     }
 
     /// The rules of an environment.
