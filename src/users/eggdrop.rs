@@ -79,7 +79,7 @@ enum Open {
     #[default]
     Nobody,
     Masks,
-    Person(EggPerson, EggBot),
+    Person(Box<(EggPerson, EggBot)>),
 }
 
 /// What reads a file.
@@ -122,7 +122,8 @@ impl Reader {
                 self.open(Open::Masks);
             }
             code if code.starts_with("--") => {
-                let Open::Person(person, bot) = &mut self.open else { return Err(NOBODYS) };
+                let Open::Person(both) = &mut self.open else { return Err(NOBODYS) };
+                let (person, bot) = &mut **both;
                 entry(person, bot, &mut self.file.others, &code[2..], rest);
             }
             handle => {
@@ -137,7 +138,7 @@ impl Reader {
                 }
                 let (handle, flags) = (handle.to_owned(), flags.to_owned());
                 let bot = EggBot { handle: handle.clone(), ..EggBot::default() };
-                self.open(Open::Person(EggPerson { handle, flags, ..EggPerson::default() }, bot));
+                self.open(Open::Person(Box::new((EggPerson { handle, flags, ..EggPerson::default() }, bot))));
             }
         }
         Ok(())
@@ -146,18 +147,18 @@ impl Reader {
     /// What belongs to whoever is open.
     fn belongs(&mut self, code: &str, rest: &str) -> Result<(), &'static str> {
         match (code, &mut self.open) {
-            ("!", Open::Person(person, _)) => {
+            ("!", Open::Person(both)) => {
                 let (channel, rest) = word(rest);
                 let (_last_seen, rest) = word(rest);
                 let (flags, _greeting) = word(rest);
                 if channel.is_empty() || flags.is_empty() {
                     return Err("a channel without flags");
                 }
-                person.channels.push((channel.to_owned(), flags.to_owned()));
+                both.0.channels.push((channel.to_owned(), flags.to_owned()));
             }
             // Hostmasks as they were written once.
-            ("-", Open::Person(person, _)) => {
-                person.hosts.extend(rest.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned));
+            ("-", Open::Person(both)) => {
+                both.0.hosts.extend(rest.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned));
             }
             ("-" | "%" | "@", Open::Masks) => self.file.masks += 1,
             _ => return Err(NOBODYS),
@@ -168,8 +169,8 @@ impl Reader {
     /// Nothing more comes about whoever was open.
     fn open(&mut self, open: Open) {
         match std::mem::replace(&mut self.open, open) {
-            Open::Person(person, bot) if person.flags.contains(BOT) => self.file.bots.push(bot),
-            Open::Person(person, _) => self.file.people.push(person),
+            Open::Person(both) if both.0.flags.contains(BOT) => self.file.bots.push(both.1),
+            Open::Person(both) => self.file.people.push(both.0),
             Open::Nobody | Open::Masks => {}
         }
     }
