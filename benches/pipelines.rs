@@ -20,16 +20,16 @@ use masterchief::pipelines::{
 use masterchief::store::runs::{DeploymentRow, PipelineRow, Put, RunRow, Runs, Span, StageRow, Which};
 use serde_json::Value;
 
-/// Ten thousand stages are read, checked and planned within this…
-const PLANNED: Duration = Duration::from_millis(100);
-/// …and ten times as many take so many times as long at most: what grows with the square would take a hundred times.
+/// To read, check and plan takes so many times as long as to parse the YAML alone at most…
+const PLANNED: f64 = 2.0;
+/// …and ten times as many stages so many times as long at most: what grows with the square would take a hundred times.
 const LINEAR: f64 = 20.0;
-/// A stage that does nothing costs so much at most, in microseconds, where a thousand are ready.
-const STAGE: f64 = 100.0;
+/// A stage that does nothing costs so much of one commit at most, where a thousand are ready.
+const STAGE: f64 = 0.8;
 /// A lone transition costs so many commits at most.
 const LONE: f64 = 3.0;
 
-/// Fails where a promise is not kept; a debug build promises nothing.
+/// Fails where a promise is not kept. All of them are ratios within one run, for machines differ; a debug build promises nothing.
 fn promised(kept: bool, what: &str) {
     assert!(kept || cfg!(debug_assertions), "{what}");
 }
@@ -110,7 +110,7 @@ fn plan() {
         match stages {
             10_000 => {
                 ten = took;
-                promised(took < PLANNED, "10,000 stages take too long");
+                promised(took < floor.mul_f64(PLANNED), "planning takes longer than reading the file");
             }
             100_000 => promised(took < ten.mul_f64(LINEAR), "it does not grow with the stages alone"),
             _ => {}
@@ -143,7 +143,6 @@ async fn schedule() {
             each = each.min(one);
         }
     }
-    promised(each <= STAGE, "a stage that does nothing costs too much");
     let lone = lone(&bot).await;
     bot.stop("").await;
     let runs = Runs::open(Some(&dir.path().join("floor.db"))).unwrap();
@@ -154,6 +153,8 @@ async fn schedule() {
     let floor = begun.elapsed().as_secs_f64() * 1e6 / 200.0;
     println!("floor: one commit takes {floor:.1} us (the run of one stage above makes five)");
     println!("a lone transition takes {lone:.1} us, {:.1} commits", lone / floor);
+    println!("a stage of 1,000 that are ready takes {each:.1} us, {:.2} commits", each / floor);
+    promised(each < STAGE * floor, "a stage that does nothing costs nearly a commit of its own");
     promised(lone < LONE * floor, "a lone transition costs more than a few commits");
 }
 
