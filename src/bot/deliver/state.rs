@@ -141,14 +141,7 @@ impl State {
     /// A round is over, or the next one begins beside it: how big that is to be.
     pub(super) fn learn(&mut self) {
         let Some(Round { began, handled, .. }) = self.round.take().filter(|round| round.new) else { return };
-        let took = began.elapsed();
-        let size = match took {
-            // Each waits for the journal's commit of what it claims: many small ones would fall behind what comes.
-            _ if took < ROUND => (self.size as f64 * growth(took)) as usize,
-            _ if took > ROUND * 2 => (handled as f64 * ROUND.as_secs_f64() / took.as_secs_f64()) as usize,
-            _ => self.size,
-        };
-        self.size = size.clamp(1, CLAIM_MAX);
+        self.size = size_after(self.size, handled, began.elapsed());
     }
 
     /// Whether a round has just begun: nobody looks for others yet.
@@ -205,9 +198,16 @@ impl State {
     }
 }
 
-/// How much bigger a round may be that is to take as long as a round takes.
-fn growth(took: Duration) -> f64 {
-    (ROUND.as_secs_f64() / took.as_secs_f64().max(1e-9)).clamp(2.0, GROWTH)
+/// How big a round may be after one of so many events that took so long. Each waits for the journal's commit of what it claims: many
+/// small ones would fall behind what comes. One that had few events tells little of how long many would take.
+fn size_after(size: usize, handled: usize, took: Duration) -> usize {
+    let each = ROUND.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    let size = match took {
+        _ if took < ROUND => size.max((handled as f64 * each.clamp(2.0, GROWTH)) as usize),
+        _ if took > ROUND * 2 => (handled as f64 * each) as usize,
+        _ => size,
+    };
+    size.clamp(1, CLAIM_MAX)
 }
 
 /// Whether a try that was noted counts even if it never began: then only what begins at once is noted.
@@ -217,4 +217,21 @@ fn is_careful(options: &DeliveryOptions) -> bool {
 
 pub(super) fn first_try(event: &Event) -> Try {
     Try { event: event.clone(), attempt: 1, redelivered: false, replay: Replay::No }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_as_big_as_fits_its_time_and_grows_only_by_what_it_has_seen() {
+        let after = |size, handled, millis| size_after(size, handled, Duration::from_millis(millis));
+        assert_eq!(after(8, 8, 0), 64, "not all at once");
+        assert_eq!(after(8, 8, 10), 40, "five times as many fill the time");
+        assert_eq!(after(8, 8, 49), 16);
+        assert_eq!(after(64, 1, 1), 64, "one event that came alone is no measure");
+        assert_eq!(after(64, 64, 80), 64);
+        assert_eq!(after(1000, 1000, 500), 100);
+        assert_eq!((after(8192, 8192, 1), after(1, 0, 900)), (CLAIM_MAX, 1));
+    }
 }
