@@ -120,7 +120,15 @@ async fn rollback(common: &Common, config: &Config, count: usize, copied: bool) 
     let copy = match &at {
         At::File(path) => {
             let time = chrono::Utc::now().format("%Y%m%dT%H%M%S");
-            let copy = path.with_extension(format!("before-rollback-{time}.db"));
+            let named = |more: String| path.with_extension(format!("before-rollback-{time}{more}.db"));
+            // Two may be made within one second.
+            let mut copy = named(String::new());
+            for number in 2.. {
+                if !copy.exists() {
+                    break;
+                }
+                copy = named(format!("-{number}"));
+            }
             Runs::copy(path, &copy)?;
             Some(copy)
         }

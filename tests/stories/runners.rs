@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use masterchief::bot::{Bot, Builder, CHANNEL, Started, TestBot};
 use masterchief::executors::tail;
@@ -91,8 +91,17 @@ fn real() -> Builder {
 
 /// A bot that does the work of One, at a port of its own.
 async fn runner(name: &str, folder: &Path, port: u16, settings: RunnerSettings) -> Started {
-    let mesh = named(name, Some(port), &[("One", caller())]);
-    real().data(folder).mesh(mesh).runner(settings).start().await.unwrap()
+    let begun = Instant::now();
+    loop {
+        let mesh = named(name, Some(port), &[("One", caller())]);
+        match real().data(folder).mesh(mesh).runner(settings.clone()).start().await {
+            // Between two bots the port is anybody's, and somebody else's call may have it for a moment.
+            Err(fault) if format!("{fault:?}").contains("AddrInUse") && begun.elapsed() < Duration::from_secs(20) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            started => return started.unwrap(),
+        }
+    }
 }
 
 /// The mesh of One, who calls these.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::servers::program as tool;
-use super::steps::Bench;
+use super::steps::{Bench, until};
 
 /// A Prometheus of our own and what it scrapes.
 struct Figures {
@@ -264,10 +264,10 @@ async fn after_a_restart_it_goes_on_where_it_was_with_what_it_had_counted() {
     let mut settings = figures.settings("3s", json!(["p95 < 0.3"]));
     settings["failure_limit"] = json!(7);
     let first = tokio::spawn(bench.executors["verify"].run(bench.step(settings.clone()), bench.hands()));
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let noted = || bench.notes.noted.lock().unwrap().last().cloned();
+    until("three rounds", || noted().is_some_and(|counted| counted["round"].as_u64() >= Some(3))).await;
     first.abort();
-    let counted = bench.notes.noted.lock().unwrap().last().cloned().unwrap();
-    assert!(counted["round"].as_u64().unwrap() >= 3, "{counted}");
+    let counted = noted().unwrap();
     // The bot is away; the figures of that time are asked for afterwards.
     tokio::time::sleep(Duration::from_millis(4000)).await;
     figures.show("p95", 0.1);

@@ -356,7 +356,8 @@ mod tests {
     #[tokio::test]
     async fn while_the_journal_is_full_nothing_is_fetched_again_and_afterwards_all_comes() {
         use rdkafka::producer::{FutureProducer, FutureRecord};
-        const COUNT: usize = 3000;
+        // More than a batch has.
+        const COUNT: usize = 6000;
         let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
         cluster.create_topic("shop", 1, 1).unwrap();
         let settings = serde_json::from_value::<KafkaSettings>(json!({
