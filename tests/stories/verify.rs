@@ -267,7 +267,6 @@ async fn after_a_restart_it_goes_on_where_it_was_with_what_it_had_counted() {
     let noted = || bench.notes.noted.lock().unwrap().last().cloned();
     until("three rounds", || noted().is_some_and(|counted| counted["round"].as_u64() >= Some(3))).await;
     first.abort();
-    let counted = noted().unwrap();
     // The bot is away; the figures of that time are asked for afterwards.
     tokio::time::sleep(Duration::from_millis(4000)).await;
     figures.show("p95", 0.1);

@@ -357,7 +357,7 @@ mod tests {
     async fn while_the_journal_is_full_nothing_is_fetched_again_and_afterwards_all_comes() {
         use rdkafka::producer::{FutureProducer, FutureRecord};
         // More than a batch has.
-        const COUNT: usize = 6000;
+        const COUNT: usize = 4500;
         let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
         cluster.create_topic("shop", 1, 1).unwrap();
         let settings = serde_json::from_value::<KafkaSettings>(json!({
@@ -366,7 +366,8 @@ mod tests {
         }));
         let settings = settings.unwrap();
         let producer: FutureProducer = client(&settings).unwrap().create().unwrap();
-        let text = "x".repeat(1000);
+        // The cluster keeps 5 MiB of a partition.
+        let text = "x".repeat(900);
         let sent = (0..COUNT).map(|_| producer.send(FutureRecord::<str, str>::to("shop").payload(&text), ANSWER));
         assert!(futures_util::future::join_all(sent).await.iter().all(Result::is_ok));
         let mask = StreamMask::parse("kafka:shop").unwrap();
