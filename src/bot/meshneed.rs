@@ -137,6 +137,5 @@ pub(super) async fn give(mesh: &Mesh, outbox: &Outbox, call: &Call) -> Result<St
 fn account_of(mesh: &Mesh, bot: &BotName, network: &str) -> Option<String> {
     let view = mesh.view();
     let record = view.records.iter().find(|record| record.name == *bot)?;
-    let mut accounts = record.settings.accounts.iter().filter_map(|account| account.split_once('/'));
-    accounts.find(|(of, _)| *of == network).map(|(_, account)| account.to_owned())
+    record.settings.accounts_on(network).next().map(str::to_owned)
 }

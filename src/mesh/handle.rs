@@ -101,10 +101,7 @@ impl View {
 impl View {
     /// The bot whose record names an account of a network that is this one.
     pub fn bot_at(&self, network: &str, is: impl Fn(&str) -> bool) -> Option<&BotName> {
-        let has = |record: &&Record| {
-            let mut accounts = record.settings.accounts.iter().filter_map(|account| account.split_once('/'));
-            accounts.any(|(of, account)| of == network && is(account))
-        };
+        let has = |record: &&Record| record.settings.accounts_on(network).any(&is);
         self.records.iter().find(has).map(|record| &record.name)
     }
 

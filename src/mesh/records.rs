@@ -158,6 +158,12 @@ impl fmt::Display for BotAddr {
 }
 
 impl BotSettings {
+    /// Its accounts on a network.
+    pub fn accounts_on<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a str> {
+        let of = move |account: &'a String| account.split_once('/').filter(|(of, _)| *of == network);
+        self.accounts.iter().filter_map(of).map(|(_, account)| account)
+    }
+
     /// What it is to us.
     pub fn attrs(&self) -> Attrs {
         let attrs = Attrs::from(&self.attributes);

@@ -60,7 +60,7 @@ impl DeployWords {
         }
         out.rest = rest.join(" ");
         if !reason && !out.rest.is_empty() {
-            return Err(words::not_understood(out.rest));
+            return Err(words::not_understood(out.rest, words::how_to_deploy()));
         }
         Ok(out)
     }

@@ -8,7 +8,7 @@ sentences! {
     // Of words and parameters.
     how_to_deploy() = "write !deploy APP[/REF] [to ENVIRONMENT] [name=value] [--skip STAGE]";
     names_a_stage(option: Display) = "{option} wants the name of a stage";
-    not_understood(rest: Debug) = "I do not understand {rest:?}; write !deploy APP[/REF] [to ENVIRONMENT] [name=value] [--skip STAGE]";
+    not_understood(rest: Debug, usage: Display) = "I do not understand {rest:?}; {usage}";
     is_a_text(param: Display) = "{param} is a text";
     is_one_of(param: Display, of: Display, text: Debug) = "{param} is one of {of}, not {text:?}";
     looks_like(param: Display, form: Display, text: Debug) = "{param} has to look like {form}, not like {text:?}";

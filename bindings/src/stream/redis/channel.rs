@@ -130,9 +130,7 @@ impl RedisChannel {
         let (client, channel) = (client(settings)?, channel.to_owned());
         Ok(RedisChannel { client, channel, meter: Arc::clone(meter), messages: None, away: None, gap: None, gaps: 0 })
     }
-}
 
-impl RedisChannel {
     /// Nobody listened for a while. How much was said then, nobody knows.
     fn tell_gap(&mut self, away: Duration) {
         self.gaps += 1;
