@@ -213,8 +213,8 @@ fn flow(
         }
         outside.done().await;
         ready.send(()).expect("somebody waits");
-        // It is gone only when the program ends.
-        let _ = finished.recv();
+        // What we serve is asked for until everything is heard.
+        let _ = tokio::task::spawn_blocking(move || finished.recv()).await;
     });
 }
 

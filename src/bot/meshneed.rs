@@ -106,8 +106,10 @@ pub(super) async fn give(mesh: &Mesh, outbox: &Outbox, call: &Call) -> Result<St
     if !call.proven {
         return Err(format!("a bot that is not trusted stands between {} and here", call.from));
     }
-    let account = account_of(mesh, &call.from, network)
-        .ok_or_else(|| format!("no account of {} on {network} is written down here", call.from))?;
+    let accounts = accounts_of(mesh, &call.from, network);
+    if accounts.is_empty() {
+        return Err(format!("no account of {} on {network} is written down here", call.from));
+    }
     let place = outbox.network(network).ok_or_else(|| format!("there is no network {network} here"))?;
     if !place.is_operator(chan) {
         return Err(format!("{} is no operator in {chan}", mesh.name()));
@@ -117,8 +119,8 @@ pub(super) async fn give(mesh: &Mesh, outbox: &Outbox, call: &Call) -> Result<St
     // Who wants in is known from other channels.
     let seen = if what == OP { seen_in(chan) } else { place.channels().iter().find_map(|chan| seen_in(chan)) };
     let seen = seen.ok_or_else(|| format!("{nick} is not seen by {}", mesh.name()))?;
-    if !seen.account.as_deref().is_some_and(|seen| casemap.eq(seen, &account)) {
-        return Err(format!("{nick} is not logged in as {account}"));
+    if !seen.account.as_deref().is_some_and(|seen| accounts.iter().any(|account| casemap.eq(seen, account))) {
+        return Err(format!("{nick} is not logged in as {}", accounts.join(" or ")));
     }
     let (command, params) = match what {
         OP => ("MODE", vec![chan, "+o", nick]),
@@ -133,9 +135,9 @@ pub(super) async fn give(mesh: &Mesh, outbox: &Outbox, call: &Call) -> Result<St
     Ok(String::new())
 }
 
-/// The account that is written down for a bot on a network.
-fn account_of(mesh: &Mesh, bot: &BotName, network: &str) -> Option<String> {
+/// The accounts that are written down for a bot on a network.
+fn accounts_of(mesh: &Mesh, bot: &BotName, network: &str) -> Vec<String> {
     let view = mesh.view();
-    let record = view.records.iter().find(|record| record.name == *bot)?;
-    record.settings.accounts_on(network).next().map(str::to_owned)
+    let record = view.records.iter().find(|record| record.name == *bot);
+    record.map(|record| record.settings.accounts_on(network).map(str::to_owned).collect()).unwrap_or_default()
 }

@@ -40,8 +40,7 @@ pub(super) struct Engine {
     pub(super) names: Names,
     /// The number of the next event.
     pub(super) next: u64,
-    /// Bytes of all events, and of those of each stream.
-    pub(super) bytes: u64,
+    /// Bytes of the events of each stream, and of all.
     pub(super) held: Held,
     /// By name.
     streams: HashMap<Arc<str>, i64>,
@@ -75,7 +74,6 @@ impl Engine {
             db,
             names,
             next: noted.max(newest.unwrap_or(1)),
-            bytes: held.total(),
             held,
             streams: HashMap::new(),
             keys,
@@ -90,8 +88,8 @@ impl Engine {
     }
 
     /// What the tables say, after a transaction that was given up.
-    pub(super) fn forget(&mut self, next: u64, bytes: u64) -> Done<()> {
-        (self.next, self.bytes, self.open) = (next, bytes, None);
+    pub(super) fn forget(&mut self, next: u64) -> Done<()> {
+        (self.next, self.open) = (next, None);
         self.held.undo();
         self.keys = meta(&self.db, "keys")?.unwrap_or(0);
         self.streams = streams(&self.db)?;
@@ -220,7 +218,6 @@ impl Engine {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![first, count, stream, lane, at.timestamp_millis(), bytes, shared, records, length])?;
-        self.bytes += bytes as u64;
         self.held.put(*stream, i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(())
     }

@@ -260,7 +260,7 @@ impl Journal {
             let count = |sql: &str| engine.db.query_row(sql, [], |row| row.get::<_, u64>(0));
             Ok(JournalStatus {
                 next: engine.next,
-                bytes: engine.bytes,
+                bytes: engine.held.total(),
                 dead: count("SELECT count(*) FROM dead")?,
                 waiting: count("SELECT count(*) FROM deliveries")?,
                 held: count("SELECT count(*) FROM deliveries WHERE state = 'held'")?,

@@ -32,7 +32,7 @@ impl Engine {
                 .execute(touched)?;
         }
         self.let_go_of_binds(before(settings.remember_binds), now)?;
-        let (mut bytes, mut held) = (self.bytes, self.held.by_stream());
+        let (mut bytes, mut held) = (self.held.total(), self.held.by_stream());
         let has_its_share = |held: u64| held >= settings.share() / 10 * 9;
         let tight = bytes >= settings.max_bytes || held.values().any(|held| has_its_share(*held));
         if tight && self.let_go_of_binds(before(GONE), now)? > 0 {
@@ -54,7 +54,6 @@ impl Engine {
         let rows = done_with;
         for (first, size, _, stream) in &rows {
             self.db.prepare_cached("DELETE FROM events WHERE first = ?1")?.execute([first])?;
-            self.bytes = self.bytes.saturating_sub(*size);
             self.held.put(*stream, -i64::try_from(*size).unwrap_or(i64::MAX));
         }
         Ok(rows.len() == SWEEP)

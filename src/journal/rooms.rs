@@ -13,6 +13,8 @@ use super::rows::ShareRow;
 #[derive(Default)]
 pub(super) struct Held {
     bytes: HashMap<i64, u64>,
+    /// Of all of them.
+    total: u64,
     /// What the transaction that goes on has changed.
     changed: Vec<(i64, i64)>,
 }
@@ -21,13 +23,14 @@ impl Held {
     /// What the tables say.
     pub(super) fn read(db: &Connection) -> rusqlite::Result<Held> {
         let mut rows = db.prepare("SELECT stream, sum(bytes) FROM events GROUP BY stream")?;
-        let bytes = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-        Ok(Held { bytes, changed: Vec::new() })
+        let bytes: HashMap<i64, u64> =
+            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        Ok(Held { total: bytes.values().sum(), bytes, changed: Vec::new() })
     }
 
     /// Of all streams.
     pub(super) fn total(&self) -> u64 {
-        self.bytes.values().sum()
+        self.total
     }
 
     /// Of one.
@@ -48,16 +51,20 @@ impl Held {
     /// A row was written, or, with fewer bytes than none, deleted.
     pub(super) fn put(&mut self, stream: i64, bytes: i64) {
         self.changed.push((stream, bytes));
-        let held = self.bytes.entry(stream).or_default();
-        *held = held.saturating_add_signed(bytes);
+        self.change(stream, bytes);
     }
 
     /// The transaction is given up.
     pub(super) fn undo(&mut self) {
         for (stream, bytes) in std::mem::take(&mut self.changed) {
-            let held = self.bytes.entry(stream).or_default();
-            *held = held.saturating_sub_signed(bytes);
+            self.change(stream, -bytes);
         }
+    }
+
+    fn change(&mut self, stream: i64, bytes: i64) {
+        let held = self.bytes.entry(stream).or_default();
+        *held = held.saturating_add_signed(bytes);
+        self.total = self.total.saturating_add_signed(bytes);
     }
 }
 

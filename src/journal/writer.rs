@@ -63,8 +63,9 @@ impl Shared {
 
     fn note(&self, engine: &Engine) {
         self.next.store(engine.next, Ordering::Release);
-        self.bytes.store(engine.bytes, Ordering::Relaxed);
-        let full = is_over(engine.bytes, self.max_bytes, *self.full.borrow());
+        let bytes = engine.held.total();
+        self.bytes.store(bytes, Ordering::Relaxed);
+        let full = is_over(bytes, self.max_bytes, *self.full.borrow());
         self.full.send_if_modified(|was| std::mem::replace(was, full) != full);
         let tight = self.rooms.note(self.share, full, |stream| engine.bytes_of(stream)) || full;
         self.tight.send_if_modified(|was| std::mem::replace(was, tight) != tight);
@@ -178,7 +179,7 @@ fn finish(group: Vec<Box<dyn Work>>, done: Result<(), JournalError>, engine: &En
 }
 
 fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), JournalError> {
-    let (next, bytes) = (engine.next, engine.bytes);
+    let next = engine.next;
     engine.held.begin();
     // One fault of ours must not end everything that goes through here.
     let done = catch_unwind(AssertUnwindSafe(|| -> Done<()> {
@@ -197,19 +198,19 @@ fn transaction(engine: &mut Engine, group: &mut [Box<dyn Work>]) -> Result<(), J
     }))
     .unwrap_or(Err(EngineError::Panicked));
     done.map_err(|fault| {
-        give_up(engine, (next, bytes));
+        give_up(engine, next);
         JournalError::Failed(fault.to_string())
     })
 }
 
 /// Ends a transaction as if it had never begun.
-fn give_up(engine: &mut Engine, (next, bytes): (u64, u64)) {
+fn give_up(engine: &mut Engine, next: u64) {
     if !engine.db.is_autocommit()
         && let Err(fault) = engine.db.execute_batch("ROLLBACK")
     {
         tracing::error!(%fault, "A transaction of the journal could not be given up");
     }
-    if let Err(fault) = engine.forget(next, bytes) {
+    if let Err(fault) = engine.forget(next) {
         tracing::error!(%fault, "The journal's streams cannot be read");
     }
 }

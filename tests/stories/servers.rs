@@ -241,7 +241,9 @@ impl Redis {
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // Half a second, which is the usual, is little on a machine with much to do.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 }
 

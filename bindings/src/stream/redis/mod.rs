@@ -66,7 +66,9 @@ pub(super) async fn publish(
 /// A connection that connects again by itself.
 pub(super) async fn manager(settings: &RedisSettings) -> Result<redis::aio::ConnectionManager, String> {
     let client = client(settings)?;
-    redis::aio::ConnectionManager::new(client).await.map_err(|fault| fault.to_string())
+    // What is not answered in time may have been taken all the same; whoever publishes again says it twice.
+    let config = redis::aio::ConnectionManagerConfig::new().set_response_timeout(Some(ANSWER));
+    redis::aio::ConnectionManager::new_with_config(client, config).await.map_err(|fault| fault.to_string())
 }
 
 #[cfg(test)]
