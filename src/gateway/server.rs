@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) answers: Answers,
     pub(super) full: watch::Receiver<bool>,
     pub(super) turns: Semaphore,
+    /// Room for the bytes of posts.
+    pub(super) posted: Semaphore,
     pub(super) clock: Clock,
     pub(super) counts: Counts,
     pub(super) lanes: Lanes,
@@ -170,6 +172,7 @@ impl Gateway {
             answers,
             full,
             turns,
+            posted: hooks::posted(),
             clock,
             counts: Counts::default(),
             lanes: Lanes::default(),
