@@ -21,7 +21,7 @@ use warp::path::FullPath;
 use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
-use super::hooks::{Reply, post, reply};
+use super::hooks::{Reply, post, posted, reply};
 use super::pages::{PAGES, Pages, Porch};
 use super::settings::Settings;
 use super::source::Door;
@@ -172,7 +172,7 @@ impl Gateway {
             answers,
             full,
             turns,
-            posted: hooks::posted(),
+            posted: posted(),
             clock,
             counts: Counts::default(),
             lanes: Lanes::default(),
