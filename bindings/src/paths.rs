@@ -1,6 +1,8 @@
 //! Paths with patterns, and wake-ups when something in their folders changes.
 
 use std::collections::BTreeSet;
+use std::fs::DirEntry;
+use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +28,52 @@ pub(crate) struct Pattern {
     told: Arc<AtomicBool>,
 }
 
-fn absent(path: &Path, fault: &std::io::Error) -> String {
+/// What a look at folders gave.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) files: Vec<PathBuf>,
+    /// Folders, and paths, of which nobody can say what is there, and why: a folder that cannot be listed is not an empty one.
+    unknown: Vec<(PathBuf, String)>,
+}
+
+impl Listed {
+    /// Whether a file that is not among those it has is gone, as far as anybody can say.
+    pub(crate) fn knows(&self, path: &Path) -> bool {
+        !self.unknown.iter().any(|(unknown, _)| path.starts_with(unknown))
+    }
+
+    /// Why somebody should look, if that is so.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let (path, why) = self.unknown.first()?;
+        Some(format!("{} cannot be looked at, so nothing below it counts as gone: {why}", path.display()))
+    }
+}
+
+/// What is in a folder. One that is gone since its parent was listed is empty; the first one is missing.
+fn entries(folder: &Path, first: bool, unknown: &mut Vec<(PathBuf, String)>) -> Vec<DirEntry> {
+    let mut failed = |fault: io::Error| {
+        if first || fault.kind() != ErrorKind::NotFound {
+            unknown.push((folder.to_owned(), fault.to_string()));
+        }
+    };
+    let mut out = Vec::new();
+    match std::fs::read_dir(folder) {
+        Err(fault) => failed(fault),
+        Ok(entries) => {
+            for entry in entries {
+                match entry {
+                    Ok(entry) => out.push(entry),
+                    Err(fault) => failed(fault),
+                }
+            }
+        }
+    }
+    out
+}
+
+fn absent(path: &Path, fault: &io::Error) -> String {
     match fault.kind() {
-        std::io::ErrorKind::NotFound => {
+        ErrorKind::NotFound => {
             format!("{} is not there; it is read once it is, or put the path right", path.display())
         }
         _ => format!("{}: {fault}", path.display()),
@@ -61,21 +106,40 @@ impl Pattern {
 
     /// The files it names now.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.listed().files
+    }
+
+    /// The files it names now, and what could not be looked at.
+    pub(crate) fn listed(&self) -> Listed {
+        let mut listed = Listed::default();
         if self.plain {
             let path = PathBuf::from(&self.text);
-            return if path.exists() { vec![path] } else { Vec::new() };
+            match path.try_exists() {
+                Ok(true) => listed.files.push(path),
+                // Without its folder nobody can say whether it is gone.
+                Ok(false) if self.root.is_dir() => {}
+                Ok(false) => listed.unknown.push((path, "its folder is not there".to_owned())),
+                Err(fault) => listed.unknown.push((path, fault.to_string())),
+            }
+            return listed;
         }
-        let mut out = Vec::new();
-        for folder in self.folders() {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let folders = self.walk(&mut listed.unknown);
+        for folder in &folders {
+            for entry in entries(folder, *folder == self.root, &mut listed.unknown) {
                 let path = entry.path();
-                if self.matcher.is_match(&path) && path.is_file() {
-                    out.push(path);
+                if !self.matcher.is_match(&path) {
+                    continue;
+                }
+                match path.metadata() {
+                    Ok(meta) if meta.is_file() => listed.files.push(path),
+                    Ok(_) => {}
+                    Err(fault) if fault.kind() == ErrorKind::NotFound => {}
+                    Err(fault) => listed.unknown.push((path, fault.to_string())),
                 }
             }
         }
-        out.sort();
-        out
+        listed.files.sort();
+        listed
     }
 
     /// The paths that its files have, also if the one that it names is not there now.
@@ -103,6 +167,11 @@ impl Pattern {
         }
     }
 
+    /// The folder before its first wildcard.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Whether it names this path.
     pub(crate) fn is_match(&self, path: &Path) -> bool {
         if self.plain { Path::new(&self.text) == path } else { self.matcher.is_match(path) }
@@ -110,19 +179,31 @@ impl Pattern {
 
     /// The folders its files may be in, as far as they exist.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        self.walk(&mut Vec::new())
+    }
+
+    /// The same; what cannot be listed is `unknown`.
+    fn walk(&self, unknown: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
         let deep = if self.plain { 0 } else { self.depth() };
         let mut out = vec![self.root.clone()];
         let mut level = vec![self.root.clone()];
         for _ in 0..deep {
             let mut next = Vec::new();
             for folder in level {
-                for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                    // Links to folders are not followed: they may go round in circles.
-                    if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                        continue;
+                for entry in entries(&folder, folder == self.root, unknown) {
+                    match entry.file_type() {
+                        Ok(kind) if kind.is_dir() => {}
+                        // Links to folders are not followed: they may go round in circles.
+                        Ok(_) => continue,
+                        Err(fault) => {
+                            unknown.push((entry.path(), fault.to_string()));
+                            continue;
+                        }
                     }
                     if out.len() >= FOLDERS_MAX {
                         self.tell_too_many();
+                        // Another time others may be beyond the bound.
+                        unknown.push((self.root.clone(), "there are more folders than are walked".to_owned()));
                         return out;
                     }
                     out.push(entry.path());

@@ -120,6 +120,7 @@ impl Ingest {
             bound.mark_unchanged();
             self.take().await;
             if let Some(ready) = ready.take() {
+                self.journal.placed().await;
                 // Whoever starts the bot may have given up.
                 let _ = ready.send(());
             }
@@ -140,6 +141,7 @@ impl Ingest {
                     _ = tell.tick() => {
                         self.tell();
                         self.deliveries.tell_crowded().await;
+                        self.deliveries.tell_let_go();
                         self.look_after().await;
                     }
                 }

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use masterchief_contract::{Cause, Event, Kind, Who};
 
 use super::scripts::Reloaded;
-use crate::journal::{DeadRow, DeadState};
+use crate::journal::{DeadRow, DeadState, LetGo};
 use crate::pipelines::Run;
 use crate::store::SaidRow;
 
@@ -302,6 +302,15 @@ pub(crate) fn crowded(stream: &str, last: Option<&(String, u64)>) -> String {
     format!(
         "{stream} has its share of the journal{whose}: nothing more is read of it until there is room; others go on"
     )
+}
+
+/// A bind is gone for good, and had not done all that it wanted.
+pub(crate) fn let_go(gone: &LetGo) -> String {
+    let LetGo { bind, stream, letters, rest, numbers } = gone;
+    let rest = numbers.map_or(String::new(), |(first, last)| {
+        format!("; up to {rest} more, events {first} to {last} of {stream}, are handled by nobody and stay for as long as the journal keeps them")
+    });
+    format!("{bind} is gone for good: {letters} events that it had not done are dead letters (.dlq){rest}")
 }
 
 /// To whoever asks for one dead letter and does not say which.

@@ -11,7 +11,7 @@ use masterchief_bindings::webhook::{Headers, Hook, RouteSettings, describe, veri
 use masterchief_contract::{Fate, Inbound, Undecodable, Value};
 use regex::Regex;
 use serde_json::{Map, json};
-use tokio::sync::{SemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use warp::http::{HeaderMap, Response, StatusCode, header};
 
 use super::server::Shared;
@@ -25,6 +25,10 @@ static HIDDEN: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("signature|token|secret|api-key|apikey|password|authorization|credential|cookie").ok());
 /// How long a post may wait for the journal.
 const FATE: Duration = Duration::from_secs(8);
+/// Bytes of posts that are on their way at once, all together: who posts is known only when a post is read to its end.
+pub(super) const POSTED_MAX: usize = 256 << 20;
+/// In what is counted: a little of a post takes one of them.
+const PIECE: usize = 4 << 10;
 /// When a sender may come again, in seconds.
 pub(super) const AGAIN: &str = "5";
 
@@ -79,9 +83,13 @@ where
         shared.counts.full.fetch_add(1, Ordering::Relaxed);
         return again(StatusCode::SERVICE_UNAVAILABLE, "the journal is full");
     }
-    let read = tokio::time::timeout(settings.body_timeout, capped(&headers, body, route.max_body(&name))).await;
-    let body = match read {
-        Ok(Ok(body)) => body,
+    let read = capped(&headers, body, route.max_body(&name), &shared.posted);
+    let (body, bytes) = match tokio::time::timeout(settings.body_timeout, read).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(reply)) if reply.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            shared.counts.busy.fetch_add(1, Ordering::Relaxed);
+            return reply;
+        }
         Ok(Err(reply)) => return unread(&shared, &name, peer, reply),
         Err(_) => {
             return unread(&shared, &name, peer, error(StatusCode::REQUEST_TIMEOUT, "the body took too long"));
@@ -100,7 +108,7 @@ where
         Err(fault) => {
             let reason = format!("the body cannot be understood: {fault}");
             let bad = Undecodable { lane: shared.lanes.lane(&name), bytes: body, reason };
-            return hand_over(&shared, route, &name, Err(bad), turn).await;
+            return hand_over(&shared, route, &name, Err(bad), (turn, bytes)).await;
         }
     };
     if let Some(challenge) = hook.challenge {
@@ -109,7 +117,7 @@ where
     let fields = fields(route, &name, &hook, &headers, peer);
     let key = (route.dedupe && !hook.delivery.is_empty()).then(|| format!("{name} {}", hook.delivery).into_boxed_str());
     let event = Inbound { key, at: shared.clock.now(), text: hook.text, fields, body: as_json.unwrap_or(body) };
-    hand_over(&shared, route, &name, Ok(event), turn).await
+    hand_over(&shared, route, &name, Ok(event), (turn, bytes)).await
 }
 
 /// What a post is, for binds and their handlers.
@@ -156,7 +164,7 @@ async fn hand_over(
     route: &RouteSettings,
     name: &str,
     event: Result<Inbound, Undecodable>,
-    turn: SemaphorePermit<'_>,
+    turn: (SemaphorePermit<'_>, SemaphorePermit<'_>),
 ) -> Reply {
     let expecting = (event.is_ok() && !route.answer.is_zero()).then(|| shared.answers.expect());
     let (settled, fate) = oneshot::channel();
@@ -199,24 +207,44 @@ async fn hand_over(
     }
 }
 
-/// The body, if it is not too big, however it is sent.
-async fn capped<S, B>(headers: &HeaderMap, body: S, most: usize) -> Result<Vec<u8>, Reply>
+/// Counts what is on its way.
+pub(super) fn posted() -> Semaphore {
+    Semaphore::new(POSTED_MAX / PIECE)
+}
+
+/// The body, if it is not too big, however it is sent, and its room among all that are on their way.
+async fn capped<'a, S, B>(
+    headers: &HeaderMap,
+    body: S,
+    most: usize,
+    posted: &'a Semaphore,
+) -> Result<(Vec<u8>, SemaphorePermit<'a>), Reply>
 where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
     let too_big = || error(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {most} bytes are taken"));
+    let too_many = || again(StatusCode::SERVICE_UNAVAILABLE, "too many bytes are posted at once");
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > most) {
         return Err(too_big());
     }
+    // What is announced need not come: room is taken as it does. If there is none already, nobody need send it.
+    if length.unwrap_or(0).div_ceil(PIECE) > posted.available_permits() {
+        return Err(too_many());
+    }
+    let mut room = posted.try_acquire_many(0).map_err(|_| too_many())?;
     let mut out = Vec::with_capacity(length.unwrap_or(0));
     let mut body = std::pin::pin!(body);
     while let Some(part) = body.next().await {
         let mut part = part.map_err(|_| error(StatusCode::BAD_REQUEST, "the body broke off"))?;
-        if out.len() + part.remaining() > most {
+        let size = out.len() + part.remaining();
+        if size > most {
             return Err(too_big());
         }
+        let more = size.div_ceil(PIECE).saturating_sub(room.num_permits());
+        let more = u32::try_from(more).map_err(|_| too_many())?;
+        room.merge(posted.try_acquire_many(more).map_err(|_| too_many())?);
         while part.has_remaining() {
             let bytes = part.chunk();
             out.extend_from_slice(bytes);
@@ -224,7 +252,7 @@ where
             part.advance(length);
         }
     }
-    Ok(out)
+    Ok((out, room))
 }
 
 /// The headers without what proves who posts.
@@ -242,4 +270,43 @@ fn shown(headers: &HeaderMap, route: &RouteSettings) -> Value {
     // Of several with one name the last is shown.
     shown.sort_by_key(|(name, _)| *name);
     Value::Object(shown.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    /// A post of so many bytes, with its length or in pieces; how it is answered, and the room it holds.
+    async fn read(bytes: usize, told: bool, posted: &Semaphore) -> Result<SemaphorePermit<'_>, Reply> {
+        let mut headers = HeaderMap::new();
+        if told {
+            headers.insert(header::CONTENT_LENGTH, bytes.into());
+        }
+        let body = vec![b'x'; bytes];
+        let body = stream::iter(body.chunks(PIECE).map(Ok::<_, warp::Error>));
+        let (read, room) = capped(&headers, body, 10 * PIECE, posted).await?;
+        assert_eq!(read.len(), bytes);
+        Ok(room)
+    }
+
+    #[tokio::test]
+    async fn bytes_of_posts_that_nobody_knows_yet_are_bounded_all_together_and_room_comes_back() {
+        let posted = Semaphore::new(8);
+        let first = read(5 * PIECE - 1, true, &posted).await.unwrap();
+        assert_eq!(posted.available_permits(), 3);
+        for told in [true, false] {
+            let refused = read(4 * PIECE, told, &posted).await.err().unwrap();
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(refused.headers()[header::RETRY_AFTER], AGAIN);
+            assert_eq!(posted.available_permits(), 3, "what was taken of it is given back");
+        }
+        let second = read(3 * PIECE, false, &posted).await.unwrap();
+        assert!(read(0, true, &posted).await.is_ok(), "an empty one takes nothing");
+        drop((first, second));
+        let refused = read(10 * PIECE + 1, true, &posted).await.err().unwrap();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(posted.available_permits(), 8);
+    }
 }

@@ -21,7 +21,7 @@ use warp::path::FullPath;
 use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
-use super::hooks::{Reply, post, reply};
+use super::hooks::{Reply, post, posted, reply};
 use super::pages::{PAGES, Pages, Porch};
 use super::settings::Settings;
 use super::source::Door;
@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) answers: Answers,
     pub(super) full: watch::Receiver<bool>,
     pub(super) turns: Semaphore,
+    /// Room for the bytes of posts.
+    pub(super) posted: Semaphore,
     pub(super) clock: Clock,
     pub(super) counts: Counts,
     pub(super) lanes: Lanes,
@@ -170,6 +172,7 @@ impl Gateway {
             answers,
             full,
             turns,
+            posted: posted(),
             clock,
             counts: Counts::default(),
             lanes: Lanes::default(),

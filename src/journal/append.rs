@@ -184,6 +184,7 @@ mod tests {
         journal.advance(advance).await.unwrap();
         assert_eq!(journal.replay(1, false).await.unwrap().unwrap(), [bind.to_string()]);
         journal.release(&bind).await.unwrap();
+        journal.placed().await;
         tokio::time::advance(std::time::Duration::from_secs(4 * 86_400)).await;
         journal.sweep().await;
         let dead = journal.dead_letters(9).await.unwrap();

@@ -53,6 +53,10 @@ pub(super) struct Engine {
     /// What the last such row was gathered in, to be used again.
     spare: Vec<u8>,
     pub(super) packer: Packer,
+    /// Since when all binds that are there have their places. Nothing, as long as some have yet to ask.
+    pub(super) since: Option<DateTime<Utc>>,
+    /// When any bind was there last, before this process.
+    pub(super) seen: i64,
     /// The newest dead letter when they were last counted.
     pub(super) buried: i64,
 }
@@ -70,6 +74,7 @@ impl Engine {
         let noted = meta(&db, "next")?.unwrap_or(1) as u64;
         let held = Held::read(&db)?;
         let keys = meta(&db, "keys")?.unwrap_or(0);
+        let seen = db.query_row("SELECT coalesce(max(at), 0) FROM cursors", [], |row| row.get(0))?;
         let mut engine = Engine {
             db,
             names,
@@ -81,6 +86,8 @@ impl Engine {
             open: None,
             spare: Vec::new(),
             packer: Packer::default(),
+            since: None,
+            seen,
             buried: 0,
         };
         engine.streams = streams(&engine.db)?;

@@ -11,12 +11,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::append::{Append, Appended, Encoded};
 use super::engine::{self, Done, Engine};
-use super::maintain;
 use super::record::{Chunk, Names};
-use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, Replay, ShareRow, StreamRow};
+use super::rows::{Advance, Cursor, DeadRow, DeliveryRow, EventRow, JournalStatus, LetGo, Replay, ShareRow, StreamRow};
 use super::schema;
 use super::settings::Settings;
 use super::writer::{Appending, Gate, Job, Shared, Writer, engine as open_engine};
+use super::{gone, maintain};
 
 /// How often what is not needed any more is let go of.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -248,6 +248,14 @@ impl Journal {
         self.inner.shared.changed.subscribe()
     }
 
+    pub(super) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.inner.names
+    }
+
     /// What is configured.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
@@ -347,6 +355,19 @@ impl Journal {
         still.iter().map(|(bind, waiting)| (bind.to_string(), *waiting)).collect()
     }
 
+    /// Keeps what is to be told of a bind that was let go of.
+    pub(super) fn let_go_soon_told(&self, told: LetGo) {
+        let mut untold = self.inner.shared.let_go.lock().unwrap_or_else(PoisonError::into_inner);
+        if untold.len() < gone::UNTOLD_MAX {
+            untold.push(told);
+        }
+    }
+
+    /// Binds that were let go of since this was asked last, and had not done all that they wanted.
+    pub fn let_go(&self) -> Vec<LetGo> {
+        std::mem::take(&mut self.inner.shared.let_go.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The streams.
     pub async fn streams(&self) -> Result<Vec<StreamRow>, JournalError> {
         self.call(|engine| maintain::streams(&engine.db, engine.next)).await
@@ -379,6 +400,11 @@ impl Journal {
 
     /// Lets go of what is not needed.
     pub async fn sweep(&self) {
+        match self.let_go_of_binds().await {
+            Ok(()) => {}
+            Err(JournalError::Closed) => return,
+            Err(fault) => tracing::error!(%fault, "Binds that are gone could not be let go of"),
+        }
         loop {
             let (settings, clock) = (self.inner.settings.clone(), self.inner.clock.clone());
             match self.call(move |engine| engine.sweep(&settings, clock.now())).await {
@@ -412,7 +438,7 @@ impl Journal {
         }
     }
 
-    async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         work: impl FnMut(&mut Engine) -> Done<T> + Send + 'static,
     ) -> Result<T, JournalError> {

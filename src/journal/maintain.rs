@@ -17,35 +17,20 @@ const SWEEP: usize = 256;
 
 /// Dead letters that are kept at most: they are for people to look at, and nobody reads more.
 const DEAD_MAX: i64 = 100_000;
-/// A bind that was not seen for so long is gone for good where room is needed: those that are there are seen every hour.
-const GONE: Duration = Duration::from_secs(2 * 3600);
 
 impl Engine {
     /// Lets go of what is not needed any more; whether there may be more to let go of.
     pub(super) fn sweep(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<bool> {
         let before = |age: Duration| now.timestamp_millis() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         self.turn_keys(settings, now)?;
-        for bind in &self.active {
-            let touched = params![bind, now.timestamp_millis()];
-            self.db
-                .prepare_cached("UPDATE cursors SET at = ?2 WHERE bind = ?1 AND at < ?2 - 3600000")?
-                .execute(touched)?;
-        }
-        self.let_go_of_binds(before(settings.remember_binds), now)?;
         let (mut bytes, mut held) = (self.held.total(), self.held.by_stream());
-        let has_its_share = |held: u64| held >= settings.share() / 10 * 9;
-        let tight = bytes >= settings.max_bytes || held.values().any(|held| has_its_share(*held));
-        if tight && self.let_go_of_binds(before(GONE), now)? > 0 {
-            tracing::warn!(
-                "The journal is full, or a stream's share of it, so the places of binds that are gone are forgotten early"
-            );
-        }
         self.bury(settings, before(settings.keep_dead))?;
         let mut done_with = self.done_with()?;
         done_with.sort_unstable();
         done_with.retain(|(_, size, at, stream)| {
             let of_stream = held.entry(*stream).or_default();
-            let goes = *at < before(settings.keep) || bytes > settings.keep_bytes || has_its_share(*of_stream);
+            let goes =
+                *at < before(settings.keep) || bytes > settings.keep_bytes || has_its_share(settings, *of_stream);
             let less = if goes { *size } else { 0 };
             (bytes, *of_stream) = (bytes.saturating_sub(less), of_stream.saturating_sub(less));
             goes
@@ -59,25 +44,9 @@ impl Engine {
         Ok(rows.len() == SWEEP)
     }
 
-    /// Forgets the places of binds that are gone and were not seen since; how many. What they had not done becomes dead letters.
-    fn let_go_of_binds(&self, since: i64, now: DateTime<Utc>) -> Done<usize> {
-        // Binds that are there are newer than an hour; those of a bot that begins right now have yet to ask for their places.
-        let mut gone = self.db.prepare_cached("SELECT bind FROM cursors WHERE at < ?1")?;
-        let gone: Vec<String> = gone.query_map([since], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let gone: Vec<String> = gone.into_iter().filter(|bind| !self.active.contains(bind)).collect();
-        for bind in &gone {
-            self.db
-                .prepare_cached(
-                    "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record, replay)
-                     SELECT ?2, coalesce((SELECT name FROM streams WHERE id = cursors.stream), ''), number, deliveries.bind, attempts,
-                            'its bind is gone' || CASE error WHEN '' THEN '' ELSE ', and before that: ' || error END, kind, '', record, replay
-                     FROM deliveries LEFT JOIN cursors ON cursors.bind = deliveries.bind WHERE deliveries.bind = ?1",
-                )?
-                .execute(params![bind, now.timestamp_millis()])?;
-            self.db.prepare_cached("DELETE FROM deliveries WHERE bind = ?1")?.execute([bind])?;
-            self.db.prepare_cached("DELETE FROM cursors WHERE bind = ?1")?.execute([bind])?;
-        }
-        Ok(gone.len())
+    /// Whether the journal is full, or a stream has its share of it.
+    pub(super) fn is_tight(&self, settings: &Settings) -> bool {
+        self.held.total() >= settings.max_bytes || self.held.by_stream().values().any(|held| has_its_share(settings, *held))
     }
 
     /// Lets go of dead letters that are too old, too many or too big together.
@@ -149,6 +118,11 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// A little less than all of it: there should be room before a source has to wait again.
+fn has_its_share(settings: &Settings, held: u64) -> bool {
+    held >= settings.share() / 10 * 9
 }
 
 /// The newest events, newest first, of the streams whose kind or name is `of` (all where it is empty).

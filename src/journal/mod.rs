@@ -7,6 +7,7 @@
 mod append;
 mod engine;
 mod fixture;
+mod gone;
 mod handle;
 mod maintain;
 mod merge;
@@ -24,8 +25,8 @@ pub use fixture::Fixture;
 pub use handle::{Journal, JournalError, open, peek};
 pub use record::Chunk;
 pub use rows::{
-    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, NewDead, Replay, RowState, ShareRow,
-    StreamRow,
+    Advance, Cursor, DeadRow, DeadState, DeliveryRow, EventRow, JournalStatus, LetGo, NewDead, Replay, RowState,
+    ShareRow, StreamRow,
 };
 pub use runner::{Feed, FeedRow, FeedStatus, feed};
 pub use settings::Settings;

@@ -83,6 +83,11 @@ impl Names {
         self.kinds.get(kind).map(|spec| std::slice::from_ref(&spec.kind))
     }
 
+    /// What is known of a kind.
+    pub(super) fn spec(&self, kind: &str) -> Option<&'static KindSpec> {
+        self.kinds.get(kind).copied()
+    }
+
     /// Fields with static names. What this version does not know any more is left out.
     fn fields(&self, kind: &str, read: Vec<(String, Value)>) -> Fields {
         let known = self.kinds.get(kind).map_or(&[][..], |spec| spec.fields);

@@ -202,3 +202,18 @@ pub struct ShareRow {
     /// Whether that is all it may have, so that its source has to wait.
     pub full: bool,
 }
+
+/// What a bind had not done whose place is forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetGo {
+    /// Whose.
+    pub bind: String,
+    /// The stream it read.
+    pub stream: String,
+    /// Events that are dead letters now.
+    pub letters: u64,
+    /// Events behind those that it may have wanted. They are in the journal as long as that keeps them, and nobody handles them.
+    pub rest: u64,
+    /// The first and the last of those.
+    pub numbers: Option<(u64, u64)>,
+}

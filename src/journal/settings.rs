@@ -28,7 +28,7 @@ pub struct Settings {
     pub keep_dead: Duration,
     /// Bytes of dead letters that are kept at most.
     pub keep_dead_bytes: u64,
-    /// A channel (`#ops`, `libera/#ops`) or a nick that is told of dead letters, of what is held, of binds that begin nothing new, and of
+    /// A channel (`#ops`, `libera/#ops`) or a nick that is told of dead letters, of what is held, of binds that begin nothing new or are gone for good, and of
     /// streams that have their share.
     pub notify: Option<String>,
 }

@@ -14,6 +14,7 @@ use super::append::{Append, Appended};
 use super::engine::{Done, Engine, EngineError};
 use super::handle::JournalError;
 use super::rooms::{Rooms, is_over};
+use super::rows::LetGo;
 use super::schema::put_meta;
 use super::settings::Settings;
 use super::tail::Tails;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) changed: watch::Sender<u64>,
     /// Binds that begin nothing new, with how many events waited.
     pub(super) still: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// Binds that were let go of with something undone, until somebody tells of it.
+    pub(super) let_go: Mutex<Vec<LetGo>>,
 }
 
 impl Shared {
@@ -56,6 +59,7 @@ impl Shared {
             share: settings.share(),
             changed: watch::Sender::new(0),
             still: Mutex::default(),
+            let_go: Mutex::default(),
         };
         shared.note(engine);
         Arc::new(shared)

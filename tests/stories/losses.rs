@@ -9,6 +9,8 @@ use masterchief::contract::Kind;
 use masterchief::journal;
 
 use super::conformance::{Heard, noise, reading};
+use super::polled::databases;
+use super::postgresql::Postgresql;
 use super::servers::{Redis, Way, redis_settings};
 use super::steps::eventually;
 
@@ -45,6 +47,34 @@ async fn a_channel_that_nobody_listened_to_for_a_while_is_told_to_whoever_asks_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_channel_of_postgresql_that_nobody_listened_to_for_a_while_is_told_to_whoever_asks_for_that() {
+    let (server, dir) = (Postgresql::start().await, tempfile::tempdir().unwrap());
+    let (heard, lost, way) = (Heard::default(), Heard::default(), Way::to(server.port).await);
+    let url = format!("postgres://chief@127.0.0.1:{}/postgres", way.port);
+    let bot = Bot::builder().data(dir.path()).sources(databases(&url, &[]));
+    let bot = bot.bind(Kind::Database, "-|-", "db:listen/jobs", heard.handler()).unwrap();
+    let started = bot.bind(Kind::Database, "-|-", "db:listen/jobs gap", lost.handler()).unwrap().start().await.unwrap();
+    reading(&started).await;
+    server.ask("public", "NOTIFY jobs, 'before'").await;
+    heard.until(1).await;
+    assert_eq!(started.sources()[0].dropped, 0);
+    way.close();
+    eventually("that nobody listens", async || started.sources()[0].state == "lost").await;
+    server.ask("public", "NOTIFY jobs, 'meanwhile'").await;
+    assert!(lost.all().is_empty());
+    way.open();
+    lost.until(1).await;
+    server.ask("public", "NOTIFY jobs, 'after'").await;
+    heard.until(2).await;
+    assert_eq!(heard.all(), ["before", "after"], "what is lost is no notification");
+    let told = lost.all();
+    assert!(matches!(&told[..], [one] if one.starts_with("nobody listened to jobs for ")), "{told:?}");
+    let sources = started.sources();
+    assert_eq!((sources.len(), sources[0].dropped), (1, 1), "one connection, and one gap among the drops");
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_cut_before_it_was_read_is_told_to_whoever_asks_for_that() {
     let (dir, heard, lost) = (tempfile::tempdir().unwrap(), Heard::default(), Heard::default());
     let path = dir.path().join("app.log");
@@ -69,5 +99,22 @@ async fn a_log_that_was_cut_before_it_was_read_is_told_to_whoever_asks_for_that(
     let (told, count) = (lost.all(), heard.all().len());
     assert!(matches!(&told[..], [one] if one.contains("was cut before it was read")), "{told:?}");
     assert!(count < 2000 && started.sources()[0].dropped == 1, "{count} of 2000: {:?}", started.sources());
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_cannot_give_over_what_others_left_is_read_all_the_same_and_that_is_noted() {
+    // As before 6.2.
+    let redis = Redis::start_with(&["--rename-command", "XAUTOCLAIM", ""]).await;
+    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let bot = Bot::builder().data(dir.path()).sources(redis_settings(redis.port));
+    let started = bot.bind(Kind::Stream, "-|-", "redis-stream:jobs", heard.handler()).unwrap().start().await.unwrap();
+    reading(&started).await;
+    let mut connection = redis.connection().await;
+    let add = redis::cmd("XADD").arg("jobs").arg("*").arg("data").arg("one").to_owned();
+    add.query_async::<String>(&mut connection).await.unwrap();
+    heard.until(1).await;
+    let row = started.sources().remove(0);
+    assert!(row.note.contains("older than Redis 6.2") && row.error.is_none(), "{row:?}");
     started.stop("").await;
 }

@@ -212,11 +212,17 @@ pub(crate) struct Redis {
     dir: tempfile::TempDir,
     pub(crate) port: u16,
     pub(crate) server: Option<Server>,
+    more: &'static [&'static str],
 }
 
 impl Redis {
     pub(crate) async fn start() -> Redis {
-        let mut redis = Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), server: None };
+        Redis::start_with(&[]).await
+    }
+
+    /// With more options.
+    pub(crate) async fn start_with(more: &'static [&'static str]) -> Redis {
+        let mut redis = Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), server: None, more };
         redis.begin().await;
         redis
     }
@@ -225,6 +231,7 @@ impl Redis {
         let port = self.port.to_string();
         let args =
             ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+        let args = [&args, self.more].concat();
         self.server = Some(Server::start("redis-server", &args, &[], self.dir.path()));
         listens(self.port).await;
         let mut connection = self.connection().await;

@@ -10,11 +10,9 @@ use std::time::Duration;
 use masterchief::bot::Bot;
 use masterchief::contract::Kind;
 
-use super::chance::{Dice, number};
+use super::chance::{Dice, number, seed};
 use super::conformance::{self, Heard};
 
-/// What happens where `MASTERCHIEF_SEED` does not say.
-const USUAL: u64 = 7;
 /// Bytes that a copy has at least: one that is shorter than 64 cannot be told from another file.
 const COPIED: u64 = 256;
 
@@ -159,9 +157,7 @@ fn numbers(heard: &Heard) -> Vec<usize> {
 async fn each_line_is_heard_once(kept: Kept, groups: bool, rounds: u64) {
     let rounds = number("MASTERCHIEF_TORTURE").unwrap_or(rounds);
     let (data, heard) = (tempfile::tempdir().unwrap(), Heard::default());
-    let seed = number("MASTERCHIEF_SEED").unwrap_or(USUAL);
-    println!("MASTERCHIEF_SEED={seed}");
-    let mut torture = Torture::new(seed, kept, groups);
+    let mut torture = Torture::new(seed(), kept, groups);
     let mask = format!("{}{}", torture.path().display(), if groups { " multi=indent" } else { "" });
     let start = async || {
         let bot = Bot::builder().data(data.path()).bind(Kind::Log, "-|-", &mask, heard.handler()).unwrap();

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, MaskFault, Matching, Meter, Returns, Source, Wanted};
 
-use crate::Settings;
 use crate::poll::Polled;
+use crate::{Settings, gap};
 
 pub use settings::{DatabaseSettings, FindSettings, On, QuerySettings};
 
@@ -27,17 +27,17 @@ pub static KINDS: &[KindSpec] = &[KindSpec {
     returns: Returns::Ignored,
     subject: words,
     check: |mask| DbMask::parse(mask).map(drop),
-    fields: &["query", "channel", "event", "key", "data"],
-    about: "a row of a query is added, changed or removed; or PostgreSQL notifies",
+    fields: &["query", "channel", "event", "key", "data", gap::GAP],
+    about: "a row of a query is added, changed or removed; or PostgreSQL notifies, or nobody listened for a while",
     example: "db:query/orders",
-    wants: Some(|mask| DbMask::parse(mask).map(|mask| Wanted::all(mask.to_string()))),
+    wants: Some(|mask| DbMask::parse(mask).map(|mask| mask.wanted())),
 }];
 
 fn words(event: &EventData) -> Cow<'_, str> {
     Cow::Borrowed(&event.text)
 }
 
-/// `db[@CONN]:query/NAME` or `db[@CONN]:listen/CHANNEL`.
+/// `db[@CONN]:query/NAME` or `db[@CONN]:listen/CHANNEL[ gap]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DbMask {
     conn: String,
@@ -47,7 +47,8 @@ struct DbMask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     Query(String),
-    Listen(String),
+    /// And whether what is wanted of it is what is known to be lost.
+    Listen(String, bool),
 }
 
 impl DbMask {
@@ -62,16 +63,29 @@ impl DbMask {
         };
         let after = scheme.len() + 1;
         let Some((what, name)) = rest.split_once('/') else { return wrong(after) };
+        let gapless = name.strip_suffix(gap::GAP).and_then(|name| name.strip_suffix(' ')).filter(|_| what == "listen");
+        let (name, gap) = (gapless.unwrap_or(name), gapless.is_some());
         let letters = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
         if name.is_empty() || !name.chars().all(letters) {
             return wrong(after + what.len() + 1);
         }
         let what = match what {
             "query" => What::Query(name.to_owned()),
-            "listen" => What::Listen(name.to_owned()),
+            "listen" => What::Listen(name.to_owned(), gap),
             _ => return wrong(after),
         };
         Ok(DbMask { conn: conn.to_owned(), what })
+    }
+
+    /// One connection listens for both: for whoever wants what is notified, and for whoever wants what is lost.
+    fn wanted(self) -> Wanted {
+        match self.what {
+            What::Query(_) => Wanted::all(self.to_string()),
+            What::Listen(channel, gap) => {
+                let stream = DbMask { what: What::Listen(channel, false), ..self }.to_string();
+                Wanted { stream: stream.into(), filter: Some(Arc::new(move |event| gap::is_of(event) == gap)) }
+            }
+        }
     }
 }
 
@@ -80,7 +94,8 @@ impl std::fmt::Display for DbMask {
         let conn = if self.conn == "default" { String::new() } else { format!("@{}", self.conn) };
         match &self.what {
             What::Query(name) => write!(f, "db{conn}:query/{name}"),
-            What::Listen(channel) => write!(f, "db{conn}:listen/{channel}"),
+            What::Listen(channel, false) => write!(f, "db{conn}:listen/{channel}"),
+            What::Listen(channel, true) => write!(f, "db{conn}:listen/{channel} {}", gap::GAP),
         }
     }
 }
@@ -96,7 +111,7 @@ pub(crate) fn source(settings: &Settings, stream: &str, meter: &Arc<Meter>) -> R
     };
     let database = settings.databases.get(conn).ok_or_else(missing)?;
     match mask.what {
-        What::Listen(channel) => Ok(Box::new(listen::Listen::new(database, &channel)?)),
+        What::Listen(channel, _) => Ok(Box::new(listen::Listen::new(database, &channel, meter)?)),
         What::Query(name) => {
             let missing =
                 || format!("there is no query {name}; add it, as in queries: {{{name}: {{sql: \"SELECT ...\"}}}}");
@@ -111,8 +126,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_notified_and_what_is_lost_come_over_one_connection_and_go_to_whoever_wants_them() {
+        let wanted = ["db:listen/jobs", "db:listen/jobs gap"].map(|mask| DbMask::parse(mask).unwrap().wanted());
+        assert_eq!(wanted.each_ref().map(|wanted| &*wanted.stream), ["db:listen/jobs"; 2]);
+        let (mut lost, told) = (EventData::new(&[], chrono::Utc::now()), EventData::new(&[], chrono::Utc::now()));
+        lost.fields.push((gap::GAP, serde_json::json!({"seconds": 7})));
+        assert_eq!(wanted.map(|wanted| (wanted.meets(&told), wanted.meets(&lost))), [(true, false), (false, true)]);
+    }
+
+    #[test]
     fn masks_name_a_connection_and_what_is_asked() {
-        for mask in ["db:query/orders", "db@shop:query/orders", "db:listen/deploys"] {
+        for mask in ["db:query/orders", "db@shop:query/orders", "db:listen/deploys", "db@shop:listen/deploys gap"] {
             assert_eq!(DbMask::parse(mask).unwrap().to_string(), mask);
         }
         for (mask, column) in [
@@ -125,6 +149,8 @@ mod tests {
             ("db:query/a b", 10),
             ("db@shop:query/stock on <5", 15),
             ("db:query/stock on rows", 10),
+            ("db:query/orders gap", 10),
+            ("db:listen/ gap", 11),
         ] {
             let fault = DbMask::parse(mask).unwrap_err();
             assert_eq!(fault.column, column, "{mask}: {fault}");

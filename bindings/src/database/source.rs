@@ -246,7 +246,7 @@ fn check_sql(address: &Address, query: &QuerySettings) -> Result<(), &'static st
     if query.on != On::Cursor && query.sql.contains(":cursor") {
         return Err("the SQL holds :cursor; say on: cursor");
     }
-    if query.listen.is_some() && !matches!(address, Address::Postgres(_)) {
+    if query.listen.is_some() && !matches!(address, Address::Postgres(..)) {
         return Err("only PostgreSQL can be listened to");
     }
     Ok(())
@@ -287,8 +287,8 @@ impl Look for Rows {
                 Base::Sql { address, open, listener } => {
                     let opened = address.connect(self.database.read_only).await;
                     *open = Some(opened.map_err(|fault| fault_of(&fault))?);
-                    if let Some(channel) = &self.query.listen {
-                        let heard = listen(self.database.url.reveal(), channel).await;
+                    if let (Some(channel), Address::Postgres(options, _)) = (&self.query.listen, &*address) {
+                        let heard = listen(options, channel).await;
                         *listener = Some(heard.map_err(|fault| fault_of(&fault))?);
                     }
                 }

@@ -51,7 +51,8 @@ fn is_wrong(code: &str, number: Option<u16>) -> bool {
 /// How to connect.
 #[derive(Clone, Debug)]
 pub(super) enum Address {
-    Postgres(Box<PgConnectOptions>),
+    /// And how long the server itself may work on a question.
+    Postgres(Box<PgConnectOptions>, Duration),
     /// And how long the server itself may work on a question.
     Maria(Box<MySqlConnectOptions>, Duration),
     Sqlite(Box<SqliteConnectOptions>),
@@ -68,16 +69,11 @@ impl Address {
     pub(super) fn of(settings: &DatabaseSettings) -> Result<Address, String> {
         let url = settings.url.reveal();
         let wrong = |_: Error| "the url is not of the form postgres://user:password@host/database".to_owned();
-        let millis = settings.timeout.as_millis().to_string();
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let mut options =
-                PgConnectOptions::from_str(url).map_err(wrong)?.options([("statement_timeout", millis.as_str())]);
-            if settings.read_only {
-                options = options.options([("default_transaction_read_only", "on")]);
-            }
-            return Ok(Address::Postgres(Box::new(
-                options.application_name("masterchief").disable_statement_logging(),
-            )));
+            // A pooler such as PgBouncer takes no more than names and a time zone with the first message; the rest is set after it.
+            let options = PgConnectOptions::from_str(url).map_err(wrong)?.extra_float_digits(None);
+            let options = options.application_name("masterchief").disable_statement_logging();
+            return Ok(Address::Postgres(Box::new(options), settings.timeout));
         }
         if url.starts_with("mysql://") || url.starts_with("mariadb://") {
             let options = MySqlConnectOptions::from_str(url).map_err(wrong)?.disable_statement_logging();
@@ -93,7 +89,16 @@ impl Address {
 
     pub(super) async fn connect(&self, read_only: bool) -> Result<Sql, Error> {
         Ok(match self {
-            Address::Postgres(options) => Sql::Postgres(PgConnection::connect_with(options).await?),
+            Address::Postgres(options, longest) => {
+                let mut connection = PgConnection::connect_with(options).await?;
+                // Floats as exact as they are, as the library asks for by itself without a pooler.
+                let limits = format!("SET statement_timeout = {}; SET extra_float_digits = 2", longest.as_millis());
+                sqlx::raw_sql(AssertSqlSafe(limits)).execute(&mut connection).await?;
+                if read_only {
+                    sqlx::raw_sql("SET default_transaction_read_only = on").execute(&mut connection).await?;
+                }
+                Sql::Postgres(connection)
+            }
             Address::Sqlite(options) => Sql::Sqlite(SqliteConnection::connect_with(options).await?),
             Address::Maria(options, longest) => {
                 let mut connection = MySqlConnection::connect_with(options).await?;
@@ -311,6 +316,35 @@ mod tests {
         let cut = Error::Io(std::io::ErrorKind::ConnectionReset.into());
         assert!(matches!(fault_of(&cut), SourceError::Lost(_)));
         assert!(matches!(fault_of(&Error::Tls("server does not support TLS".into())), SourceError::Wrong(_)));
+    }
+
+    #[tokio::test]
+    async fn a_pooler_meets_nothing_in_the_first_message_that_it_would_refuse() {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://chief@{}/shop?sslmode=disable", listener.local_addr().unwrap());
+        let settings: DatabaseSettings = serde_json::from_value(serde_json::json!({"url": url})).unwrap();
+        let address = Address::of(&settings).unwrap();
+        let Address::Postgres(options, _) = address.clone() else { panic!("it is PostgreSQL's") };
+        for listens in [false, true] {
+            let connecting = async {
+                match listens {
+                    true => super::super::listen::listen(&options, "jobs").await.map(drop),
+                    false => address.connect(true).await.map(drop),
+                }
+            };
+            let first = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut said = vec![0; usize::try_from(stream.read_u32().await.unwrap()).unwrap() - 4];
+                stream.read_exact(&mut said).await.unwrap();
+                said
+            };
+            let (said, _) = tokio::join!(first, tokio::time::timeout(Duration::from_secs(5), connecting));
+            let words: Vec<&[u8]> = said[4..].split(|byte| *byte == 0).collect();
+            let keys: Vec<_> = words.chunks(2).map(|pair| String::from_utf8_lossy(pair[0])).collect();
+            let taken = ["user", "database", "client_encoding", "DateStyle", "TimeZone", "application_name", ""];
+            assert!(keys.iter().all(|key| taken.contains(&&**key)), "{keys:?}");
+        }
     }
 
     #[test]

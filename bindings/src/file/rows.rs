@@ -161,10 +161,15 @@ fn csv_fault(kind: &csv::ErrorKind) -> String {
 fn line_next(reader: &mut BufReader<File>, json: bool, number: &mut u64) -> io::Result<Next> {
     loop {
         let mut bytes = Vec::new();
-        if (&mut *reader).take(ROW_MAX).read_until(b'\n', &mut bytes)? == 0 {
+        if (&mut *reader).take(ROW_MAX + 1).read_until(b'\n', &mut bytes)? == 0 {
             return Ok(Next::End);
         }
         *number += 1;
+        if bytes.len() as u64 > ROW_MAX && bytes.last() != Some(&b'\n') {
+            pass_line(reader)?;
+            let reason = format!("line {number}: it has more than {ROW_MAX} bytes, which is the most that a row has");
+            return Ok(Next::Bad(bytes, reason));
+        }
         while matches!(bytes.last(), Some(b'\n' | b'\r')) {
             bytes.pop();
         }
@@ -185,6 +190,18 @@ fn line_next(reader: &mut BufReader<File>, json: bool, number: &mut u64) -> io::
             Ok(value) => Next::Row(text, value),
             Err(fault) => Next::Bad(text.into_bytes(), format!("line {number}, column {}: {fault}", fault.column())),
         });
+    }
+}
+
+/// Reads to the end of a line and keeps nothing of it.
+fn pass_line(reader: &mut BufReader<File>) -> io::Result<()> {
+    loop {
+        let here = reader.fill_buf()?;
+        let (end, length) = (here.iter().position(|byte| *byte == b'\n'), here.len());
+        reader.consume(end.map_or(length, |end| end + 1));
+        if end.is_some() || length == 0 {
+            return Ok(());
+        }
     }
 }
 
@@ -336,6 +353,28 @@ mod tests {
             count += 1;
         }
         assert!(count > 700_000, "{count}");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_whole_and_those_behind_it_are_rows() {
+        for (name, line) in [("a.txt", "words "), ("a.ndjson", "[1],")] {
+            let (_dir, _, mut rows) = self::rows(name, "1\n", line, 40 << 20);
+            assert!(matches!(rows.next().unwrap(), Next::Row(text, _) if text == "1"));
+            let Next::Bad(kept, fault) = rows.next().unwrap() else { panic!("it is read as a row") };
+            assert!(fault.starts_with("line 2: it has more than 16777216 bytes"), "{fault}");
+            assert!(kept.len() as u64 <= ROW_MAX + 1);
+            assert!(matches!(rows.next().unwrap(), Next::End));
+        }
+        let line = format!("{}\n", "x".repeat((16 << 20) - 1));
+        let text = format!("{line}{line}y\n");
+        let (_dir, _, mut rows) = self::rows("a.txt", "", &text, text.len());
+        for length in [(16 << 20) - 1, (16 << 20) - 1, 1] {
+            assert!(matches!(rows.next().unwrap(), Next::Row(text, _) if text.len() == length));
+        }
+        let long = format!("{}\nshort\n", "x".repeat((16 << 20) + 2));
+        let (_dir, _, mut rows) = self::rows("a.txt", "", &long, long.len());
+        assert!(matches!(rows.next().unwrap(), Next::Bad(..)));
+        assert!(matches!(rows.next().unwrap(), Next::Row(text, _) if text == "short"));
     }
 
     #[test]

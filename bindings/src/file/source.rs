@@ -87,8 +87,11 @@ impl Files {
     /// Compares what is there with what is known; gives parts for what needs no reading.
     fn look(&mut self, batch: &mut Batch) {
         self.looked = Some(Instant::now());
-        let paths: BTreeSet<PathBuf> = self.mask.pattern.files().into_iter().collect();
-        let gone: Vec<PathBuf> = self.seen.keys().filter(|path| !paths.contains(*path)).cloned().collect();
+        let mut listed = self.mask.pattern.listed();
+        let paths: BTreeSet<PathBuf> = std::mem::take(&mut listed.files).into_iter().collect();
+        self.unread.looked(self.mask.pattern.missing_folder().or_else(|| listed.doubt()));
+        let is_gone = |path: &PathBuf| !paths.contains(path) && listed.knows(path);
+        let gone: Vec<PathBuf> = self.seen.keys().filter(|path| is_gone(path)).cloned().collect();
         for path in gone {
             self.seen.remove(&path);
             let events = match self.mask.on {
@@ -133,8 +136,10 @@ impl Files {
                 }
             }
         }
-        self.fresh = false;
-        if !self.begun {
+        // What is there already is not told apart later from what is new, so it is looked again.
+        let unseen = !listed.knows(self.mask.pattern.root()) && self.mask.pattern.root().exists();
+        self.fresh = self.fresh && unseen;
+        if !self.begun && !self.fresh {
             // So that what is dropped while we are down is new, also if nothing was there at first.
             self.begun = true;
             let position = Some("yes".to_owned());
@@ -330,7 +335,6 @@ impl Files {
         let due = !self.settling.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         if woken || due {
             self.look(&mut batch);
-            self.unread.looked(self.mask.pattern.missing_folder());
             self.mask.pattern.doubt().into_iter().for_each(|doubt| self.meter.note(doubt));
             if let Some(wake) = &mut self.wake {
                 wake.watch(&self.mask.pattern.folders());
@@ -363,10 +367,11 @@ impl Files {
             return;
         }
         self.counted = Some(Instant::now());
-        let paths: BTreeSet<PathBuf> = self.mask.pattern.files().into_iter().collect();
+        let mut listed = self.mask.pattern.listed();
+        let paths: BTreeSet<PathBuf> = std::mem::take(&mut listed.files).into_iter().collect();
         let done = |path: &PathBuf, seen: &Seen| seen.rows.is_none() && Look::at(path).is_ok_and(|look| look.is(seen));
         let waiting = match self.mask.on {
-            On::Delete => self.seen.keys().filter(|path| !paths.contains(*path)).count(),
+            On::Delete => self.seen.keys().filter(|path| !paths.contains(*path) && listed.knows(path)).count(),
             _ => paths.iter().filter(|path| !self.seen.get(*path).is_some_and(|seen| done(path, seen))).count(),
         };
         self.meter.lag(waiting as u64, "files");
@@ -604,6 +609,54 @@ mod tests {
         assert_eq!(told("on=create", &deeds).await, all[..2]);
         assert_eq!(told("on=change", &deeds).await, all[2..]);
         assert_eq!(told("on=delete", &deeds).await, ["deleted new.txt"]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_listed_is_not_an_empty_one() {
+        let (root, meter) = (tempfile::tempdir().unwrap(), Arc::<Meter>::default());
+        let (share, aside) = (root.path().join("share"), root.path().join("aside"));
+        std::fs::create_dir_all(share.join("deep")).unwrap();
+        let put = |name: &str, text: &str| std::fs::write(share.join(name), text).unwrap();
+        put("one.txt", "1\n");
+        put("deep/two.txt", "2\n");
+        for words in ["", "rows", "on=delete"] {
+            let mask = FileMask::parse(&format!("{}/**/*.txt settle=1ms {words}", share.display())).unwrap();
+            let mut files = Files::new(mask, Arc::clone(&meter));
+            let mut positions = Positions::new();
+            let mut heard = Vec::new();
+            // It is looked, whatever the clock says, and all that is there is taken.
+            let mut look = async |positions: &mut Positions| {
+                for _ in 0..3 {
+                    (files.looked, files.counted) = (None, None);
+                    let batch = files.collect().unwrap();
+                    files.settle(0, &[]).await.unwrap();
+                    for part in batch.parts {
+                        let event = part.shared.as_ref().map(|shared| shared[2].1.as_str().unwrap().to_owned());
+                        heard.extend(part.events.iter().map(|_| event.clone().unwrap()));
+                        let place = part.position.unwrap_or_default();
+                        positions.insert(part.lane.to_string(), place);
+                    }
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                }
+                std::mem::take(&mut heard)
+            };
+            let there = if words == "on=delete" { 0 } else { 2 };
+            assert_eq!(look(&mut positions).await.len(), there, "{words:?}");
+            let known = positions.clone();
+            // No folder is there, or something else, or not the one below.
+            std::fs::rename(&share, &aside).unwrap();
+            assert_eq!((look(&mut positions).await.len(), &positions), (0, &known), "{words:?}: it is missing");
+            std::fs::write(&share, "no folder").unwrap();
+            assert_eq!((look(&mut positions).await.len(), &positions), (0, &known), "{words:?}: it is no folder");
+            std::fs::remove_file(&share).unwrap();
+            std::fs::rename(&aside, &share).unwrap();
+            assert_eq!((look(&mut positions).await.len(), &positions), (0, &known), "{words:?}: it is back");
+            // What is gone in a folder that is there, is.
+            std::fs::remove_file(share.join("deep/two.txt")).unwrap();
+            assert_eq!(look(&mut positions).await.len(), usize::from(there == 0), "{words:?}");
+            assert!(positions.iter().any(|(path, place)| path.ends_with("two.txt") && place.is_empty()));
+            put("deep/two.txt", "2\n");
+        }
     }
 
     #[tokio::test]

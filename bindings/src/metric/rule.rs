@@ -1,7 +1,7 @@
 //! The engine: what a series was, what it is now, and whether that is worth an event. Prometheus' own alerts are the model
 //! (pending until `for` has passed, resolved), with a threshold of its own for being over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -73,7 +73,7 @@ impl Known {
     /// Takes a look at the world: the series there are, with their values. What changes is told; the rest is remembered.
     pub(super) fn look(&mut self, rule: &Rule, found: Vec<(Labels, f64)>, now: DateTime<Utc>) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         let nothing = found.is_empty();
         for (labels, value) in found {
             let name = name(&labels);
@@ -86,7 +86,7 @@ impl Known {
             });
             series.value = value;
             changes.extend(series.step(rule, now));
-            seen.push(name);
+            seen.insert(name);
         }
         for (name, series) in &mut self.series {
             if name.is_empty() && series.phase == Phase::NoData && !nothing && !seen.contains(name) {
@@ -265,6 +265,20 @@ mod tests {
             told("prometheus:a>5 for 3m", &[6.0, 6.0, 1.0, 6.0, 6.0, 6.0, 6.0, 1.0].map(Some)),
             [(6, "firing"), (7, "resolved")]
         );
+    }
+
+    #[test]
+    fn a_hundred_thousand_series_take_a_moment_and_no_minute() {
+        let rule = Rule::parse("prometheus:a>5").unwrap();
+        let series = |value: f64| {
+            let labels =
+                |number| Labels::from([("instance".to_owned(), format!("a-host-of-a-long-name-{number}:9100"))]);
+            (0..100_000).map(|number| (labels(number), value)).collect::<Vec<_>>()
+        };
+        let (mut known, began) = (Known::default(), std::time::Instant::now());
+        let told = [6.0, 1.0].map(|value| known.look(&rule, series(value), DateTime::UNIX_EPOCH).len());
+        assert_eq!((told, known.look(&rule, Vec::new(), DateTime::UNIX_EPOCH).len()), ([100_000; 2], 0));
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     }
 
     #[test]

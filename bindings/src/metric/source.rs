@@ -34,10 +34,11 @@ impl Rules {
         Rules { rule, ask, meter: Arc::clone(meter), dropped: 0 }
     }
 
-    async fn ask(&mut self) -> Result<Vec<(Labels, f64)>, SourceError> {
+    /// The series there are. Nothing, where nobody can say yet.
+    async fn ask(&mut self) -> Result<Option<Vec<(Labels, f64)>>, SourceError> {
         match &mut self.ask {
-            Ask::Prometheus(prometheus) => prometheus.ask().await,
-            Ask::Influx(influx) => influx.ask().await,
+            Ask::Prometheus(prometheus) => prometheus.ask().await.map(Some),
+            Ask::Influx(influx) => influx.ask().await.map(Some),
             Ask::Statsd(listener, selector) => Ok(listener.ask(selector)),
         }
     }
@@ -94,15 +95,21 @@ impl Look for Rules {
     fn look(&mut self, mut known: Known) -> Borrowed<'_, Result<Found<Known>, SourceError>> {
         Box::pin(async move {
             let found = self.ask().await?;
+            let mut again = None;
             if let Ask::Statsd(listener, _) = &self.ask {
                 let dropped = listener.dropped();
                 self.meter.drop_count(dropped.saturating_sub(self.dropped));
                 self.dropped = dropped;
+                // Each window once, soon after it is over.
+                again = Some(listener.next());
             }
+            let Some(found) = found else {
+                return Ok(Found { events: Vec::new(), memory: known, again, partial: false });
+            };
             let changes = known.look(&self.rule, found, Utc::now());
             self.meter.note(format!("{} firing", known.firing()));
             let events = changes.into_iter().map(|change| self.inbound(change)).collect();
-            Ok(Found { events, memory: known, again: None, partial: false })
+            Ok(Found { events, memory: known, again, partial: false })
         })
     }
 

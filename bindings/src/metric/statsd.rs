@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::rule::Labels;
 use super::settings::StatsdSettings;
@@ -37,6 +37,8 @@ const COUNTER_KEPT: u32 = 10;
 const CONNECTIONS: usize = 256;
 /// A connection that says nothing is let go of after this.
 const IDLE: Duration = Duration::from_secs(3600);
+/// So long after a window is over it is looked.
+const MARGIN: Duration = Duration::from_millis(50);
 /// Packets that are taken at once.
 const BURST: usize = 256;
 
@@ -253,7 +255,8 @@ struct Windows {
     last: HashMap<Place, Series>,
     /// Bytes of `now`, about.
     bytes: usize,
-    turned: Option<Instant>,
+    /// How long the last window really was, and when it was over; nothing until the first is.
+    turned: Option<(Duration, Instant)>,
 }
 
 fn bytes_of((bucket, tags): &Place) -> usize {
@@ -309,6 +312,7 @@ impl Listener {
             at.push(format!("tcp {}", listener.local_addr().unwrap_or(address)));
             tasks.spawn(tcp(listener, Arc::clone(&self.windows), Arc::clone(&self.dropped)));
         }
+        tasks.spawn(turn(Arc::clone(&self.windows), self.window()));
         if at.is_empty() {
             return Err("say where StatsD is received: udp, tcp or both".to_owned());
         }
@@ -326,31 +330,49 @@ impl Listener {
         self.settings.window.max(Duration::from_millis(100))
     }
 
-    /// The statistic over the last window that is over, for each series that is meant.
-    pub(super) fn ask(&self, selector: &Selector) -> Vec<(Labels, f64)> {
-        let mut windows = lock(&self.windows);
-        let due = windows.turned.is_none_or(|turned| turned.elapsed() >= self.window().mul_f64(0.9));
-        if due {
-            windows.turn();
-        }
+    /// When the window that goes on now is over, about.
+    pub(super) fn next(&self) -> Duration {
+        let turned = lock(&self.windows).turned;
+        let left =
+            turned.map_or(Duration::ZERO, |(_, at)| (at + self.window()).saturating_duration_since(Instant::now()));
+        // Until the first one is over it is looked often; and a little later than it is over.
+        if left.is_zero() { self.window() / 10 } else { left + MARGIN.min(self.window() / 10) }
+    }
+
+    /// The statistic over the last window that is over, for each series that is meant; nothing while none is over.
+    pub(super) fn ask(&self, selector: &Selector) -> Option<Vec<(Labels, f64)>> {
+        let windows = lock(&self.windows);
+        let (window, _) = windows.turned?;
         let mut out = Vec::new();
         for ((bucket, tags), series) in &windows.last {
             let meant = *bucket == selector.bucket && selector.tags.iter().all(|tag| tags.contains(tag));
-            if meant && let Some(value) = series.stat(selector.stat, self.window()) {
+            if meant && let Some(value) = series.stat(selector.stat, window) {
                 out.push((tags.iter().cloned().collect(), value));
             }
         }
         drop(windows);
         // The order of a table of hashes is none that two looks share.
         out.sort_by(|(one, _): &(Labels, f64), (other, _)| one.cmp(other));
-        out
+        Some(out)
+    }
+}
+
+/// A window is over when its time is, whoever looks: what waits for room in the journal does not look.
+async fn turn(windows: Arc<Mutex<Windows>>, window: Duration) {
+    let mut began = Instant::now();
+    let mut over = tokio::time::interval_at(began + window, window);
+    over.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        over.tick().await;
+        lock(&windows).turn(began.elapsed());
+        began = Instant::now();
     }
 }
 
 impl Windows {
     /// What was counted begins anew; a gauge stays what it is.
-    fn turn(&mut self) {
-        self.turned = Some(Instant::now());
+    fn turn(&mut self, length: Duration) {
+        self.turned = Some((length, Instant::now()));
         let mut next = HashMap::new();
         for (place, series) in &self.now {
             let idle = series.idle + 1;
@@ -471,7 +493,10 @@ async fn tcp(listener: TcpListener, windows: Arc<Mutex<Windows>>, dropped: Arc<A
                     }
                 });
             }
-            Ok(_) => tracing::warn!("Too many StatsD connections; this one is refused"),
+            Ok(_) => {
+                dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!("Too many StatsD connections; this one is refused");
+            }
             Err(fault) => {
                 tracing::warn!(%fault, "StatsD over TCP");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -484,19 +509,20 @@ async fn tcp(listener: TcpListener, windows: Arc<Mutex<Windows>>, dropped: Arc<A
 mod tests {
     use super::*;
 
+    const WINDOW: Duration = Duration::from_secs(10);
+
     fn of(packet: &str, selector: &str) -> Vec<f64> {
         let mut windows = Windows::default();
         windows.take(packet);
-        windows.turn();
+        windows.turn(WINDOW);
         let selector = Selector::parse(selector).unwrap();
-        let window = Duration::from_secs(10);
         let mut out: Vec<f64> = windows
             .last
             .iter()
             .filter(|((bucket, tags), _)| {
                 *bucket == selector.bucket && selector.tags.iter().all(|tag| tags.contains(tag))
             })
-            .filter_map(|(_, series)| series.stat(selector.stat, window))
+            .filter_map(|(_, series)| series.stat(selector.stat, WINDOW))
             .collect();
         out.sort_by(f64::total_cmp);
         out
@@ -541,14 +567,14 @@ mod tests {
     fn a_gauge_stays_and_a_counter_begins_anew() {
         let mut windows = Windows::default();
         windows.take("g:5|g\nc:3|c");
-        windows.turn();
-        windows.turn();
+        windows.turn(WINDOW);
+        windows.turn(WINDOW);
         let value = |windows: &Windows, name: &str| {
             let series = windows.last.get(&(name.to_owned(), Vec::new()))?;
             series.stat(Stat::Usual, Duration::from_secs(10))
         };
         assert_eq!((value(&windows, "g"), value(&windows, "c")), (Some(5.0), Some(0.0)));
-        (0..COUNTER_KEPT).for_each(|_| windows.turn());
+        (0..COUNTER_KEPT).for_each(|_| windows.turn(WINDOW));
         assert_eq!((value(&windows, "g"), value(&windows, "c")), (Some(5.0), None));
     }
 
@@ -565,7 +591,7 @@ mod tests {
         assert!(windows.bytes <= BYTES_MAX, "{}", windows.bytes);
         assert!(dropped > 10_000, "{dropped}");
         assert_eq!(windows.take(&format!("s0:{:08}{member}|s", 0)), 0, "what is there still counts");
-        windows.turn();
+        windows.turn(WINDOW);
         assert!(windows.bytes < 10_000 && windows.take("s:1|s") == 0, "and the next window has room");
     }
 
@@ -578,7 +604,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_by_tcp_also_in_pieces_and_what_is_none_is_counted() {
         use tokio::io::AsyncWriteExt;
-        let window = Duration::from_millis(100);
+        let window = Duration::from_secs(3600);
         let (listener, at) =
             open(StatsdSettings { udp: None, tcp: Some(SocketAddr::from(([127, 0, 0, 1], 0))), window }).await;
         let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
@@ -591,8 +617,46 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let selector = Selector::parse("jobs").unwrap();
-        assert_eq!(listener.ask(&selector).first().map(|(_, value)| *value), Some(3.0));
+        assert_eq!(listener.ask(&selector), None, "no window is over");
+        lock(&listener.windows).turn(window);
+        assert_eq!(listener.ask(&selector).unwrap().first().map(|(_, value)| *value), Some(3.0));
         assert_eq!(listener.dropped(), 1);
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_refused_are_counted_among_what_is_lost() {
+        let window = Duration::from_secs(3601);
+        let (listener, at) =
+            open(StatsdSettings { udp: None, tcp: Some(SocketAddr::from(([127, 0, 0, 1], 0))), window }).await;
+        let mut all = Vec::new();
+        for _ in 0..CONNECTIONS + 3 {
+            all.push(tokio::net::TcpStream::connect(at).await.unwrap());
+        }
+        while listener.dropped() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(listener.dropped(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_is_as_long_as_it_is_however_long_nobody_looks_and_the_first_one_too() {
+        let window = Duration::from_secs(10);
+        let at = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, _) = open(StatsdSettings { udp: Some(at), tcp: None, window }).await;
+        let (count, rate) = (Selector::parse("errors").unwrap(), Selector::parse("errors.rate").unwrap());
+        let value = |selector: &Selector| listener.ask(selector).and_then(|found| Some(found.first()?.1));
+        lock(&listener.windows).take("errors:5|c");
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert_eq!(value(&count), None, "it is not over");
+        tokio::time::sleep(listener.next() + Duration::from_secs(1)).await;
+        assert_eq!((value(&count), value(&rate)), (Some(5.0), Some(0.5)));
+        // One error a second, and for five minutes nobody asks: the journal is full.
+        for _ in 0..300 {
+            lock(&listener.windows).take("errors:1|c");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!((9.0..=11.0).contains(&value(&count).unwrap()), "{:?}", value(&count));
+        assert!((0.9..=1.1).contains(&value(&rate).unwrap()), "{:?}", value(&rate));
     }
 
     proptest::proptest! {

@@ -133,10 +133,10 @@ impl Rest {
                     continue;
                 }
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                    let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
+                    self.refused += 1;
+                    let wait = self.wait(&headers);
                     self.again = Some(wait);
                     self.meter.note(format!("{status}: asked again in {} s", wait.as_secs()));
-                    self.refused += 1;
                     if self.refused >= PATIENT {
                         self.meter.trouble(format!("{status} {} times; ask less often, with `every`", self.refused));
                     }
@@ -146,8 +146,7 @@ impl Rest {
             }
             self.well();
             if remaining(&headers) == Some(0) {
-                let wait = again(&headers, Utc::now()).unwrap_or(self.settings.every * 2).min(PATIENCE);
-                self.again = Some(wait.max(self.settings.every));
+                self.again = Some(self.wait(&headers));
             }
             let mut body = Vec::new();
             while let Some(part) = response.chunk().await.map_err(lost)? {
@@ -171,6 +170,15 @@ impl Rest {
             let next = next.filter(|_| !elsewhere);
             return Ok(Page::Body(Box::new(Body { json, next, elsewhere, headers })));
         }
+    }
+
+    /// How long to wait for a server that wants to be asked later: as it says, or longer each time where it does not, or where
+    /// what it says is over. Never less than the usual time.
+    fn wait(&self, headers: &HeaderMap) -> Duration {
+        let every = self.settings.every;
+        let said = again(headers, Utc::now()).filter(|wait| !wait.is_zero());
+        let grown = || every.saturating_mul(1 << self.refused.clamp(1, 16));
+        said.unwrap_or_else(grown).min(PATIENCE).max(every)
     }
 
     /// The server answers.
@@ -431,7 +439,8 @@ mod tests {
         })
         .await;
         let meter = Arc::new(Meter::default());
-        let mut rest = Rest::new("a", &settings(&url, None), &meter).unwrap();
+        let often = RestSettings { every: Duration::from_secs(5), ..settings(&url, None) };
+        let mut rest = Rest::new("a", &often, &meter).unwrap();
         let mut memory = Memory::default();
         for _ in 0..2 {
             told(&mut rest, &mut memory).await;
@@ -444,6 +453,31 @@ mod tests {
         busy.store(false, std::sync::atomic::Ordering::Relaxed);
         told(&mut rest, &mut memory).await;
         assert_eq!((meter.troubled(), meter.noted()), (None, String::new()));
+    }
+
+    /// After how many seconds a server is asked again that refuses so often in a row.
+    async fn waits(every: u64, header: Option<(&'static str, String)>) -> Vec<u64> {
+        let (url, _) = crate::canned::serve(move |_| (429, header.clone().into_iter().collect(), String::new())).await;
+        let every = Duration::from_secs(every);
+        let mut rest = Rest::new("a", &RestSettings { every, ..settings(&url, None) }, &Arc::default()).unwrap();
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            waits.push(rest.look(Memory::default()).await.unwrap().again.unwrap().as_secs());
+        }
+        waits
+    }
+
+    #[tokio::test]
+    async fn whoever_refuses_us_is_never_asked_sooner_than_usual_and_later_each_time() {
+        let past = |name| Some((name, "Thu, 01 Jan 2026 00:00:30 GMT".to_owned()));
+        assert_eq!(waits(10, None).await, [20, 40, 80, 160]);
+        assert_eq!(waits(10, Some(("retry-after", "0".to_owned()))).await, [20, 40, 80, 160]);
+        assert_eq!(waits(10, past("retry-after")).await, [20, 40, 80, 160]);
+        assert_eq!(waits(10, Some(("x-ratelimit-reset", "1700000000".to_owned()))).await, [20, 40, 80, 160]);
+        assert_eq!(waits(10, Some(("retry-after", "3".to_owned()))).await, [10; 4], "no sooner than `every`");
+        assert_eq!(waits(10, Some(("retry-after", "30".to_owned()))).await, [30; 4]);
+        assert_eq!(waits(1500, None).await, [3000, 3600, 3600, 3600]);
+        assert_eq!(waits(7200, None).await, [7200; 4]);
     }
 
     #[tokio::test]

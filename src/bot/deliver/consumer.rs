@@ -18,8 +18,6 @@ use crate::journal::{Advance, Cursor, DeliveryRow, Journal, JournalError};
 
 /// How long to wait after a fault of the journal.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-/// The longest wait for what is due: the clock may be set.
-const LOOK: Duration = Duration::from_secs(30);
 /// What does not concern the bind is noted at the latest after so many events.
 const SKIPPED_MAX: u64 = 65_536;
 
@@ -183,7 +181,8 @@ impl Consumer {
         }
         self.settle(state).await?;
         let next = if free > 0 { state.parked.next_due(options.order, &busy) } else { None };
-        let wait = next.map_or(LOOK, |due| (due - self.clock.now()).to_std().unwrap_or_default().min(LOOK));
+        let look = state.look();
+        let wait = next.map_or(look, |due| (due - self.clock.now()).to_std().unwrap_or_default().min(look));
         self.wait(state, (end, changed), (room, wait)).await
     }
 

@@ -129,6 +129,13 @@ impl Deliveries {
         self.crowded = crowded;
     }
 
+    /// Tells of binds that are gone for good, and of what they had not done.
+    pub(crate) fn tell_let_go(&self) {
+        for gone in self.journal.let_go() {
+            note::tell(&self.journal, &self.calls, words::let_go(&gone));
+        }
+    }
+
     /// Starts a consumer; the receiver is ready when it has its place.
     fn start(&mut self, key: &Arc<str>, bind: Arc<Bind>, wanted: Wanted) -> (Running, oneshot::Receiver<()>) {
         let (stop, shutdown) = Shutdown::new();

@@ -90,7 +90,8 @@ impl Consumer {
     /// Tells, once, that so much waits that nothing new is begun; and that it is begun again.
     pub(super) fn tell_full(&self, state: &mut State) {
         let waiting = state.parked.len();
-        if !state.told_full && state.parked.is_full() {
+        let still = state.stands_still();
+        if !state.told_full && still {
             state.told_full = true;
             self.journal.stands_still(&self.key, Some(waiting as u64));
             tracing::error!(bind = %self.key, waiting, most = PARKED_MAX, "So much waits behind what fails, is held or takes long that the bind begins nothing new");

@@ -29,6 +29,11 @@ const RUN: usize = 256;
 /// Reads while nothing can be claimed, to find something that need not wait.
 const AHEAD: u32 = 16;
 
+/// The longest wait for what is due: the clock may be set.
+const LOOK: Duration = Duration::from_secs(30);
+/// Nothing gets on for so long before it is told that nothing new is begun.
+const STILL: Duration = Duration::from_secs(2);
+
 /// A round that was begun.
 struct Round {
     began: Instant,
@@ -53,6 +58,8 @@ pub(super) struct State {
     pub(super) ended: Vec<Ended>,
     /// Whether it was told that nothing new is begun.
     pub(super) told_full: bool,
+    /// While so much waits that nothing new is begun: how much at least, and since when.
+    still: Option<(usize, Instant)>,
     /// The newest round, until its size is learned from.
     round: Option<Round>,
     /// How many are claimed next.
@@ -77,11 +84,32 @@ impl State {
             pool: Pool::new(calls, shutdown),
             ended: Vec::new(),
             told_full: false,
+            still: None,
             round: None,
             size,
             random: RandomState::new(),
             draws: 0,
         }
+    }
+
+    /// Whether so much waits, and for a while already none of it was done with. What was under way when the process died is much, and
+    /// goes on at once.
+    pub(super) fn stands_still(&mut self) -> bool {
+        let waiting = self.parked.len();
+        if !self.parked.is_full() {
+            self.still = None;
+            return false;
+        }
+        let (least, since) = self.still.get_or_insert_with(|| (waiting, Instant::now()));
+        if waiting < *least {
+            (*least, *since) = (waiting, Instant::now());
+        }
+        since.elapsed() >= STILL
+    }
+
+    /// When it is looked again at the latest.
+    pub(super) fn look(&self) -> Duration {
+        if self.still.is_some() && !self.told_full { STILL } else { LOOK }
     }
 
     pub(super) fn draw(&mut self) -> u64 {

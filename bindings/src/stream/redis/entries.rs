@@ -25,6 +25,8 @@ const BLOCK: u64 = 2000;
 /// How often entries of consumers that are gone are looked for, and how long those must have lain.
 const CLAIM: Duration = Duration::from_secs(30);
 const IDLE: u64 = 60_000;
+/// What is noted of a server that cannot give it over.
+const NO_CLAIMS: &str = "the server is older than Redis 6.2: what a consumer of another name was given and left is not taken over; read with the same `consumer`, or let XCLAIM do it";
 /// What a reader that is alone in an entry is called; then it is the message.
 const MESSAGE: [&str; 5] = ["data", "payload", "body", "message", "text"];
 
@@ -52,6 +54,8 @@ struct Open {
     /// Where we are in what others were given and left.
     cursor: String,
     claimed: Instant,
+    /// Whether the server can give over what others have left: Redis can from 6.2 on.
+    claims: bool,
     /// Tells how much waits, as long as this is open.
     _measures: JoinSet<()>,
 }
@@ -96,6 +100,8 @@ impl RedisStream {
         {
             return Err(fault);
         }
+        let claims = claims(&mut connection).await;
+        self.meter.note(if claims { "" } else { NO_CLAIMS });
         let mut measures = JoinSet::new();
         measures.spawn(measure(connection.clone(), self.key.clone(), self.group.clone(), Arc::clone(&self.meter)));
         Ok(Open {
@@ -103,6 +109,7 @@ impl RedisStream {
             pending: Some("0".to_owned()),
             cursor: "0-0".to_owned(),
             claimed: Instant::now(),
+            claims,
             _measures: measures,
         })
     }
@@ -110,7 +117,7 @@ impl RedisStream {
     async fn read(&mut self) -> Result<Vec<StreamId>, RedisError> {
         loop {
             let Some(open) = &mut self.open else { return Ok(Vec::new()) };
-            if open.pending.is_none() && open.claimed.elapsed() >= CLAIM {
+            if open.claims && open.pending.is_none() && open.claimed.elapsed() >= CLAIM {
                 let entries = claim(open, &self.key, &self.group, &self.settings.consumer, self.count).await?;
                 if !entries.is_empty() {
                     return Ok(entries);
@@ -177,6 +184,13 @@ async fn waiting(connection: &mut MultiplexedConnection, key: &str, group: &str)
         redis::Value::Int(lag) => u64::try_from(*lag).ok(),
         _ => None,
     }))
+}
+
+/// Whether the server knows how. One that does not say is believed to.
+async fn claims(connection: &mut MultiplexedConnection) -> bool {
+    let known: Result<Vec<redis::Value>, RedisError> =
+        redis::cmd("COMMAND").arg("INFO").arg("XAUTOCLAIM").query_async(connection).await;
+    !known.is_ok_and(|known| matches!(known.as_slice(), [redis::Value::Nil]))
 }
 
 /// Entries that others were given and have left lying. The cursor is carried on, so that none is passed over for ever.
