@@ -27,6 +27,7 @@ mod commands;
 mod conditions;
 mod conformance;
 mod deploys;
+mod dotted;
 mod eggdrop;
 mod elevated;
 mod ends;
