@@ -104,7 +104,7 @@ impl Answering {
     /// Tells somebody here more of what they asked of another bot: where they asked, or in a note.
     async fn said(&self, call: &Call) -> Result<String, String> {
         let (token, text) = call.data.split_once(' ').ok_or("there are no words")?;
-        let Some(asker) = self.mesh.asker(&call.from, token) else {
+        let Some(asker) = self.mesh.asker(&call.from, token).await else {
             return Err("nobody waits for that here any more".to_owned());
         };
         let Asker { handle, network, target } = asker;
