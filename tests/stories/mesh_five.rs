@@ -371,6 +371,19 @@ async fn bob_gets_d(five: &Five, name: &str) {
     }
 }
 
+/// Ends all calling; what was answered with Ok.
+async fn answered(calling: [Calling; 5], five: &Five) -> Vec<(&'static str, String)> {
+    let (mut calls, mut kept) = (0, Vec::new());
+    for calling in calling {
+        let (count, answered) = calling.end().await;
+        assert!(answered.len() > 20, "{} of {count} calls were answered\n{}", answered.len(), five.logs());
+        calls += count;
+        kept.extend(answered);
+    }
+    println!("{} of {calls} calls were answered", kept.len());
+    kept
+}
+
 /// Ready when all know the same people, so many, and this one among them.
 async fn all_know(five: &Five, count: usize, is: impl Fn(&str) -> bool) {
     let begun = Instant::now();
@@ -417,7 +430,8 @@ async fn five_act_as_one_through_partitions_and_kills_and_know_the_same_people_i
     let (code, said) = masterchief(five.folder(first), &["users", "add", "carol", "--flags", "D"]);
     assert_eq!(code, Some(0), "{said}");
     let apart = others(first);
-    let (second, ()) = tokio::join!(asking.acts(&[first], &five), flooded(&five, apart[0]));
+    let cut_off = [first];
+    let (second, ()) = tokio::join!(asking.acts(&cut_off, &five), flooded(&five, apart[0]));
     five.writes(first, apart[1], "cut off").await;
     five.writes(apart[1], first, "without it").await;
     let (code, said) = masterchief(five.folder(second), &["users", "add", "bob", "--flags", "f"]);
@@ -443,15 +457,7 @@ async fn five_act_as_one_through_partitions_and_kills_and_know_the_same_people_i
     five.of("Ada").start();
     five.writes("Ada", "Eva", "the hub is back").await;
     all_know(&five, 3, |row| row.starts_with("bob ") && row.contains('D')).await;
-    let (mut calls, mut kept) = (0, Vec::new());
-    for calling in calling {
-        let (count, answered) = calling.end().await;
-        assert!(answered.len() > 20, "{} of {count} calls were answered\n{}", answered.len(), five.logs());
-        calls += count;
-        kept.extend(answered);
-    }
-    println!("{} of {calls} calls were answered", kept.len());
-    five.has_kept(&kept).await;
+    five.has_kept(&answered(calling, &five).await).await;
     // All together again: nothing that is said now is lost.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let from = asking.newest();
