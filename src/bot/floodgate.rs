@@ -196,13 +196,14 @@ pub(crate) fn binds(kinds: &Kinds, gate: &Floodgate) -> Result<Vec<NewBind>, Bin
         for kind in [Kind::Pub, Kind::Msg] {
             binds.push(NewBind::parse(kinds, kind.name(), MASTERS, word, options.clone(), Arc::clone(&handler))?);
         }
-        // On the partyline they have Eggdrop's names.
+        // On the partyline they have Eggdrop's names, and in private wherever commands of it are taken.
         let dotted = match work {
-            Work::Ignore => "+ignore",
-            Work::Listen => "-ignore",
-            Work::List => "ignores",
+            Work::Ignore => ".+ignore",
+            Work::Listen => ".-ignore",
+            Work::List => ".ignores",
         };
-        binds.push(NewBind::parse(kinds, DCC.name(), MASTERS, dotted, options, handler)?);
+        binds.push(NewBind::parse(kinds, Kind::Msg.name(), MASTERS, dotted, options.clone(), Arc::clone(&handler))?);
+        binds.push(NewBind::parse(kinds, DCC.name(), MASTERS, &dotted[1..], options, handler)?);
     }
     Ok(binds)
 }

@@ -20,7 +20,7 @@ use super::runners::Runners;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
-use crate::mesh::{Asker, BOT, BotName, Call, EVENT, LEASE, LOG, Mesh, NEED, NETWORK, RUN, SAID, SHARE, WORK};
+use crate::mesh::{Asker, BOT, BotName, Call, EVENT, LEASE, LOG, Mesh, NEED, NETWORK, PeerId, RUN, SAID, SHARE, WORK};
 use crate::partyline::{Party, leave_note};
 use crate::store::Store;
 use crate::users::Standing;
@@ -28,9 +28,11 @@ use crate::users::Standing;
 /// Calls of others that run binds at once, in all and of one bot.
 const AT_ONCE: usize = 128;
 const BINDS_OF_ONE: usize = 32;
-/// Other calls of one bot that run at once: what bots need among themselves. Who follows a step waits long.
+/// Other calls of one bot that run at once, of each sort: what bots need among themselves. Who follows a step waits long.
 const OF_ONE: usize = 64;
 const WORK_OF_ONE: usize = 1024;
+/// What all bots behind one link have at once, against what one has: names cost those who make them up nothing.
+const OF_LINK: usize = 2;
 /// Calls that wait to be begun; whoever calls beyond that is told to come again.
 pub(super) const WAITING: usize = 1024;
 
@@ -102,7 +104,7 @@ impl Answering {
     /// Tells somebody here more of what they asked of another bot: where they asked, or in a note.
     async fn said(&self, call: &Call) -> Result<String, String> {
         let (token, text) = call.data.split_once(' ').ok_or("there are no words")?;
-        let Some(asker) = self.mesh.asker(&call.from, token) else {
+        let Some(asker) = self.mesh.asker(&call.from, token).await else {
             return Err("nobody waits for that here any more".to_owned());
         };
         let Asker { handle, network, target } = asker;
@@ -132,31 +134,68 @@ impl Answering {
     }
 }
 
-/// What runs for whom: by bot, and by how long and how often it asks.
+/// What calls are about, as far as one sort must not hold up another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sort {
+    /// Who acts: whoever is not answered here loses it.
+    Lease,
+    /// What bots need among themselves, and is soon done.
+    Own,
+    Event,
+    /// Words of people, which take as long as they take.
+    Words,
+    Work,
+    Bind,
+}
+
+impl Sort {
+    fn of(cmd: &str) -> Sort {
+        match cmd {
+            LEASE => Sort::Lease,
+            LOG | SHARE | SAID | NEED => Sort::Own,
+            EVENT => Sort::Event,
+            RUN => Sort::Words,
+            WORK => Sort::Work,
+            _ => Sort::Bind,
+        }
+    }
+
+    /// So many of one bot run at once.
+    fn most(self) -> usize {
+        match self {
+            Sort::Bind => BINDS_OF_ONE,
+            Sort::Work => WORK_OF_ONE,
+            _ => OF_ONE,
+        }
+    }
+}
+
+/// Whose turn it is: of all bots behind a link together, and of one of them.
+type Whose = (PeerId, Option<BotName>, Sort);
+
+/// What runs for whom: by link and by bot, and by what it is about.
 #[derive(Clone, Default)]
-struct Turns(Arc<Mutex<BTreeMap<(BotName, usize), usize>>>);
+struct Turns(Arc<Mutex<BTreeMap<Whose, usize>>>);
 
 /// One call that runs.
 struct Turn {
     turns: Turns,
-    whose: (BotName, usize),
+    whose: [Whose; 2],
 }
 
 impl Turns {
-    /// A call begins, if its bot has not too many running already.
+    /// A call begins, if its bot, and all behind that link, have not too many running already.
     fn begin(&self, call: &Call) -> Option<Turn> {
-        let most = match call.cmd.as_str() {
-            LEASE | LOG | SHARE | EVENT | RUN | SAID | NEED => OF_ONE,
-            WORK => WORK_OF_ONE,
-            _ => BINDS_OF_ONE,
-        };
-        let whose = (call.from.clone(), most);
+        let sort = Sort::of(&call.cmd);
+        let whose = [(call.via, None, sort), (call.via, Some(call.from.clone()), sort)];
+        let most = [sort.most() * OF_LINK, sort.most()];
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(whose.clone()).or_default();
-        if *count >= most {
+        if whose.iter().zip(most).any(|(whose, most)| running.get(whose).is_some_and(|count| *count >= most)) {
             return None;
         }
-        *count += 1;
+        for whose in &whose {
+            *running.entry(whose.clone()).or_default() += 1;
+        }
         Some(Turn { turns: self.clone(), whose })
     }
 }
@@ -164,10 +203,12 @@ impl Turns {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut running = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.whose) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.whose);
+        for whose in &self.whose {
+            if let Some(count) = running.get_mut(whose) {
+                *count -= 1;
+                if *count == 0 {
+                    running.remove(whose);
+                }
             }
         }
     }
@@ -219,24 +260,49 @@ mod tests {
     #[test]
     fn one_bot_that_asks_for_too_much_holds_up_itself_alone() {
         let turns = Turns::default();
-        let call = |from: &str, cmd: &str| Call {
-            from: from.parse().unwrap(),
-            trust: Trust::Everybody,
-            proven: true,
-            id: 1,
-            cmd: cmd.to_owned(),
-            data: String::new(),
-        };
+        let call = |from: &str, cmd: &str| called(from, 1, cmd);
         let mut held: Vec<Turn> = Vec::new();
         while let Some(turn) = turns.begin(&call("Evil", SHARE)) {
             held.push(turn);
         }
         assert_eq!(held.len(), OF_ONE);
-        assert!(turns.begin(&call("evil", LEASE)).is_none() && turns.begin(&call("Good", LEASE)).is_some());
+        assert!(turns.begin(&call("evil", LOG)).is_none() && turns.begin(&call("Good", LOG)).is_some());
         assert!(turns.begin(&call("Evil", "echo")).is_some(), "binds are counted apart");
         held.pop();
         assert!(turns.begin(&call("Evil", SHARE)).is_some());
         held.clear();
         assert!(turns.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn whatever_else_a_bot_asks_for_its_vote_counts() {
+        let turns = Turns::default();
+        for sort in [RUN, EVENT, SHARE, "echo"] {
+            let held: Vec<Turn> = std::iter::from_fn(|| turns.begin(&called("Two", 1, sort))).collect();
+            assert!(!held.is_empty() && turns.begin(&called("Two", 1, LEASE)).is_some(), "{sort}");
+        }
+    }
+
+    #[test]
+    fn names_that_were_made_up_take_the_places_of_nobody_behind_another_link() {
+        let turns = Turns::default();
+        let mut held: Vec<Turn> = Vec::new();
+        for name in 0..100 {
+            held.extend(std::iter::from_fn(|| turns.begin(&called(&format!("Evil{name}"), 1, "slow"))));
+        }
+        assert!(held.len() <= AT_ONCE / 2, "{} places are taken", held.len());
+        assert!(turns.begin(&called("Good", 2, "slow")).is_some());
+    }
+
+    fn called(from: &str, via: PeerId, cmd: &str) -> Call {
+        Call {
+            from: from.parse().unwrap(),
+            via,
+            trust: Trust::Everybody,
+            proven: true,
+            id: 1,
+            cmd: cmd.to_owned(),
+            data: String::new(),
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::calls::Calls;
 use crate::dispatch::{BindTable, Decision, decide};
 use crate::mesh::{BotName, CallFault, Mesh, NETWORK, SAID, Trust};
+use crate::partyline::meant;
 use crate::users::Book;
 
 /// Words that are done at once.
@@ -171,13 +172,14 @@ impl Running {
     }
 
     fn event(&self, from: &BotName, handle: &str, words: &str, place: &str) -> Event {
+        let command = words.strip_prefix('.').filter(|rest| !rest.starts_with([' ', '.']));
+        let word = command.and_then(meant);
         // Commands of the partyline are taken in private elsewhere too.
-        let dotted = words.strip_prefix('.').is_some_and(|rest| !rest.starts_with([' ', '.']));
-        let kinds: &'static [Kind] = if dotted { &[Kind::Msg] } else { &[Kind::Pub] };
+        let kinds: &'static [Kind] = if command.is_some() && word.is_none() { &[Kind::Msg] } else { &[Kind::Pub] };
         let mut data = EventData::new(kinds, self.clock.now());
         data.network = Arc::from(NETWORK);
         data.chan = Some(Arc::from(place));
-        data.text = words.to_owned();
+        data.text = word.unwrap_or_else(|| words.to_owned());
         data.actor = Some(Actor {
             nick: handle.to_owned(),
             user: handle.to_owned(),

@@ -411,7 +411,8 @@ impl Started {
         }
         let trail: partyline::Trail = Arc::new(move |row| audit.write(row));
         let settings = Arc::clone(&self.partyline.settings);
-        let mut gate = Gate::new(self.book.clone(), settings, trail, self.clock.clone(), self.partyline.own.clone());
+        let gate = Gate::new(self.book.clone(), settings, trail, self.clock.clone(), self.partyline.own.clone());
+        let mut gate = gate.keeping(self.store.clone());
         if let Some(mesh) = self.meshed.mesh.clone() {
             gate = gate.with_bots(Arc::new(move |name| mesh.knows(name)));
         }

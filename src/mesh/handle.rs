@@ -187,6 +187,7 @@ impl Mesh {
     pub async fn open(opening: Opening, shutdown: Shutdown) -> Result<Option<(Mesh, Vec<JoinHandle<()>>)>, MeshFault> {
         let Opening { settings, store, data, clock, house, leads } = opening;
         let Some(me) = settings.own_name() else { return Ok(None) };
+        let threads = Threads::new(store.clone(), clock.clone());
         let records = Records::open(store, &settings.known()).await?;
         let tls = Tls::new(settings.cert.as_deref(), settings.key.as_deref(), data.as_deref(), me.as_str())?;
         let (to, asks) = mpsc::channel(ASKS);
@@ -227,7 +228,7 @@ impl Mesh {
             changed: false,
         };
         tasks.push(tokio::spawn(hub.run(asks, shutdown)));
-        Ok(Some((Mesh { me, to, news, view, taking, ports, leads, threads: Threads::default() }, tasks)))
+        Ok(Some((Mesh { me, to, news, view, taking, ports, leads, threads }, tasks)))
     }
 
     /// Our name among the bots.
@@ -312,8 +313,10 @@ impl Mesh {
     /// The same for somebody to whom it may say more later ([`SAID`]): what a run that they began comes to.
     pub async fn run_from(&self, bot: &str, words: &str, within: Duration, asker: Asker) -> Result<String, CallFault> {
         let handle = asker.handle.clone();
-        let name: Result<BotName, _> = bot.parse();
-        let token = name.ok().and_then(|bot| self.threads.begin(&bot, asker));
+        let token = match bot.parse() {
+            Ok(name) => self.threads.begin(&name, asker).await,
+            Err(_) => None,
+        };
         match token {
             Some(token) => self.request(bot, RUN, &format!("+{token} {handle} {words}"), within).await,
             None => self.run(bot, &handle, words, within).await,
@@ -321,8 +324,8 @@ impl Mesh {
     }
 
     /// Who waits here for more of a bot by this word of theirs.
-    pub fn asker(&self, bot: &BotName, token: &str) -> Option<Asker> {
-        self.threads.of(bot, token)
+    pub async fn asker(&self, bot: &BotName, token: &str) -> Option<Asker> {
+        self.threads.of(bot, token).await
     }
 
     /// Asks another of us something of the house's own.

@@ -1,6 +1,6 @@
 //! What passes between the mesh and the rest of the house, as plain data: what happened elsewhere, and what happens here.
 
-use super::book::Member;
+use super::book::{Member, PeerId};
 use super::message::When;
 use super::name::{Address, BotName, Word};
 use super::trust::Trust;
@@ -118,6 +118,8 @@ pub enum News {
 pub struct Call {
     /// Who calls.
     pub from: BotName,
+    /// Over which link.
+    pub via: PeerId,
     /// Of whom what it says about who its people are counts here, by the words of it and of all bots between.
     pub trust: Trust,
     /// Whether it is the one it says: it is linked with us, or all bots between are trusted.

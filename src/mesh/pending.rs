@@ -44,11 +44,20 @@ pub enum CallFault {
 pub(super) type Reply = oneshot::Sender<Result<String, CallFault>>;
 
 /// The calls.
-#[derive(Default)]
 pub(super) struct Pending {
     next: u32,
     waiting: BTreeMap<u32, (BotName, Reply)>,
     assembler: Assembler,
+}
+
+impl Default for Pending {
+    /// Numbers begin anywhere: what answers a call from before a restart must meet nobody who waits for something else.
+    fn default() -> Pending {
+        let mut next = [0; 4];
+        // Without random numbers they begin where they began before, and two would have to meet in the same moment.
+        let _ = getrandom::fill(&mut next);
+        Pending { next: u32::from_le_bytes(next), waiting: BTreeMap::new(), assembler: Assembler::default() }
+    }
 }
 
 /// A call of another bot.
@@ -125,7 +134,8 @@ mod tests {
         let mut pending = Pending::default();
         let (reply, mut answer) = oneshot::channel();
         assert_eq!(begin(&mut pending, reply).len(), 1);
-        let good = Said::Answer { id: 1, result: Ok("done".to_owned()) }.frames(Size::Small).unwrap();
+        let id = pending.next;
+        let good = Said::Answer { id, result: Ok("done".to_owned()) }.frames(Size::Small).unwrap();
         assert!(pending.frame(&name("Mallory"), 1, &good[0], 0).is_none());
         assert!(answer.try_recv().is_err());
         pending.frame(&name("other"), 1, &good[0], 0);
@@ -134,5 +144,19 @@ mod tests {
         begin(&mut pending, reply);
         pending.lost(&name("OTHER"));
         assert_eq!(answer.try_recv(), Ok(Err(CallFault::Lost(name("Other")))));
+    }
+    #[test]
+    fn an_answer_from_before_a_restart_is_nobodys() {
+        let (mut before, mut after) = (Pending::default(), Pending::default());
+        let (reply, _lost) = oneshot::channel();
+        begin(&mut before, reply);
+        let (reply, mut answer) = oneshot::channel();
+        begin(&mut after, reply);
+        let late = Said::Answer { id: before.next, result: Ok("of another".to_owned()) }.frames(Size::Small).unwrap();
+        after.frame(&name("Other"), 1, &late[0], 0);
+        assert!(answer.try_recv().is_err());
+        let own = Said::Answer { id: after.next, result: Ok("its own".to_owned()) }.frames(Size::Small).unwrap();
+        after.frame(&name("Other"), 1, &own[0], 0);
+        assert_eq!(answer.try_recv(), Ok(Ok("its own".to_owned())));
     }
 }

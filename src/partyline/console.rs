@@ -12,6 +12,7 @@ use super::party::{Party, Seat};
 use super::place::{CHANNEL, Place};
 use super::room::{Entry, Face};
 use super::telnet::clean;
+use super::typed::Meant;
 
 /// The handle of who types there. It has every flag, as that person can do anything to the process anyway.
 pub const HANDLE: &str = "console";
@@ -113,8 +114,11 @@ impl Console {
         let line = line.as_str();
         match meaning(line, &bot) {
             Typed::Nothing => {}
-            Typed::Say(text) if party.is_command(idx, text) => party.command(idx, &text[1..]).await?,
-            Typed::Say(text) => drop(party.say(idx, place, text, How::Say).await?),
+            Typed::Say(text) => match party.meant(idx, place, text) {
+                Meant::Command(command) => party.command_in(idx, Some(place), command).await?,
+                Meant::Fault(fault) => return Err(fault),
+                Meant::Words => drop(party.say(idx, place, text, How::Say).await?),
+            },
             Typed::Command(text) => party.command(idx, text).await?,
             Typed::ToBot(text) => drop(party.say_to_bot(idx, text, How::Say).await?),
             Typed::Whisper(to, text) => {

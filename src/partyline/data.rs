@@ -4,7 +4,7 @@
 //!
 //! ```json
 //! {"do": "login", "handle": "alice", "password": "…", "code": "123456"}
-//! {"do": "command", "line": "who", "id": 7}
+//! {"do": "command", "line": "who", "id": 7}           and, if it matters (`me waves`), the "place" where it was typed
 //! {"do": "say", "to": "#ops", "text": "!hello"}       a place, a name, or the bot; "act": true acts
 //! {"do": "join", "place": "#1"}  {"do": "part", "place": "#1"}  {"do": "away", "reason": "lunch"}
 //! {"do": "names", "place": "#ops"}  {"do": "complete", "line": "wh"}  {"do": "quit", "reason": "home"}
@@ -29,6 +29,7 @@ use super::news::{Author, News, What};
 use super::party::{LINE_MAX, Party};
 use super::place::Place;
 use super::pump::{Pipe, Talker, converse};
+use super::typed::Meant;
 
 /// Logins that may be tried on one connection.
 const TRIES: u32 = 3;
@@ -49,6 +50,8 @@ enum Ask {
     },
     Command {
         line: String,
+        #[serde(default)]
+        place: Option<String>,
     },
     Say {
         to: String,
@@ -221,13 +224,24 @@ impl Client {
         let (party, idx) = (&self.party, self.idx);
         match ask {
             Ask::Login { .. } => return Err("you are logged in already".to_owned()),
-            Ask::Command { line } => party.command(idx, one_line(&line)?.trim_start_matches('.')).await?,
+            Ask::Command { line, place } => {
+                let place = place.as_deref().map(place_of).transpose()?;
+                party.command_in(idx, place.as_ref(), one_line(&line)?.trim_start_matches('.')).await?;
+            }
             Ask::Say { to, text, act } => {
                 let (text, how) = (one_line(&text)?, if act { How::Act } else { How::Say });
                 let sifted = if act { Some(text.to_owned()) } else { party.sifted(idx, text).await };
                 let Some(text) = sifted.as_deref() else { return Ok(None) };
                 if let Some(place) = Place::parse(&to) {
-                    party.say(idx, &place, text, how).await?;
+                    let meant = if act { Meant::Words } else { party.meant(idx, &place, text) };
+                    match meant {
+                        Meant::Fault(fault) => return Err(fault),
+                        // What a page wants done it says with a record of its own.
+                        Meant::Command(word) if place != Place::Ops || !party.listens(first(word)) => {
+                            return Err(format!(".{} is a command: send it as `command`", first(word)));
+                        }
+                        _ => drop(party.say(idx, &place, text, how).await?),
+                    }
                 } else if CaseMap::Rfc1459.eq(&to, &party.bot()) {
                     party.say_to_bot(idx, text, how).await?;
                 } else if party.whisper(idx, &to, text, how).is_none() {
@@ -260,6 +274,10 @@ impl Client {
         }
         Ok(None)
     }
+}
+
+fn first(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or(line)
 }
 
 /// Words that are one line, and no longer than one.

@@ -14,13 +14,18 @@ use super::console::HANDLE;
 use super::masters::ENTRANCE;
 use super::party::NETWORK;
 use super::settings::Settings;
-use crate::store::AuditRow;
+use crate::store::{AuditRow, Store, StoreError};
 use crate::users::{Book, FlagMask, PasswordHash, User};
 
 /// Passwords that are looked at together; each takes a core for some ten milliseconds.
 const HASHING: usize = 2;
 /// Addresses that are remembered; when there are more, the oldest are forgotten.
 const ADDRESSES: usize = 10_000;
+
+/// Under which name the codes that were used stand among what scripts keep. No script can have it.
+const CODES: &str = "@codes";
+/// How long: none counts longer than a minute.
+const CODES_KEPT: Duration = Duration::from_secs(600);
 
 /// Whether a name is that of a bot that may link.
 pub type Bots = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -43,6 +48,8 @@ pub struct Gate {
     tries: Arc<Mutex<HashMap<IpAddr, Vec<Instant>>>>,
     /// The newest code that each record was let in with: none counts twice.
     codes: Arc<Mutex<HashMap<String, u64>>>,
+    /// Where it is known after a restart, too.
+    store: Option<Store>,
 }
 
 /// Where somebody is who comes from an address of this machine.
@@ -91,7 +98,8 @@ impl Gate {
         own: Option<Secret>,
     ) -> Gate {
         let hashing = Arc::new(Semaphore::new(HASHING));
-        Gate { book, settings, trail, clock, bots: None, own, hashing, tries: Arc::default(), codes: Arc::default() }
+        let (tries, codes) = (Arc::default(), Arc::default());
+        Gate { book, settings, trail, clock, bots: None, own, hashing, tries, codes, store: None }
     }
 
     /// The settings as they are now.
@@ -102,6 +110,12 @@ impl Gate {
     /// The same gate that knows linked bots by this, beside those with the flag `b`.
     pub fn with_bots(mut self, bots: Bots) -> Gate {
         self.bots = Some(bots);
+        self
+    }
+
+    /// The same gate that keeps here which codes were used.
+    pub fn keeping(mut self, store: Store) -> Gate {
+        self.store = Some(store);
         self
     }
 
@@ -175,14 +189,35 @@ impl Gate {
         if let Some(totp) = totp {
             let Some(code) = code else { return Err(Refusal::Code) };
             let step = totp.check(&code, self.clock.now().timestamp()).ok_or(Refusal::Wrong)?;
-            let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
-            let newest = codes.entry(user.handle.to_ascii_lowercase()).or_default();
-            if step <= *newest {
+            if !self.is_unused(&user.handle.to_ascii_lowercase(), step).await {
                 return Err(Refusal::Wrong);
+            }
+        }
+        self.access(user)
+    }
+
+    /// Whether somebody has shown no code of this moment or later before, here or before a restart. From now on they have.
+    async fn is_unused(&self, handle: &str, step: u64) -> bool {
+        let fault = |fault: &StoreError| tracing::error!(%fault, handle, "Which codes were used cannot be kept");
+        let kept = match &self.store {
+            Some(store) => store.kv_get(CODES, handle, self.clock.now()).await.inspect_err(fault).ok().flatten(),
+            None => None,
+        };
+        let kept = kept.and_then(|kept| kept.as_u64()).unwrap_or_default();
+        {
+            let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+            let newest = codes.entry(handle.to_owned()).or_default();
+            if step <= kept.max(*newest) {
+                return false;
             }
             *newest = step;
         }
-        self.access(user)
+        if let Some(store) = &self.store {
+            let until = self.clock.now() + CODES_KEPT;
+            // What cannot be kept counts until a restart.
+            let _ = store.kv_set(CODES, handle, &step.into(), Some(until)).await.inspect_err(fault);
+        }
+        true
     }
 
     /// Whether somebody has a password of their own who can let others in: then the bot's own counts no more.
@@ -346,6 +381,22 @@ mod tests {
         assert_eq!(gate.password("anybody", &own, None, HOME, Machine::This).await.unwrap().handle, HANDLE);
         assert_eq!(gate.password("anybody", &own, None, HOME, Machine::Any).await, Err(Refusal::Wrong), "a proxy");
         assert_eq!(gate.password("anybody", &own, None, AWAY, Machine::This).await, Err(Refusal::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_code_that_was_used_is_used_after_a_restart_too() {
+        let store = Store::memory();
+        let totp = crate::users::Totp::new().unwrap();
+        let code = totp.code(masterchief_contract::Clock::system().now().timestamp());
+        let asks = async || {
+            let gate = gate(None).0.keeping(store.clone());
+            let mut alice = User::clone(&gate.book.get("alice").unwrap());
+            alice.totp = Some(totp.clone());
+            gate.book.put(alice).unwrap();
+            gate.password("alice", &Secret::new("correct horse"), Some(&code), AWAY, Machine::This).await
+        };
+        assert!(asks().await.is_ok());
+        assert_eq!(asks().await, Err(Refusal::Wrong));
     }
 
     #[test]

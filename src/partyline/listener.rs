@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 const HANDSHAKE: Duration = Duration::from_secs(20);
 /// How long sessions may take to go at shutdown.
 const DRAIN: Duration = Duration::from_secs(3);
+/// A connection that is silent for so long is asked whether it is there, and so often again while nothing comes back.
+const QUIET: Duration = Duration::from_secs(120);
+const BEAT: Duration = Duration::from_secs(15);
 /// What a browser is told.
 const NO_PAGES: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
     This is a partyline for IRC clients, telnet and bots. Pages connect to /partyline/ws of the gateway.\n";
@@ -202,10 +205,19 @@ impl Door {
     }
 }
 
+/// Who types has no beat of their own: whoever has gone without a word is found by the system.
+fn stays_alive(stream: &TcpStream, peer: SocketAddr) {
+    let beat = socket2::TcpKeepalive::new().with_time(QUIET).with_interval(BEAT);
+    if let Err(fault) = socket2::SockRef::from(stream).set_tcp_keepalive(&beat) {
+        tracing::warn!(%fault, %peer, "It will not be noticed if this connection is lost");
+    }
+}
+
 /// Finds out who calls, and hands them on.
 async fn meet(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, only_tls: bool, mut shutdown: Shutdown) {
     // It only makes answers come later.
     let _ = stream.set_nodelay(true);
+    stays_alive(&stream, peer);
     let finding = async {
         let mut first = [0; 1];
         // Nothing is said until a TLS port has its handshake.

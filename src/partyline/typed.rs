@@ -4,14 +4,32 @@ use masterchief_contract::{CaseMap, FlagScope, Kind, Value};
 
 use super::kinds::DCC;
 use super::party::{NETWORK, Party};
+use super::place::Place;
+use crate::dispatch::BindRow;
 use crate::users::Standing;
 
 const COMMAND: [Kind; 1] = [DCC];
+
+/// What somebody means with a line that they say in a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meant<'a> {
+    /// Words for who is there.
+    Words,
+    /// A command, without its dot.
+    Command(&'a str),
+    /// It was to be a command and is none: nobody hears it, for a secret may stand in it. Why, for who typed it.
+    Fault(String),
+}
 
 impl Party {
     /// Somebody gives a command, written without its dot: `who`, `console +b`. A word may be shortened as long as it is
     /// the only one that begins so. Waits while the street is full.
     pub async fn command(&self, idx: u32, line: &str) -> Result<(), String> {
+        self.command_in(idx, None, line).await
+    }
+
+    /// The same, typed in a place.
+    pub(super) async fn command_in(&self, idx: u32, place: Option<&Place>, line: &str) -> Result<(), String> {
         let (actor, standing) = self.person(idx).ok_or("you have left")?;
         let line = line.trim();
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -20,7 +38,8 @@ impl Party {
         let mut event = self.event_of(&COMMAND, actor, &format!("{word} {shown}"));
         event.text.truncate(event.text.trim_end().len());
         let handle = event.actor.as_ref().and_then(|actor| actor.login.clone()).unwrap_or_default();
-        event.fields = vec![("handle", Value::from(handle)), ("idx", Value::from(idx))];
+        let place = place.map(Place::to_string).unwrap_or_default();
+        event.fields = vec![("handle", Value::from(handle)), ("idx", Value::from(idx)), ("place", Value::from(place))];
         if let Some(secret) = secret {
             // Not in the text: that is audited.
             event.body = secret.as_bytes().to_vec();
@@ -28,11 +47,30 @@ impl Party {
         self.put(event).await
     }
 
-    /// Whether a line that somebody says is a command: a dot, and a word that is one for this person.
-    pub fn is_command(&self, idx: u32, line: &str) -> bool {
-        let Some(word) = line.strip_prefix('.').and_then(|line| line.split_whitespace().next()) else { return false };
-        let Some((_, standing)) = self.person(idx) else { return false };
-        line.chars().nth(1).is_some_and(|c| !c.is_whitespace()) && self.word(word, &standing).is_ok()
+    /// What a line means that somebody says in a place. A dot with a letter behind it is a command or nothing; in #ops it may
+    /// be a word that the bot listens to.
+    pub(super) fn meant<'a>(&self, idx: u32, place: &Place, line: &'a str) -> Meant<'a> {
+        let Some(command) = line.strip_prefix('.').filter(|rest| !rest.starts_with(char::is_whitespace)) else {
+            return Meant::Words;
+        };
+        let Some(typed) = command.split_whitespace().next() else { return Meant::Words };
+        let Some((_, standing)) = self.person(idx) else { return Meant::Words };
+        match self.word(typed, &standing) {
+            Ok(_) => Meant::Command(command),
+            Err(_) if !typed.trim_start_matches(['+', '-']).starts_with(char::is_alphabetic) => Meant::Words,
+            Err(_) if *place == Place::Ops && self.listens(typed) => Meant::Words,
+            Err(fault) => Meant::Fault(format!("{fault}. Nobody has heard it; a blank before the dot makes it words")),
+        }
+    }
+
+    /// Whether a handler listens to this dotted word where people speak to the bot.
+    pub(super) fn listens(&self, typed: &str) -> bool {
+        let is = |mask: &str| mask.strip_prefix('.').is_some_and(|mask| mask.eq_ignore_ascii_case(typed));
+        let hears = |row: &BindRow| {
+            row.kind == Kind::Pub && (is(&row.mask) || row.aliases.iter().any(|alias| is(alias)))
+                || row.kind == Kind::Pubm && row.mask.contains(" .")
+        };
+        self.table().rows().iter().any(hears)
     }
 
     /// The commands that begin so and that somebody may give, in order: what a tab could stand for.
@@ -53,8 +91,7 @@ impl Party {
 
     /// The command that is meant.
     pub(super) fn word(&self, typed: &str, standing: &Standing) -> Result<String, String> {
-        let whole =
-            |row: &crate::dispatch::BindRow| row.kind == DCC && !row.shadowed && row.mask.eq_ignore_ascii_case(typed);
+        let whole = |row: &BindRow| row.kind == DCC && !row.shadowed && row.mask.eq_ignore_ascii_case(typed);
         if let Some(row) = self.table().rows().iter().find(|row| whole(row)) {
             return Ok(row.mask.to_string());
         }

@@ -53,6 +53,12 @@ impl Totp {
         format!("otpauth://totp/{}:{}?secret={}&issuer={}", escaped(bot), escaped(handle), self.text, escaped(bot))
     }
 
+    /// The code of a time.
+    #[cfg(test)]
+    pub(crate) fn code(&self, at: i64) -> String {
+        digits(&unbase32(&self.text).unwrap_or_default(), at.div_euclid(STEP).cast_unsigned(), 6)
+    }
+
     /// Whether this code is shown at a time (Unix seconds), or was or will be within half a minute: then its number.
     /// Whoever takes it must take each number once.
     pub fn check(&self, code: &str, at: i64) -> Option<u64> {

@@ -86,3 +86,38 @@ async fn a_pipeline_of_another_bot_is_asked_for_approved_and_heard_of_to_its_end
     two.bot.stop("").await;
     one.bot.stop("").await;
 }
+
+#[tokio::test]
+async fn what_comes_of_at_is_a_note_for_who_asked_although_their_bot_was_started_anew() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let port = free_port();
+    let mut home = caller();
+    home.attributes.insert(Attribute::Trust);
+    let builder = Bot::builder().executor("acted", Acted::default()).pipelines(pipelines::Settings::default());
+    let one = Chief::of(builder, folders[0].path(), named("One", Some(port), &[("Two", home)])).await;
+    one.bot.put_pipeline("shop", SHOP).await.unwrap();
+    let inside = partyline::Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..partyline::Settings::default() };
+    let known = named("Two", None, &[("One", called(port, Attribute::Hub))]);
+    let two = Chief::of(Bot::builder().partyline(inside), folders[1].path(), known.clone()).await;
+    two.sees("One").await;
+    for handle in ["alice", "bob"] {
+        knows(&one.bot, handle, "mDp").await;
+        knows(&two.bot, handle, "p").await;
+    }
+    let mut alice = Typist::logs_in(two.bot.partyline_at().0.unwrap(), "alice").await;
+    alice.types(".at One !deploy shop to prod").await;
+    alice.reads("!approve 1 ").await;
+    let code = alice.reads("\n").await.split([' ', '"', '\r']).next().unwrap().to_owned();
+    drop(alice);
+    two.bot.stop("").await;
+    let two = Chief::start(folders[1].path(), known).await;
+    two.sees("One").await;
+    two.mesh.run("One", "bob", &format!("!approve 1 {code}"), Duration::from_secs(10)).await.unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(40);
+    while !two.bot.store().notes("alice").await.unwrap().iter().any(|note| note.text.contains("is live on prod")) {
+        assert!(tokio::time::Instant::now() < end, "{:?}", two.bot.store().notes("alice").await.unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    two.bot.stop("").await;
+    one.bot.stop("").await;
+}

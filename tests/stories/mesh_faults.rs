@@ -219,3 +219,61 @@ async fn a_hub_that_comes_another_way_while_it_is_called_is_called_again_once_it
     assert!(again.is_ok(), "it is never called again");
     chief.bot.stop("").await;
 }
+
+/// A bot that we call in clear, to be played.
+async fn plays(attribute: Attribute) -> (TcpListener, BotSettings) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = BotSettings {
+        addresses: vec![listener.local_addr().unwrap().to_string().parse().unwrap()],
+        attributes: BTreeSet::from([attribute]),
+        tls: masterchief::mesh::Encryption::None,
+        insecure: true,
+        ..BotSettings::default()
+    };
+    (listener, settings)
+}
+
+/// It takes our call, up to our version.
+async fn takes(listener: &TcpListener, name: &str, handles: u32) -> BufReader<TcpStream> {
+    let mut bot = BufReader::new(listener.accept().await.unwrap().0);
+    bot.write_all(format!("{name}\r\npassreq <1@{name}>\n").as_bytes()).await.unwrap();
+    line(&mut bot, "-").await;
+    bot.write_all(format!("*hello!\nversion 1080404 {handles} eggdrop\n").as_bytes()).await.unwrap();
+    line(&mut bot, &format!("version 1080499 {handles} ")).await;
+    bot
+}
+
+#[tokio::test]
+async fn a_hub_that_we_call_and_whose_handles_are_too_short_is_not_linked_and_what_stands_in_for_it_stays() {
+    let (hub_at, hub) = plays(Attribute::Hub).await;
+    let (alt_at, alternate) = plays(Attribute::Alternate).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut known = knows("Hub", hub);
+    known.bots.insert("Alt".to_owned(), alternate);
+    // Whom it calls again by itself comes too late for this story.
+    known.retry = Duration::from_secs(600);
+    let mut chief = Chief::start(folder.path(), known).await;
+    drop(hub_at.accept().await.unwrap());
+    let mut alt = takes(&alt_at, "Alt", 32).await;
+    alt.write_all(b"tb Alt\nn LongerNamed Alt -EHxU\nel\n").await.unwrap();
+    chief.sees("LongerNamed").await;
+    let who = masterchief::mesh::Word::new("alice").unwrap();
+    chief.mesh.link(&"Hub".parse().unwrap(), Some((who, 7))).await.unwrap();
+    let mut hub = takes(&hub_at, "Hub", 9).await;
+    assert_eq!(line(&mut hub, "e ").await, "e Non-matching handle length: LongerNamed is longer than 9");
+    line(&mut hub, "bye").await;
+    let told = chief.hears("what became of it", |news| match news {
+        News::Answer { text, .. } if text.contains("ink") => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(told.await, "Failed to link Hub: Non-matching handle length: LongerNamed is longer than 9");
+    // The last thing that it would hear stands before this.
+    alt.write_all(b"pi\n").await.unwrap();
+    let mut heard = String::new();
+    while !heard.contains("\npo") {
+        assert!(alt.read_line(&mut heard).await.unwrap() > 0, "it was let go: {heard}");
+    }
+    assert!(!heard.contains("bye"), "{heard}");
+    assert_eq!(chief.mesh.view().links.len(), 1);
+    chief.bot.stop("").await;
+}

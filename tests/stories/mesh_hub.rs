@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::eggdrop::{Egg, Friend, Party};
 use super::mesh::{Chief, settings};
+use super::mesh_wire::{Forger, Way};
 use super::servers::free_port;
 
 /// An Eggdrop that may call us in clear, for the first time without a password.
@@ -152,24 +153,59 @@ async fn our_people_ask_and_are_asked() {
 }
 
 #[tokio::test]
-async fn a_second_way_between_two_bots_and_strangers_who_command_do_no_harm() {
+async fn strangers_who_command_do_no_harm_and_an_end_is_told_to_those_who_remain() {
     let Between { chief, one: (one, mut at_one), two: (two, _at_two), .. } = between().await;
     // They have no right here, whatever they are at home.
     at_one.says(".unlink EggTwo").await;
     at_one.expect("You may not end links here.").await;
     at_one.says(".boot nobody@Chief x").await;
     at_one.expect("You may not send").await;
-    // A direct link beside the one through us closes a circle: it ends, and all are linked again through one way.
-    at_one.says(&format!(".chaddr EggTwo 127.0.0.1 {}", two.port)).await;
-    at_one.says(".link EggTwo").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let names: Vec<String> = chief.mesh.view().bots.iter().map(|bot| bot.name.to_string()).collect();
-    assert_eq!(names, ["EggOne", "EggTwo"], "{}", one.log());
     // An end of a link is told to those who remain.
     chief.mesh.unlink(&"EggOne".parse().unwrap(), "enough").await.unwrap();
     two.logs("LABDISC EggOne").await;
     one.logs("LABDISC EggTwo").await;
     assert!(two.log().lines().filter(|line| line.starts_with("LABDISC")).count() == 1, "{}", two.log());
+    chief.bot.stop("").await;
+}
+
+#[tokio::test]
+async fn a_circle_that_really_closes_is_opened_again_and_all_meet_on_one_way() {
+    let port = free_port();
+    let two = Egg::start("EggTwo", &[Friend("Chief", port), Friend("EggOne", 1)]).await;
+    let (to_us, between) = (Forger::to(port).await, Forger::to(two.port).await);
+    let one = Egg::start("EggOne", &[Friend("Chief", to_us.port), Friend("EggTwo", between.port)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut known = settings("Chief");
+    known.listen = Some(([127, 0, 0, 1], port).into());
+    for egg in ["EggOne", "EggTwo"] {
+        known.bots.insert(egg.to_owned(), clear_caller());
+    }
+    let chief = Chief::start(folder.path(), known).await;
+    // Neither of the two ends hears of the other, so that both agree to a link which they would refuse.
+    between.forges(|_, line| (!line.starts_with("n Chief ")).then(|| line.to_owned()));
+    to_us.forges(|way, line| (way == Way::Back || !line.starts_with("n EggTwo ")).then(|| line.to_owned()));
+    let (mut at_one, mut at_two) = (one.owner().await, two.owner().await);
+    at_one.says(".link EggTwo").await;
+    at_one.expect("Linked to EggTwo").await;
+    at_one.says(".link Chief").await;
+    at_one.expect("Linked to Chief").await;
+    chief.sees("EggOne").await;
+    assert_eq!(chief.mesh.view().bots.len(), 1, "the other end is not known");
+    at_two.says(".link Chief").await;
+    // Who hears of a bot by a second way ends that.
+    to_us.sees(Way::Out, "Loop").await;
+    one.logs("LABDISC Chief").await;
+    between.is_honest();
+    to_us.is_honest();
+    at_one.says(".link Chief").await;
+    to_us.has_linked().await;
+    chief.sees("EggTwo").await;
+    let ways = |bot: &masterchief::mesh::Bot| format!("{} by {}", bot.name, bot.uplink);
+    let ways: Vec<String> = chief.mesh.view().bots.iter().map(ways).collect();
+    assert_eq!(ways, ["EggOne by Chief", "EggTwo by EggOne"]);
+    chief.joins(7, "alice").await;
+    chief.says(7, "one way again").await;
+    at_two.expect("<alice@Chief> one way again").await;
     chief.bot.stop("").await;
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use masterchief::mesh::{Attribute, BotSettings};
+use masterchief::mesh::{Attribute, BotSettings, LOG};
 use masterchief::pipelines::{Ask, Asked, Asker, May};
 use masterchief::users::User;
 
@@ -162,6 +162,30 @@ async fn a_line_that_was_told_is_neither_changed_nor_cut_off_unseen_on_either_si
     change(1, "masterchief.db", "UPDATE told SET text = 'nothing' WHERE id = 2");
     let (code, said) = verify(folders[1].path());
     assert!(code == Some(1) && said.contains("one: L-2 is not as it was written"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_partner_says_of_our_log_without_our_signature_is_its_word_alone() {
+    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let port = free_port();
+    let one = named("One", Some(port), &[("Two", sharing(caller()))]);
+    let two = named("Two", None, &[("One", sharing(called(port, Attribute::Hub)))]);
+    let (one, two) = (chief(folders[0].path(), one).await, chief(folders[1].path(), two).await);
+    logs(&one, "checkout answers 500").await;
+    knows(&two, &[("one", "checkout answers 500")]).await;
+    let heads = r#""op": "heads", "heads": {"one": [99999999, "x"], "two": [0, ""]}"#;
+    let forged = r#"{"o": "one", "i": 99999999, "t": 1, "h": "ana", "a": "shop", "x": "never", "s": "c2lnbmVk"}"#;
+    for said in [format!("{{{heads}}}"), format!("{{{heads}, \"yours\": {forged}}}")] {
+        let answer = two.mesh.own(&"One".parse().unwrap(), LOG, &said, Duration::from_secs(10)).await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    let now = chrono::Utc::now();
+    assert_eq!(one.bot.store().kv_get("@log", "one", now).await.unwrap(), None);
+    for chief in [one, two] {
+        chief.bot.stop("").await;
+    }
+    let (code, said) = verify(folders[0].path());
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[tokio::test]

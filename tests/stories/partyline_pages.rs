@@ -101,6 +101,12 @@ async fn a_page_gets_what_happens_as_data_and_gives_commands_the_same_way() {
     page.sends(json!({"do": "command", "line": "whoami", "id": 7})).await;
     let told = page.hears(|record| record["type"] == "told" && record["from"]["nick"] == "chief").await;
     assert!(told["text"].as_str().unwrap().starts_with("You are mia"), "{told}");
+    // A command that is said as words is heard by nobody, whether it is one or not.
+    for (line, fault) in [(".chpasss mia newpw", "there is no command"), (".newpass newpw", "send it as `command`")] {
+        page.sends(json!({"do": "say", "to": "#partyline", "text": line})).await;
+        let told = page.hears_type("error").await["error"].as_str().unwrap().to_owned();
+        assert!(told.contains(fault) && !told.contains("newpw"), "{told}");
+    }
     page.sends(json!({"do": "complete", "line": ".who", "id": 8})).await;
     let complete = page.hears_type("complete").await;
     assert_eq!((&complete["words"], &complete["id"]), (&json!(["who", "whoami", "whois", "whom"]), &json!(8)));

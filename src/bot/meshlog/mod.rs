@@ -47,8 +47,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Asking {
-    /// So far I know each log: what do you know more?
-    Heads { heads: BTreeMap<String, (i64, String)> },
+    /// So far I know each log, and yours to this line: what do you know more?
+    Heads {
+        heads: BTreeMap<String, (i64, String)>,
+        #[serde(default)]
+        yours: Option<Line>,
+    },
     /// Here are lines.
     Lines { lines: Vec<Line>, keys: BTreeMap<String, String> },
 }
@@ -59,6 +63,9 @@ struct Answer {
     /// So far I know each log.
     #[serde(default)]
     heads: BTreeMap<String, (i64, String)>,
+    /// The newest line that is known of the log of who asks.
+    #[serde(default)]
+    yours: Option<Line>,
     #[serde(default)]
     lines: Vec<Line>,
     #[serde(default)]
@@ -101,6 +108,8 @@ struct Inner {
     taking: Mutex<()>,
     /// Bots that said that their log is shorter than this, and when.
     doubts: Mutex<BTreeMap<String, (i64, Instant)>>,
+    /// Bots that said of our own log what nobody can prove; each is told of once.
+    liars: Mutex<BTreeSet<String>>,
     /// How often lines came.
     generation: AtomicU64,
     news: Notify,
@@ -109,8 +118,8 @@ struct Inner {
 impl Logs {
     /// Begins to tell; gives the task, which ends with `shutdown`.
     pub(super) fn open(ground: Ground, shutdown: Shutdown) -> (Logs, JoinHandle<()>) {
-        let (taking, doubts) = (Mutex::default(), Mutex::default());
-        let inner = Inner { ground, taking, doubts, generation: AtomicU64::new(0), news: Notify::new() };
+        let (taking, doubts, liars) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let inner = Inner { ground, taking, doubts, liars, generation: AtomicU64::new(0), news: Notify::new() };
         let logs = Logs { inner: Arc::new(inner) };
         let task = tokio::spawn(logs.clone().tell(shutdown));
         (logs, task)
@@ -126,12 +135,13 @@ impl Logs {
         }
         let asking: Asking = serde_json::from_str(&call.data).map_err(|fault| fault.to_string())?;
         let answer = match asking {
-            Asking::Heads { heads } => {
+            Asking::Heads { heads, yours } => {
                 let heads = of_wire(heads);
-                self.compare(&call.from, &heads).await.map_err(inside)?;
+                self.compare(&call.from, &heads, yours).await.map_err(inside)?;
                 let telling = self.telling(&call.from, &heads).await.map_err(inside)?;
                 let (heads, keys) = (to_wire(self.heads().await.map_err(inside)?), self.keys(&telling.lines).await);
-                Answer { heads, keys, lines: telling.lines, more: telling.more, taken: 0 }
+                let yours = self.newest_of(&call.from).await.map_err(inside)?;
+                Answer { heads, yours, keys, lines: telling.lines, more: telling.more, taken: 0 }
             }
             Asking::Lines { lines, keys } => {
                 let taken = self.take(&call.from, lines, &keys).await.map_err(inside)?;
@@ -152,6 +162,13 @@ impl Logs {
         let own = pipelines.records().incidents(None, i64::MIN, 1).await.map_err(text)?;
         heads.extend(own.into_iter().map(|row| (self.me(), Anchor { id: row.id, hash: row.hash })));
         Ok(heads)
+    }
+
+    /// The newest line that is known here of a bot's own log: with its signature, that bot can see that it is one of its own.
+    async fn newest_of(&self, bot: &BotName) -> Result<Option<Line>, String> {
+        let (store, origin) = (&self.inner.ground.store, bot.as_str().to_ascii_lowercase());
+        let Some(head) = store.told_heads().await.map_err(text)?.remove(&origin) else { return Ok(None) };
+        Ok(store.told_from(&origin, head.id, 1).await.map_err(text)?.pop().map(Line::of))
     }
 
     /// What is known here and not there, of all logs but that bot's own.
@@ -243,14 +260,13 @@ impl Logs {
     }
 
     /// What a bot says of its own log has to agree with what is known of it, and what it knows of ours with ours.
-    async fn compare(&self, from: &BotName, theirs: &Heads) -> Result<(), String> {
+    async fn compare(&self, from: &BotName, theirs: &Heads, ours: Option<Line>) -> Result<(), String> {
         let Ground { store, pipelines, .. } = &self.inner.ground;
         let (me, origin) = (self.me(), from.as_str().to_ascii_lowercase());
         if let Some(known) = theirs.get(&me) {
             let own = pipelines.records().incident(known.id).await.map_err(text)?;
             if own.is_none_or(|own| own.hash != known.hash) {
-                let why = format!("L-{} is not here as {from} was told it: it was changed, or cut off", known.id);
-                self.wrong(&me, &why).await;
+                self.is_not_here(from, known, ours).await;
             }
         }
         let Some(known) = store.told_heads().await.map_err(text)?.remove(&origin) else { return Ok(()) };
@@ -270,6 +286,22 @@ impl Logs {
             self.wrong(&origin, &Tampered::Cut { kept: said, known: before }.to_string()).await;
         }
         Ok(())
+    }
+
+    /// A bot knows a line of our own log that is not here. Only if we have signed it was it ever here: anybody could say so.
+    async fn is_not_here(&self, from: &BotName, known: &Anchor, ours: Option<Line>) {
+        let Ground { shared, party, .. } = &self.inner.ground;
+        let (me, pins) = (self.me(), shared.pins().await);
+        let is_ours = |told: &ToldRow| told.origin == me && told.anchor() == *known && is_signed(&pins, told);
+        if ours.and_then(Line::read).as_ref().is_some_and(is_ours) {
+            let why = format!("L-{} is not here as {from} was told it: it was changed, or cut off", known.id);
+            return self.wrong(&me, &why).await;
+        }
+        if self.inner.liars.lock().await.insert(from.as_str().to_ascii_lowercase()) {
+            let why = format!("{from} speaks of an L-{} of this bot's incident log, and cannot prove it", known.id);
+            tracing::warn!(bot = %from, line = known.id, "A bot speaks of a line of our own incident log that is not here, and cannot prove it");
+            party.log('b', tracing::Level::WARN, &why);
+        }
     }
 
     /// A log is not what it was. Once is enough: what is known stays, and nothing is taken in its place.

@@ -86,9 +86,10 @@ impl Logs {
 
     async fn round(&self, bot: &BotName) -> Result<(), String> {
         for _ in 0..CALLS {
-            let answer = self.ask(bot, &Asking::Heads { heads: to_wire(self.heads().await?) }).await?;
+            let (heads, yours) = (to_wire(self.heads().await?), self.newest_of(bot).await?);
+            let answer = self.ask(bot, &Asking::Heads { heads, yours }).await?;
             let theirs = of_wire(answer.heads);
-            self.compare(bot, &theirs).await?;
+            self.compare(bot, &theirs, answer.yours).await?;
             let taken = self.take(bot, answer.lines, &answer.keys).await?;
             let telling = self.telling(bot, &theirs).await?;
             let mut told = 0;

@@ -64,11 +64,20 @@ impl Hub {
         if learned.is_some() || pin.is_some() {
             self.learn(&bot, learned, pin).await;
         }
-        self.dialer.is_up(&bot);
         let after = self.records.get(&bot).is_some_and(|record| record.settings.tls == Encryption::After);
         let upgrades = after && !peer.encrypted;
         self.lines.0.insert(id, Line::new(out.clone(), bot.clone(), called, hold, stop));
         let mut effects = self.net.up(id, peer, now);
+        if self.net.peers().all(|(linked, _)| linked != id) {
+            // The net does not take it: its line ends, and the dialer, if it was ours, hears of it then.
+            let fault = why(&effects);
+            tracing::warn!(%bot, fault, "A bot is not linked");
+            if let Some(asked) = asked {
+                effects.extend(self.net.answer(&asked, &format!("Failed to link {bot}: {fault}"), now));
+            }
+            return effects;
+        }
+        self.dialer.is_up(&bot);
         tracing::info!(%bot, "A bot is linked");
         if let Some(asked) = asked {
             effects.extend(self.net.answer(&asked, &format!("Linked with {bot}."), now));
@@ -134,4 +143,13 @@ impl Hub {
         }
         self.net.down(id, reason, self.now())
     }
+}
+
+/// Why a link is not taken, by what is done about it.
+fn why(effects: &[Effect]) -> String {
+    let reason = effects.iter().find_map(|effect| match effect {
+        Effect::Close { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    reason.unwrap_or_default()
 }

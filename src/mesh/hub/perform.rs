@@ -77,7 +77,7 @@ impl Hub {
         let Some(via) = self.net.book().via(&from) else { return };
         let Some(Called { id, cmd, data }) = self.pending.frame(&from, via, args, self.now()) else { return };
         let (trust, proven) = (self.net.trust(&from), self.net.is_proven(&from));
-        if !self.house.called(Call { from: from.clone(), trust, proven, id, cmd, data }) {
+        if !self.house.called(Call { from: from.clone(), via, trust, proven, id, cmd, data }) {
             let result = Err("too many calls wait there; try again later".to_owned());
             // Back through our own queue, which has room or the caller waits until it is late.
             let _ = self.to_self.try_send(Ask::Answer { to: from, id, result });

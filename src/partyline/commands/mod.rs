@@ -50,6 +50,7 @@ use crate::dispatch::{BindFault, Kinds, NewBind};
 use asked::Asked;
 pub use asked::{Desk, Host};
 pub use notes::{Left, deliver_note, leave_note};
+pub use outside::meant;
 
 /// The owner of these binds.
 pub const OWNER: &str = "partyline";
@@ -205,6 +206,16 @@ mod tests {
     fn every_command_that_is_promised_is_there() {
         let missing: Vec<&str> = WANTED.split_whitespace().filter(|name| rows().all(|row| row.name != *name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn what_is_taken_on_the_partyline_alone_stands_in_the_readme() {
+        // The word `.dlq` is one of the bot's own elsewhere.
+        let here = rows().filter(|row| row.reach != Reach::Anywhere && row.name != "dlq");
+        let mut here: Vec<String> = here.map(|row| format!(".{}", row.name)).collect();
+        here.sort_unstable();
+        let sentence = format!("`{}`", here.join(" "));
+        assert!(include_str!("../../../README.md").contains(&sentence), "{sentence}");
     }
 
     #[test]

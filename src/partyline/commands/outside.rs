@@ -11,19 +11,30 @@ use crate::store::runs::Which;
 const ROWS: (i64, i64) = (10, 50);
 
 pub(super) static COMMANDS: &[Command] = &[
-    row!(Here, "sources", "m", "", "Shows what is read from outside, and how that is going", sources),
-    row!(Here, "events", "m", "[count:int]", "Lists the newest events from outside", events),
-    row!(Here, "audit", "m", "[count:int]", "Lists who did what, and who was refused", audit),
-    row!(Here, "runs", "-", "[count:int]", "Lists the newest runs", runs),
-    row!(Here, "locks", "-", "", "Lists the places that are locked", locks),
-    row!(Here, "run", "-", "<words...>", "Shows a run, as !run does", run),
-    row!(Here, "pipelines", "-", "[app]", "Lists the pipelines, or draws one: what comes after what", pipelines),
-    row!(Here, "runners", "-", "", "Lists who does stages that name a runner, as !runners does", runners),
-    row!(Here, "deploy", "-", "<words...>", "Starts a deployment, as !deploy does", deploy),
+    row!(Anywhere, "sources", "m", "", "Shows what is read from outside, and how that is going", sources),
+    row!(Anywhere, "events", "m", "[count:int]", "Lists the newest events from outside", events),
+    row!(Anywhere, "audit", "m", "[count:int]", "Lists who did what, and who was refused", audit),
+    row!(Anywhere, "runs", "-", "[count:int]", "Lists the newest runs", runs),
+    row!(Anywhere, "locks", "-", "", "Lists the places that are locked", locks),
+    row!(Anywhere, "run", "-", "<words...>", "Shows a run, as !run does", run),
+    row!(Anywhere, "pipelines", "-", "[app]", "Lists the pipelines, or draws one: what comes after what", pipelines),
+    row!(Anywhere, "runners", "-", "", "Lists who does stages that name a runner, as !runners does", runners),
+    row!(Anywhere, "deploy", "-", "<words...>", "Starts a deployment, as !deploy does", deploy),
+    // In private on networks its word has this name, too.
     row!(Here, "dlq", "m", "[words...]", "Looks after dead letters, as !dlq does: list, show, retry, drop", dlq),
 ];
 
+/// Words of the bot that stand under another name among the commands.
+const SAID: [(&str, &str); 3] = [("run", "!run"), ("deploy", "!deploy"), ("dlq", "!dlq")];
+
 type Lines = Result<Vec<String>, HandlerError>;
+
+/// What is meant by a command that is nothing but a word of the bot: `!run 3` by `run 3`.
+pub fn meant(command: &str) -> Option<String> {
+    let (typed, rest) = command.split_once(' ').unwrap_or((command, ""));
+    let (_, word) = SAID.iter().find(|(name, _)| name.eq_ignore_ascii_case(typed))?;
+    Some(format!("{word} {rest}").trim_end().to_owned())
+}
 
 fn count(asked: &Asked) -> usize {
     let count = asked.event.arg("count").and_then(|count| count.as_i64()).unwrap_or(ROWS.0);
@@ -126,15 +137,15 @@ async fn pipelines(asked: &Asked) -> Lines {
 }
 
 async fn run(asked: &Asked) -> Lines {
-    say(asked, "!run").await
+    say(asked, SAID[0].1).await
 }
 
 async fn deploy(asked: &Asked) -> Lines {
-    say(asked, "!deploy").await
+    say(asked, SAID[1].1).await
 }
 
 async fn dlq(asked: &Asked) -> Lines {
-    say(asked, "!dlq").await
+    say(asked, SAID[2].1).await
 }
 
 /// Says a word to the bot in the name of who asks: who may, and what comes of it, is that word's.

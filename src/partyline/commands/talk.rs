@@ -10,7 +10,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "me",
         flags: "-",
         usage: "<words...>",
-        help: "Acts on the partyline, as in: alice waves",
+        help: "Acts where it is typed, as in: alice waves",
         reach: Reach::Here,
         run: |asked| Box::pin(async move { me(&asked).await }),
     },
@@ -42,7 +42,9 @@ pub(super) static COMMANDS: &[Command] = &[
 
 async fn me(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let idx = asked.session()?;
-    let said = asked.desk.party.say(idx, &Place::Party(0), asked.arg("words"), How::Act).await;
+    // Where it was typed; what is typed to the bot alone is for everybody.
+    let place = Place::parse(asked.event.field_str("place")).unwrap_or(Place::Party(0));
+    let said = asked.desk.party.say(idx, &place, asked.arg("words"), How::Act).await;
     said.map(|_| Vec::new()).map_err(user_error)
 }
 

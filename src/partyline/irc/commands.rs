@@ -8,6 +8,7 @@ use super::lines::{SERVER, line};
 use crate::irc::message::Message;
 use crate::irc::text::{as_ctcp, ctcp};
 use crate::partyline::place::Place;
+use crate::partyline::typed::Meant;
 
 /// Targets of one command.
 const TARGETS: usize = 10;
@@ -100,9 +101,14 @@ impl Client {
         let Some(text) = sifted.as_deref() else { return Ok(Said::Nothing) };
         let command = text.strip_prefix('.').filter(|_| how == How::Say);
         if let Some(place) = Place::parse(target) {
-            if let Some(command) = command.filter(|_| self.party.is_command(self.idx, text)) {
-                self.party.command(self.idx, command).await.map_err(|fault| ("404", fault))?;
-                return Ok(Said::Command);
+            let meant = if how == How::Say { self.party.meant(self.idx, &place, text) } else { Meant::Words };
+            match meant {
+                Meant::Command(command) => {
+                    self.party.command_in(self.idx, Some(&place), command).await.map_err(|fault| ("404", fault))?;
+                    return Ok(Said::Command);
+                }
+                Meant::Fault(fault) => return Err(("404", fault)),
+                Meant::Words => {}
             }
             let id = self.party.say(self.idx, &place, text, how).await.map_err(|fault| ("404", fault))?;
             return Ok(id.map_or(Said::Nothing, Said::News));

@@ -276,7 +276,7 @@ async fn typed(party: &Party, idx: u32, place: &mut Place, line: &str) -> Result
                 *place = to;
             }
         }
-        _ => party.command(idx, command).await?,
+        _ => party.command_in(idx, Some(place), command).await?,
     }
     Ok(None)
 }
