@@ -14,12 +14,13 @@ use super::meshcalls::{Answering, WAITING};
 use super::meshlog::{self, Logs};
 use super::meshrun::Running;
 use super::meshshare::{self, Shared};
+use super::meshtake::Takes;
 use super::outbox::Outbox;
 use super::policy::Policy;
 use super::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
-use crate::mesh::{self, BOT, BotName, Call, DISC, House, Judge, LINK, Mesh, News, Note, Noted, Opening, Trust};
+use crate::mesh::{self, BOT, BotName, Call, DISC, Gift, House, Judge, LINK, Mesh, News, Note, Noted, Opening, Trust};
 use crate::partyline::{Left, Party, deliver_note};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
@@ -72,7 +73,9 @@ pub(super) async fn open(
     } = around;
     let running = Running::new(Arc::clone(&calls), table.clone(), book.clone(), outbox.desk.clone(), clock.clone());
     let (called, waiting) = mpsc::channel(WAITING);
+    let takes = Takes::new(store.clone(), book.clone(), clock.clone(), party.clone(), Arc::clone(&policy));
     let house = Arc::new(Rooms {
+        takes: takes.clone(),
         book: book.clone(),
         botmaster: FlagMask::parse(BOTMASTER).ok(),
         party: party.clone(),
@@ -85,6 +88,7 @@ pub(super) async fn open(
     let leads = outbox.leads.clone();
     let opening = Opening { settings, store: store.clone(), data, clock: clock.clone(), house, leads };
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
+    takes.join(&mesh);
     tasks.push(tokio::spawn(outbox.desk.clone().send_later(mesh.clone(), shutdown.clone())));
     let people = meshshare::Ground { mesh: mesh.clone(), store: store.clone(), book, clock: clock.clone(), policy };
     let (shared, sharing) = Shared::open(people, shutdown.clone()).await?;
@@ -113,6 +117,8 @@ pub(super) async fn open(
 
 /// What the mesh asks.
 struct Rooms {
+    /// What takes people of Eggdrops over.
+    takes: Takes,
     book: Book,
     botmaster: Option<FlagMask>,
     /// Where notes are shown, and what linked bots do to operators.
@@ -158,6 +164,11 @@ impl House for Rooms {
 
     fn called(&self, call: Call) -> bool {
         self.called.try_send(call).is_ok()
+    }
+
+    fn given(&self, bot: BotName, gift: Gift) -> Future<Result<(), String>> {
+        let takes = self.takes.clone();
+        Box::pin(async move { takes.take(&bot, gift).await })
     }
 
     fn warn(&self, bot: &BotName, text: &str) {

@@ -39,6 +39,7 @@ mod meshneed;
 mod meshrelay;
 mod meshrun;
 mod meshshare;
+mod meshtake;
 mod names;
 mod outbox;
 mod outside;

@@ -43,6 +43,7 @@ pub fn row_of(user: &User) -> UserRow {
     marks.extend(user.sudo_roles.iter().map(|role| mark("sudo-role", "", role)));
     marks.extend(user.settings.iter().map(|(name, value)| mark("set", name, value)));
     marks.extend(user.touched.iter().map(|at| mark("touched", "", &at.to_string())));
+    marks.extend(user.given_by.iter().map(|bot| mark("given-by", "", bot)));
     marks.extend(user.totp.iter().map(|totp| mark("totp", "", totp.as_stored())));
     UserRow {
         handle: user.handle.clone(),
@@ -86,6 +87,7 @@ pub fn user_of(row: UserRow) -> Result<User, PeopleError> {
             "set" => {
                 user.settings.insert(mark.scope.clone(), mark.value.clone());
             }
+            "given-by" => user.given_by = Some(mark.value.clone()),
             "totp" => user.totp = Some(Totp::stored(&mark.value)),
             _ => {}
         }
@@ -110,6 +112,7 @@ mod tests {
         user.change_sudo("+n").unwrap();
         user.sudo_roles.push("oncall".to_owned());
         user.touched = Some(1_772_452_800_000);
+        user.given_by = Some("HubBot".to_owned());
         assert_eq!(user_of(row_of(&user)).unwrap(), user);
         let damaged = UserRow { handle: "x".to_owned(), flags: "1".to_owned(), ..UserRow::default() };
         assert!(user_of(damaged).is_err());

@@ -50,7 +50,7 @@ async fn receive(mut arrivals: Arrivals, mesh: Mesh, mut shutdown: Shutdown) {
             let _place = place;
             let done = tokio::select! {
                 () = shutdown.recv() => return,
-                done = mesh.adopt(stream, &handle, &read, tls, cert) => done,
+                done = mesh.adopt_from(Some(peer.ip()), stream, &handle, &read, (tls, cert)) => done,
             };
             if let Err(fault) = done {
                 tracing::warn!(%peer, bot = %handle, %fault, "A bot called and is not linked");

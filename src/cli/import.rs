@@ -11,13 +11,9 @@ use serde::Serialize;
 use super::{Common, Done, output};
 use crate::bot::{row_of, touched};
 use crate::config::Config;
-use crate::mesh::{Attribute, BotAddr, BotName, BotSettings, Encryption};
+use crate::mesh::{BotAddr, BotName, BotSettings};
 use crate::store::{BotRow, Store};
-use crate::users::{Book, EggBot, EggPerson, FlagSet, User, Userfile};
-
-/// The largest file, and the most people in it.
-const FILE_MAX: u64 = 16 << 20;
-const PEOPLE_MAX: usize = 10_000;
+use crate::users::{Book, Claims, EggBot, EggPerson, FlagSet, PEOPLE_MAX, USERFILE_MAX, User, Userfile};
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
@@ -86,9 +82,9 @@ pub(super) async fn run(common: &Common, config: &Config, store: &Store, book: &
     let mut plan = Plan { masks: file.masks, dry_run: ask.dry_run, ..Plan::default() };
     plan.faults.extend(file.faults.iter().map(|(line, why)| format!("line {line}: {why}")));
     let linked = linked(config, store).await?;
-    let trial = book.apart();
+    let mut claims = Claims::of(book.apart());
     for person in &file.people {
-        plan.person(person, &trial, &linked, ask.network.as_deref(), letters);
+        plan.person(person, book, &mut claims, &linked, ask.network.as_deref(), letters);
     }
     for bot in &file.bots {
         plan.bot(bot, book, &linked);
@@ -116,9 +112,9 @@ pub(super) async fn run(common: &Common, config: &Config, store: &Store, book: &
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
-    if bytes.len() as u64 > FILE_MAX {
-        bail!("{} is larger than {} MiB", path.display(), FILE_MAX >> 20);
+    file.take(USERFILE_MAX + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+    if bytes.len() as u64 > USERFILE_MAX {
+        bail!("{} is larger than {} MiB", path.display(), USERFILE_MAX >> 20);
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -134,42 +130,27 @@ impl Plan {
     fn person(
         &mut self,
         person: &EggPerson,
-        trial: &Book,
+        book: &Book,
+        claims: &mut Claims,
         linked: &BTreeSet<String>,
         network: Option<&str>,
         letters: FlagSet,
     ) {
         let alone = |plan: &mut Plan, why: String| drop(plan.alone.insert(person.handle.clone(), why));
-        if trial.get(&person.handle).is_some() {
+        if book.get(&person.handle).is_some() {
             return alone(self, "is here already".to_owned());
         }
         if linked.contains(&person.handle.to_ascii_lowercase()) {
             return alone(self, "is a bot here".to_owned());
         }
-        let (mut user, mut not_taken) = match person.record(network, letters) {
+        let (record, mut not_taken) = match person.record(network, letters) {
             Ok(record) => record,
             Err(fault) => return alone(self, fault.to_string()),
         };
-        let (accounts, certs) = (std::mem::take(&mut user.accounts), std::mem::take(&mut user.certs));
         // What is somebody's already stays theirs.
-        let mut adds = |user: &mut User, add: &dyn Fn(&mut User)| {
-            let mut with = user.clone();
-            add(&mut with);
-            match trial.may_put(&with, None) {
-                Ok(()) => *user = with,
-                Err(taken) => not_taken.push(taken.to_string()),
-            }
-        };
-        for account in &accounts {
-            adds(&mut user, &|user| user.accounts.push(account.clone()));
-        }
-        for cert in &certs {
-            adds(&mut user, &|user| user.certs.push(cert.clone()));
-        }
-        if !user.accounts.is_empty() || !user.certs.is_empty() {
-            // It could be put in just now.
-            let _ = trial.put(user.clone());
-        }
+        let nobody = User { handle: record.handle.clone(), ..User::default() };
+        let (user, taken) = claims.granted(&nobody, record);
+        not_taken.extend(taken);
         self.people.push(Person {
             handle: user.handle.clone(),
             flags: user.flags.to_string(),
@@ -192,15 +173,7 @@ impl Plan {
         if book.get(&bot.handle).is_some() {
             return alone(self, "is a person here".to_owned());
         }
-        let mut settings = BotSettings::default();
-        if let Some((host, port, tls)) = &bot.address {
-            settings.addresses.push(BotAddr { host: host.clone(), port: *port });
-            // An Eggdrop since 1.8 offers STARTTLS on a plain port.
-            settings.tls = if *tls { Encryption::Port } else { Encryption::Starttls };
-        }
-        // What keeps a bot away is taken, what makes us call it is not.
-        let kept = [('l', Attribute::Leaf), ('r', Attribute::Reject), ('i', Attribute::Isolate)];
-        settings.attributes.extend(kept.iter().filter(|(letter, _)| bot.flags.contains(*letter)).map(|(_, is)| *is));
+        let settings = BotSettings::of_eggdrop(bot);
         self.bots.push(Bot { name: bot.handle.clone(), addresses: settings.addresses.clone(), settings });
     }
 

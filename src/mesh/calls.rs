@@ -1,6 +1,6 @@
 //! Calls that we make and calls that we take, until each is a link.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -75,13 +75,14 @@ pub(super) async fn call(calling: Calling) {
 
 async fn reach(calling: Calling) -> Result<Link, LinkFault> {
     let Calling { me, about, record, tls, hub, asked, now } = calling;
-    let (stream, host) = connect(&record.settings.addresses).await?;
+    let (stream, host, at) = connect(&record.settings.addresses).await?;
     let (reply, free) = oneshot::channel();
     hub.send(Ask::Reached { name: record.name.clone(), reply }).await.map_err(|_| LinkFault::Closing)?;
     if !free.await.map_err(|_| LinkFault::Closing)? {
         return Err(LinkFault::Connect("it is in the net already, over another link".to_owned()));
     }
     let mut connection = Connection::new(stream, &host, &[]);
+    connection.at = at;
     let (settings, pins, password) = (&record.settings, record.pins(), record.link_password());
     let had_password = password.is_some();
     let mut machine = Caller::new(me, &about, password);
@@ -102,14 +103,15 @@ async fn reach(calling: Calling) -> Result<Link, LinkFault> {
 }
 
 /// The first address that answers.
-async fn connect(addresses: &[BotAddr]) -> Result<(Stream, String), LinkFault> {
+async fn connect(addresses: &[BotAddr]) -> Result<(Stream, String, Option<IpAddr>), LinkFault> {
     let mut last = "no address is known of it".to_owned();
     for BotAddr { host, port } in addresses {
         match tokio::time::timeout(CONNECT, TcpStream::connect((host.as_str(), *port))).await {
             Ok(Ok(tcp)) => {
                 // A line should leave when it is written; if this cannot be set, it leaves a little later.
                 let _ = tcp.set_nodelay(true);
-                return Ok((Box::new(tcp), host.clone()));
+                let at = tcp.peer_addr().ok().map(|at| at.ip());
+                return Ok((Box::new(tcp), host.clone(), at));
             }
             Ok(Err(fault)) => last = format!("{host}:{port}: {fault}"),
             Err(_elapsed) => last = format!("{host}:{port}: it does not answer"),
@@ -155,6 +157,7 @@ async fn up(
         bot: name,
         version: version.number,
         encrypted: connection.encrypted,
+        at: connection.at,
         called,
         handlen: version.handlen as usize,
         may_rekey: called && may_rekey && learned.is_none(),
@@ -260,6 +263,7 @@ async fn take_one(
 ) {
     let _ = tcp.set_nodelay(true);
     let mut connection = Connection::new(Box::new(tcp), "", &[]);
+    connection.at = Some(from.ip());
     let done = async {
         if encrypted {
             connection.accept_tls(&taking.tls).await?;

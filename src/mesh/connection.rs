@@ -1,6 +1,7 @@
 //! A connection until the link is up: bytes, TLS at the right moment, and the two machines of the login driven over it.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use masterchief_contract::Secret;
@@ -69,6 +70,8 @@ pub(super) struct Connection {
     pub(super) reader: LineReader,
     pub(super) encrypted: bool,
     pub(super) seen: Option<Fingerprint>,
+    /// The address of the other side, where that is known.
+    pub(super) at: Option<IpAddr>,
     host: String,
 }
 
@@ -95,7 +98,7 @@ impl Connection {
     /// Over an open stream, of which `read` was read already. `host` is what TLS is told.
     pub(super) fn new(stream: Stream, host: &str, read: &[u8]) -> Connection {
         let (stream, reader) = (Some(stream), LineReader::holding(read));
-        Connection { stream, reader, encrypted: false, seen: None, host: host.to_owned() }
+        Connection { stream, reader, encrypted: false, seen: None, at: None, host: host.to_owned() }
     }
 
     /// The stream as it is; it is not used here again.

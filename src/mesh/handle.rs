@@ -1,6 +1,6 @@
 //! What the rest of the house has of the mesh: a handle to ask through, a view of what is, and news of what happens.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,6 +225,7 @@ impl Mesh {
             notes: None,
             pending: Pending::default(),
             overrun: Vec::new(),
+            givers: std::collections::BTreeMap::new(),
             changed: false,
         };
         tasks.push(tokio::spawn(hub.run(asks, shutdown)));
@@ -269,10 +270,22 @@ impl Mesh {
         encrypted: bool,
         cert: Option<Fingerprint>,
     ) -> Result<(), LinkFault> {
+        self.adopt_from(None, stream, name, read, (encrypted, cert)).await
+    }
+
+    /// The same, of one whose address is known. `shown` is whether TLS stands below the stream, and the certificate.
+    pub async fn adopt_from(
+        &self,
+        at: Option<IpAddr>,
+        stream: Stream,
+        name: &str,
+        read: &[u8],
+        shown: (bool, Option<Fingerprint>),
+    ) -> Result<(), LinkFault> {
         let bad = |fault: super::name::BadName| super::login::LoginFault::Stranger(fault.0);
         let name: BotName = name.parse().map_err(bad)?;
         let mut connection = Connection::new(stream, "", read);
-        (connection.encrypted, connection.seen) = (encrypted, cert);
+        ((connection.encrypted, connection.seen), connection.at) = (shown, at);
         self.taking.take(connection, Some(&name), ()).await
     }
 

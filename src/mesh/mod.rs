@@ -16,6 +16,7 @@ mod dialer;
 pub mod facts;
 #[cfg(any(test, fuzzing))]
 mod fed;
+mod gift;
 mod handle;
 mod hub;
 mod kinds;
@@ -43,6 +44,7 @@ pub use book::{Bot, Member, PeerId};
 pub use connection::LinkFault;
 #[cfg(any(test, fuzzing))]
 pub use fed::fuzz;
+pub use gift::{Gift, Take};
 pub use handle::{AskFault, EVENT, LEASE, LOG, LinkView, Mesh, MeshFault, NEED, Opening, RUN, SAID, SHARE, View, WORK};
 pub use kinds::{BOT, DISC, KINDS, LINK, NOTE, RELAY, RELAYED};
 pub use leads::{Leads, Led};
@@ -67,6 +69,8 @@ pub trait House: Judge {
     fn note(&self, note: Note) -> Future<Noted>;
     /// One of us calls; whether there is room for it. It must not wait.
     fn called(&self, call: Call) -> bool;
+    /// A bot whose user file may be taken has given it, or told what changed in it; a fault where nothing more is taken of it.
+    fn given(&self, bot: BotName, gift: Gift) -> Future<Result<(), String>>;
     /// Something for the operators about a bot.
     fn warn(&self, bot: &BotName, text: &str);
 }

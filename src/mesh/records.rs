@@ -8,10 +8,12 @@ use masterchief_contract::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::facts::Letters;
+use super::gift::Take;
 use super::name::BotName;
 use super::trust::Trust;
 use crate::irc::Fingerprint;
 use crate::store::{BotRow, Store, StoreError};
+use crate::users::EggBot;
 
 /// How one bot is linked: a block under `mesh.bots`, or what `.+bot` writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,11 @@ pub struct BotSettings {
     /// are does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
+    /// Takes the user file of this bot, an Eggdrop, when it offers it: who is in it and these letters, with the network before them that
+    /// its channels and accounts are of, as in `libera/fov`; `-` for no letters. It only ever adds: whoever is here already and did not
+    /// come with it is left alone, and so is whoever holds a letter or a role beyond these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take: Option<String>,
     /// The services accounts under which it is on our networks, as in `libera/spare`: whoever is logged in so is given op in channels
     /// where we are operator, and invited into them, when this bot needs it; and no floods are counted of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +99,7 @@ pub struct Attrs {
     pub reject: bool,
     pub isolate: bool,
     pub trust: Trust,
+    pub take: bool,
 }
 
 impl From<&BTreeSet<Attribute>> for Attrs {
@@ -103,6 +111,7 @@ impl From<&BTreeSet<Attribute>> for Attrs {
             reject: set.contains(&Attribute::Reject),
             isolate: set.contains(&Attribute::Isolate),
             trust: if set.contains(&Attribute::Trust) { Trust::Everybody } else { Trust::Nobody },
+            take: false,
         }
     }
 }
@@ -169,7 +178,26 @@ impl BotSettings {
         let attrs = Attrs::from(&self.attributes);
         // What cannot be read is a fault of the settings, and nobody's trust.
         let of = |letters: &String| Letters::parse(letters).map_or(Trust::Nobody, Trust::Below);
-        Attrs { trust: self.trust.as_ref().map_or(attrs.trust, of), ..attrs }
+        Attrs { trust: self.trust.as_ref().map_or(attrs.trust, of), take: self.takes().is_some(), ..attrs }
+    }
+
+    /// What is taken of its user file.
+    pub fn takes(&self) -> Option<Take> {
+        self.take.as_deref().and_then(|text| Take::parse(text).ok())
+    }
+
+    /// Of a bot that an Eggdrop knows.
+    pub fn of_eggdrop(bot: &EggBot) -> BotSettings {
+        let mut settings = BotSettings::default();
+        if let Some((host, port, tls)) = &bot.address {
+            settings.addresses.push(BotAddr { host: host.clone(), port: *port });
+            // An Eggdrop since 1.8 offers STARTTLS on a plain port.
+            settings.tls = if *tls { Encryption::Port } else { Encryption::Starttls };
+        }
+        // What keeps a bot away is taken, what makes us call it is not.
+        let kept = [('l', Attribute::Leaf), ('r', Attribute::Reject), ('i', Attribute::Isolate)];
+        settings.attributes.extend(kept.iter().filter(|(letter, _)| bot.flags.contains(*letter)).map(|(_, is)| *is));
+        settings
     }
 
     /// What cannot be, with what to do about it.
@@ -208,6 +236,9 @@ impl BotSettings {
             if let Some(Err(fault)) = letters.as_deref().map(Letters::parse) {
                 faults.push((key, fault));
             }
+        }
+        if let Some(Err(fault)) = self.take.as_deref().map(Take::parse) {
+            faults.push(("take", fault));
         }
         faults
     }
@@ -408,6 +439,7 @@ mod tests {
         assert_eq!(read(r#"{"addresses": ["h:1"], "attributes": ["hub", "reject"]}"#)[0].0, "attributes");
         assert_eq!(read(r#"{"share": "o1"}"#)[0].0, "share");
         assert_eq!(read(r#"{"trust": "o1"}"#)[0].0, "trust");
+        assert_eq!(read(r#"{"take": "libera/o1"}"#)[0].0, "take");
         assert_eq!(read(r#"{"accounts": ["libera/spare", "spare"]}"#)[0].0, "accounts");
         assert_eq!(read(r#"{"trust": "D", "insecure": true}"#)[0].0, "attributes");
         for bad in ["h", "h:0", ":1", "h:x", "a b:1"] {

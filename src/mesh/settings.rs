@@ -136,7 +136,12 @@ impl Settings {
                  Name a third, which may be a witness: a bot of its own machine that is not on {network}"
             )
         };
-        two.map(doubt).collect()
+        let open = |(name, bot): (&String, &BotSettings)| {
+            (bot.take.is_some() && bot.insecure).then(|| {
+                format!("mesh.bots.{name}: its people are taken over a link that may be read and changed on the way; use its TLS port")
+            })
+        };
+        two.map(doubt).chain(self.bots.iter().filter_map(open)).collect()
     }
 
     /// Our name, if there is a mesh.

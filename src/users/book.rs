@@ -139,6 +139,15 @@ impl Book {
         Ok(())
     }
 
+    /// Writes users who may all be put in, in one step.
+    pub fn put_all(&self, users: &[User]) {
+        self.pages.rcu(|pages| {
+            let mut pages = Pages::clone(pages);
+            pages.users.extend(users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))));
+            pages.indexed()
+        });
+    }
+
     /// A record has another handle from now on, in one step: nobody is ever missing, or there twice.
     pub fn rename(&self, old: &str, user: User) -> Result<(), UserFault> {
         self.may_put(&user, Some(old))?;

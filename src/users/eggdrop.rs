@@ -193,13 +193,13 @@ fn entry(person: &mut EggPerson, bot: &mut EggBot, others: &mut BTreeMap<String,
 }
 
 /// The first word and what follows it.
-fn word(text: &str) -> (&str, &str) {
+pub(super) fn word(text: &str) -> (&str, &str) {
     let text = text.trim_start_matches(' ');
     text.split_once(' ').unwrap_or((text, ""))
 }
 
 /// `host:port/relay`, a `+` before a port that begins with TLS, and `;` for the colons of an address.
-fn address(text: &str) -> Option<(String, u16, bool)> {
+pub(super) fn address(text: &str) -> Option<(String, u16, bool)> {
     let (host, ports) = text.split_once(':').unwrap_or((text, ""));
     let port = ports.split('/').next().unwrap_or("");
     let (port, tls) = port.strip_prefix('+').map_or((port, false), |port| (port, true));

@@ -39,6 +39,8 @@ pub struct User {
     /// When somebody last changed by what the person is known, in Unix milliseconds: the handle, accounts, certificates, hostmasks, the
     /// password. Whoever could do that could be two people, so what was asked for before is not theirs to agree to.
     pub touched: Option<i64>,
+    /// The bot with whose user file the record came, if it did: what is added there is added here.
+    pub given_by: Option<String>,
     /// What the person has set for the partyline, by name.
     pub settings: BTreeMap<String, String>,
     /// Words of the operators.

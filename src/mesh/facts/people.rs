@@ -27,6 +27,11 @@ impl Letters {
         Letters(self.0.common(other.0))
     }
 
+    /// The letters.
+    pub fn set(self) -> FlagSet {
+        self.0
+    }
+
     /// Whether a letter is among them.
     pub fn has(self, letter: char) -> bool {
         self.0.has(letter)

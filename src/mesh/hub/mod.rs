@@ -1,5 +1,6 @@
 //! The one task that holds the net: it is asked, lets the net decide, and does what that says.
 
+mod giving;
 mod links;
 mod perform;
 mod talkative;
@@ -58,6 +59,8 @@ pub(super) enum Ask {
     Down { id: PeerId, reason: String },
     /// A call came to nothing.
     Failed { name: BotName, fault: LinkFault, asked: Option<Address> },
+    /// The user file of a peer cannot be taken.
+    NotTaken { id: PeerId, fault: String },
     /// What became of a note.
     Noted { to: Address, text: String },
     /// Something happens on our partyline.
@@ -145,6 +148,8 @@ pub(super) struct Hub {
     pub(super) pending: Pending,
     /// Links that had no room for a line: they are lost.
     pub(super) overrun: Vec<PeerId>,
+    /// Who gives us what its people are: where that goes.
+    pub(super) givers: BTreeMap<PeerId, mpsc::Sender<String>>,
     pub(super) changed: bool,
 }
 
@@ -229,7 +234,11 @@ impl Hub {
             Ask::Call { bot, cmd, data, reply } => self.calls(bot, cmd, data, reply),
             Ask::Answer { to, id, result } => self.answers(&to, id, result),
             Ask::Up(up) => self.up(*up).await,
-            Ask::Down { id, reason } => self.down(id, &reason),
+            Ask::Down { id, reason } => {
+                self.givers.remove(&id);
+                self.down(id, &reason)
+            }
+            Ask::NotTaken { id, fault } => self.net.not_taken(id, &fault, now),
             Ask::Unlink { bot, reason, reply } => {
                 let id = self.net.peers().find(|(_, peer)| peer.bot == bot).map(|(id, _)| id);
                 // Whoever asked may have gone.

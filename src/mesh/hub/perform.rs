@@ -26,7 +26,11 @@ impl Hub {
         for effect in effects {
             match effect {
                 Effect::Send { .. } => self.send(effect),
+                Effect::Fetch { peer, offer } => self.fetch(peer, offer, tasks),
+                Effect::Gives { peer, line } => self.given(peer, line),
+                Effect::GivesNoMore { peer } => drop(self.givers.remove(&peer)),
                 Effect::Close { peer, reason } => {
+                    self.givers.remove(&peer);
                     tracing::info!(link = peer, reason, "A link is ended");
                     let closes = self.lines.0.get(&peer).is_none_or(|line| line.out.try_send(Out::Close).is_ok());
                     if !closes {

@@ -6,14 +6,17 @@
 mod asked;
 mod local;
 mod party;
+mod share;
 mod take;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use masterchief_contract::Secret;
 
 use super::book::{Book, Bot, BotFault, PeerId};
+use super::gift::Offer;
 use super::message::{Message, When};
 use super::name::{Address, BotName};
 use super::news::{News, Note};
@@ -67,6 +70,25 @@ pub(in crate::mesh) enum Effect {
         /// Who is told what became of it.
         asked: Address,
     },
+    /// Fetch the user file of a peer, which may be taken.
+    Fetch {
+        /// Whose.
+        peer: PeerId,
+        /// Where.
+        offer: Offer,
+    },
+    /// What a peer tells of its people behind its file.
+    Gives {
+        /// Which.
+        peer: PeerId,
+        /// The line, without what stands before all of these.
+        line: String,
+    },
+    /// Nothing more of the people of a peer is taken.
+    GivesNoMore {
+        /// Of which.
+        peer: PeerId,
+    },
     /// Something for the log and the operators.
     Warn {
         /// Of whom.
@@ -107,6 +129,8 @@ pub struct Peer {
     pub about: String,
     /// Whether it is encrypted.
     pub encrypted: bool,
+    /// Its address, where that is known.
+    pub at: Option<IpAddr>,
     /// Whether we called.
     pub called: bool,
     /// How many bytes handles have on it.
@@ -124,6 +148,8 @@ struct Linked {
     telling: bool,
     /// When it was last told that it lies.
     told: Option<i64>,
+    /// Its user file.
+    giving: share::Giving,
 }
 
 /// The net.
@@ -168,6 +194,7 @@ impl Net {
         for (id, error, reason) in ends {
             self.end(id, error, reason);
         }
+        self.holds_to_takes();
         std::mem::take(&mut self.effects)
     }
 
@@ -193,7 +220,7 @@ impl Net {
         self.effects.push(send(id, &Message::ThisBot(self.me.clone()), false));
         let news = Message::Bot { bot: bot.clone(), uplink: self.me.clone(), share: '!', version };
         self.flood(None, false, &news);
-        self.peers.insert(id, Linked { peer, attrs, telling: true, told: None });
+        self.peers.insert(id, Linked { peer, attrs, telling: true, told: None, giving: share::Giving::default() });
         self.dump(id, &bot, attrs);
         self.news(News::Linked { bot, via: self.me.clone() });
         self.effects.push(send(id, &Message::EndLink, false));

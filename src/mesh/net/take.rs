@@ -161,16 +161,6 @@ impl Net {
         }
     }
 
-    /// A user file is offered: an Eggdrop that takes one gives up all its own people, and so should we. It is declined.
-    fn share(&mut self, id: PeerId, text: &str) {
-        let sub = text.split(' ').next().unwrap_or("");
-        match sub {
-            "u?" => self.effects.push(send(id, &Message::Share("un I take no user files.".to_owned()), false)),
-            "r?" => self.effects.push(send(id, &Message::Share("rn I take no user files.".to_owned()), false)),
-            _ => {}
-        }
-    }
-
     fn of_scripts(&mut self, id: PeerId, message: Message) {
         match message {
             Message::Zapf { from, to, code, args } if self.is_behind(id, &from) => {

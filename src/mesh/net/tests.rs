@@ -58,6 +58,7 @@ impl Told {
             version: 1_080_404,
             about: "eggdrop".to_owned(),
             encrypted: false,
+            at: None,
             called: true,
             handlen: 32,
             may_rekey: false,

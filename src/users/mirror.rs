@@ -1,0 +1,426 @@
+//! The people of an Eggdrop as they are there: its user file, the lines that change them afterwards, and what of all that is news for
+//! a record here. Nothing is ever taken away by it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::book::Book;
+use super::eggdrop::{EggBot, EggPerson, Userfile, address, word};
+use super::flags::{FlagSet, Section};
+use super::user::{User, UserFault};
+
+/// The largest user file, in bytes, and the most people and bots in it.
+pub const USERFILE_MAX: u64 = 16 << 20;
+/// See there.
+pub const PEOPLE_MAX: usize = 10_000;
+/// How many hostmasks, accounts, certificates and channels lines may give to one person.
+const OF_ONE: usize = 256;
+/// What stands where there is no hostmask.
+const NO_HOST: &str = "none";
+
+/// The people of an Eggdrop.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    people: BTreeMap<String, EggPerson>,
+}
+
+/// What a line has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Somebody is there, or is another.
+    Person(EggPerson),
+    /// A bot is known there.
+    Bot(EggBot),
+    /// Nobody has this handle any more.
+    Gone(String),
+    /// Somebody has another handle.
+    Renamed(String, EggPerson),
+    /// Nothing that is looked at here.
+    Nothing,
+}
+
+impl Mirror {
+    /// As the file says.
+    pub fn of(file: &Userfile) -> Mirror {
+        let key = |person: &EggPerson| person.handle.to_ascii_lowercase();
+        Mirror { people: file.people.iter().map(|person| (key(person), person.clone())).collect() }
+    }
+
+    /// Takes a line: what an Eggdrop says behind `s `.
+    pub fn take(&mut self, line: &str) -> Changed {
+        let (code, rest) = word(line);
+        match code {
+            "n" => self.new_one(rest),
+            "k" => {
+                let (handle, _) = word(rest);
+                let gone = self.people.remove(&handle.to_ascii_lowercase());
+                gone.map_or(Changed::Nothing, |person| Changed::Gone(person.handle))
+            }
+            "h" => self.renamed(rest),
+            "c" => self.value(rest),
+            "a" | "+h" | "-h" | "+a" | "-a" => {
+                let (handle, rest) = word(rest);
+                let Some(person) = self.people.get_mut(&handle.to_ascii_lowercase()) else { return Changed::Nothing };
+                let rest = rest.trim();
+                match code {
+                    "a" => flags(person, rest),
+                    "+h" => more(&mut person.hosts, rest),
+                    "-h" => person.hosts.retain(|host| !host.eq_ignore_ascii_case(rest)),
+                    "+a" => more(&mut person.accounts, rest),
+                    _ => person.accounts.retain(|account| !account.eq_ignore_ascii_case(rest)),
+                }
+                Changed::Person(person.clone())
+            }
+            _ => Changed::Nothing,
+        }
+    }
+
+    /// `handle hostmask password flags`. Of one who is there already it says nothing.
+    fn new_one(&mut self, rest: &str) -> Changed {
+        let (handle, rest) = word(rest);
+        let (host, rest) = word(rest);
+        let (_password, rest) = word(rest);
+        let (flags, _) = word(rest);
+        let key = handle.to_ascii_lowercase();
+        let bot = flags.contains('b');
+        if handle.is_empty() || bot || self.people.contains_key(&key) || self.people.len() >= PEOPLE_MAX {
+            return Changed::Nothing;
+        }
+        let (handle, flags) = (handle.to_owned(), flags.to_owned());
+        let mut person = EggPerson { handle, flags, ..EggPerson::default() };
+        more(&mut person.hosts, host);
+        self.people.insert(key, person.clone());
+        Changed::Person(person)
+    }
+
+    fn renamed(&mut self, rest: &str) -> Changed {
+        let (old, rest) = word(rest);
+        let new = rest.trim();
+        let (from, to) = (old.to_ascii_lowercase(), new.to_ascii_lowercase());
+        if new.is_empty() || new.contains(' ') || from != to && self.people.contains_key(&to) {
+            return Changed::Nothing;
+        }
+        let Some(mut person) = self.people.remove(&from) else { return Changed::Nothing };
+        let old = std::mem::replace(&mut person.handle, new.to_owned());
+        self.people.insert(to, person.clone());
+        Changed::Renamed(old, person)
+    }
+
+    /// `KEY handle value`. A password is not even looked at.
+    fn value(&mut self, rest: &str) -> Changed {
+        let (name, rest) = word(rest);
+        let (handle, rest) = word(rest);
+        let value = rest.trim();
+        let person = self.people.get_mut(&handle.to_ascii_lowercase());
+        match (name.to_ascii_uppercase().as_str(), person) {
+            ("BOTADDR", None) => {
+                let (host, rest) = word(value);
+                let (port, _) = word(rest);
+                // As in a file, where the colons of an address are written otherwise.
+                let address = address(&format!("{}:{port}", host.replace(':', ";")));
+                Changed::Bot(EggBot { handle: handle.to_owned(), address, flags: String::new() })
+            }
+            ("COMMENT", Some(person)) => {
+                value.clone_into(&mut person.comment);
+                Changed::Person(person.clone())
+            }
+            ("ACCOUNT", Some(person)) => {
+                more(&mut person.accounts, value);
+                Changed::Person(person.clone())
+            }
+            ("FPRINT", Some(person)) => {
+                more(&mut person.certs, value);
+                Changed::Person(person.clone())
+            }
+            _ => Changed::Nothing,
+        }
+    }
+}
+
+/// `flags [#channel]`: what they are from now on.
+fn flags(person: &mut EggPerson, rest: &str) {
+    let (flags, channel) = word(rest);
+    let channel = channel.trim();
+    if channel.is_empty() {
+        flags.clone_into(&mut person.flags);
+        return;
+    }
+    let full = person.channels.len() >= OF_ONE;
+    match person.channels.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(channel)) {
+        Some((_, held)) => flags.clone_into(held),
+        None if full => {}
+        None => person.channels.push((channel.to_owned(), flags.to_owned())),
+    }
+}
+
+fn more(all: &mut Vec<String>, one: &str) {
+    let known = all.iter().any(|other| other.eq_ignore_ascii_case(one));
+    if !one.is_empty() && one != NO_HOST && !known && all.len() < OF_ONE {
+        all.push(one.to_owned());
+    }
+}
+
+/// What was seen of somebody who can be taken over: what comes later is news, what was seen before is not, whatever became of it here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seen {
+    /// Flags that count everywhere.
+    pub flags: String,
+    /// Flags on channels.
+    pub channels: BTreeMap<String, String>,
+    /// Hostmasks.
+    pub hosts: BTreeSet<String>,
+    /// Accounts, `network/account`.
+    pub accounts: BTreeSet<String>,
+    /// Fingerprints.
+    pub certs: BTreeSet<String>,
+}
+
+impl Seen {
+    /// All of a record.
+    pub fn of(user: &User) -> Seen {
+        Seen {
+            flags: user.flags.to_string(),
+            channels: user.channels.iter().map(|(name, flags)| (name.clone(), flags.to_string())).collect(),
+            hosts: user.hosts.iter().cloned().collect(),
+            accounts: user.accounts.iter().map(|(network, account)| format!("{network}/{account}")).collect(),
+            certs: user.certs.iter().cloned().collect(),
+        }
+    }
+
+    /// What of this was not there before.
+    #[must_use]
+    pub fn since(&self, before: &Seen) -> Seen {
+        let channel = |(name, flags): (&String, &String)| {
+            let flags = read(flags).without(before.channels.get(name).map_or(FlagSet::NONE, |flags| read(flags)));
+            (!flags.is_empty()).then(|| (name.clone(), flags.to_string()))
+        };
+        Seen {
+            flags: read(&self.flags).without(read(&before.flags)).to_string(),
+            channels: self.channels.iter().filter_map(channel).collect(),
+            hosts: self.hosts.difference(&before.hosts).cloned().collect(),
+            accounts: self.accounts.difference(&before.accounts).cloned().collect(),
+            certs: self.certs.difference(&before.certs).cloned().collect(),
+        }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Seen::default() || Seen { flags: String::new(), ..self.clone() } == Seen::default() && self.flags == "-"
+    }
+
+    /// A record with this beside what it has, and what finds no place there. It loses nothing: where a letter would push out one that
+    /// is held, it stays out.
+    pub fn added_to(&self, user: &User) -> (User, Vec<String>) {
+        let (mut after, mut left) = (user.clone(), Vec::new());
+        let mut with = |held: FlagSet, more: &str, section, place: &str| {
+            let all = held.union(read(more)).settled(section, FlagSet::NONE);
+            let loses = !held.without(all).is_empty();
+            if loses {
+                left.push(format!("the flags {more}{place}, which go not with {held}"));
+            }
+            if loses { held } else { all }
+        };
+        after.flags = with(user.flags, &self.flags, Section::Global, "");
+        for (channel, flags) in &self.channels {
+            let held = user.channels.get(channel).copied().unwrap_or_default();
+            let all = with(held, flags, Section::Channel, &format!(" in {channel}"));
+            if !all.is_empty() {
+                after.channels.insert(channel.clone(), all);
+            }
+        }
+        // What is none of these here was seen as none before, too.
+        self.hosts.iter().for_each(|host| drop(after.add_host(host)));
+        self.accounts.iter().for_each(|account| drop(after.add_account(account)));
+        self.certs.iter().for_each(|cert| drop(after.add_cert(cert)));
+        (after, left)
+    }
+
+    /// In words: `+of, +o in #lab, the hostmask *!a@b`.
+    pub fn words(&self) -> String {
+        let flags = (!read(&self.flags).is_empty()).then(|| format!("+{}", self.flags));
+        let channels = self.channels.iter().map(|(name, flags)| format!("+{flags} in {name}"));
+        let named = |what: &'static str, all: &BTreeSet<String>| {
+            all.iter().map(|one| format!("the {what} {one}")).collect::<Vec<_>>()
+        };
+        let known = [named("hostmask", &self.hosts), named("account", &self.accounts), named("certificate", &self.certs)];
+        flags.into_iter().chain(channels).chain(known.concat()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What cannot be read is no letter.
+fn read(flags: &str) -> FlagSet {
+    FlagSet::parse(flags).unwrap_or_default()
+}
+
+/// What is somebody's already: an account or a certificate is one person's only.
+#[derive(Debug)]
+pub struct Claims {
+    book: Book,
+    /// What others were given since, and who.
+    taken: BTreeMap<String, String>,
+}
+
+impl Claims {
+    /// As this book says.
+    pub fn of(book: Book) -> Claims {
+        Claims { book, taken: BTreeMap::new() }
+    }
+
+    /// A record as it may be, of what it was; and what of it is somebody else's.
+    pub fn granted(&mut self, before: &User, mut user: User) -> (User, Vec<String>) {
+        let mut left = Vec::new();
+        let accounts = std::mem::take(&mut user.accounts);
+        let certs = std::mem::take(&mut user.certs);
+        (user.accounts, user.certs) = (before.accounts.clone(), before.certs.clone());
+        for account in accounts {
+            let what = format!("{}/{}", account.0, account.1);
+            let held = |user: &User| user.accounts.contains(&account);
+            self.adds(&mut user, &what, &held, &|user| user.accounts.push(account.clone()), &mut left);
+        }
+        for cert in certs {
+            let held = |user: &User| user.certs.contains(&cert);
+            self.adds(&mut user, &cert, &held, &|user| user.certs.push(cert.clone()), &mut left);
+        }
+        user.accounts.sort();
+        (user, left)
+    }
+
+    fn adds(
+        &mut self,
+        user: &mut User,
+        what: &str,
+        held: &dyn Fn(&User) -> bool,
+        add: &dyn Fn(&mut User),
+        left: &mut Vec<String>,
+    ) {
+        if held(user) {
+            return;
+        }
+        let key = what.to_ascii_lowercase();
+        let mut with = user.clone();
+        add(&mut with);
+        let other = self.taken.get(&key).filter(|handle| !handle.eq_ignore_ascii_case(&user.handle));
+        let taken = match other {
+            Some(handle) => Err(UserFault::Taken { what: what.to_owned(), handle: handle.clone() }),
+            None => self.book.may_put(&with, None),
+        };
+        match taken {
+            Ok(()) => {
+                self.taken.insert(key, user.handle.clone());
+                *user = with;
+            }
+            Err(fault) => left.push(fault.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mirror() -> Mirror {
+        let text = "#4v: eggdrop v1.8.4 -- HubBot -- transmit\ncarol - fp\n! #lab 0 lo\n--HOSTS *!c@one.example\ndave - -\n";
+        Mirror::of(&Userfile::parse(text).unwrap())
+    }
+
+    fn person(changed: Changed) -> EggPerson {
+        match changed {
+            Changed::Person(person) | Changed::Renamed(_, person) => person,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_change_who_is_there_as_real_ones_do() {
+        let mut all = mirror();
+        let frank = person(all.take("n frank *!frank@example.org - -"));
+        assert_eq!((frank.flags.as_str(), frank.hosts.as_slice()), ("-", ["*!frank@example.org".to_owned()].as_slice()));
+        assert_eq!(all.take("n FRANK *!other@example.org - n"), Changed::Nothing, "he is there already");
+        assert_eq!(person(all.take("a frank lo")).flags, "lo");
+        assert_eq!(person(all.take("a frank v #lab")).channels, [("#lab".to_owned(), "v".to_owned())]);
+        assert_eq!(person(all.take("+h frank *!frank@other.example")).hosts.len(), 2);
+        assert_eq!(person(all.take("-h frank *!FRANK@other.example")).hosts.len(), 1);
+        assert_eq!(person(all.take("c COMMENT frank of the night")).comment, "of the night");
+        assert_eq!(all.take("c PASS frank newpass1"), Changed::Nothing);
+        assert_eq!(all.take("a LeafBot b"), Changed::Nothing);
+        assert_eq!(all.take("n Bot *!*@b.example - b"), Changed::Nothing);
+        let Changed::Bot(leaf) = all.take("c BOTADDR LeafBot 127.0.0.1 +43320 43320") else { panic!("a bot") };
+        assert_eq!(leaf.address, Some(("127.0.0.1".to_owned(), 43_320, true)));
+        let Changed::Renamed(old, franky) = all.take("h frank franky") else { panic!("renamed") };
+        assert_eq!((old.as_str(), franky.handle.as_str(), franky.flags.as_str()), ("frank", "franky", "lo"));
+        assert_eq!(all.take("h carol franky"), Changed::Nothing, "that is another's");
+        assert_eq!(all.take("k franky"), Changed::Gone("franky".to_owned()));
+        for line in ["k franky", "+b *!*@x 0 p y z", "nc #new", "!", "", "a", "+h", "c", "h x", "n"] {
+            assert_eq!(all.take(line), Changed::Nothing, "{line}");
+        }
+    }
+
+    fn user(flags: &str, channel: &str) -> User {
+        let mut user = User::new("carol").unwrap();
+        user.change_flags(flags).unwrap();
+        user.change_channel_flags("#lab", channel).unwrap();
+        user
+    }
+
+    #[test]
+    fn only_what_came_since_is_added_and_what_is_held_is_not_pushed_out() {
+        let before = Seen::of(&user("f", "v"));
+        let mut now = user("fo", "vo");
+        now.add_host("*!c@new.example").unwrap();
+        let news = Seen::of(&now).since(&before);
+        assert_eq!(news.words(), "+lo, +lo in #lab, the hostmask *!c@new.example");
+        assert!(Seen::of(&now).since(&Seen::of(&now)).is_empty() && before.since(&Seen::of(&now)).is_empty());
+        // Here `f` was taken away meanwhile, and stays so.
+        let (after, left) = news.added_to(&user("-", "-"));
+        assert_eq!((after.flags.to_string().as_str(), left.len()), ("lo", 0));
+        let bad = Seen { flags: "d".to_owned(), ..Seen::default() };
+        let (after, left) = bad.added_to(&user("o", "-"));
+        assert_eq!((after.flags.to_string().as_str(), left.len()), ("lo", 1), "{left:?}");
+    }
+
+    #[test]
+    fn an_account_is_one_persons_only() {
+        let book = Book::new();
+        book.put(User::with_account("alice", "libera", "alice", "o").unwrap()).unwrap();
+        let mut claims = Claims::of(book);
+        let of = |handle: &str, account: &str| User::with_account(handle, "libera", account, "").unwrap();
+        let blank = |handle: &str| User::new(handle).unwrap();
+        let (carol, left) = claims.granted(&blank("carol"), of("carol", "Alice"));
+        assert!(carol.accounts.is_empty() && left[0].contains("belongs to alice"), "{left:?}");
+        assert_eq!(claims.granted(&blank("carol"), of("carol", "shared")).0.accounts.len(), 1);
+        let (dave, left) = claims.granted(&blank("dave"), of("dave", "SHARED"));
+        assert!(dave.accounts.is_empty() && left[0].contains("belongs to carol"), "{left:?}");
+        assert_eq!(claims.granted(&of("erin", "erin"), of("erin", "erin")).1.len(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_lines_say_a_record_loses_nothing_and_gains_no_other_letters(
+            lines in prop::collection::vec("(n|k|h|a|\\+h|-h|\\+a|c COMMENT|c FPRINT) (carol|dave|eve)( [a-zA-Z*!@.#|-]{1,8}){0,4}|\\PC{0,30}", 0..20),
+            held in "[a-z]{0,4}", there in "[a-z]{0,4}",
+        ) {
+            let (mut all, letters) = (mirror(), FlagSet::parse("vfol").unwrap());
+            let mut mine = User::new("carol").unwrap();
+            let _ = mine.change_flags(&held);
+            let _ = mine.change_channel_flags("#lab", &there);
+            let mut seen = Seen::default();
+            for line in &lines {
+                let Changed::Person(person) = all.take(line) else { continue };
+                let Ok((record, _)) = person.record(None, letters) else { continue };
+                let now = Seen::of(&record);
+                let (after, _) = now.since(&seen).added_to(&mine);
+                prop_assert!(mine.flags.without(after.flags).is_empty());
+                prop_assert!(after.flags.without(mine.flags).without(letters).is_empty());
+                for (name, flags) in &mine.channels {
+                    prop_assert!(flags.without(after.channels.get(name).copied().unwrap_or_default()).is_empty());
+                }
+                prop_assert!(mine.hosts.iter().all(|host| after.hosts.contains(host)) && after.password.is_none());
+                (mine, seen) = (after, now);
+            }
+        }
+    }
+}
