@@ -11,7 +11,7 @@ use masterchief_contract::{
 use tokio::time::Instant;
 
 use super::words;
-use crate::dispatch::{BindFault, FloodSettings, Floods, Ignore, Kinds, NewBind, Spared, Verdict};
+use crate::dispatch::{BindFault, FloodSettings, Floods, Ignore, Kinds, NewBind, Since, Spared, Verdict};
 use crate::mesh::Mesh;
 use crate::partyline::DCC;
 use crate::store::Store;
@@ -73,7 +73,9 @@ impl Floodgate {
             let left = until.and_then(|until| (until.to_utc() - now).to_std().ok());
             let reason = kept["reason"].as_str().unwrap_or("").to_owned();
             let until = left.map(|left| Instant::now() + left);
-            gate.lock().ignore(Ignore { mask, until, reason }, Instant::now());
+            let since = if kept["flood"] == true { Since::Flood } else { Since::Said };
+            // No more are read than there is room for.
+            let _ = gate.lock().ignore(Ignore { mask, until, reason, since }, Instant::now());
         }
         Ok(gate)
     }
@@ -120,24 +122,31 @@ impl Floodgate {
     }
 
     /// Ignores a mask for this long.
-    pub(crate) async fn ignore(&self, mask: &str, time: Duration, reason: &str) {
+    pub(crate) async fn ignore(&self, mask: &str, time: Duration, reason: &str, since: Since) {
         tracing::warn!(mask, ?time, reason, "Ignored");
         // What is longer is for ever, and no date of a calendar.
         let (now, time) = (Instant::now(), time.min(LONGEST));
-        let ignore = Ignore { mask: mask.to_owned(), until: now.checked_add(time), reason: reason.to_owned() };
-        let before = {
+        let ignore = Ignore { mask: mask.to_owned(), until: now.checked_add(time), reason: reason.to_owned(), since };
+        let (before, gone) = {
             let mut floods = self.lock();
             let before = floods.listen(mask);
-            floods.ignore(ignore, now);
-            before.filter(|before| before != mask)
+            (before.filter(|before| before != mask), floods.ignore(ignore, now))
         };
-        if let Some(before) = before
-            && let Err(fault) = self.store.kv_delete(KEPT, &before).await
-        {
-            tracing::warn!(%fault, mask = before, "An ignored mask that is written otherwise now cannot be deleted");
+        if let Some(gone) = &gone {
+            tracing::warn!(mask = gone.mask, "Heard again before its time: no room is left for all who are ignored");
+        }
+        let gone = gone.map(|gone| gone.mask);
+        let refused = gone.as_deref() == Some(mask);
+        for old in before.into_iter().chain(gone) {
+            if let Err(fault) = self.store.kv_delete(KEPT, &old).await {
+                tracing::warn!(%fault, mask = old, "Who is not ignored any more cannot be written down; a restart ignores them again");
+            }
+        }
+        if refused {
+            return;
         }
         let until: DateTime<Utc> = self.clock.now() + time;
-        let kept = serde_json::json!({"until": until.to_rfc3339(), "reason": reason});
+        let kept = serde_json::json!({"until": until.to_rfc3339(), "reason": reason, "flood": since == Since::Flood});
         if let Err(fault) = self.store.kv_set(KEPT, mask, &kept, Some(until)).await {
             tracing::warn!(%fault, mask, "Who is ignored cannot be written down; a restart forgets it");
         }
@@ -222,7 +231,7 @@ impl Handler for Command {
                     let seconds = event.arg("time").and_then(Value::as_f64);
                     let time = seconds.and_then(|secs| Duration::try_from_secs_f64(secs).ok()).unwrap_or(USUALLY);
                     let by = format!("{} by {}", event.arg_str("reason"), event.nick());
-                    gate.ignore(&mask, time, by.trim()).await;
+                    gate.ignore(&mask, time, by.trim(), Since::Said).await;
                     vec![words::ignoring(&mask, time)]
                 }
                 Work::Listen if gate.listen(&mask).await => vec![words::listening(&mask)],
@@ -252,5 +261,27 @@ fn whole(mask: &str) -> String {
         (false, true) => format!("*!{mask}"),
         (false, false) if mask.contains('.') => format!("*!*@{mask}"),
         (false, false) => format!("{mask}!*@*"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_to_go_for_lack_of_room_is_forgotten_on_the_disk_too_and_who_was_named_stays() {
+        let (store, clock) = (Store::memory(), Clock::system());
+        let gate = Floodgate::open(&store, &clock).await.unwrap();
+        gate.ignore("named!*@*", Duration::from_secs(86_400), "", Since::Said).await;
+        for n in 0..KEPT_MAX {
+            gate.ignore(&format!("*!*@h{n}"), Duration::from_secs(900 + u64::from(n)), "", Since::Flood).await;
+        }
+        let kept = store.kv_names(KEPT, "", 2 * KEPT_MAX, clock.now()).await.unwrap();
+        assert_eq!(kept.len(), KEPT_MAX as usize);
+        let again = Floodgate::open(&store, &clock).await.unwrap();
+        let known = again.lock().ignored(Instant::now());
+        let since = |mask: &str| known.iter().find(|one| one.mask == mask).map(|one| one.since);
+        assert_eq!((since("named!*@*"), since("*!*@h0")), (Some(Since::Said), None));
+        assert_eq!((known.len(), since("*!*@h1")), (KEPT_MAX as usize, Some(Since::Flood)));
     }
 }

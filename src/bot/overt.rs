@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use masterchief_contract::{Class, Clock, Event, EventData, Inlet, Kind, Outcome, Value};
 
+use tokio::task::JoinHandle;
+
 use super::calls::Calls;
 use crate::dispatch::{BindTable, decide};
 use crate::users::Standing;
 
-/// How long a line waits for a handler that may drop it.
-const WINDOW: Duration = Duration::from_millis(20);
+/// How long a line waits for a handler that may drop it. It holds up nothing but that line.
+const WINDOW: Duration = Duration::from_millis(250);
 /// The kinds of these events.
 const OUT: &[Kind] = &[Kind::Out];
 
@@ -38,9 +40,11 @@ impl Overt {
             let origin = step.bind.origin();
             let running = Arc::clone(&calls).run(event.clone(), step, Default::default());
             // Who takes longer has no say; the call goes on all the same.
-            let task = tokio::spawn(running);
-            if let Ok(Ok(Outcome::Stop)) = tokio::time::timeout(WINDOW, task).await {
-                return Some(origin);
+            let mut task = tokio::spawn(running);
+            match tokio::time::timeout(WINDOW, &mut task).await {
+                Ok(Ok(Outcome::Stop)) => return Some(origin),
+                Ok(_) => {}
+                Err(_) => tell_if_late(task, origin),
             }
         }
         None
@@ -60,6 +64,15 @@ impl Overt {
             vec![("queue", Value::from(queue(class))), ("message", Value::from(line)), ("status", Value::from(status))];
         Event::new(data)
     }
+}
+
+/// Says so if a handler would have dropped a line that was let go.
+fn tell_if_late(task: JoinHandle<Outcome>, bind: String) {
+    tokio::spawn(async move {
+        if let Ok(Outcome::Stop) = task.await {
+            tracing::warn!(bind, window = ?WINDOW, "A STOP came too late: the line had been let go");
+        }
+    });
 }
 
 /// Eggdrop's name for the queue of a class.

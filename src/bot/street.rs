@@ -17,7 +17,7 @@ use super::floodgate::{Floodgate, Pass};
 use super::sudo::Sudo;
 use super::warden::Warden;
 use super::words;
-use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Step, decide};
+use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Since, Step, decide};
 use crate::irc::Around;
 use crate::mesh::Leads;
 use crate::partyline::{NETWORK, PUTLOG, Party};
@@ -128,7 +128,7 @@ impl Street {
                     return Some(event.clone());
                 }
                 let reason = format!("{} flood on {}", flood.field_str("type"), event.network);
-                self.gate.ignore(&mask, settings.ignore, &reason).await;
+                self.gate.ignore(&mask, settings.ignore, &reason, Since::Flood).await;
                 self.warden.punish(&flood, &mask, settings).await;
                 None
             }
@@ -197,11 +197,16 @@ impl Street {
 
     /// Starts a call here, so that calls begin in the order of events; what waits goes on in a task of its own.
     async fn start(&self, event: &Event, step: Step, who: &Who, stops: bool) -> Option<Outcome> {
+        let origin = stops.then(|| step.bind.origin());
         let mut call: Running = Box::pin(Arc::clone(&self.calls).run(event.clone(), step, who.clone()));
         let first =
             if stops { tokio::time::timeout(STOP_WINDOW, &mut call).await.ok() } else { poll_once(&mut call).await };
         if first.is_none() {
-            tokio::spawn(call);
+            tokio::spawn(async move {
+                if let (Outcome::Stop, Some(bind)) = (call.await, origin) {
+                    tracing::warn!(bind, window = ?STOP_WINDOW, "A STOP came too late to stop anything");
+                }
+            });
         }
         first
     }

@@ -191,6 +191,17 @@ pub struct Ignore {
     pub until: Option<Instant>,
     /// Why, and by whom.
     pub reason: String,
+    /// What led to it.
+    pub since: Since,
+}
+
+/// What led to somebody being ignored. The first goes first where there is no room for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    /// A flood. It does not bind those whose floods are not counted: somebody else on their host floods.
+    Flood,
+    /// Somebody said so.
+    Said,
 }
 
 impl Floods {
@@ -200,7 +211,7 @@ impl Floods {
             return Verdict::Fine;
         };
         let heard = spared == Spared::All || concerns_others(event);
-        if !heard && self.is_ignored(&actor.source(), event.casemap, now) {
+        if !heard && self.is_ignored(&actor.source(), spared, event.casemap, now) {
             return Verdict::Ignored;
         }
         let Some(Counted { kind, rate, apart, told }) = counted(settings, event) else { return Verdict::Fine };
@@ -226,14 +237,22 @@ impl Floods {
         if self.take(kind, &network, Who::Channel(chan), crowd, now) { Verdict::Fine } else { Verdict::Crowd }
     }
 
-    /// Ignores a mask until then.
-    pub fn ignore(&mut self, ignore: Ignore, now: Instant) {
+    /// Ignores a mask until then. Gives who is ignored no more because there is no room: of floods first, and whose time ends first.
+    pub fn ignore(&mut self, ignore: Ignore, now: Instant) -> Option<Ignore> {
         let same = |old: &Ignore| old.mask.eq_ignore_ascii_case(&ignore.mask);
         self.ignores.retain(|old| !same(old) && old.until.is_none_or(|until| until > now));
-        if self.ignores.len() >= IGNORES_MAX {
-            self.ignores.remove(0);
-        }
+        let full = self.ignores.len() >= IGNORES_MAX;
+        // For ever ends last.
+        let worth = |one: &Ignore| (one.since, one.until.is_none(), one.until);
+        let first = self.ignores.iter().enumerate().filter(|_| full).min_by_key(|(_, one)| worth(one));
+        let gone = match first.map(|(at, one)| (at, one.since)) {
+            // A flood takes nobody's place who was named.
+            Some((_, Since::Said)) if ignore.since == Since::Flood => return Some(ignore),
+            Some((at, _)) => Some(self.ignores.remove(at)),
+            None => None,
+        };
         self.ignores.push(ignore);
+        gone
     }
 
     /// Listens again; gives the mask as it was written when it was ignored, if it was.
@@ -248,8 +267,9 @@ impl Floods {
         self.ignores.clone()
     }
 
-    fn is_ignored(&self, source: &str, casemap: CaseMap, now: Instant) -> bool {
-        let holds = |ignore: &&Ignore| ignore.until.is_none_or(|until| until > now);
+    fn is_ignored(&self, source: &str, spared: Spared, casemap: CaseMap, now: Instant) -> bool {
+        let binds = |ignore: &Ignore| spared == Spared::Nothing || ignore.since == Since::Said;
+        let holds = |ignore: &&Ignore| binds(ignore) && ignore.until.is_none_or(|until| until > now);
         self.ignores.iter().filter(holds).any(|ignore| wild_match(&ignore.mask, source, casemap))
     }
 
@@ -365,6 +385,10 @@ mod tests {
         event
     }
 
+    fn ignored(mask: &str, until: Option<Instant>, since: Since) -> Ignore {
+        Ignore { mask: mask.to_owned(), until, reason: "a story".to_owned(), since }
+    }
+
     /// How many of `count` events in a row are fine, one every `every`.
     fn fine(floods: &mut Floods, events: &[EventData], count: usize, every: Duration, start: Instant) -> usize {
         let settings = FloodSettings::default();
@@ -471,7 +495,7 @@ mod tests {
         let now = Instant::now();
         let mut floods = Floods::default();
         let settings = FloodSettings::default();
-        let ignore = |mask: &str, until| Ignore { mask: mask.to_owned(), until, reason: "flood".to_owned() };
+        let ignore = |mask: &str, until| ignored(mask, until, Since::Said);
         floods.ignore(ignore("*!*@ALICE.test", Some(now + SECOND)), now);
         floods.ignore(ignore("*!*@bob.test", None), now);
         let judge =
@@ -489,11 +513,51 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_is_spared_is_not_ignored_for_the_flood_of_somebody_else_on_the_host() {
+        let now = Instant::now();
+        let mut floods = Floods::default();
+        let settings = FloodSettings::default();
+        let event = said("gateway", None, Some("#ops"));
+        floods.ignore(ignored("*!*@gateway.test", None, Since::Flood), now);
+        assert_eq!(floods.judge(&settings, &event, Spared::Nothing, now), Verdict::Ignored);
+        assert_eq!(floods.judge(&settings, &event, Spared::Counting, now), Verdict::Fine);
+        floods.ignore(ignored("*!*@gateway.test", None, Since::Said), now);
+        assert_eq!(floods.judge(&settings, &event, Spared::Counting, now), Verdict::Ignored, "somebody said so");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_from_many_hosts_throws_out_nobody_who_was_named() {
+        let now = Instant::now();
+        let mut floods = Floods::default();
+        let until = |seconds: usize| Some(now + SECOND * u32::try_from(seconds).unwrap());
+        assert_eq!(floods.ignore(ignored("named!*@*", until(60), Since::Said), now), None);
+        for n in 1..IGNORES_MAX {
+            // The one whose time ends first is neither the oldest nor the newest.
+            let seconds = if n == 7 { 600 } else { 900 + n };
+            assert_eq!(floods.ignore(ignored(&format!("*!*@h{n}"), until(seconds), Since::Flood), now), None);
+        }
+        let gone = |gone: Option<Ignore>| gone.map(|gone| gone.mask);
+        let mut flood = |mask: &str| gone(floods.ignore(ignored(mask, until(9999), Since::Flood), now));
+        assert_eq!(flood("*!*@more").as_deref(), Some("*!*@h7"));
+        assert_eq!(flood("*!*@most").as_deref(), Some("*!*@h1"));
+        assert!(floods.ignored(now).iter().any(|one| one.mask == "named!*@*"));
+
+        let mut floods = Floods::default();
+        for n in 0..IGNORES_MAX {
+            floods.ignore(ignored(&format!("n{n}!*@*"), until(900 + n), Since::Said), now);
+        }
+        let late = floods.ignore(ignored("*!*@more", None, Since::Flood), now);
+        assert_eq!(gone(late).as_deref(), Some("*!*@more"), "all the others were named");
+        let named = floods.ignore(ignored("more!*@*", until(5), Since::Said), now);
+        assert_eq!(gone(named).as_deref(), Some("n0!*@*"), "who names somebody is believed");
+        assert_eq!(floods.ignored(now).len(), IGNORES_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_is_ignored_is_not_heard_in_another_way() {
         let now = Instant::now();
         let mut floods = Floods::default();
-        let ignore = Ignore { mask: "*!*@mallory.test".to_owned(), until: None, reason: "flood".to_owned() };
-        floods.ignore(ignore, now);
+        floods.ignore(ignored("*!*@mallory.test", None, Since::Flood), now);
         let mut judge = |kinds: &'static [Kind]| {
             let event = EventData { kinds, ..said("mallory", None, Some("#ops")) };
             floods.judge(&FloodSettings::default(), &event, Spared::Nothing, now)

@@ -13,7 +13,7 @@ pub use bans::{Ban, Held, place_key};
 pub use bind::{Bind, BindFault, NewBind, Turn};
 pub use cooldown::Cooldowns;
 pub use decide::{Decision, Denied, Policy, Step, decide};
-pub use flood::{ChannelRates, Deed, FloodSettings, Floods, Ignore, Rate, Spared, Verdict};
+pub use flood::{ChannelRates, Deed, FloodSettings, Floods, Ignore, Rate, Since, Spared, Verdict};
 pub use kinds::Kinds;
 pub use table::{BindRow, BindTable, Index};
 pub use usage::{Usage, UsageError, UsageFault};
