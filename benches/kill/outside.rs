@@ -11,10 +11,11 @@ use base64::Engine as _;
 use masterchief::contract::{Kind, Secret};
 use masterchief::gateway;
 use masterchief_bindings::Settings;
-use masterchief_bindings::database::{DatabaseSettings, On, QuerySettings};
+use masterchief_bindings::database::{DatabaseSettings, FindSettings, On, QuerySettings};
 use masterchief_bindings::log::{From, LogSettings};
 use masterchief_bindings::stream::{Message, Publish, Publishers};
 use masterchief_bindings::webhook::RouteSettings;
+use mongodb::bson::{Document, doc};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use sqlx::mysql::MySqlConnection;
@@ -28,7 +29,7 @@ use crate::servers::{Database, RabbitMq, Redis, free_port, kafka_settings, rabbi
 /// The sources that are proven.
 #[allow(dead_code, reason = "a story names those that it wants")]
 pub(crate) const SOURCES: &[&str] =
-    &["log", "file", "database", "postgresql", "mariadb", "rest", "webhook", "redis", "rabbitmq", "kafka"];
+    &["log", "file", "database", "postgresql", "mariadb", "mongodb", "rest", "webhook", "redis", "rabbitmq", "kafka"];
 /// Posts that are on their way at once.
 const POSTS: usize = 16;
 /// What the posts are signed with.
@@ -42,6 +43,7 @@ pub(crate) enum Outside {
     Database(SqliteConnection),
     Postgresql(PgConnection, Postgresql),
     Maria(MySqlConnection, Database),
+    Mongo(mongodb::Collection<Document>, Database),
     Rest(Items),
     Webhook(reqwest::Client, SocketAddr),
     Redis(Redis, redis::aio::MultiplexedConnection),
@@ -91,10 +93,14 @@ pub(crate) fn settings(source: &str, folder: &Path) -> Settings {
             }
             settings
         }
-        "postgresql" | "mariadb" => {
+        "postgresql" | "mariadb" | "mongodb" => {
             let mut settings = local_settings(folder);
             for database in settings.databases.values_mut() {
                 database.url = Secret::new(address(folder));
+                for query in database.queries.values_mut().filter(|_| source == "mongodb") {
+                    query.sql.clear();
+                    query.find = Some(FindSettings { collection: "numbers".to_owned(), ..FindSettings::default() });
+                }
             }
             settings
         }
@@ -217,6 +223,13 @@ impl Outside {
                 tell(url);
                 Outside::Maria(db, server)
             }
+            "mongodb" => {
+                let server = Database::mongo().await;
+                let url = format!("mongodb://127.0.0.1:{}/shop?directConnection=true", server.port);
+                let client = mongodb::Client::with_uri_str(&url).await.expect("the address is good");
+                tell(url);
+                Outside::Mongo(client.database("shop").collection("numbers"), server)
+            }
             _ => {
                 let url = format!("sqlite://{}/in/rows.db", folder.display());
                 let options: sqlx::sqlite::SqliteConnectOptions = url.parse().expect("the address is good");
@@ -253,6 +266,10 @@ impl Outside {
             }
             Outside::Maria(db, _) => {
                 sqlx::query(insert(numbers)).execute(db).await.expect("the statement is good");
+            }
+            Outside::Mongo(documents, _) => {
+                let number = |number: &usize| doc! { "_id": *number as i64, "n": *number as i64 };
+                documents.insert_many(numbers.iter().map(number)).await.expect("MongoDB takes them");
             }
             Outside::Rest(items) => {
                 let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);

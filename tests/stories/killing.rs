@@ -72,6 +72,11 @@ async fn a_bot_that_is_killed_again_and_again_handles_every_row_of_postgresql() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_is_killed_again_and_again_handles_every_document_of_mongodb() {
+    survives("mongodb", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_handler_aborts_the_process_is_a_dead_letter_after_its_last_try_and_the_others_are_handled() {
     let aborted = tokio::task::spawn_blocking(|| proof::abort(start)).await.unwrap();
     assert_eq!((aborted.others, aborted.starts), (19, TRIES as usize + 1), "{aborted:?}");

@@ -85,7 +85,9 @@ async fn whose_events_have_the_share_of_a_stream_is_told_in_the_channel_once() {
 #[tokio::test(start_paused = true)]
 async fn a_bind_that_is_gone_for_good_leaves_dead_letters_and_that_is_told_in_the_channel() {
     let (heard, gone) = (Heard::default(), Heard::default());
-    let settings = journal::Settings { notify: Some("#ops".to_owned()), ..journal::Settings::default() };
+    let remember_binds = std::time::Duration::from_secs(2 * 3600);
+    let settings =
+        journal::Settings { notify: Some("#ops".to_owned()), remember_binds, ..journal::Settings::default() };
     let bot = Bot::builder().journal(settings).bind(Kind::Webhook, "-|-", "gitlab/*", heard.handler()).unwrap();
     let test = TestBot::start(bot).await.unwrap();
     let (started, stream, bind) = (test.started(), Arc::from("webhook"), Arc::from("webhook github/* shop.lua"));
@@ -97,7 +99,7 @@ async fn a_bind_that_is_gone_for_good_leaves_dead_letters_and_that_is_told_in_th
         started.journal().append(Kind::Webhook, &stream, Batch::one(Arc::from("a"), event, 0)).await.unwrap();
     }
     heard.until(1).await;
-    test.advance(std::time::Duration::from_secs(73 * 3600)).await;
+    test.advance(remember_binds + std::time::Duration::from_secs(60)).await;
     let line = test.expect(CHANNEL, "webhook github/* shop.lua is gone for good").await;
     assert!(line.contains("2 events that it had not done are dead letters"), "{line}");
     assert_eq!((started.journal().status().await.unwrap().dead, gone.all().len()), (2, 0));
