@@ -91,7 +91,7 @@ async fn a_bot_that_floods_us_holds_up_neither_an_honest_one_nor_people_who_log_
     let since = two.mesh.view().links[0].peer.since;
     let at = chief.bot.partyline_at().0.unwrap();
     // It reads what it is told, or it would be let go for that.
-    let (mut hears, mut says) = evil(chief.mesh.ports()[0].unwrap().port()).await.into_inner().into_split();
+    let (mut hears, says) = evil(chief.mesh.ports()[0].unwrap().port()).await.into_inner().into_split();
     chief.sees("Evil").await;
     tokio::spawn(async move {
         let mut bytes = vec![0; 64 * 1024];

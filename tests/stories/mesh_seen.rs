@@ -27,10 +27,9 @@ async fn owners_see_each_line_of_servers_and_bots_but_no_password_and_others_non
     }
     let at = chief.bot.partyline_at().0.unwrap();
     let (mut olga, mut mia) = (Typist::logs_in(at, "olga").await, Typist::logs_in(at, "mia").await);
-    for person in [&mut olga, &mut mia] {
-        person.types(".console +rvtu").await;
-        person.reads("You see ").await;
-    }
+    mia.types(".console +rvtu").await;
+    olga.types(".console +rvtu").await;
+    olga.reads("You see ").await;
     // The first link makes a password, and it is told another one later.
     let wire = Forger::to(egg.port).await;
     chief.mesh.configure(through(&wire, &egg, &[])).await;

@@ -58,14 +58,15 @@ async fn what_is_shipped_and_read_is_asked_of_another_bot_by_its_dotted_words_to
         (".pipelines", "There are no pipelines."),
         (".sources", "Nothing is read from outside."),
         (".events", "Nothing came yet."),
-        (".audit", ""),
-        (".ignores", ""),
-        (".run 7", "7"),
-        (".deploy nothing", "nothing"),
+        (".run 7", ""),
+        (".deploy nothing", ""),
         (".dlq", ""),
+        (".audit", ""),
     ] {
         let said = two.mesh.run("One", "alice", word, Duration::from_secs(10)).await;
-        assert!(said.as_ref().is_ok_and(|said| said.contains(answer) && !said.is_empty()), "{word}: {said:?}");
+        assert!(said.as_ref().is_ok_and(|said| said.contains(answer)), "{word}: {said:?}");
+        // What has nothing to tell says so, but for the trail of those who were refused.
+        assert!(word == ".audit" || said != Ok(String::new()), "{word}");
     }
     for chief in [two, one] {
         chief.bot.stop("").await;
