@@ -6,7 +6,7 @@ use super::super::gift::Offer;
 use super::super::message::Message;
 use super::{Effect, Net, send};
 
-/// How long one whose file was asked for, or could not be taken, waits until it is asked for again (milliseconds).
+/// How long one whose file was asked for, or could not be taken, waits until it is asked for again, by whatever link (milliseconds).
 const AGAIN: i64 = 10_000;
 const AFTER_FAULT: i64 = 300_000;
 
@@ -34,11 +34,12 @@ impl Net {
         let (sub, rest) = text.split_once(' ').unwrap_or((text, ""));
         let now = self.now;
         let Some(linked) = self.peers.get_mut(&id) else { return };
+        let waits = self.untaken.get(&linked.peer.bot).is_some_and(|until| now < *until);
         let (takes, giving) = (linked.attrs.take, &mut linked.giving);
         match (sub, giving.at) {
             ("u?", _) if !takes => self.of_file(id, "un I take no user files."),
             ("r?", _) if !takes => self.of_file(id, "rn I take no user files."),
-            ("u?", _) if now < giving.not_before => self.of_file(id, "un Not so soon after the last one."),
+            ("u?", _) if waits || now < giving.not_before => self.of_file(id, "un Not so soon after the last one."),
             ("u?", _) => {
                 *giving = Giving { at: Stage::Asked, not_before: now + AGAIN };
                 self.effects.push(Effect::GivesNoMore { peer: id });
@@ -77,7 +78,9 @@ impl Net {
     fn untaken(&mut self, id: PeerId, fault: &str) {
         let now = self.now;
         let Some(linked) = self.peers.get_mut(&id) else { return };
-        linked.giving = Giving { at: Stage::No, not_before: now + AFTER_FAULT };
+        linked.giving = Giving::default();
+        // An Eggdrop ends the link where its file does not arrive, and would offer it again with the next.
+        self.untaken.insert(linked.peer.bot.clone(), now + AFTER_FAULT);
         let (peer, text) = (linked.peer.bot.clone(), format!("its user file is not taken: {fault}"));
         self.effects.push(Effect::GivesNoMore { peer: id });
         self.effects.push(Effect::Warn { peer, text });
@@ -88,6 +91,7 @@ impl Net {
     pub(super) fn holds_to_takes(&mut self) {
         let ends = |linked: &&mut super::Linked| linked.giving.at != Stage::No && !linked.attrs.take;
         let mut ended = Vec::new();
+        self.untaken.retain(|bot, _| self.records.get(bot).is_some_and(|attrs| attrs.take));
         for (id, linked) in &mut self.peers {
             if ends(&linked) {
                 linked.giving = Giving::default();
