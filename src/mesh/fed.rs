@@ -9,7 +9,7 @@ use super::login::{Answerer, Caller, Known, Step};
 use super::message::Message;
 use super::name::{Address, BotName};
 use super::net::{Effect, Net};
-use super::{Facts, Judge, Peer, Trust, facts, talk};
+use super::{Attrs, Facts, Judge, Peer, Trust, facts, talk};
 
 /// Nobody is a botmaster.
 struct Nobody;
@@ -70,6 +70,9 @@ fn passes_on(effect: &Effect) {
 fn linked() -> Net {
     let facts = Facts { about: "MasterChief v0 <net>".to_owned(), ..Facts::default() };
     let mut net = Net::new(name("Chief"), facts, Arc::new(Nobody));
+    // The user file of one of them may be taken.
+    let takes = Attrs { take: true, ..Attrs::default() };
+    let _ = net.know(std::collections::BTreeMap::from([(name("HubB"), takes)]));
     for (id, bot) in [(1, "HubA"), (2, "HubB")] {
         let peer = Peer {
             bot: name(bot),

@@ -80,7 +80,8 @@ pub(super) enum GiftFault {
 impl Take {
     /// Reads letters, with a network before them if one is named: `fov`, `libera/fov`; `-` for no letters.
     pub fn parse(text: &str) -> Result<Take, String> {
-        let (network, letters) = text.rsplit_once('/').map_or((None, text), |(network, letters)| (Some(network), letters));
+        let (network, letters) =
+            text.rsplit_once('/').map_or((None, text), |(network, letters)| (Some(network), letters));
         if network.is_some_and(|name| name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '/')) {
             return Err(format!("{text:?}: write letters, or network/letters, as in libera/fov"));
         }
@@ -233,7 +234,19 @@ mod tests {
         let good = |text: &str| Offer::parse(text).unwrap();
         assert_eq!(good("2130706433 36297 566"), Offer { port: 36_297, tls: false, length: 566 });
         assert_eq!(good("10.0.0.1 +36297 566"), Offer { port: 36_297, tls: true, length: 566 });
-        for bad in ["", "1", "1 36297", "1 36297 0", "1 36297 16777217", "1 22 566", "1 0 5", "1 70000 5", "1 -5 5", "1 ++5000 5", "1 36297 -1"] {
+        for bad in [
+            "",
+            "1",
+            "1 36297",
+            "1 36297 0",
+            "1 36297 16777217",
+            "1 22 566",
+            "1 0 5",
+            "1 70000 5",
+            "1 -5 5",
+            "1 ++5000 5",
+            "1 36297 -1",
+        ] {
             assert!(Offer::parse(bad).is_err(), "{bad}");
         }
     }
@@ -263,6 +276,9 @@ mod tests {
             Changed::Renamed("carol".to_owned(), person("caroline", "fo")),
         ];
         let gift = Gift::of(changes.into_iter());
-        assert_eq!((gift.people, gift.gone), (vec![person("caroline", "fo")], vec!["dave".to_owned(), "carol".to_owned()]));
+        assert_eq!(
+            (gift.people, gift.gone),
+            (vec![person("caroline", "fo")], vec!["dave".to_owned(), "carol".to_owned()])
+        );
     }
 }

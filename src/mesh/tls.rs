@@ -55,11 +55,13 @@ impl Tls {
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let anybody = Peer::anybody(&provider);
-        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::<Peer>::clone(&anybody))
             .with_client_auth_cert(chain.clone(), key.clone_key())?;
+        // An Eggdrop refuses a session that is taken up again at another of its ports.
+        client.resumption = rustls::client::Resumption::disabled();
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(anybody)

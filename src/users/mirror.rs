@@ -207,7 +207,8 @@ impl Seen {
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        *self == Seen::default() || Seen { flags: String::new(), ..self.clone() } == Seen::default() && self.flags == "-"
+        *self == Seen::default()
+            || Seen { flags: String::new(), ..self.clone() } == Seen::default() && self.flags == "-"
     }
 
     /// A record with this beside what it has, and what finds no place there. It loses nothing: where a letter would push out one that
@@ -244,7 +245,8 @@ impl Seen {
         let named = |what: &'static str, all: &BTreeSet<String>| {
             all.iter().map(|one| format!("the {what} {one}")).collect::<Vec<_>>()
         };
-        let known = [named("hostmask", &self.hosts), named("account", &self.accounts), named("certificate", &self.certs)];
+        let known =
+            [named("hostmask", &self.hosts), named("account", &self.accounts), named("certificate", &self.certs)];
         flags.into_iter().chain(channels).chain(known.concat()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -323,7 +325,8 @@ mod tests {
     use super::*;
 
     fn mirror() -> Mirror {
-        let text = "#4v: eggdrop v1.8.4 -- HubBot -- transmit\ncarol - fp\n! #lab 0 lo\n--HOSTS *!c@one.example\ndave - -\n";
+        let text =
+            "#4v: eggdrop v1.8.4 -- HubBot -- transmit\ncarol - fp\n! #lab 0 lo\n--HOSTS *!c@one.example\ndave - -\n";
         Mirror::of(&Userfile::parse(text).unwrap())
     }
 
@@ -338,7 +341,10 @@ mod tests {
     fn lines_change_who_is_there_as_real_ones_do() {
         let mut all = mirror();
         let frank = person(all.take("n frank *!frank@example.org - -"));
-        assert_eq!((frank.flags.as_str(), frank.hosts.as_slice()), ("-", ["*!frank@example.org".to_owned()].as_slice()));
+        assert_eq!(
+            (frank.flags.as_str(), frank.hosts.as_slice()),
+            ("-", ["*!frank@example.org".to_owned()].as_slice())
+        );
         assert_eq!(all.take("n FRANK *!other@example.org - n"), Changed::Nothing, "he is there already");
         assert_eq!(person(all.take("a frank lo")).flags, "lo");
         assert_eq!(person(all.take("a frank v #lab")).channels, [("#lab".to_owned(), "v".to_owned())]);

@@ -83,6 +83,7 @@ mod mesh_party;
 mod mesh_relay;
 mod mesh_seen;
 mod mesh_share;
+mod mesh_take;
 mod mesh_tls;
 mod mesh_wire;
 mod metrics;

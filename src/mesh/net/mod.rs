@@ -159,6 +159,8 @@ pub(in crate::mesh) struct Net {
     book: Book,
     peers: BTreeMap<PeerId, Linked>,
     records: BTreeMap<BotName, Attrs>,
+    /// Whose user file could not be taken, and until when it is not tried again.
+    untaken: BTreeMap<BotName, i64>,
     judge: Arc<dyn Judge>,
     /// Ways that our people have asked for, by session and second: nothing else is an answer.
     traces: VecDeque<(u32, i64)>,
@@ -170,8 +172,9 @@ impl Net {
     /// One that is alone.
     pub(in crate::mesh) fn new(me: BotName, facts: Facts, judge: Arc<dyn Judge>) -> Net {
         let book = Book::new(me.clone());
-        let (peers, records, traces) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        Net { me, facts, book, peers, records, judge, traces, effects: Vec::new(), now: 0 }
+        let (peers, records, untaken) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let traces = VecDeque::new();
+        Net { me, facts, book, peers, records, untaken, judge, traces, effects: Vec::new(), now: 0 }
     }
 
     /// What is known of bots. Links that are up are held to it from now on: one that is rejected ends, and so does a leaf that has

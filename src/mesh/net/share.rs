@@ -6,7 +6,7 @@ use super::super::gift::Offer;
 use super::super::message::Message;
 use super::{Effect, Net, send};
 
-/// How long one whose file was asked for, or could not be taken, waits until it is asked for again (milliseconds).
+/// How long one whose file was asked for, or could not be taken, waits until it is asked for again, by whatever link (milliseconds).
 const AGAIN: i64 = 10_000;
 const AFTER_FAULT: i64 = 300_000;
 
@@ -34,11 +34,12 @@ impl Net {
         let (sub, rest) = text.split_once(' ').unwrap_or((text, ""));
         let now = self.now;
         let Some(linked) = self.peers.get_mut(&id) else { return };
+        let waits = self.untaken.get(&linked.peer.bot).is_some_and(|until| now < *until);
         let (takes, giving) = (linked.attrs.take, &mut linked.giving);
         match (sub, giving.at) {
             ("u?", _) if !takes => self.of_file(id, "un I take no user files."),
             ("r?", _) if !takes => self.of_file(id, "rn I take no user files."),
-            ("u?", _) if now < giving.not_before => self.of_file(id, "un Not so soon after the last one."),
+            ("u?", _) if waits || now < giving.not_before => self.of_file(id, "un Not so soon after the last one."),
             ("u?", _) => {
                 *giving = Giving { at: Stage::Asked, not_before: now + AGAIN };
                 self.effects.push(Effect::GivesNoMore { peer: id });
@@ -77,7 +78,9 @@ impl Net {
     fn untaken(&mut self, id: PeerId, fault: &str) {
         let now = self.now;
         let Some(linked) = self.peers.get_mut(&id) else { return };
-        linked.giving = Giving { at: Stage::No, not_before: now + AFTER_FAULT };
+        linked.giving = Giving::default();
+        // An Eggdrop ends the link where its file does not arrive, and would offer it again with the next.
+        self.untaken.insert(linked.peer.bot.clone(), now + AFTER_FAULT);
         let (peer, text) = (linked.peer.bot.clone(), format!("its user file is not taken: {fault}"));
         self.effects.push(Effect::GivesNoMore { peer: id });
         self.effects.push(Effect::Warn { peer, text });
@@ -88,6 +91,7 @@ impl Net {
     pub(super) fn holds_to_takes(&mut self) {
         let ends = |linked: &&mut super::Linked| linked.giving.at != Stage::No && !linked.attrs.take;
         let mut ended = Vec::new();
+        self.untaken.retain(|bot, _| self.records.get(bot).is_some_and(|attrs| attrs.take));
         for (id, linked) in &mut self.peers {
             if ends(&linked) {
                 linked.giving = Giving::default();
@@ -102,5 +106,50 @@ impl Net {
 
     fn of_file(&mut self, id: PeerId, words: &str) {
         self.effects.push(send(id, &Message::Share(words.to_owned()), false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::tests::{name, told};
+    use super::*;
+    use crate::mesh::Attrs;
+
+    #[test]
+    fn a_user_file_is_not_taken_unless_that_is_named() {
+        let mut net = told(&[("A", &[])]);
+        net.says(1, &["s u?", "s us 2130706433 36297 566", "s r?", "s k alice", "s c PASS alice x", "s !", "s e bye"]);
+        assert_eq!(net.to(1), ["s un I take no user files.", "s rn I take no user files."]);
+        assert_eq!(net.effects.len(), 2);
+    }
+
+    #[test]
+    fn a_user_file_is_taken_where_the_record_says_so_when_it_was_asked_for() {
+        let mut net = told(&[("A", &[])]);
+        let takes = |take| BTreeMap::from([(name("A"), Attrs { take, ..Attrs::default() })]);
+        net.net.know(takes(true));
+        assert_eq!(net.says(1, &["s us 2130706433 36297 566", "s n eve *!e@x - n", "s !"]).effects, [], "nobody asked");
+        net.says(1, &["s r?", "s u?", "s us 167837953 +36297 566"]);
+        assert_eq!(net.to(1), ["s rn I keep nothing back; send the whole.", "s uy "]);
+        let offer = Offer { port: 36_297, tls: true, length: 566 };
+        assert_eq!(net.effects.last(), Some(&Effect::Fetch { peer: 1, offer }));
+        net.says(1, &["s +h carol *!c@x", "s c PASS carol secret12", "s +b *!*@x 0 p y z", "s us 1 36297 5"]);
+        assert_eq!(net.effects, [Effect::Gives { peer: 1, line: "+h carol *!c@x".to_owned() }]);
+        // Once more at once is too soon; it offers again each minute.
+        assert_eq!(net.says(1, &["s u?"]).to(1), ["s un Not so soon after the last one."]);
+        net.now += 10_000;
+        assert_eq!(net.says(1, &["s u?", "s us 1 80 566"]).to(1)[..1], ["s uy "]);
+        assert!(net.to(1)[1].starts_with("s e the port of the file"), "{:?}", net.effects);
+        net.now += 60_000;
+        assert_eq!(net.says(1, &["s u?"]).to(1), ["s un Not so soon after the last one."]);
+        net.now += 300_000;
+        net.says(1, &["s u?", "s us 1 36297 566"]);
+        // What may not be taken any more is not.
+        net.effects = net.net.know(takes(false));
+        assert_eq!(net.to(1), ["s e I take no user files any more."]);
+        assert_eq!(net.says(1, &["s +h carol *!c@x"]).effects, []);
+        assert_eq!(net.says(1, &["s u?"]).to(1), ["s un I take no user files."]);
     }
 }

@@ -98,6 +98,8 @@ impl Net {
                 self.lose(bot, text);
                 self.flood(Some(id), false, &message);
             }
+            // An Eggdrop that gives its user file says so of whom it gives it.
+            Message::Update { bot, .. } if *bot == self.me => {}
             Message::Update { bot, share, version } if self.is_behind(id, bot) => {
                 self.book.update(bot, *share, *version);
                 self.flood(Some(id), false, &message);
