@@ -53,18 +53,25 @@ pub const TOKEN: &str = "token";
 /// The file with what a run was given in secret, in its folder. No stage can be called so.
 const GIVEN: &str = ".given";
 
-/// Keeps what a run was given in secret, by the names of its parameters, in a file that only we may read, until the run has ended.
+/// Keeps what a run was given in secret, by the names of its parameters, in a file that only we may read, until the run has ended
+/// and nothing undoes it by itself any more.
 pub fn keep_given(run: &Path, given: &BTreeMap<String, Secret>) -> std::io::Result<()> {
     std::fs::create_dir_all(run)?;
     let plain: Map<String, Value> = given.iter().map(|(name, value)| (name.clone(), value.reveal().into())).collect();
     write_private(&run.join(GIVEN), Value::Object(plain).to_string().as_bytes(), 0o600)
 }
 
-/// What a run was given in secret; nothing once it has ended.
+/// What a run was given in secret; nothing once that is forgotten.
 pub fn given(run: &Path) -> BTreeMap<String, Secret> {
     let plain: Option<BTreeMap<String, String>> =
         std::fs::read(run.join(GIVEN)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     plain.into_iter().flatten().map(|(name, value)| (name, Secret::new(value))).collect()
+}
+
+/// Forgets it.
+pub fn forget_given(run: &Path) {
+    // It need not be there, and what cannot be removed now is removed with the run.
+    let _ = std::fs::remove_file(run.join(GIVEN));
 }
 
 /// The token with which a build elsewhere tells how a step goes: made once, in a file that only we may read, so that it is the same
@@ -98,7 +105,7 @@ fn remove_secrets(folder: &Path, deep: u32) {
         let (path, name) = (entry.path(), entry.file_name());
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         // What cannot be removed now is removed with the run.
-        if (name == TOKEN || name == GIVEN && deep == DEPTH) && !is_folder {
+        if name == TOKEN && !is_folder {
             let _ = std::fs::remove_file(path);
         } else if name == super::registry::FOLDER && is_folder && deep < DEPTH - 1 {
             let _ = std::fs::remove_dir_all(path);

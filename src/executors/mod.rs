@@ -62,7 +62,7 @@ pub use collect::{Artifact, artifacts, matching, open as open_regular};
 pub use coverage::coverage;
 pub use http::{NetHttp, Request, Response};
 pub use junit::{Tests, junit};
-pub use kept::{TOKEN, forget_secrets, given, keep_given, step_token, unguessable};
+pub use kept::{TOKEN, forget_given, forget_secrets, given, keep_given, step_token, unguessable};
 pub use known::Known;
 pub use local::{Command, LocalShell, Output};
 pub use log::{LOG, OWN, StepLog, ends, log_parts, tail};

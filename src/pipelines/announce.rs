@@ -61,9 +61,13 @@ impl Progress {
         self.urgent
     }
 
-    /// What failed was told in another line.
-    pub(super) fn told(&mut self) {
-        self.urgent = false;
+    /// That this stage failed was told in another line.
+    pub(super) fn told(&mut self, stage: &str) {
+        self.leave_out(Some(stage));
+        self.urgent = self.ended.iter().any(|text| text.contains(" FAILED") || text.contains(" FAULTY"));
+        if self.ended.is_empty() && self.going.is_empty() {
+            self.since = None;
+        }
     }
 
     /// A stage goes on; what was known of it before is out of date.
@@ -137,6 +141,17 @@ mod tests {
         assert_eq!(progress.due(1), None);
         assert_eq!(progress.take(7, 2_000, 2).as_deref(), Some("[7] test FAILED 3s | lint ok 2s"));
         assert!(!progress.urgent());
+    }
+
+    #[test]
+    fn what_was_told_by_itself_is_not_told_once_more_but_what_failed_beside_it_is() {
+        let mut progress = Progress::new(COALESCE);
+        progress.failed("canary", "canary FAILED 3s".to_owned(), 2_000);
+        progress.failed("lint", "lint FAILED 1s".to_owned(), 2_000);
+        progress.told("canary");
+        assert_eq!((progress.urgent(), progress.due(4)), (true, Some(2_000)));
+        progress.told("lint");
+        assert_eq!((progress.urgent(), progress.due(4), progress.drain(7)), (false, None, None));
     }
 
     #[test]

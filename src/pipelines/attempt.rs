@@ -72,15 +72,26 @@ struct Turn {
 
 /// What an order has to do, in this order.
 pub(super) fn actions(order: &Order) -> &[Action] {
-    let stage = &order.pipeline.stages[order.spec];
-    match (&stage.rollback, order.undo) {
-        (Some(Undo::Action(action)), true) => std::slice::from_ref(action),
-        (_, true) => stage.actions.get(..1).unwrap_or_default(),
-        _ => &stage.actions,
-    }
+    order.pipeline.stages[order.spec].deeds(order.undo)
 }
 
 impl Stage {
+    /// What it does, or what undoes it.
+    fn deeds(&self, undo: bool) -> &[Action] {
+        match (&self.rollback, undo) {
+            (Some(Undo::Action(action)), true) => std::slice::from_ref(action),
+            (_, true) => self.actions.get(..1).unwrap_or_default(),
+            _ => &self.actions,
+        }
+    }
+
+    /// Whether what it does, or what undoes it, is told a parameter.
+    pub(super) fn wants(&self, param: &str, undo: bool) -> bool {
+        let name = format!("params.{param}");
+        self.env.iter().any(|(_, text)| text.contains(&name))
+            || self.deeds(undo).iter().any(|action| action.settings.to_string().contains(&name))
+    }
+
     /// Whether people have to agree to what it planned before it is done: Terraform's changes, unless they are applied at once or never.
     pub(super) fn asks_for_plan(&self, given: &Map<String, Value>) -> bool {
         let mode = |action: &Action| action.settings.get("apply").and_then(Value::as_str).map(str::to_owned);

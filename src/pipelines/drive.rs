@@ -248,6 +248,7 @@ impl Drive {
                 let _ = to.send(Ok(()));
             }
             Effect::Keep(run, given) => self.steps.keep(run, &given),
+            Effect::Forget(run) => self.steps.forget(run),
             Effect::Tidy(run, whole) => self.steps.tidy(run, whole),
         }
     }

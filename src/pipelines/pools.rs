@@ -340,14 +340,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_given_twice_and_in_the_end_everybody_had_a_turn(asks in proptest::collection::vec((1u64..4, 0u64..3, 0usize..3), 1..64)) {
+        fn nothing_is_given_twice_and_in_the_end_everybody_had_a_turn(
+            asks in proptest::collection::vec((1u64..4, (0u64..3, 0u64..3, 0u64..3), 0usize..3), 1..=64),
+            killed in proptest::collection::vec(any::<bool>(), 64),
+        ) {
             let sizes = ["a", "b", "c"].map(|pool| (pool.to_owned(), 4));
             let mut pools: Pools<usize> = Pools::new(Sizes {
-                pools: BTreeMap::from(sizes), other: 1, cpu: Some(2000), ..Sizes::default()
+                pools: BTreeMap::from(sizes), other: 1, cpu: Some(2000), memory: Some(2 << 30), disk: Some(2 << 30),
             });
-            let wanted: Vec<Resources> = asks.iter().map(|(count, cpu, pool)| {
+            let wanted: Vec<Resources> = asks.iter().map(|(count, (cpu, memory, disk), pool)| {
                 let mut wanted = slots(["a", "b", "c"][*pool], *count);
-                wanted.limits.cpu = Some(cpu * 1000);
+                let limits = &mut wanted.limits;
+                (limits.cpu, limits.memory, limits.disk) = (Some(cpu * 1000), Some(memory << 30), Some(disk << 30));
                 wanted
             }).collect();
             let mut running: VecDeque<usize> = VecDeque::new();
@@ -357,13 +361,23 @@ mod tests {
                 }
             }
             let mut done = 0;
+            for key in 0..wanted.len() {
+                // Some are ended before their turn comes, and some in the middle of it.
+                if killed[key] {
+                    running.retain(|one| *one != key);
+                    pools.release(&key);
+                    running.extend(pools.granted());
+                    done += 1;
+                }
+            }
             loop {
                 for pool in ["a", "b", "c"] {
                     let held = running.iter().filter(|key| wanted[**key].pool == pool);
                     prop_assert!(held.map(|key| wanted[*key].slots).sum::<u64>() <= 4);
                 }
-                let cpu: u64 = running.iter().filter_map(|key| wanted[*key].limits.cpu).sum();
-                prop_assert!(cpu <= 2000);
+                let sum = |of: fn(&Resources) -> Option<u64>| running.iter().filter_map(|key| of(&wanted[*key])).sum::<u64>();
+                prop_assert!(sum(|one| one.limits.cpu) <= 2000);
+                prop_assert!(sum(|one| one.limits.memory) <= 2 << 30 && sum(|one| one.limits.disk) <= 2 << 30);
                 let Some(key) = running.pop_front() else { break };
                 done += 1;
                 pools.release(&key);

@@ -203,6 +203,9 @@ pub struct Run {
     /// What was given in secret, until it is kept where only the bot reads it. It is in no record.
     #[serde(skip)]
     pub given: BTreeMap<String, Secret>,
+    /// Whether that is still kept there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keeps: bool,
     /// The event that started it.
     pub event: Value,
     /// Who asked.

@@ -9,7 +9,7 @@ use masterchief_contract::{Clock, Secret};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::attempt::{Attempt, Place, actions};
+use super::attempt::{Attempt, Place};
 use super::collect::{checkpoint, collect, collect_failed, hidden, mark, of_instance, segments, variables};
 use super::engine::{Ended, Msg, Order, is_lost};
 use super::expr::Facts;
@@ -20,7 +20,8 @@ use super::run::{Millis, StageRun};
 use super::runners::{Elsewhere, WORKSPACE_THERE};
 use super::words;
 use crate::executors::{
-    Class, End, Executors, Masker, Supervisor, apart, end_jobs, forget_secrets, given as kept_given, keep_given,
+    Class, End, Executors, Masker, Supervisor, apart, end_jobs, forget_given, forget_secrets, given as kept_given,
+    keep_given,
 };
 use crate::store::runs::LogSegmentRow;
 
@@ -118,6 +119,11 @@ impl Steps {
         }
     }
 
+    /// Removes what a run was given in secret.
+    pub(super) fn forget(&self, run: i64) {
+        forget_given(&self.run_folder(run));
+    }
+
     /// Tells a step to end.
     pub(super) fn stop(&self, run: i64, stage: usize) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +181,7 @@ impl Steps {
         Ok((ear.name.clone(), ear.hear(told)))
     }
 
-    /// Removes what is left of a run's secrets and, if it is so, what it worked in; its logs stay.
+    /// Removes what steps left of a run's secrets and, if it is so, what it worked in; its logs stay.
     pub(super) fn tidy(&self, run: i64, whole: bool) {
         let folder = self.run_folder(run);
         let (over, told) = watch::channel(());
@@ -255,7 +261,8 @@ impl Steps {
         let shown = if order.elsewhere.is_some() { WORKSPACE_THERE.to_owned() } else { shown };
         facts.insert("workspace".to_owned(), Value::from(shown));
         let mut mask = Masker::default();
-        let given = given_to(&order, &self.run_folder(order.run), &mut facts);
+        // What undoes a run has what that was given.
+        let given = given_to(&order, &self.run_folder(order.parent.unwrap_or(order.run)), &mut facts);
         let told = given.and_then(|given| Ok((variables(stage, &facts, &self.inner.project)?, given)));
         (ended.end, ended.outputs) = match told {
             Ok(((env, mut secrets), given)) => {
@@ -313,11 +320,6 @@ fn given_to(order: &Order, folder: &Path, facts: &mut Facts) -> Result<BTreeMap<
     let mut kept = kept_given(folder);
     let Some(Value::Object(params)) = facts.get_mut("params") else { return Ok(given) };
     let stage = &order.pipeline.stages[order.spec];
-    let named = |name: &str| {
-        let name = format!("params.{name}");
-        let env = stage.env.iter().any(|(_, text)| text.contains(&name));
-        env || actions(order).iter().any(|action| action.settings.to_string().contains(&name))
-    };
     for param in order.pipeline.params.iter().filter(|param| param.secret) {
         if !params.contains_key(&param.name) {
             continue;
@@ -327,7 +329,9 @@ fn given_to(order: &Order, folder: &Path, facts: &mut Facts) -> Result<BTreeMap<
                 params.insert(param.name.clone(), value.reveal().into());
                 given.insert(param.name.clone(), value);
             }
-            None if named(&param.name) && !order.resumed => return Err(words::given_is_gone(&param.name)),
+            None if stage.wants(&param.name, order.undo) && !order.resumed => {
+                return Err(words::given_is_gone(&param.name));
+            }
             None => {}
         }
     }

@@ -20,9 +20,34 @@ pub(crate) struct Acted {
     /// The clock by which it takes its time, if that is not tokio's.
     clock: Option<Clock>,
     under_way: UnderWay,
+    /// How many stages are at work, and the most that ever were at once.
+    at_once: Arc<Mutex<(usize, usize)>>,
+}
+
+/// One is at work as long as this lives.
+struct AtWork(Arc<Mutex<(usize, usize)>>);
+
+impl AtWork {
+    fn begins(count: &Arc<Mutex<(usize, usize)>>) -> AtWork {
+        let mut now = count.lock().unwrap();
+        now.0 += 1;
+        now.1 = now.1.max(now.0);
+        AtWork(Arc::clone(count))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().0 -= 1;
+    }
 }
 
 impl Acted {
+    /// The most stages that were at work at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.at_once.lock().unwrap().1
+    }
+
     /// Work that takes its time on a clock that moves by hand.
     pub(crate) fn on(clock: &Clock) -> Acted {
         Acted { clock: Some(clock.clone()), ..Acted::default() }
@@ -60,6 +85,7 @@ impl Acted {
     fn act(&self, step: Step, hands: Hands, undo: bool) -> Future<End> {
         let own = self.clone();
         Box::pin(async move {
+            let _at_work = AtWork::begins(&own.at_once);
             let text = |key: &str| step.settings.get(key).and_then(Value::as_str).map(str::to_owned);
             let times = step.settings.get("takes").and_then(Value::as_array).cloned().unwrap_or_default();
             let of_attempt = times.get(step.attempt as usize - 1).and_then(Value::as_str).map(str::to_owned);

@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 
 use super::acted::Acted;
 use super::retold::replayed;
+use super::retried::copied;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -455,6 +456,8 @@ async fn a_thousand_runs_that_wait_survive_a_restart() {
     let bot = start().await;
     bot.put_pipeline("shop", text).await.unwrap();
     use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared};
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let idle = tasks();
     for _ in 0..1000 {
         let prepared = Prepared { app: "shop".to_owned(), params: Map::new(), ..Prepared::default() };
         let asked = Asked { ask: Ask::Deploy(Box::new(prepared)), who: Asker::program("test"), may: May::all() };
@@ -466,6 +469,13 @@ async fn a_thousand_runs_that_wait_survive_a_restart() {
     };
     let before = all(&bot).await;
     assert!(before.len() == 1000 && before.iter().all(|run| run.state == RunState::AwaitingApproval));
+    assert!(tasks() < idle + 50, "who waits costs no task: {} where there were {idle}", tasks());
+    // What a kill leaves is what is on disk while it runs.
+    let killed = tempfile::tempdir().unwrap();
+    copied(dir.path(), killed.path());
+    bot.stop("").await;
+    let bot = builder(&acted).data(killed.path()).start().await.unwrap();
+    assert!(all(&bot).await == before, "each waits as it did, also after a kill");
     bot.stop("").await;
     let bot = start().await;
     assert!(all(&bot).await == before, "each waits as it did");

@@ -120,6 +120,91 @@ async fn what_failed_is_not_tried_again_without_what_it_was_given() {
     bot.stop("").await;
 }
 
+/// An app whose stage fails where `bad` is there, and what undoes it says what it was given.
+async fn put_undone(bot: &Started, app: &str, folder: &Path, rollback: &str) {
+    let at = folder.display();
+    let text = format!(
+        "params: {{key: {{type: string, secret: true}}}}\npolicy: {{environments: {{dev: {{confirm: never, rollback: {rollback}}}}}}}\nstages:\n  rollout:\n    shell: [sh, -c, \"test ! -e {at}/bad\"]\n    env: {{KEY: \"{{params.key}}\"}}\n    rollback: {{shell: [sh, -c, \"echo it was $KEY; printf %s $KEY | wc -c | tr -d ' ' > {at}/undone\"]}}\n"
+    );
+    bot.put_pipeline(app, &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+}
+
+/// A run with the secret, up to its end.
+async fn ended(bot: &Started, app: &str, number: i64) -> RunState {
+    let (status, told) = post(bot, "trigger", json!({"app": app, "params": {"key": SECRET}})).await;
+    assert_eq!((status, &told["id"]), (202, &json!(number)), "{told}");
+    bot.pipelines().ended(number).await.unwrap().unwrap().0.state
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_undoes_a_run_by_itself_has_what_that_was_given_and_then_it_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let bot = bot(dir.path()).await;
+    let later = "{mode: offer, auto_after: 1s, lock: false}";
+    let apps = [("once", "auto"), ("later", later), ("asked", "{mode: offer, lock: false}")];
+    for (number, (app, rollback)) in (1..).zip(apps) {
+        put_undone(&bot, app, dir.path(), rollback).await;
+        assert_eq!(ended(&bot, app, number).await, RunState::Succeeded);
+    }
+    until("it is forgotten", || holds(dir.path()).is_empty()).await;
+    std::fs::write(dir.path().join("bad"), "").unwrap();
+    let is = async |number: i64, wanted: RunState| {
+        let found = bot.pipelines().run(number).await.unwrap();
+        found.is_some_and(|(run, _)| run.state == wanted)
+    };
+    for (number, app) in [(4, "once"), (6, "later")] {
+        ended(&bot, app, number).await;
+        eventually("it is undone", async || is(number, RunState::RolledBack).await).await;
+        assert!(is(number + 1, RunState::Succeeded).await);
+        let undone = dir.path().join("undone");
+        assert_eq!(std::fs::read_to_string(&undone).unwrap().trim(), SECRET.len().to_string());
+        std::fs::remove_file(undone).unwrap();
+        let (_, said) = bot.pipelines().tail(number + 1, Some("undo-rollout"), 9).await.unwrap();
+        assert!(said.iter().any(|line| line == "it was ***"), "{said:#?}");
+        until("it is forgotten", || holds(dir.path()).is_empty()).await;
+    }
+    // What nothing undoes by itself is forgotten at its end, and said to be past undoing.
+    assert_eq!(ended(&bot, "asked", 8).await, RunState::Failed);
+    until("it is forgotten", || holds(dir.path()).is_empty()).await;
+    let asked = Asked { ask: Ask::Rollback(8), who: Asker::program("ci"), may: May::all() };
+    let refused = bot.pipelines().ask(asked).await.unwrap_err().text;
+    assert!(refused.contains("what key was is kept until a run has ended"), "{refused}");
+    assert!(is(8, RunState::Failed).await && bot.pipelines().run(9).await.unwrap().is_none());
+    bot.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_undone_is_still_given_after_a_restart_and_nobody_promises_what_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let later = "{mode: offer, auto_after: 1h, lock: false}";
+    let one = bot(dir.path()).await;
+    put_undone(&one, "later", dir.path(), later).await;
+    assert_eq!(ended(&one, "later", 1).await, RunState::Succeeded);
+    std::fs::write(dir.path().join("bad"), "").unwrap();
+    assert_eq!(ended(&one, "later", 2).await, RunState::Failed);
+    let promised = one.pipelines().run(2).await.unwrap().unwrap().0;
+    assert!(promised.undo_at.is_some(), "{promised:#?}");
+    one.stop("").await;
+
+    let two = bot(dir.path()).await;
+    put_undone(&two, "later", dir.path(), later).await;
+    assert_eq!(holds(dir.path()), [dir.path().join("data/runs/2/.given").display().to_string()]);
+    let ask = async |ask: Ask| {
+        let asked = Asked { ask, who: Asker::program("ci"), may: May::all() };
+        two.pipelines().ask(asked).await.map_err(|refused| refused.text)
+    };
+    ask(Ask::Rollback(2)).await.unwrap();
+    let (run, stages) = two.pipelines().ended(3).await.unwrap().unwrap();
+    assert_eq!(run.state, RunState::Succeeded, "{stages:#?}");
+    until("it is forgotten", || holds(dir.path()).is_empty()).await;
+    // What was to happen by itself is called off: then nothing needs it any more.
+    assert_eq!(ended(&two, "later", 4).await, RunState::Failed);
+    ask(Ask::Abort(4)).await.unwrap();
+    until("it is forgotten", || holds(dir.path()).is_empty()).await;
+    assert!(ask(Ask::Rollback(4)).await.unwrap_err().contains("what key was is kept until"));
+    two.stop("").await;
+}
+
 #[tokio::test]
 async fn no_secret_becomes_an_argument() {
     let dir = tempfile::tempdir().unwrap();

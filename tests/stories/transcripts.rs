@@ -267,6 +267,12 @@ fn repository() -> Origin {
         ("raj", "Fewer still"),
         ("raj", "Migrate carts"),
     ] {
+        if subject == "Migrate carts" {
+            let folder = Path::new(&origin.path()).join("migrations");
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join("0007_carts.sql"), subject).unwrap();
+            origin.git(&["add", "migrations"]);
+        }
         origin.commit_by(author, subject, None);
     }
     origin.commit_by("ana", "Totals are right", Some("v2.41.0"));
@@ -337,12 +343,14 @@ impl Channel {
             let asked = Asked { ask, who: Asker::program("test"), may: May::all() };
             self.bot.pipelines().ask(asked).await.unwrap()
         };
-        let tests = "SSSSSSFSSSSSSSSSFFFSFFFFSFFF".repeat(3) + &"S".repeat(40);
+        // Of late those that change the database fail.
+        let tests = "SSSSSSFSSSSSSSSSFFFSFFFFSFFF".repeat(3) + &"SSM".repeat(30) + &"S".repeat(14);
         for outcome in tests.chars() {
             let prepared = Prepared {
                 app: "shop".to_owned(),
                 environment: Some("dev".to_owned()),
-                params: Map::from_iter([("broken".to_owned(), json!(u8::from(outcome == 'F')))]),
+                params: Map::from_iter([("broken".to_owned(), json!(u8::from(outcome != 'S')))]),
+                files: Some(vec![if outcome == 'M' { "migrations/0001.sql" } else { "cart" }.to_owned()]),
                 only: vec!["test".to_owned()],
                 unattended: true,
                 ..Prepared::default()

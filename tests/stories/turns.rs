@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use masterchief::bot::{CHANNEL, TestBot};
-use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings, StageState};
 
 use super::acted::Acted;
 use super::deploys::{builder, state, stop, with};
@@ -191,6 +191,40 @@ async fn twenty_runs_share_four_slots_the_urgent_first_and_else_in_order() {
     let (prod, dev) = (began(true), began(false));
     assert!(prod.is_sorted() && dev.is_sorted(), "{prod:?} {dev:?}");
     assert!(prod.last().unwrap().1 <= dev.first().unwrap().1, "{prod:?} {dev:?}");
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_sixty_four_stages_at_once_never_more_than_eight_have_a_slot_also_where_some_are_aborted() {
+    let acted = Acted::default();
+    let settings = Settings { pools: [("default".to_owned(), 8)].into(), ..Settings::default() };
+    let test = TestBot::start(builder(&acted).pipelines(settings)).await.unwrap();
+    let text = "app: shop\npolicy:\n  concurrency: {group: \"{run.number}\"}\n  environments: {dev: {confirm: never, require_flag: d}}\nstages:\n  a: {matrix: {n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]}, acted: {takes: 10s}}\n";
+    test.started().put_pipeline("shop", text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    for n in 0..4 {
+        asked(&test, "dev", &n.to_string(), None).await.unwrap();
+    }
+    let mut at_work = 0;
+    for number in 1..=4 {
+        let (_, stages) = test.started().pipelines().run(number).await.unwrap().unwrap();
+        at_work += stages.iter().filter(|one| one.state.steps()).count();
+        assert!(stages.iter().all(|one| one.state.steps() || one.state == StageState::WaitingResources), "{stages:#?}");
+    }
+    assert_eq!(at_work, 8);
+    // One while its stages run and wait, another before any of its own began.
+    test.advance(4 * SECOND).await;
+    for number in [1, 4] {
+        test.user("kim").with_flags("+d").says(CHANNEL, &format!("!abort {number}")).await;
+        test.expect(CHANNEL, &format!("kim: stopping run {number}")).await;
+    }
+    test.advance(2 * MINUTE).await;
+    assert_eq!(
+        states(&test, 4).await,
+        [RunState::Cancelled, RunState::Succeeded, RunState::Succeeded, RunState::Cancelled]
+    );
+    assert_eq!((acted.most_at_once(), acted.done().len()), (8, 32));
+    test.user("kim").says(CHANNEL, "!slots").await;
+    test.expect(CHANNEL, "default 0/8 taken, 0 wait").await;
     stop(&test).await;
 }
 

@@ -100,6 +100,7 @@ impl Engine {
         // Who asks with a token of theirs, where no yes is wanted, need not say that it waits.
         let by_itself = prepared.unattended || run.asker.person && !rules.confirm;
         let given = std::mem::take(&mut run.given);
+        run.keeps = !given.is_empty();
         self.open(run, pipeline, stages);
         if !given.is_empty() {
             self.effects.push(Effect::Keep(number, given));

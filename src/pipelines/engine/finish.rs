@@ -21,6 +21,11 @@ impl Engine {
         if !live.run.state.active() || live.run.state == RunState::Paused || live.open > 0 {
             return;
         }
+        // One of those that were held was tried again, and the others still wait to be decided.
+        if let Some(held) = Some(()).filter(|()| !live.finally_begun).and_then(|()| self.hold_again(number)) {
+            return held.iter().for_each(|line| self.say(number, "failed", line));
+        }
+        let Some(live) = self.runs.get_mut(&number) else { return };
         if !live.finally_begun {
             live.finally_begun = true;
             let specs: Vec<usize> = (0..live.of.len())
@@ -53,6 +58,10 @@ impl Engine {
         }
         self.remember_times(number);
         self.learn(number);
+        if self.undone_after(number).is_none() {
+            // Before anything is offered that would need it.
+            self.forget_given_to(number);
+        }
         let Some(live) = self.runs.get_mut(&number) else { return };
         let run = live.run.clone();
         // The stage that decided is told by itself.
@@ -62,8 +71,11 @@ impl Engine {
         match state {
             RunState::Succeeded => {
                 if self.went_live(number) {
-                    let undo =
-                        run.before.is_some() && self.runs.get(&number).is_some_and(|live| !undoing(live).is_empty());
+                    let undo = run.before.is_some()
+                        && self.runs.get(&number).is_some_and(|live| {
+                            let stages = undoing(live);
+                            !stages.is_empty() && lacks(live, &stages).is_none()
+                        });
                     let done = words::live(&run, &path, undo);
                     self.say_end(number, rest, "finished", vec![done.clone()]);
                     self.incident("bot", (&run.app, &run.env), Some(number), &words::log_ok(number, run.shown()), None);
@@ -97,8 +109,6 @@ impl Engine {
         let Some(live) = self.runs.get(&number) else { return };
         let run = live.run.clone();
         let stage = run.failed.as_ref().and_then(|name| live.stages.iter().find(|one| one.name == *name)).cloned();
-        let spec = stage.as_ref().map(|stage| &live.pipeline.stages[stage.spec]);
-        let at_once = spec.is_some_and(|spec| spec.on_failure == OnFailure::Rollback);
         let standing = if touched(live) { String::new() } else { words::standing(&run) };
         let rules = self.pipeline_rules(number).cloned();
         let class =
@@ -114,18 +124,49 @@ impl Engine {
         self.say_end(number, rest, "failed", lines);
         let text = words::log_failed(number, run.shown(), run.failed.as_deref().unwrap_or("nothing"));
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
-        let Some(rollback) = rules.map(|rules| rules.rollback) else { return };
-        if target.is_none() {
-            return;
-        }
-        if at_once || rollback.mode == RollbackMode::Auto {
-            self.undo_by_itself(number);
-        } else if let (RollbackMode::Offer, Some(after)) = (rollback.mode, rollback.auto_after) {
-            let at = self.now + after.as_millis() as Millis;
-            if let Some(live) = self.runs.get_mut(&number) {
-                live.run.undo_at = Some(at);
-                self.dirty_runs.insert(number);
+        match self.undone_after(number).filter(|_| target.is_some()) {
+            Some(0) => self.undo_by_itself(number),
+            Some(after) => {
+                if let Some(live) = self.runs.get_mut(&number) {
+                    live.run.undo_at = Some(self.now + after);
+                    self.dirty_runs.insert(number);
+                }
             }
+            None => {}
+        }
+    }
+
+    /// How long after its end a run that failed is undone by itself, if it is.
+    fn undone_after(&self, number: i64) -> Option<Millis> {
+        let live = self.runs.get(&number)?;
+        if !matches!(live.run.state, RunState::Failed | RunState::TimedOut) {
+            return None;
+        }
+        let rollback = &self.pipeline_rules(number)?.rollback;
+        let stage = live.run.failed.as_ref().and_then(|name| live.stages.iter().find(|one| one.name == *name));
+        let at_once = stage.is_some_and(|one| live.pipeline.stages[one.spec].on_failure == OnFailure::Rollback);
+        match (rollback.mode, rollback.auto_after) {
+            _ if at_once => Some(0),
+            (RollbackMode::Auto, _) => Some(0),
+            (RollbackMode::Offer, Some(after)) => Some(after.as_millis() as Millis),
+            _ => None,
+        }
+    }
+
+    /// Has what runs were given in secret forgotten where they have ended and nothing undoes them by itself any more.
+    pub(super) fn forget_given(&mut self) {
+        let over = |run: &Run| run.keeps && run.state.ended() && run.undo_at.is_none();
+        let over: Vec<i64> =
+            self.runs.values().map(|live| &live.run).filter(|run| over(run)).map(|run| run.number).collect();
+        over.into_iter().for_each(|number| self.forget_given_to(number));
+    }
+
+    fn forget_given_to(&mut self, number: i64) {
+        let Some(live) = self.runs.get_mut(&number) else { return };
+        if live.pipeline.params.iter().any(|param| param.secret) {
+            live.run.keeps = false;
+            self.dirty_runs.insert(number);
+            self.effects.push(Effect::Forget(number));
         }
     }
 
@@ -273,6 +314,9 @@ impl Engine {
                 &live.run.env,
             )));
         }
+        if let Some(param) = lacks(live, &stages) {
+            return Err(Refusal::conflict(words::given_is_gone(param)));
+        }
         Ok((target, stages))
     }
 
@@ -314,6 +358,7 @@ impl Engine {
             target: Some(target),
             deadline: None,
             parent: Some(parent),
+            keeps: false,
             keys: Vec::new(),
             onto: None,
             lines: 0,
@@ -436,6 +481,15 @@ fn undoing(live: &Live) -> Vec<StageRun> {
         .collect();
     stages.reverse();
     stages
+}
+
+/// The parameter without which a run cannot be undone: it was given in secret, and is forgotten.
+fn lacks<'r>(live: &'r Live, stages: &[StageRun]) -> Option<&'r str> {
+    let wanted = |name: &str| stages.iter().any(|one| live.pipeline.stages[one.spec].wants(name, true));
+    let mut secret = live.pipeline.params.iter().filter(|param| param.secret && !live.run.keeps);
+    secret
+        .find(|param| live.run.params.contains_key(&param.name) && wanted(&param.name))
+        .map(|param| param.name.as_str())
 }
 
 pub(super) fn no_run(number: i64) -> Refusal {

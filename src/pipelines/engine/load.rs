@@ -21,6 +21,7 @@ impl Engine {
         self.locks = loaded.locks.into_iter().map(|row| (row.place.clone(), row)).collect();
         self.freezes = loaded.freezes.into_iter().map(|row| (row.scope.clone(), row)).collect();
         self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
+        self.last_booking = loaded.last_booking;
         self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
         // What was to be said and was not: of each run the newest to each place, what is older is out of date.
         // What belongs to no run is about locks and freezes, each line about another: all of it is said.
@@ -65,6 +66,10 @@ impl Engine {
             };
             let mut live = Live::new(run, pipeline, own);
             live.unreadable = unreadable;
+            if live.run.state.ended() && !live.run.keeps && live.pipeline.params.iter().any(|param| param.secret) {
+                // It was to be forgotten when the bot before us fell.
+                self.effects.push(Effect::Forget(row.number));
+            }
             for attempt in loaded.attempts.iter().filter(|attempt| attempt.run == row.number) {
                 let Some(at) = live.stages.iter().position(|one| one.name == attempt.stage) else { continue };
                 live.begun.insert(at, attempt.begun);

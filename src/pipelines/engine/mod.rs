@@ -105,6 +105,7 @@ pub(super) struct Engine {
     pub(super) locks: BTreeMap<String, LockRow>,
     pub(super) freezes: BTreeMap<String, FreezeRow>,
     pub(super) bookings: BTreeMap<i64, BookingRow>,
+    last_booking: i64,
     /// What is live, by app and environment.
     pub(super) live: HashMap<(String, String), DeploymentRow>,
     /// Medians of how long stages take, in milliseconds, by app and name.
@@ -156,6 +157,7 @@ impl Engine {
             locks: BTreeMap::new(),
             freezes: BTreeMap::new(),
             bookings: BTreeMap::new(),
+            last_booking: 0,
             live: HashMap::new(),
             times: HashMap::new(),
             histories: HashMap::new(),
@@ -283,6 +285,7 @@ impl Engine {
 
     /// What is to be written, and what is to happen after that.
     pub(super) fn drain(&mut self) -> (Vec<Put>, Vec<Effect>) {
+        self.forget_given();
         let mut puts = Vec::new();
         let late = std::mem::take(&mut self.puts);
         let (first, late): (Vec<Put>, Vec<Put>) =
@@ -341,8 +344,8 @@ impl Engine {
             live.run.finished = Some(self.now);
         }
         let cause = cause_of_run(&live.run, &live.stages);
-        if next.ended() && live.pipeline.params.iter().any(|param| param.secret) {
-            self.effects.push(Effect::Tidy(number, false));
+        if next.ended() && !live.run.keeps && live.pipeline.params.iter().any(|param| param.secret) {
+            self.effects.push(Effect::Forget(number));
         }
         self.dirty_runs.insert(number);
         self.event(number, "run", actor, None, json!({"from": from.name(), "to": next.name(), "cause": cause}));

@@ -169,16 +169,10 @@ impl Engine {
             self.stage_to(number, at, StageState::Ready, &who.handle);
             self.again_stage(number, at);
         }
-        let left = self
-            .runs
-            .get(&number)
-            .is_some_and(|live| live.stages.iter().any(|one| one.state == StageState::NeedsOperator));
-        if left {
-            // Another one still waits to be decided.
-            self.to(number, RunState::Paused, "bot");
-        }
         self.advance(number);
-        Ok(Reply::about(number, vec![words::goes_on(number)]))
+        // Another one may still wait to be decided.
+        let held = self.hold_again(number).into_iter().flatten();
+        Ok(Reply::about(number, [words::goes_on(number)].into_iter().chain(held).collect()))
     }
 
     /// Whether a run that ended may go on: nothing newer is there, nothing runs there, and nothing forbids it.
@@ -216,7 +210,7 @@ impl Engine {
         live.run.deadline = live.pipeline.policy.timeout.map(|time| now + time.as_millis() as Millis);
         live.run.due = live.run.deadline;
         live.run.ending = None;
-        live.run.failed = None;
+        live.run.failed = live.failing(reset);
         live.run.undo_at = None;
         if !resumed {
             if now_live.as_ref().is_none_or(|before| before.run != number) {
@@ -318,7 +312,7 @@ impl Engine {
         for at in &failed {
             live.stages[*at].forgiven = true;
         }
-        live.run.failed = None;
+        live.run.failed = live.failing(&unsure);
         // What was passed over because of it is looked at again.
         let skipped: Vec<usize> = (0..live.stages.len())
             .filter(|at| live.stages[*at].state == StageState::Skipped && !live.stages[*at].forgiven)

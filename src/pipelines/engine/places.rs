@@ -128,6 +128,11 @@ impl Engine {
         if why.trim().is_empty() {
             return Err(Refusal::wrong(words::why_freeze(scope)));
         }
+        let lasts = |until: Option<Millis>| until.unwrap_or(Millis::MAX);
+        let was = self.freezes.get(scope).filter(|was| was.handle != who.handle).cloned();
+        if let Some(was) = was.as_ref().filter(|was| lasts(was.until) > lasts(until)) {
+            return Err(Refusal::conflict(words::frozen_longer(was, self.now)));
+        }
         let row = FreezeRow {
             scope: scope.to_owned(),
             handle: who.handle.clone(),
@@ -139,7 +144,7 @@ impl Engine {
         self.freezes.insert(scope.to_owned(), row.clone());
         let (app, env) = scope.split_once('/').unwrap_or(("", scope));
         self.incident(&who.handle, (app, env), None, &words::log_frozen(why), None);
-        Ok(self.loud(scope, words::frozen(&row, self.now), who))
+        Ok(self.loud(scope, words::frozen(&row, was.as_ref(), self.now), who))
     }
 
     /// `!thaw prod`.
@@ -227,7 +232,9 @@ impl Engine {
         known_requester(&pipeline, rules(&pipeline, &env)?.asks(None), who, may)?;
         asked_where(&pipeline, prepared, who)?;
         left_out(&pipeline, prepared, may)?;
-        let id = self.bookings.keys().last().copied().unwrap_or(0) + 1;
+        // What somebody was told to call off by is never another's.
+        self.last_booking += 1;
+        let id = self.last_booking;
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
             "params": prepared.params, "skip": prepared.skip, "only": prepared.only, "who": who,

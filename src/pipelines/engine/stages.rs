@@ -437,7 +437,8 @@ impl Engine {
             self.due_in(number, time);
         }
         if let Some(live) = self.runs.get_mut(&number) {
-            live.progress.told();
+            let name = live.stages[at].name.clone();
+            live.progress.told(&name);
         }
         self.must_say(number, "failed", &line);
     }

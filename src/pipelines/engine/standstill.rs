@@ -8,7 +8,7 @@ use super::{Engine, Live, skip};
 use crate::pipelines::file::stages::SKIPPER;
 use crate::pipelines::model::{OnFailure, Skip, Wait};
 use crate::pipelines::refusal::Refusal;
-use crate::pipelines::run::{Asker, Halt, Millis};
+use crate::pipelines::run::{Asker, Halt, Millis, StageRun};
 use crate::pipelines::state::{RunState, StageState};
 use crate::pipelines::words;
 use crate::users::FlagMask;
@@ -66,20 +66,32 @@ impl Engine {
         let waiting: Vec<usize> =
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::WaitingResources).collect();
         let specs = 0..live.of.len();
-        if live.asks_people() {
-            // Something failed meanwhile about which somebody decides: only now the time for that begins.
-            let time = self.settings.decide.as_millis() as Millis;
-            let held = live.held_stages();
-            let line = |at: &usize| words::held(&live.run, &live.stages[*at], &live.called(*at), Some(time));
-            let lines: Vec<String> = held.iter().map(line).collect();
-            self.to(number, RunState::Paused, "bot");
-            self.due_in(number, time);
-            lines.iter().for_each(|line| self.say(number, "failed", line));
-        }
+        // Something may have failed meanwhile about which somebody decides: only now the time for that begins.
+        let held = self.hold_again(number).unwrap_or_default();
+        held.iter().for_each(|line| self.say(number, "failed", line));
         waiting.into_iter().for_each(|at| self.again_stage(number, at));
         specs.for_each(|spec| self.begin_more(number, spec));
         self.advance(number);
         Ok(Reply::about(number, Vec::new()))
+    }
+
+    /// A run that goes on is held again if people still have to decide about a stage of it; what they are told then.
+    pub(super) fn hold_again(&mut self, number: i64) -> Option<Vec<String>> {
+        let asks =
+            |live: &&Live| live.run.state == RunState::Running && live.run.ending.is_none() && live.asks_people();
+        let live = self.runs.get(&number).filter(asks)?;
+        // Where nobody knows how far a stage came, the clock decides nothing.
+        let unsure = live.stages.iter().any(|one| one.state == StageState::NeedsOperator);
+        let time = Some(self.settings.decide.as_millis() as Millis).filter(|_| !unsure);
+        // What was ended with another one is told with that.
+        let told = |at: &usize| live.stages[*at].state != StageState::Cancelled;
+        let line = |at: usize| words::held(&live.run, &live.stages[at], &live.called(at), time);
+        let lines: Vec<String> = live.held_stages().into_iter().filter(told).map(line).collect();
+        self.to(number, RunState::Paused, "bot");
+        if let Some(time) = time {
+            self.due_in(number, time);
+        }
+        Some(lines)
     }
 
     /// `!skip! 118 [stage] why`: a window, a freeze or a wait that a run waits for is passed.
@@ -177,6 +189,12 @@ impl Live {
             self.pipeline.stages[one.spec].on_failure == OnFailure::Ask && one.state.bad() && !one.forgiven
         };
         (0..self.stages.len()).filter(held).collect()
+    }
+
+    /// The first stage that makes it fail, but for these.
+    pub(super) fn failing(&self, but: &[usize]) -> Option<String> {
+        let fails = |(at, one): &(usize, &StageRun)| one.state.bad() && !one.forgiven && !but.contains(at);
+        self.stages.iter().enumerate().find(fails).map(|(_, one)| one.name.clone())
     }
 
     /// Whether something failed, or is unsure, about which people decide.

@@ -114,9 +114,11 @@ pub(in crate::pipelines) enum Effect {
     Answer(oneshot::Sender<Answer>, Answer),
     /// A note is kept.
     Noted(oneshot::Sender<Result<(), String>>),
-    /// What a run was given in secret is kept until it has ended.
+    /// What a run was given in secret is kept.
     Keep(i64, BTreeMap<String, Secret>),
-    /// What a run kept of secrets is not needed any more; and if it is so, neither is what it worked in.
+    /// It is not needed any more.
+    Forget(i64),
+    /// What steps of a run left of secrets is not needed any more; and if it is so, neither is what it worked in.
     Tidy(i64, bool),
 }
 

@@ -303,28 +303,31 @@ impl Engine {
         at: Millis,
     ) -> Option<(String, Option<Millis>)> {
         let scopes = ["*".to_owned(), env.to_owned(), format!("{}/{env}", pipeline.app)];
-        let mut freezes = scopes.iter().filter_map(|scope| self.freezes.get(scope));
-        if let Some(freeze) = freezes.find(|freeze| freeze.until.is_none_or(|until| until > at)) {
-            return Some((freeze.reason.clone(), freeze.until));
-        }
+        let freezes = scopes.iter().filter_map(|scope| self.freezes.get(scope));
+        let freezes = freezes.filter(|freeze| freeze.until.is_none_or(|until| until > at));
+        let mut closed: Vec<(String, Option<Millis>)> =
+            freezes.map(|freeze| (freeze.reason.clone(), freeze.until)).collect();
         let now = DateTime::from_timestamp_millis(at).unwrap_or_default();
         for file in &rules.freeze {
             let path = pipeline.calendar(file);
             match self.calendars.get(&path) {
                 // A calendar that cannot be read may freeze everything: whoever knows better says so with an override.
-                None => return Some((words::calendar_unread(&path.display()), None)),
-                Some(Err(fault)) => return Some((format!("{}: {fault}", path.display()), None)),
+                None => closed.push((words::calendar_unread(&path.display()), None)),
+                Some(Err(fault)) => closed.push((format!("{}: {fault}", path.display()), None)),
                 Some(Ok(frozen)) => {
                     let named = |one: &calendar::Frozen| match one.name.as_str() {
                         "" => words::line_of(file.display(), one.line),
                         name => name.to_owned(),
                     };
-                    let active = frozen.iter().find_map(|one| Some((named(one), one.active(now)?)));
-                    if let Some((summary, until)) = active {
-                        return Some((summary, Some(until.timestamp_millis())));
-                    }
+                    let active = |one: &calendar::Frozen| Some((named(one), Some(one.active(now)?.timestamp_millis())));
+                    closed.extend(frozen.iter().filter_map(active));
                 }
             }
+        }
+        // Of several the one that ends last counts: until then nothing begins.
+        let last = |(_, until): &(String, Option<Millis>)| Reverse(until.unwrap_or(Millis::MAX));
+        if let Some(last) = closed.into_iter().min_by_key(last) {
+            return Some(last);
         }
         if window::open(&rules.windows, now).is_none() {
             let next = window::next(&rules.windows, now).map(|next| next.timestamp_millis());

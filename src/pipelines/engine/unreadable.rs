@@ -46,5 +46,6 @@ impl Engine {
         let text = words::log_unreadable(what, number, run.shown());
         self.incident("bot", (&run.app, &run.env), Some(number), &text, None);
         self.effects.push(Effect::Tidy(number, false));
+        self.effects.push(Effect::Forget(number));
     }
 }

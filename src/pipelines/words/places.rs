@@ -113,8 +113,19 @@ pub fn thawed(row: &FreezeRow) -> String {
 }
 
 /// A freeze.
-pub fn frozen(row: &FreezeRow, now: Millis) -> String {
-    let until = row.until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
-    let scope = if row.scope == "*" { "everything" } else { &row.scope };
-    format!("{scope} frozen by {}{until}: {}.", row.handle, row.reason)
+pub fn frozen(row: &FreezeRow, was: Option<&FreezeRow>, now: Millis) -> String {
+    let until = |row: &FreezeRow| row.until.map(|until| format!(" until {}", moment(until, now))).unwrap_or_default();
+    let was = was.map(|was| format!(" (was {}'s{}: {})", quiet(&was.handle), until(was), cut(&was.reason, 120)));
+    format!("{} frozen by {}{}: {}{}.", frozen_what(row), row.handle, until(row), row.reason, was.unwrap_or_default())
+}
+
+fn frozen_what(row: &FreezeRow) -> &str {
+    if row.scope == "*" { "everything" } else { &row.scope }
+}
+
+/// Somebody else froze it for longer.
+pub fn frozen_longer(row: &FreezeRow, now: Millis) -> String {
+    let until = row.until.map_or("until it is thawed".to_owned(), |until| format!("until {}", moment(until, now)));
+    let (what, by, reason) = (frozen_what(row), quiet(&row.handle), cut(&row.reason, 200));
+    format!("{what} is frozen by {by} {until} ({reason}), which is longer. Thaw it first: !thaw {}", row.scope)
 }

@@ -97,6 +97,8 @@ pub struct Loaded {
     pub freezes: Vec<FreezeRow>,
     /// Runs that are booked.
     pub bookings: Vec<BookingRow>,
+    /// The highest number that a booking ever had.
+    pub last_booking: i64,
     /// What is live: the newest deployment of each place.
     pub live: Vec<DeploymentRow>,
     /// The highest number of a run.
@@ -154,6 +156,7 @@ impl Runs {
                 locks: db.all(&format!("{} ORDER BY place", LockRow::SELECT), &[], LockRow::of)?,
                 freezes: db.all(&format!("{} ORDER BY scope", FreezeRow::SELECT), &[], FreezeRow::of)?,
                 bookings: db.all(&format!("{} ORDER BY id", BookingRow::SELECT), &[], BookingRow::of)?,
+                last_booking: db.number("SELECT COALESCE(MAX(newest), 0) FROM counter WHERE name = 'booking'", &[])?,
                 live: db.all(&format!("{} WHERE {newest} ORDER BY app, env", DeploymentRow::SELECT), &[], DeploymentRow::of)?,
                 last_run: db.number("SELECT COALESCE(MAX(number), 0) FROM run", &[])?,
                 last_incident: db.one(&format!("{} ORDER BY id DESC LIMIT 1", IncidentRow::SELECT), &[], IncidentRow::of)?,

@@ -12,7 +12,7 @@ use super::writer::Runs;
 use super::{RunsError, schema};
 
 /// What is taken along, each after what it belongs to. Whose the records are is not.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "app",
     "environment",
     "pipeline",
@@ -31,6 +31,7 @@ const TABLES: [&str; 18] = [
     "booking",
     "rollup",
     "image",
+    "counter",
 ];
 
 impl Runs {

@@ -320,6 +320,9 @@ impl BookingRow {
     pub(super) fn put(&self, db: &Db) -> Result<usize, RunsError> {
         const SQL: &str = "INSERT INTO booking (id, at, handle, detail)
          VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET at = excluded.at, handle = excluded.handle, detail = excluded.detail";
+        const COUNT: &str = "INSERT INTO counter (name, newest) VALUES ('booking', ?1)
+         ON CONFLICT (name) DO UPDATE SET newest = excluded.newest WHERE counter.newest < excluded.newest";
+        db.execute(COUNT, params![self.id])?;
         db.execute(SQL, params![self.id, self.at, self.handle, self.detail,])
     }
 }

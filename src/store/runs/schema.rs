@@ -21,6 +21,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0005_owner", sql!("0005_owner")),
     ("0006_image", sql!("0006_image")),
     ("0007_warned", sql!("0007_warned")),
+    ("0008_counter", sql!("0008_counter")),
 ];
 
 /// How each but the first is taken back.
@@ -31,6 +32,7 @@ const BACK: &[&str] = &[
     sql!("down/0005_owner"),
     sql!("down/0006_image"),
     sql!("down/0007_warned"),
+    sql!("down/0008_counter"),
 ];
 
 /// Which migrations a database has, and which it would get: name, and whether it is there. Nothing is changed; what would be

@@ -36,6 +36,14 @@ impl Ground {
         Ground { at: records.at(None).unwrap(), server, _dir: tempfile::tempdir().unwrap() }
     }
 
+    /// An empty one of the same kind.
+    async fn another(&self) -> Ground {
+        match &self.server {
+            Some((server, _)) => Ground::schema(server).await,
+            None => Ground::file(),
+        }
+    }
+
     pub(super) async fn open(&self) -> Runs {
         Runs::begin(&self.at).await.unwrap()
     }
@@ -92,7 +100,7 @@ in_both_places! {
     a_schema_that_was_changed_or_is_newer_is_refused,
     everything_that_is_asked_can_be_asked,
     what_belongs_to_a_place_or_a_run_that_is_not_there_is_refused,
-    records_of_the_version_before_are_brought_up_to_date_with_all_that_is_in_them,
+    records_of_each_version_before_are_brought_up_to_date_with_all_that_is_in_them,
     what_would_be_forgotten_is_what_is_forgotten,
     migrations_that_are_taken_back_leave_what_was_there_before_them,
     only_what_is_older_goes_and_looking_takes_nothing,

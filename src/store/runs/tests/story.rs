@@ -7,8 +7,18 @@ pub(super) use crate::store::runs::rollup::tests::{
     hours_and_days_are_what_a_recount_gives, what_is_forgotten_stays_counted,
 };
 
+/// Records of a version.
+macro_rules! fixture {
+    ($version:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/fixtures/", $version, ".sql"))
+    };
+}
+
 /// Records of version 1.
-const OLD: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/runs/fixtures/0001.sql"));
+const OLD: &str = fixture!("0001");
+/// Of all versions before this one, from the first on.
+const OLDER: [&str; 7] =
+    [OLD, fixture!("0002"), fixture!("0003"), fixture!("0004"), fixture!("0005"), fixture!("0006"), fixture!("0007")];
 
 pub(in crate::store::runs) async fn what_is_written_together_is_there_together_also_after_a_restart(ground: &Ground) {
     let runs = ground.open().await;
@@ -129,16 +139,23 @@ pub(in crate::store::runs) async fn what_belongs_to_a_place_or_a_run_that_is_not
     assert_eq!(runs.lock("shop/prod").await.unwrap().unwrap().place, "shop/prod");
 }
 
-pub(in crate::store::runs) async fn records_of_the_version_before_are_brought_up_to_date_with_all_that_is_in_them(
+pub(in crate::store::runs) async fn records_of_each_version_before_are_brought_up_to_date_with_all_that_is_in_them(
     ground: &Ground,
 ) {
-    ground.by_hand(OLD).await;
+    for (at, old) in OLDER.into_iter().enumerate() {
+        are_brought_up_to_date(&ground.another().await, old, at + 1).await;
+    }
+}
+
+async fn are_brought_up_to_date(ground: &Ground, old: &str, version: usize) {
+    ground.by_hand(old).await;
     let done = async || {
         let known = Runs::migrations(&ground.at).await.unwrap();
         known.into_iter().map(|(_, done)| done).collect::<Vec<_>>()
     };
     let before = done().await;
-    assert!(before[0] && !before[1..].contains(&true));
+    assert_eq!(before.len(), OLDER.len() + 1, "whoever adds a migration keeps records as they were before it");
+    assert!(!before[..version].contains(&false) && !before[version..].contains(&true), "{before:?}");
     let runs = ground.open().await;
     assert!(!done().await.contains(&false));
     // What ended before is counted as if it had always been.
@@ -156,13 +173,21 @@ pub(in crate::store::runs) async fn records_of_the_version_before_are_brought_up
         loaded.unsaid.iter().map(|row| (row.run, row.text.as_str())).collect::<Vec<_>>(),
         [(0, "about a place"), (2, "about 2")]
     );
-    assert_eq!(loaded.last_incident.unwrap().hash, "h2");
+    assert_eq!(loaded.last_incident.as_ref().unwrap().hash, "h2");
     assert_eq!(runs.attempts(1).await.unwrap()[0].exit, Some(0));
     // It is one of the new ones in every way.
     let segment =
         LogSegmentRow { run: 1, stage: "test".to_owned(), attempt: 1, part: 1, ends: 9, ..LogSegmentRow::default() };
     runs.write(vec![Put::LogSegment(segment.clone()), Put::Unlock("tool/dev".to_owned())]).await.unwrap();
     assert_eq!(runs.log_segments(1).await.unwrap(), [segment]);
+    // What each version brought came along, and the next number is none that was given.
+    assert_eq!(runs.log_segments(2).await.unwrap().len(), usize::from(version >= 2));
+    assert_eq!(loaded.live[0].replicas, (version >= 3).then_some(3));
+    assert_eq!(runs.claim("a test").await.unwrap(), if version >= 5 { 4 } else { 1 });
+    let warned = loaded.locks.iter().find(|lock| lock.place == "tool/dev").unwrap().warned;
+    assert_eq!((loaded.last_booking, warned), (1, (version >= 7).then_some(9000)));
+    runs.write(vec![Put::Unbook(1)]).await.unwrap();
+    assert_eq!(runs.load(0).await.unwrap().last_booking, 1);
     runs.check().await.unwrap();
 }
 
