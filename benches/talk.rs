@@ -1,14 +1,16 @@
 //! What is said on a network, both ways, over loopback TCP; each beside its floor, in one run:
 //!
 //! - lines of a channel, one in a hundred of them a command that is answered, with 10 binds and with 10,000;
-//! - how long an answer takes while 2,000 lines a second come in;
-//! - what it costs that each line of ours is on account and on disk, beside a queue that keeps no account.
+//! - how long an answer takes while 2,000 lines a second come in, beside a client that reads lines and echoes the commands;
+//! - what it costs that each line of ours is on account and on disk, beside a queue that keeps no account, and that a page is on the disk
+//!   before it is queued, beside the same bytes written and synced.
 //!
 //! `cargo bench --bench talk [-- LINES SECONDS]`: a million lines and a minute of load where nothing is said.
 
 #![allow(missing_docs)]
 
-use std::io;
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +22,8 @@ use masterchief::irc::{
     Channel, NetDial, Network, Nobody, PaceSettings, PingSettings, Policies, ServerAddr, Settings, Tls,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpListener;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 
 /// One in so many lines is a command.
 const ONE_IN: usize = 100;
@@ -160,9 +162,41 @@ async fn throughput(listener: &TcpListener, lines: usize) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// How long answers take, in order, while lines come in at [`RATE`].
+/// The floor: a client that says again what is a command, and does nothing else.
+async fn echo(addr: SocketAddr) -> io::Result<()> {
+    let stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read).lines();
+    while let Some(line) = read.next_line().await? {
+        if let Some((_, words)) = line.split_once(":!command7 ") {
+            write.write_all(format!("PRIVMSG #ops :did {words}\r\n").as_bytes()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How long the bare client takes.
+async fn bare_latency(listener: &TcpListener, seconds: u64) -> anyhow::Result<Vec<Duration>> {
+    let client = tokio::spawn(echo(listener.local_addr()?));
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    let times = answered(Wire { read: BufReader::new(read).lines(), write }, seconds).await?;
+    client.await??;
+    Ok(times)
+}
+
+/// How long a bot with so many binds takes.
 async fn latency(listener: &TcpListener, binds: usize, seconds: u64) -> anyhow::Result<Vec<Duration>> {
     let (started, wire) = bot(listener, binds).await?;
+    let times = answered(wire, seconds).await?;
+    started.stop("").await;
+    Ok(times)
+}
+
+/// How long answers take, in order, while lines come in at [`RATE`].
+async fn answered(wire: Wire, seconds: u64) -> anyhow::Result<Vec<Duration>> {
     let Wire { mut read, mut write } = wire;
     let total = RATE * usize::try_from(seconds)?;
     let (told, mut sent) = tokio::sync::mpsc::channel::<Instant>(RATE);
@@ -193,8 +227,34 @@ async fn latency(listener: &TcpListener, binds: usize, seconds: u64) -> anyhow::
     let mut times = tokio::time::timeout(Duration::from_secs(30), reading).await???;
     anyhow::ensure!(times.len() == total / ONE_IN, "{} of {} answers came", times.len(), total / ONE_IN);
     times.sort();
-    drop(write);
-    started.stop("").await;
+    Ok(times)
+}
+
+/// Says how long answers took, beside the floor.
+fn tell(who: &str, times: &[Duration], bare: &[Duration]) {
+    let over = |share| at(times, share).as_secs_f64() / at(bare, share).as_secs_f64();
+    println!(
+        "{who}: p50 {:.2?} ({:.1} times the floor), p99 {:.2?} ({:.1} times), the longest of {} {:.2?}",
+        at(times, 0.5),
+        over(0.5),
+        at(times, 0.99),
+        over(0.99),
+        times.len(),
+        at(times, 1.0)
+    );
+}
+
+/// The floor of a page: its bytes at the end of a file, synced.
+fn synced() -> anyhow::Result<Vec<Duration>> {
+    let mut file = tempfile::tempfile()?;
+    let mut times = Vec::with_capacity(PAGES);
+    for n in 0..PAGES {
+        let start = Instant::now();
+        writeln!(file, "page {n}.")?;
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    times.sort();
     Ok(times)
 }
 
@@ -296,7 +356,9 @@ async fn account(listener: &TcpListener) -> anyhow::Result<()> {
         over(memory)
     );
     println!("an account on the disk {disk:>10.2?}   {:>9.0} lines/s   {:.2} times the floor", rate(disk), over(disk));
-    println!("a page, on the disk before it is queued: p50 {:.2?}, p99 {:.2?}", at(&pages, 0.5), at(&pages, 0.99));
+    let bare = synced()?;
+    println!("floor: {PAGES} lines written and synced: p50 {:.2?}, p99 {:.2?}", at(&bare, 0.5), at(&bare, 0.99));
+    tell("a page, on the disk before it is queued", &pages, &bare);
     Ok(())
 }
 
@@ -309,15 +371,14 @@ async fn main() -> anyhow::Result<()> {
     let seconds = number(1, 60) as u64;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     throughput(&listener, lines).await?;
+    let bare = bare_latency(&listener, seconds).await?;
+    println!(
+        "an answer under {RATE} lines/s; floor, a bare echo: p50 {:.2?}, p99 {:.2?}",
+        at(&bare, 0.5),
+        at(&bare, 0.99)
+    );
     for binds in [10, 10_000] {
-        let times = latency(&listener, binds, seconds).await?;
-        println!(
-            "an answer under {RATE} lines/s, {binds} binds: p50 {:.2?}, p99 {:.2?}, the longest of {} {:.2?}",
-            at(&times, 0.5),
-            at(&times, 0.99),
-            times.len(),
-            at(&times, 1.0)
-        );
+        tell(&format!("with {binds} binds"), &latency(&listener, binds, seconds).await?, &bare);
     }
     account(&listener).await
 }

@@ -20,14 +20,16 @@ its case. *schedule* and *source* are explained with their kind.\n\n\
 **Flags**: whose count. *channel*: those held globally and in the event's channel. *any channel*: those held globally and in any\n\
 channel. *nobody*: nobody stands behind the event; write `-|-`.\n\n\
 **STOP**: what `bot.STOP` does. *log*: the line goes to the command log (console mode `c`). *quiet*: it is kept out of the log of the\n\
-channel or of private words (console modes `p` and `m`), and the other handlers still run; what a `pub` or `msg` answers is never in it. *stop*: neither other handlers nor the bot itself do anything about it.\n\n\
+channel or of private words (console modes `p` and `m`), and the other handlers still run; what a `pub` or `msg` answers is never in it. *stop*: neither other handlers nor the bot itself do anything about it.\n\
+A STOP counts if it comes within 20 ms, for `out` within 250 ms: nothing else waits longer. One that comes later is told in the log.\n\n\
 Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), Tcl and its modules (`load unld`), or\n\
 Twitch; of the names of `evnt` those of what does not happen here (`save logfile sigill prerestart`). `time` understands Eggdrop's masks and cron.\n\
 `log` is Eggdrop's where the mask begins with a channel or a wildcard (`* *error*`), and is kept as `putlog`; else it is a log that is read.\n\
 Differences: a STOP in `isupport` does not undo what the server said, a STOP in `evnt` keeps no signal from the bot, a handler of `filt` that gives\n\
 nothing leaves the line as it is, and `away` of the botnet is not `ircaway`. A STOP in `raw` keeps the line from other handlers, not from the bot's\n\
 own picture of the network. The flags `d` and `k` deny nobody a `pub`, `msg` or `dcc`. `evnt` takes no names of one's own (`callevent`), `out` has no\n\
-`noqueue`. Flags of `chon` and `chof` may be held anywhere, those of `chghost` in the channel, where Eggdrop asks for global ones.\n\n";
+`noqueue`. A STOP in `tls` keeps nothing from the log, a handler of `dcc` does not end a session by giving `break`.\n\
+Flags of `chon` and `chof` may be held anywhere, those of `chghost` in the channel, where Eggdrop asks for global ones.\n\n";
 
 /// The whole page.
 pub(crate) fn page(kinds: &Kinds) -> String {

@@ -480,3 +480,21 @@ async fn a_server_without_tags_is_sent_none() {
     assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :y");
     started.stop("").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_in_private_names_its_channel_unless_the_server_would_drop_that() {
+    for (isupport, tag) in [("", "@+channel-context=#ops "), ("CLIENTTAGDENY=*,-reply", "")] {
+        let wire = Wire::plain().await;
+        let bot = Bot::builder().bind(Kind::Pub, "D|D", "!deploy", |_: Event| async { "done" }).unwrap();
+        let (started, mut line) = joined(bot, &wire, CAPS, isupport).await;
+        line.says(&[":mallory!m@h PRIVMSG #ops :!deploy web"]).await;
+        let told = loop {
+            let line = line.next().await.unwrap();
+            if line.contains("NOTICE mallory :") {
+                break line;
+            }
+        };
+        assert!(told.starts_with(&format!("{tag}NOTICE mallory :!deploy needs the flags D|D")), "{told}");
+        started.stop("").await;
+    }
+}

@@ -98,6 +98,7 @@ mod partyline_pages;
 mod partyline_ways;
 mod passwords;
 mod person;
+mod pictured;
 mod plans;
 mod policy;
 mod polled;

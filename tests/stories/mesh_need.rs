@@ -71,6 +71,8 @@ async fn a_bot_is_given_op_and_invited_by_one_that_sees_it_under_the_account_tha
         count
     };
     assert_eq!((heard("spare").await, heard("mallory").await), (40, 15));
+    // Both are on one host, which is ignored now: that is not for it.
+    assert_eq!((heard("spare").await, heard("mallory").await), (40, 0));
 
     // It comes without op where it should have it, and may not come where it wants to.
     let mut at_two = theirs.accepts().await;

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, CHANNEL, NETWORK, Started, TestBot};
-use masterchief::contract::{Action, Class, Event, HandlerError, How, Kind, Mark, Proof, Refused, Secret};
+use masterchief::contract::{Action, Class, Event, HandlerError, How, Kind, Mark, Outcome, Proof, Refused, Secret};
 use masterchief::gateway;
 use masterchief::irc::{Budget, Channel, PaceSettings};
 use serde_json::json;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::lab::Lab;
 use super::person::Person;
@@ -371,6 +372,43 @@ async fn a_bind_of_kind_out_drops_a_line_before_it_is_queued_and_sees_what_left(
     test.expect("alice", "left: PRIVMSG #ops :good").await;
     test.advance(Duration::from_secs(5)).await;
     assert_eq!(test.said(), 2, "{:#?}", test.transcript());
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bind_of_kind_out_may_take_a_quarter_of_a_second_and_a_stop_that_comes_later_is_told() {
+    let (layer, lines) = masterchief::partyline::live_log();
+    let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let filter = |ev: Event| async move {
+        let takes = match ev.text() {
+            text if text.ends_with(":bad") => Duration::from_millis(200),
+            text if text.ends_with(":worse") => Duration::from_secs(1),
+            _ => return Ok(Outcome::Nothing),
+        };
+        tokio::time::sleep(takes).await;
+        Ok::<_, HandlerError>(Outcome::Stop)
+    };
+    let tell = |ev: Event| async move {
+        let told = say("carol", &format!("logged {}", ev.text()));
+        ev.perform(told).await.map_err(HandlerError::internal)
+    };
+    let bot = Bot::builder()
+        .live_log(lines)
+        .bind(Kind::Pub, "-|-", "!all", |_: Event| async {
+            vec!["good".to_owned(), "bad".to_owned(), "worse".to_owned()]
+        })
+        .unwrap()
+        .bind(Kind::Out, "-|-", "* queued", filter)
+        .unwrap()
+        .bind(Kind::new("log"), "-|-", "* *too late*", tell)
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    test.user("alice").says(CHANNEL, "!all").await;
+    test.expect(CHANNEL, "good").await;
+    test.expect(CHANNEL, "worse").await;
+    let told = test.expect("carol", "A STOP came too late: the line had been let go").await;
+    assert!(told.contains("bind="), "{told}");
+    assert!(!test.transcript().iter().any(|line| line.ends_with("bad")), "{:#?}", test.transcript());
     test.stop().await;
 }
 

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::Link;
+use super::{CLOSE, Link};
 use crate::irc::around::Fate;
 use crate::irc::decode::encode;
 use crate::irc::limits;
@@ -13,6 +14,9 @@ use crate::irc::multiline::{self, is_words, without_tags};
 use crate::irc::network::{Shared, queue_key};
 use crate::irc::outgoing::{Class, Line, Most, Next};
 use crate::irc::receipts::{Promises, ids};
+
+/// What a server hears of whom it has not taken in. Why stands in our own log.
+const PARTING: &[u8] = b"QUIT :Not staying\r\n";
 
 impl Link<'_> {
     /// Takes the next line of the queue when the last has left. Gives when to look again.
@@ -49,6 +53,19 @@ impl Link<'_> {
         lines.into_iter().for_each(|line| self.write(line, shared, now));
         self.inner.room.notify_waiters();
         None
+    }
+
+    /// We do not stay where the registration failed: a QUIT behind the line that is on its way, so that the server need not guess. What
+    /// waits is for the next connection.
+    pub(super) async fn part(&mut self, write: &mut (impl AsyncWrite + Unpin)) {
+        let mut bytes = std::mem::take(&mut self.out);
+        bytes.extend_from_slice(PARTING);
+        // It may not read any more.
+        let _ = tokio::time::timeout(CLOSE, async {
+            write.write_all(&bytes).await?;
+            write.shutdown().await
+        })
+        .await;
     }
 
     /// A line leaves. Whatever it is and whoever said it, no secret is in it but those of a login.

@@ -215,6 +215,9 @@ impl<'a> Link<'a> {
                 // A line that was on its way may have arrived or not; to send it again could be twice.
                 let on_its_way = usize::from(!self.out.is_empty());
                 self.inner.lock().gave_up(on_its_way, &self.inner.name, "the connection broke while a line was sent");
+                if matches!(self.registration.progress(), Progress::Failed(_)) && !left {
+                    self.part(&mut write).await;
+                }
                 return match self.registration.progress() {
                     _ if left => End::Left,
                     Progress::Upgrade(port) => End::Upgrade(*port),
