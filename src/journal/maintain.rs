@@ -46,7 +46,8 @@ impl Engine {
 
     /// Whether the journal is full, or a stream has its share of it.
     pub(super) fn is_tight(&self, settings: &Settings) -> bool {
-        self.held.total() >= settings.max_bytes || self.held.by_stream().values().any(|held| has_its_share(settings, *held))
+        self.held.total() >= settings.max_bytes
+            || self.held.by_stream().values().any(|held| has_its_share(settings, *held))
     }
 
     /// Lets go of dead letters that are too old, too many or too big together.

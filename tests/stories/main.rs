@@ -91,6 +91,7 @@ mod mesh_wire;
 mod metrics;
 mod missed;
 mod outbox;
+mod outgoing;
 mod partyline;
 mod partyline_bots;
 mod partyline_commands;

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, Builder, CHANNEL, NETWORK, Started, TestBot};
-use masterchief::contract::{Action, Class, Event, HandlerError, How, Kind, Mark, Outcome, Proof, Refused, Secret};
+use masterchief::contract::{Action, Class, Event, HandlerError, How, Kind, Mark, Proof, Refused, Secret};
 use masterchief::gateway;
 use masterchief::irc::{Budget, Channel, PaceSettings};
 use serde_json::json;
-use tracing_subscriber::layer::SubscriberExt;
 
 use super::lab::Lab;
 use super::person::Person;
@@ -354,102 +353,6 @@ async fn no_secret_leaves_whichever_way_it_is_said() {
     for secret in [CANARY, shaped, "4242-never", "23456789abcdefgh"] {
         assert!(!all.contains(secret), "{secret} left: {heard:#?}");
     }
-    test.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_bind_of_kind_out_drops_a_line_before_it_is_queued_and_sees_what_left() {
-    let folder = tempfile::tempdir().unwrap();
-    let lua = r##"
-        bot.bind("pub", "-|-", "!both", function(ev) return { "good", "bad" } end)
-        bot.bind("out", "-|-", "* queued", function(ev) if ev.message:find("bad") then return bot.STOP end end)
-        bot.bind("out", "-|-", "server sent", function(ev) bot.say("alice", "left: " .. ev.message) end)
-    "##;
-    std::fs::write(folder.path().join("out.lua"), lua).unwrap();
-    let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
-    test.user("alice").says(CHANNEL, "!both").await;
-    test.expect(CHANNEL, "good").await;
-    test.expect("alice", "left: PRIVMSG #ops :good").await;
-    test.advance(Duration::from_secs(5)).await;
-    assert_eq!(test.said(), 2, "{:#?}", test.transcript());
-    test.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_bind_of_kind_out_may_take_a_quarter_of_a_second_and_a_stop_that_comes_later_is_told() {
-    let (layer, lines) = masterchief::partyline::live_log();
-    let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-    let filter = |ev: Event| async move {
-        let takes = match ev.text() {
-            text if text.ends_with(":bad") => Duration::from_millis(200),
-            text if text.ends_with(":worse") => Duration::from_secs(1),
-            _ => return Ok(Outcome::Nothing),
-        };
-        tokio::time::sleep(takes).await;
-        Ok::<_, HandlerError>(Outcome::Stop)
-    };
-    let tell = |ev: Event| async move {
-        let told = say("carol", &format!("logged {}", ev.text()));
-        ev.perform(told).await.map_err(HandlerError::internal)
-    };
-    let bot = Bot::builder()
-        .live_log(lines)
-        .bind(Kind::Pub, "-|-", "!all", |_: Event| async {
-            vec!["good".to_owned(), "bad".to_owned(), "worse".to_owned()]
-        })
-        .unwrap()
-        .bind(Kind::Out, "-|-", "* queued", filter)
-        .unwrap()
-        .bind(Kind::new("log"), "-|-", "* *too late*", tell)
-        .unwrap();
-    let test = TestBot::start(bot).await.unwrap();
-    test.user("alice").says(CHANNEL, "!all").await;
-    test.expect(CHANNEL, "good").await;
-    test.expect(CHANNEL, "worse").await;
-    let told = test.expect("carol", "A STOP came too late: the line had been let go").await;
-    assert!(told.contains("bind="), "{told}");
-    assert!(!test.transcript().iter().any(|line| line.ends_with("bad")), "{:#?}", test.transcript());
-    test.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn commands_are_heard_by_binds_of_kind_out_too_and_who_waits_hears_what_one_drops() {
-    let folder = tempfile::tempdir().unwrap();
-    let lua = r##"
-        bot.bind("pub", "-|-", "!do", function(ev)
-          bot.raw("MODE", ev.chan, "+v", "alice")
-          local ok, why = pcall(bot.raw, "TOPIC", ev.chan, "a bad topic")
-          bot.say("carol", `topic {ok} {why}`)
-          local said, because = pcall(function() return ev:say("a bad word", { wait = true }) end)
-          bot.say("carol", `word {said} {because}`)
-          bot.raw("PRIVMSG", ev.chan, "raw words")
-        end)
-        bot.bind("out", "-|-", "* queued", function(ev) if ev.message:find(":a bad") then return bot.STOP end end)
-        bot.bind("out", "-|-", "* sent", function(ev)
-          bot.raw("WHOIS", "bob")
-          bot.raw("PRIVMSG", "bob", "left: " .. ev.message)
-        end)
-    "##;
-    std::fs::write(folder.path().join("out.lua"), lua).unwrap();
-    let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
-    let alice = test.user("alice").with_flags("o");
-    alice.says(CHANNEL, "!do").await;
-    test.expect("carol", "topic false").await;
-    let told = test.expect("carol", "word false").await;
-    assert!(told.contains("dropped by a bind of kind out, out.lua:"), "{told}");
-    test.expect("bob", "left: MODE #ops +v alice").await;
-    test.expect("bob", "left: PRIVMSG #ops :raw words").await;
-    test.advance(Duration::from_secs(5)).await;
-    let lines = test.transcript();
-    assert!(!lines.iter().any(|line| line.contains("left: PRIVMSG bob") || line.contains("left: WHOIS")), "{lines:#?}");
-    // What was only a command before is words on account, with its cause.
-    alice.says(CHANNEL, "!why 2").await;
-    let dropped = test.expect(CHANNEL, ": a bad word").await;
-    assert!(dropped.contains(", failed, dropped by a bind of kind out, out.lua:"), "{dropped}");
-    assert!(test.expect(CHANNEL, "because of").await.contains("pub !do"));
-    alice.says(CHANNEL, "!why").await;
-    test.expect(CHANNEL, ": raw words").await;
-    assert!(test.expect(CHANNEL, "because of").await.contains("pub !do"));
     test.stop().await;
 }
 
