@@ -1,5 +1,5 @@
-//! Whatever happens to a log, each line of it is heard once. What happens is chance: printed, repeated, and another one with
-//! `MASTERCHIEF_SEED`.
+//! Whatever happens to a log, each line of it is heard once. What happens is chance, another each time; it is printed, and repeated
+//! with `MASTERCHIEF_SEED`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};

@@ -37,8 +37,6 @@ const COUNTER_KEPT: u32 = 10;
 const CONNECTIONS: usize = 256;
 /// A connection that says nothing is let go of after this.
 const IDLE: Duration = Duration::from_secs(3600);
-/// So long after a window is over it is looked.
-const MARGIN: Duration = Duration::from_millis(50);
 /// Packets that are taken at once.
 const BURST: usize = 256;
 
@@ -282,12 +280,8 @@ pub(super) fn listener(settings: &StatsdSettings) -> Arc<Listener> {
     if let Some(known) = all.iter().find(|(known, _)| known == settings).and_then(|(_, listener)| listener.upgrade()) {
         return known;
     }
-    let made = Arc::new(Listener {
-        settings: settings.clone(),
-        windows: Arc::default(),
-        open: tokio::sync::Mutex::default(),
-        dropped: Arc::default(),
-    });
+    let (windows, open, dropped) = Default::default();
+    let made = Arc::new(Listener { settings: settings.clone(), windows, open, dropped });
     all.push((settings.clone(), Arc::downgrade(&made)));
     made
 }
@@ -330,13 +324,11 @@ impl Listener {
         self.settings.window.max(Duration::from_millis(100))
     }
 
-    /// When the window that goes on now is over, about.
+    /// When to look next: soon after the window that goes on now is over, and often until the first one is.
     pub(super) fn next(&self) -> Duration {
-        let turned = lock(&self.windows).turned;
-        let left =
-            turned.map_or(Duration::ZERO, |(_, at)| (at + self.window()).saturating_duration_since(Instant::now()));
-        // Until the first one is over it is looked often; and a little later than it is over.
-        if left.is_zero() { self.window() / 10 } else { left + MARGIN.min(self.window() / 10) }
+        let over = lock(&self.windows).turned.map(|(_, at)| at + self.window());
+        let left = over.map_or(Duration::ZERO, |over| over.saturating_duration_since(Instant::now()));
+        left + self.window() / if left.is_zero() { 10 } else { 100 }
     }
 
     /// The statistic over the last window that is over, for each series that is meant; nothing while none is over.
