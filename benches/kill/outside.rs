@@ -224,20 +224,11 @@ impl Outside {
                 Outside::Maria(db, server)
             }
             "mongodb" => {
-                let server = Database::mongo().await;
-                let url = format!("mongodb://127.0.0.1:{}/shop?directConnection=true", server.port);
-                let client = mongodb::Client::with_uri_str(&url).await.expect("the address is good");
+                let (documents, server, url) = documents().await;
                 tell(url);
-                Outside::Mongo(client.database("shop").collection("numbers"), server)
+                Outside::Mongo(documents, server)
             }
-            _ => {
-                let url = format!("sqlite://{}/in/rows.db", folder.display());
-                let options: sqlx::sqlite::SqliteConnectOptions = url.parse().expect("the address is good");
-                let options = options.create_if_missing(true).journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
-                let mut db = options.connect().await.expect("the database can be made");
-                sqlx::query(TABLE).execute(&mut db).await.expect("the table is new");
-                Outside::Database(db)
-            }
+            _ => Outside::Database(sqlite(folder).await),
         }
     }
 
@@ -310,6 +301,24 @@ impl Outside {
             sqlx::query("PRAGMA wal_checkpoint").execute(db).await.expect("the database is whole");
         }
     }
+}
+
+/// A file of SQLite with the table.
+async fn sqlite(folder: &Path) -> SqliteConnection {
+    let url = format!("sqlite://{}/in/rows.db", folder.display());
+    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().expect("the address is good");
+    let options = options.create_if_missing(true).journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+    let mut db = options.connect().await.expect("the database can be made");
+    sqlx::query(TABLE).execute(&mut db).await.expect("the table is new");
+    db
+}
+
+/// A collection, its server, and where that is.
+async fn documents() -> (mongodb::Collection<Document>, Database, String) {
+    let server = Database::mongo().await;
+    let url = format!("mongodb://127.0.0.1:{}/shop?directConnection=true", server.port);
+    let client = mongodb::Client::with_uri_str(&url).await.expect("the address is good");
+    (client.database("shop").collection("numbers"), server, url)
 }
 
 /// What is read behind a cursor.

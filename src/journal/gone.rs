@@ -309,7 +309,7 @@ mod tests {
         let begin = place(&journal).await;
         put(&journal, Kind::Stream, &bind().0, events(1, 9)).await;
         journal.close().await;
-        for day in 1..=4 {
+        for day in 1..=3 {
             // Away for longer than places are remembered, then there for a good day, every hour.
             clock.put_on(30 * DAY);
             let journal = open(Some(&path), Settings::default(), &clock);
