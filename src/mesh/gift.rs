@@ -95,7 +95,7 @@ impl Offer {
         let mut words = text.split_ascii_whitespace().skip(1);
         let (port, length) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let (port, tls) = port.strip_prefix('+').map_or((port, false), |port| (port, true));
-        let port = port.parse::<u16>().ok().filter(|port| *port >= PORT_MIN);
+        let port = port.parse::<u16>().ok().filter(|_| !port.starts_with('+')).filter(|port| *port >= PORT_MIN);
         let port = port.ok_or_else(|| format!("the port of the file is not one from {PORT_MIN} on"))?;
         let length = length.parse().ok().filter(|length| (1..=USERFILE_MAX).contains(length));
         let length = length.ok_or_else(|| format!("the file is empty or larger than {} MiB", USERFILE_MAX >> 20))?;

@@ -361,14 +361,12 @@ mod tests {
                 }
             }
             let mut done = 0;
-            for key in 0..wanted.len() {
-                // Some are ended before their turn comes, and some in the middle of it.
-                if killed[key] {
-                    running.retain(|one| *one != key);
-                    pools.release(&key);
-                    running.extend(pools.granted());
-                    done += 1;
-                }
+            // Some are ended before their turn comes, and some in the middle of it.
+            for key in (0..wanted.len()).filter(|key| killed[*key]) {
+                running.retain(|one| *one != key);
+                pools.release(&key);
+                running.extend(pools.granted());
+                done += 1;
             }
             loop {
                 for pool in ["a", "b", "c"] {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use masterchief::bot::Bot;
-use masterchief::contract::{Event, Kind};
+use masterchief::contract::{BindOptions, Event, Kind};
 use masterchief_bindings::Settings;
 use masterchief_bindings::log::{From, LogSettings};
 use tokio::time::Instant;
@@ -97,7 +97,9 @@ async fn a_bot_with_a_backlog() {
     };
     let bot = Bot::builder().data(&folder.join("data")).sources(logs(&folder));
     let mask = format!("{}/logs/*.log", folder.display());
-    let started = bot.bind(Kind::Log, "-|-", &mask, handler).unwrap().start().await.unwrap();
+    // However long it takes to write them: what takes too long is tried again later and later.
+    let options = BindOptions { timeout: Some(Duration::from_secs(3600)), ..BindOptions::default() };
+    let started = bot.bind_with(Kind::Log, "-|-", &mask, options, handler).unwrap().start().await.unwrap();
     while std::os::unix::process::parent_id() == parent {
         let streams = started.journal().streams().await.unwrap();
         let written: u64 = streams.iter().map(|stream| stream.events).sum();

@@ -83,12 +83,20 @@ async fn our_own_attributes_hold_for_real_eggdrops() {
     let mut leaf = clear_hub(&egg);
     leaf.attributes = BTreeSet::from([Attribute::Leaf]);
     chief.mesh.configure(knows("EggOne", leaf)).await;
-    at_two.says(".link EggOne").await;
-    chief
-        .hears("the leaf's end", |news| {
-            matches!(news, News::Lost { bot, .. } if bot.as_str() == "EggOne").then_some(())
-        })
-        .await;
+    // As often as it takes: it may not have seen yet that its link has ended.
+    let links = async {
+        loop {
+            at_two.says(".link EggOne").await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let ends = chief.hears("the leaf's end", |news| {
+        matches!(news, News::Lost { bot, .. } if bot.as_str() == "EggOne").then_some(())
+    });
+    tokio::select! {
+        () = links => {}
+        () = ends => {}
+    }
     chief.bot.stop("").await;
 }
 

@@ -117,6 +117,11 @@ async fn people_of_an_eggdrop_arrive_over_the_link_and_nobody_here_loses_anythin
 
     // Linked again it sends the whole again, whatever it kept back; what was taken away here is not given anew, and nobody twice.
     chief.bot.store().remove_user("erin").await.unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    while chief.bot.book().get("erin").is_some() {
+        assert!(tokio::time::Instant::now() < end, "the bot does not see that erin was removed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let mut less = is(&chief, "carol", |_| true).await;
     less.change_flags("-v").unwrap();
     chief.bot.put_user(less.clone()).await.unwrap();
