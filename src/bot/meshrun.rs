@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::calls::Calls;
 use crate::dispatch::{BindTable, Decision, decide};
 use crate::mesh::{BotName, CallFault, Mesh, NETWORK, SAID, Trust};
-use crate::partyline::meant;
+use crate::partyline::word_for;
 use crate::users::Book;
 
 /// Words that are done at once.
@@ -173,7 +173,7 @@ impl Running {
 
     fn event(&self, from: &BotName, handle: &str, words: &str, place: &str) -> Event {
         let command = words.strip_prefix('.').filter(|rest| !rest.starts_with([' ', '.']));
-        let word = command.and_then(meant);
+        let word = command.and_then(word_for);
         // Commands of the partyline are taken in private elsewhere too.
         let kinds: &'static [Kind] = if command.is_some() && word.is_none() { &[Kind::Msg] } else { &[Kind::Pub] };
         let mut data = EventData::new(kinds, self.clock.now());

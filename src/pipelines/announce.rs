@@ -15,8 +15,8 @@ pub(super) const COALESCE: Millis = 20_000;
 /// What waits to be said about one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// What ended, in order.
-    ended: Vec<String>,
+    /// What ended, in order, and first what failed.
+    ended: Vec<Ended>,
     /// How things go, by stage; the newest of each.
     going: Vec<(String, String)>,
     /// When the first of these came.
@@ -24,8 +24,14 @@ pub(super) struct Progress {
     /// When the last line was said.
     last: Option<Millis>,
     coalesce: Millis,
-    /// Whether something failed that nobody was told of.
-    urgent: bool,
+}
+
+/// A stage that ended, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ended {
+    stage: String,
+    failed: bool,
+    text: String,
 }
 
 impl Progress {
@@ -37,37 +43,26 @@ impl Progress {
     /// A stage ended.
     pub(super) fn ended(&mut self, stage: &str, text: String, now: Millis) {
         self.going.retain(|(name, _)| name != stage);
-        self.ended.push(text);
+        self.ended.push(Ended { stage: stage.to_owned(), failed: false, text });
         self.since.get_or_insert(now);
     }
 
     /// A stage failed: that is said at once, before what else there is.
     pub(super) fn failed(&mut self, stage: &str, text: String, now: Millis) {
         self.going.retain(|(name, _)| name != stage);
-        self.ended.insert(0, text);
+        self.ended.insert(0, Ended { stage: stage.to_owned(), failed: true, text });
         self.since.get_or_insert(now);
-        self.urgent = true;
     }
 
     /// The failure of this stage is told in another line.
-    pub(super) fn leave_out(&mut self, stage: Option<&str>) {
-        let Some(stage) = stage else { return };
-        let own = [format!("{stage} FAILED"), format!("{stage} FAULTY")];
-        self.ended.retain(|text| !own.iter().any(|own| text.starts_with(own)));
+    pub(super) fn told(&mut self, stage: &str) {
+        self.ended.retain(|one| !one.failed || one.stage != stage);
+        self.rest();
     }
 
     /// Whether something failed that nobody was told of.
     pub(super) fn urgent(&self) -> bool {
-        self.urgent
-    }
-
-    /// That this stage failed was told in another line.
-    pub(super) fn told(&mut self, stage: &str) {
-        self.leave_out(Some(stage));
-        self.urgent = self.ended.iter().any(|text| text.contains(" FAILED") || text.contains(" FAULTY"));
-        if self.ended.is_empty() && self.going.is_empty() {
-            self.since = None;
-        }
+        self.ended.iter().any(|one| one.failed)
     }
 
     /// A stage goes on; what was known of it before is out of date.
@@ -80,6 +75,11 @@ impl Progress {
     /// What was known of how a stage goes is out of date.
     pub(super) fn forget(&mut self, stage: &str) {
         self.going.retain(|(name, _)| name != stage);
+        self.rest();
+    }
+
+    /// Where nothing waits, nothing is due.
+    fn rest(&mut self) {
         if self.ended.is_empty() && self.going.is_empty() {
             self.since = None;
         }
@@ -87,7 +87,7 @@ impl Progress {
 
     /// When there is something to be said next, where so many lines are left. The end may take three.
     pub(super) fn due(&self, room: usize) -> Option<Millis> {
-        if self.urgent && room > 1 {
+        if self.urgent() && room > 1 {
             return self.since;
         }
         if room <= END {
@@ -109,9 +109,9 @@ impl Progress {
     /// What waits, for a line that is said anyway; nothing if nothing ended.
     pub(super) fn drain(&mut self, number: i64) -> Option<String> {
         self.since = None;
-        self.urgent = false;
-        let mut parts = std::mem::take(&mut self.ended);
-        parts.extend(std::mem::take(&mut self.going).into_iter().map(|(_, text)| text));
+        let ended = std::mem::take(&mut self.ended).into_iter().map(|one| one.text);
+        let going = std::mem::take(&mut self.going).into_iter().map(|(_, text)| text);
+        let parts: Vec<String> = ended.chain(going).collect();
         (!parts.is_empty()).then(|| words::stages(number, &parts))
     }
 }

@@ -50,7 +50,7 @@ use crate::dispatch::{BindFault, Kinds, NewBind};
 use asked::Asked;
 pub use asked::{Desk, Host};
 pub use notes::{Left, deliver_note, leave_note};
-pub use outside::meant;
+pub use outside::word_for;
 
 /// The owner of these binds.
 pub const OWNER: &str = "partyline";

@@ -25,12 +25,15 @@ pub(super) static COMMANDS: &[Command] = &[
 ];
 
 /// Words of the bot that stand under another name among the commands.
-const SAID: [(&str, &str); 3] = [("run", "!run"), ("deploy", "!deploy"), ("dlq", "!dlq")];
+const SAID: [(&str, &str); 3] = [("run", RUN), ("deploy", DEPLOY), ("dlq", DLQ)];
+const RUN: &str = "!run";
+const DEPLOY: &str = "!deploy";
+const DLQ: &str = "!dlq";
 
 type Lines = Result<Vec<String>, HandlerError>;
 
 /// What is meant by a command that is nothing but a word of the bot: `!run 3` by `run 3`.
-pub fn meant(command: &str) -> Option<String> {
+pub fn word_for(command: &str) -> Option<String> {
     let (typed, rest) = command.split_once(' ').unwrap_or((command, ""));
     let (_, word) = SAID.iter().find(|(name, _)| name.eq_ignore_ascii_case(typed))?;
     Some(format!("{word} {rest}").trim_end().to_owned())
@@ -137,15 +140,15 @@ async fn pipelines(asked: &Asked) -> Lines {
 }
 
 async fn run(asked: &Asked) -> Lines {
-    say(asked, SAID[0].1).await
+    say(asked, RUN).await
 }
 
 async fn deploy(asked: &Asked) -> Lines {
-    say(asked, SAID[1].1).await
+    say(asked, DEPLOY).await
 }
 
 async fn dlq(asked: &Asked) -> Lines {
-    say(asked, SAID[2].1).await
+    say(asked, DLQ).await
 }
 
 /// Says a word to the bot in the name of who asks: who may, and what comes of it, is that word's.

@@ -65,7 +65,7 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return };
         let run = live.run.clone();
         // The stage that decided is told by itself.
-        live.progress.leave_out(run.failed.as_deref());
+        run.failed.iter().for_each(|stage| live.progress.told(stage));
         let rest = live.progress.drain(number);
         let path = self.slowest(number);
         match state {
@@ -196,7 +196,7 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&number) else { return };
         let run = live.run.clone();
         // The stage that decided is told by itself.
-        live.progress.leave_out(run.failed.as_deref());
+        run.failed.iter().for_each(|stage| live.progress.told(stage));
         let rest = live.progress.drain(number);
         let parent = run.parent.filter(|parent| self.runs.contains_key(parent));
         let aborted = state == RunState::Cancelled;
