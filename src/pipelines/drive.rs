@@ -179,10 +179,10 @@ impl Drive {
 
     /// Writes until it is written: runs wait for their records, they do not fail for want of them.
     async fn write(&self, puts: Vec<Put>, shutdown: &mut Shutdown) -> bool {
-        let mut wait = Duration::from_millis(100);
+        let (mut wait, puts) = (Duration::from_millis(100), Arc::new(puts));
         loop {
             let written = tokio::select! {
-                written = self.runs.write(puts.clone()) => written,
+                written = self.runs.write_shared(Arc::clone(&puts)) => written,
                 () = overdue(shutdown) => return false,
             };
             match written {

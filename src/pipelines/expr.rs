@@ -14,6 +14,7 @@ pub struct Expr {
     text: Arc<str>,
     program: Arc<Program>,
     names: Arc<BTreeSet<String>>,
+    params: Arc<[String]>,
 }
 
 /// What a condition can ask about, by name.
@@ -58,7 +59,8 @@ impl Expr {
         })?;
         let references = program.references();
         let names = references.variables().iter().map(|name| (*name).to_owned()).collect();
-        Ok(Expr { text: Arc::from(text), names: Arc::new(names), program: Arc::new(program) })
+        let params = params(text).into();
+        Ok(Expr { text: Arc::from(text), names: Arc::new(names), program: Arc::new(program), params })
     }
 
     /// As it was written.
@@ -72,11 +74,8 @@ impl Expr {
     }
 
     /// The parameters it asks about: `skip_tests` for `!params.skip_tests`.
-    pub fn params(&self) -> Vec<String> {
-        // What stands in quotes is text.
-        let plain: String = self.text.split(['\'', '"']).step_by(2).collect::<Vec<_>>().join(" ");
-        let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-        plain.split("params.").skip(1).map(name).collect()
+    pub fn params(&self) -> &[String] {
+        &self.params
     }
 
     /// Whether it holds. What it asks about and is not known is a fault: a condition in doubt is never taken for true.
@@ -102,6 +101,13 @@ impl Expr {
             Err(fault) => Err(format!("`{}`: {fault}", self.text)),
         }
     }
+}
+
+fn params(text: &str) -> Vec<String> {
+    // What stands in quotes is text.
+    let plain: String = text.split(['\'', '"']).step_by(2).collect::<Vec<_>>().join(" ");
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    plain.split("params.").skip(1).map(name).collect()
 }
 
 fn text_of(value: &Value) -> Option<String> {

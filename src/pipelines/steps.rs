@@ -245,7 +245,8 @@ impl Steps {
         let stage = &order.pipeline.stages[order.spec];
         let collects = !order.undo && stage.collect.any();
         // Most of what a stage that only asks and looks costs would be its folders.
-        if self.inner.works_with_files(&order) {
+        let files = self.inner.works_with_files(&order);
+        if files {
             let made = [&folder, &workspace].into_iter().try_for_each(|path| {
                 std::fs::create_dir_all(path).map_err(|fault| format!("{}: {fault}", path.display()))
             });
@@ -290,6 +291,10 @@ impl Steps {
             });
             // Reports name what they want.
             ended.end = hidden(ended.end, &mask);
+        }
+        // What needs no files has a folder only if it said something.
+        if !files && !folder.is_dir() {
+            return ended;
         }
         ended.checkpoint = checkpoint(&folder, &mask);
         let of = LogSegmentRow {

@@ -377,7 +377,7 @@ impl Engine {
             let one = &live.stages[stage];
             let cause = cause_of_stage(one, live.run.ending);
             let (from, to) = (from.name(), next.name());
-            let data = json!({"stage": name, "from": from, "to": to, "attempt": one.attempt, "cause": cause});
+            let data = Changed { stage: &name, from, to, attempt: one.attempt, cause };
             self.event(number, "stage", actor, Some(stage), data);
         }
         if next.ended() {
@@ -385,7 +385,14 @@ impl Engine {
         }
     }
 
-    fn event(&mut self, number: i64, kind: &'static str, actor: &str, stage: Option<usize>, data: Value) {
+    fn event(
+        &mut self,
+        number: i64,
+        kind: &'static str,
+        actor: &str,
+        stage: Option<usize>,
+        data: impl serde::Serialize,
+    ) {
         let Some(live) = self.runs.get_mut(&number) else { return };
         live.run.seq += 1;
         let row = EventRow {
@@ -394,7 +401,7 @@ impl Engine {
             at: self.now,
             kind: kind.to_owned(),
             actor: actor.to_owned(),
-            data: data.to_string(),
+            data: serde_json::to_string(&data).unwrap_or_default(),
         };
         self.puts.push(Put::Event(row));
         let news = live.news(kind, stage);
@@ -427,6 +434,16 @@ impl Engine {
         self.last_incident = row;
         self.last_incident.id
     }
+}
+
+/// What the event of a stage that changed tells. There are several of each stage, so no tree is made of it first.
+#[derive(serde::Serialize)]
+struct Changed<'c> {
+    stage: &'c str,
+    from: &'c str,
+    to: &'c str,
+    attempt: u32,
+    cause: Option<String>,
 }
 
 /// How often it is looked whether calendars changed.

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use super::super::expr::{Expr, Exprs};
 use super::super::template;
+use super::runner::KEYS;
+use super::stages::SKIPPER;
 use crate::executors::Executors;
 use crate::users::FlagMask;
 use crate::yaml::{ConfigFault, Node, Spot, What};
@@ -17,11 +19,14 @@ pub(super) struct Reader<'e> {
     pub(super) faults: Vec<ConfigFault>,
     pub(super) executors: &'e Executors,
     exprs: Exprs,
+    /// The flag that leaving out a stage needs where the stage names none.
+    pub(super) skipper: Option<FlagMask>,
 }
 
 impl<'e> Reader<'e> {
     pub(super) fn new(executors: &'e Executors) -> Reader<'e> {
-        Reader { faults: Vec::new(), executors, exprs: Exprs::default() }
+        let skipper = FlagMask::parse(SKIPPER).ok();
+        Reader { faults: Vec::new(), executors, exprs: Exprs::default(), skipper }
     }
 
     pub(super) fn fault(&mut self, node: &Node, message: impl Into<String>) {
@@ -154,10 +159,12 @@ impl<'e> Reader<'e> {
 
     pub(super) fn expr(&mut self, node: &Node) -> Option<Expr> {
         let text = match &node.what {
-            What::Bool(value) => value.to_string(),
-            _ => self.text(node)?,
+            What::Bool(true) => "true",
+            What::Bool(false) => "false",
+            What::Text(text) => text,
+            _ => return self.text(node).and(None),
         };
-        match self.exprs.parse(&text) {
+        match self.exprs.parse(text) {
             Ok(expr) => Some(expr),
             Err(fault) => {
                 self.fault(node, format!("column {} of the text: {}", fault.column, fault.message));
@@ -241,7 +248,10 @@ impl<'n> Fields<'n> {
     /// The keys of a node, which is at `path` in the file.
     pub(super) fn of(reader: &mut Reader, node: &'n Node, path: &str) -> Option<Fields<'n>> {
         match &node.what {
-            What::Map(map) => Some(Fields { map, spot: &node.spot, path: path.to_owned(), known: Vec::new() }),
+            What::Map(map) => {
+                let known = Vec::with_capacity(KEYS.len() + 1);
+                Some(Fields { map, spot: &node.spot, path: path.to_owned(), known })
+            }
             _ => {
                 let what = if path.is_empty() { "a pipeline" } else { path };
                 reader.fault(node, format!("{what} is a map of keys"));

@@ -38,7 +38,7 @@ enum Place {
 type Errand = Box<dyn FnOnce(&Db) + Send>;
 
 enum Work {
-    Write(Vec<Put>, oneshot::Sender<Result<(), RunsError>>),
+    Write(Arc<Vec<Put>>, oneshot::Sender<Result<(), RunsError>>),
     /// Something else that needs the connection that writes, in its turn.
     Other(Errand),
 }
@@ -80,6 +80,11 @@ impl Runs {
 
     /// Writes all of it in one transaction; ready once that is durable. If it fails, nothing of it is written.
     pub async fn write(&self, puts: Vec<Put>) -> Result<(), RunsError> {
+        self.write_shared(Arc::new(puts)).await
+    }
+
+    /// The same of what is kept by who may have to write it again.
+    pub async fn write_shared(&self, puts: Arc<Vec<Put>>) -> Result<(), RunsError> {
         let done = match &self.place {
             Place::Threads { write, .. } => {
                 let (answer, answered) = oneshot::channel();
@@ -202,7 +207,7 @@ fn work(db: &Db, mut from: mpsc::Receiver<Work>, epoch: &Epoch) {
     }
 }
 
-fn settle(db: &Db, groups: Vec<Vec<Put>>, answers: Vec<oneshot::Sender<Result<(), RunsError>>>, epoch: &Epoch) {
+fn settle(db: &Db, groups: Vec<Arc<Vec<Put>>>, answers: Vec<oneshot::Sender<Result<(), RunsError>>>, epoch: &Epoch) {
     let together = commit(db, &groups, epoch);
     // One that cannot be written does not take the others with it; a database that is away takes none of them.
     let alone = matches!(together, Err(RunsError::Database(_))) && groups.len() > 1;
@@ -212,10 +217,10 @@ fn settle(db: &Db, groups: Vec<Vec<Put>>, answers: Vec<oneshot::Sender<Result<()
     }
 }
 
-fn commit(db: &Db, groups: &[Vec<Put>], epoch: &Epoch) -> Result<(), RunsError> {
+fn commit(db: &Db, groups: &[Arc<Vec<Put>>], epoch: &Epoch) -> Result<(), RunsError> {
     db.writing(|db| {
         // Whether they are ours is asked within it, so that nobody takes them in between.
         epoch.holds(db)?;
-        groups.iter().flatten().try_for_each(|put| put.run(db))
+        groups.iter().flat_map(|group| group.iter()).try_for_each(|put| put.run(db))
     })
 }
