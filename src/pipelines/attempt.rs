@@ -17,6 +17,7 @@ use super::model::{Action, Stage, Undo};
 use super::remote::Ear;
 use super::runners::Errand;
 use super::steps::Inner;
+use super::template;
 use super::words;
 use crate::executors::{
     About, Class, End, Failure, Hands, Keeper, Masker, Step, StepLog, left_outputs, scrub, step_token,
@@ -87,9 +88,12 @@ impl Stage {
 
     /// Whether what it does, or what undoes it, is told a parameter.
     pub(super) fn wants(&self, param: &str, undo: bool) -> bool {
+        let mut texts: Vec<&str> = self.env.iter().map(|(_, text)| text.as_str()).collect();
+        self.deeds(undo).iter().for_each(|action| template::texts_of(&action.settings, &mut texts));
         let name = format!("params.{param}");
-        self.env.iter().any(|(_, text)| text.contains(&name))
-            || self.deeds(undo).iter().any(|action| action.settings.to_string().contains(&name))
+        // Who is told all of them is told that one.
+        let names = |path: &str| path == "params" || path == name || path.starts_with(&format!("{name}."));
+        texts.into_iter().any(|text| template::names(text).unwrap_or_default().into_iter().any(names))
     }
 
     /// Whether people have to agree to what it planned before it is done: Terraform's changes, unless they are applied at once or never.

@@ -26,6 +26,16 @@ pub(super) fn names(text: &str) -> Result<Vec<&str>, TemplateFault> {
     Ok(pieces.into_iter().filter_map(|piece| if let Piece::Name(name) = piece { Some(name) } else { None }).collect())
 }
 
+/// All texts of settings.
+pub(super) fn texts_of<'v>(value: &'v Value, out: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => out.push(text),
+        Value::Array(list) => list.iter().for_each(|item| texts_of(item, out)),
+        Value::Object(map) => map.values().for_each(|item| texts_of(item, out)),
+        _ => {}
+    }
+}
+
 /// What becomes of the parts of a text that its author wrote: `${...}` in them stands for a secret. What is filled in is never read that way, since it
 /// may come from anybody.
 pub(super) type Own<'o> = &'o mut dyn FnMut(&str) -> Result<String, String>;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, CHANNEL, Started, TestBot};
-use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, Run, RunState, Settings, StageRun};
 use serde_json::json;
 
 use super::acted::Acted;
@@ -140,6 +140,14 @@ async fn runs_whose_pipeline_cannot_be_read_any_more_end_and_are_asked_for_anew(
     let ana =
         Asker { handle: "ana".to_owned(), place: "lab/#ops".to_owned(), origin: "irc".to_owned(), ..Asker::default() };
     let asked = bot.pipelines().word("deploy", "shop/v2 to dev", (&ana, &May::all())).await.unwrap().reply.run.unwrap();
+    // One of another app was given something in secret.
+    let vault = "app: vault\nparams: {key: {type: string, secret: true}}\npolicy: {environments: {dev: {confirm: never}}}\nstages: {work: {shell: [sleep, \"300\"]}, more: {needs: [work], acted: {}}}\n";
+    bot.put_pipeline("vault", vault).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let params = [("key".to_owned(), json!("hunter2"))].into_iter().collect();
+    let prepared = Prepared { app: "vault".to_owned(), params, unattended: true, ..Prepared::default() };
+    let secret = ask(&bot, Ask::Deploy(Box::new(prepared))).await.unwrap().unwrap();
+    let given = dir.path().join(format!("data/runs/{secret}/.given"));
+    until("the secret to be kept", || given.exists()).await;
     until("the command", || alive(&pid)).await;
     bot.stop("").await;
 
@@ -151,6 +159,7 @@ async fn runs_whose_pipeline_cannot_be_read_any_more_end_and_are_asked_for_anew(
         assert_eq!(state(number).await, ended, "run {number}");
     }
     until("the command to end", || !alive(&pid)).await;
+    until("what was given in secret to be forgotten", || !given.exists()).await;
     let notices = async |number: i64| bot.pipelines().records().notices(number).await.unwrap();
     let events = bot.pipelines().records().events(runs).await.unwrap();
     assert!(events.iter().any(|row| row.data.contains("\"to\":\"failed\"")), "{events:#?}");
@@ -173,5 +182,57 @@ async fn runs_whose_pipeline_cannot_be_read_any_more_end_and_are_asked_for_anew(
     let (run, _) = bot.pipelines().run(runs).await.unwrap().unwrap();
     assert_eq!(run.state, RunState::Failed);
     assert_eq!(ended_so(&bot).await, 4);
+    bot.stop("").await;
+}
+
+/// A run that begins by itself, and its end; what stands in the incident log if it does not.
+pub(crate) async fn comes_to_its_end(bot: &Started, number: i64) -> (Run, Vec<StageRun>) {
+    for _ in 0..1500 {
+        if let Some(found) = bot.pipelines().run(number).await.unwrap().filter(|(run, _)| run.state.ended()) {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("run {number} did not end: {:#?}", bot.pipelines().records().incidents(None, 0, 10).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_booked_leaves_out_what_has_nothing_to_do_as_it_was_shown() {
+    let (origin, data) = (Origin::new(), tempfile::tempdir().unwrap());
+    let folder = data.path().join("pipelines");
+    let settings = Settings { folder: folder.clone(), ..Settings::default() };
+    let acted = Acted::default();
+    let start = async || {
+        let bot = Bot::builder().data(data.path()).executor("acted", acted.clone()).pipelines(settings.clone());
+        bot.start().await.unwrap()
+    };
+    let text = format!(
+        "app: shop\nrepo: {}\nparams: {{ref: {{type: ref, default: main}}}}\npolicy: {{environments: {{dev: {{confirm: never, require_flag: \"-\", checks: [\"size(files) < 100\"]}}}}}}\nstages:\n  infra: {{when: \"changed('infra/**')\", acted: {{takes: 0s}}}}\n  rollout: {{acted: {{takes: 0s}}}}\n",
+        origin.path()
+    );
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("shop.yaml"), text).unwrap();
+    let bot = start().await;
+    let ana = Asker { handle: "ana".to_owned(), nick: "ana".to_owned(), ..Asker::program("ana") };
+    let says = async |bot: &Started, word: &str, text: &str| {
+        bot.pipelines().word(word, text, (&ana, &May::all())).await.unwrap().reply
+    };
+    let first = says(&bot, "!deploy!", "shop to dev the first time").await.run.unwrap();
+    bot.pipelines().ended(first).await.unwrap();
+    origin.commit("a", "two", "Sell a second thing");
+    let day = (chrono::Utc::now() + chrono::Duration::days(1)).format("%Y-%m-%d 08:00").to_string();
+    let reply = says(&bot, "!at", &format!("{day} deploy shop to dev")).await;
+    assert!(reply.lines[0].starts_with("booked: shop"), "{reply:?}");
+    bot.stop("").await;
+    // The time has come.
+    let runs = rusqlite::Connection::open(data.path().join("runs.db")).unwrap();
+    runs.execute("UPDATE booking SET at = ?1", [chrono::Utc::now().timestamp_millis()]).unwrap();
+    drop(runs);
+    let bot = start().await;
+    let (run, stages) = comes_to_its_end(&bot, first + 1).await;
+    assert_eq!((run.state, run.commit_count), (RunState::Succeeded, 1), "{stages:#?}");
+    let mut done = acted.done();
+    done.sort();
+    assert_eq!(done, ["infra#1", "rollout#1", "rollout#1"]);
     bot.stop("").await;
 }

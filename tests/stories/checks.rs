@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::acted::Acted;
-use super::deploys::{builder, stop};
+use super::deploys::{builder, stop, with};
 use super::steps::{Bench, failed};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -218,4 +218,16 @@ async fn a_stage_waits_until_its_status_is_there_and_can_be_stopped() {
     assert_eq!(bench.notes.told.lock().unwrap().as_slice(), ["a of 9f3c1e2 is pending"]);
     bench.stop.send_replace(true);
     assert_eq!(tokio::time::timeout(5 * SECOND, waiting).await.unwrap().unwrap(), End::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_cannot_be_told_is_overridden_like_one_that_does_not_hold() {
+    let (test, _) = with("app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\", checks: [\"size(files) < 100\"]}}}\nstages: {rollout: {acted: {takes: 5s}}}\n").await;
+    // Nothing is live there, so nobody knows what changes.
+    test.user("kim").says(CHANNEL, "!deploy shop to dev").await;
+    let line = test.expect(CHANNEL, "kim: shop/dev: a check cannot be told: `size(files) < 100`").await;
+    assert!(line.ends_with("; override with !deploy! and a reason"), "{line}");
+    test.user("kim").says(CHANNEL, "!deploy! shop to dev the first time").await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev started by kim (override: the first time).").await;
+    stop(&test).await;
 }

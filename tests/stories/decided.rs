@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use masterchief::bot::CHANNEL;
-use masterchief::pipelines::{RunState, StageState};
+use masterchief::pipelines::{Ask, Asked, Asker, May, RunState, StageState};
 
 use super::deploys::{state, stop, with};
 
@@ -72,5 +72,56 @@ async fn what_was_told_as_held_is_not_told_as_failed_once_it_is_promoted() {
     test.advance(MINUTE).await;
     test.expect(CHANNEL, "is live on dev").await;
     assert!(!test.transcript().iter().any(|line| line.contains("FAILED")), "{:#?}", test.transcript());
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_the_first_that_is_held_is_told_of_the_second_too() {
+    let (test, _) = with(&two("9", "ask").replace("takes: 6s", "takes: 65s")).await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(6 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop a held: a broke. !promote 1 | !abort 1. Auto-abort in 10 min.").await;
+    test.advance(MINUTE).await;
+    test.expect(CHANNEL, "[1] shop b held: b broke. !promote 1 | !abort 1. Auto-abort in 9 min.").await;
+    test.advance(9 * MINUTE).await;
+    test.expect(CHANNEL, "[1] shop the newest -> dev FAILED in a").await;
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_ended_with_one_of_a_matrix_goes_on_with_it_when_that_is_tried_again() {
+    let text = "app: shop\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}}}\nstages:\n  test: {matrix: {os: [deb, mac, win], max_parallel: 1}, acted: {takes: 5s, fails: 1, line: it broke}, on_failure: ask}\n";
+    let (test, acted) = with(text).await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(6 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop test[deb] held: it broke.").await;
+    test.user("kim").says(CHANNEL, "!retry 1 test[deb]").await;
+    test.expect(CHANNEL, "kim: run 1 goes on").await;
+    test.advance(MINUTE).await;
+    // The next one fails its first time too, and is held as the first was.
+    test.expect(CHANNEL, "[1] shop test[mac] held: it broke.").await;
+    test.user("kim").says(CHANNEL, "!retry 1").await;
+    test.advance(MINUTE).await;
+    test.expect(CHANNEL, "[1] shop test[win] held: it broke.").await;
+    test.user("kim").says(CHANNEL, "!retry 1").await;
+    test.advance(MINUTE).await;
+    test.expect(CHANNEL, "[1] shop the newest is live on dev").await;
+    assert_eq!(
+        acted.done(),
+        ["test[deb]#1", "test[deb]#2", "test[mac]#1", "test[mac]#2", "test[win]#1", "test[win]#2"]
+    );
+    stop(&test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_channel_hears_that_a_run_is_held_again_wherever_it_was_tried_again_from() {
+    let (test, _) = with(&two("1", "ask")).await;
+    test.user("kim").says(CHANNEL, "!deploy shop").await;
+    test.advance(9 * SECOND).await;
+    test.expect(CHANNEL, "[1] shop b held: b broke.").await;
+    let retry = Asked { ask: Ask::Retry(1, Some("a".to_owned())), who: Asker::program("page"), may: May::all() };
+    let told = test.started().pipelines().ask(retry).await.unwrap();
+    assert_eq!(told.lines, ["run 1 goes on"]);
+    test.expect(CHANNEL, "[1] shop b held: b broke. !promote 1 | !abort 1. Auto-abort in 10 min.").await;
     stop(&test).await;
 }

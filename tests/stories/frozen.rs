@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::{CHANNEL, Started, TestBot};
-use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, Settings};
+use masterchief::pipelines::{Ask, Asked, Asker, May, Prepared, RunState, Settings};
 
 use super::acted::Acted;
+use super::anew::comes_to_its_end;
 use super::deploys::{builder, stop, with};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,5 +109,36 @@ async fn the_number_of_what_was_booked_is_never_anothers_also_after_a_restart() 
     bot.stop("").await;
     let bot = start(dir.path()).await;
     assert_eq!(booked(&bot).await, "B-4");
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn what_was_booked_for_a_time_at_which_the_bot_was_away_does_not_begin_long_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let acted = Acted::default();
+    let folder = dir.path().join("pipelines");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("shop.yaml"), SHOP).unwrap();
+    let start = async |data: &Path| {
+        let settings = Settings { folder: folder.clone(), ..Settings::default() };
+        builder(&acted).data(data).pipelines(settings).start().await.unwrap()
+    };
+    let bot = start(dir.path()).await;
+    assert_eq!((booked(&bot).await, booked(&bot).await), ("B-1".to_owned(), "B-2".to_owned()));
+    bot.stop("").await;
+    let now = chrono::Utc::now().timestamp_millis();
+    let runs = rusqlite::Connection::open(dir.path().join("runs.db")).unwrap();
+    for (id, ago) in [(1, 48 * 60), (2, 5)] {
+        runs.execute("UPDATE booking SET at = ?1 WHERE id = ?2", (now - ago * 60_000, id)).unwrap();
+    }
+    drop(runs);
+    let bot = start(dir.path()).await;
+    // The one of five minutes ago begins; the one of two days ago is told.
+    let (run, _) = comes_to_its_end(&bot, 1).await;
+    assert_eq!((run.state, acted.done().len()), (RunState::Succeeded, 1));
+    assert!(bot.pipelines().run(2).await.unwrap().is_none());
+    let log = bot.pipelines().records().incidents(Some("shop"), 0, 10).await.unwrap();
+    let told: Vec<&str> = log.iter().map(|row| row.text.as_str()).filter(|text| text.contains("B-1")).collect();
+    assert!(matches!(told[..], [one] if one.contains("was due") && one.contains("while I was away")), "{log:#?}");
     bot.stop("").await;
 }

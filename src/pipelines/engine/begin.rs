@@ -65,10 +65,14 @@ impl Engine {
         known_requester(&pipeline, asks(&run, &rules, &facts).as_ref(), &run.asker, may)?;
         for check in &rules.checks {
             let Check::Holds(check) = check else { continue };
-            if !check.holds(&facts).map_err(|fault| Refusal::conflict(words::check_untold(&env, fault)))?
-                && run.reason.is_none()
-            {
-                return Err(Refusal::conflict(words::check_fails(run.place(), check.text())));
+            match check.holds(&facts) {
+                Ok(true) => {}
+                // What cannot be told does not hold, and may be overridden like that.
+                _ if run.reason.is_some() => {}
+                Ok(false) => return Err(Refusal::conflict(words::check_fails(run.place(), check.text()))),
+                Err(fault) => {
+                    return Err(Refusal::conflict(words::check_untold(run.place(), fault)));
+                }
             }
         }
         let faults = |check: &Checked| Some((check.name.clone(), check.fault.clone()?));

@@ -22,8 +22,8 @@ impl Engine {
             return;
         }
         // One of those that were held was tried again, and the others still wait to be decided.
-        if let Some(held) = Some(()).filter(|()| !live.finally_begun).and_then(|()| self.hold_again(number)) {
-            return held.iter().for_each(|line| self.say(number, "failed", line));
+        if !live.finally_begun && self.hold_again(number) {
+            return;
         }
         let Some(live) = self.runs.get_mut(&number) else { return };
         if !live.finally_begun {
@@ -162,12 +162,11 @@ impl Engine {
     }
 
     fn forget_given_to(&mut self, number: i64) {
-        let Some(live) = self.runs.get_mut(&number) else { return };
-        if live.pipeline.params.iter().any(|param| param.secret) {
-            live.run.keeps = false;
-            self.dirty_runs.insert(number);
-            self.effects.push(Effect::Forget(number));
-        }
+        // Whatever its pipeline is now, which may not be readable any more.
+        let Some(live) = self.runs.get_mut(&number).filter(|live| live.run.keeps) else { return };
+        live.run.keeps = false;
+        self.dirty_runs.insert(number);
+        self.effects.push(Effect::Forget(number));
     }
 
     /// Undoes a run as it was promised. It is told as a run of its own; if it cannot begin, that is told instead.

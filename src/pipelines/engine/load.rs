@@ -66,7 +66,8 @@ impl Engine {
             };
             let mut live = Live::new(run, pipeline, own);
             live.unreadable = unreadable;
-            if live.run.state.ended() && !live.run.keeps && live.pipeline.params.iter().any(|param| param.secret) {
+            let secret = live.unreadable.is_some() || live.pipeline.params.iter().any(|param| param.secret);
+            if live.run.state.ended() && !live.run.keeps && secret {
                 // It was to be forgotten when the bot before us fell.
                 self.effects.push(Effect::Forget(row.number));
             }

@@ -145,10 +145,13 @@ impl Engine {
             self.may_go_on(number)?;
         }
         let live = self.run_of(number)?;
+        let spec = live.stages.iter().find(|one| stage == Some(one.name.as_str())).map(|one| one.spec);
         let reset: Vec<usize> = (0..live.stages.len())
             .filter(|at| {
                 let one = &live.stages[*at];
-                held(one.state) && stage.is_none_or(|name| one.name == name || state.ended())
+                // What was ended because that failed goes on with it.
+                let with_it = one.state == StageState::Cancelled && spec == Some(one.spec);
+                held(one.state) && stage.is_none_or(|name| one.name == name || with_it || state.ended())
                     || one.state == StageState::Skipped && !one.forgiven && state.ended()
             })
             .collect();
@@ -171,8 +174,8 @@ impl Engine {
         }
         self.advance(number);
         // Another one may still wait to be decided.
-        let held = self.hold_again(number).into_iter().flatten();
-        Ok(Reply::about(number, [words::goes_on(number)].into_iter().chain(held).collect()))
+        self.hold_again(number);
+        Ok(Reply::about(number, vec![words::goes_on(number)]))
     }
 
     /// Whether a run that ended may go on: nothing newer is there, nothing runs there, and nothing forbids it.

@@ -22,6 +22,8 @@ fn booked_what(row: &BookingRow) -> (String, String, String) {
     (app, env, what)
 }
 
+/// What was booked begins so much later at most: nobody expects it after that.
+const LATE: Millis = 15 * 60_000;
 /// How far ahead somebody may book.
 const BOOK_MOST: Millis = 366 * 86_400_000;
 
@@ -238,6 +240,8 @@ impl Engine {
         let detail = json!({
             "app": prepared.app, "env": env, "ref": prepared.reference, "sha": prepared.sha, "version": prepared.version,
             "params": prepared.params, "skip": prepared.skip, "only": prepared.only, "who": who,
+            "commits": prepared.commits, "commit_count": prepared.commit_count, "first_commit": prepared.first_commit,
+            "files": prepared.files, "onto": self.live_there(&prepared.app, &env),
         });
         let row = BookingRow { id, at, handle: who.handle.clone(), detail: detail.to_string() };
         self.puts.push(Put::Booking(row.clone()));
@@ -285,9 +289,22 @@ impl Engine {
             names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
         };
         let who: Asker = detail.get("who").and_then(|who| serde_json::from_value(who.clone()).ok()).unwrap_or_default();
+        let (app, env, what) = booked_what(&row);
+        if self.now - row.at > LATE {
+            let (at, by) = (words::moment(row.at, self.now), words::quiet(&row.handle));
+            return self.not_begun(&row, &who, words::booked_too_late(id, what, at, by));
+        }
+        // What goes out is known as it was shown, unless something else went there meanwhile.
+        let onto = detail.get("onto").cloned().unwrap_or_default();
+        let same = !onto.is_null() && onto == json!(self.live_there(&app, &env));
+        let known = |key: &str| detail.get(key).filter(|_| same).cloned().unwrap_or_default();
         let prepared = Prepared {
-            app: text("app").unwrap_or_default(),
-            environment: text("env"),
+            commits: serde_json::from_value(known("commits")).unwrap_or_default(),
+            commit_count: known("commit_count").as_u64().unwrap_or_default(),
+            first_commit: known("first_commit").as_i64(),
+            files: serde_json::from_value(known("files")).unwrap_or_default(),
+            app,
+            environment: Some(env),
             reference: text("ref"),
             sha: text("sha").unwrap_or_default(),
             version: text("version").unwrap_or_default(),
@@ -301,7 +318,21 @@ impl Engine {
         let may = self.around.may(&who);
         let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may });
         if let Err(fault) = answer {
-            self.tell(&who, words::booked_in_vain(fault));
+            let by = words::quiet(&row.handle);
+            self.not_begun(&row, &who, words::booked_in_vain(id, what, by, fault));
         }
+    }
+
+    /// What was booked does not begin: who booked it hears why, wherever they are, and so does everybody who hears of that place.
+    fn not_begun(&mut self, row: &BookingRow, who: &Asker, line: String) {
+        let (app, env, _) = booked_what(row);
+        self.incident("bot", (&app, &env), None, &line, None);
+        self.tell(who, line.clone());
+        self.say_place(&format!("{app}/{env}"), &line, None, std::slice::from_ref(&who.place));
+    }
+
+    /// The run that is live there; 0 where none is.
+    fn live_there(&self, app: &str, env: &str) -> i64 {
+        self.live.get(&(app.to_owned(), env.to_owned())).map_or(0, |row| row.run)
     }
 }

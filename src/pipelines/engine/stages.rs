@@ -419,8 +419,13 @@ impl Engine {
         self.stage_to(number, at, StageState::NeedsOperator, "bot");
         let Some(live) = self.runs.get_mut(&number) else { return };
         let line = words::unsure(&live.run, &live.stages[at], why);
-        if live.run.state == RunState::Running {
-            self.to(number, RunState::Paused, "bot");
+        match (live.run.state, &live.run.paused) {
+            (RunState::Running, _) => {
+                self.to(number, RunState::Paused, "bot");
+            }
+            // What was held waits without a clock from now on: it would end what may be half done.
+            (RunState::Paused, None) => live.run.due = None,
+            _ => {}
         }
         self.must_say(number, "failed", &line);
     }
@@ -429,8 +434,12 @@ impl Engine {
     fn hold(&mut self, number: i64, at: usize) {
         let time = self.settings.decide.as_millis() as Millis;
         let Some(live) = self.runs.get(&number) else { return };
-        // Where it stands still already, for a person or because nobody knows how far a stage came, the clock decides nothing.
-        let after = Some(time).filter(|_| live.run.state == RunState::Running);
+        let after = match live.run.state {
+            RunState::Running => Some(time),
+            // The clock of who was held before it runs on. Where a person wants it to stand still, or nobody knows how far a stage
+            // came, none decides.
+            _ => live.run.due.filter(|_| live.run.paused.is_none()).map(|due| (due - self.now).max(0)),
+        };
         let line = words::held(&live.run, &live.stages[at], &live.called(at), after);
         if live.run.state == RunState::Running {
             self.to(number, RunState::Paused, "bot");

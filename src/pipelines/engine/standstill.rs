@@ -67,31 +67,34 @@ impl Engine {
             (0..live.stages.len()).filter(|at| live.stages[*at].state == StageState::WaitingResources).collect();
         let specs = 0..live.of.len();
         // Something may have failed meanwhile about which somebody decides: only now the time for that begins.
-        let held = self.hold_again(number).unwrap_or_default();
-        held.iter().for_each(|line| self.say(number, "failed", line));
+        self.hold_again(number);
         waiting.into_iter().for_each(|at| self.again_stage(number, at));
         specs.for_each(|spec| self.begin_more(number, spec));
         self.advance(number);
         Ok(Reply::about(number, Vec::new()))
     }
 
-    /// A run that goes on is held again if people still have to decide about a stage of it; what they are told then.
-    pub(super) fn hold_again(&mut self, number: i64) -> Option<Vec<String>> {
+    /// A run that goes on is held again if people still have to decide about a stage of it, and they are told; whether it is.
+    pub(super) fn hold_again(&mut self, number: i64) -> bool {
         let asks =
             |live: &&Live| live.run.state == RunState::Running && live.run.ending.is_none() && live.asks_people();
-        let live = self.runs.get(&number).filter(asks)?;
+        let Some(live) = self.runs.get(&number).filter(asks) else { return false };
         // Where nobody knows how far a stage came, the clock decides nothing.
         let unsure = live.stages.iter().any(|one| one.state == StageState::NeedsOperator);
         let time = Some(self.settings.decide.as_millis() as Millis).filter(|_| !unsure);
-        // What was ended with another one is told with that.
-        let told = |at: &usize| live.stages[*at].state != StageState::Cancelled;
+        let held = live.held_stages();
+        // What was ended with another one is told with that, if that is held still.
+        let failed = |at: &usize| live.stages[*at].state != StageState::Cancelled;
+        let told: Vec<usize> = held.iter().copied().filter(failed).collect();
+        let told = if told.is_empty() && !unsure { held.into_iter().take(1).collect() } else { told };
         let line = |at: usize| words::held(&live.run, &live.stages[at], &live.called(at), time);
-        let lines: Vec<String> = live.held_stages().into_iter().filter(told).map(line).collect();
+        let lines: Vec<String> = told.into_iter().map(line).collect();
         self.to(number, RunState::Paused, "bot");
         if let Some(time) = time {
             self.due_in(number, time);
         }
-        Some(lines)
+        lines.iter().for_each(|line| self.must_say(number, "failed", line));
+        true
     }
 
     /// `!skip! 118 [stage] why`: a window, a freeze or a wait that a run waits for is passed.

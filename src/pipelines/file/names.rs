@@ -1,15 +1,11 @@
 //! Names in conditions and texts: what nothing gives is refused before a run begins.
 
-use std::collections::HashMap;
-
 use masterchief_contract::closest;
-use serde_json::Value;
 
-use super::super::expr::Expr;
 use super::super::model::Undo;
 use super::super::template;
 use super::reader::Reader;
-use super::stages::{Draft, Known};
+use super::stages::{Draft, Known, Places};
 
 /// What conditions and texts can ask about beside stages.
 pub(super) const NAMES: &[&str] = &[
@@ -36,12 +32,7 @@ pub(super) const NAMES: &[&str] = &[
 pub(super) const GATE: &[&str] = &["coverage", "total", "passed", "failed", "skipped", "outputs", "seconds"];
 
 /// Refuses names in conditions and texts that will never be known when the stage begins.
-pub(super) fn check_names(
-    reader: &mut Reader,
-    draft: &Draft<'_>,
-    places: &HashMap<String, (usize, u64)>,
-    known: &Known<'_>,
-) {
+pub(super) fn check_names(reader: &mut Reader, draft: &Draft<'_>, places: &Places, known: &Known<'_>) {
     let stage = &draft.stage;
     let mut check = |names: &mut dyn Iterator<Item = &str>, more: &[&str], what: &str| {
         for path in names {
@@ -61,19 +52,19 @@ pub(super) fn check_names(
             }
         }
     };
-    let expr = |expr: &Option<Expr>| -> Vec<String> {
-        let params = |expr: &Expr| expr.params().into_iter().map(|name| format!("params.{name}")).collect::<Vec<_>>();
-        expr.iter().flat_map(|expr| expr.names().iter().cloned().chain(params(expr))).collect()
-    };
-    check(&mut expr(&stage.when).iter().map(String::as_str), &[], "when");
-    check(&mut expr(&stage.gate).iter().map(String::as_str), GATE, "gate");
+    for (expr, more, what) in [(&stage.when, &[][..], "when"), (&stage.gate, GATE, "gate")] {
+        let Some(expr) = expr else { continue };
+        check(&mut expr.names().iter().map(String::as_str), more, what);
+        let params: Vec<String> = expr.params().iter().map(|name| format!("params.{name}")).collect();
+        check(&mut params.iter().map(String::as_str), more, what);
+    }
     let mut texts: Vec<&str> = stage.env.iter().map(|(_, text)| text.as_str()).collect();
     texts.extend(stage.runner.iter().flat_map(|wanted| &wanted.labels).map(String::as_str));
     for action in &stage.actions {
-        texts_of(&action.settings, &mut texts);
+        template::texts_of(&action.settings, &mut texts);
     }
     if let Some(Undo::Action(action)) = &stage.rollback {
-        texts_of(&action.settings, &mut texts);
+        template::texts_of(&action.settings, &mut texts);
     }
     for text in texts {
         // A text that cannot be read was told already.
@@ -85,14 +76,5 @@ pub(super) fn check_names(
             stage.name
         );
         reader.fault(draft.node, message);
-    }
-}
-
-fn texts_of<'v>(value: &'v Value, out: &mut Vec<&'v str>) {
-    match value {
-        Value::String(text) => out.push(text),
-        Value::Array(list) => list.iter().for_each(|item| texts_of(item, out)),
-        Value::Object(map) => map.values().for_each(|item| texts_of(item, out)),
-        _ => {}
     }
 }

@@ -18,8 +18,7 @@ use super::reader::{Fields, Reader, is_name};
 use super::reports::reports;
 use super::runner::{KEYS, Work, runner};
 use crate::executors::{Class, Limits};
-use crate::users::FlagMask;
-use crate::yaml::{Node, Spot};
+use crate::yaml::{Node, Spot, What};
 
 /// How long an attempt may take where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -93,6 +92,9 @@ pub(super) struct Draft<'n> {
     pub(super) node: &'n Node,
 }
 
+/// The stages of a file by name: their place, unless they cannot be read, and the line.
+pub(super) type Places = HashMap<String, (Option<usize>, u64)>;
+
 /// Reads all stages; those of `finally` come last.
 pub(super) fn stages(
     reader: &mut Reader,
@@ -101,8 +103,10 @@ pub(super) fn stages(
     defaults: &Defaults,
     known: &Known<'_>,
 ) -> Option<(Vec<Stage>, Graph)> {
-    let mut drafts: Vec<Draft<'_>> = Vec::new();
-    let mut places: HashMap<String, (usize, u64)> = HashMap::new();
+    let count = |node: &Node| if let What::Map(map) = &node.what { map.len() } else { 0 };
+    let count = count(node) + finally.map_or(0, count);
+    let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(count);
+    let mut places: Places = HashMap::with_capacity(count);
     for (node, last) in [(Some(node), false), (finally, true)] {
         let Some(node) = node else { continue };
         for (name, spot, node) in reader.entries(node, "stages") {
@@ -117,11 +121,12 @@ pub(super) fn stages(
             if let Some(fault) = fault {
                 reader.fault_at(spot, fault);
             }
-            places.insert(name.clone(), (drafts.len(), spot.line));
-            drafts.extend(stage(reader, name, spot, node, defaults, last));
+            let draft = stage(reader, name, spot, node, defaults, last);
+            places.insert(name.clone(), (draft.is_some().then_some(drafts.len()), spot.line));
+            drafts.extend(draft);
         }
     }
-    if drafts.is_empty() {
+    if places.is_empty() {
         reader.fault(node, "there are no stages; write `stages: {test: {shell: [\"make\", \"test\"]}}`");
         return None;
     }
@@ -140,21 +145,23 @@ pub(super) fn stages(
 }
 
 /// Finds the stages that are needed by name.
-fn link(reader: &mut Reader, drafts: &mut [Draft<'_>], places: &HashMap<String, (usize, u64)>) {
+fn link(reader: &mut Reader, drafts: &mut [Draft<'_>], places: &Places) {
     for at in 0..drafts.len() {
         let mut needs: Vec<Need> = Vec::new();
         for (name, form, node) in std::mem::take(&mut drafts[at].needs) {
-            match places.get(&name) {
-                Some((place, _)) if drafts[*place].stage.finally && !drafts[at].stage.finally => {
+            match places.get(&name).map(|(place, _)| *place) {
+                Some(Some(place)) if drafts[place].stage.finally && !drafts[at].stage.finally => {
                     reader.fault(
                         node,
                         format!("{name} stands under finally and runs after all others, so nothing can need it"),
                     );
                 }
-                Some((place, _)) if needs.iter().any(|need| need.stage == *place) => {
+                Some(Some(place)) if needs.iter().any(|need| need.stage == place) => {
                     reader.fault(node, format!("{name} is needed twice"));
                 }
-                Some((place, _)) => needs.push(Need { stage: *place, form }),
+                Some(Some(place)) => needs.push(Need { stage: place, form }),
+                // What is wrong with that one was told.
+                Some(None) => {}
                 None => {
                     let hint = closest(&name, places.keys().map(String::as_str))
                         .map(|close| format!("; did you mean {close}?"));
@@ -372,7 +379,7 @@ fn skip(reader: &mut Reader, fields: &mut Fields<'_>, wait: Option<&Wait>) -> Sk
         return Skip::Never;
     }
     let own = node.and_then(|node| reader.flags(node));
-    Skip::Flags(own.unwrap_or_else(|| FlagMask::parse(SKIPPER).ok()))
+    Skip::Flags(own.unwrap_or(reader.skipper))
 }
 
 fn retry(reader: &mut Reader, node: &Node, before: &Retry) -> Retry {

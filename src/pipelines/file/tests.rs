@@ -273,3 +273,36 @@ fn a_stage_that_undoes_the_run_undoes_itself_too_where_it_can() {
     assert_eq!(of("{shell: [x], on_failure: rollback}"), None);
     assert_eq!(of("{kubernetes: {}, rollback: {kubernetes: undo}}"), Some(Undo::Own));
 }
+
+#[test]
+fn a_stage_with_nothing_in_it_is_told_once_whoever_needs_it() {
+    for (text, line) in [
+        (
+            "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  test: {shell: [make, test], needs: [build]}\n  build:\n",
+            5,
+        ),
+        (
+            "app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  build:\n  test: {shell: [make, test], needs: [build], when: \"build.state == 'succeeded'\"}\n",
+            4,
+        ),
+        ("app: shop\npolicy: {environments: {dev: {}}}\nstages:\n  build:\n", 4),
+    ] {
+        let faults = parse(Path::new("shop.yaml"), text, &executors()).unwrap_err();
+        let told: Vec<(u64, &str)> =
+            faults.iter().map(|fault| (fault.spot.as_ref().unwrap().line, fault.message.as_str())).collect();
+        assert_eq!(told, [(line, "build is a map of keys")], "{text}");
+    }
+}
+
+#[test]
+fn a_stage_wants_a_parameter_by_its_whole_name() {
+    let wants = |settings: &str, rollback: &str| {
+        let text = format!(
+            "app: shop\npolicy: {{environments: {{dev: {{}}}}}}\nparams: {{key: {{type: string, secret: true}}, keyspace: {{type: string, default: a}}}}\nstages:\n  a: {{shell: {settings}, rollback: {{shell: {rollback}}}}}\n"
+        );
+        let pipeline = good(&text);
+        (pipeline.stages[0].wants("key", false), pipeline.stages[0].wants("key", true))
+    };
+    assert_eq!(wants("[a, \"{params.keyspace}\"]", "[b, \"x-{params.key}-y\"]"), (false, true));
+    assert_eq!(wants("[a, \"{params.key}\"]", "[b, params.key]"), (true, false));
+}

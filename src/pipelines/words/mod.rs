@@ -392,7 +392,10 @@ pub fn held(run: &Run, stage: &StageRun, called: &str, after: Option<Millis>) ->
 pub fn unsure(run: &Run, stage: &StageRun, why: &str) -> String {
     let n = run.number;
     let begin = format!("[{n}] {} {} needs you: ", run.app, stage.name);
-    let end = format!(". !retry {n} {} | !promote {n} (it is done) | !abort {n}", stage.name);
+    // What was held before it had a clock, which decides nothing now.
+    let clock =
+        if run.state == RunState::Paused && run.due.is_some() { ". Nothing happens by itself any more" } else { "" };
+    let end = format!(". !retry {n} {} | !promote {n} (it is done) | !abort {n}{clock}", stage.name);
     // What to type is never cut.
     let room = LINE.saturating_sub(begin.len() + end.len()).max(40);
     format!("{begin}{}{end}", fitted(why, room))

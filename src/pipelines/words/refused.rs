@@ -48,7 +48,7 @@ sentences! {
     which_stage_is_rejected(number: Display) = "several stages of run {number} wait; say which: !reject {number} CODE <why>";
     why_reject(number: Display) = "say why: !reject {number} <why>";
     // Of asking for a run.
-    check_untold(env: Display, fault: Display) = "a check of {env} cannot be told: {fault}";
+    check_untold(place: Display, fault: Display) = "{place}: a check cannot be told: {fault}; override with !deploy! and a reason";
     not_as_shown(place: Display) = "what would go to {place} is not what was shown any more; look at the plan again";
     check_fails(place: Display, check: Display) = "{place}: the check `{check}` does not hold; override with !deploy! and a reason";
     asked_already(same: Display) = "that is run {same} already (the same key within its time); !run {same}";
@@ -142,7 +142,8 @@ sentences! {
     did_not_begin(number: Display, version: Display, why: Display) = "[{number}] {version} did not begin. {why}";
     not_booked(id: Display) = "nothing is booked as B-{id}; !booked lists what is";
     booking(id: Display, what: Display, at: Display, by: Display) = "B-{id} {what} at {at} by {by}";
-    booked_in_vain(fault: Display) = "what you booked did not begin: {fault}";
+    booked_in_vain(id: Display, what: Display, by: Display, fault: Display) = "{what} (B-{id}, booked by {by}) did not begin: {fault}";
+    booked_too_late(id: Display, what: Display, at: Display, by: Display) = "{what} (B-{id}, booked by {by}) was due {at} while I was away, and does not begin any more; ask again if it is still wanted";
     why_pass(number: Display) = "say why, logged in: !skip! {number} <why>";
     where_to(app: Display, names: Display) = "say where to: !deploy {app} to {names}";
     there_are(names: Display) = "There are {names}";
