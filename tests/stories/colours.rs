@@ -4,7 +4,7 @@ use masterchief::bot::{Bot, Started};
 use masterchief::contract::{Action, How, Proof};
 
 use super::lab::Lab;
-use super::person::Person;
+use super::person::{PATIENCE, Person};
 use super::real::{bot_on, joined};
 use super::wire::{Line, Wire};
 
@@ -84,10 +84,20 @@ async fn on_inspircd_colours_are_left_out_where_a_channel_blocks_or_strips_them(
     alice.waits(is_set("+c")).await;
     let started = bot_on(&lab, "#ops").start().await.unwrap();
     joined(&started, "#ops").await;
-    for mode in ["", "-c+S", "-S+c", "-c"] {
+    let network = started.network("lab").unwrap();
+    let seen = |letter| network.channel("#ops").is_some_and(|(_, modes)| modes.contains(letter));
+    // Each with whether the bot sees +c and +S then; it was not told of the first.
+    for (mode, blocks, strips) in
+        [("", false, false), ("-c+S", false, true), ("-S+c", true, false), ("-c", false, false)]
+    {
         if !mode.is_empty() {
             alice.sends(&format!("MODE #ops {mode}"));
             alice.waits(is_set(mode)).await;
+        }
+        let start = std::time::Instant::now();
+        while (seen('c'), seen('S')) != (blocks, strips) {
+            assert!(start.elapsed() < PATIENCE, "the bot does not see {mode}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         let receipt = started.outlet().deliver(say("#ops", RED)).await;
         assert_eq!(receipt.map(|receipt| receipt.proof), Ok(Proof::Echoed), "{mode}");
