@@ -83,6 +83,7 @@ async fn handler(folder: &Path) -> Result<Arc<Bind>, Box<dyn std::error::Error>>
     let table = BindTable::new();
     let services = Services {
         outlet: Arc::new(Nowhere),
+        inlet: masterchief::contract::inlet(1).0,
         world: Arc::new(Empty),
         store: Store::memory(),
         clock: Clock::system(),

@@ -18,18 +18,21 @@ bind of a mask serves, and the one before it if that passes (`bot.PASS`).\n\n\
 run without blanks), `~` (one or more blanks) and `\\`; letters as the network compares names. *mode*: like mask, but the mode keeps\n\
 its case. *schedule* and *source* are explained with their kind.\n\n\
 **Flags**: whose count. *channel*: those held globally and in the event's channel. *any channel*: those held globally and in any\n\
-channel. *nobody*: nobody stands behind the event; write `-|-`.\n\n\
+channel. *global*: those held globally. *nobody*: nobody stands behind the event; write `-|-`. A command (`pub msg dcc`) that asks for none is for\n\
+everybody; with `replies.allow_dk_cmds: false` not for who has the flag `d` or `k`, and no `p`.\n\n\
 **STOP**: what `bot.STOP` does. *log*: the line goes to the command log (console mode `c`). *quiet*: it is kept out of the log of the\n\
-channel or of private words (console modes `p` and `m`), and the other handlers still run; what a `pub` or `msg` answers is never in it. *stop*: neither other handlers nor the bot itself do anything about it.\n\
-A STOP counts if it comes within 20 ms, for `out` within 250 ms: nothing else waits longer. One that comes later is told in the log.\n\n\
-Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), Tcl and its modules (`load unld`), or\n\
-Twitch; of the names of `evnt` those of what does not happen here (`save logfile sigill prerestart`). `time` understands Eggdrop's masks and cron.\n\
-`log` is Eggdrop's where the mask begins with a channel or a wildcard (`* *error*`), and is kept as `putlog`; else it is a log that is read.\n\
-Differences: a STOP in `isupport` does not undo what the server said, a STOP in `evnt` keeps no signal from the bot, a handler of `filt` that gives\n\
-nothing leaves the line as it is, and `away` of the botnet is not `ircaway`. A STOP in `raw` keeps the line from other handlers, not from the bot's\n\
-own picture of the network. The flags `d` and `k` deny nobody a `pub`, `msg` or `dcc`. `evnt` takes no names of one's own (`callevent`), `out` has no\n\
-`noqueue`. A STOP in `tls` keeps nothing from the log, a handler of `dcc` does not end a session by giving `break`.\n\
-Flags of `chon` and `chof` may be held anywhere, those of `chghost` in the channel, where Eggdrop asks for global ones.\n\n";
+channel or of private words (console modes `p` and `m`), or of the bot, and the other handlers still run; what a `pub` or `msg` answers is never in it. *stop*: neither other handlers nor the bot itself do anything about it.\n\
+*hold*: the bot does not do what a signal makes it do, which is to end, or to read its configuration (sighup); the other handlers still run.\n\
+A STOP counts if it comes within 20 ms, for `out` within 250 ms, for signals within a second: nothing else waits longer. One that comes later is told in the log.\n\n\
+Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), or Twitch. `load` and `unld` are about scripts,\n\
+which are the modules here. `time` understands Eggdrop's masks and cron. `log` is Eggdrop's where the mask begins with a channel or a wildcard\n\
+(`* *error*`), and is kept as `putlog`; else it is a log that is read.\n\
+Differences: of the names of `evnt` there is no `logfile`, as there are no log files that change (the log goes to standard error), and no `sigill`, as a\n\
+process that has met an instruction that is none has nothing left to trust. `save` comes with `.save` and before the bot ends: records are\n\
+written as they change. A handler of `filt` that gives nothing leaves the line as it is, and `away` of the botnet is not `ircaway`. A STOP in\n\
+`raw` keeps the line from other handlers, not from the bot's own picture of the network, which would be wrong from then on. Flags of `dcc` and `filt`\n\
+may be held in any channel, where Eggdrop asks for the console's: no session has one here. `account`, `ircaway` and `invt` ask for the flags\n\
+that are bound, where Eggdrop asks for none.\n\n";
 
 /// The whole page.
 pub(crate) fn page(kinds: &Kinds) -> String {
@@ -76,6 +79,7 @@ fn flags(spec: &KindSpec) -> &'static str {
     match spec.flags {
         FlagScope::Channel => "channel",
         FlagScope::AnyChannel => "any channel",
+        FlagScope::Global => "global",
         FlagScope::Nobody => "nobody",
     }
 }
@@ -85,6 +89,7 @@ fn stop(spec: &KindSpec) -> &'static str {
         Returns::Log => "log",
         Returns::Quiet => "quiet",
         Returns::Stop => "stop",
+        Returns::Hold => "hold",
         Returns::Ignored => "",
     }
 }

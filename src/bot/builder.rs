@@ -378,7 +378,11 @@ impl Builder {
 pub(crate) fn rules(config: &config::Config) -> Rules {
     Rules {
         timeout: config.replies.timeout,
-        policy: Policy { exclusive_binds: config.replies.exclusive_binds, answer_bots: config.replies.answer_bots },
+        policy: Policy {
+            exclusive_binds: config.replies.exclusive_binds,
+            answer_bots: config.replies.answer_bots,
+            refuse_dk: !config.replies.allow_dk_cmds,
+        },
         tell_denied: config.replies.tell_denied,
         grace: config.replies.grace,
         floods: Some(config.replies.floods.clone()),

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt;
 use masterchief_contract::{
     Action, Call, Clock, Delivery, Event, Handler, HandlerError, HandlerResult, How, Kind, Matching, Outcome, Outlet,
@@ -24,7 +24,7 @@ use crate::dispatch::{Bind, Cooldowns, Step};
 use crate::irc::Around;
 use crate::lua::Asks;
 use crate::mesh::Leads;
-use crate::partyline::FILT;
+use crate::partyline::{DCC, FILT, Party};
 use crate::store::AuditRow;
 
 /// Calls of one bind that may run at once, so that a slow handler cannot fill the memory.
@@ -61,10 +61,14 @@ pub(crate) struct Calls {
     pub(crate) in_flight: InFlight,
     /// Where this bot acts.
     leads: Leads,
+    /// Where sessions can be ended.
+    party: Arc<ArcSwapOption<Party>>,
     names: Names,
     cooldowns: Mutex<Cooldowns>,
 }
 
+/// What a command of the partyline gives, as in Eggdrop, to end the session of who gave it.
+const BREAK: &str = "break";
 /// Where the command log stands among what is logged: the console mode c.
 const COMMANDS: &str = "masterchief::bot::audit::commands";
 
@@ -80,6 +84,7 @@ impl Calls {
             asks: Asks::default(),
             in_flight: InFlight::default(),
             leads: outbox.leads.clone(),
+            party: Arc::clone(&outbox.watched),
             names: Names::new(),
             cooldowns: Mutex::new(Cooldowns::default()),
         }
@@ -259,6 +264,10 @@ impl Calls {
         match result {
             // The text is what becomes of the line, and no answer.
             Some(Ok(outcome)) if bind.kind() == FILT => outcome,
+            Some(Ok(Outcome::Reply(lines))) if bind.kind() == DCC && lines == [BREAK] => {
+                self.end_session(event);
+                Outcome::Nothing
+            }
             Some(Ok(Outcome::Reply(lines))) => {
                 self.reply(event, bind, outlet, lines).await;
                 Outcome::Nothing
@@ -279,6 +288,14 @@ impl Calls {
                 self.tell(event, bind, outlet, words::timed_out(bind.word(), limit)).await;
                 Outcome::Nothing
             }
+        }
+    }
+
+    /// Whoever gave the command leaves the partyline.
+    fn end_session(&self, event: &Event) {
+        let idx = event.field("idx").and_then(|idx| idx.as_u64()).and_then(|idx| u32::try_from(idx).ok());
+        if let (Some(idx), Some(party)) = (idx, self.party.load_full()) {
+            party.boot(idx, "goodbye");
         }
     }
 

@@ -387,6 +387,12 @@ impl Around for Ledger {
         }
     }
 
+    fn left_at_once(&self, network: &str, text: &str) {
+        if let Some(overt) = self.inner.overt.get().filter(|overt| overt.is_wanted()) {
+            overt.left_at_once(network, &self.hide(text));
+        }
+    }
+
     fn note(&self, network: &str, line: &str) -> u64 {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let (head, text) = line.split_once(" :").unwrap_or((line, ""));

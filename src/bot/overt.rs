@@ -34,7 +34,7 @@ impl Overt {
     /// The bind that drops a line that is about to be queued, if one does.
     pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> Option<String> {
         let calls = self.calls.upgrade()?;
-        let event = self.event(network, class, line, "queued");
+        let event = self.event(network, queue(class), line, "queued");
         let decision = decide(&self.table.index(), &event, &Standing::default(), calls.rules.load().policy);
         for step in decision.steps {
             let origin = step.bind.origin();
@@ -53,15 +53,21 @@ impl Overt {
     /// A line has left. If the street is full, nobody hears of it.
     pub(super) fn left(&self, network: &str, class: Class, line: &str) {
         // A parcel that is given back is dropped.
-        let _ = self.inlet.try_put(self.event(network, class, line, "sent").into());
+        let _ = self.inlet.try_put(self.event(network, queue(class), line, "sent").into());
     }
 
-    fn event(&self, network: &str, class: Class, line: &str, status: &str) -> Event {
+    /// Something has left that never waits.
+    pub(super) fn left_at_once(&self, network: &str, line: &str) {
+        // As above.
+        let _ = self.inlet.try_put(self.event(network, "noqueue", line, "sent").into());
+    }
+
+    fn event(&self, network: &str, queue: &str, line: &str, status: &str) -> Event {
         let mut data = EventData::new(OUT, self.clock.now());
         data.network = Arc::from(network);
         data.text = line.to_owned();
         data.fields =
-            vec![("queue", Value::from(queue(class))), ("message", Value::from(line)), ("status", Value::from(status))];
+            vec![("queue", Value::from(queue)), ("message", Value::from(line)), ("status", Value::from(status))];
         Event::new(data)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,10 +12,12 @@ use tokio::sync::{Notify, watch};
 
 use super::StartError;
 use super::audit::Audit;
+use super::calls::Calls;
 use super::forward::Forward;
 use super::ingest::Feeds;
 use super::meshshare::forget_key;
 use super::outbox::{Outbox, Place};
+use super::own::is_held;
 use super::people::{row_of, touched};
 use super::policy::Policy;
 use super::scripts::Scripts;
@@ -23,7 +25,7 @@ use super::seam;
 use super::started::Started;
 use super::warden::Warden;
 use super::words;
-use crate::dispatch::{Ban, Held};
+use crate::dispatch::{Ban, BindTable, Held};
 use crate::executors::unguessable;
 use crate::gateway::{Pages, Speaks};
 use crate::irc::{self, Around as _};
@@ -80,6 +82,9 @@ pub(super) struct Around {
     pub(super) warden: Warden,
     /// Tells that there is a note for another bot.
     pub(super) notes: Arc<Notify>,
+    /// Weak, because calls know the partyline.
+    pub(super) calls: Weak<Calls>,
+    pub(super) table: BindTable,
     pub(super) since: DateTime<Utc>,
     pub(super) clock: Clock,
 }
@@ -270,6 +275,15 @@ impl Host for Around {
 
     fn notes_go(&self) {
         self.notes.notify_one();
+    }
+
+    fn announce(&self, name: &'static str) -> Future<()> {
+        let (calls, table) = (self.calls.clone(), self.table.clone());
+        Box::pin(async move {
+            if let Some(calls) = calls.upgrade() {
+                is_held(&calls, &table, name).await;
+            }
+        })
     }
 
     fn started(&self) -> DateTime<Utc> {

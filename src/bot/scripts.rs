@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::own::tell_of_script;
 use super::policy::Policy;
 use crate::dispatch::{BindTable, NewBind};
 use crate::lua::{LoadError, Placement, Script, ScriptStatus, Services};
@@ -158,6 +159,7 @@ impl Scripts {
         let old = running.insert(name.clone(), script);
         drop(running);
         tracing::info!(script = %name, binds = count, "Script loaded");
+        tell_of_script(&self.inner.services.inlet, &self.inner.services.clock, &name, true);
         for row in self.inner.table.rows().iter().filter(|row| row.shadowed && *row.owner == *name) {
             tracing::warn!(script = %name, kind = %row.kind, mask = %row.mask, "Bound again later: the later one serves, and this one only if that passes");
         }
@@ -175,6 +177,7 @@ impl Scripts {
         drop(running);
         if let Some(old) = old {
             tracing::info!(script = %name, "Script removed");
+            tell_of_script(&self.inner.services.inlet, &self.inner.services.clock, name, false);
             tokio::spawn(async move {
                 // Nobody gets what it leaves behind.
                 let _ = old.carried().await;

@@ -303,6 +303,7 @@ impl Started {
     /// Stops in order: sources, the street with what is still in it, scripts, networks with what is still queued,
     /// records.
     pub async fn stop(self, reason: &str) {
+        self.tell_save().await;
         self.tell_end(reason);
         self.sources.stop();
         if let Some(gateway) = self.gateway {

@@ -14,11 +14,12 @@ use tracing::Level;
 use super::builder::Rules;
 use super::calls::Calls;
 use super::floodgate::{Floodgate, Pass};
+use super::outbox::Outbox;
 use super::sudo::Sudo;
 use super::warden::Warden;
 use super::words;
 use crate::dispatch::{BindTable, Cooldowns, Decision, Denied, Since, Step, decide};
-use crate::irc::Around;
+use crate::irc::{Around, TLS};
 use crate::mesh::Leads;
 use crate::partyline::{NETWORK, PUTLOG, Party};
 use crate::users::{Book, Standing};
@@ -45,6 +46,8 @@ pub(crate) struct Street {
     pub(crate) sudo: Sudo,
     /// Where channels of networks are watched.
     pub(crate) party: Party,
+    /// The networks.
+    pub(crate) outbox: Outbox,
     /// Where this bot acts.
     pub(crate) leads: Leads,
     /// What the bot does in channels by itself.
@@ -96,8 +99,21 @@ impl Street {
             let Some(event) = self.passes(event).await else { return };
             let event = self.calls.asks.hear(event);
             if self.offer(&event).await == Flow::Stopped {
-                return;
+                if event.kinds != [Kind::Isupport] {
+                    return;
+                }
+                // The line may say more than this.
+                self.take_back(&event);
             }
+        }
+    }
+
+    /// A handler does not want what the server says about itself: it is as it was.
+    fn take_back(&self, event: &Event) {
+        let (token, was) = (event.field_str("token"), event.field("was").and_then(|was| was.as_str()));
+        let change = Some(event.field_str("value")).filter(|_| event.field("isset").is_some_and(|set| *set == true));
+        if let Some(network) = self.outbox.network(&event.network) {
+            network.take_back(token, change, was);
         }
     }
 
@@ -156,10 +172,11 @@ impl Street {
         for denied in denied {
             self.deny(event, &denied, &standing).await;
         }
-        let log = self.log_of(event);
+        let (log, encrypted) = (self.log_of(event), event.kinds == [TLS]);
         let mut kept_out = false;
         for step in steps {
-            let (stops, quiet) = (step.returns == Returns::Stop, step.returns == Returns::Quiet && log.is_some());
+            let (stops, quiet) =
+                (step.returns == Returns::Stop, step.returns == Returns::Quiet && (encrypted || log.is_some()));
             // What a command answers is for the command log.
             kept_out |= matches!(step.kind, Kind::Pub | Kind::Msg);
             let outcome = self.start(event, step, &standing.who, stops || quiet).await;
@@ -167,6 +184,10 @@ impl Street {
                 return Flow::Stopped;
             }
             kept_out |= quiet && outcome == Some(Outcome::Stop);
+        }
+        if encrypted && !kept_out {
+            let idx = event.field("idx").and_then(|idx| idx.as_u64());
+            tracing::info!(network = %event.network, idx, server = event.text, "A connection is encrypted");
         }
         if let Some(mode) = log.filter(|_| !kept_out)
             && let Some(text) = words::overheard(event)
@@ -214,7 +235,8 @@ impl Street {
     /// Somebody may not: the audit has it, and they are told what is missing.
     async fn deny(&self, event: &Event, denied: &Denied, standing: &Standing) {
         let bind = &denied.bind;
-        self.calls.note(event, bind, &standing.who, "denied", &format!("needs {}", bind.flags));
+        let why = if denied.kept_out { "has the flag d or k".to_owned() } else { format!("needs {}", bind.flags) };
+        self.calls.note(event, bind, &standing.who, "denied", &why);
         let Some(actor) = event.actor.as_ref().filter(|_| self.calls.rules.load().tell_denied && denied.told) else {
             return;
         };

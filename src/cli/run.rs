@@ -90,10 +90,7 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
         // Who was told already serves nobody.
         while !over {
             tokio::select! {
-                name = ends.told() => {
-                    started.tell(name);
-                    over = true;
-                }
+                name = ends.told() => over = !started.signalled(name).await,
                 () = &mut ended, if !done => {
                     done = true;
                     if alone {
@@ -101,9 +98,10 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
                     }
                 }
                 _ = hangup.recv() => {
-                    started.tell("sighup");
-                    reconfigure(&started, path, common.env.as_deref()).await;
-                    started.reload_scripts().await;
+                    if !started.signalled("sighup").await {
+                        reconfigure(&started, path, common.env.as_deref()).await;
+                        started.reload_scripts().await;
+                    }
                 }
                 Ok(()) = wishes.changed() => {
                     let (_, wish) = *wishes.borrow_and_update();
@@ -139,10 +137,11 @@ async fn starting(builder: Builder, ends: &mut Ends) -> anyhow::Result<(Arc<Star
         tokio::select! {
             started = &mut starting => {
                 let started = Arc::new(started?);
-                if let Some(name) = told {
-                    started.tell(name);
-                }
-                return Ok((started, told.is_some()));
+                let over = match told {
+                    Some(name) => !started.signalled(name).await,
+                    None => false,
+                };
+                return Ok((started, over));
             }
             name = ends.told() => {
                 if told.replace(name).is_some() {

@@ -83,6 +83,8 @@ pub struct Replies {
     pub exclusive_binds: bool,
     /// Whether commands of those that the network marks as bots are taken.
     pub answer_bots: bool,
+    /// Whether who has the flag `d` or `k`, and no `p`, may give commands that are for everybody, Eggdrop's `allow-dk-cmds`.
+    pub allow_dk_cmds: bool,
     /// Whether a person who is refused is told what is missing.
     pub tell_denied: bool,
     /// How long shutdown waits for running calls.
@@ -163,6 +165,7 @@ impl Default for Replies {
             timeout: Duration::from_secs(60),
             exclusive_binds: false,
             answer_bots: false,
+            allow_dk_cmds: true,
             tell_denied: true,
             grace: Duration::from_secs(2),
             ctcp: true,

@@ -39,6 +39,14 @@ pub enum BindFault {
         /// The kind.
         kind: Kind,
     },
+    /// Only global flags count for an event of this kind.
+    #[error("flags {text:?}: those of a channel do not count for a {kind} event; write them in front of the bar")]
+    GlobalFlags {
+        /// As written.
+        text: String,
+        /// The kind.
+        kind: Kind,
+    },
     /// The mask can never match.
     #[error("mask {text:?}, {fault}")]
     Mask {
@@ -135,6 +143,9 @@ impl NewBind {
         let asked = FlagMask::parse(flags).map_err(|fault| BindFault::Flags { text: flags.to_owned(), fault })?;
         if spec.flags == FlagScope::Nobody && !asked.is_open() {
             return Err(BindFault::NobodysFlags { text: flags.to_owned(), kind: spec.kind });
+        }
+        if spec.flags == FlagScope::Global && asked.asks_of_channels() {
+            return Err(BindFault::GlobalFlags { text: flags.to_owned(), kind: spec.kind });
         }
         (spec.check)(mask).map_err(|fault| BindFault::Mask { text: mask.to_owned(), fault })?;
         check_options(spec, mask, &options)?;

@@ -30,6 +30,8 @@ pub struct Denied {
     pub bind: Arc<Bind>,
     /// Whether the person asked for it by name and should hear why not.
     pub told: bool,
+    /// Whether it is for everybody but who has the flag `d` or `k`.
+    pub kept_out: bool,
 }
 
 /// What is to be done about an event.
@@ -48,6 +50,8 @@ pub struct Policy {
     pub exclusive_binds: bool,
     /// Commands of those that the network marks as bots are taken too. Two bots that answer each other never end.
     pub answer_bots: bool,
+    /// Who has the flag `d` or `k` gives no commands: Eggdrop's `allow-dk-cmds 0`.
+    pub refuse_dk: bool,
 }
 
 /// Decides about one event.
@@ -55,13 +59,14 @@ pub fn decide(index: &Index, event: &EventData, standing: &Standing, policy: Pol
     let mut decision = Decision::default();
     for kind in event.kinds {
         let command = matches!(*kind, Kind::Pub | Kind::Msg);
+        let out = |spec: &KindSpec| policy.refuse_dk && is_command(spec) && standing.is_kept_out(event, spec.flags);
         let by_bot = event.actor.as_ref().is_some_and(|actor| actor.bot) && !policy.answer_bots;
         if command && (by_bot || policy.exclusive_binds && !decision.steps.is_empty()) {
             continue;
         }
         if let Some(id) = event.bind {
             if let Some(bind) = index.named.get(&id).filter(|bind| bind.kind() == *kind) {
-                decision.add(vec![Arc::clone(bind)], 0, event, standing);
+                decision.add(vec![Arc::clone(bind)], 0, event, standing, &out);
             }
             continue;
         }
@@ -70,7 +75,7 @@ pub fn decide(index: &Index, event: &EventData, standing: &Standing, policy: Pol
             && let Some(binds) = words.get(CaseMap::Rfc1459.fold(word).as_str())
         {
             let same = |bind: &&Arc<Bind>| bind.words().any(|name| event.casemap.eq(name, word));
-            decision.add(binds.iter().filter(same).cloned().collect(), text_at, event, standing);
+            decision.add(binds.iter().filter(same).cloned().collect(), text_at, event, standing, &out);
         }
         if let Some(binds) = index.masks.get(kind) {
             decision.add_masks(binds, event, standing);
@@ -86,24 +91,43 @@ impl Decision {
             return;
         };
         let subject = (spec.subject)(event);
-        for bind in binds {
-            if meets(spec, &bind.mask, &subject, event.casemap) {
-                self.add(vec![Arc::clone(bind)], 0, event, standing);
+        for (at, bind) in binds.iter().enumerate() {
+            if !meets(spec, &bind.mask, &subject, event.casemap) {
+                continue;
+            }
+            let same = |other: &&Arc<Bind>| CaseMap::Rfc1459.eq(&other.mask, &bind.mask);
+            if spec.stackable {
+                self.add(vec![Arc::clone(bind)], 0, event, standing, &|_| false);
+            } else if !binds.iter().take(at).any(|other| same(&other)) {
+                // The newest of a mask serves; different masks all do.
+                self.add(binds.iter().skip(at).filter(same).cloned().collect(), 0, event, standing, &|_| false);
             }
         }
     }
 
-    /// The newest of these, with the others behind it.
-    fn add(&mut self, binds: Vec<Arc<Bind>>, text_at: usize, event: &EventData, standing: &Standing) {
+    /// The newest of these, with the others behind it. `out` says whether who it is gives no commands that are for everybody.
+    fn add(
+        &mut self,
+        binds: Vec<Arc<Bind>>,
+        text_at: usize,
+        event: &EventData,
+        standing: &Standing,
+        out: &dyn Fn(&KindSpec) -> bool,
+    ) {
         let mut may = Vec::with_capacity(binds.len());
         for (at, bind) in binds.into_iter().enumerate() {
             let scope = bind.spec.flags;
-            if standing.allows(&bind.flags, scope, &event.network, event.chan.as_deref(), event.casemap) {
+            if bind.flags.is_open() && out(bind.spec) {
+                if at == 0 {
+                    self.denied.push(Denied { bind, told: false, kept_out: true });
+                    return;
+                }
+            } else if standing.allows(&bind.flags, scope, &event.network, event.chan.as_deref(), event.casemap) {
                 may.push(bind);
             } else if at == 0 {
                 // The one that serves is denied: an older one with other flags is no way around it.
                 let told = bind.spec.matching == Matching::Word;
-                self.denied.push(Denied { bind, told });
+                self.denied.push(Denied { bind, told, kept_out: false });
                 return;
             }
         }
@@ -112,6 +136,11 @@ impl Decision {
         let (kind, returns) = (bind.kind(), bind.spec.returns);
         self.steps.push(Step { bind, fallbacks: may.collect(), kind, text_at, returns });
     }
+}
+
+/// Whether people give commands by binds of this kind.
+fn is_command(spec: &KindSpec) -> bool {
+    spec.returns == Returns::Log
 }
 
 /// The first word of a line and where the text after it begins. A line that begins with a blank has none.
@@ -245,6 +274,20 @@ mod tests {
     }
 
     #[test]
+    fn of_masks_that_do_not_stack_the_newest_of_each_serves_and_the_others_stand_behind_it() {
+        let kinds = Kinds::new(&[crate::mesh::KINDS]);
+        let table = BindTable::new();
+        for mask in ["alice", "al*", "ALICE", "bob"] {
+            table.bind("rust", NewBind::parse(&kinds, "note", "-", mask, BindOptions::default(), handler()).unwrap());
+        }
+        let mut event = EventData::new(&[crate::mesh::NOTE], DateTime::<Utc>::UNIX_EPOCH);
+        event.fields = vec![("to", "alice".into())];
+        let steps = decide(&table.index(), &event, &Standing::default(), Policy::default()).steps;
+        let shown: Vec<_> = steps.iter().map(|step| (&*step.bind.mask, step.fallbacks.len())).collect();
+        assert_eq!(shown, [("ALICE", 1), ("al*", 0)]);
+    }
+
+    #[test]
     fn exclusive_binds_leave_the_command_out_when_a_mask_matched() {
         let table = table(&[("pub", "-", "!hello"), ("pubm", "-", "* !hello*")]);
         let decision = decide(
@@ -265,6 +308,56 @@ mod tests {
         assert_eq!(outcome(&table, &event, &Book::new()).0, ["pubm * !hello*"]);
         let policy = Policy { answer_bots: true, ..Policy::default() };
         assert_eq!(decide(&table.index(), &event, &Standing::default(), policy).steps.len(), 2);
+    }
+
+    #[test]
+    fn who_has_d_or_k_gives_no_commands_where_that_is_configured() {
+        let table = table(&[("pub", "-", "!hello"), ("pub", "o", "!up"), ("pubm", "-", "* *")]);
+        let policy = Policy { refuse_dk: true, ..Policy::default() };
+        let steps = |flags: &str, channels: &[(&str, &str)], word: &str, policy: Policy| {
+            let book = Book::new();
+            let mut user = User::with_account("alice", "net", "alice", flags).unwrap();
+            user.channels = channels
+                .iter()
+                .map(|(chan, flags)| ((*chan).to_owned(), crate::users::FlagSet::parse(flags).unwrap()))
+                .collect();
+            book.put(user).unwrap();
+            let event = said(word);
+            let standing = book.recognise(event.actor.as_ref(), &event.network, event.casemap);
+            let decision = decide(&table.index(), &event, &standing, policy);
+            // What is only listened to goes on.
+            assert!(decision.steps.iter().any(|step| step.kind == Kind::Pubm));
+            decision.steps.iter().filter(|step| step.kind == Kind::Pub).count()
+        };
+        for flags in ["d", "k"] {
+            assert_eq!(steps(flags, &[], "!hello", policy), 0);
+            assert_eq!(steps("f", &[("#ops", flags)], "!hello", policy), 0);
+            assert_eq!(steps("f", &[("#dev", flags)], "!hello", policy), 1, "it is held elsewhere");
+            assert_eq!(steps(&format!("p{flags}"), &[], "!hello", policy), 1);
+            assert_eq!(steps(flags, &[], "!hello", Policy::default()), 1);
+        }
+        assert_eq!(steps("ok", &[], "!up", policy), 1, "a command that asks for flags is not for everybody");
+        let event = said("!hello");
+        assert_eq!(
+            decide(&table.index(), &event, &Standing::default(), policy).steps.len(),
+            2,
+            "a stranger has no flags"
+        );
+    }
+
+    #[test]
+    fn where_global_flags_are_asked_for_those_of_a_channel_do_not_count() {
+        let table = table(&[("chghost", "o", "* *")]);
+        let steps = |flags: &str, here: &str| {
+            let book = Book::new();
+            let mut user = User::with_account("alice", "net", "alice", flags).unwrap();
+            user.channels.insert("#ops".to_owned(), crate::users::FlagSet::parse(here).unwrap());
+            book.put(user).unwrap();
+            let mut event = said("");
+            event.kinds = &[Kind::Chghost];
+            outcome(&table, &event, &book).0.len()
+        };
+        assert_eq!((steps("f", "o"), steps("o", "f"), steps("f", "f")), (0, 1, 0));
     }
 
     #[test]
@@ -309,6 +402,7 @@ mod tests {
         assert!(told("pub", "m|1", "!x").starts_with("flags \"m|1\", column 3:"));
         assert!(told("pub", "-", "!x y").starts_with("mask \"!x y\", column 3:"));
         assert!(told("raw", "n", "001").contains("write \"-|-\""));
+        assert!(told("chghost", "n|o", "* *").contains("in front of the bar"));
         let options = BindOptions { tz: Some("Mars".to_owned()), ..BindOptions::default() };
         assert!(NewBind::parse(&kinds(), "pub", "-", "!x", options, handler()).is_err());
     }

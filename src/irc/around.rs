@@ -39,6 +39,8 @@ pub trait Around: Send + Sync + 'static {
     fn fate(&self, line: u64, fate: Fate);
     /// Words have left: `text` is what was sent.
     fn left(&self, network: &str, line: u64, class: Class, text: &str);
+    /// Something has left that never waits: PING, PONG, a part of the login, without its secrets.
+    fn left_at_once(&self, network: &str, text: &str);
     /// The network says something by itself: the number of that line. `line` is what is sent, `PRIVMSG #ops :words`.
     fn note(&self, network: &str, line: &str) -> u64;
     /// A connection is about to be made: from now on lines may leave. Ready once that would be known after a crash.
@@ -63,6 +65,8 @@ impl Around for Nobody {
     fn fate(&self, _: u64, _: Fate) {}
 
     fn left(&self, _: &str, _: u64, _: Class, _: &str) {}
+
+    fn left_at_once(&self, _: &str, _: &str) {}
 
     fn note(&self, _: &str, _: &str) -> u64 {
         0

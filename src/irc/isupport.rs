@@ -54,6 +54,18 @@ impl ISupport {
         }
     }
 
+    /// A change is taken back: the token is what it `was` before. Not if it has changed again since; whether it was taken back.
+    pub fn take_back(&mut self, token: &str, change: Option<&str>, was: Option<&str>) -> bool {
+        if self.get(token) != change {
+            return false;
+        }
+        match was {
+            Some(value) => self.tokens.insert(token.to_owned(), value.to_owned()),
+            None => self.tokens.remove(token),
+        };
+        true
+    }
+
     /// A token's value; empty for one without.
     pub fn get(&self, token: &str) -> Option<&str> {
         self.tokens.get(token).map(String::as_str)
@@ -217,6 +229,17 @@ mod tests {
         isupport.take(&["chief", "-WHOX", "NICKLEN=20", "CASEMAPPING=rfc7613", "x"]);
         assert_eq!((isupport.has("WHOX"), isupport.nicklen(), isupport.casemap()), (false, 20, CaseMap::Ascii));
         assert_eq!(ISupport::default().casemap(), CaseMap::Rfc1459);
+    }
+
+    #[test]
+    fn a_change_is_taken_back_unless_there_was_another_since() {
+        let mut isupport = told(&["NICKLEN=30", "WHOX"]);
+        isupport.take(&["chief", "NICKLEN=20", "-WHOX", "BOT=B", "x"]);
+        assert!(isupport.take_back("NICKLEN", Some("20"), Some("30")) && isupport.nicklen() == 30);
+        assert!(isupport.take_back("WHOX", None, Some("")) && isupport.has("WHOX"));
+        assert!(isupport.take_back("BOT", Some("B"), None) && !isupport.has("BOT"));
+        assert!(!isupport.take_back("NICKLEN", Some("20"), Some("9")), "it is 30 by now");
+        assert_eq!(isupport.nicklen(), 30);
     }
 
     #[test]

@@ -209,6 +209,7 @@ pub static KINDS: &[KindSpec] = &[
     },
     KindSpec {
         kind: Kind::Chghost,
+        flags: FlagScope::Global,
         subject: new_host,
         fields: &["nick", "user", "host", "handle", "chan", "newuser", "newhost"],
         about: "somebody's user name or host changes, once for each channel shared with the bot, or for a watched nick; the mask meets the \
@@ -227,9 +228,10 @@ pub static KINDS: &[KindSpec] = &[
     },
     KindSpec {
         kind: Kind::Isupport,
+        returns: Returns::Stop,
         subject: token,
-        fields: &["token", "isset", "value"],
-        about: "the server says something new about itself (005)",
+        fields: &["token", "isset", "value", "was"],
+        about: "the server says something new about itself (005); `was` is the value before; STOP takes the change back",
         example: "CASEMAPPING",
         ..BY_NOBODY
     },
@@ -261,10 +263,12 @@ pub static KINDS: &[KindSpec] = &[
     },
     KindSpec {
         kind: Kind::Evnt,
+        returns: Returns::Hold,
         subject: type_of,
         fields: &["type", "text"],
         about: "something that has a name: connect-server, preinit-server, init-server, disconnect-server, fail-server, hidden-host, got-chanlist; \
-                sighup, sigterm, sigint, sigquit, prerehash, rehash, loaded, userfile-loaded",
+                sighup, sigterm, sigint, sigquit (a STOP within a second keeps the bot from what it does by itself), prerehash, rehash, \
+                prerestart, save, loaded, userfile-loaded; or a name of one's own (`bot.callevent`, `Started::call_event`)",
         example: "init-server",
         ..BY_NOBODY
     },
@@ -288,8 +292,9 @@ pub static KINDS: &[KindSpec] = &[
         returns: Returns::Stop,
         subject: queue_and_status,
         fields: &["queue", "message", "status"],
-        about: "the bot says a line or gives a command: `queued` before it waits (STOP drops it), `sent` when it has left; what binds of \
-                this kind do makes none, nor what the connection does by itself (its login, PONG, JOIN with its key, WHO)",
+        about: "the bot says a line or gives a command: `queued` before it waits (STOP drops it), `sent` when it has left; `noqueue sent` is \
+                what never waits: PING, PONG, the login without its secrets; what binds of this kind do makes none, nor what the connection \
+                asks by itself (JOIN with its key, WHO)",
         example: "* sent",
         ..BY_NOBODY
     },
@@ -328,6 +333,7 @@ pub static KINDS: &[KindSpec] = &[
     },
     KindSpec {
         kind: TLS,
+        returns: Returns::Quiet,
         subject: idx,
         fields: &["idx", "text"],
         about: "a connection is encrypted: its handshake is over; idx is that of a session on the partyline, 0 is the server (`text`) of a network",

@@ -258,6 +258,14 @@ impl Network {
         self.inner.lock().acts_until = Some(until);
     }
 
+    /// A change of what the server says about itself (005) is taken back, as an event of kind `isupport` told it.
+    pub fn take_back(&self, token: &str, change: Option<&str>, was: Option<&str>) {
+        let mut shared = self.inner.lock();
+        if shared.state.take_back(token, change, was) {
+            shared.refold();
+        }
+    }
+
     /// Sends what is queued for at most two seconds, says goodbye and ends the task.
     pub fn disconnect(&self, reason: &str) {
         self.inner.lock().farewell = Some(reason.to_owned());

@@ -2,14 +2,17 @@
 //! by target and order; else silence means, after a while, that it was passed on.
 //! <https://ircv3.net/specs/extensions/labeled-response>, <https://ircv3.net/specs/extensions/echo-message>. Pure; time is handed in.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use masterchief_contract::Class;
 use tokio::time::Instant;
 
 use super::message::Message;
+use super::multiline::{PART, without_tags};
 use super::outgoing::Line;
+use super::text::plain;
 
 /// How long an answer may take where the server has promised one.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,10 +23,13 @@ const OPEN_MAX: usize = 4096;
 /// Batches of answers open at once; more are hostile, and the oldest is forgotten.
 const BATCHES_MAX: usize = 64;
 /// Refusals of words to a target (RFC 2812 section 5.2, and what servers have added).
-const REFUSALS: [&str; 17] = [
-    "401", "402", "403", "404", "407", "411", "412", "413", "414", "415", "416", "417", "437", "439", "477", "492",
-    "531",
+const REFUSALS: [&str; 18] = [
+    "401", "402", "403", "404", "407", "408", "411", "412", "413", "414", "415", "416", "417", "437", "439", "477",
+    "492", "531",
 ];
+
+/// Refusals that may mean colours, bold and the like (a channel with +c): 408 says so, 404 in words that differ.
+const NO_COLOURS: [&str; 2] = ["404", "408"];
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(super) enum Receipt {
     Passed {
         /// Whom it was for.
         target: String,
-        /// Whether it was cut, or its colours are gone.
+        /// Whether it was cut, or has other words. That its colours are gone (a channel with +S) is no change.
         changed: bool,
         /// The network's own id.
         msgid: Option<String>,
@@ -53,6 +59,8 @@ pub(super) enum Receipt {
 pub(super) struct Answered {
     pub(super) receipt: Receipt,
     pub(super) ids: Vec<u64>,
+    /// What is to be said now instead, without colours: what became of it is still open.
+    pub(super) again: Vec<Line>,
 }
 
 /// A line without an answer yet, or a message in parts.
@@ -68,8 +76,8 @@ struct Sent {
     words: String,
     until: Instant,
     ids: Vec<u64>,
-    /// The lines themselves, where they are said again if they are lost.
-    pages: Vec<Line>,
+    /// The lines themselves, where they may have to be said again: pages, what has colours, and what stands beside that.
+    lines: Vec<Line>,
     /// What the lines of a batch of answers have said so far.
     heard: Option<Receipt>,
 }
@@ -87,6 +95,8 @@ pub(super) struct Receipts {
     doubted: VecDeque<(u64, Sent)>,
     /// The number of the last such PING.
     asked: u64,
+    /// Lines that are about to leave again without their colours.
+    again: BTreeSet<u64>,
     /// Batches of answers that are open, and the label of the line they are about; the oldest first.
     batches: VecDeque<(String, String)>,
 }
@@ -115,6 +125,9 @@ impl Receipts {
         let message = Message::parse(text).ok()?;
         let opens = message.is("BATCH") && message.param(0).starts_with('+');
         let words = matches!(message.command, "PRIVMSG" | "NOTICE");
+        for id in ids(line) {
+            self.again.remove(&id);
+        }
         if !words && !opens || words && self.is_part(line, &message, promises) {
             return None;
         }
@@ -135,7 +148,7 @@ impl Receipts {
             words: String::new(),
             until: now + time,
             ids: Vec::new(),
-            pages: Vec::new(),
+            lines: Vec::new(),
             heard: None,
         };
         if words {
@@ -207,13 +220,22 @@ impl Receipts {
         })
     }
 
-    /// The answer, for the lines it is about. A long line that left in pieces has passed when the last of them has.
-    fn settled(&self, sent: Sent, receipt: Receipt) -> Answered {
-        let mut ids = sent.ids;
-        if matches!(receipt, Receipt::Passed { .. }) {
-            ids.retain(|id| !self.promised.iter().any(|other| other.ids.contains(id)));
+    /// The answer, for the lines it is about. A long line that left in pieces has passed when the last of them has. What was refused and
+    /// has colours is said again without.
+    fn settled(&mut self, sent: Sent, receipt: Receipt) -> Answered {
+        let mut ids = sent.ids.clone();
+        let mut again = Vec::new();
+        match &receipt {
+            Receipt::Passed { .. } => {
+                ids.retain(|id| !self.promised.iter().any(|other| other.ids.contains(id)) && !self.again.contains(id))
+            }
+            Receipt::Refused { code, .. } if NO_COLOURS.contains(&code.as_str()) => again = sent.without_colours(),
+            Receipt::Refused { .. } => {}
         }
-        Answered { receipt, ids }
+        if !again.is_empty() {
+            self.again.extend(ids.drain(..));
+        }
+        Answered { receipt, ids, again }
     }
 
     /// A batch of answers begins: what its lines say is one answer when it ends.
@@ -267,7 +289,7 @@ impl Receipts {
         for row in [&mut self.promised, &mut self.others] {
             while row.len() > OPEN_MAX || row.front().is_some_and(|sent| sent.until <= now) {
                 let Some(sent) = row.pop_front() else { break };
-                if sent.pages.is_empty() { out.extend(sent.ids) } else { self.doubted.push_back((0, sent)) }
+                if sent.is_page() { self.doubted.push_back((0, sent)) } else { out.extend(sent.ids) }
             }
         }
         while self.doubted.len() > OPEN_MAX {
@@ -316,7 +338,7 @@ impl Receipts {
         let rest = std::mem::take(&mut self.promised).into_iter().chain(std::mem::take(&mut self.others));
         self.batches.clear();
         for sent in doubted.chain(rest) {
-            if sent.pages.is_empty() { others.extend(sent.ids) } else { pages.extend(sent.pages) }
+            if sent.is_page() { pages.extend(sent.lines) } else { others.extend(sent.ids) }
         }
         (pages, others)
     }
@@ -330,15 +352,35 @@ impl Sent {
             self.words = if promises.echo { message.param(1).to_owned() } else { String::new() };
         }
         self.ids.extend(ids(line));
-        if line.class == Some(Class::Page) {
-            self.pages.push(line.clone());
+        if line.class == Some(Class::Page) || self.batch.is_some() || has_colours(message.param(1)) {
+            self.lines.push(line.clone());
         }
+    }
+
+    /// Whether it is said again where the connection is lost.
+    fn is_page(&self) -> bool {
+        self.lines.iter().any(|line| line.class == Some(Class::Page))
+    }
+
+    /// All of it without colours, bold and the like, where it has any.
+    fn without_colours(&self) -> Vec<Line> {
+        if !self.lines.iter().any(|line| has_colours(&line.text)) {
+            return Vec::new();
+        }
+        let bare = |line: &Line| {
+            // What it was a part of is over.
+            let text = if line.text.starts_with(PART) { without_tags(&line.text) } else { &line.text };
+            Line { text: plain(text).into_owned(), whole: 0, ..line.clone() }
+        };
+        self.lines.iter().map(bare).collect()
     }
 
     /// Whether these are its words.
     fn is_echo(&self, message: &Message<'_>) -> bool {
         let (command, target) = (message.command, message.param(0));
-        self.command == command && self.target.eq_ignore_ascii_case(target) && self.words == message.param(1)
+        self.command == command
+            && self.target.eq_ignore_ascii_case(target)
+            && (self.words == message.param(1) || plain(&self.words) == plain(message.param(1)))
     }
 
     /// A line of its batch of answers. A refusal is not taken back by what comes behind it.
@@ -353,8 +395,12 @@ impl Sent {
 
 /// What an echo or another good answer says.
 fn passed(sent: &Sent, message: &Message<'_>, echo: bool) -> Receipt {
-    let changed = echo && message.param(1) != sent.words;
+    let changed = echo && plain(message.param(1)) != plain(&sent.words);
     Receipt::Passed { target: sent.target.clone(), changed, msgid: msgid(message).filter(|_| echo) }
+}
+
+fn has_colours(text: &str) -> bool {
+    matches!(plain(text), Cow::Owned(_))
 }
 
 fn refused(target: &str, message: &Message<'_>) -> Receipt {
@@ -579,6 +625,63 @@ mod tests {
         }
         assert_eq!(numbers(&mut receipts, "@label=mc1 :chief!c@h PRIVMSG #ops :one"), Some(vec![]));
         assert_eq!(numbers(&mut receipts, "@label=mc2 :s 404 chief #ops :Cannot send"), Some(vec![7]));
+    }
+
+    fn coloured(id: u64, words: &str) -> (Line, String) {
+        let text = format!("PRIVMSG #ops :{words}");
+        (Line { text: text.clone(), ..line(id) }, text)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_colours_and_is_refused_is_said_again_without_them_once() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        let refusal = |label: &str| format!("@label={label} :s 404 chief #ops :Cannot send");
+        let (red, text) = coloured(1, "\u{3}04red\u{3} alert");
+        receipts.sent(&red, &text, ALL, now);
+        let answered = receipts.answered(&Message::parse(&refusal("mc1")).unwrap(), false).unwrap();
+        assert_eq!((answered.ids, answered.again.len()), (vec![], 1));
+        let again = &answered.again[0];
+        assert_eq!((again.text.as_str(), again.id), ("PRIVMSG #ops :red alert", 1));
+        // A piece of the same line that has passed does not settle it.
+        receipts.sent(&line(1), "PRIVMSG #ops :and more", ALL, now);
+        assert_eq!(numbers(&mut receipts, "@label=mc2 :chief!c@h PRIVMSG #ops :and more"), Some(vec![]));
+        receipts.sent(again, &again.text, ALL, now);
+        let answered = receipts.answered(&Message::parse(&refusal("mc3")).unwrap(), false).unwrap();
+        assert_eq!((answered.ids, answered.again), (vec![1], vec![]), "it has none any more");
+        // Other refusals do not mean colours.
+        let (red, text) = coloured(2, "\u{2}bold");
+        receipts.sent(&red, &text, ALL, now);
+        let gone = receipts.answered(&Message::parse("@label=mc4 :s 403 chief #ops :No such").unwrap(), false).unwrap();
+        assert_eq!((gone.ids, gone.again), (vec![2], vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_in_parts_of_which_one_has_colours_is_said_again_whole() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        receipts.sent(&Line::default(), "BATCH +a draft/multiline #ops", Promises::default(), now);
+        for (id, words) in [(1, "one"), (2, "\u{2}two\u{2}")] {
+            let text = format!("@batch=a PRIVMSG #ops :{words}");
+            receipts.sent(&Line { text: text.clone(), whole: 1, ..line(id) }, &text, Promises::default(), now);
+        }
+        let answered = receipts.answered(&Message::parse(":s 408 chief #ops :No colors").unwrap(), false).unwrap();
+        let again: Vec<_> = answered.again.iter().map(|line| (line.text.as_str(), line.id, line.whole)).collect();
+        assert_eq!(again, [("PRIVMSG #ops :one", 1, 0), ("PRIVMSG #ops :two", 2, 0)]);
+        assert_eq!(receipts.silent(now + 10 * PATIENCE), [0; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_echo_without_our_colours_is_the_echo_and_no_change() {
+        let mut receipts = Receipts::default();
+        let now = Instant::now();
+        let echo = Promises { labels: false, echo: true };
+        for (promises, label) in [(echo, ""), (ALL, "@label=mc1 ")] {
+            let (bold, text) = coloured(1, "\u{2}bold\u{2} words");
+            receipts.sent(&bold, &text, promises, now);
+            let heard = format!("{label}:chief!c@h PRIVMSG #ops :bold words");
+            assert_eq!(answer(&mut receipts, &heard), passed("#ops", false, None));
+        }
     }
 
     #[tokio::test(start_paused = true)]

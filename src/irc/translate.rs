@@ -215,6 +215,7 @@ fn told(message: &Message<'_>, context: &Context<'_>) -> Vec<EventData> {
             let value = now.get(key).unwrap_or("");
             let mut event = with(by_nobody(Kind::Isupport, context), vec![("token", key), ("value", value)]);
             event.fields.push(("isset", Value::from(now.has(key))));
+            event.fields.push(("was", before.get(key).map_or(Value::Null, Value::from)));
             event
         })
         .collect()

@@ -2,6 +2,7 @@
 
 mod api;
 mod asks;
+mod called;
 mod event;
 mod handler;
 mod limits;
@@ -13,6 +14,7 @@ mod value;
 mod vm;
 
 pub use asks::{Asks, Why};
+pub use called::called;
 pub use script::{LoadError, Placement, Script, ScriptStatus};
 pub use services::{Guard, ScriptSettings, Services, World};
 pub use settings::Settings;

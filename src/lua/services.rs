@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use masterchief_bindings::stream::Publish;
-use masterchief_contract::{Clock, Outlet};
+use masterchief_contract::{Clock, Inlet, Outlet};
 use serde_json::Value;
 
 use super::asks::Asks;
@@ -24,6 +24,8 @@ use crate::users::Book;
 pub struct Services {
     /// Where actions go.
     pub outlet: Arc<dyn Outlet>,
+    /// Where events go that scripts call.
+    pub inlet: Inlet,
     /// What is known of the networks.
     pub world: Arc<dyn World>,
     /// What scripts keep.

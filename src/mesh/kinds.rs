@@ -63,7 +63,7 @@ pub const KINDS: &[KindSpec] = &[
         kind: NOTE,
         matching: Matching::Mask,
         flags: FlagScope::Nobody,
-        stackable: true,
+        stackable: false,
         returns: Returns::Stop,
         subject: |event| Cow::Owned(event.field_str("to").to_owned()),
         check: |_| Ok(()),

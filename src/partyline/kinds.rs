@@ -40,7 +40,7 @@ pub const KINDS: &[KindSpec] = &[
         subject: text,
         check: one_word,
         fields: &["handle", "idx", "place", "text"],
-        about: "somebody on the partyline gives a command; the mask is the word without its dot; `place` is where it was typed",
+        about: "somebody on the partyline gives a command; the mask is the word without its dot; `place` is where it was typed; a handler that gives `break` ends their session",
         example: "deploys",
         wants: None,
     },
@@ -115,7 +115,7 @@ const fn person(kind: Kind, about: &'static str) -> KindSpec {
     KindSpec {
         kind,
         matching: Matching::Mask,
-        flags: FlagScope::AnyChannel,
+        flags: FlagScope::Global,
         returns: Returns::Stop,
         stackable: true,
         subject: handle,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use masterchief_contract::{Actor, CaseMap, FlagScope, Who, wild_match};
+use masterchief_contract::{Actor, CaseMap, EventData, FlagScope, Who, wild_match};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -361,6 +361,19 @@ impl Standing {
         self.elevated
     }
 
+    /// Whether Eggdrop's `allow-dk-cmds 0` keeps them from commands that are for everybody: who has the flag `d` or `k`, everywhere or
+    /// where the event counts, and no `p`. A hostmask is enough to be kept out.
+    pub fn is_kept_out(&self, event: &EventData, scope: FlagScope) -> bool {
+        let Some(user) = self.user.as_ref().filter(|_| !self.everything && !self.global.has('p')) else { return false };
+        let doubted = Standing { counts: FlagSet::ALL, ..self.clone() };
+        let here = match (scope, event.chan.as_deref()) {
+            (FlagScope::Channel, Some(chan)) => doubted.channel_flags(&event.network, chan, event.casemap),
+            _ => doubted.any_channel_flags(&event.network),
+        };
+        let flags = user.flags.union(self.global).union(here);
+        flags.has('d') || flags.has('k')
+    }
+
     /// Whether a bind with this mask may run for this person here. What is in doubt is denied.
     pub fn allows(
         &self,
@@ -379,6 +392,7 @@ impl Standing {
         let channel = match scope {
             FlagScope::Channel => chan.map_or(FlagSet::NONE, |chan| self.channel_flags(network, chan, casemap)),
             FlagScope::AnyChannel => self.any_channel_flags(network).union(self.global),
+            FlagScope::Global => FlagSet::NONE,
             FlagScope::Nobody => return false,
         };
         mask.allows(self.global, channel)

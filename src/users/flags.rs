@@ -209,6 +209,11 @@ impl FlagMask {
         self.global.is_empty() && self.channel.is_empty()
     }
 
+    /// Whether it asks for flags of a channel.
+    pub fn asks_of_channels(&self) -> bool {
+        !self.channel.is_empty()
+    }
+
     /// Whether somebody with these flags may.
     pub fn allows(&self, global: FlagSet, channel: FlagSet) -> bool {
         if self.is_open() {

@@ -196,7 +196,7 @@ async fn everything_the_server_tells_of_people_and_of_itself_reaches_its_bind() 
         (":alice!al@cloak.test SETNAME :Alice L.", "setname #ops alice [] Alice L."),
         (":alice!al@cloak.test INVITE bob #ops", "invt #ops alice [target=\"bob\"]"),
         (":s 730 chief :bob!b@h", "monitor - bob [online=true]"),
-        (":s 005 chief TOPICLEN=9 :x", "isupport - [token=\"TOPICLEN\" value=\"9\" isset=true]"),
+        (":s 005 chief TOPICLEN=9 :x", "isupport - [token=\"TOPICLEN\" value=\"9\" isset=true was=null]"),
         (":oper!o@h WALLOPS :down soon", "wall -  [from=\"oper!o@h\"] down soon"),
         (
             "@+draft/react=ok;+reply=m7 :alice!al@cloak.test TAGMSG #ops",

@@ -49,6 +49,8 @@ const MODULES: &[&str] = &[
     "websocket",
     "cgiirc",
     "deaf",
+    "blockcolor",
+    "stripcolor",
 ];
 
 /// InspIRCd, with services beside it if wanted.

@@ -151,6 +151,8 @@ pub enum FlagScope {
     Channel,
     /// Global flags and the union of the flags on every channel.
     AnyChannel,
+    /// Global flags alone.
+    Global,
     /// Nobody stands behind the event; only `-|-` makes sense.
     Nobody,
 }
@@ -164,6 +166,8 @@ pub enum Returns {
     Quiet,
     /// Ends the stack, and the bot's own handling of this event.
     Stop,
+    /// Keeps the bot from what it does by itself; the other handlers still run.
+    Hold,
     /// Nothing.
     Ignored,
 }

@@ -195,6 +195,8 @@ impl Ground {
             mesh: meshed.mesh.clone(),
             warden: self.warden.clone(),
             notes: Arc::clone(&notes),
+            calls: Arc::downgrade(&self.calls),
+            table: self.table.clone(),
             since: self.calls.clock.now(),
             clock: self.calls.clock.clone(),
         };
@@ -228,6 +230,7 @@ impl Ground {
             gate: self.gate.clone(),
             sudo: self.sudo.clone(),
             party: self.party.clone(),
+            outbox: self.outbox.clone(),
             leads: self.outbox.leads.clone(),
             warden: self.warden.clone(),
             told: Mutex::default(),
@@ -245,11 +248,13 @@ impl Ground {
         publishers: &Publishers,
         pipelines: &Pipelines,
         mesh: Option<Mesh>,
+        inlet: &Inlet,
         settings: &Arc<ArcSwap<ScriptSettings>>,
     ) -> Option<Scripts> {
         let folder = builder.scripts.clone()?;
         let services = Services {
             outlet: Arc::new(self.outbox.clone()) as Arc<dyn Outlet>,
+            inlet: inlet.clone(),
             world: Arc::new(self.outbox.clone()),
             store: self.store.clone(),
             clock: builder.clock.clone(),
@@ -282,7 +287,7 @@ impl Started {
         let (pipelines, pipelines_task, runners) = ground.pipelines(&builder, runs_shutdown).await?;
         let (inlet, street, street_task) = ground.open_street();
         let meshed = ground.mesh(&builder, &inlet, &pipelines, &runners).await?;
-        let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &script_settings);
+        let scripts = ground.scripts(&builder, &publishers, &pipelines, meshed.mesh.clone(), &inlet, &script_settings);
         let Builder { kinds, binds, networks, dial, clock, data, only_script, console, live, .. } = builder;
         ground.bind(&kinds, binds, &pipelines, scripts.as_ref())?;
         let ((sources, shutdown), listens) = (Shutdown::new(), builder.gateway.listen.is_some());

@@ -14,7 +14,10 @@ use crate::irc::multiline::{self, is_words, without_tags};
 use crate::irc::network::{Shared, queue_key};
 use crate::irc::outgoing::{Class, Line, Most, Next};
 use crate::irc::receipts::{Promises, ids};
+use crate::irc::text::plain;
 
+/// The mode of a channel that takes no colours, on every server that has one.
+const NO_COLOURS: char = 'c';
 /// What a server hears of whom it has not taken in. Why stands in our own log.
 const PARTING: &[u8] = b"QUIT :Not staying\r\n";
 
@@ -75,6 +78,10 @@ impl Link<'_> {
         let mut text = if has("message-tags") { line.text.as_str() } else { without_tags(&line.text) };
         let hidden = if line.own { Cow::Borrowed(text) } else { around.hide(text) };
         text = &hidden;
+        let bare = plain(text);
+        if matches!(bare, Cow::Owned(_)) && is_words(text) && takes_no_colours(text, shared) {
+            text = &bare;
+        }
         if !line.own {
             tracing::debug!(target: "masterchief::irc::sent", network = %self.inner.name, line = text, "To a server");
         }
@@ -92,7 +99,9 @@ impl Link<'_> {
         self.out.extend_from_slice(b"\r\n");
         shared.status.lines_out += 1;
         ids(&line).into_iter().for_each(|id| around.fate(id, Fate::Sent));
-        if !line.own && !line.hush {
+        if line.at_once {
+            around.left_at_once(&self.inner.name, &without_secrets(&hidden));
+        } else if !line.own && !line.hush {
             let class = line.class.unwrap_or(masterchief_contract::Class::Reply);
             around.left(&self.inner.name, line.id, class, without_tags(&hidden));
         }
@@ -121,5 +130,21 @@ impl Link<'_> {
                 }
             }
         }
+    }
+}
+
+/// Whether words are for a channel of which we have seen that it takes no colours: they would be refused.
+fn takes_no_colours(line: &str, shared: &Shared) -> bool {
+    let Ok(message) = Message::parse(line) else { return false };
+    let state = &shared.state;
+    let chan = state.isupport.channel_of(message.param(0)).and_then(|chan| state.channel(chan));
+    chan.is_some_and(|chan| chan.has_mode(NO_COLOURS))
+}
+
+/// A line of ours that never waits, as others may see it.
+fn without_secrets(line: &str) -> Cow<'_, str> {
+    match line.split_once(' ') {
+        Some((command @ ("PASS" | "AUTHENTICATE" | "WEBIRC" | "OPER"), _)) => Cow::Owned(format!("{command} ***")),
+        _ => Cow::Borrowed(line),
     }
 }

@@ -11,8 +11,9 @@ use super::Link;
 use crate::irc::around::Fate;
 use crate::irc::history::{Age, time_of};
 use crate::irc::message::Message;
-use crate::irc::network::{Inner, Shared};
+use crate::irc::network::{Inner, Shared, queue_key};
 use crate::irc::ops;
+use crate::irc::outgoing::Line;
 use crate::irc::react::About;
 use crate::irc::receipts::{Answered, Receipt};
 use crate::irc::splits;
@@ -34,9 +35,13 @@ impl Link<'_> {
         let age = if judged { shared.history.age(message, told, since) } else { Age::Live };
         let old = matches!(age, Age::Missed | Age::Seen);
         let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
-        if let Some(Answered { receipt, ids }) = shared.receipts.answered(message, own) {
-            let fate = count(receipt, shared);
-            ids.into_iter().for_each(|id| inner.around.fate(id, fate.clone()));
+        match shared.receipts.answered(message, own) {
+            Some(Answered { again, .. }) if !again.is_empty() => say_without_colours(again, shared),
+            Some(Answered { receipt, ids, .. }) => {
+                let fate = count(receipt, shared);
+                ids.into_iter().for_each(|id| inner.around.fate(id, fate.clone()));
+            }
+            None => {}
         }
         let split = split_of(message, shared).filter(|_| !old && !own);
         let back = message.is("JOIN") && !old && !own && is_back(message, shared);
@@ -111,6 +116,15 @@ impl Link<'_> {
 /// Whether it is one that gives orders.
 fn is_command(event: &Event) -> bool {
     event.kinds.iter().any(|kind| matches!(*kind, Kind::Pub | Kind::Pubm | Kind::Msg | Kind::Msgm))
+}
+
+/// A channel takes no colours (+c): what was refused is said without them, before what waits for that channel.
+fn say_without_colours(lines: Vec<Line>, shared: &mut Shared) {
+    for line in lines.into_iter().rev() {
+        let target = Message::parse(&line.text).map_or(String::new(), |message| queue_key(message.param(0)));
+        tracing::info!(target, "A line with colours was refused, and is said again without them");
+        shared.outgoing.put_back(&target, line);
+    }
 }
 
 /// What the server says of a line of ours: counted, and as its fate.

@@ -89,6 +89,8 @@ pub struct Line {
     pub spare: usize,
     /// Whether the connection itself made it: a login, a JOIN with its key. Nothing in it is hidden.
     pub own: bool,
+    /// Whether it never waits: a login, a PONG.
+    pub at_once: bool,
     /// Whether nobody is told when it leaves.
     pub hush: bool,
 }
@@ -204,7 +206,7 @@ impl Outgoing {
             return Err(Full(line));
         }
         match class {
-            Class::Urgent => self.urgent.push_back(line),
+            Class::Urgent => self.urgent.push_back(Line { at_once: true, ..line }),
             Class::Command => self.commands.push_back(line),
             Class::Words(class) => {
                 let words = self.talk.entry(target.to_owned()).or_default();

@@ -249,6 +249,16 @@ impl State {
         }
     }
 
+    /// A change of what the server says about itself is taken back. Gives whether names are compared otherwise now.
+    pub(super) fn take_back(&mut self, token: &str, change: Option<&str>, was: Option<&str>) -> bool {
+        let before = self.casemap();
+        let other = self.isupport.take_back(token, change, was) && self.casemap() != before;
+        if other {
+            self.refold();
+        }
+        other
+    }
+
     /// The keys anew, after the server changed its casemapping.
     fn refold(&mut self) {
         let casemap = self.casemap();
@@ -456,6 +466,11 @@ impl State {
 }
 
 impl Channel {
+    /// Whether a mode is set.
+    pub(super) fn has_mode(&self, letter: char) -> bool {
+        self.modes.contains(&letter)
+    }
+
     /// The modes as in `+ntk`.
     pub(super) fn modes(&self) -> String {
         if self.modes.is_empty() { String::new() } else { format!("+{}", self.modes.iter().collect::<String>()) }

@@ -9,6 +9,7 @@ use masterchief_contract::{
 };
 use mlua::{Function, Lua, MultiValue, Table, UserData, UserDataMethods};
 
+use super::super::called::called;
 use super::super::event;
 use super::super::handler::{Entry, LuaHandler};
 use super::super::value::{self, Again, Fail, GiveUp, Options, Sign};
@@ -84,6 +85,7 @@ pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
     bot.set("join", lua.create_async_function(join)?)?;
     bot.set("part", lua.create_async_function(part)?)?;
     bot.set("raw", lua.create_async_function(raw)?)?;
+    bot.set("callevent", lua.create_async_function(callevent)?)?;
     bot.set("networks", lua.create_function(|lua, ()| Ok(super::vm(lua)?.services.world.networks()))?)?;
     bot.set(
         "nick",
@@ -322,6 +324,17 @@ async fn raw(lua: Lua, (command, params): (String, mlua::Variadic<String>)) -> m
     let vm = vm(&lua)?;
     let network = vm.network();
     perform(&vm, Action::Send { network, command, params: params.to_vec() }).await
+}
+
+/// `bot.callevent(name [, text])`: tells binds of kind `evnt` of something that has a name of one's own.
+async fn callevent(lua: Lua, (name, text): (String, Option<String>)) -> mlua::Result<()> {
+    effect(&lua, "callevent")?;
+    let vm = vm(&lua)?;
+    let cause = vm.current().event;
+    let text = text.unwrap_or_default();
+    let wrong = |fault: String| mlua::Error::runtime(format!("bot.callevent: {fault}"));
+    let event = called(&name, &text, cause.as_ref(), vm.services.clock.now()).map_err(wrong)?;
+    vm.services.inlet.put(event).await.map_err(|closed| wrong(closed.to_string()))
 }
 
 async fn perform(vm: &Arc<Vm>, action: Action) -> mlua::Result<()> {

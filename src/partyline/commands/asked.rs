@@ -76,6 +76,8 @@ pub trait Host: Send + Sync + 'static {
     fn hold(&self, place: &str, held: Held) -> Future<Result<(), String>>;
     /// A note for somebody on another bot is in the records: it is sent as soon as that bot is linked.
     fn notes_go(&self);
+    /// Tells binds of kind `evnt` of something that has a name, and gives them a second for it.
+    fn announce(&self, name: &'static str) -> Future<()>;
     /// Since when the bot runs.
     fn started(&self) -> chrono::DateTime<chrono::Utc>;
 }

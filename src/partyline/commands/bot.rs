@@ -71,6 +71,7 @@ async fn rehash(asked: &Asked) -> Lines {
 }
 
 async fn restart(asked: &Asked) -> Lines {
+    asked.desk.host.announce("prerestart").await;
     asked.desk.host.rehash().map_err(user_error)?;
     asked.desk.host.reload(None).await.map_err(user_error)
 }

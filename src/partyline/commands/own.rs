@@ -17,7 +17,14 @@ pub(super) static COMMANDS: &[Command] = &[
         servers
     ),
     row!(Here, "store", "-", "", "Shows what of .console and .page is kept for you, which is what you see now", store),
-    row!(Anywhere, "save", "m", "", "Tells where records are: each change is written before it is answered", save),
+    row!(
+        Anywhere,
+        "save",
+        "m",
+        "",
+        "Lets scripts keep what they hold (evnt save), and tells where records are: each change is written before it is answered",
+        save
+    ),
 ];
 
 type Lines = Result<Vec<String>, HandlerError>;
@@ -65,6 +72,7 @@ async fn store(asked: &Asked) -> Lines {
 }
 
 async fn save(asked: &Asked) -> Lines {
+    asked.desk.host.announce("save").await;
     let people = asked.desk.book.all().len();
     Ok(vec![format!("{people} records are in the data folder already: each change is written before it is answered.")])
 }
