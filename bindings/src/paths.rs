@@ -13,7 +13,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 /// Folders that are walked for one pattern at most.
-const FOLDERS_MAX: usize = 10_000;
+const FOLDERS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
 
 /// A path that may hold `*`, `?`, `[a-z]`, `{a,b}` and `**`.
 #[derive(Clone, Debug)]
@@ -34,17 +34,25 @@ pub(crate) struct Listed {
     pub(crate) files: Vec<PathBuf>,
     /// Folders, and paths, of which nobody can say what is there, and why: a folder that cannot be listed is not an empty one.
     unknown: Vec<(PathBuf, String)>,
+    /// Whether there are more folders than are walked. Another time others may be beyond the bound.
+    beyond: bool,
 }
 
 impl Listed {
-    /// Whether a file that is not among those it has is gone, as far as anybody can say.
-    pub(crate) fn knows(&self, path: &Path) -> bool {
+    /// Whether this folder could be looked at, and those below it, as far as they are walked.
+    pub(crate) fn saw(&self, path: &Path) -> bool {
         !self.unknown.iter().any(|(unknown, _)| path.starts_with(unknown))
+    }
+
+    /// Whether a file that is not among those it has is gone, as far as anybody can say.
+    pub(crate) fn is_gone(&self, path: &Path) -> bool {
+        // Where not all is walked, not to be among them says nothing.
+        self.saw(path) && (!self.beyond || path.metadata().is_err_and(|fault| is_absent(&fault)))
     }
 
     /// Why somebody should look, if that is so.
     pub(crate) fn doubt(&self) -> Option<String> {
-        let (path, why) = self.unknown.first()?;
+        let Some((path, why)) = self.unknown.first() else { return self.beyond.then(too_many) };
         Some(format!("{} cannot be looked at, so nothing below it counts as gone: {why}", path.display()))
     }
 }
@@ -69,6 +77,16 @@ fn entries(folder: &Path, first: bool, unknown: &mut Vec<(PathBuf, String)>) -> 
         }
     }
     out
+}
+
+/// Whether a fault says that there is no such path.
+fn is_absent(fault: &io::Error) -> bool {
+    matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// What is told of more folders than are walked.
+fn too_many() -> String {
+    format!("more than {FOLDERS_MAX} folders: files in the others are not seen; name a folder nearer to them")
 }
 
 fn absent(path: &Path, fault: &io::Error) -> String {
@@ -123,7 +141,7 @@ impl Pattern {
             }
             return listed;
         }
-        let folders = self.walk(&mut listed.unknown);
+        let folders = self.walk(&mut listed);
         for folder in &folders {
             for entry in entries(folder, *folder == self.root, &mut listed.unknown) {
                 let path = entry.path();
@@ -179,31 +197,30 @@ impl Pattern {
 
     /// The folders its files may be in, as far as they exist.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        self.walk(&mut Vec::new())
+        self.walk(&mut Listed::default())
     }
 
-    /// The same; what cannot be listed is `unknown`.
-    fn walk(&self, unknown: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
+    /// The same; what cannot be listed, and whether there are more, is noted.
+    fn walk(&self, listed: &mut Listed) -> Vec<PathBuf> {
         let deep = if self.plain { 0 } else { self.depth() };
         let mut out = vec![self.root.clone()];
         let mut level = vec![self.root.clone()];
         for _ in 0..deep {
             let mut next = Vec::new();
             for folder in level {
-                for entry in entries(&folder, folder == self.root, unknown) {
+                for entry in entries(&folder, folder == self.root, &mut listed.unknown) {
                     match entry.file_type() {
                         Ok(kind) if kind.is_dir() => {}
                         // Links to folders are not followed: they may go round in circles.
                         Ok(_) => continue,
                         Err(fault) => {
-                            unknown.push((entry.path(), fault.to_string()));
+                            listed.unknown.push((entry.path(), fault.to_string()));
                             continue;
                         }
                     }
                     if out.len() >= FOLDERS_MAX {
                         self.tell_too_many();
-                        // Another time others may be beyond the bound.
-                        unknown.push((self.root.clone(), "there are more folders than are walked".to_owned()));
+                        listed.beyond = true;
                         return out;
                     }
                     out.push(entry.path());
@@ -230,9 +247,7 @@ impl Pattern {
     /// What is to be told of it: that there are more folders than are walked.
     pub(crate) fn doubt(&self) -> Option<String> {
         let told = self.told.load(Ordering::Relaxed);
-        told.then(|| {
-            format!("more than {FOLDERS_MAX} folders: files in the others are not seen; name a folder nearer to them")
-        })
+        told.then(too_many)
     }
 
     /// How many folders below the root its files may be.

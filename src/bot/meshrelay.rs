@@ -158,7 +158,7 @@ pub(super) async fn receive(door: &Door, call: &Call) -> Result<String, String> 
     ];
     let event = Inbound { key: Some(key.into()), at: relayed.at, text: relayed.text, fields, body };
     let (settled, fate) = oneshot::channel();
-    if !door.knock(Knock { lane, event: Ok(event), settled }) {
+    if !door.knock(Knock { lane, event: Ok(event), settled, room: None }) {
         return Err("too many events wait there; try again later".to_owned());
     }
     match tokio::time::timeout(WRITTEN, fate).await {

@@ -11,7 +11,7 @@ use masterchief_bindings::webhook::{Headers, Hook, RouteSettings, describe, veri
 use masterchief_contract::{Fate, Inbound, Undecodable, Value};
 use regex::Regex;
 use serde_json::{Map, json};
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use warp::http::{HeaderMap, Response, StatusCode, header};
 
 use super::server::Shared;
@@ -25,7 +25,8 @@ static HIDDEN: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("signature|token|secret|api-key|apikey|password|authorization|credential|cookie").ok());
 /// How long a post may wait for the journal.
 const FATE: Duration = Duration::from_secs(8);
-/// Bytes of posts that are on their way at once, all together: who posts is known only when a post is read to its end.
+/// Bytes of posts that are on their way at once, all together, until they are written: who posts is known only when a post is
+/// read to its end, and a journal that hangs holds them for longer than a sender waits.
 pub(super) const POSTED_MAX: usize = 256 << 20;
 /// In what is counted: a little of a post takes one of them.
 const PIECE: usize = 4 << 10;
@@ -164,12 +165,12 @@ async fn hand_over(
     route: &RouteSettings,
     name: &str,
     event: Result<Inbound, Undecodable>,
-    turn: (SemaphorePermit<'_>, SemaphorePermit<'_>),
+    (turn, room): (SemaphorePermit<'_>, OwnedSemaphorePermit),
 ) -> Reply {
     let expecting = (event.is_ok() && !route.answer.is_zero()).then(|| shared.answers.expect());
     let (settled, fate) = oneshot::channel();
     let lane = shared.lanes.lane(name);
-    if !shared.door.knock(Knock { lane, event, settled }) {
+    if !shared.door.knock(Knock { lane, event, settled, room: Some(room) }) {
         shared.counts.busy.fetch_add(1, Ordering::Relaxed);
         return again(StatusCode::SERVICE_UNAVAILABLE, "too many posts wait for the journal");
     }
@@ -208,17 +209,17 @@ async fn hand_over(
 }
 
 /// Counts what is on its way.
-pub(super) fn posted() -> Semaphore {
-    Semaphore::new(POSTED_MAX / PIECE)
+pub(super) fn posted() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(POSTED_MAX / PIECE))
 }
 
 /// The body, if it is not too big, however it is sent, and its room among all that are on their way.
-async fn capped<'a, S, B>(
+async fn capped<S, B>(
     headers: &HeaderMap,
     body: S,
     most: usize,
-    posted: &'a Semaphore,
-) -> Result<(Vec<u8>, SemaphorePermit<'a>), Reply>
+    posted: &Arc<Semaphore>,
+) -> Result<(Vec<u8>, OwnedSemaphorePermit), Reply>
 where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
@@ -233,7 +234,8 @@ where
     if length.unwrap_or(0).div_ceil(PIECE) > posted.available_permits() {
         return Err(too_many());
     }
-    let mut room = posted.try_acquire_many(0).map_err(|_| too_many())?;
+    let take = |pieces: u32| Arc::clone(posted).try_acquire_many_owned(pieces).map_err(|_| too_many());
+    let mut room = take(0)?;
     let mut out = Vec::with_capacity(length.unwrap_or(0));
     let mut body = std::pin::pin!(body);
     while let Some(part) = body.next().await {
@@ -244,7 +246,7 @@ where
         }
         let more = size.div_ceil(PIECE).saturating_sub(room.num_permits());
         let more = u32::try_from(more).map_err(|_| too_many())?;
-        room.merge(posted.try_acquire_many(more).map_err(|_| too_many())?);
+        room.merge(take(more)?);
         while part.has_remaining() {
             let bytes = part.chunk();
             out.extend_from_slice(bytes);
@@ -279,7 +281,7 @@ mod tests {
     use super::*;
 
     /// A post of so many bytes, with its length or in pieces; how it is answered, and the room it holds.
-    async fn read(bytes: usize, told: bool, posted: &Semaphore) -> Result<SemaphorePermit<'_>, Reply> {
+    async fn read(bytes: usize, told: bool, posted: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Reply> {
         let mut headers = HeaderMap::new();
         if told {
             headers.insert(header::CONTENT_LENGTH, bytes.into());
@@ -293,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_of_posts_that_nobody_knows_yet_are_bounded_all_together_and_room_comes_back() {
-        let posted = Semaphore::new(8);
+        let posted = Arc::new(Semaphore::new(8));
         let first = read(5 * PIECE - 1, true, &posted).await.unwrap();
         assert_eq!(posted.available_permits(), 3);
         for told in [true, false] {

@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) full: watch::Receiver<bool>,
     pub(super) turns: Semaphore,
     /// Room for the bytes of posts.
-    pub(super) posted: Semaphore,
+    pub(super) posted: Arc<Semaphore>,
     pub(super) clock: Clock,
     pub(super) counts: Counts,
     pub(super) lanes: Lanes,
@@ -404,4 +404,79 @@ async fn metrics(shared: &Shared) -> Reply {
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     out.headers_mut().insert(header::CONTENT_TYPE, kind);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use futures_util::stream;
+    use masterchief_contract::{Fate, Future, Meter, Stopper};
+
+    use super::super::hooks::AGAIN;
+    use super::super::vitals::Metrics;
+    use super::*;
+
+    struct Well;
+
+    impl Vitals for Well {
+        fn checks(&self) -> Future<Vec<Check>> {
+            Box::pin(async { Vec::new() })
+        }
+
+        fn metrics(&self) -> Future<Metrics> {
+            Box::pin(async { Metrics::default() })
+        }
+    }
+
+    /// A gateway whose posts go through this door, and that takes whatever anybody posts to /hooks/open.
+    async fn gateway(door: &Door) -> (Gateway, Stopper) {
+        let routes = serde_json::from_value(json!({"open": {"preset": "generic", "insecure": true}})).unwrap();
+        let settings = Settings { routes, ..Settings::default() };
+        let (_full, full) = watch::channel(false);
+        let opening = Opening {
+            door: door.clone(),
+            answers: Answers::default(),
+            full,
+            vitals: Arc::new(Well),
+            pipelines: None,
+            book: Book::new(),
+            clock: Clock::starting(Utc::now()),
+            pages: None,
+            store: None,
+            hide: Arc::new(str::to_owned),
+        };
+        let (stopper, shutdown) = Shutdown::new();
+        (Gateway::open(([127, 0, 0, 1], 0).into(), settings, opening, shutdown).await.unwrap(), stopper)
+    }
+
+    /// A post of so many bytes, without a line to it: what it is answered.
+    async fn posted_to(gateway: &Gateway, bytes: usize) -> Reply {
+        let body = stream::iter([Ok::<_, warp::Error>(bytes::Bytes::from(format!("{:>bytes$}", "{}")))]);
+        post(Arc::clone(&gateway.shared), "open".to_owned(), None, HeaderMap::new(), body).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_for_bytes_is_free_again_when_they_are_written_and_not_when_the_sender_is_sent_away() {
+        let door = Door::default();
+        let (gateway, _stopper) = gateway(&door).await;
+        let posted = Arc::clone(&gateway.shared.posted);
+        let all = posted.available_permits();
+        // Nobody reads, as where a disk hangs: who posts is told to come again, and what was posted is still held.
+        for posts in 1..=2 {
+            let answer = posted_to(&gateway, 8192).await;
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers()[header::RETRY_AFTER], AGAIN);
+            assert_eq!(posted.available_permits(), all - posts * 2);
+        }
+        let mut source = door.source(&Arc::<Meter>::default());
+        assert_eq!(source.next().await.unwrap().count(), 2);
+        assert_eq!(posted.available_permits(), all - 4, "they are being written");
+        source.settle(0, &[Fate::Stored(1), Fate::Stored(2)]).await.unwrap();
+        assert_eq!(posted.available_permits(), all);
+        // What is sent away is not held any more.
+        posted_to(&gateway, 8192).await;
+        assert_eq!(source.next().await.unwrap().count(), 1);
+        source.close().await;
+        assert_eq!(posted.available_permits(), all);
+    }
 }

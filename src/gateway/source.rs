@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use masterchief_contract::{Batch, Borrowed, Fate, Inbound, Meter, Part, Positions, Source, SourceError, Undecodable};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Posts that wait for the journal; more are told to come again.
 const DEPTH: usize = 1024;
@@ -20,7 +20,12 @@ pub struct Knock {
     pub event: Result<Inbound, Undecodable>,
     /// Told what became of it.
     pub settled: oneshot::Sender<Fate>,
+    /// Room that its bytes take until it is settled or sent away, whether or not somebody still waits for that.
+    pub room: Option<OwnedSemaphorePermit>,
 }
+
+/// Who is told, and the room that is free again then.
+type Waiting = (oneshot::Sender<Fate>, Option<OwnedSemaphorePermit>);
 
 /// Where posts come in. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
@@ -82,9 +87,9 @@ struct Gathered {
 /// Whom to tell of a batch.
 #[derive(Default)]
 struct Settled {
-    events: Vec<oneshot::Sender<Fate>>,
+    events: Vec<Waiting>,
     /// Who posted what cannot be understood.
-    bad: Vec<oneshot::Sender<Fate>>,
+    bad: Vec<Waiting>,
 }
 
 impl Settled {
@@ -95,16 +100,17 @@ impl Settled {
 
 impl Gathered {
     fn take(&mut self, knock: Knock) {
+        let waiting = (knock.settled, knock.room);
         let event = match knock.event {
             Ok(event) => event,
             Err(bad) => {
                 self.bytes += bad.bytes.len();
                 self.batch.undecodable.push(bad);
-                return self.settled.bad.push(knock.settled);
+                return self.settled.bad.push(waiting);
             }
         };
         self.bytes += event.body.len() + event.text.len();
-        self.settled.events.push(knock.settled);
+        self.settled.events.push(waiting);
         match self.batch.parts.last_mut() {
             Some(part) if part.lane == knock.lane => part.events.push(event),
             _ => self.batch.parts.push(Part { lane: knock.lane, shared: None, events: vec![event], position: None }),
@@ -165,8 +171,8 @@ impl Source for Posts {
 
     fn settle<'a>(&'a mut self, _: u64, fates: &'a [Fate]) -> Borrowed<'a, Result<(), SourceError>> {
         let Settled { events, bad } = self.unsettled.pop_front().unwrap_or_default();
-        let refused = bad.into_iter().map(|settled| (settled, Fate::Refused));
-        for (settled, fate) in events.into_iter().zip(fates.iter().copied()).chain(refused) {
+        let refused = bad.into_iter().map(|waiting| (waiting, Fate::Refused));
+        for ((settled, _), fate) in events.into_iter().zip(fates.iter().copied()).chain(refused) {
             // The sender may have hung up.
             let _ = settled.send(fate);
         }
@@ -189,7 +195,7 @@ mod tests {
     fn knock(text: &str) -> (Knock, oneshot::Receiver<Fate>) {
         let (settled, fate) = oneshot::channel();
         let event = Inbound { key: None, at: Utc::now(), text: text.to_owned(), fields: Vec::new(), body: Vec::new() };
-        (Knock { lane: Arc::from("github"), event: Ok(event), settled }, fate)
+        (Knock { lane: Arc::from("github"), event: Ok(event), settled, room: None }, fate)
     }
 
     #[tokio::test]

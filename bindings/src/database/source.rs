@@ -7,9 +7,8 @@ use std::time::Duration;
 use chrono::Utc;
 use masterchief_contract::{Borrowed, Inbound, Meter, SourceError, Value};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgListener;
 
-use super::listen::listen;
+use super::listen::Ear;
 #[cfg(feature = "mongodb")]
 use super::mongo::Mongo;
 use super::settings::{DatabaseSettings, On, QuerySettings};
@@ -52,7 +51,7 @@ enum Base {
     Sql {
         address: Address,
         open: Option<Sql>,
-        listener: Option<PgListener>,
+        ear: Option<Ear>,
     },
     #[cfg(feature = "mongodb")]
     Mongo(Mongo),
@@ -84,7 +83,7 @@ impl Rows {
         } else {
             let address = Address::of(database)?;
             check_sql(&address, query).map_err(wrong)?;
-            Base::Sql { address, open: None, listener: None }
+            Base::Sql { address, open: None, ear: None }
         };
         if query.on == On::Cursor && query.cursor.is_none() {
             return Err(wrong("on: cursor needs the name of what grows, under `cursor`"));
@@ -284,12 +283,12 @@ impl Look for Rows {
     fn open(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
         Box::pin(async move {
             match &mut self.base {
-                Base::Sql { address, open, listener } => {
+                Base::Sql { address, open, ear } => {
                     let opened = address.connect(self.database.read_only).await;
                     *open = Some(opened.map_err(|fault| fault_of(&fault))?);
                     if let (Some(channel), Address::Postgres(options, _)) = (&self.query.listen, &*address) {
-                        let heard = listen(options, channel).await;
-                        *listener = Some(heard.map_err(|fault| fault_of(&fault))?);
+                        let heard = Ear::open(options, channel).await;
+                        *ear = Some(heard.map_err(|fault| fault_of(&fault))?);
                     }
                 }
                 #[cfg(feature = "mongodb")]
@@ -307,10 +306,8 @@ impl Look for Rows {
     fn woken(&mut self) -> Borrowed<'_, Result<(), SourceError>> {
         Box::pin(async move {
             match &mut self.base {
-                // Lost and connected again is a reason to look, too: something may have been missed.
-                Base::Sql { listener: Some(listener), .. } => {
-                    listener.try_recv().await.map(drop).map_err(|fault| fault_of(&fault))
-                }
+                // One that is lost is opened anew, and then it is looked at once: something may have been missed.
+                Base::Sql { ear: Some(ear), .. } => ear.next().await.map(drop),
                 Base::Sql { .. } => std::future::pending().await,
                 #[cfg(feature = "mongodb")]
                 Base::Mongo(mongo) => mongo.woken().await,
@@ -334,8 +331,8 @@ impl Look for Rows {
     fn close(&mut self) -> Borrowed<'_, ()> {
         Box::pin(async move {
             match &mut self.base {
-                Base::Sql { open, listener, .. } => {
-                    *listener = None;
+                Base::Sql { open, ear, .. } => {
+                    *ear = None;
                     if let Some(open) = open.take() {
                         open.close().await;
                     }

@@ -329,7 +329,7 @@ mod tests {
         for listens in [false, true] {
             let connecting = async {
                 match listens {
-                    true => super::super::listen::listen(&options, "jobs").await.map(drop),
+                    true => super::super::listen::Ear::open(&options, "jobs").await.map(drop),
                     false => address.connect(true).await.map(drop),
                 }
             };

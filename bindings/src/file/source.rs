@@ -90,7 +90,7 @@ impl Files {
         let mut listed = self.mask.pattern.listed();
         let paths: BTreeSet<PathBuf> = std::mem::take(&mut listed.files).into_iter().collect();
         self.unread.looked(self.mask.pattern.missing_folder().or_else(|| listed.doubt()));
-        let is_gone = |path: &PathBuf| !paths.contains(path) && listed.knows(path);
+        let is_gone = |path: &PathBuf| !paths.contains(path) && listed.is_gone(path);
         let gone: Vec<PathBuf> = self.seen.keys().filter(|path| is_gone(path)).cloned().collect();
         for path in gone {
             self.seen.remove(&path);
@@ -137,7 +137,7 @@ impl Files {
             }
         }
         // What is there already is not told apart later from what is new, so it is looked again.
-        let unseen = !listed.knows(self.mask.pattern.root()) && self.mask.pattern.root().exists();
+        let unseen = !listed.saw(self.mask.pattern.root()) && self.mask.pattern.root().exists();
         self.fresh = self.fresh && unseen;
         if !self.begun && !self.fresh {
             // So that what is dropped while we are down is new, also if nothing was there at first.
@@ -371,7 +371,7 @@ impl Files {
         let paths: BTreeSet<PathBuf> = std::mem::take(&mut listed.files).into_iter().collect();
         let done = |path: &PathBuf, seen: &Seen| seen.rows.is_none() && Look::at(path).is_ok_and(|look| look.is(seen));
         let waiting = match self.mask.on {
-            On::Delete => self.seen.keys().filter(|path| !paths.contains(*path) && listed.knows(path)).count(),
+            On::Delete => self.seen.keys().filter(|path| !paths.contains(*path) && listed.is_gone(path)).count(),
             _ => paths.iter().filter(|path| !self.seen.get(*path).is_some_and(|seen| done(path, seen))).count(),
         };
         self.meter.lag(waiting as u64, "files");
@@ -657,6 +657,60 @@ mod tests {
             assert!(positions.iter().any(|(path, place)| path.ends_with("two.txt") && place.is_empty()));
             put("deep/two.txt", "2\n");
         }
+    }
+
+    #[tokio::test]
+    async fn in_a_tree_with_more_folders_than_are_walked_what_is_new_and_what_is_gone_there_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |folders: std::ops::Range<usize>, file: bool| {
+            for folder in folders.map(|number| root.path().join(number.to_string())) {
+                std::fs::create_dir(&folder).unwrap();
+                if file {
+                    std::fs::write(folder.join("some.txt"), "some").unwrap();
+                }
+            }
+        };
+        let put = |name: &str| std::fs::write(root.path().join(name), name).unwrap();
+        let files = |words: &str| {
+            let mask = FileMask::parse(&format!("{}/**/*.txt settle=1ms {words}", root.path().display())).unwrap();
+            Files::new(mask, Arc::default())
+        };
+        /// It is looked, whatever the clock says; which events are told of what, and how many files are forgotten.
+        async fn look(files: &mut Files) -> (Vec<String>, usize) {
+            let (mut heard, mut forgotten) = (Vec::new(), 0);
+            for _ in 0..3 {
+                files.looked = None;
+                let batch = files.collect().unwrap();
+                files.settle(0, &[]).await.unwrap();
+                for part in batch.parts {
+                    forgotten += usize::from(part.position.as_deref() == Some(""));
+                    let shared = part.shared.as_ref().map(|shared| shared[2].1.clone()).unwrap_or_default();
+                    let name = part.lane.rsplit('/').next().unwrap();
+                    heard.extend(part.events.iter().map(|_| format!("{} {name}", shared.as_str().unwrap())));
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            (heard, forgotten)
+        }
+        // So far all are walked.
+        make(0..90, true);
+        let mut deleted = files("on=delete");
+        assert_eq!(look(&mut deleted).await, (vec![], 0));
+        make(90..130, false);
+        put("old.txt");
+        assert!(deleted.mask.pattern.listed().doubt().unwrap().contains("not seen"));
+        assert_eq!(look(&mut deleted).await, (vec![], 0), "what is beyond the bound now is not gone");
+        let mut new = files("existing=no");
+        assert_eq!(look(&mut new).await, (vec![], 0));
+        put("new.txt");
+        assert_eq!(look(&mut new).await, (vec!["created new.txt".to_owned()], 0));
+        std::fs::remove_file(root.path().join("new.txt")).unwrap();
+        assert_eq!(look(&mut new).await, (vec![], 1));
+        // Wherever it was.
+        (0..45).for_each(|folder| std::fs::remove_file(root.path().join(format!("{folder}/some.txt"))).unwrap());
+        std::fs::remove_dir_all(root.path().join("45")).unwrap();
+        let (heard, forgotten) = look(&mut deleted).await;
+        assert_eq!((heard, forgotten), (vec!["deleted some.txt".to_owned(); 46], 46));
     }
 
     #[tokio::test]

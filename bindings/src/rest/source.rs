@@ -47,7 +47,7 @@ pub(super) struct Rest {
     meter: Arc<Meter>,
     /// When the server wants to be asked again, if it said so at this look.
     again: Option<Duration>,
-    /// Answers in a row that said to come again later.
+    /// Looks in a row in which the server said to come again later, at whichever page.
     refused: u32,
     /// Bytes of the answer so far, all of its pages together.
     answered: usize,
@@ -65,6 +65,8 @@ struct Body {
 /// What one request gives.
 enum Page {
     Same,
+    /// The server has no time for it now.
+    Later,
     Body(Box<Body>),
 }
 
@@ -124,29 +126,25 @@ impl Rest {
             let mut response = request.send().await.map_err(lost)?;
             let (status, headers) = (response.status(), response.headers().clone());
             match status {
-                StatusCode::NOT_MODIFIED => {
-                    self.well();
-                    return Ok(Page::Same);
-                }
+                StatusCode::NOT_MODIFIED => return Ok(Page::Same),
                 StatusCode::UNAUTHORIZED if tries == 0 && self.auth.refused() => {
                     tries += 1;
                     continue;
                 }
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                     self.refused += 1;
-                    let wait = self.wait(&headers);
+                    let wait = self.wait(&headers, self.refused);
                     self.again = Some(wait);
                     self.meter.note(format!("{status}: asked again in {} s", wait.as_secs()));
                     if self.refused >= PATIENT {
                         self.meter.trouble(format!("{status} {} times; ask less often, with `every`", self.refused));
                     }
-                    return Ok(Page::Same);
+                    return Ok(Page::Later);
                 }
                 status => refusal(status)?,
             }
-            self.well();
             if remaining(&headers) == Some(0) {
-                self.again = Some(self.wait(&headers));
+                self.again = Some(self.wait(&headers, 1));
             }
             let mut body = Vec::new();
             while let Some(part) = response.chunk().await.map_err(lost)? {
@@ -174,14 +172,14 @@ impl Rest {
 
     /// How long to wait for a server that wants to be asked later: as it says, or longer each time where it does not, or where
     /// what it says is over. Never less than the usual time.
-    fn wait(&self, headers: &HeaderMap) -> Duration {
+    fn wait(&self, headers: &HeaderMap, times: u32) -> Duration {
         let every = self.settings.every;
         let said = again(headers, Utc::now()).filter(|wait| !wait.is_zero());
-        let grown = || every.saturating_mul(1 << self.refused.clamp(1, 16));
+        let grown = || every.saturating_mul(1 << times.clamp(1, 16));
         said.unwrap_or_else(grown).min(PATIENCE).max(every)
     }
 
-    /// The server answers.
+    /// The server answers, and to the last page.
     fn well(&mut self) {
         if std::mem::take(&mut self.refused) > 0 {
             self.meter.well();
@@ -208,8 +206,12 @@ impl Rest {
         let (mut count, mut note) = (0, "");
         while let Some(at) = url.take().filter(|_| count < self.settings.pages.max(1)) {
             match self.page(&at, Some(&before).filter(|_| count == 0)).await? {
+                Page::Same => {
+                    self.well();
+                    return Ok((Vec::new(), before));
+                }
                 // Also if only a later page cannot be had now: then the first is asked for anew.
-                Page::Same => return Ok((Vec::new(), before)),
+                Page::Later => return Ok((Vec::new(), before)),
                 Page::Body(body) => {
                     let Body { json, next, elsewhere, headers } = *body;
                     // A first page that is the same says nothing of those behind it, nor whether there are any where a
@@ -230,6 +232,7 @@ impl Rest {
                 note = MORE_PAGES;
             }
         }
+        self.well();
         self.meter.note(note);
         let whole = match <[Value; 1]>::try_from(parts) {
             Ok([one]) => one,
@@ -478,6 +481,34 @@ mod tests {
         assert_eq!(waits(10, Some(("retry-after", "30".to_owned()))).await, [30; 4]);
         assert_eq!(waits(1500, None).await, [3000, 3600, 3600, 3600]);
         assert_eq!(waits(7200, None).await, [7200; 4]);
+    }
+
+    #[tokio::test]
+    async fn who_refuses_only_a_later_page_is_asked_later_each_time_too_and_told_as_not_up() {
+        let busy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let is_busy = Arc::clone(&busy);
+        let (url, _) = crate::canned::serve(move |head| {
+            let (second, left) = (head.contains("page=2"), vec![("x-ratelimit-remaining", "0".to_owned())]);
+            match second && is_busy.load(std::sync::atomic::Ordering::Relaxed) {
+                true => (429, vec![], String::new()),
+                false if second => (200, left, json!({"items": [{"id": 2}]}).to_string()),
+                false => (200, vec![], json!({"items": [{"id": 1}], "next": "/?page=2"}).to_string()),
+            }
+        })
+        .await;
+        let meter = Arc::new(Meter::default());
+        let often = RestSettings { every: Duration::from_secs(10), ..settings(&url, Some("/next")) };
+        let mut rest = Rest::new("a", &often, &meter).unwrap();
+        let mut memory = Memory::default();
+        for (wait, is_told) in [(20, false), (40, false), (80, true), (160, true)] {
+            let found = rest.look(memory.clone()).await.unwrap();
+            assert_eq!((found.again, found.events.len()), (Some(Duration::from_secs(wait)), 0));
+            assert!(found.partial && meter.troubled().is_some() == is_told, "{wait}: {:?}", meter.troubled());
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(told(&mut rest, &mut memory).await, ["1", "2"]);
+        assert_eq!((meter.troubled(), meter.noted()), (None, String::new()));
+        assert_eq!(rest.again, Some(Duration::from_secs(20)), "what was before is forgotten");
     }
 
     #[tokio::test]
