@@ -13,12 +13,12 @@ use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::servers::{Tansu, kafka_settings};
-use crate::{Fallible, cpu_seconds};
+use crate::{Aim, Fallible, cpu_seconds};
 
 const MESSAGES: u64 = 100_000;
 
 /// Messages of 1 KB from the beginning of a topic.
-pub(crate) async fn messages() -> Fallible<()> {
+pub(crate) async fn messages() -> Fallible<Vec<Aim>> {
     let tansu = Tansu::start().await;
     let (brokers, topic) = (tansu.address.clone(), tansu.topic(1).await);
     let producer: FutureProducer = ClientConfig::new()
@@ -56,7 +56,7 @@ pub(crate) async fn messages() -> Fallible<()> {
     println!("kafka: {:.2} of a bare consumer that throws them away: {floor:.0}/s", ours / floor);
     let disk = kept(MESSAGES)?;
     println!("kafka: {:.2} of a file to which they are appended and synced 4,000 at a time: {disk:.0}/s", ours / disk);
-    Ok(())
+    Ok(vec![Aim { what: "kafka, of a bare consumer".to_owned(), figure: ours / floor, least: 0.7 }])
 }
 
 /// A message of 1,024 bytes: JSON with words that differ from one to the next.

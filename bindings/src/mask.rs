@@ -35,6 +35,15 @@ pub(crate) fn words(mask: &str) -> Result<Vec<Word>, MaskFault> {
     Ok(out)
 }
 
+/// A word as [`words`] reads it: as it is, or in quotes where it needs them.
+pub(crate) fn quoted(text: &str) -> String {
+    if !text.is_empty() && !text.contains(|letter: char| letter.is_whitespace() || matches!(letter, '\'' | '"')) {
+        return text.to_owned();
+    }
+    // A quote stands in quotes of the other sort; a blank and a ~ would begin a pattern.
+    format!("\"{}\"", text.replace('"', "\"'\"'\"").replace(" ~", " \"\"~"))
+}
+
 /// `500ms`, `10s`, `1h30m`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
@@ -159,6 +168,16 @@ mod tests {
         assert_eq!(texts("a multi='x y'").unwrap(), ["a", "multi=x y"]);
         assert_eq!(texts("a 'b").unwrap_err().column, 3);
         assert_eq!(words("ä  b").unwrap()[1].at, 4);
+    }
+
+    #[test]
+    fn what_is_written_as_a_word_is_read_as_that_word() {
+        assert_eq!((quoted("/var/log/a.log"), quoted("/a b")), ("/var/log/a.log".to_owned(), "\"/a b\"".to_owned()));
+        for text in ["/a b", "/it's", "/a\"b", "\"'\"", "/a ~b", "/a\tb", ""] {
+            let word = quoted(text);
+            assert!(!word.contains(" ~"), "{word}");
+            assert_eq!(words(&word).unwrap(), [Word { text: text.to_owned(), at: 0 }], "{word}");
+        }
     }
 
     #[test]

@@ -348,6 +348,7 @@ mod tests {
         };
         assert_eq!(found("*.json"), "a.json");
         assert_eq!(found("a.json"), "a.json");
+        assert_eq!(found("[!b]*.{json,csv}"), "a.json");
         assert_eq!(found("**/*.json"), "a.json deep/c.json deep/er/d.json");
         assert_eq!(found("*/*.{json,txt}"), "deep/c.json");
         assert_eq!(found("deep/**/*.txt"), "deep/er/e.txt");

@@ -1,14 +1,18 @@
 //! What a file looks like from outside, what is remembered of it, and where it is put away.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use masterchief_contract::Part;
+use masterchief_contract::{Fields, Part, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::mask::Format;
+use crate::paths::Listed;
 
 /// What is remembered of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub(super) struct Seen {
     /// Whether all of it is in the journal: only then it may be put away.
     #[serde(default)]
     pub(super) done: bool,
+    /// The file system of its folder; 0 is unknown.
+    #[serde(default)]
+    pub(super) volume: u64,
 }
 
 /// What a file looks like from outside.
@@ -50,7 +57,7 @@ impl Look {
 }
 
 /// What is to be remembered of a file that looks so.
-pub(super) fn seen_of(look: Look, sha256: String, known: bool) -> Seen {
+pub(super) fn seen_of(path: &Path, look: Look, sha256: String, known: bool) -> Seen {
     Seen {
         dev: look.dev,
         ino: look.ino,
@@ -60,7 +67,33 @@ pub(super) fn seen_of(look: Look, sha256: String, known: bool) -> Seen {
         rows: None,
         known,
         done: false,
+        volume: volume(path.parent().unwrap_or(path)),
     }
+}
+
+/// The file system of a folder or, where that is not there, of the nearest one above it.
+fn volume(folder: &Path) -> u64 {
+    folder.ancestors().find_map(|folder| Some(folder.metadata().ok()?.dev())).unwrap_or(0)
+}
+
+/// What was seen and is gone, as far as anybody can say, and how many nobody can speak for: a folder whose file system is not mounted is
+/// an empty one of another file system, and what was in it is there as soon as it is mounted again.
+pub(super) fn gone(
+    seen: &BTreeMap<PathBuf, Seen>,
+    paths: &BTreeSet<PathBuf>,
+    listed: &Listed,
+) -> (Vec<PathBuf>, usize) {
+    let mut volumes = HashMap::new();
+    let mut is_mounted = |path: &Path, seen: &Seen| {
+        let folder = path.parent().unwrap_or(path);
+        seen.volume == 0 || seen.volume == *volumes.entry(folder.to_owned()).or_insert_with(|| volume(folder))
+    };
+    let missing: Vec<_> = seen.iter().filter(|(path, _)| !paths.contains(*path) && listed.is_gone(path)).collect();
+    let count = missing.len();
+    let gone: Vec<PathBuf> =
+        missing.into_iter().filter(|(path, seen)| is_mounted(path, seen)).map(|(path, _)| path.clone()).collect();
+    let away = count - gone.len();
+    (gone, away)
 }
 
 /// Each file is a lane of its own.
@@ -109,4 +142,17 @@ pub(super) fn move_into(path: &Path, folder: &Path) -> io::Result<()> {
         }
         done => done,
     }
+}
+
+/// What all events of a file share.
+pub(super) fn fields(path: &Path, event: &str, size: u64, sha256: &str, format: Format) -> Fields {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    vec![
+        ("path", Value::from(path.display().to_string())),
+        ("name", Value::from(name)),
+        ("event", Value::from(event)),
+        ("size", Value::from(size)),
+        ("sha256", Value::from(sha256)),
+        ("format", Value::from(format.name())),
+    ]
 }

@@ -16,7 +16,7 @@ use masterchief_contract::{
 use super::document;
 use super::mask::{FileMask, Format, On, Then};
 use super::rows::{Next, Rows};
-use super::seen::{Look, Seen, hash, lane, move_into, position, position_only, seen_of};
+use super::seen::{Look, Seen, fields, gone, hash, lane, move_into, position, position_only, seen_of};
 use crate::paths::Wake;
 use crate::unread::Unread;
 
@@ -49,6 +49,8 @@ pub(super) struct Files {
     begun: bool,
     /// Files that could not be read, since when.
     unreadable: BTreeMap<PathBuf, Instant>,
+    /// Files that are on a file system that is not mounted, as far as it was told.
+    away: usize,
 }
 
 /// The lane that says that the stream was read before; no path is called that.
@@ -81,6 +83,7 @@ impl Files {
             fresh: true,
             begun: false,
             unreadable: BTreeMap::new(),
+            away: 0,
         }
     }
 
@@ -90,8 +93,8 @@ impl Files {
         let mut listed = self.mask.pattern.listed();
         let paths: BTreeSet<PathBuf> = std::mem::take(&mut listed.files).into_iter().collect();
         self.unread.looked(self.mask.pattern.missing_folder().or_else(|| listed.doubt()));
-        let is_gone = |path: &PathBuf| !paths.contains(path) && listed.is_gone(path);
-        let gone: Vec<PathBuf> = self.seen.keys().filter(|path| is_gone(path)).cloned().collect();
+        let (gone, away) = gone(&self.seen, &paths, &listed);
+        self.tell_away(away);
         for path in gone {
             self.seen.remove(&path);
             let events = match self.mask.on {
@@ -113,7 +116,7 @@ impl Files {
                 continue;
             }
             if self.fresh && !self.mask.existing || self.mask.on == On::Delete {
-                let seen = Seen { rows: None, ..seen_of(look, String::new(), false) };
+                let seen = Seen { rows: None, ..seen_of(&path, look, String::new(), false) };
                 batch.parts.push(position_only(&path, &seen));
                 self.seen.insert(path, seen);
                 continue;
@@ -147,6 +150,13 @@ impl Files {
         }
     }
 
+    fn tell_away(&mut self, away: usize) {
+        if std::mem::replace(&mut self.away, away) != away {
+            let text = format!("files on a file system that is not mounted now: {away}; they do not count as gone");
+            self.meter.note(if away > 0 { text } else { String::new() });
+        }
+    }
+
     /// Reads a file that has settled.
     fn begin(&mut self, path: PathBuf, batch: &mut Batch) -> io::Result<()> {
         let look = match Look::at(&path) {
@@ -159,7 +169,7 @@ impl Files {
         let sha256 = hash(&path)?;
         let known = before.is_some();
         let same = before.as_ref().is_some_and(|before| before.sha256 == sha256);
-        let mut seen = seen_of(look, sha256, known);
+        let mut seen = seen_of(&path, look, sha256, known);
         let unfinished = before.as_ref().and_then(|before| before.rows).filter(|_| same);
         let wanted = match self.mask.on {
             On::Create => !known || unfinished.is_some(),
@@ -371,7 +381,7 @@ impl Files {
         let paths: BTreeSet<PathBuf> = std::mem::take(&mut listed.files).into_iter().collect();
         let done = |path: &PathBuf, seen: &Seen| seen.rows.is_none() && Look::at(path).is_ok_and(|look| look.is(seen));
         let waiting = match self.mask.on {
-            On::Delete => self.seen.keys().filter(|path| !paths.contains(*path) && listed.is_gone(path)).count(),
+            On::Delete => gone(&self.seen, &paths, &listed).0.len(),
             _ => paths.iter().filter(|path| !self.seen.get(*path).is_some_and(|seen| done(path, seen))).count(),
         };
         self.meter.lag(waiting as u64, "files");
@@ -414,18 +424,6 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
 
 fn bare(text: String) -> Inbound {
     Inbound { key: None, at: Utc::now(), text, fields: Fields::new(), body: Vec::new() }
-}
-
-fn fields(path: &Path, event: &str, size: u64, sha256: &str, format: Format) -> Fields {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    vec![
-        ("path", Value::from(path.display().to_string())),
-        ("name", Value::from(name)),
-        ("event", Value::from(event)),
-        ("size", Value::from(size)),
-        ("sha256", Value::from(sha256)),
-        ("format", Value::from(format.name())),
-    ]
 }
 
 impl Source for Files {
@@ -609,6 +607,82 @@ mod tests {
         assert_eq!(told("on=create", &deeds).await, all[..2]);
         assert_eq!(told("on=change", &deeds).await, all[2..]);
         assert_eq!(told("on=delete", &deeds).await, ["deleted new.txt"]);
+    }
+
+    /// What is told of a folder when it is looked at until all in it has settled, and what is remembered of it.
+    async fn looks(files: &mut Files) -> (Vec<String>, Vec<String>) {
+        let mut out = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            files.looked = None;
+            let batch = files.collect().unwrap();
+            files.settle(0, &[]).await.unwrap();
+            for part in batch.parts.into_iter().filter(|part| &*part.lane != BEGUN) {
+                let event = part.shared.as_ref().map(|shared| shared[2].1.as_str().unwrap().to_owned());
+                out.0.extend(part.events.iter().map(|told| format!("{} {}", event.as_deref().unwrap(), told.text)));
+                out.1.extend(part.position);
+            }
+            // A file has settled after a millisecond.
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        out
+    }
+
+    fn on(folder: &Path, words: &str) -> (Files, Arc<Meter>) {
+        let meter = Arc::<Meter>::default();
+        let mask = FileMask::parse(&format!("{}/*.txt settle=1ms {words}", folder.display())).unwrap();
+        (Files::new(mask, Arc::clone(&meter)), meter)
+    }
+
+    #[tokio::test]
+    async fn the_same_bytes_again_are_nothing_new_unless_something_else_or_nothing_was_there_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.txt");
+        let put = |text: &str| std::fs::write(&path, text).unwrap();
+        for words in ["", "then=delete"] {
+            let (mut files, _) = on(dir.path(), words);
+            files.open(&Positions::new()).await.unwrap();
+            put("old");
+            assert_eq!(looks(&mut files).await.0, ["created old"]);
+            // What was put away and comes again is dropped again.
+            let again = if words.is_empty() { Vec::new() } else { vec!["created old"] };
+            put("old");
+            assert_eq!(looks(&mut files).await.0, again, "{words:?}");
+            std::fs::write(dir.path().join("part"), "old").unwrap();
+            std::fs::rename(dir.path().join("part"), &path).unwrap();
+            assert_eq!(looks(&mut files).await.0, again, "{words:?}");
+            let event = if words.is_empty() { "modified" } else { "created" };
+            for text in ["other", "old"] {
+                put(text);
+                assert_eq!(looks(&mut files).await.0, [format!("{event} {text}")]);
+            }
+            // It may be away already.
+            let _ = std::fs::remove_file(&path);
+            assert!(looks(&mut files).await.0.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_on_a_share_that_is_not_mounted_is_not_gone_and_is_nothing_new_when_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.txt");
+        for words in ["", "on=delete"] {
+            std::fs::write(&path, "1").unwrap();
+            let (mut files, meter) = on(dir.path(), words);
+            files.open(&Positions::new()).await.unwrap();
+            assert_eq!(looks(&mut files).await.0.len(), usize::from(words.is_empty()));
+            // The folder that is there now is of another file system than the one it was in.
+            files.seen.values_mut().for_each(|seen| seen.volume += 1);
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(looks(&mut files).await, (Vec::new(), Vec::new()), "{words:?}: nothing is forgotten or told");
+            assert!(meter.noted().contains("not mounted now: 1"), "{}", meter.noted());
+            assert_eq!(files.seen.len(), 1);
+            std::fs::write(&path, "1").unwrap();
+            assert!(looks(&mut files).await.0.is_empty(), "{words:?}: it is what it was");
+            assert_eq!(meter.noted(), "");
+            std::fs::remove_file(&path).unwrap();
+            let (told, places) = looks(&mut files).await;
+            assert_eq!((told.len(), places), (usize::from(!words.is_empty()), vec![String::new()]), "{words:?}: gone");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::parse::{NAMES, Parser};
 use crate::gap;
-use crate::mask::{Cmp, Word, words};
+use crate::mask::{Cmp, Word, quoted, words};
 use crate::paths::Pattern;
 
 /// The severities of syslog, worst first (RFC 5424, table 2).
@@ -113,16 +113,13 @@ impl LogMask {
     pub(super) fn stream(&self) -> String {
         let mut out = match &self.place {
             Place::Syslog => "log:syslog".to_owned(),
-            Place::Path(pattern) => {
-                let path = pattern.to_string();
-                if path.contains(' ') { format!("log:\"{path}\"") } else { format!("log:{path}") }
-            }
+            Place::Path(pattern) => format!("log:{}", quoted(&pattern.to_string())),
         };
         if let Some(format) = &self.format {
             out.push_str(&format!(" format={format}"));
         }
         if let Some(multi) = &self.multi {
-            out.push_str(&format!(" multi={multi}"));
+            out.push_str(&format!(" multi={}", quoted(multi)));
         }
         out
     }
@@ -208,7 +205,9 @@ mod tests {
         assert_eq!(stream("'/my logs/a.log' nginx status>=500"), "log:\"/my logs/a.log\" format=nginx");
         assert_eq!(stream("syslog:auth.err ~sudo"), "log:syslog");
         // What is read can be read again from the stream's name.
-        assert_eq!(stream("\"/my logs/a.log\" format=nginx"), "log:\"/my logs/a.log\" format=nginx");
+        for mask in ["\"/my logs/a.log\" format=nginx", "\"/it's.log\" multi=\"x y\""] {
+            assert_eq!(stream(mask), format!("log:{mask}"));
+        }
     }
 
     #[test]

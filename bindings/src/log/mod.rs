@@ -441,6 +441,74 @@ mod tests {
         assert_eq!(read.texts(3).await, ["one", "two", "three"]);
     }
 
+    #[tokio::test]
+    async fn logs_of_one_pattern_that_are_all_rotated_again_and_again_are_read_to_the_last_line_of_each() {
+        const NAMES: [&str; 5] = ["a.log", "b.log", "c.log", "d.log", "e.log"];
+        let make = |dir: &Path| NAMES.iter().for_each(|name| drop(File::create(dir.join(name)).unwrap()));
+        let mut read = Read::new("*.log", "", make).await;
+        let mut all = Vec::new();
+        for round in 0..6 {
+            for name in NAMES {
+                let old = read.path(&format!("{name}.{round}"));
+                read.append(name, format!("{name} {round}\n").as_bytes());
+                std::fs::rename(read.path(name), &old).unwrap();
+                // The new one is there, and something is still written to the old one.
+                read.append(name, format!("{name} new {round}\n").as_bytes());
+                OpenOptions::new()
+                    .append(true)
+                    .open(&old)
+                    .unwrap()
+                    .write_all(format!("{name} late {round}\n").as_bytes())
+                    .unwrap();
+                all.extend(["", "new ", "late "].map(|word| format!("{name} {word}{round}")));
+            }
+            read.some(Duration::from_millis(20 * (round % 3))).await;
+        }
+        let mut texts = read.texts(all.len()).await;
+        texts.sort();
+        all.sort();
+        assert_eq!(texts, all);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_nobody_could_open_at_first_is_read_from_its_beginning_once_it_can_be() {
+        let mut read = Read::new("app.log", "", |dir| {
+            std::os::unix::fs::symlink(dir.join("volume/app.log"), dir.join("app.log")).unwrap();
+        })
+        .await;
+        assert!(read.texts(0).await.is_empty());
+        std::fs::create_dir(read.path("volume")).unwrap();
+        read.append("volume/app.log", b"one\ntwo\n");
+        assert_eq!(read.texts(2).await, ["one", "two"]);
+        read.append("volume/app.log", b"three\n");
+        assert_eq!(read.texts(3).await, ["one", "two", "three"]);
+    }
+
+    #[tokio::test]
+    async fn without_wake_ups_logs_are_found_followed_and_read_through_a_rotation_all_the_same() {
+        let mut read = Read::new("*.log", "", |dir| drop(File::create(dir.join("app.log")).unwrap())).await;
+        let options = TailOptions {
+            pattern: crate::paths::Pattern::parse(&read.path("*.log").display().to_string()).unwrap(),
+            from_start: false,
+            multiline: None,
+            parser: Parser::None,
+            longest: LONGEST,
+        };
+        let mut tail = Tail::new(options, Arc::clone(&read.meter));
+        tail.open(&read.positions).await.unwrap();
+        tail.go_blind();
+        read.source = Box::new(tail);
+        read.append("app.log", b"one\n");
+        assert_eq!(read.texts(1).await, ["one"]);
+        std::fs::rename(read.path("app.log"), read.path("app.log.1")).unwrap();
+        read.append("app.log.1", b"two\n");
+        read.append("app.log", b"three\n");
+        read.append("new.log", b"four\n");
+        let mut texts = read.texts(4).await;
+        texts.sort();
+        assert_eq!(texts, ["four", "one", "three", "two"]);
+    }
+
     // The five that Telegraf's own tests of its tail leave out, "to be fixed".
 
     /// A copy is made and the file cut, as logrotate does, and written again before anybody looks.
