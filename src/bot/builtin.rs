@@ -16,6 +16,7 @@ use super::sudo;
 use super::words;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::irc::text;
+use crate::partyline::ELSEWHERE;
 use crate::users::Book;
 
 /// The owner of these binds.
@@ -191,7 +192,7 @@ impl Help {
             // Most people have nothing to lend themselves.
             let idle = *row.mask == *sudo::WORD && !standing.may_rise();
             let may = || !idle && standing.allows(&row.flags, row.scope, &event.network, event.chan(), event.casemap);
-            if row.kind == kind && !row.shadowed && may() {
+            if row.kind == kind && !row.shadowed && row.origin != ELSEWHERE && may() {
                 out.insert(row.mask.to_string(), (row.usage, row.help));
             }
         }

@@ -152,6 +152,7 @@ impl House for Rooms {
                 Ok(Left::Kept) => Noted::Stored,
                 Ok(Left::KeptAway) => Noted::StoredAway,
                 Ok(Left::Taken) => Noted::Taken,
+                Ok(Left::Unwanted) => Noted::Refused("they take no notes of yours".to_owned()),
                 Ok(Left::TooLong) => Noted::Refused("it is too long".to_owned()),
                 Ok(Left::TooMany) => Noted::Refused("too many notes wait already".to_owned()),
                 Err(fault) => {

@@ -25,7 +25,7 @@ use super::seam;
 use super::started::Started;
 use super::warden::Warden;
 use super::words;
-use crate::dispatch::{Ban, BindTable, Held};
+use crate::dispatch::{Ban, BindTable, Held, Pass};
 use crate::executors::unguessable;
 use crate::gateway::{Pages, Speaks};
 use crate::irc::{self, Around as _};
@@ -262,6 +262,20 @@ impl Host for Around {
             let lifted = warden.unban(place.as_deref(), &mask).await;
             lifted.map(|ban| ban.is_some()).map_err(|fault| fault.to_string())
         })
+    }
+
+    fn passes(&self) -> Vec<Pass> {
+        self.warden.passes()
+    }
+
+    fn put_pass(&self, pass: Pass) -> Future<Result<(), String>> {
+        let warden = self.warden.clone();
+        Box::pin(async move { warden.pass(pass).await.map_err(|fault| fault.to_string()) })
+    }
+
+    fn lift_pass(&self, pass: Pass) -> Future<Result<(), String>> {
+        let warden = self.warden.clone();
+        Box::pin(async move { warden.unpass(&pass).await.map_err(|fault| fault.to_string()) })
     }
 
     fn held(&self, place: &str) -> Held {

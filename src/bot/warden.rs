@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::StartError;
 use super::outbox::Outbox;
-use crate::dispatch::{Ban, Deed, FloodSettings, Held, place_key};
+use crate::dispatch::{Ban, Deed, FloodSettings, Held, Pass, place_key};
 use crate::irc::{Member, Network};
 use crate::store::{Store, StoreError};
 use crate::users::{Book, FlagFault, FlagMask};
@@ -21,6 +21,7 @@ use crate::users::{Book, FlagFault, FlagMask};
 /// Under which names they stand among what scripts keep. No script can have them.
 const BANS: &str = "@bans";
 const CHANNELS: &str = "@channels";
+const PASSES: &str = "@passes";
 /// Bans and channels that are kept.
 const KEPT_MAX: u32 = 4096;
 /// Commands that wait to be sent; the next round makes up for those that had no room.
@@ -41,6 +42,8 @@ pub(crate) struct Warden {
 struct Inner {
     bans: Mutex<Vec<Ban>>,
     held: Mutex<BTreeMap<String, Held>>,
+    /// Who may come in although others may not.
+    passes: Mutex<Vec<Pass>>,
     store: Store,
     clock: Clock,
     book: Book,
@@ -82,9 +85,11 @@ impl Warden {
         let (work, orders) = mpsc::channel(WAITING);
         let bans = kept(store, BANS, clock.now()).await?.into_iter().map(|(_, ban)| ban).collect();
         let held = kept(store, CHANNELS, clock.now()).await?.into_iter().collect();
+        let passes = kept(store, PASSES, clock.now()).await?.into_iter().map(|(_, pass)| pass).collect();
         let inner = Inner {
             bans: Mutex::new(bans),
             held: Mutex::new(held),
+            passes: Mutex::new(passes),
             store: store.clone(),
             clock: clock.clone(),
             book: book.clone(),
@@ -135,6 +140,43 @@ impl Warden {
         self.lock().clone()
     }
 
+    /// Who may come in although others may not, the oldest first.
+    pub(crate) fn passes(&self) -> Vec<Pass> {
+        self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps one, replacing the one of that sort, mask and place.
+    pub(crate) async fn pass(&self, pass: Pass) -> Result<(), StoreError> {
+        self.inner.store.kv_set(PASSES, &pass_key(&pass), &to_json(&pass)?, None).await?;
+        {
+            let mut passes = self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner);
+            passes.retain(|old| !old.is(pass.sort, pass.place.as_deref(), &pass.mask));
+            passes.push(pass.clone());
+        }
+        for (network, channel) in self.places(|place| pass.counts_in(place)) {
+            self.mode(&network, &channel, &format!("+{}", pass.sort.letter()), &pass.mask);
+        }
+        Ok(())
+    }
+
+    /// Forgets one.
+    pub(crate) async fn unpass(&self, pass: &Pass) -> Result<(), StoreError> {
+        self.inner.store.kv_delete(PASSES, &pass_key(pass)).await?;
+        let mut passes = self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        passes.retain(|old| !old.is(pass.sort, pass.place.as_deref(), &pass.mask));
+        drop(passes);
+        for (network, channel) in self.places(|place| pass.counts_in(place)) {
+            self.mode(&network, &channel, &format!("-{}", pass.sort.letter()), &pass.mask);
+        }
+        Ok(())
+    }
+
+    /// Whether no ban keeps somebody out of a place.
+    fn is_exempt(&self, place: &str, source: &str, casemap: CaseMap) -> bool {
+        let passes = self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        passes.iter().any(|pass| pass.exempts(place, source, casemap))
+    }
+
     /// What a place is held to.
     pub(crate) fn of(&self, place: &str) -> Held {
         self.held().get(place).cloned().unwrap_or_default()
@@ -149,7 +191,7 @@ impl Warden {
             bans.retain(|old| !old.is(ban.place.as_deref(), &ban.mask));
             bans.push(ban.clone());
         }
-        for (network, channel) in self.places(&ban) {
+        for (network, channel) in self.places(|place| ban.counts_in(place)) {
             if ban.sticky {
                 self.mode(&network, &channel, "+b", &ban.mask);
             }
@@ -164,7 +206,7 @@ impl Warden {
         let Some(ban) = found else { return Ok(None) };
         self.inner.store.kv_delete(BANS, &key(&ban)).await?;
         self.lock().retain(|old| !old.is(place, mask));
-        for (network, channel) in self.places(&ban) {
+        for (network, channel) in self.places(|place| ban.counts_in(place)) {
             self.mode(&network, &channel, "-b", &ban.mask);
         }
         Ok(Some(ban))
@@ -223,7 +265,8 @@ impl Warden {
         let Some(network) = self.inner.outbox.network(&event.network) else { return };
         let may = |mask: &FlagMask| self.may(actor, mask, &event.network, chan, event.casemap);
         let masks = &self.inner.masks;
-        if let Some(ban) = ban.filter(|ban| !ban.is_over(self.inner.clock.now()) && !may(&masks.friends)) {
+        let ban = ban.filter(|ban| !ban.is_over(self.inner.clock.now()) && !may(&masks.friends));
+        if let Some(ban) = ban.filter(|_| !self.is_exempt(&place, &source, event.casemap)) {
             if is_op(&network, chan) {
                 self.throw_out(network.name(), chan, &actor.nick, &ban);
             }
@@ -296,6 +339,9 @@ impl Warden {
         for ban in bans.iter().filter(|ban| ban.sticky) {
             self.mode(network.name(), chan, "+b", &ban.mask);
         }
+        for pass in self.passes().iter().filter(|pass| pass.counts_in(&place)) {
+            self.mode(network.name(), chan, &format!("+{}", pass.sort.letter()), &pass.mask);
+        }
         self.clear_out(network.name(), chan, &bans);
         let set = network.channel(chan).map(|(_, modes)| modes).unwrap_or_default();
         let missing = self.of(&place).missing(&set);
@@ -316,7 +362,8 @@ impl Warden {
             let source = actor.source();
             let Some(ban) = bans.iter().find(|ban| !ban.is_over(now) && ban.meets(&source, casemap)) else { continue };
             let friend = self.may(&actor, &self.inner.masks.friends, network.name(), chan, casemap);
-            if !friend && !casemap.eq(&member.nick, &nick) {
+            let exempt = self.is_exempt(&place_key(network.name(), chan), &source, casemap);
+            if !friend && !exempt && !casemap.eq(&member.nick, &nick) {
                 self.throw_out(network.name(), chan, &member.nick, ban);
             }
         }
@@ -346,12 +393,12 @@ impl Warden {
         standing.allows(mask, FlagScope::Channel, network, Some(chan), casemap)
     }
 
-    /// The channels in which a ban counts and in which we are op.
-    fn places(&self, ban: &Ban) -> Vec<(String, String)> {
+    /// Those of these channels in which we are op.
+    fn places(&self, is: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let mut places = Vec::new();
         for network in self.inner.outbox.networks() {
             let channels = network.channels().into_iter();
-            let here = channels.filter(|chan| ban.counts_in(&place_key(network.name(), chan)) && is_op(&network, chan));
+            let here = channels.filter(|chan| is(&place_key(network.name(), chan)) && is_op(&network, chan));
             places.extend(here.map(|chan| (network.name().to_owned(), chan)));
         }
         places
@@ -405,6 +452,11 @@ fn actor(member: &Member) -> Actor {
 
 fn key(ban: &Ban) -> String {
     format!("{} {}", ban.place.as_deref().unwrap_or("*"), CaseMap::Rfc1459.fold(&ban.mask))
+}
+
+fn pass_key(pass: &Pass) -> String {
+    let place = pass.place.as_deref().unwrap_or("*");
+    format!("{} {place} {}", pass.sort.letter(), CaseMap::Rfc1459.fold(&pass.mask))
 }
 
 fn to_json(value: &impl Serialize) -> Result<serde_json::Value, StoreError> {

@@ -23,6 +23,33 @@ pub struct Ban {
     pub sticky: bool,
 }
 
+/// Which of a channel's lists somebody stands in whom it treats better than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PassSort {
+    /// No ban keeps them out: the list `e`.
+    Exempt,
+    /// They come in where only the invited may: the list `I`.
+    Invite,
+}
+
+/// Somebody who may come in although others may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Past what.
+    pub sort: PassSort,
+    /// `network/#channel`, folded; every channel without.
+    pub place: Option<String>,
+    /// `nick!user@host`, with wildcards.
+    pub mask: String,
+    /// The handle of who set it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
 /// What the bot holds one channel to. Eggdrop's names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -73,6 +100,33 @@ impl Ban {
     /// Whether it is the one of this mask and place.
     pub fn is(&self, place: Option<&str>, mask: &str) -> bool {
         self.place.as_deref() == place && CaseMap::Rfc1459.eq(&self.mask, mask)
+    }
+}
+
+impl PassSort {
+    /// The letter of its list.
+    pub fn letter(self) -> char {
+        match self {
+            PassSort::Exempt => 'e',
+            PassSort::Invite => 'I',
+        }
+    }
+}
+
+impl Pass {
+    /// Whether it counts in a place.
+    pub fn counts_in(&self, place: &str) -> bool {
+        self.place.as_deref().is_none_or(|own| own == place)
+    }
+
+    /// Whether it is the one of this sort, mask and place.
+    pub fn is(&self, sort: PassSort, place: Option<&str>, mask: &str) -> bool {
+        self.sort == sort && self.place.as_deref() == place && CaseMap::Rfc1459.eq(&self.mask, mask)
+    }
+
+    /// Whether no ban keeps somebody out of a place.
+    pub fn exempts(&self, place: &str, source: &str, casemap: CaseMap) -> bool {
+        self.sort == PassSort::Exempt && self.counts_in(place) && wild_match(&self.mask, source, casemap)
     }
 }
 

@@ -9,7 +9,7 @@ mod kinds;
 mod table;
 mod usage;
 
-pub use bans::{Ban, Held, place_key};
+pub use bans::{Ban, Held, Pass, PassSort, place_key};
 pub use bind::{Bind, BindFault, NewBind, Turn};
 pub use cooldown::Cooldowns;
 pub use decide::{Decision, Denied, Policy, Step, decide};

@@ -19,6 +19,11 @@ pub(super) const CONSOLE_SETTING: &str = "console";
 /// The setting of a record that keeps how many lines are shown at once.
 pub(super) const PAGE_SETTING: &str = "page";
 
+/// The setting of a record that keeps whether one's own words are shown.
+pub(super) const ECHO_SETTING: &str = "echo";
+/// The setting of a record that keeps what somebody says of themselves.
+pub(super) const INFO_SETTING: &str = "info";
+
 /// Somebody has connected.
 pub(super) struct Call {
     /// Bytes both ways.
@@ -113,5 +118,6 @@ pub(super) fn seat_of(
     if let Some(page) = setting(PAGE_SETTING).and_then(|page| page.parse().ok()) {
         hall.party.set_page(seat.idx, page);
     }
+    hall.party.set_echo(seat.idx, setting(ECHO_SETTING).is_some_and(|echo| echo == "on"));
     Some(seat)
 }

@@ -70,6 +70,6 @@ pub(super) fn watches(standing: &Standing, network: &str, channel: &str) -> bool
 pub(super) fn hears(standing: &Standing, place: &Place) -> bool {
     match place {
         Place::Watched { network, channel } => watches(standing, network, channel),
-        Place::Party(_) | Place::Ops => true,
+        Place::Party(_) | Place::Own(_) | Place::Ops => true,
     }
 }

@@ -39,6 +39,14 @@ impl Party {
         Ok(self.change(|room, now| room.join(idx, place, now)))
     }
 
+    /// Somebody leaves every channel where people meet.
+    pub fn goes_off(&self, idx: u32) {
+        let places = self.session(idx, |session| session.places.clone()).unwrap_or_default();
+        for place in places.iter().filter(|place| matches!(place, Place::Party(_) | Place::Own(_))) {
+            self.part(idx, place, "");
+        }
+    }
+
     /// Ends sessions of people who have no access any more, and shows the log only to those who may see it.
     pub fn sweep(&self) {
         for idx in self.each(|session| session.idx) {
@@ -97,7 +105,7 @@ impl Party {
 
 /// Whether words are for masters only: these words, without what says so.
 pub(super) fn for_masters<'a>(place: &Place, text: &'a str, how: How) -> Option<&'a str> {
-    let ours = matches!(place, Place::Party(_) | Place::Ops) && how == How::Say;
+    let ours = matches!(place, Place::Party(_) | Place::Own(_) | Place::Ops) && how == How::Say;
     text.strip_prefix(MARK).filter(|words| ours && !words.trim().is_empty())
 }
 

@@ -28,7 +28,7 @@ mod telnet;
 mod tls;
 mod typed;
 
-pub use commands::{Command, Desk, Host, Left, OWNER, binds, deliver_note, leave_note, word_for};
+pub use commands::{Command, Desk, ELSEWHERE, Host, Left, OWNER, binds, deliver_note, leave_note, word_for};
 pub use console::{Console, HANDLE};
 pub use console_modes::{MODES, Modes};
 pub use gate::{Bots, Gate, Login, Machine, Refusal, Trail};

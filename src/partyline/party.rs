@@ -343,6 +343,15 @@ impl Party {
         });
     }
 
+    /// Whether somebody is shown their own words from now on.
+    pub fn set_echo(&self, idx: u32, echo: bool) {
+        self.change(|room, _| {
+            if let Some(session) = room.session_mut(idx) {
+                session.echo = echo;
+            }
+        });
+    }
+
     /// Tells which level of the log is wanted, now and whenever that changes.
     pub(super) fn watch_level(&self, tell: impl Fn(Option<Level>) + Send + Sync + 'static) {
         // The first who asks is the only one.

@@ -18,6 +18,8 @@ pub enum Place {
     Ops,
     /// `#partyline` (0) and `#1` to `#99999`.
     Party(u32),
+    /// `#*1` to `#*99999`: of this bot alone, Eggdrop's local channels.
+    Own(u32),
     /// `#chan@network`: a channel the bot is in elsewhere.
     Watched {
         /// The channel.
@@ -43,16 +45,18 @@ impl Place {
             let channel = CaseMap::Rfc1459.fold(channel);
             return (good && clean).then(|| Place::Watched { channel, network: network.to_owned() });
         }
-        let digits = name.strip_prefix('#')?;
+        let name = name.strip_prefix('#')?;
+        let digits = name.strip_prefix('*').unwrap_or(name);
         let number: u32 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-        ((1..=CHANNEL_MAX).contains(&number) && !digits.starts_with('0')).then_some(Place::Party(number))
+        let place = if digits == name { Place::Party(number) } else { Place::Own(number) };
+        ((1..=CHANNEL_MAX).contains(&number) && !digits.starts_with('0')).then_some(place)
     }
 
     /// The number, where linked bots know this place.
     pub fn number(&self) -> Option<u32> {
         match self {
             Place::Party(number) => Some(*number),
-            Place::Ops | Place::Watched { .. } => None,
+            Place::Ops | Place::Own(_) | Place::Watched { .. } => None,
         }
     }
 }
@@ -63,6 +67,7 @@ impl fmt::Display for Place {
             Place::Ops => f.write_str(CHANNEL),
             Place::Party(0) => f.write_str(LOBBY),
             Place::Party(number) => write!(f, "#{number}"),
+            Place::Own(number) => write!(f, "#*{number}"),
             Place::Watched { channel, network } => write!(f, "{channel}@{network}"),
         }
     }
@@ -79,9 +84,10 @@ mod tests {
         assert_eq!(Place::parse("#OPS"), Some(Place::Ops));
         assert_eq!(Place::parse("#partyline"), Some(Place::Party(0)));
         assert_eq!(Place::parse("#42"), Some(Place::Party(42)));
+        assert_eq!(Place::parse("#*5"), Some(Place::Own(5)));
         let watched = Place::Watched { channel: "#ops".to_owned(), network: "libera".to_owned() };
         assert_eq!(Place::parse("#Ops@libera"), Some(watched));
-        for none in ["ops", "#0", "#007", "#100000", "#+1", "#dev", "#@x", "@libera", "#a b@x", ""] {
+        for none in ["ops", "#0", "#007", "#100000", "#+1", "#dev", "#*0", "#**1", "#@x", "@libera", "#a b@x", ""] {
             assert_eq!(Place::parse(none), None, "{none}");
         }
     }

@@ -55,6 +55,8 @@ pub struct Session {
     pub modes: Modes,
     /// How many lines of answers it sees at once, where it is no client that scrolls; 0 is all.
     pub page: usize,
+    /// Whether its own words are shown to it, where it is no client that shows them.
+    pub echo: bool,
     to: mpsc::Sender<Arc<News>>,
     cut: Stopper,
 }
@@ -128,6 +130,7 @@ impl Room {
             places: BTreeSet::new(),
             modes: entry.modes,
             page: 0,
+            echo: false,
             to,
             cut,
         };

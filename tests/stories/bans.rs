@@ -167,3 +167,81 @@ async fn a_channel_is_held_to_its_modes_and_to_who_is_op_and_is_joined_at_every_
     drop(olga);
     test.stop().await;
 }
+
+#[tokio::test]
+async fn who_is_kicked_and_banned_in_one_word_cannot_come_back_from_their_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    makes_olga(&test).await;
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    test.user("mallory").from_host("x.bad.example").joins(CHANNEL).await;
+    tokio::time::sleep(SOON).await;
+    let told = olga.says(&test, "kickban #ops mallory spam").await;
+    assert!(told.contains("the bot may not kick in test/#ops"), "{told}");
+    makes_op(&test).await;
+    sent(&test, &mut at).await;
+    for (typed, answered) in
+        [("kickban #ops nobody", "nobody is not in test/#ops"), ("kickban #ops chief", "that is this bot")]
+    {
+        let told = olga.says(&test, typed).await;
+        assert!(told.contains(answered), "{told}");
+    }
+    assert_eq!(sent(&test, &mut at).await, [""; 0]);
+    let told = olga.says(&test, "kickban #ops mallory %2h spam").await;
+    assert!(
+        told.contains("*!*@x.bad.example is banned test/#ops for 2h") && told.contains("mallory is thrown out"),
+        "{told}"
+    );
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@x.bad.example", "KICK #ops banned: spam"]);
+    test.user("other").from_host("x.bad.example").joins(CHANNEL).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@x.bad.example", "KICK #ops banned: spam"]);
+    // The sign % is given and taken like the others.
+    olga.says(&test, "halfop #ops oper").await;
+    olga.says(&test, "dehalfop #ops oper").await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops oper", "MODE #ops oper"]);
+    drop(olga);
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn no_ban_throws_out_who_is_exempt_and_both_lists_are_kept_and_set_when_the_bot_is_op() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    makes_olga(&test).await;
+    makes_op(&test).await;
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    sent(&test, &mut at).await;
+    let told = olga.says(&test, "exempts").await;
+    assert_eq!(told, "Bans count for everybody.");
+    let told = olga.says(&test, "+exempt *!*@good.bad.example #ops a friend").await;
+    assert!(told.contains("No ban keeps *!*@good.bad.example out test/#ops"), "{told}");
+    olga.says(&test, "+invite *!*@guests.example #ops").await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@good.bad.example", "MODE #ops *!*@guests.example"]);
+    test.user("gus").from_host("good.bad.example").joins(CHANNEL).await;
+    test.user("mallory").from_host("evil.bad.example").joins(CHANNEL).await;
+    tokio::time::sleep(SOON).await;
+    olga.says(&test, "+ban *!*@*.bad.example #ops spam").await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.bad.example", "KICK #ops banned: spam"]);
+    // Also who comes later.
+    test.user("gil").from_host("good.bad.example").joins(CHANNEL).await;
+    assert_eq!(sent(&test, &mut at).await, [""; 0]);
+    drop(olga);
+    test.stop().await;
+    let test = TestBot::start_in(folder.path(), bot()).await.unwrap();
+    let (mut olga, mut at) = (Olga::sits(&test), 0);
+    sent(&test, &mut at).await;
+    makes_op(&test).await;
+    let now = sent(&test, &mut at).await;
+    for list in ["MODE #ops *!*@good.bad.example", "MODE #ops *!*@guests.example"] {
+        assert!(now.iter().any(|line| line == list), "{now:?}");
+    }
+    assert!(olga.says(&test, "exempts").await.contains("*!*@good.bad.example test/#ops by olga"));
+    assert!(olga.says(&test, "invites").await.contains("*!*@guests.example test/#ops by olga"));
+    olga.says(&test, "-exempt *!*@good.bad.example #ops").await;
+    olga.says(&test, "-invite *!*@guests.example #ops").await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@good.bad.example", "MODE #ops *!*@guests.example"]);
+    test.user("gil").from_host("good.bad.example").joins(CHANNEL).await;
+    assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.bad.example", "KICK #ops banned: spam"]);
+    drop(olga);
+    test.stop().await;
+}

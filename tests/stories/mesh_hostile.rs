@@ -25,7 +25,7 @@ const PEOPLE: usize = 10_000;
 const SOON: Duration = Duration::from_secs(20);
 
 /// Logs in as a bot that may link once without a password.
-async fn evil(port: u16) -> BufReader<TcpStream> {
+pub(crate) async fn evil(port: u16) -> BufReader<TcpStream> {
     let mut evil = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
     for (says, hears) in [("Evil\n", "passreq"), ("-\n", "*hello!")] {
         evil.write_all(says.as_bytes()).await.unwrap();

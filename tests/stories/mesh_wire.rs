@@ -166,6 +166,7 @@ async fn behind_a_wire(egg: &Egg, folder: &std::path::Path) -> (Chief, Forger) {
     (Chief::start(folder, through(&wire, egg, &[])).await, wire)
 }
 
+/// An Eggdrop as our hub behind a wire.
 fn through(wire: &Forger, egg: &Egg, attributes: &[Attribute]) -> Settings {
     let mut hub = clear_hub(egg);
     hub.addresses = vec![format!("127.0.0.1:{}", wire.port).parse().unwrap()];
@@ -200,6 +201,36 @@ async fn an_eggdrop_that_calls_is_refused_alike_where_handles_seem_to_differ() {
     chief.mesh.forget(&"EggOne".parse().unwrap()).await.unwrap();
     owner.says(".link Chief").await;
     owner.expect("Linked to Chief").await;
+    chief.sees("EggOne").await;
+    chief.bot.stop("").await;
+}
+
+#[tokio::test]
+async fn an_eggdrop_that_we_call_refuses_us_where_handles_seem_to_differ_until_they_do_not() {
+    let egg = Egg::start("EggOne", &[Friend("Chief", 1)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let wire = Forger::to(egg.port).await;
+    // How long handles are is compiled into an Eggdrop: it is the wire that says they differ, and a real one that answers.
+    wire.forges(|way, line| {
+        let forged = way == Way::Back && line.starts_with("version ");
+        Some(if forged { line.replacen(" 32 ", " 9 ", 1) } else { line.to_owned() })
+    });
+    let chief = Chief::start(folder.path(), through(&wire, &egg, &[])).await;
+    // We say what it said, and it says what it thinks of that.
+    wire.sees(Way::Out, "version 1080499 9 ").await;
+    wire.sees(Way::Back, "Non-matching handle length: mine 32, yours 9").await;
+    // For us it may be a link until that is read; for it there was none.
+    assert!(!egg.log().contains("LABLINK Chief"));
+    wire.is_honest();
+    // It keeps the password that it makes before it refuses us; we do not. A call that was under way may make it once more.
+    let mut owner = egg.owner().await;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !egg.log().contains("LABLINK Chief") {
+        assert!(tokio::time::Instant::now() < end, "it is not linked: {}", egg.log());
+        owner.says(".tcl setuser Chief PASS").await;
+        owner.expect("Tcl: ").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     chief.sees("EggOne").await;
     chief.bot.stop("").await;
 }

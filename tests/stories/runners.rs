@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 
 use super::acted::Acted;
 use super::checkout::Origin;
+use super::cuts::Wire;
 use super::deploys::builder;
 use super::mesh_chiefs::{called, caller, named};
-use super::mesh_five::Wire;
 use super::retried::files;
 use super::servers::free_port;
 use super::steps::{alive, eventually, until};

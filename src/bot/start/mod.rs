@@ -200,6 +200,7 @@ impl Ground {
             since: self.calls.clock.now(),
             clock: self.calls.clock.clone(),
         };
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
         let desk = Arc::new(partyline::Desk {
             party: self.party.clone(),
             book: self.book.clone(),
@@ -208,10 +209,10 @@ impl Ground {
             journal: self.journal.clone(),
             pipelines: pipelines.clone(),
             outlet: Arc::new(self.outbox.clone()),
+            settings: Arc::clone(&settings),
             host: Arc::new(around),
         });
         self.table.replace(partyline::OWNER, partyline::binds(kinds, &desk)?);
-        let settings = Arc::new(ArcSwap::from_pointee(settings));
         Ok(Partyline { party: self.party.clone(), settings, faces: None, arrivals: None, wishes, own: None, notes })
     }
 

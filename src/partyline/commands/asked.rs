@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use masterchief_contract::{Action, CaseMap, Event, FlagScope, Future, HandlerError, How, Outlet, user_error};
 
-use crate::dispatch::{Ban, BindTable, Held};
+use crate::dispatch::{Ban, BindTable, Held, Pass};
 use crate::journal::{FeedRow, Journal};
 use crate::mesh::Mesh;
 use crate::partyline::party::{NETWORK, Party};
+use crate::partyline::settings::Settings;
 use crate::pipelines::Pipelines;
 use crate::store::Store;
 use crate::users::{Book, FlagMask, Standing, User};
@@ -28,6 +30,8 @@ pub struct Desk {
     pub pipelines: Pipelines,
     /// Where words for networks go.
     pub outlet: Arc<dyn Outlet>,
+    /// How the partyline is configured.
+    pub settings: Arc<ArcSwap<Settings>>,
     /// The bot around it.
     pub host: Arc<dyn Host>,
 }
@@ -70,6 +74,12 @@ pub trait Host: Send + Sync + 'static {
     fn put_ban(&self, ban: Ban) -> Future<Result<(), String>>;
     /// Lifts a ban of a place, or one that counts everywhere; whether there was one.
     fn lift_ban(&self, place: Option<String>, mask: &str) -> Future<Result<bool, String>>;
+    /// Who may come in although others may not, the oldest first.
+    fn passes(&self) -> Vec<Pass>;
+    /// Keeps one of them; replaces the one of that sort, mask and place.
+    fn put_pass(&self, pass: Pass) -> Future<Result<(), String>>;
+    /// Forgets one of them.
+    fn lift_pass(&self, pass: Pass) -> Future<Result<(), String>>;
     /// What a place (`network/#channel`) is held to.
     fn held(&self, place: &str) -> Held;
     /// Keeps what a place is held to, and holds it to that.

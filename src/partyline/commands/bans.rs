@@ -1,4 +1,4 @@
-//! `.+ban`, `.-ban`, `.ban`, `.unban`, `.bans`, `.stick`, `.unstick`: who may not come in. Bans are kept, and the bot holds people to them.
+//! `.+ban`, `.-ban`, `.ban`, `.kickban`, `.unban`, `.bans`, `.stick`, `.unstick`: who may not come in. Bans are kept, and the bot holds people to them.
 
 use std::time::Duration;
 
@@ -20,6 +20,14 @@ pub(super) static COMMANDS: &[Command] = &[
         plus_ban
     ),
     row!(Anywhere, "ban", "o|o", "<mask> [words...]", "The same as .+ban", plus_ban),
+    row!(
+        Anywhere,
+        "kickban",
+        "o|o",
+        "<channel> <nick> [words...]",
+        "Bans the host of somebody who is in a channel, and throws them out, as in: .kickban #channel NICK %2h reason",
+        kickban
+    ),
     row!(Anywhere, "-ban", "o|o", "<mask> [channel]", "Lifts a ban, by its mask or its number in .bans", minus_ban),
     row!(Anywhere, "unban", "o|o", "<mask> [channel]", "The same as .-ban", minus_ban),
     row!(Anywhere, "bans", "o|o", "[channel]", "Lists the bans that are kept, or those that count in a channel", bans),
@@ -34,6 +42,8 @@ pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "unstick", "o|o", "<mask> [channel]", "Lets a ban stand only when somebody meets it", unstick),
 ];
 
+/// Signs of who may kick.
+const OPS: [char; 4] = ['~', '&', '@', '%'];
 /// Letters that a mask must have beside wildcards, so that nobody bans everybody.
 const MASK_LETTERS: usize = 3;
 /// The longest mask, in bytes.
@@ -47,14 +57,14 @@ type Lines = Result<Vec<String>, HandlerError>;
 
 /// What stands behind a mask, in Eggdrop's order: a channel, a time, a reason.
 #[derive(Debug, Default, PartialEq)]
-struct Words<'a> {
-    channel: &'a str,
-    time: Option<Duration>,
-    reason: &'a str,
+pub(super) struct Words<'a> {
+    pub(super) channel: &'a str,
+    pub(super) time: Option<Duration>,
+    pub(super) reason: &'a str,
 }
 
 impl<'a> Words<'a> {
-    fn read(text: &'a str) -> Result<Words<'a>, String> {
+    pub(super) fn read(text: &'a str) -> Result<Words<'a>, String> {
         let mut words = Words { reason: text.trim(), ..Words::default() };
         let (first, rest) = words.reason.split_once(' ').unwrap_or((words.reason, ""));
         if is_channel(first) {
@@ -77,17 +87,17 @@ fn is_channel(word: &str) -> bool {
 }
 
 /// The place that is meant, which counts everywhere without a name; who asks has to have the flag `o` there.
-fn place(asked: &Asked, channel: &str) -> Result<Option<(String, String)>, HandlerError> {
+pub(super) fn place(asked: &Asked, channel: &str) -> Result<Option<(String, String)>, HandlerError> {
     if !channel.is_empty() {
         return place_of(asked, channel, "o|o").map(Some);
     }
     if asked.may("o", None) {
         return Ok(None);
     }
-    sorry("a ban that counts everywhere needs the flag o everywhere; name a channel of yours")
+    sorry("what counts everywhere needs the flag o everywhere; name a channel of yours")
 }
 
-fn key(place: Option<&(String, String)>) -> Option<String> {
+pub(super) fn key(place: Option<&(String, String)>) -> Option<String> {
     place.map(|(network, channel)| place_key(network, channel))
 }
 
@@ -99,6 +109,16 @@ async fn plus_ban(asked: &Asked) -> Lines {
     let words = Words::read(asked.arg("words")).map_err(user_error)?;
     let place = place(asked, words.channel)?;
     let mask = mask(asked, asked.arg("mask"), place.as_ref())?;
+    Ok(vec![keep(asked, place, mask, &words).await?])
+}
+
+/// Keeps a ban, and says so.
+async fn keep(
+    asked: &Asked,
+    place: Option<(String, String)>,
+    mask: String,
+    words: &Words<'_>,
+) -> Result<String, HandlerError> {
     let host = &asked.desk.host;
     let (all, now) = (host.bans(), asked.desk.party.clock().now());
     let place = key(place.as_ref());
@@ -122,7 +142,30 @@ async fn plus_ban(asked: &Asked) -> Lines {
         Ban { place, mask, by: asked.handle().to_owned(), reason: words.reason.to_owned(), since: now, until, sticky };
     let told = format!("{} is banned {}{}.", ban.mask, place_name(&ban), time.map(how_long).unwrap_or_default());
     host.put_ban(ban).await.map_err(user_error)?;
-    Ok(vec![told])
+    Ok(told)
+}
+
+async fn kickban(asked: &Asked) -> Lines {
+    let (network, channel) = place_of(asked, asked.arg("channel"), "o|o")?;
+    let nick = asked.arg("nick");
+    let host = &asked.desk.host;
+    let members = host.members(&network, &channel);
+    let find = |nick: &str| members.iter().find(|member| CaseMap::Rfc1459.eq(&member.nick, nick));
+    let own = host.networks().into_iter().find(|one| one.network == network).map(|one| one.nick).unwrap_or_default();
+    if CaseMap::Rfc1459.eq(&own, nick) {
+        return sorry("that is this bot; .-chan has it leave");
+    }
+    if find(nick).is_none() {
+        return sorry(format!("{nick} is not in {network}/{channel}; .+ban bans who is not there"));
+    }
+    if find(&own).is_none_or(|own| !own.status.starts_with(OPS)) {
+        return sorry(format!("the bot may not kick in {network}/{channel}; .+ban keeps a ban for when it may"));
+    }
+    let words = Words::read(asked.arg("words")).map_err(user_error)?;
+    let place = Some((network, channel));
+    let mask = mask(asked, nick, place.as_ref())?;
+    let told = keep(asked, place, mask, &words).await?;
+    Ok(vec![format!("{told} {nick} is thrown out, unless their flags are f, o, m or n there.")])
 }
 
 fn how_long(time: Duration) -> String {
@@ -130,7 +173,7 @@ fn how_long(time: Duration) -> String {
 }
 
 /// The mask that is meant: of a nick that is in the channel its host.
-fn mask(asked: &Asked, text: &str, place: Option<&(String, String)>) -> Result<String, HandlerError> {
+pub(super) fn mask(asked: &Asked, text: &str, place: Option<&(String, String)>) -> Result<String, HandlerError> {
     let member = place.and_then(|(network, channel)| {
         let members = asked.desk.host.members(network, channel);
         members.into_iter().find(|member| CaseMap::Rfc1459.eq(&member.nick, text) && !member.host.is_empty())

@@ -1,4 +1,4 @@
-//! `.bots`, `.bottree`, `.botinfo`, `.botmotd`, `.trace`, `.link`, `.unlink`, `.+bot`, `.-bot`, `.chaddr`, `.botattr`, `.botpass`:
+//! `.bots`, `.bottree`, `.vbottree`, `.botinfo`, `.botmotd`, `.trace`, `.link`, `.unlink`, `.+bot`, `.-bot`, `.chaddr`, `.botattr`, `.botpass`:
 //! other bots, and what is known of them.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use crate::mesh::{Attribute, BotAddr, BotName, BotSettings, Encryption, Mesh, Qu
 pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "bots", "-", "", "Lists the bots that are linked", bots),
     row!(Anywhere, "bottree", "-", "", "Shows which bot is linked through which", bottree),
+    row!(Anywhere, "vbottree", "-", "", "Shows the same, with the version of each bot", vbottree),
     row!(Here, "botinfo", "-", "", "Asks all linked bots what they are", botinfo),
     row!(Here, "botmotd", "-", "<bot>", "Asks a linked bot for its message of the day", botmotd),
     row!(Here, "trace", "t", "<bot>", "Shows the way to a bot, and how long it takes", trace),
@@ -106,12 +107,30 @@ async fn bots(asked: &Asked) -> Lines {
 
 async fn bottree(asked: &Asked) -> Lines {
     let mesh = mesh(asked)?;
-    Ok(tree(mesh.name(), &mesh.view()))
+    Ok(tree(mesh.name(), &mesh.view(), Versions::Hidden))
+}
+
+async fn vbottree(asked: &Asked) -> Lines {
+    let mesh = mesh(asked)?;
+    Ok(tree(mesh.name(), &mesh.view(), Versions::Shown))
+}
+
+/// Whether the tree shows which Eggdrop each bot is, or says it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    Shown,
+    Hidden,
+}
+
+/// Eggdrop's number of a version as its people write it: 1080499 is 1.8.4.
+fn version(number: u32) -> String {
+    format!("{}.{}.{}", number / 1_000_000, number / 10_000 % 100, number / 100 % 100)
 }
 
 /// The tree of bots, ourselves at its root.
-fn tree(me: &BotName, view: &View) -> Vec<String> {
+fn tree(me: &BotName, view: &View, versions: Versions) -> Vec<String> {
     let mut below: BTreeMap<&BotName, Vec<&BotName>> = BTreeMap::new();
+    let numbers: BTreeMap<&BotName, u32> = view.bots.iter().map(|bot| (&bot.name, bot.version)).collect();
     for bot in &view.bots {
         below.entry(&bot.uplink).or_default().push(&bot.name);
     }
@@ -135,7 +154,9 @@ fn tree(me: &BotName, view: &View) -> Vec<String> {
             let clear = if link.peer.encrypted { "" } else { ", in clear" };
             format!("  ({}{clear})", link.peer.about)
         });
-        lines.push(format!("{before}{}- {bot}{}", if last { '`' } else { '|' }, about.unwrap_or_default()));
+        let number = numbers.get(bot).filter(|_| versions == Versions::Shown);
+        let number = number.map(|number| format!(" {}", version(*number))).unwrap_or_default();
+        lines.push(format!("{before}{}- {bot}{number}{}", if last { '`' } else { '|' }, about.unwrap_or_default()));
         open_below(&mut open, &format!("{before}{}  ", if last { ' ' } else { '|' }), bot);
     }
     lines
@@ -354,7 +375,8 @@ mod tests {
         };
         let bots = vec![bot("One", "Chief"), bot("Three", "One"), bot("Four", "One"), bot("Two", "Chief")];
         let view = View { bots, ..View::default() };
-        assert_eq!(tree(&me, &view), ["Chief", "|- One", "|  |- Three", "|  `- Four", "`- Two"]);
+        assert_eq!(tree(&me, &view, Versions::Shown)[..2], ["Chief", "|- One 1.8.4"]);
+        assert_eq!(tree(&me, &view, Versions::Hidden), ["Chief", "|- One", "|  |- Three", "|  `- Four", "`- Two"]);
     }
 
     #[test]

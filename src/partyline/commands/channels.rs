@@ -1,4 +1,4 @@
-//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.voice`, `.devoice`, `.invite`, `.kick`, `.topic`, `.channel`: channels of networks.
+//! `.say`, `.act`, `.msg`, `.op`, `.deop`, `.halfop`, `.dehalfop`, `.voice`, `.devoice`, `.invite`, `.kick`, `.topic`, `.channel`: channels of networks.
 
 use masterchief_contract::{Action, HandlerError, How, split_place, user_error};
 
@@ -20,6 +20,8 @@ pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "msg", "o", "<nick> <words...>", "Says something to somebody on a network: libera/alice", msg),
     row!(Anywhere, "op", "o|o", "<channel> <nick>", "Gives somebody the sign @", op),
     row!(Anywhere, "deop", "o|o", "<channel> <nick>", "Takes the sign @ away", deop),
+    row!(Anywhere, "halfop", "ol|ol", "<channel> <nick>", "Gives somebody the sign %, where a network has it", halfop),
+    row!(Anywhere, "dehalfop", "ol|ol", "<channel> <nick>", "Takes the sign % away", dehalfop),
     row!(Anywhere, "voice", "ov|ov", "<channel> <nick>", "Gives somebody the sign +", voice),
     row!(Anywhere, "devoice", "ov|ov", "<channel> <nick>", "Takes the sign + away", devoice),
     row!(Anywhere, "invite", "o|o", "<channel> <nick>", "Invites somebody into a channel", invite),
@@ -89,6 +91,16 @@ async fn op(asked: &Asked) -> Lines {
 async fn deop(asked: &Asked) -> Lines {
     let (network, channel) = place(asked, "o|o")?;
     send(asked, network, "MODE", vec![channel, "-o".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn halfop(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "ol|ol")?;
+    send(asked, network, "MODE", vec![channel, "+h".to_owned(), asked.arg("nick").to_owned()]).await
+}
+
+async fn dehalfop(asked: &Asked) -> Lines {
+    let (network, channel) = place(asked, "ol|ol")?;
+    send(asked, network, "MODE", vec![channel, "-h".to_owned(), asked.arg("nick").to_owned()]).await
 }
 
 async fn voice(asked: &Asked) -> Lines {

@@ -59,7 +59,7 @@ async fn console(asked: &Asked) -> Result<Vec<String>, HandlerError> {
 }
 
 /// Keeps a setting of who asks, if they have a record.
-async fn keep(asked: &Asked, setting: &str, value: String) -> Result<(), HandlerError> {
+pub(super) async fn keep(asked: &Asked, setting: &str, value: String) -> Result<(), HandlerError> {
     let Some(user) = asked.desk.book.get(asked.handle()) else { return Ok(()) };
     let mut user = crate::users::User::clone(&user);
     user.settings.insert(setting.to_owned(), value);

@@ -3,6 +3,7 @@
 use masterchief_contract::{CaseMap, HandlerError, wild_match};
 
 use super::{Asked, Command, Reach};
+use crate::partyline::hall::INFO_SETTING;
 use crate::users::{FlagMask, User};
 
 /// Records that are listed.
@@ -69,6 +70,7 @@ fn whois(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     lines.extend(row("certificates", user.certs.clone()));
     let has = |is: bool| if is { "yes" } else { "no" };
     lines.push(format!("  password: {}, authenticator: {}", has(user.password.is_some()), has(user.totp.is_some())));
+    lines.extend(user.settings.get(INFO_SETTING).map(|info| format!("  info: {info}")));
     lines.extend((!user.comment.is_empty()).then(|| format!("  {}", user.comment)));
     let here =
         asked.desk.party.each(|session| session.handle.eq_ignore_ascii_case(&user.handle).then_some(session.idx));

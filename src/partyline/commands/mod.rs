@@ -26,11 +26,15 @@ mod bots;
 mod channels;
 mod chanset;
 mod console;
+mod elsewhere;
 mod help;
 mod look;
+mod motd;
+mod noteign;
 mod notes;
 mod outside;
 mod own;
+mod passes;
 mod policy;
 mod records;
 mod secrets;
@@ -49,6 +53,7 @@ use crate::dispatch::{BindFault, Kinds, NewBind};
 
 use asked::Asked;
 pub use asked::{Desk, Host};
+pub use elsewhere::ELSEWHERE;
 pub use notes::{Left, deliver_note, leave_note};
 pub use outside::word_for;
 
@@ -100,9 +105,12 @@ static COMMANDS: &[&[Command]] = &[
     console::COMMANDS,
     help::COMMANDS,
     look::COMMANDS,
+    motd::COMMANDS,
+    noteign::COMMANDS,
     notes::COMMANDS,
     outside::COMMANDS,
     own::COMMANDS,
+    passes::COMMANDS,
     policy::COMMANDS,
     records::COMMANDS,
     secrets::COMMANDS,
@@ -148,6 +156,8 @@ pub fn binds(kinds: &Kinds, desk: &Arc<Desk>) -> Result<Vec<NewBind>, BindFault>
             let flags = if row.flags == "-" { "p" } else { row.flags };
             let mask = format!(".{}", row.name);
             binds.push(NewBind::parse(kinds, Kind::Msg.name(), flags, &mask, options, handler)?);
+        } else if row.name != outside::TAKEN {
+            binds.push(elsewhere::bind(kinds, desk, row)?);
         }
     }
     let waiting: Arc<dyn Handler> = Arc::new(notes::Waiting(Arc::clone(desk)));
@@ -200,7 +210,8 @@ mod tests {
         adduser +host -host chhandle chpass newpass match whois status rehash restart die binds channel +chan -chan chanset chaninfo \
         say msg act op deop voice devoice invite kick topic ban +ban -ban bans stick unstick traffic uptime \
         modules page quit botinfo trace +bot -bot chaddr botattr comment dlq runs run deploy locks sources events scripts reload \
-        caps audit policy at boot handle nick servers store save";
+        caps audit policy at boot handle nick servers store save kickban halfop dehalfop motd info echo vbottree \
+        +noteign -noteign noteigns +exempt -exempt exempts +invite -invite invites";
 
     #[test]
     fn every_command_that_is_promised_is_there() {
@@ -211,7 +222,7 @@ mod tests {
     #[test]
     fn what_is_taken_on_the_partyline_alone_stands_in_the_readme() {
         // The word `.dlq` is one of the bot's own elsewhere.
-        let here = rows().filter(|row| row.reach != Reach::Anywhere && row.name != "dlq");
+        let here = rows().filter(|row| row.reach != Reach::Anywhere && row.name != outside::TAKEN);
         let mut here: Vec<String> = here.map(|row| format!(".{}", row.name)).collect();
         here.sort_unstable();
         let sentence = format!("`{}`", here.join(" "));

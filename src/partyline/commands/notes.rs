@@ -6,6 +6,7 @@ use masterchief_contract::{Event, Future, Handler, HandlerError, HandlerResult, 
 
 use super::asked::Desk;
 use super::bots::{mesh, name};
+use super::noteign::ignores;
 use super::{Asked, Command, OWNER, Reach, sorry};
 use crate::mesh::{Address, BotName, Mesh};
 use crate::partyline::party::Party;
@@ -52,6 +53,8 @@ pub enum Left {
     TooMany,
     /// A bind has taken it: nobody sees it.
     Taken,
+    /// They take none of this sender.
+    Unwanted,
 }
 
 /// The same, after binds of kind `note` have had it: one that says STOP takes it.
@@ -66,6 +69,9 @@ pub async fn deliver_note(party: &Party, store: &Store, to: &str, from: &str, wo
 pub async fn leave_note(party: &Party, store: &Store, to: &str, from: &str, words: &str) -> Result<Left, StoreError> {
     if words.chars().count() > LONGEST {
         return Ok(Left::TooLong);
+    }
+    if party.book().get(to).is_some_and(|user| ignores(&user, from)) {
+        return Ok(Left::Unwanted);
     }
     let theirs =
         party.each(|session| session.handle.eq_ignore_ascii_case(to).then_some((session.idx, session.away.is_some())));
@@ -128,6 +134,7 @@ async fn note_here(asked: &Asked, handle: &str, words: &str) -> Lines {
         Left::Shown => Ok(vec![format!("{} is here and has it.", user.handle)]),
         Left::Kept | Left::KeptAway => Ok(vec![format!("Kept for {}.", user.handle)]),
         Left::Taken => Ok(vec![format!("A bind has taken the note to {}.", user.handle)]),
+        Left::Unwanted => sorry(format!("{} takes no notes of yours", user.handle)),
         Left::TooLong => sorry(format!("a note has at most {LONGEST} characters")),
         Left::TooMany => sorry(format!("{WAITING} notes wait for {} already", user.handle)),
     }

@@ -24,6 +24,9 @@ pub(super) static COMMANDS: &[Command] = &[
     row!(Here, "dlq", "m", "[words...]", "Looks after dead letters, as !dlq does: list, show, retry, drop", dlq),
 ];
 
+/// What has its own word of this name on networks.
+pub(super) const TAKEN: &str = "dlq";
+
 /// Words of the bot that stand under another name among the commands.
 const SAID: [(&str, &str); 3] = [("run", RUN), ("deploy", DEPLOY), ("dlq", DLQ)];
 const RUN: &str = "!run";
@@ -84,7 +87,11 @@ async fn audit(asked: &Asked) -> Lines {
         let who = row.handle.as_deref().unwrap_or(&row.actor);
         format!("{} {} {who} {} {} {}", row.at.format("%F %T"), row.action, row.kind, row.mask, row.detail)
     };
-    Ok(rows.iter().rev().map(row).collect())
+    Ok(if rows.is_empty() {
+        vec!["Nobody has done anything yet that is written down.".to_owned()]
+    } else {
+        rows.iter().rev().map(row).collect()
+    })
 }
 
 async fn runs(asked: &Asked) -> Lines {

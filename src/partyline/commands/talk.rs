@@ -18,7 +18,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "chat",
         flags: "-",
         usage: "<channel>",
-        help: "Goes to a channel: 0 is the partyline, then 1 to 99999, #ops, and #channel@network",
+        help: "Goes to a channel: 0 is the partyline, then 1 to 99999, *1 to *99999 of this bot alone, #ops, and #channel@network; off leaves those where people meet",
         reach: Reach::Here,
         run: |asked| Box::pin(async move { chat(&asked) }),
     },
@@ -51,9 +51,13 @@ async fn me(asked: &Asked) -> Result<Vec<String>, HandlerError> {
 fn chat(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let idx = asked.session()?;
     let name = asked.arg("channel");
+    if name.eq_ignore_ascii_case("off") {
+        asked.desk.party.goes_off(idx);
+        return Ok(vec!["You are in no channel where people meet; .chat 0 is the partyline.".to_owned()]);
+    }
     let place = if name == "0" { Some(Place::Party(0)) } else { Place::parse(name) };
     let place = place.or_else(|| Place::parse(&format!("#{name}")));
-    let place = place.ok_or_else(|| user_error("there are 0, 1 to 99999, #ops, and #channel@network"))?;
+    let place = place.ok_or_else(|| user_error("there are 0, 1 to 99999, *1 to *99999, #ops, and #channel@network"))?;
     asked.desk.party.join(idx, &place).map_err(user_error)?;
     Ok(vec![format!("You are in {place}.")])
 }

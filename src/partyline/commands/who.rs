@@ -53,7 +53,7 @@ async fn whom(asked: &Asked) -> Lines {
         None => {
             let mut all: Vec<Place> = party.each(|session| session.places.clone()).into_iter().flatten().collect();
             all.extend(party.guests().iter().map(|guest| Place::Party(guest.channel)));
-            all.retain(|place| place.number().is_some());
+            all.retain(|place| place.number().is_some() || matches!(place, Place::Own(_)));
             all
         }
     };

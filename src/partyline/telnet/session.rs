@@ -174,11 +174,13 @@ impl Greeting<'_> {
 /// Lines in, news out.
 async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shutdown) {
     let party = &hall.party;
-    let mut place = Place::Party(0);
+    // Nowhere after `.chat off`.
+    let mut place = Some(Place::Party(0));
     let mut text = hall.motd().iter().fold(String::new(), |text, line| text + line + "\r\n");
     text.push_str(&format!(
-        "Connected to {}, in {place}. Commands begin with a dot: .help lists them.\r\n",
-        party.bot()
+        "Connected to {}, in {}. Commands begin with a dot: .help lists them.\r\n",
+        party.bot(),
+        Place::Party(0)
     ));
     for place in [Place::Party(0), Place::Ops] {
         // Both are for everybody.
@@ -188,7 +190,7 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
     let reason = loop {
         for _ in 0..TOGETHER {
             let Ok(news) = seat.news.try_recv() else { break };
-            text.push_str(&paged(&mut pager, party, &news, seat.idx, &place));
+            text.push_str(&paged(&mut pager, party, &news, seat.idx, place.as_ref()));
         }
         let sent = tokio::select! {
             biased;
@@ -211,7 +213,7 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
                 }
             }
             news = seat.news.recv() => match news {
-                Some(news) => text.push_str(&paged(&mut pager, party, &news, seat.idx, &place)),
+                Some(news) => text.push_str(&paged(&mut pager, party, &news, seat.idx, place.as_ref())),
                 None => break LET_GO.to_owned(),
             },
             () = seat.cut.recv() => break LET_GO.to_owned(),
@@ -219,7 +221,7 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
         }
     };
     while let Ok(news) = seat.news.try_recv() {
-        text.extend(shown(&news, seat.idx, &place));
+        text.extend(shown(&news, (seat.idx, false), place.as_ref()));
     }
     text.push_str(&format!("*** {reason}\r\n"));
     let until = Instant::now() + Duration::from_secs(2);
@@ -229,8 +231,9 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
 }
 
 /// News as text, answers a page at a time. What people say does not wait behind a long answer.
-fn paged(pager: &mut Pager, party: &Party, news: &News, own: u32, place: &Place) -> String {
-    let line = shown(news, own, place).unwrap_or_default();
+fn paged(pager: &mut Pager, party: &Party, news: &News, own: u32, place: Option<&Place>) -> String {
+    let echo = party.session(own, |session| session.echo).unwrap_or_default();
+    let line = shown(news, (own, echo), place).unwrap_or_default();
     let answer = news.from.idx.is_none() && matches!(news.what, What::Whisper { .. });
     if answer { pager.line(page_of(party, own), line) } else { line }
 }
@@ -241,7 +244,7 @@ fn page_of(party: &Party, idx: u32) -> usize {
 }
 
 /// Does what a line says; gives the words with which somebody goes.
-async fn typed(party: &Party, idx: u32, place: &mut Place, line: &str) -> Result<Option<String>, String> {
+async fn typed(party: &Party, idx: u32, place: &mut Option<Place>, line: &str) -> Result<Option<String>, String> {
     let Some(line) = party.sifted(idx, line).await.filter(|line| !line.is_empty()) else { return Ok(None) };
     let line = line.as_str();
     let Some(command) = line.strip_prefix('.').filter(|rest| !rest.is_empty() && !rest.starts_with([' ', '.'])) else {
@@ -251,14 +254,18 @@ async fn typed(party: &Party, idx: u32, place: &mut Place, line: &str) -> Result
             // with a comma, wherever they are typed.
             Some(("'", rest)) => drop(party.say(idx, &Place::Ops, rest, How::Say).await?),
             _ if line.starts_with('!') => drop(party.say(idx, &Place::Ops, line, How::Say).await?),
-            _ => drop(party.say(idx, place, line, How::Say).await?),
+            _ => drop(party.say(idx, somewhere(place.as_ref())?, line, How::Say).await?),
         }
         return Ok(None);
     };
     let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     match word.to_ascii_lowercase().as_str() {
         "quit" => return Ok(Some(if rest.is_empty() { "quit".to_owned() } else { rest.to_owned() })),
-        "me" => drop(party.say(idx, place, rest, How::Act).await?),
+        "me" => drop(party.say(idx, somewhere(place.as_ref())?, rest, How::Act).await?),
+        "chat" if rest.trim().eq_ignore_ascii_case("off") => {
+            party.goes_off(idx);
+            *place = None;
+        }
         "chat" => {
             let to = Place::parse(rest.trim()).or_else(|| Place::parse(&format!("#{}", rest.trim())));
             let to = match rest.trim() {
@@ -266,28 +273,31 @@ async fn typed(party: &Party, idx: u32, place: &mut Place, line: &str) -> Result
                 _ => to,
             };
             let to = to.ok_or(
-                "write .chat 0 for the partyline, .chat 1 for channel 1, .chat #ops, or .chat #channel@network",
+                "write .chat 0 for the partyline, .chat 1 for channel 1, .chat *1 for one of this bot alone, .chat #ops, .chat #channel@network, or .chat off",
             )?;
             party.join(idx, &to)?;
-            if to != *place {
-                if *place != Place::Ops {
-                    party.part(idx, place, "");
-                }
-                *place = to;
+            if let Some(from) = place.replace(to.clone()).filter(|from| *from != to && *from != Place::Ops) {
+                party.part(idx, &from, "");
             }
         }
-        _ => party.command_in(idx, Some(place), command).await?,
+        _ => party.command_in(idx, place.as_ref(), command).await?,
     }
     Ok(None)
 }
 
-/// News as a line for a terminal. What the bot says to this person alone stands without its name.
-fn shown(news: &News, own: u32, place: &Place) -> Option<String> {
-    if news.from.idx == Some(own) {
+/// Where words go that are typed.
+fn somewhere(place: Option<&Place>) -> Result<&Place, String> {
+    place.ok_or_else(|| "You are in no channel, and nobody hears you; .chat 0 is the partyline.".to_owned())
+}
+
+/// News as a line for a terminal. What the bot says to this person alone stands without its name; their own words are shown to
+/// whoever wants that.
+fn shown(news: &News, (own, echo): (u32, bool), place: Option<&Place>) -> Option<String> {
+    if news.from.idx == Some(own) && !(echo && matches!(news.what, What::Said { .. })) {
         return None;
     }
     let nick = &news.from.nick;
-    let at = |other: &Place| if other == place { String::new() } else { format!("[{other}] ") };
+    let at = |other: &Place| if Some(other) == place { String::new() } else { format!("[{other}] ") };
     let line = match &news.what {
         What::Said { place, text, how: How::Act } => format!("{}* {nick} {text}", at(place)),
         What::Said { place, text, how: How::Notice } => format!("{}-{nick}- {text}", at(place)),
