@@ -546,7 +546,7 @@ mod tests {
     fn the_server_speaks_of_itself_and_of_what_we_lack() {
         assert_eq!(
             live(":s 005 chief STATUSMSG=@+ NETWORK=x -CHANTYPES :are supported")[1..],
-            ["isupport CHANTYPES | token=\"CHANTYPES\" value=\"\" isset=false"]
+            ["isupport CHANTYPES | token=\"CHANTYPES\" value=\"\" isset=false was=\"#\""]
         );
         assert_eq!(live(":s 473 chief #x :Cannot join"), ["need #x invite | type=\"invite\""]);
         assert_eq!(live(":s 482 chief #ops :You're not op"), ["need #ops op | type=\"op\""]);

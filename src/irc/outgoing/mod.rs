@@ -602,7 +602,8 @@ mod tests {
                     assert!(level <= 5.0 + 1e-6 || line.text == "PONG", "{level} lines at once");
                     if sent % 100 == 50 && line.text != "PONG" {
                         out.push(Class::Urgent, "", "PONG".to_owned()).unwrap();
-                        assert_eq!(out.next(now), Next::Line("PONG".to_owned().into()), "a PONG waits for nothing");
+                        let pong = Line { at_once: true, ..Line::from("PONG".to_owned()) };
+                        assert_eq!(out.next(now), Next::Line(pong), "a PONG waits for nothing");
                         level += 1.0;
                         pongs += 1;
                     }
