@@ -35,13 +35,8 @@ impl Link<'_> {
         let age = if judged { shared.history.age(message, told, since) } else { Age::Live };
         let old = matches!(age, Age::Missed | Age::Seen);
         let own = !message.nick().is_empty() && shared.state.is_own(message.nick());
-        match shared.receipts.answered(message, own) {
-            Some(Answered { again, .. }) if !again.is_empty() => say_without_colours(again, shared),
-            Some(Answered { receipt, ids, .. }) => {
-                let fate = count(receipt, shared);
-                ids.into_iter().for_each(|id| inner.around.fate(id, fate.clone()));
-            }
-            None => {}
+        if let Some(answered) = shared.receipts.answered(message, own) {
+            settle(answered, shared, inner);
         }
         let split = split_of(message, shared).filter(|_| !old && !own);
         let back = message.is("JOIN") && !old && !own && is_back(message, shared);
@@ -116,6 +111,16 @@ impl Link<'_> {
 /// Whether it is one that gives orders.
 fn is_command(event: &Event) -> bool {
     event.kinds.iter().any(|kind| matches!(*kind, Kind::Pub | Kind::Pubm | Kind::Msg | Kind::Msgm))
+}
+
+/// What the server says of lines of ours.
+fn settle(answered: Answered, shared: &mut Shared, inner: &Inner) {
+    let Answered { receipt, ids, again } = answered;
+    if !again.is_empty() {
+        return say_without_colours(again, shared);
+    }
+    let fate = count(receipt, shared);
+    ids.into_iter().for_each(|id| inner.around.fate(id, fate.clone()));
 }
 
 /// A channel takes no colours (+c): what was refused is said without them, before what waits for that channel.
