@@ -13,6 +13,7 @@ use super::scripts::{Reloaded, Scripts};
 use super::watch;
 use crate::dispatch::BindTable;
 use crate::irc::Network;
+use crate::partyline::Party;
 use crate::store::Store;
 use crate::users::{Book, User};
 
@@ -27,8 +28,8 @@ const HISTORY: &[Kind] = &[Kind::Hist];
 
 /// Tells a network whether anybody wants raw lines, what was missed, and of which nicks they want to know whether they are there: those
 /// that binds of kind `monitor` name without wildcards.
-pub(super) fn want(table: &BindTable, network: &Network) {
-    network.want_raw(table.has_any(RAW));
+pub(super) fn want(table: &BindTable, party: &Party, network: &Network) {
+    network.want_raw(*party.wants_raw().borrow() || table.has_any(RAW));
     network.want_history(table.has_any(HISTORY));
     let named = |mask: &Arc<str>| (!mask.contains(['*', '?', '%', '~', '\\', ' ', ','])).then(|| mask.to_string());
     let nicks: Vec<String> = table.masks(Kind::Monitor).iter().filter_map(named).collect();
@@ -36,15 +37,18 @@ pub(super) fn want(table: &BindTable, network: &Network) {
 }
 
 /// Tells the networks what anybody wants, whenever that changes.
-pub(super) async fn follow_raw(table: BindTable, outbox: Outbox, mut shutdown: Shutdown) {
-    let mut changes = table.changes();
+pub(super) async fn follow_raw(table: BindTable, party: Party, outbox: Outbox, mut shutdown: Shutdown) {
+    let (mut changes, mut raw) = (table.changes(), party.wants_raw());
     loop {
+        raw.borrow_and_update();
         for network in outbox.networks() {
-            want(&table, &network);
+            want(&table, &party, &network);
         }
         tokio::select! {
             () = shutdown.recv() => return,
             changed = changes.changed() => if changed.is_err() { return },
+            // The party is ours as long as we look.
+            Ok(()) = raw.changed() => {}
         }
     }
 }

@@ -285,7 +285,7 @@ impl Started {
         let (network, task) = Network::start(name, settings, dial, inlet, clock, self.policies.clone(), around);
         // It ends when all of it is queued, or the network is gone.
         tokio::spawn(self.outbox.speech.clone().resume(network.clone()));
-        want(&self.table, &network);
+        want(&self.table, &self.partyline.party, &network);
         self.outbox.put(name, Place::Irc(network));
         self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), task);
     }

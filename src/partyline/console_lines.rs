@@ -12,6 +12,8 @@ use super::room::bare;
 
 /// The letters that lines of this sort have.
 pub(super) const LETTERS: &str = "mpjkrw";
+/// The letter of each line of a server: they become events only where somebody wants them.
+pub(super) const EACH: &str = "r";
 /// The longest line of a server that is shown, in bytes.
 const LONGEST: usize = 1000;
 

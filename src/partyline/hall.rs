@@ -83,6 +83,35 @@ impl Hall {
     }
 }
 
+impl Party {
+    /// What somebody sees of the log from now on.
+    pub fn set_modes(&self, idx: u32, modes: Modes) {
+        self.change(|room, _| {
+            if let Some(session) = room.session_mut(idx) {
+                session.modes = modes;
+            }
+        });
+    }
+
+    /// How many lines of answers somebody sees at once from now on; 0 is all.
+    pub fn set_page(&self, idx: u32, lines: usize) {
+        self.change(|room, _| {
+            if let Some(session) = room.session_mut(idx) {
+                session.page = lines;
+            }
+        });
+    }
+
+    /// Whether somebody is shown their own words from now on.
+    pub fn set_echo(&self, idx: u32, echo: bool) {
+        self.change(|room, _| {
+            if let Some(session) = room.session_mut(idx) {
+                session.echo = echo;
+            }
+        });
+    }
+}
+
 /// Seats somebody who has logged in; nothing if there is no room. Whose record it is says what they are called; with the bot's
 /// own password it is what they chose. `tls` tells whether the connection is encrypted.
 pub(super) fn seat_of(

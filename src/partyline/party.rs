@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use masterchief_contract::{
     Action, Actor, CaseMap, Clock, Event, EventData, How, Inlet, Kind, Outlet, Refused, Shutdown, Value,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tracing::Level;
 
-use super::console_lines::LETTERS;
-use super::console_modes::Modes;
+use super::console_lines::{EACH, LETTERS};
 use super::events::event_of;
 use super::guests::Guest;
 use super::here::{Here, actor, here, there, watches};
@@ -50,6 +49,8 @@ struct Inner {
     watching: AtomicBool,
     /// Whether anybody wants to see what happens on networks, line by line.
     lines: AtomicBool,
+    /// Whether somebody wants to see each line of a server.
+    raw: watch::Sender<bool>,
     /// Is told the least important level of the log that anybody wants, when that changes.
     level: OnceLock<Box<dyn Fn(Option<Level>) + Send + Sync>>,
     /// What people type goes through it.
@@ -102,6 +103,7 @@ impl Party {
             dropped: AtomicU64::new(0),
             watching: AtomicBool::new(false),
             lines: AtomicBool::new(false),
+            raw: watch::Sender::new(false),
             level: OnceLock::new(),
             sieve: OnceLock::new(),
             note_taker: OnceLock::new(),
@@ -320,36 +322,14 @@ impl Party {
         });
     }
 
-    /// What somebody sees of the log from now on.
-    pub fn set_modes(&self, idx: u32, modes: Modes) {
-        self.change(|room, _| {
-            if let Some(session) = room.session_mut(idx) {
-                session.modes = modes;
-            }
-        });
-    }
-
     /// Whether anybody wants to see what happens on networks.
     pub fn wants_lines(&self) -> bool {
         self.inner.lines.load(Ordering::Relaxed)
     }
 
-    /// How many lines of answers somebody sees at once from now on; 0 is all.
-    pub fn set_page(&self, idx: u32, lines: usize) {
-        self.change(|room, _| {
-            if let Some(session) = room.session_mut(idx) {
-                session.page = lines;
-            }
-        });
-    }
-
-    /// Whether somebody is shown their own words from now on.
-    pub fn set_echo(&self, idx: u32, echo: bool) {
-        self.change(|room, _| {
-            if let Some(session) = room.session_mut(idx) {
-                session.echo = echo;
-            }
-        });
+    /// Whether somebody wants to see each line of a server, now and whenever that changes.
+    pub fn wants_raw(&self) -> watch::Receiver<bool> {
+        self.inner.raw.subscribe()
     }
 
     /// Tells which level of the log is wanted, now and whenever that changes.
@@ -474,6 +454,8 @@ impl Party {
         let out = work(&mut room, now);
         room.let_slow_go(now);
         self.inner.lines.store(room.wants_any(LETTERS), Ordering::Relaxed);
+        let raw = room.wants_any(EACH);
+        self.inner.raw.send_if_modified(|wanted| std::mem::replace(wanted, raw) != raw);
         if let Some(tell) = self.inner.level.get() {
             let bound = self.inner.table.has_any(&LOGGED).then_some(Level::INFO);
             tell(room.wanted_level().max(bound));

@@ -86,6 +86,7 @@ mod mesh_log;
 mod mesh_need;
 mod mesh_party;
 mod mesh_relay;
+mod mesh_seen;
 mod mesh_share;
 mod mesh_take;
 mod mesh_tls;

@@ -99,6 +99,12 @@ impl Forger {
         self.sees_one(way, words, |line| line.contains(words)).await;
     }
 
+    /// The last line so far that went this way and begins so.
+    pub(crate) fn said(&self, way: Way, begin: &str) -> Option<String> {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter().rev().find(|(of, line)| *of == way && line.starts_with(begin)).map(|(_, line)| line.clone())
+    }
+
     /// Ready when both have told each other all.
     pub(crate) async fn has_linked(&self) {
         for way in [Way::Out, Way::Back] {

@@ -356,7 +356,12 @@ impl Started {
         let (journal, until) = (self.journal.clone(), shutdown.clone());
         self.source_tasks = vec![
             tokio::spawn(time.run(self.table.bound(), self.inlet.clone(), self.clock.clone(), shutdown.clone())),
-            tokio::spawn(follow_raw(self.table.clone(), self.outbox.clone(), shutdown.clone())),
+            tokio::spawn(follow_raw(
+                self.table.clone(),
+                self.partyline.party.clone(),
+                self.outbox.clone(),
+                shutdown.clone(),
+            )),
             tokio::spawn(async move { journal.look_after(until).await }),
         ];
         if let Some(revision) = revision {
