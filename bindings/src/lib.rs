@@ -13,6 +13,8 @@ pub mod file;
 mod gap;
 pub mod log;
 mod mask;
+#[cfg(test)]
+mod masks;
 pub mod metric;
 mod overflow;
 mod overlap;

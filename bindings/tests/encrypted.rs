@@ -1,4 +1,4 @@
-//! Kafka behind TLS: `cargo test -p masterchief-bindings --features kafka-tls --test encrypted`.
+//! Kafka behind TLS and SASL: `cargo test -p masterchief-bindings --features kafka-tls --test encrypted`.
 //! `./test` runs it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "for tests")]
@@ -9,37 +9,42 @@ use std::time::Duration;
 
 use masterchief_bindings::stream::{Message, Publish, Publishers};
 use masterchief_bindings::{Settings, source};
-use masterchief_contract::{Kind, Meter, Positions, Source, SourceError};
+use masterchief_contract::{Kind, Meter, Positions, Secret, Source, SourceError};
 use rustls::pki_types::PrivateKeyDer;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+#[path = "../../tests/stories/gate.rs"]
+mod gate;
 #[path = "../../tests/stories/servers.rs"]
 mod servers;
 
+use gate::{Door, User};
 use servers::{Tansu, kafka_settings};
 
 /// How long anything may take; nothing is decided by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A broker that is reached through TLS only.
+/// Who may come where it is asked.
+const CHIEF: User =
+    User { name: "chief", password: "pencil, sharp=1", mechanisms: &["SCRAM-SHA-256", "SCRAM-SHA-512"] };
+
+/// A broker that is reached through a door only.
 struct Guarded {
     _broker: Tansu,
     dir: tempfile::TempDir,
     port: u16,
-    door: JoinHandle<()>,
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        self.door.abort();
-    }
+    _door: Door,
 }
 
 impl Guarded {
     /// One that shows a certificate for a name, which it signed itself: `own.pem`; `other.pem` is somebody else's.
     async fn named(name: &str) -> Guarded {
+        Guarded::asking(name, true, None).await
+    }
+
+    /// The same, or one without TLS, and it may ask who comes.
+    async fn asking(name: &str, tls: bool, user: Option<User>) -> Guarded {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let made = || rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let (own, other, dir) = (made(), made(), tempfile::tempdir().unwrap());
@@ -51,20 +56,8 @@ impl Guarded {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let broker = Tansu::start_with(Some(&format!("localhost:{port}")), &[]).await;
-        let address = broker.address.clone();
-        let door = tokio::spawn(async move {
-            loop {
-                let Ok((here, _)) = listener.accept().await else { continue };
-                let (acceptor, address) = (acceptor.clone(), address.clone());
-                tokio::spawn(async move {
-                    // Who does not like the certificate goes.
-                    let Ok(mut here) = acceptor.accept(here).await else { return };
-                    let mut there = TcpStream::connect(address).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
-                });
-            }
-        });
-        Guarded { _broker: broker, dir, port, door }
+        let door = Door::open(listener, broker.address.clone(), tls.then_some(acceptor), user);
+        Guarded { _broker: broker, dir, port, _door: door }
     }
 
     /// A way in for who trusts what is in a file.
@@ -75,6 +68,20 @@ impl Guarded {
         kafka.tls = true;
         kafka.options.insert("ssl.ca.location".to_owned(), file.display().to_string());
         kafka.options.insert("broker.address.family".to_owned(), "v4".to_owned());
+        settings
+    }
+
+    /// A way in for somebody who says that they know the password, with or without TLS.
+    fn knowing(&self, mechanism: &str, password: &str, tls: bool) -> Settings {
+        let mut settings = self.trusting("own.pem");
+        let kafka = settings.kafka.get_mut("default").unwrap();
+        if !tls {
+            kafka.tls = false;
+            kafka.options.remove("ssl.ca.location");
+        }
+        kafka.username = Some(CHIEF.name.to_owned());
+        kafka.password = Some(Secret::new(password));
+        kafka.mechanism = Some(mechanism.to_owned());
         settings
     }
 }
@@ -135,4 +142,35 @@ async fn brokers_with_a_certificate_for_another_name_are_not_spoken_to() {
     let guarded = Guarded::named("kafka.example").await;
     let why = refused(&guarded.trusting("own.pem")).await;
     assert!(why.contains("the names that it bears"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_proves_that_they_know_the_password_publishes_and_reads_by_either_scram() {
+    for (mechanism, tls) in [("SCRAM-SHA-256", false), ("SCRAM-SHA-512", false), ("SCRAM-SHA-512", true)] {
+        let guarded = Guarded::asking("localhost", tls, Some(CHIEF)).await;
+        let settings = guarded.knowing(mechanism, CHIEF.password, tls);
+        tell(&settings, mechanism).await.unwrap();
+        let mut source = opened(&settings).await.unwrap();
+        assert_eq!(next(source.as_mut()).await, mechanism, "over TLS: {tls}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_is_told_what_to_change_when_they_read_and_when_they_publish() {
+    const WORDS: &str = "put right username, password or mechanism of the connection under sources.kafka";
+    let only = User { mechanisms: &["SCRAM-SHA-512"], ..CHIEF };
+    for (user, mechanism, password, tls) in [
+        (CHIEF, "SCRAM-SHA-256", "wrong", false),
+        (CHIEF, "SCRAM-SHA-512", "wrong", true),
+        // The right password in a way that the brokers do not take.
+        (only, "SCRAM-SHA-256", CHIEF.password, true),
+    ] {
+        let guarded = Guarded::asking("localhost", tls, Some(user)).await;
+        let settings = guarded.knowing(mechanism, password, tls);
+        let (read, told) = tokio::join!(refused(&settings), tell(&settings, "shop 1.4 is out"));
+        for why in [read, told.unwrap_err()] {
+            assert!(why.contains(WORDS), "{mechanism}, over TLS: {tls}: {why}");
+            assert!(user.mechanisms.len() > 1 || why.contains("SCRAM-SHA-512"), "which they take: {why}");
+        }
+    }
 }

@@ -55,6 +55,15 @@ fn again(status: StatusCode, why: &str) -> Reply {
     out
 }
 
+/// The answer to one post too many of who may post, if it is that.
+fn too_fast(shared: &Shared, route: &RouteSettings, name: &str) -> Option<Reply> {
+    let early = shared.lanes.too_fast(name, route.rate?)?;
+    shared.counts.busy.fetch_add(1, Ordering::Relaxed);
+    let mut out = again(StatusCode::TOO_MANY_REQUESTS, "more posts than this route takes; come again more slowly");
+    out.headers_mut().insert(header::RETRY_AFTER, (early.as_secs() + u64::from(early.subsec_nanos() > 0)).into());
+    Some(out)
+}
+
 fn error(status: StatusCode, why: &str) -> Reply {
     reply(status, &json!({"error": why}))
 }
@@ -102,6 +111,10 @@ where
         tracing::warn!(route = %name, ?peer, %refusal, "A webhook is refused");
         // No more than that: what is wrong is ours to know.
         return error(StatusCode::FORBIDDEN, "not accepted");
+    }
+    // Not before: whoever may not post takes nothing away from who may.
+    if let Some(reply) = too_fast(&shared, route, &name) {
+        return reply;
     }
     let (hook, as_json) = match describe(route, &name, &given, &body) {
         Ok(understood) => understood,

@@ -6,6 +6,7 @@
 mod answers;
 mod figures;
 mod hooks;
+mod lanes;
 mod live;
 mod looks;
 mod pages;

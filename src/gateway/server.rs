@@ -1,10 +1,9 @@
 //! The port.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +12,7 @@ use futures_util::{Stream, StreamExt};
 use masterchief_contract::{Clock, Shutdown};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use warp::http::{HeaderMap, Method, Response, StatusCode, header};
@@ -22,6 +21,7 @@ use warp::{Filter, Reply as _};
 
 use super::answers::Answers;
 use super::hooks::{Reply, post, posted, reply};
+use super::lanes::Lanes;
 use super::pages::{PAGES, Pages, Porch};
 use super::settings::Settings;
 use super::source::Door;
@@ -81,44 +81,6 @@ pub(super) struct Counts {
     pub(super) unread: AtomicU64,
     /// Authentic ones that could not be understood.
     pub(super) dead: AtomicU64,
-}
-
-/// How many posts a route takes at once, and who is in it.
-type Room = (usize, Arc<Semaphore>);
-
-/// Routes as lanes, made once each, and the room each has.
-#[derive(Default)]
-pub(super) struct Lanes {
-    names: Mutex<HashMap<String, Arc<str>>>,
-    rooms: Mutex<HashMap<String, Room>>,
-}
-
-impl Lanes {
-    /// A place in the room of a route, if there is one: a route that is slow takes none from the others.
-    pub(super) fn enter(&self, name: &str, places: usize) -> Option<OwnedSemaphorePermit> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = match rooms.get(name) {
-            // Configured anew, it is another room; who is in the old one leaves that.
-            Some((known, room)) if *known == places => Arc::clone(room),
-            _ => {
-                let room = Arc::new(Semaphore::new(places));
-                rooms.insert(name.to_owned(), (places, Arc::clone(&room)));
-                room
-            }
-        };
-        drop(rooms);
-        room.try_acquire_owned().ok()
-    }
-
-    pub(super) fn lane(&self, name: &str) -> Arc<str> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = names.get(name) {
-            return Arc::clone(lane);
-        }
-        let lane: Arc<str> = Arc::from(name);
-        names.insert(name.to_owned(), Arc::clone(&lane));
-        lane
-    }
 }
 
 /// What a gateway is opened with.

@@ -43,6 +43,7 @@ mod floods;
 mod foretold;
 mod foureyes;
 mod frozen;
+mod gate;
 mod gauges;
 mod given;
 mod groups;

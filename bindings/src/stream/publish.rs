@@ -58,7 +58,7 @@ const ANSWER: Duration = Duration::from_secs(35);
 #[derive(Clone)]
 enum Open {
     #[cfg(feature = "kafka")]
-    Kafka(rdkafka::producer::FutureProducer),
+    Kafka(super::kafka::Producer),
     #[cfg(feature = "rabbitmq")]
     Rabbit(Arc<(lapin::Connection, lapin::Channel)>),
     #[cfg(feature = "redis")]
@@ -123,11 +123,7 @@ impl Publishers {
         let settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
         match broker {
             #[cfg(feature = "kafka")]
-            "kafka" => {
-                let mut config = super::kafka::client(named(&settings.kafka, broker, conn)?)?;
-                config.set("enable.idempotence", "true").set("message.timeout.ms", "30000");
-                config.create().map(Open::Kafka).map_err(|fault| fault.to_string())
-            }
+            "kafka" => super::kafka::Producer::new(named(&settings.kafka, broker, conn)?).map(Open::Kafka),
             #[cfg(feature = "rabbitmq")]
             "rabbitmq" => {
                 let rabbit = named(&settings.rabbitmq, broker, conn)?;
@@ -153,22 +149,7 @@ async fn send(open: Open, mask: &StreamMask, message: Message) -> Result<String,
     match (open, mask) {
         #[cfg(feature = "kafka")]
         (Open::Kafka(producer), StreamMask::Kafka { topic, partition, .. }) => {
-            use rdkafka::message::{Header, OwnedHeaders};
-            let headers = message
-                .headers
-                .iter()
-                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-            let mut record =
-                rdkafka::producer::FutureRecord::<str, [u8]>::to(topic).payload(&message.payload).headers(headers);
-            if let Some(key) = &message.key {
-                record = record.key(key);
-            }
-            if let Some(partition) = partition {
-                record = record.partition(*partition);
-            }
-            let sent = producer.send(record, std::time::Duration::from_secs(30)).await;
-            sent.map(|delivery| format!("{}/{}", delivery.partition, delivery.offset))
-                .map_err(|(fault, _)| fault.to_string())
+            producer.send(topic, *partition, &message).await
         }
         #[cfg(feature = "rabbitmq")]
         (Open::Rabbit(open), StreamMask::Rabbit { queue, .. }) => {

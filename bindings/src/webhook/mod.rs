@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use masterchief_contract::{EventData, FlagScope, Kind, KindSpec, Matching, Returns, Wanted};
 
 pub use describe::{Hook, describe};
-pub use settings::{Algorithm, Encoding, Preset, RouteSettings, SignatureSettings};
+pub use settings::{Algorithm, Encoding, Preset, RateSettings, RouteSettings, SignatureSettings};
 pub use verify::{Headers, Refusal, verify};
 
 use mask::HookMask;

@@ -81,6 +81,19 @@ pub struct RouteSettings {
     pub answer: Duration,
     /// Posts of this route that are worked on at once; more are told to come again. Others have their own room.
     pub concurrency: usize,
+    /// How fast it may be posted to by who may; no limit where it is left out. What is too much is told when to come again (429).
+    pub rate: Option<RateSettings>,
+}
+
+/// So many posts within such a time: all at once, or spread over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateSettings {
+    /// How many.
+    pub posts: u32,
+    /// Within what time.
+    #[serde(with = "humantime_serde")]
+    pub within: Duration,
 }
 
 /// How a generic webhook is signed.
@@ -135,6 +148,9 @@ pub enum Encoding {
 /// No route takes more, in bytes: an event of twice that is the biggest the journal holds.
 const BODY_MOST: usize = 32 << 20;
 
+/// The longest time that posts are counted over.
+const RATE_LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How far a signed time may be off.
 pub(super) const TOLERANCE: Duration = Duration::from_secs(300);
 
@@ -151,6 +167,7 @@ impl Default for RouteSettings {
             max_body: None,
             answer: Duration::ZERO,
             concurrency: 256,
+            rate: None,
         }
     }
 }
@@ -195,6 +212,9 @@ impl RouteSettings {
         }
         if self.concurrency == 0 {
             faults.push(("concurrency", "must be at least 1".to_owned()));
+        }
+        if self.rate.is_some_and(|rate| rate.posts == 0 || rate.within.is_zero() || rate.within > RATE_LONGEST) {
+            faults.push(("rate", "takes at least one post, within at most a day".to_owned()));
         }
         match (self.secrets.is_empty(), self.insecure) {
             (true, false) => {
@@ -244,6 +264,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_rate_that_lets_nothing_in_is_found_before_the_first_post() {
+        let faults = |rate: serde_json::Value| {
+            let route: RouteSettings = serde_json::from_value(json!({"insecure": true, "rate": rate})).unwrap();
+            route.faults("route").len()
+        };
+        assert_eq!(faults(json!({"posts": 600, "within": "1m"})), 0);
+        for bad in [
+            json!({"posts": 0, "within": "1m"}),
+            json!({"posts": 1, "within": "0s"}),
+            json!({"posts": 1, "within": "2d"}),
+        ] {
+            assert_eq!(faults(bad.clone()), 1, "{bad}");
+        }
+    }
 
     #[test]
     fn a_key_that_no_signature_can_be_made_with_is_found_before_the_first_post() {

@@ -69,7 +69,7 @@ pub(in crate::stream) fn refusal(fault: &KafkaError, reason: &str) -> Option<Str
         RDKafkaErrorCode::GroupAuthorizationFailed => {
             "the user may not read with this group; allow it, or name another group under sources.kafka"
         }
-        RDKafkaErrorCode::TopicAuthorizationFailed => "the user may not read this topic; allow it",
+        RDKafkaErrorCode::TopicAuthorizationFailed => "the user may not use this topic; allow it",
         RDKafkaErrorCode::NotImplemented => {
             "a message is compressed in a way that this masterchief does not know; let who publishes compress by gzip, \
              snappy, lz4 or zstd"

@@ -3,6 +3,7 @@
 
 mod faults;
 mod group;
+mod producer;
 mod reading;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,8 @@ use super::settings::{KafkaSettings, Start};
 use faults::{NO_TLS, in_the_way, passes, refusal};
 use group::{ANSWER, Context, Ours, Place, Told, Topics};
 use reading::Reading;
+
+pub(super) use producer::Producer;
 
 /// Messages of one batch.
 const COUNT: usize = 4000;
@@ -52,7 +55,7 @@ pub(super) struct Kafka {
 }
 
 /// Connection settings of librdkafka.
-pub(super) fn client(settings: &KafkaSettings) -> Result<ClientConfig, String> {
+fn client(settings: &KafkaSettings) -> Result<ClientConfig, String> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", settings.brokers.join(",")).set("client.id", "masterchief");
     let sasl = settings.username.is_some();
