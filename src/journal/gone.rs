@@ -22,6 +22,8 @@ const LETTERS_MAX: usize = 1000;
 const BYTES_MAX: usize = 16 << 20;
 /// Events that are looked at for that at most.
 const LOOKED_MAX: u64 = 1_000_000;
+/// What is said of what ran when the process died, as of binds that are there.
+const DIED: &str = "the process died during the call";
 /// Notices that nobody has taken yet are kept up to so many.
 pub(super) const UNTOLD_MAX: usize = 100;
 
@@ -31,13 +33,15 @@ pub(super) struct Gone {
     stream: Arc<str>,
     kind: String,
     done: u64,
+    /// What is below was given to its handler by a process that died: else it would have noted what came of it.
+    claimed: u64,
     /// When it was seen last.
     at: i64,
     /// Whether that is early, because room is needed.
     early: bool,
 }
 
-/// What such a bind had not begun.
+/// What such a bind had no row for: what it had not begun, and what was lost with the process that ran it.
 #[derive(Default)]
 struct Left {
     letters: Vec<Event>,
@@ -167,19 +171,20 @@ impl Engine {
         let old = before(settings.remember_binds);
         let since = if self.is_tight(settings) { old.max(before(GONE)) } else { old };
         let mut gone = self.db.prepare_cached(
-            "SELECT bind, name, kind, done, at FROM cursors JOIN streams ON streams.id = cursors.stream WHERE at < ?1",
+            "SELECT bind, name, kind, done, claimed, at FROM cursors JOIN streams ON streams.id = cursors.stream WHERE at < ?1",
         )?;
         let gone = gone.query_map([since], |row| {
-            let (stream, at): (String, i64) = (row.get(1)?, row.get(4)?);
-            let stream = Arc::from(stream);
-            Ok(Gone { bind: row.get(0)?, stream, kind: row.get(2)?, done: row.get(3)?, at, early: at >= old })
+            let (stream, at): (String, i64) = (row.get(1)?, row.get(5)?);
+            let (stream, early) = (Arc::from(stream), at >= old);
+            let (done, claimed) = (row.get(3)?, row.get(4)?);
+            Ok(Gone { bind: row.get(0)?, stream, kind: row.get(2)?, done, claimed, at, early })
         })?;
         let gone: Vec<Gone> = gone.collect::<Result<_, _>>()?;
         Ok(gone.into_iter().filter(|gone| !self.active.contains(&gone.bind)).collect())
     }
 
     /// Forgets the place of a bind, unless it came back meanwhile. What it had begun and not done becomes dead letters, and so does
-    /// what it had not begun, as far as that was read.
+    /// what it had not begun, as far as that was read; each says which it is, for whoever tries it again does it twice, or not.
     fn let_go(&mut self, gone: &Gone, left: &Left, now: DateTime<Utc>) -> Done<Option<LetGo>> {
         let bind = &gone.bind;
         if self.active.contains(bind) {
@@ -197,20 +202,27 @@ impl Engine {
             .prepare_cached(
                 "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record, replay)
                  SELECT ?2, ?3, number, bind, attempts,
-                        'its bind is gone' || CASE error WHEN '' THEN '' ELSE ', and before that: ' || error END, kind, '', record, replay
+                        'its bind is gone' || CASE WHEN crashed AND state = 'waiting' THEN ', and before that: ' || ?4
+                            WHEN error = '' THEN '' ELSE ', and before that: ' || error END, kind, '', record, replay
                  FROM deliveries WHERE bind = ?1",
             )?
-            .execute(params![bind, now.timestamp_millis(), &*gone.stream])?;
+            .execute(params![bind, now.timestamp_millis(), &*gone.stream, DIED])?;
         let mut begun = self.db.prepare_cached("SELECT 1 FROM deliveries WHERE bind = ?1 AND number = ?2")?;
         let mut put = self.db.prepare_cached(
             "INSERT INTO dead(at, stream, number, bind, attempts, reason, kind, lane, record, replay)
-             VALUES (?1, ?2, ?3, ?4, 0, 'its bind is gone and had not begun it', ?5, ?6, ?7, 0)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0)",
         )?;
+        let died = format!("its bind is gone, and before that: {DIED}");
         for event in &left.letters {
             if !begun.exists(params![bind, event.id])? {
                 let (at, record) = (now.timestamp_millis(), record::write_alone(event)?);
-                let kind = event.kind().name();
-                letters += put.execute(params![at, &*gone.stream, event.id, bind, kind, &*event.lane, record])?;
+                let (attempts, reason) = match event.id < gone.claimed {
+                    true => (1, died.as_str()),
+                    false => (0, "its bind is gone and had not begun it"),
+                };
+                let (kind, lane) = (event.kind().name(), &*event.lane);
+                let row = params![at, &*gone.stream, event.id, bind, attempts, reason, kind, lane, record];
+                letters += put.execute(row)?;
             }
         }
         drop((begun, put));
@@ -237,7 +249,7 @@ mod tests {
     use masterchief_contract::{Batch, Clock, Inbound, Kind, Matching, Part};
 
     use super::*;
-    use crate::journal::{self, Advance, Cursor};
+    use crate::journal::{self, Advance, Cursor, DeliveryRow, Replay, RowState};
 
     const HOUR: Duration = Duration::from_secs(3600);
     const DAY: Duration = Duration::from_secs(86_400);
@@ -336,9 +348,20 @@ mod tests {
         journal.placed().await;
         put(&journal, Kind::Stream, &stream, events(1500, 9)).await;
         put(&journal, Kind::Stream, &Arc::from("redis-stream:other"), events(7, 9)).await;
-        // One was tried and waits, two are done.
-        let cursor = Cursor { done: first + 3, claimed: first + 3 };
-        let (put, drop, dead) = (Vec::new(), Vec::new(), Vec::new());
+        // One waits to be tried again and one was being tried when the process died, one is done; and three had just been begun.
+        let cursor = Cursor { done: first + 3, claimed: first + 6 };
+        let chunks = journal.read(&stream, first + 1).await.unwrap();
+        let event = chunks[0].events.iter().find(|event| event.id == first + 1).unwrap().clone();
+        let row = DeliveryRow {
+            event,
+            state: RowState::Waiting,
+            attempts: 2,
+            due: clock.now(),
+            crashed: true,
+            error: "it failed".to_owned(),
+            replay: Replay::No,
+        };
+        let (put, drop, dead) = (vec![row], Vec::new(), Vec::new());
         let advance = Advance { bind: Arc::clone(&bind), stream: Arc::clone(&stream), cursor, put, drop, dead };
         journal.advance(advance).await.unwrap();
         journal.replay(first, false).await.unwrap();
@@ -348,14 +371,19 @@ mod tests {
         let told = LetGo {
             bind: bind.to_string(),
             stream: stream.to_string(),
-            letters: 1001,
+            letters: 1002,
             rest: 497,
             numbers: Some((first + 1003, first + 1499)),
         };
         assert_eq!(journal.let_go(), [told]);
         let dead = journal.dead_letters(9999).await.unwrap();
-        assert_eq!((dead.len(), dead[0].number, dead[1000].number), (1001, Some(first + 1002), Some(first)));
-        assert!(dead[0].reason.contains("had not begun it") && dead[0].event.is_some(), "{}", dead[0].reason);
+        assert_eq!((dead.len(), dead[0].number, dead[1001].number), (1002, Some(first + 1002), Some(first)));
+        assert!(dead.iter().all(|row| row.event.is_some()));
+        let row = |number: u64| dead.iter().find(|row| row.number == Some(first + number)).unwrap();
+        let told = |number: u64| (row(number).attempts, row(number).reason.as_str());
+        let died = "its bind is gone, and before that: the process died during the call";
+        assert_eq!([0, 1, 3, 5].map(told), [(0, "its bind is gone"), (2, died), (1, died), (1, died)]);
+        assert_eq!([6, 1002].map(told), [(0, "its bind is gone and had not begun it"); 2]);
         // Whoever comes back begins at the end, and may have its letters.
         assert!(place(&journal).await > first + 1499);
         assert!(journal.retry(dead.into_iter().next().unwrap()).await.unwrap());
