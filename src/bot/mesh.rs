@@ -132,7 +132,7 @@ struct Rooms {
 impl Judge for Rooms {
     fn is_botmaster(&self, handle: &str, trust: Trust) -> bool {
         // The bots on the way have vouched for who that is; what they may is for our own book to say. Nobody is the console.
-        let known = self.book.get(handle).is_some_and(|user| trust.covers(self.book.stands(handle), &user));
+        let known = self.book.get(handle).is_some_and(|user| trust.covers(&self.book, &user));
         let Some(mask) = self.botmaster.as_ref().filter(|_| known) else { return false };
         let actor = Actor { nick: handle.to_owned(), login: Some(handle.to_owned()), ..Actor::default() };
         let standing = self.book.recognise(Some(&actor), "", CaseMap::Rfc1459);

@@ -74,7 +74,7 @@ impl Answering {
                 all.mesh.answer(&from, id, result).await;
                 continue;
             };
-            let (all, place) = (Arc::clone(&all), Arc::clone(&places).try_acquire_owned());
+            let (all, places) = (Arc::clone(&all), Arc::clone(&places));
             tokio::spawn(async move {
                 let _turn = turn;
                 let result = match call.cmd.as_str() {
@@ -82,16 +82,13 @@ impl Answering {
                     LEASE => all.leases.answer(&call).await,
                     LOG => all.logs.answer(&call).await,
                     SHARE => all.shared.answer(&call).await,
-                    WORK => {
-                        // Who follows a step waits long.
-                        drop(place);
-                        all.runners.answer(&call, &all.mesh).await
-                    }
+                    WORK => all.runners.answer(&call, &all.mesh).await,
                     EVENT => meshrelay::receive(&all.door, &call).await,
                     SAID => all.said(&call).await,
                     NEED => meshneed::give(&all.mesh, &all.outbox, &call).await,
                     RUN => all.running.run(&call.from, call.trust, &call.data).await,
-                    _ => match place {
+                    // Binds alone take places: whatever else waits here, for a slow disk or for people, holds none of theirs.
+                    _ => match places.try_acquire_owned() {
                         Ok(_place) => all.bind(call).await,
                         Err(_) => Err("too many calls are running here; try again later".to_owned()),
                     },

@@ -138,7 +138,7 @@ impl Running {
         }
         // The console is no person of ours, whoever says so.
         let Some(user) = self.book.get(handle) else { return Err(format!("{handle} is not known here")) };
-        if !trust.covers(self.book.stands(handle), &user) {
+        if !trust.covers(&self.book, &user) {
             return Err(format!(
                 "{handle} holds more here than the letters for which the word of {from} counts; log in here, or let its `trust` name more"
             ));

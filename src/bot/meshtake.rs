@@ -5,18 +5,24 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use masterchief_contract::Clock;
+use serde_json::Value;
 
 use super::people::{PeopleError, read_users, row_of, touched};
 use super::policy::Policy;
 use crate::mesh::{BotName, BotSettings, Gift, Mesh, NETWORK, Take};
 use crate::partyline::Party;
-use crate::store::{AuditRow, Sharing, Store, StoreError};
+use crate::store::{AuditRow, Sharing, Store, StoreError, VALUE_MAX};
 use crate::users::{Book, Claims, EggBot, EggPerson, PEOPLE_MAX, Seen, User};
 
 /// Under which name it is kept what was seen of whom, among what scripts keep. No script can have it.
 const KEPT: &str = "@taken";
-/// How many names are told in one line.
+/// How many names are told in one line, and how much of each, in characters.
 const NAMED: usize = 10;
+const TOLD: usize = 400;
+/// How much of what is new of somebody stands in the audit trail, in characters.
+const NEW: usize = 4000;
+/// What one bot may give: people, and hostmasks of them all. Whatever it removes meanwhile stays here.
+const ROOM: Room = Room { people: PEOPLE_MAX, masks: 20_000 };
 
 /// What takes people over. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -30,6 +36,7 @@ struct Inner {
     clock: Clock,
     party: Party,
     policy: Arc<OnceLock<Policy>>,
+    room: Room,
     mesh: OnceLock<Mesh>,
     /// One gift after the other.
     turn: tokio::sync::Mutex<()>,
@@ -48,13 +55,22 @@ enum TakeFault {
     Busy,
 }
 
+/// How much more may come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    people: usize,
+    masks: usize,
+}
+
 /// What becomes of a gift.
 #[derive(Default)]
 struct Plan {
+    /// What finds room yet.
+    room: Room,
     /// Who is written, with what is new of them in words.
     puts: Vec<(User, String)>,
-    /// What is seen from now on, by handle in lower case.
-    seen: Vec<(String, Seen)>,
+    /// What is seen from now on of those of whom something else was seen before, and under which name.
+    seen: Vec<(String, Value)>,
     /// Who is left as they are, and why.
     alone: Vec<(String, String)>,
     /// What was left out of those who were taken.
@@ -71,10 +87,22 @@ struct From<'a> {
     bots: BTreeSet<String>,
 }
 
+impl Room {
+    /// What is left behind somebody, of whom this was there before; or why they find none.
+    fn after(self, user: &User, before: Option<&User>) -> Result<Room, String> {
+        let masks = user.hosts.len().saturating_sub(before.map_or(0, |before| before.hosts.len()));
+        let people = self.people.checked_sub(usize::from(before.is_none()));
+        let (Some(people), Some(masks)) = (people, self.masks.checked_sub(masks)) else {
+            return Err("finds no room: too many came with it already".to_owned());
+        };
+        Ok(Room { people, masks })
+    }
+}
+
 impl Takes {
     pub(super) fn new(store: Store, book: Book, clock: Clock, party: Party, policy: Arc<OnceLock<Policy>>) -> Takes {
         let (mesh, turn, said) = (OnceLock::new(), tokio::sync::Mutex::default(), Mutex::default());
-        Takes { inner: Arc::new(Inner { store, book, clock, party, policy, mesh, turn, said }) }
+        Takes { inner: Arc::new(Inner { store, book, clock, party, policy, room: ROOM, mesh, turn, said }) }
     }
 
     /// The mesh, once it is there.
@@ -105,7 +133,8 @@ impl Takes {
         Ok(())
     }
 
-    /// Writes people down, all at once, unless somebody else changes them meanwhile: then it is looked again.
+    /// Writes people down, all at once and with what was seen of them, so that nothing is ever news twice; unless somebody else changes
+    /// them meanwhile: then it is looked again.
     async fn people(&self, from: &From<'_>, gift: &Gift) -> Result<Plan, TakeFault> {
         let Inner { store, book, .. } = &*self.inner;
         for _ in 0..20 {
@@ -114,7 +143,10 @@ impl Takes {
             now.fill(read_users(store).await?);
             let plan = self.plan(from, gift, &now).await?;
             let puts = plan.puts.iter().map(|(user, _)| row_of(user)).collect::<Vec<_>>();
-            if !puts.is_empty() && store.share(revision, &Sharing { puts, ..Sharing::default() }).await?.is_none() {
+            let kept = plan.seen.iter().map(|(name, seen)| (KEPT.to_owned(), name.clone(), seen.clone())).collect();
+            let sharing = Sharing { puts, kept, ..Sharing::default() };
+            let nothing = sharing.puts.is_empty() && sharing.kept.is_empty();
+            if !nothing && store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
             book.put_all(&plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
@@ -125,9 +157,16 @@ impl Takes {
     }
 
     async fn plan(&self, from: &From<'_>, gift: &Gift, book: &Book) -> Result<Plan, StoreError> {
-        let (mut plan, mut claims) = (Plan::default(), Claims::of(book.apart()));
+        let all = book.all();
+        let given = all.iter().filter(|user| is_given_by(user, from.bot));
+        let (people, masks) = given.fold((0, 0), |(people, masks), user| (people + 1, masks + user.hosts.len()));
+        let Room { people: most, masks: most_masks } = self.inner.room;
+        let room = Room { people: most.saturating_sub(people), masks: most_masks.saturating_sub(masks) };
+        let (mut plan, mut claims) = (Plan { room, ..Plan::default() }, Claims::of(book.apart()));
         for person in &gift.people {
-            let before = self.seen(from.bot, &person.handle).await?;
+            // Who was gone for a moment is given anew.
+            let anew = gift.gone.iter().any(|gone| gone.eq_ignore_ascii_case(&person.handle));
+            let before = if anew { None } else { self.seen(from.bot, &person.handle).await? };
             if let Err(why) = self.person(from, person, before, book, &mut claims, &mut plan) {
                 plan.alone.push((person.handle.clone(), why));
             }
@@ -153,13 +192,15 @@ impl Takes {
         }
         let key = person.handle.to_ascii_lowercase();
         let seen_before = before.is_some();
+        let seen = Some(&now) != before.as_ref();
+        let seen = seen.then(|| kept(from.bot, &person.handle, &now)).transpose()?;
         let news = now.since(&before.unwrap_or_default());
         let old = book.get(&person.handle);
-        let seen = (key.clone(), now);
         let (base, (after, more)) = match old.as_deref() {
             None if from.bots.contains(&key) => return Err("is a bot here".to_owned()),
+            None if book.is_named(&key) => return Err("is named by pipelines here; make the record here".to_owned()),
             None if seen_before => {
-                plan.seen.push(seen);
+                plan.seen.extend(seen);
                 return Err("was removed here".to_owned());
             }
             None => {
@@ -167,13 +208,13 @@ impl Takes {
                 let given_by = Some(from.bot.to_string());
                 (blank, (User { given_by, ..record }, Vec::new()))
             }
-            Some(user) if !user.given_by.as_ref().is_some_and(|by| by.eq_ignore_ascii_case(from.bot.as_str())) => {
-                plan.seen.push(seen);
+            Some(user) if !is_given_by(user, from.bot) => {
+                plan.seen.extend(seen);
                 return Err("is here already".to_owned());
             }
-            Some(user) if letters.are_below(book.stands(&user.handle), user) => {
-                plan.seen.push(seen);
-                return Err(format!("holds more here than {letters}, or a role"));
+            Some(user) if letters.are_below(book, user) => {
+                plan.seen.extend(seen);
+                return Err(format!("holds more here than {letters}, or a role, or is named by pipelines"));
             }
             Some(user) => (user.clone(), news.added_to(user)),
         };
@@ -181,13 +222,14 @@ impl Takes {
         if old.as_deref() != Some(&after) {
             let policy = self.inner.policy.get().map(|policy| policy.holds_for_user(&after));
             policy.unwrap_or(Ok(())).map_err(|broken| broken.to_string())?;
+            plan.room = plan.room.after(&after, old.as_deref())?;
             let words = Seen::of(&after).since(&Seen::of(&base)).words();
             let words = if words.is_empty() { "nothing but the name".to_owned() } else { words };
             let after = touched(after, old.as_deref(), self.inner.clock.now().timestamp_millis());
             plan.puts.push((after, words));
         }
         plan.left += if old.is_none() { left.len() } else { 0 } + more.len() + taken.len();
-        plan.seen.push(seen);
+        plan.seen.extend(seen);
         Ok(())
     }
 
@@ -217,19 +259,14 @@ impl Takes {
         Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()))
     }
 
-    /// Writes down what was seen, and what was done.
+    /// Writes down what was done, and forgets who is gone.
     async fn keep(&self, bot: &BotName, gift: &Gift, plan: &Plan) -> Result<(), StoreError> {
         let Inner { store, clock, .. } = &*self.inner;
         for (user, words) in &plan.puts {
-            self.audit(bot, &user.handle, &format!("from its user file: {words}")).await;
+            self.audit(bot, &user.handle, &format!("from its user file: {}", cut(words, NEW))).await;
         }
-        for (handle, seen) in &plan.seen {
-            if self.seen(bot, handle).await?.as_ref() != Some(seen) {
-                let seen = serde_json::to_value(seen).unwrap_or_default();
-                store.kv_set(KEPT, &name_of(bot, handle), &seen, None).await?;
-            }
-        }
-        for handle in &gift.gone {
+        let there = |handle: &String| gift.people.iter().any(|person| person.handle.eq_ignore_ascii_case(handle));
+        for handle in gift.gone.iter().filter(|handle| !there(handle)) {
             store.kv_delete(KEPT, &name_of(bot, handle)).await?;
         }
         if gift.file.is_some() {
@@ -296,11 +333,135 @@ impl Takes {
 /// Some of them.
 fn named(all: &[String]) -> String {
     let more = all.len().saturating_sub(NAMED);
-    let some = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let some = all.iter().take(NAMED).map(|one| cut(one, TOLD)).collect::<Vec<_>>().join("; ");
     if more > 0 { format!("{some}; and {more} more") } else { some }
+}
+
+/// What others wrote, no longer than this: it is read by people, on IRC line by line.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// Whether the record came with this bot.
+fn is_given_by(user: &User, bot: &BotName) -> bool {
+    user.given_by.as_ref().is_some_and(|by| by.eq_ignore_ascii_case(bot.as_str()))
+}
+
+/// What is seen of somebody, as it is kept; or why it cannot be. What could not be kept would be news again and again.
+fn kept(bot: &BotName, handle: &str, seen: &Seen) -> Result<(String, Value), String> {
+    let value = serde_json::to_value(seen).unwrap_or_default();
+    if value.to_string().len() > VALUE_MAX {
+        return Err("is known by more than can be kept".to_owned());
+    }
+    Ok((name_of(bot, handle), value))
 }
 
 /// Where it stands what was seen of somebody.
 fn name_of(bot: &BotName, handle: &str) -> String {
     format!("{}/{}", bot.as_str().to_ascii_lowercase(), handle.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use masterchief_contract::{Action, Future, Outlet, Refused};
+
+    use super::*;
+    use crate::dispatch::BindTable;
+    use crate::mesh::facts::Letters;
+
+    struct Nowhere;
+    impl Outlet for Nowhere {
+        fn perform(&self, _: Action) -> Future<Result<(), Refused>> {
+            Box::pin(std::future::ready(Err(Refused::new("nowhere"))))
+        }
+    }
+
+    fn takes(room: Room) -> Takes {
+        let (store, book, clock) = (Store::memory(), Book::new(), Clock::system());
+        let party = Party::new("chief", book.clone(), BindTable::new(), Arc::new(Nowhere), clock.clone());
+        let mut takes = Takes::new(store, book, clock, party, Arc::default());
+        Arc::get_mut(&mut takes.inner).unwrap().room = room;
+        takes
+    }
+
+    fn person(handle: &str, host: &str) -> EggPerson {
+        let (handle, flags, hosts) = (handle.to_owned(), "f".to_owned(), vec![host.to_owned()]);
+        EggPerson { handle, flags, hosts, certs: vec!["ab".repeat(32)], ..EggPerson::default() }
+    }
+
+    fn gift(people: Vec<EggPerson>) -> Gift {
+        Gift { people, ..Gift::default() }
+    }
+
+    impl Takes {
+        async fn gives(&self, gift: &Gift) -> Plan {
+            let (bot, take) = ("HubBot".parse::<BotName>().unwrap(), Take { network: None, letters: letters() });
+            self.people(&From { bot: &bot, take: &take, bots: BTreeSet::new() }, gift).await.unwrap()
+        }
+
+        async fn removes(&self, handle: &str) {
+            assert!(self.inner.store.remove_user(handle).await.unwrap());
+            self.inner.book.remove(handle);
+        }
+    }
+
+    fn letters() -> Letters {
+        Letters::parse("f").unwrap()
+    }
+
+    #[tokio::test]
+    async fn whom_pipelines_name_nobody_brings_and_nobody_changes() {
+        let takes = takes(ROOM);
+        let book = &takes.inner.book;
+        takes.gives(&gift(vec![person("Carol", "*!c@one.example")])).await;
+        book.name(&BTreeSet::from(["ana".to_owned(), "carol".to_owned()]));
+        let plan =
+            takes.gives(&gift(vec![person("Ana", "*!a@evil.example"), person("carol", "*!c@evil.example")])).await;
+        assert!(plan.puts.is_empty() && plan.alone.len() == 2, "{:?}", plan.alone);
+        assert!(plan.alone.iter().all(|(_, why)| why.contains("named by pipelines")), "{:?}", plan.alone);
+        assert!(book.get("ana").is_none() && book.get("carol").unwrap().hosts == ["*!c@one.example"]);
+    }
+
+    #[tokio::test]
+    async fn however_fast_they_come_and_go_there_only_so_many_are_here() {
+        let takes = takes(Room { people: 3, masks: 4 });
+        for one in 0..10 {
+            let handle = format!("a{one}");
+            takes.gives(&gift(vec![person(&handle, &format!("*!{handle}@host.example"))])).await;
+            takes.gives(&Gift { gone: vec![handle], ..Gift::default() }).await;
+        }
+        assert_eq!(read_users(&takes.inner.store).await.unwrap().len(), 3);
+        let mut carol = person("a0", "*!x@host.example");
+        carol.hosts.push("*!y@host.example".to_owned());
+        let plan = takes.gives(&gift(vec![carol])).await;
+        assert!(plan.alone.len() == 1 && plan.alone[0].1.contains("no room"), "{:?}", plan.alone);
+    }
+
+    #[tokio::test]
+    async fn who_was_written_down_was_seen_in_the_same_breath() {
+        let takes = takes(ROOM);
+        let dave = gift(vec![person("dave", "*!d@one.example")]);
+        // Nothing is done after it that counts: the bot may die there.
+        takes.gives(&dave).await;
+        takes.removes("dave").await;
+        let plan = takes.gives(&dave).await;
+        assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "was removed here"));
+        // Gone there and given anew in one breath, he is given anew.
+        let plan = takes.gives(&Gift { gone: vec!["dave".to_owned()], ..dave.clone() }).await;
+        assert_eq!(plan.puts.len(), 1);
+        takes.removes("dave").await;
+        assert_eq!(takes.gives(&dave).await.puts.len(), 0, "and that was seen");
+    }
+
+    #[test]
+    fn what_others_wrote_is_told_in_short() {
+        let all: Vec<String> = (0..20).map(|_| "é".repeat(1 << 20)).collect();
+        assert!(named(&all).chars().count() < (NAMED + 1) * (TOLD + 3));
+        assert_eq!(named(&["carol".to_owned()]), "carol");
+    }
 }

@@ -45,7 +45,7 @@ pub struct Gift {
     pub people: Vec<EggPerson>,
     /// Bots it knows.
     pub bots: Vec<EggBot>,
-    /// Handles that are nobody's there any more.
+    /// Handles that are nobody's there any more, or were for a moment.
     pub gone: Vec<String>,
     /// Whether this is a whole file, so that who is not in it is gone too, and how many masks stand in it.
     pub file: Option<usize>,
@@ -212,6 +212,11 @@ impl Gift {
                     forget(&mut gift, &handle);
                     gift.gone.push(handle);
                 }
+                // Written otherwise it is the same handle.
+                Changed::Renamed(old, person) if old.eq_ignore_ascii_case(&person.handle) => {
+                    forget(&mut gift, &old);
+                    gift.people.push(person);
+                }
                 Changed::Renamed(old, person) => {
                     forget(&mut gift, &old);
                     gift.gone.push(old);
@@ -280,5 +285,7 @@ mod tests {
             (gift.people, gift.gone),
             (vec![person("caroline", "fo")], vec!["dave".to_owned(), "carol".to_owned()])
         );
+        let gift = Gift::of([Changed::Renamed("carol".to_owned(), person("Carol", "fo"))].into_iter());
+        assert_eq!((gift.people, gift.gone), (vec![person("Carol", "fo")], Vec::new()), "she has her handle still");
     }
 }

@@ -1,7 +1,7 @@
 //! Of which people the word of another bot counts on who they are. Pure.
 
 use super::facts::Letters;
-use crate::users::{FlagSet, User};
+use crate::users::{Book, User};
 
 /// Of whom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum Trust {
     /// Of nobody.
     #[default]
     Nobody,
-    /// Of those who hold no more than these letters, and no role.
+    /// Of those who hold no more than these letters, and no role, and whom no pipeline names.
     Below(Letters),
     /// Of everybody.
     Everybody,
@@ -31,11 +31,11 @@ impl Trust {
         self != Trust::Nobody
     }
 
-    /// Whether it counts of somebody who stands so, by their record and their roles.
-    pub fn covers(self, stands: FlagSet, user: &User) -> bool {
+    /// Whether it counts of somebody, by the book they stand in.
+    pub fn covers(self, book: &Book, user: &User) -> bool {
         match self {
             Trust::Nobody => false,
-            Trust::Below(letters) => !letters.are_below(stands, user),
+            Trust::Below(letters) => !letters.are_below(book, user),
             Trust::Everybody => true,
         }
     }
@@ -53,6 +53,7 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::users::FlagSet;
 
     #[test]
     fn the_word_of_a_bot_is_worth_no_more_than_that_of_those_who_pass_it_on() {
@@ -68,9 +69,13 @@ mod tests {
         let below = Trust::Below(Letters::parse("Dv").unwrap());
         let mut alice = User::new("alice").unwrap();
         alice.change_flags("D").unwrap();
-        let covers = |trust: Trust, user: &User| trust.covers(user.flags, user);
+        let book = Book::new();
+        let covers = |trust: Trust, user: &User| trust.covers(&book, user);
         assert!(covers(below, &alice) && covers(Trust::Everybody, &alice) && !covers(Trust::Nobody, &alice));
-        assert!(!below.covers(FlagSet::parse("n").unwrap(), &alice), "what roles and !sudo bring counts");
+        let lent = User { sudo: FlagSet::parse("n").unwrap(), ..alice.clone() };
+        book.fill(vec![lent]);
+        assert!(!covers(below, &alice), "what roles and !sudo bring counts");
+        book.fill(vec![alice.clone()]);
         let mut op = alice.clone();
         op.change_channel_flags("libera/#ops", "+o").unwrap();
         let role = User { roles: vec!["oncall".to_owned()], ..alice.clone() };

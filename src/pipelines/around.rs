@@ -1,5 +1,7 @@
 //! What the engine asks of the bot around it: who somebody is now, who is there, and where deeds are written down.
 
+use std::collections::BTreeSet;
+
 use masterchief_contract::Future;
 
 use super::engine::May;
@@ -14,6 +16,9 @@ pub trait Around: Send + Sync {
 
     /// Whether the network of a place such as `libera/#ops` is there now.
     fn present(&self, place: &str) -> bool;
+
+    /// Handles that pipelines name, so that whoever has one may approve; with `more`, beside those that were told before.
+    fn names(&self, handles: &BTreeSet<String>, more: bool);
 
     /// The handles of those who have these flags at a place.
     fn who_may(&self, flags: &FlagMask, place: &str) -> Vec<String>;

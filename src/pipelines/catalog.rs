@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use masterchief_contract::closest;
 
+use super::around::Around;
 use super::calendars::{self, Calendars};
 use super::file;
-use super::model::Pipeline;
+use super::model::{Pipeline, Wait};
 use super::refusal::Refusal;
 use super::words;
 use crate::executors::Executors;
@@ -101,6 +102,19 @@ impl Catalog {
     /// All of them, by app.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Pipeline>> {
         self.by_app.values()
+    }
+
+    /// Tells the bot whom pipelines and groups name. What stands in a file that cannot be read now is told no more, but it was.
+    pub(super) fn tell_named(&self, groups: &BTreeMap<String, Vec<String>>, around: &dyn Around) {
+        let rules = self.all().flat_map(|pipeline| &pipeline.policy.environments).map(|(_, rules)| rules);
+        let rules = rules.flat_map(|rules| rules.approvals.iter().chain(&rules.emergency));
+        let stages = self.all().flat_map(|pipeline| &pipeline.stages).filter_map(|stage| match &stage.wait {
+            Some(Wait::Approve(approvals)) => Some(approvals),
+            _ => None,
+        });
+        let named = rules.chain(stages).flat_map(|approvals| &approvals.from).filter(|name| !name.starts_with('@'));
+        let handles = named.chain(groups.values().flatten()).cloned().collect();
+        around.names(&handles, !self.broken.is_empty());
     }
 
     /// Whether there is none.

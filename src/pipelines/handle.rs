@@ -97,6 +97,7 @@ impl Pipelines {
             opening;
         let (catalog, faults) = Catalog::read(&settings.folder, &executors);
         let catalog = Arc::new(catalog);
+        catalog.tell_named(&settings.groups, &*around);
         let (to, from) = mpsc::channel(DEPTH);
         let (news, _) = broadcast::channel(NEWS);
         let at = (folder.clone(), project);
@@ -182,6 +183,7 @@ impl Pipelines {
         }
         let settings = self.inner.settings.load_full();
         let (catalog, faults) = Catalog::read(&settings.folder, &self.inner.executors);
+        catalog.tell_named(&settings.groups, &*self.inner.around);
         let catalog = Arc::new(catalog);
         self.inner.catalog.store(Arc::clone(&catalog));
         // At shutdown nobody needs it any more.
@@ -197,9 +199,10 @@ impl Pipelines {
         if let Some(fault) = catalog.put(pipeline) {
             return Err(vec![fault]);
         }
+        let settings = Settings::clone(&self.inner.settings.load());
+        catalog.tell_named(&settings.groups, &*self.inner.around);
         let catalog = Arc::new(catalog);
         self.inner.catalog.store(Arc::clone(&catalog));
-        let settings = Settings::clone(&self.inner.settings.load());
         let _ = self.inner.to.send(Msg::Configure(catalog, Box::new(settings))).await;
         Ok(())
     }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value;
 use sqlx::Row;
 
-use super::sqlite::{raise_users, write_user};
-use super::{Place, Store, StoreError, UserRow};
+use super::sqlite::{kv_write, raise_users, write_user};
+use super::{Place, Store, StoreError, UserRow, check_size};
 
 /// A fact, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Sharing {
     pub puts: Vec<UserRow>,
     /// Handles of people who are removed.
     pub gone: Vec<String>,
+    /// What is kept beside them: among what, under which name.
+    pub kept: Vec<(String, String, Value)>,
 }
 
 /// Facts that end with the process.
@@ -71,6 +74,9 @@ impl Store {
     /// Writes facts and people in one transaction, if the people are still what they were at `revision`; gives the revision then,
     /// and nothing, with nothing written, if somebody else has changed them.
     pub async fn share(&self, revision: i64, sharing: &Sharing) -> Result<Option<i64>, StoreError> {
+        for (_, name, value) in &sharing.kept {
+            check_size(name, value)?;
+        }
         let sqlite = match &self.place {
             Place::Sqlite(sqlite) => sqlite,
             Place::Memory(memory) => {
@@ -79,6 +85,9 @@ impl Store {
                     let mut facts = memory.facts.0.lock().unwrap_or_else(PoisonError::into_inner);
                     let key = |row: &FactRow| (row.handle.clone(), row.about.clone(), row.name.clone());
                     facts.extend(sharing.facts.iter().map(|row| (key(row), row.clone())));
+                    for (script, name, value) in &sharing.kept {
+                        memory.kv_set(script, name, value, None);
+                    }
                 }
                 return Ok(changed);
             }
@@ -109,6 +118,9 @@ impl Store {
         }
         for handle in &sharing.gone {
             sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
+        }
+        for (script, name, value) in &sharing.kept {
+            kv_write(&mut writing, script, name, value, None).await?;
         }
         let people = !(sharing.puts.is_empty() && sharing.gone.is_empty());
         if people {
@@ -155,11 +167,16 @@ mod tests {
         };
         let alice = UserRow { handle: "alice".to_owned(), flags: "o".to_owned(), ..UserRow::default() };
         let before = store.users_revision().await.unwrap();
-        let sharing = Sharing { facts: vec![fact(1, Some(""))], puts: vec![alice.clone()], gone: Vec::new() };
+        let sharing = Sharing { facts: vec![fact(1, Some(""))], puts: vec![alice.clone()], ..Sharing::default() };
+        let kept = |value: i64| vec![("@taken".to_owned(), "hub/alice".to_owned(), Value::from(value))];
+        let sharing = Sharing { kept: kept(1), ..sharing };
         let after = store.share(before, &sharing).await.unwrap().unwrap();
         assert_eq!(after, store.users_revision().await.unwrap());
-        assert_eq!(store.share(before, &sharing).await.unwrap(), None, "somebody has changed the people since");
-        let gone = Sharing { facts: vec![fact(2, None)], puts: Vec::new(), gone: vec!["alice".to_owned()] };
+        let stale = Sharing { kept: kept(2), ..sharing };
+        assert_eq!(store.share(before, &stale).await.unwrap(), None, "somebody has changed the people since");
+        let value = store.kv_get("@taken", "hub/alice", chrono::Utc::now()).await.unwrap();
+        assert_eq!(value, Some(Value::from(1)), "what is kept is written with the people, or not at all");
+        let gone = Sharing { facts: vec![fact(2, None)], gone: vec!["alice".to_owned()], ..Sharing::default() };
         assert_eq!(store.users().await.unwrap(), [alice]);
         store.share(after, &gone).await.unwrap().unwrap();
         assert_eq!((store.facts().await.unwrap(), store.users().await.unwrap().len()), (vec![fact(2, None)], 0));

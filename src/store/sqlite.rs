@@ -370,7 +370,7 @@ async fn kv_read(
     Ok(Some((value, row.try_get(1)?)))
 }
 
-async fn kv_write(
+pub(super) async fn kv_write(
     connection: &mut SqliteConnection,
     script: &str,
     name: &str,

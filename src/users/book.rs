@@ -1,6 +1,6 @@
 //! The book of users: recognises people and tells what they may.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -42,6 +42,8 @@ struct Pages {
     roles: BTreeMap<String, FlagSet>,
     hostmask_flags: FlagSet,
     sudo: Arc<Sudo>,
+    /// Whom pipelines name, by handle in lower case.
+    named: Arc<BTreeSet<String>>,
     /// Who is elevated now, by handle.
     elevated: BTreeMap<String, Elevation>,
 }
@@ -196,6 +198,22 @@ impl Book {
             .users
             .get(&key(handle))
             .map_or(FlagSet::NONE, |user| pages.standing(user, true).raised(&pages.roles).global)
+    }
+
+    /// These handles, and no others, are named by pipelines from now on: whoever has one of them approves, with a record or not.
+    pub fn name(&self, handles: &BTreeSet<String>) {
+        let named = Arc::new(handles.iter().map(|handle| key(handle)).collect());
+        self.pages.rcu(|pages| Pages { named: Arc::clone(&named), ..Pages::clone(pages) });
+    }
+
+    /// The handles that pipelines name, in lower case.
+    pub fn named(&self) -> Arc<BTreeSet<String>> {
+        Arc::clone(&self.pages.load().named)
+    }
+
+    /// Whether pipelines name this handle, so that it is a right in itself.
+    pub fn is_named(&self, handle: &str) -> bool {
+        self.pages.load().named.contains(&key(handle))
     }
 
     /// How people may be elevated.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flags::{FlagSet, Section};
-use super::user::{User, UserFault};
+use super::user::{COMMENT_MAX, OF_ONE, User, UserFault, is_short};
 
 /// How the first line begins, since Eggdrop 1.3.
 const BEGINS: &str = "#4v:";
@@ -212,6 +212,11 @@ impl EggPerson {
     /// if one is named.
     pub fn record(&self, network: Option<&str>, letters: FlagSet) -> Result<(User, Vec<String>), UserFault> {
         let (mut user, mut left) = (User::new(&self.handle)?, Vec::new());
+        let channels = few(&self.channels, "channels", &mut left);
+        let hosts = few(&self.hosts, "hostmasks", &mut left);
+        let certs = few(&self.certs, "certificates", &mut left);
+        let accounts = few(&self.accounts, "accounts", &mut left);
+        let mut long = Vec::new();
         let mut taken = |text: &str, section, place: &str| match FlagSet::parse(text) {
             Ok(all) => {
                 let all = all.settled(section, FlagSet::NONE);
@@ -227,20 +232,25 @@ impl EggPerson {
             }
         };
         user.flags = taken(&self.flags, Section::Global, "");
-        for (channel, flags) in &self.channels {
+        for (channel, flags) in channels {
+            if let Err(fault) = is_short("channel", channel) {
+                long.push(fault.to_string());
+                continue;
+            }
             let flags = taken(flags, Section::Channel, &format!(" in {channel}"));
             let channel = network.map_or_else(|| channel.clone(), |network| format!("{network}/{channel}"));
             if !flags.is_empty() {
                 user.channels.insert(channel, flags);
             }
         }
-        for host in &self.hosts {
+        left.extend(long);
+        for host in hosts {
             left.extend(user.add_host(host).err().map(|fault| fault.to_string()));
         }
-        for cert in &self.certs {
+        for cert in certs {
             left.extend(user.add_cert(cert).err().map(|fault| fault.to_string()));
         }
-        for account in &self.accounts {
+        for account in accounts {
             match network {
                 Some(network) => {
                     left.extend(user.add_account(&format!("{network}/{account}")).err().map(|fault| fault.to_string()));
@@ -249,9 +259,19 @@ impl EggPerson {
             }
         }
         left.extend(self.password.then(|| "the password".to_owned()));
-        user.comment.clone_from(&self.comment);
+        user.comment = self.comment.chars().take(COMMENT_MAX).collect();
+        if user.comment.len() < self.comment.len() {
+            left.push(format!("the comment beyond its first {COMMENT_MAX} characters"));
+        }
         Ok((user, left))
     }
+}
+
+/// As many as are taken of one person, and a word on the others.
+fn few<'a, T>(all: &'a [T], what: &str, left: &mut Vec<String>) -> &'a [T] {
+    let (some, more) = all.split_at(all.len().min(OF_ONE));
+    left.extend((!more.is_empty()).then(|| format!("{} more {what}: one person has at most {OF_ONE}", more.len())));
+    some
 }
 
 #[cfg(test)]
@@ -353,6 +373,33 @@ $$#lab invites
         let named = |handle: &str| EggPerson { handle: handle.to_owned(), ..EggPerson::default() };
         assert!(named("1st").record(None, FlagSet::ALL).is_err());
         assert!(named("console").record(None, FlagSet::ALL).is_err());
+    }
+
+    #[test]
+    fn of_one_person_no_more_is_taken_than_can_be_looked_through_with_every_event() {
+        let many = |what: &str| (0..1000).map(|one| format!("{what}{one}")).collect::<Vec<_>>();
+        let flags = |channel: String| (channel, "o".to_owned());
+        let mut carol = EggPerson {
+            handle: "carol".to_owned(),
+            hosts: many("*!c@host"),
+            accounts: many("carol"),
+            channels: many("#lab").into_iter().map(flags).collect(),
+            comment: "é".repeat(1000),
+            ..EggPerson::default()
+        };
+        let (user, left) = carol.record(Some("libera"), FlagSet::ALL).unwrap();
+        assert_eq!((user.hosts.len(), user.accounts.len(), user.channels.len()), (OF_ONE, OF_ONE, OF_ONE));
+        assert_eq!(user.comment.chars().count(), COMMENT_MAX);
+        assert!(left.len() == 4 && left.iter().any(|left| left.starts_with("744 more hostmasks")), "{left:?}");
+        let long = "x".repeat(1 << 20);
+        carol.hosts = vec![format!("*!c@{long}")];
+        carol.channels = vec![flags(format!("#{long}"))];
+        carol.accounts = vec![long.clone()];
+        let (user, left) = carol.record(Some("libera"), FlagSet::ALL).unwrap();
+        assert!(user.hosts.is_empty() && user.channels.is_empty() && user.accounts.is_empty());
+        assert!(left.iter().all(|left| left.len() < 100), "and they are not quoted at length");
+        carol.handle = long;
+        assert!(carol.record(None, FlagSet::ALL).unwrap_err().to_string().len() < 300);
     }
 
     proptest! {

@@ -8,14 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::book::Book;
 use super::eggdrop::{EggBot, EggPerson, Userfile, address, word};
 use super::flags::{FlagSet, Section};
-use super::user::{User, UserFault};
+use super::user::{OF_ONE, User, UserFault};
 
 /// The largest user file, in bytes, and the most people and bots in it.
 pub const USERFILE_MAX: u64 = 16 << 20;
 /// See there.
 pub const PEOPLE_MAX: usize = 10_000;
-/// How many hostmasks, accounts, certificates and channels lines may give to one person.
-const OF_ONE: usize = 256;
 /// What stands where there is no hostmask.
 const NO_HOST: &str = "none";
 
@@ -224,17 +222,30 @@ impl Seen {
             if loses { held } else { all }
         };
         after.flags = with(user.flags, &self.flags, Section::Global, "");
+        let mut full = 0;
         for (channel, flags) in &self.channels {
             let held = user.channels.get(channel).copied().unwrap_or_default();
+            if held.is_empty() && after.channels.len() >= OF_ONE {
+                full += 1;
+                continue;
+            }
             let all = with(held, flags, Section::Channel, &format!(" in {channel}"));
             if !all.is_empty() {
                 after.channels.insert(channel.clone(), all);
             }
         }
-        // What is none of these here was seen as none before, too.
-        self.hosts.iter().for_each(|host| drop(after.add_host(host)));
-        self.accounts.iter().for_each(|account| drop(after.add_account(account)));
-        self.certs.iter().for_each(|cert| drop(after.add_cert(cert)));
+        // What is none of these here was seen as none before, too. What was given and taken away there again is still here, so it is
+        // counted here.
+        for host in &self.hosts {
+            if after.hosts.len() < OF_ONE { drop(after.add_host(host)) } else { full += 1 }
+        }
+        for account in &self.accounts {
+            if after.accounts.len() < OF_ONE { drop(after.add_account(account)) } else { full += 1 }
+        }
+        for cert in &self.certs {
+            if after.certs.len() < OF_ONE { drop(after.add_cert(cert)) } else { full += 1 }
+        }
+        left.extend((full > 0).then(|| format!("{full} more by which somebody is known: {OF_ONE} of a sort are here")));
         (after, left)
     }
 
@@ -401,6 +412,19 @@ mod tests {
         let (dave, left) = claims.granted(&blank("dave"), of("dave", "SHARED"));
         assert!(dave.accounts.is_empty() && left[0].contains("belongs to carol"), "{left:?}");
         assert_eq!(claims.granted(&of("erin", "erin"), of("erin", "erin")).1.len(), 0);
+    }
+
+    #[test]
+    fn what_is_given_and_taken_away_again_there_does_not_grow_here_without_end() {
+        let mut carol = User::new("carol").unwrap();
+        for one in 0..3 * OF_ONE {
+            let hosts = BTreeSet::from([format!("*!c@host{one}")]);
+            let channels = BTreeMap::from([(format!("#lab{one}"), "o".to_owned())]);
+            let left;
+            (carol, left) = Seen { hosts, channels, ..Seen::default() }.added_to(&carol);
+            assert_eq!(left.is_empty(), one < OF_ONE, "{left:?}");
+        }
+        assert_eq!((carol.hosts.len(), carol.channels.len()), (OF_ONE, OF_ONE));
     }
 
     proptest! {

@@ -16,4 +16,4 @@ pub use flags::{FlagFault, FlagMask, FlagSet, Section};
 pub use mirror::{Changed, Claims, Mirror, PEOPLE_MAX, Seen, USERFILE_MAX};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
 pub use totp::{Totp, TotpFault};
-pub use user::{User, UserFault};
+pub use user::{COMMENT_MAX, User, UserFault};

@@ -10,6 +10,12 @@ use super::totp::Totp;
 pub(super) const CONSOLE: &str = "console";
 /// The longest handle, as in Eggdrop.
 const HANDLE_MAX: usize = 32;
+/// How many hostmasks, accounts, certificates and channels other bots may give to one person.
+pub const OF_ONE: usize = 256;
+/// How much of the operators' words is told to other bots, and taken from them, in characters.
+pub const COMMENT_MAX: usize = 250;
+/// The longest hostmask, account and channel that is written down, in bytes.
+const MARK_MAX: usize = 512;
 
 /// A person the bot knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +61,12 @@ pub enum UserFault {
         "{0:?} is not a handle: 1 to {HANDLE_MAX} letters, digits and -_[]{{}}^`|\\, no digit first, and not `console`"
     )]
     Handle(String),
+    /// Too much of something.
+    #[error("a {what} has at most {MARK_MAX} bytes")]
+    Long {
+        /// Of what.
+        what: &'static str,
+    },
     /// Flags that are none.
     #[error("flags {text:?}, {fault}")]
     Flags {
@@ -138,6 +150,7 @@ impl User {
 
     /// Changes the flags on a channel.
     pub fn change_channel_flags(&mut self, channel: &str, changes: &str) -> Result<(), UserFault> {
+        is_short("channel", channel)?;
         let name = channel.rsplit('/').next().unwrap_or("");
         if !name.starts_with(|c: char| c.is_ascii_punctuation()) || channel.contains([' ', ',']) {
             return Err(UserFault::Channel(channel.to_owned()));
@@ -154,6 +167,7 @@ impl User {
 
     /// Adds an account, written `network/account`.
     pub fn add_account(&mut self, text: &str) -> Result<(), UserFault> {
+        is_short("name of an account", text)?;
         let parts = text.split_once('/').filter(|(network, account)| !network.is_empty() && !account.is_empty());
         let Some((network, account)) = parts.filter(|_| !text.contains(char::is_whitespace)) else {
             return Err(UserFault::Account(text.to_owned()));
@@ -178,6 +192,7 @@ impl User {
 
     /// Adds a hostmask.
     pub fn add_host(&mut self, mask: &str) -> Result<(), UserFault> {
+        is_short("hostmask", mask)?;
         let fault = || UserFault::Hostmask(mask.to_owned());
         let (nick, rest) = mask.split_once('!').ok_or_else(fault)?;
         let (user, host) = rest.split_once('@').ok_or_else(fault)?;
@@ -202,7 +217,13 @@ pub(super) fn check_handle(handle: &str) -> Result<(), UserFault> {
         && handle.chars().all(letters)
         && !handle.eq_ignore_ascii_case(CONSOLE)
         && !handle.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    if good { Ok(()) } else { Err(UserFault::Handle(handle.to_owned())) }
+    // Whoever brings a long one is not quoted at length.
+    if good { Ok(()) } else { Err(UserFault::Handle(handle.chars().take(HANDLE_MAX + 1).collect())) }
+}
+
+/// Whether a mark can be written down: records are looked through with every event.
+pub(super) fn is_short(what: &'static str, text: &str) -> Result<(), UserFault> {
+    if text.len() <= MARK_MAX { Ok(()) } else { Err(UserFault::Long { what }) }
 }
 
 fn change(set: FlagSet, changes: &str, section: Section) -> Result<FlagSet, UserFault> {

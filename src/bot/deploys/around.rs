@@ -1,5 +1,6 @@
 //! The bot around the pipelines: its networks, its users, its audit trail.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use masterchief_contract::{Actor, Clock, Event, EventData, Future, Kind, split_place};
@@ -42,6 +43,11 @@ impl Around for Surroundings {
     /// What is no network of IRC is always there.
     fn present(&self, place: &str) -> bool {
         self.outbox.network(split_place(place).0).is_none_or(|network| network.status().connected)
+    }
+
+    fn names(&self, handles: &BTreeSet<String>, more: bool) {
+        let before = if more { Arc::unwrap_or_clone(self.book.named()) } else { BTreeSet::new() };
+        self.book.name(&handles.union(&before).cloned().collect());
     }
 
     fn who_may(&self, flags: &FlagMask, place: &str) -> Vec<String> {

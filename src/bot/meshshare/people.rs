@@ -26,14 +26,17 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Whether somebody holds more than these letters, so that whoever may give only these must not touch their record.
+    /// Whether somebody holds more than these letters, so that whoever may give only these must not touch their record. Whom pipelines
+    /// name does, with a record or without one yet.
     pub(super) fn is_above(&self, book: &Book, handle: &str, letters: Letters) -> bool {
-        self.users.get(handle).is_some_and(|user| letters.are_below(book.stands(handle), user))
+        book.is_named(handle) || self.users.get(handle).is_some_and(|user| letters.are_below(book, user))
     }
 
     /// Everybody who does.
     pub(super) fn above(&self, book: &Book, letters: Letters) -> Vec<String> {
-        self.users.keys().filter(|handle| self.is_above(book, handle, letters)).cloned().collect()
+        let named = book.named();
+        let all = self.users.keys().chain(named.iter()).filter(|handle| self.is_above(book, handle, letters));
+        all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The keys of those by whose word facts are.

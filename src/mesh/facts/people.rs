@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{About, Change, Fact, Ledger};
-use crate::users::{FlagSet, Section, User};
-
-/// How much of the operators' words is told, in characters.
-const COMMENT_MAX: usize = 250;
+use crate::users::{Book, COMMENT_MAX, FlagSet, Section, User};
 
 /// The letters that may travel between two bots, with all that they bring with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,10 +42,13 @@ impl Letters {
         }
     }
 
-    /// Whether somebody holds more than these, so that whoever may give these only must not touch their record.
-    pub fn are_below(self, global: FlagSet, user: &User) -> bool {
-        let all = user.channels.values().fold(global.union(user.flags), |all, set| all.union(*set));
-        !all.without(self.0).is_empty() || !user.roles.is_empty()
+    /// Whether somebody holds more than these by the book, so that whoever may give these only must not touch their record. A role may
+    /// be anything, one that is only lent too; and whom pipelines name approves.
+    pub fn are_below(self, book: &Book, user: &User) -> bool {
+        let global = book.stands(&user.handle).union(user.flags);
+        let all = user.channels.values().fold(global, |all, set| all.union(*set));
+        let roles = !user.roles.is_empty() || !user.sudo_roles.is_empty();
+        !all.without(self.0).is_empty() || roles || book.is_named(&user.handle)
     }
 }
 
@@ -236,12 +236,17 @@ mod tests {
             .map(String::from)
             .collect();
         assert_eq!(travels.concat(), "lo");
-        assert!(letters.are_below(FlagSet::NONE, &alice("on")) && letters.are_below(FlagSet::NONE, &alice("o")));
+        let book = Book::new();
+        assert!(letters.are_below(&book, &alice("on")) && letters.are_below(&book, &alice("o")));
         let mut plain = alice("o");
         plain.channels.clear();
-        assert!(!letters.are_below(FlagSet::NONE, &plain));
-        plain.roles.push("deployer".to_owned());
-        assert!(letters.are_below(FlagSet::NONE, &plain), "a role may be anything");
+        assert!(!letters.are_below(&book, &plain));
+        let roles = vec!["deployer".to_owned()];
+        assert!(letters.are_below(&book, &User { roles: roles.clone(), ..plain.clone() }), "a role may be anything");
+        let lent = User { sudo_roles: roles, ..plain.clone() };
+        assert!(letters.are_below(&book, &lent), "whoever takes her over lends it to themselves");
+        book.name(&std::collections::BTreeSet::from(["alice".to_owned()]));
+        assert!(letters.are_below(&book, &plain), "she approves, whatever her letters are");
         assert_eq!(letters.common(Letters::parse("-").unwrap()), Letters::default());
         assert!(Letters::parse("1").is_err());
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::mesh::facts::Letters;
 use crate::mesh::news::{Local, Question};
 use crate::mesh::{Attribute, Word};
-use crate::users::User;
+use crate::users::{Book, User};
 
 /// Alice is a botmaster of ours, who holds letters up to t; nobody else is.
 struct Alice;
@@ -19,7 +19,7 @@ impl Judge for Alice {
     fn is_botmaster(&self, handle: &str, trust: Trust) -> bool {
         let mut alice = User::new("alice").unwrap();
         alice.change_flags("t").unwrap();
-        handle == "alice" && trust.covers(alice.flags, &alice)
+        handle == "alice" && trust.covers(&Book::new(), &alice)
     }
 }
 
