@@ -247,8 +247,8 @@ where
     if length.unwrap_or(0).div_ceil(PIECE) > posted.available_permits() {
         return Err(too_many());
     }
-    let take = |pieces: u32| Arc::clone(posted).try_acquire_many_owned(pieces).map_err(|_| too_many());
-    let mut room = take(0)?;
+    let take = |pieces: u32| Arc::clone(posted).try_acquire_many_owned(pieces);
+    let mut room = take(0).map_err(|_| too_many())?;
     let mut out = Vec::with_capacity(length.unwrap_or(0));
     let mut body = std::pin::pin!(body);
     while let Some(part) = body.next().await {
@@ -259,7 +259,7 @@ where
         }
         let more = size.div_ceil(PIECE).saturating_sub(room.num_permits());
         let more = u32::try_from(more).map_err(|_| too_many())?;
-        room.merge(take(more)?);
+        room.merge(take(more).map_err(|_| too_many())?);
         while part.has_remaining() {
             let bytes = part.chunk();
             out.extend_from_slice(bytes);
