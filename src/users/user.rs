@@ -11,7 +11,7 @@ pub(super) const CONSOLE: &str = "console";
 /// The longest handle, as in Eggdrop.
 const HANDLE_MAX: usize = 32;
 /// How many hostmasks, accounts, certificates and channels other bots may give to one person.
-pub const OF_ONE: usize = 256;
+pub(crate) const OF_ONE: usize = 256;
 /// How much of the operators' words is told to other bots, and taken from them, in characters.
 pub const COMMENT_MAX: usize = 250;
 /// The longest hostmask, account and channel that is written down, in bytes.

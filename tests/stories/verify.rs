@@ -132,7 +132,7 @@ async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_i
     };
     // Three checks every quarter of a second; a busy machine misses some of them.
     let points = outputs["points"].as_u64().unwrap();
-    assert!(points <= 24 && points >= 12 && points.is_multiple_of(3), "{points}");
+    assert!((12..=24).contains(&points) && points.is_multiple_of(3), "{points}");
     assert_eq!(json!(outputs), json!({"points": points, "failures": 0}));
     assert_eq!(summary, format!("good for 2 s, 0 of {points} checks failed"));
     let told = bench.notes.told.lock().unwrap().clone();
