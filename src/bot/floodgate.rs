@@ -123,7 +123,6 @@ impl Floodgate {
 
     /// Ignores a mask for this long.
     pub(crate) async fn ignore(&self, mask: &str, time: Duration, reason: &str, since: Since) {
-        tracing::warn!(mask, ?time, reason, "Ignored");
         // What is longer is for ever, and no date of a calendar.
         let (now, time) = (Instant::now(), time.min(LONGEST));
         let ignore = Ignore { mask: mask.to_owned(), until: now.checked_add(time), reason: reason.to_owned(), since };
@@ -132,11 +131,23 @@ impl Floodgate {
             let before = floods.listen(mask);
             (before.filter(|before| before != mask), floods.ignore(ignore, now))
         };
-        if let Some(gone) = &gone {
-            tracing::warn!(mask = gone.mask, "Heard again before its time: no room is left for all who are ignored");
+        let refused = gone.as_ref().is_some_and(|gone| gone.mask == mask);
+        match &gone {
+            Some(_) if refused => {
+                tracing::warn!(mask, reason, "Not ignored: no room is left, and all who have it were named")
+            }
+            Some(gone) => {
+                tracing::warn!(
+                    mask = gone.mask,
+                    "Heard again before its time: no room is left for all who are ignored"
+                );
+            }
+            None => {}
         }
-        let gone = gone.map(|gone| gone.mask);
-        let refused = gone.as_deref() == Some(mask);
+        if !refused {
+            tracing::warn!(mask, ?time, reason, "Ignored");
+        }
+        let gone = gone.filter(|_| !refused).map(|gone| gone.mask);
         for old in before.into_iter().chain(gone) {
             if let Err(fault) = self.store.kv_delete(KEPT, &old).await {
                 tracing::warn!(%fault, mask = old, "Who is not ignored any more cannot be written down; a restart ignores them again");

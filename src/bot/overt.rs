@@ -6,13 +6,14 @@ use std::time::Duration;
 use masterchief_contract::{Class, Clock, Event, EventData, Inlet, Kind, Outcome, Value};
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::calls::Calls;
-use crate::dispatch::{BindTable, decide};
+use crate::dispatch::{BindTable, Step, decide};
 use crate::users::Standing;
 
-/// How long a line waits for a handler that may drop it. It holds up nothing but that line.
-const WINDOW: Duration = Duration::from_millis(250);
+/// How long what is said at once waits for handlers that may drop lines of it: all of it together, however many there are.
+pub(super) const WINDOW: Duration = Duration::from_millis(250);
 /// The kinds of these events.
 const OUT: &[Kind] = &[Kind::Out];
 
@@ -31,23 +32,28 @@ impl Overt {
         self.table.has_any(OUT)
     }
 
-    /// The bind that drops a line that is about to be queued, if one does.
-    pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> Option<String> {
+    /// The bind that drops a line that is about to be queued, if one does until then.
+    pub(super) async fn drops(&self, network: &str, class: Class, line: &str, until: Instant) -> Option<String> {
         let calls = self.calls.upgrade()?;
         let event = self.event(network, queue(class), line, "queued");
         let decision = decide(&self.table.index(), &event, &Standing::default(), calls.rules.load().policy);
-        for step in decision.steps {
+        // All are asked at once, so that one that takes its time does not take it from the next.
+        let begin = |step: Step| {
             let origin = step.bind.origin();
-            let running = Arc::clone(&calls).run(event.clone(), step, Default::default());
-            // Who takes longer has no say; the call goes on all the same.
-            let mut task = tokio::spawn(running);
-            match tokio::time::timeout(WINDOW, &mut task).await {
-                Ok(Ok(Outcome::Stop)) => return Some(origin),
+            (tokio::spawn(Arc::clone(&calls).run(event.clone(), step, Default::default())), origin)
+        };
+        let asked: Vec<_> = decision.steps.into_iter().map(begin).collect();
+        let mut by = None;
+        for (mut task, origin) in asked {
+            match tokio::time::timeout_at(until, &mut task).await {
+                Ok(Ok(Outcome::Stop)) => by = by.or(Some(origin)),
                 Ok(_) => {}
-                Err(_) => tell_if_late(task, origin),
+                // Who takes longer has no say; the call goes on all the same.
+                Err(_) if by.is_none() => tell_if_late(task, origin),
+                Err(_) => {}
             }
         }
-        None
+        by
     }
 
     /// A line has left. If the street is full, nobody hears of it.

@@ -180,10 +180,13 @@ impl Speech {
     /// The lines that no bind drops; those that one does are on account as such.
     async fn sift<'a>(&self, piece: &Piece<'_>, lines: &[&'a str]) -> (Vec<&'a str>, Option<Refused>) {
         let (network, mut passed, mut last) = (piece.network.name(), Vec::with_capacity(lines.len()), None);
-        for line in lines {
-            let command = if piece.how == How::Notice { "NOTICE" } else { "PRIVMSG" };
-            let whole = || format!("{command} {} :{line}", piece.target);
-            let Some(by) = self.ledger.dropped(network, piece.class, whole).await else {
+        let command = if piece.how == How::Notice { "NOTICE" } else { "PRIVMSG" };
+        let asked = lines.iter().map(|line| {
+            self.ledger.dropped(network, piece.class, move || format!("{command} {} :{line}", piece.target))
+        });
+        // The whole piece waits once, not each line of it behind the one before.
+        for (line, by) in lines.iter().zip(futures_util::future::join_all(asked).await) {
+            let Some(by) = by else {
                 passed.push(*line);
                 continue;
             };

@@ -26,6 +26,8 @@ const TOGETHER: usize = 256;
 /// How long the port of a file may take to answer, and all of the file to come.
 const CONNECT: Duration = Duration::from_secs(15);
 const ALL: Duration = Duration::from_secs(120);
+/// How often it is looked whether the file is still wanted.
+const LOOK: Duration = Duration::from_millis(250);
 /// Ports below are nobody's who is not root; an Eggdrop never is.
 const PORT_MIN: u16 = 1024;
 
@@ -63,6 +65,8 @@ pub(super) struct Offer {
 /// It cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GiftFault {
+    #[error("the link or the sharing ended before the file was there")]
+    Gone,
     #[error("its port for the file cannot be reached: {0}")]
     Connect(io::Error),
     #[error("the file broke off: {0}")]
@@ -125,12 +129,15 @@ impl Giving {
     pub(super) async fn run(mut self) {
         if let Err(fault) = self.take().await {
             // The hub may have ended.
-            let _ = self.hub.send(Ask::NotTaken { id: self.id, fault: fault.to_string() }).await;
+            let _ = self.hub.send(Ask::NotTaken { id: self.id, bot: self.bot.clone(), fault: fault.to_string() }).await;
         }
     }
 
     async fn take(&mut self) -> Result<(), GiftFault> {
-        let text = tokio::time::timeout(ALL, self.fetch()).await.unwrap_or(Err(GiftFault::Slow))?;
+        let text = tokio::select! {
+            text = tokio::time::timeout(ALL, self.fetch()) => text.unwrap_or(Err(GiftFault::Slow))?,
+            () = self.left_alone() => return Err(GiftFault::Gone),
+        };
         let file = Userfile::parse(&text).map_err(|fault| GiftFault::Wrong(fault.to_string()))?;
         drop(text);
         if file.people.len() + file.bots.len() > PEOPLE_MAX {
@@ -145,6 +152,13 @@ impl Giving {
             self.give(gift).await?;
         }
         Ok(())
+    }
+
+    /// Ready when the link or the sharing has ended: a file is not fetched for nobody.
+    async fn left_alone(&self) {
+        while !self.lines.is_closed() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn give(&self, gift: Gift) -> Result<(), GiftFault> {

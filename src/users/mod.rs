@@ -6,14 +6,16 @@ mod elevation;
 mod flags;
 mod mirror;
 mod password;
+mod standing;
 mod totp;
 mod user;
 
-pub use book::{Book, PARTYLINE, Settings, Standing};
+pub use book::{Book, PARTYLINE, Settings};
 pub use eggdrop::{EggBot, EggPerson, NoUserfile, Userfile};
 pub use elevation::{Elevation, Presence, Sudo};
 pub use flags::{FlagFault, FlagMask, FlagSet, Section};
 pub use mirror::{Changed, Claims, Mirror, PEOPLE_MAX, Seen, USERFILE_MAX};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
+pub use standing::Standing;
 pub use totp::{Totp, TotpFault};
 pub use user::{COMMENT_MAX, User, UserFault};

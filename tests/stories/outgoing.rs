@@ -64,6 +64,35 @@ async fn a_bind_of_kind_out_may_take_a_quarter_of_a_second_and_a_stop_that_comes
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_said_at_once_waits_once_for_binds_of_kind_out_however_long_it_is_and_however_many_they_are() {
+    let slow = |_: Event| async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok::<_, HandlerError>(Outcome::Nothing)
+    };
+    let filter = |ev: Event| async move {
+        Ok::<_, HandlerError>(if ev.text().ends_with(":line 3") { Outcome::Stop } else { Outcome::Nothing })
+    };
+    let bot = Bot::builder()
+        .bind(Kind::Pub, "-|-", "!all", |_: Event| async { (0..4).map(|n| format!("line {n}")).collect::<Vec<_>>() })
+        .unwrap()
+        .bind(Kind::Out, "-|-", "* queued", slow)
+        .unwrap()
+        .bind(Kind::Out, "-|-", "* queued", filter)
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    test.user("alice").says(CHANNEL, "!all").await;
+    test.expect(CHANNEL, "line 0").await;
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    test.advance(Duration::from_secs(30)).await;
+    // Who is quick is heard, whoever is slow beside it.
+    let said: Vec<String> =
+        test.transcript().into_iter().filter(|line| line.contains(":line") || line.contains(" line")).collect();
+    assert_eq!(said.len(), 3, "{said:#?}");
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn commands_are_heard_by_binds_of_kind_out_too_and_who_waits_hears_what_one_drops() {
     let folder = tempfile::tempdir().unwrap();
     let lua = r##"

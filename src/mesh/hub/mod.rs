@@ -60,7 +60,7 @@ pub(super) enum Ask {
     /// A call came to nothing.
     Failed { name: BotName, fault: LinkFault, asked: Option<Address> },
     /// The user file of a peer cannot be taken.
-    NotTaken { id: PeerId, fault: String },
+    NotTaken { id: PeerId, bot: BotName, fault: String },
     /// What became of a note.
     Noted { to: Address, text: String },
     /// Something happens on our partyline.
@@ -238,7 +238,7 @@ impl Hub {
                 self.givers.remove(&id);
                 self.down(id, &reason)
             }
-            Ask::NotTaken { id, fault } => self.net.not_taken(id, &fault, now),
+            Ask::NotTaken { id, bot, fault } => self.net.not_taken(id, bot, &fault, now),
             Ask::Unlink { bot, reason, reply } => {
                 let id = self.net.peers().find(|(_, peer)| peer.bot == bot).map(|(id, _)| id);
                 // Whoever asked may have gone.

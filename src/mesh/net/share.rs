@@ -1,6 +1,7 @@
 //! User files: what a peer says of its own. It is declined, unless the record of that bot says what may be taken; we never offer ours,
 //! since whoever takes one gives up all people of its own.
 
+use super::super::BotName;
 use super::super::book::PeerId;
 use super::super::gift::Offer;
 use super::super::message::Message;
@@ -53,7 +54,10 @@ impl Net {
                     giving.at = Stage::Gives;
                     self.effects.push(Effect::Fetch { peer: id, offer });
                 }
-                Err(fault) => self.untaken(id, &fault),
+                Err(fault) => {
+                    let bot = linked.peer.bot.clone();
+                    self.untaken(id, bot, &fault);
+                }
             },
             ("e", Stage::Asked | Stage::Gives) => {
                 giving.at = Stage::No;
@@ -68,22 +72,21 @@ impl Net {
         }
     }
 
-    /// Its file cannot be taken, or not any more.
-    pub(in crate::mesh) fn not_taken(&mut self, id: PeerId, fault: &str, now: i64) -> Vec<Effect> {
+    /// The file of a bot cannot be taken, or not any more; its link may have ended.
+    pub(in crate::mesh) fn not_taken(&mut self, id: PeerId, bot: BotName, fault: &str, now: i64) -> Vec<Effect> {
         self.now = now;
-        self.untaken(id, fault);
+        self.untaken(id, bot, fault);
         std::mem::take(&mut self.effects)
     }
 
-    fn untaken(&mut self, id: PeerId, fault: &str) {
-        let now = self.now;
+    fn untaken(&mut self, id: PeerId, bot: BotName, fault: &str) {
+        // An Eggdrop ends the link where its file does not arrive, and would offer it again with the next.
+        self.untaken.insert(bot.clone(), self.now + AFTER_FAULT);
+        let text = format!("its user file is not taken: {fault}");
+        self.effects.push(Effect::Warn { peer: bot, text });
         let Some(linked) = self.peers.get_mut(&id) else { return };
         linked.giving = Giving::default();
-        // An Eggdrop ends the link where its file does not arrive, and would offer it again with the next.
-        self.untaken.insert(linked.peer.bot.clone(), now + AFTER_FAULT);
-        let (peer, text) = (linked.peer.bot.clone(), format!("its user file is not taken: {fault}"));
         self.effects.push(Effect::GivesNoMore { peer: id });
-        self.effects.push(Effect::Warn { peer, text });
         self.of_file(id, &format!("e {fault}"));
     }
 
@@ -151,5 +154,20 @@ mod tests {
         assert_eq!(net.to(1), ["s e I take no user files any more."]);
         assert_eq!(net.says(1, &["s +h carol *!c@x"]).effects, []);
         assert_eq!(net.says(1, &["s u?"]).to(1), ["s un I take no user files."]);
+    }
+
+    #[test]
+    fn who_ends_the_link_because_its_file_did_not_arrive_is_not_asked_for_it_over_the_next() {
+        let mut net = told(&[("A", &[])]);
+        net.net.know(BTreeMap::from([(name("A"), Attrs { take: true, ..Attrs::default() })]));
+        net.says(1, &["s u?", "s us 167837953 +36297 566"]);
+        net.net.down(1, "it closed the connection", net.now);
+        net.effects = net.net.not_taken(1, name("A"), "the file broke off", net.now);
+        assert!(matches!(&net.effects[..], [Effect::Warn { peer, .. }] if *peer == name("A")), "{:?}", net.effects);
+        net.links(2, "A");
+        net.net.know(BTreeMap::from([(name("A"), Attrs { take: true, ..Attrs::default() })]));
+        assert_eq!(net.says(2, &["s u?"]).to(2), ["s un Not so soon after the last one."]);
+        net.now += 300_000;
+        assert_eq!(net.says(2, &["s u?"]).to(2), ["s uy "]);
     }
 }

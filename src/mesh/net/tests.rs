@@ -52,7 +52,7 @@ pub(super) fn told(bots: &[(&str, &[Attribute])]) -> Told {
 }
 
 impl Told {
-    fn links(&mut self, id: PeerId, bot: &str) {
+    pub(super) fn links(&mut self, id: PeerId, bot: &str) {
         let peer = Peer {
             bot: name(bot),
             version: 1_080_404,

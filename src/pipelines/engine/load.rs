@@ -7,7 +7,7 @@ use super::{Effect, Engine, Live};
 use crate::pipelines::model::Pipeline;
 use crate::pipelines::run::{Run, StageRun};
 use crate::pipelines::state::StageState;
-use crate::store::runs::{Loaded, Put};
+use crate::store::runs::{Loaded, OutboxRow, Put};
 
 impl Engine {
     /// Takes over what was written. `pipelines` are the versions that open runs were begun with, or why they cannot be read any more.
@@ -23,23 +23,7 @@ impl Engine {
         self.bookings = loaded.bookings.into_iter().map(|row| (row.id, row)).collect();
         self.last_booking = loaded.last_booking;
         self.live = loaded.live.into_iter().map(|row| ((row.app.clone(), row.env.clone()), row)).collect();
-        // What was to be said and was not: of each run the newest to each place, what is older is out of date.
-        // What belongs to no run is about locks and freezes, each line about another: all of it is said.
-        let mut unsaid = loaded.unsaid;
-        unsaid.sort_by_key(|row| (row.at, row.run, row.dedupe.len(), row.dedupe.clone()));
-        let newest: HashMap<(i64, String), i64> =
-            unsaid.iter().map(|row| ((row.run, row.target.clone()), row.at)).collect();
-        for row in unsaid {
-            let key = (row.run, row.target);
-            // A failure is several lines of one moment.
-            let said = key.0 == 0 || newest.get(&key) == Some(&row.at);
-            let (dedupe, target, text) = (row.dedupe, key.1, row.text);
-            if said {
-                self.effects.push(Effect::Say { run: key.0, dedupe, target, text, passing: false });
-            } else {
-                self.puts.push(Put::Said(dedupe, self.now));
-            }
-        }
+        self.say_again(loaded.unsaid);
         let mut stages: HashMap<i64, Vec<StageRun>> = HashMap::new();
         for row in loaded.stages {
             match serde_json::from_str::<StageRun>(&row.detail) {
@@ -80,6 +64,25 @@ impl Engine {
             }
             live.run.seq = loaded.events.get(&row.number).copied().unwrap_or(live.run.seq);
             self.runs.insert(row.number, live);
+        }
+    }
+
+    /// What was to be said and was not: of each run the newest to each place, what is older is out of date. What belongs to no run is about
+    /// locks and freezes, each line about another: all of it is said.
+    fn say_again(&mut self, mut unsaid: Vec<OutboxRow>) {
+        unsaid.sort_by_key(|row| (row.at, row.run, row.dedupe.len(), row.dedupe.clone()));
+        let newest: HashMap<(i64, String), i64> =
+            unsaid.iter().map(|row| ((row.run, row.target.clone()), row.at)).collect();
+        for row in unsaid {
+            let key = (row.run, row.target);
+            // A failure is several lines of one moment.
+            let said = key.0 == 0 || newest.get(&key) == Some(&row.at);
+            let (dedupe, target, text) = (row.dedupe, key.1, row.text);
+            if said {
+                self.effects.push(Effect::Say { run: key.0, dedupe, target, text, passing: false });
+            } else {
+                self.puts.push(Put::Said(dedupe, self.now));
+            }
         }
     }
 

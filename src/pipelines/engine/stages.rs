@@ -404,54 +404,6 @@ impl Engine {
         }
     }
 
-    /// Only a person can tell how far it came.
-    pub(super) fn unsure(&mut self, number: i64, at: usize, why: &str) {
-        if self.runs.get(&number).is_some_and(|live| live.run.ending.is_some()) {
-            // It is being stopped anyway; that nobody knows how far it came is still said.
-            let Some(live) = self.runs.get(&number) else { return };
-            let line = words::unsure(&live.run, &live.stages[at], why);
-            self.fail(number, at, failure(Class::Unknown, why));
-            return self.must_say(number, "failed", &line);
-        }
-        if let Some(live) = self.runs.get_mut(&number) {
-            live.stages[at].failure = Some(failure(Class::Unknown, why));
-        }
-        self.stage_to(number, at, StageState::NeedsOperator, "bot");
-        let Some(live) = self.runs.get_mut(&number) else { return };
-        let line = words::unsure(&live.run, &live.stages[at], why);
-        match (live.run.state, &live.run.paused) {
-            (RunState::Running, _) => {
-                self.to(number, RunState::Paused, "bot");
-            }
-            // What was held waits without a clock from now on: it would end what may be half done.
-            (RunState::Paused, None) => live.run.due = None,
-            _ => {}
-        }
-        self.must_say(number, "failed", &line);
-    }
-
-    /// A stage failed and somebody decides whether it counts.
-    fn hold(&mut self, number: i64, at: usize) {
-        let time = self.settings.decide.as_millis() as Millis;
-        let Some(live) = self.runs.get(&number) else { return };
-        let after = match live.run.state {
-            RunState::Running => Some(time),
-            // The clock of who was held before it runs on. Where a person wants it to stand still, or nobody knows how far a stage
-            // came, none decides.
-            _ => live.run.due.filter(|_| live.run.paused.is_none()).map(|due| (due - self.now).max(0)),
-        };
-        let line = words::held(&live.run, &live.stages[at], &live.called(at), after);
-        if live.run.state == RunState::Running {
-            self.to(number, RunState::Paused, "bot");
-            self.due_in(number, time);
-        }
-        if let Some(live) = self.runs.get_mut(&number) {
-            let name = live.stages[at].name.clone();
-            live.progress.told(&name);
-        }
-        self.must_say(number, "failed", &line);
-    }
-
     /// All instances of a stage may have ended now.
     pub(super) fn stage_over(&mut self, number: i64, at: usize) {
         let now = self.now;
