@@ -108,15 +108,7 @@ impl Writer {
                     from.close();
                     continue;
                 };
-                let mut group = vec![first];
-                let began = Instant::now();
-                while group.len() < GROUP && (group.len() % 64 != 0 || began.elapsed() < GATHER) {
-                    match from.try_recv() {
-                        Ok(Some(more)) => group.push(more),
-                        Ok(None) => from.close(),
-                        Err(_) => break,
-                    }
-                }
+                let group = gather(first, &mut from);
                 commit(&mut engine, group, &shared);
             }
             // Whoever is told has the file to themselves.
@@ -153,6 +145,20 @@ impl Writer {
             }
         }
     }
+}
+
+/// What waits, and is committed together.
+fn gather(first: Box<dyn Work>, from: &mut mpsc::Receiver<Option<Box<dyn Work>>>) -> Vec<Box<dyn Work>> {
+    let mut group = vec![first];
+    let began = Instant::now();
+    while group.len() < GROUP && (group.len() % 64 != 0 || began.elapsed() < GATHER) {
+        match from.try_recv() {
+            Ok(Some(more)) => group.push(more),
+            Ok(None) => from.close(),
+            Err(_) => break,
+        }
+    }
+    group
 }
 
 /// One transaction for all; if that fails, one for each, so that one that is wrong does not spoil the others.
@@ -351,6 +357,32 @@ mod tests {
         journal.append(Kind::Stream, &stream, batch(&["c"], "3:0")).await.unwrap();
         assert_eq!(journal.positions("kafka:a").await.unwrap()["a"], "3:0");
         journal.close().await;
+    }
+
+    #[test]
+    fn who_is_alone_is_written_at_once_and_those_who_wait_are_written_together() {
+        struct Nothing;
+        impl Work for Nothing {
+            fn run(&mut self, _: &mut Engine) -> Done<()> {
+                Ok(())
+            }
+            fn finish(self: Box<Self>, _: Result<(), JournalError>, _: &Engine, _: &Shared) {}
+        }
+        let (to, mut from) = mpsc::channel::<Option<Box<dyn Work>>>(DEPTH);
+        let began = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(gather(Box::new(Nothing), &mut from).len(), 1);
+        }
+        assert!(began.elapsed() < 1000 * GATHER, "nobody waits for company: {:?}", began.elapsed());
+        (0..DEPTH).for_each(|_| to.try_send(Some(Box::new(Nothing))).unwrap_or_else(|_| panic!("there is room")));
+        let (mut groups, mut all) = (0, 0);
+        while let Ok(Some(first)) = from.try_recv() {
+            let group = gather(first, &mut from);
+            assert!(group.len() <= GROUP);
+            (groups, all) = (groups + 1, all + group.len());
+        }
+        // It may be kept from working for longer than it gathers; then 64 are together.
+        assert!(all == DEPTH && groups <= DEPTH / 64, "{groups} groups of {all}");
     }
 
     #[tokio::test]

@@ -145,7 +145,7 @@ fn a_wrong_configuration_is_told_with_its_place() {
 }
 
 #[test]
-fn check_tells_of_a_port_and_of_files_that_are_claimed_twice() {
+fn check_tells_of_a_port_and_of_files_that_are_claimed_twice_and_of_what_this_build_cannot_do() {
     let folder = tempfile::tempdir().unwrap();
     let project = |config: &str, binds: &[(&str, &str)]| {
         for (path, text) in [
@@ -187,6 +187,13 @@ fn check_tells_of_a_port_and_of_files_that_are_claimed_twice() {
         let told = complained(&checked);
         assert!(told.contains(doubt) && told.contains("twice.lua:"), "{binds:?}: {told}");
         assert_eq!(checked.status.code(), Some(0), "it may be meant: {told}");
+    }
+    #[cfg(not(feature = "kafka-tls"))]
+    for more in ["tls: true", "username: chief, password: p, mechanism: SCRAM-SHA-512"] {
+        let checked = project(&kafka.replace("group: chief", more), &[("stream", "kafka:deploys")]);
+        let told = complained(&checked);
+        assert!(told.contains("twice.lua:") && told.contains("build it with --features kafka-tls"), "{more}: {told}");
+        assert_eq!(checked.status.code(), Some(2));
     }
     let checked = project(kafka, &[("file", "/data/in/*.csv"), ("file", "/data/in/*.json then=delete")]);
     assert!(checked.status.success() && complained(&checked).is_empty(), "{}", complained(&checked));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acted;
+mod alarms;
 mod anew;
 mod ansible;
 mod asked;
@@ -166,4 +167,5 @@ mod webhooks;
 mod weechat;
 mod wire;
 mod worlds;
+mod written;
 mod yes;

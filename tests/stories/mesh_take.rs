@@ -196,6 +196,8 @@ async fn hostile(lines: &[String]) -> (u16, tokio::task::JoinHandle<String>) {
                 None => stream.write_all(format!("{line}\n").as_bytes()).await.unwrap(),
             }
         }
+        // The link lasts until the bot ends it: a file is fetched for nobody else.
+        tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
         last
     });
     (port, task)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use masterchief::bot::{Bot, Builder, Started};
 use masterchief::contract::{Kind, Secret};
 use masterchief::{config, gateway, journal};
-use masterchief_bindings::webhook::{Preset, RouteSettings};
+use masterchief_bindings::webhook::{Preset, RateSettings, RouteSettings};
 use ring::hmac;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -336,6 +336,34 @@ async fn a_route_that_is_waited_for_takes_no_room_from_the_others() {
     }
     assert!(!waiting.is_finished());
     waiting.abort();
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_posts_faster_than_a_route_takes_is_told_when_to_come_again_and_strangers_use_nothing_up() {
+    let (dir, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let mut slow = settings(0);
+    // A minute for each: none comes back while this is told.
+    let rate = RateSettings { posts: 2, within: Duration::from_secs(120) };
+    slow.routes.get_mut("github").unwrap().rate = Some(rate);
+    let started =
+        start(&dir, |bot| bot.gateway(slow).bind(Kind::Webhook, "-|-", "github/push", heard.handler()).unwrap()).await;
+    let github = GitHub::of(&started);
+    let forged = || github.client.post(format!("http://{}/hooks/github", github.at)).header("X-GitHub-Event", "push");
+    for _ in 0..5 {
+        let forged = forged().header("X-Hub-Signature-256", "sha256=00").body(push("forged").to_string());
+        assert_eq!(forged.send().await.unwrap().status().as_u16(), 403);
+    }
+    for (delivery, text) in [("r-1", "first"), ("r-2", "second")] {
+        assert_eq!(github.post("github", "push", delivery, &push(text)).await.0, 202);
+    }
+    let refused = github.request("github", "push", "r-3", &push("third")).send().await.unwrap();
+    let again: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    assert!((1..=60).contains(&again), "{again}");
+    assert_eq!(github.post("small", "push", "r-4", &push("elsewhere")).await.0, 202, "another route");
+    heard.until(3).await;
+    assert_eq!(started.journal().newest("", 10).await.unwrap().len(), 3, "what was sent away is nowhere");
     started.stop("").await;
 }
 
