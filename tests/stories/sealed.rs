@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::{Connection, Executor};
 
 use super::conformance::noise;
 use super::postgresql::Postgresql;
 use super::runs::masterchief;
-use super::servers::{RabbitMq, Redis, Way, rabbit_settings};
+use super::servers::{Database, RabbitMq, Redis, Way, rabbit_settings};
 use super::steps::eventually;
 use masterchief_bindings::stream::{Message, Publish, Publishers};
 
@@ -138,4 +140,52 @@ async fn what_is_said_behind_tls_is_heard_by_who_trusts_the_certificate_and_by_n
         lag("jobs") == Some(0) && lag("flood").is_some_and(|lag| (1000..4000).contains(&lag))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mariadb_that_speaks_tls_only_is_read_by_who_trusts_it_and_calls_it_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    let server = Database::sealed_maria().await;
+    let operator = MySqlConnectOptions::new().host("127.0.0.1").port(server.port).username("root");
+    let plain = MySqlConnection::connect_with(&operator.clone().ssl_mode(MySqlSslMode::Disabled)).await;
+    assert!(plain.is_err(), "nobody gets in without");
+    let mut operator = MySqlConnection::connect_with(&operator.ssl_mode(MySqlSslMode::Required)).await.unwrap();
+    operator.execute("CREATE DATABASE shop; CREATE TABLE shop.jobs(id bigint PRIMARY KEY, text text)").await.unwrap();
+    operator.execute("INSERT INTO shop.jobs VALUES (1, 'row')").await.unwrap();
+    let reading = |host: &str, trusted: &str| {
+        let mode = format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={}", server.file(trusted).display());
+        let config = json!({
+            "data": "data",
+            "scripts": {"folder": "scripts"},
+            "log": {"level": "info"},
+            "sources": {"databases": {"default": {
+                "url": format!("mysql://root@{host}:{}/shop?{mode}", server.port),
+                "queries": {"jobs": {
+                    "sql": "SELECT id, text FROM jobs WHERE id > :cursor ORDER BY id",
+                    "on": "cursor", "cursor": "id", "start": 0, "every": "200ms",
+                }},
+            }}},
+        });
+        std::fs::write(folder.join("config.yaml"), config.to_string()).unwrap();
+        // What the system trusts counts beside the file.
+        trusting(folder, &server.file(trusted))
+    };
+    std::fs::create_dir(folder.join("scripts")).unwrap();
+    let script = SCRIPT.lines().filter(|line| !line.contains("\"stream\",")).collect::<Vec<_>>().join("\n");
+    std::fs::write(folder.join("scripts/jobs.lua"), script).unwrap();
+    // A certificate of somebody else, and a name that it does not bear.
+    for (host, trusted) in [("localhost", "other.pem"), ("127.0.0.1", "own.pem")] {
+        let _stranger = reading(host, trusted);
+        eventually("that it is not spoken to", async || {
+            let rows = sources(folder);
+            let told =
+                |row: &Value| row["error"].as_str().is_some_and(|error| error.to_lowercase().contains("certificate"));
+            rows.len() == 1 && rows.iter().all(told)
+        })
+        .await;
+        assert!(!std::fs::read_to_string(folder.join("log")).unwrap().contains("heard <"), "{host} {trusted}");
+    }
+    let _friend = reading("localhost", "own.pem");
+    eventually("the row", async || std::fs::read_to_string(folder.join("log")).unwrap().contains("heard <row>")).await;
 }

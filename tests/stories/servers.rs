@@ -161,20 +161,45 @@ impl Way {
 /// A server of databases with nothing in it yet.
 pub(crate) struct Database {
     _server: Server,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub(crate) port: u16,
 }
 
 impl Database {
     /// MariaDB, with `root`.
     pub(crate) async fn maria() -> Database {
+        Database::mariadb(|_| String::new()).await
+    }
+
+    /// The same, which is spoken to through TLS only, for `localhost`. Its certificate, which it signed itself, is `own.pem`;
+    /// `other.pem` is somebody else's.
+    pub(crate) async fn sealed_maria() -> Database {
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (own, other) = (made(), made());
+        Database::mariadb(|folder| {
+            let texts = [own.cert.pem(), other.cert.pem(), own.signing_key.serialize_pem()];
+            for (name, text) in ["own.pem", "other.pem", "key.pem"].iter().zip(texts) {
+                std::fs::write(format!("{folder}/{name}"), text).unwrap();
+            }
+            format!(" --ssl-cert={folder}/own.pem --ssl-key={folder}/key.pem --require-secure-transport=ON")
+        })
+        .await
+    }
+
+    async fn mariadb(more: impl Fn(&str) -> String) -> Database {
         let port = free_port();
         let command = |folder: &str| {
+            let more = more(folder);
             format!(
-                "mariadb-install-db --no-defaults --datadir={folder}/db --auth-root-authentication-method=normal >/dev/null 2>&1 && exec mariadbd --no-defaults --datadir={folder}/db --port={port} --bind-address=127.0.0.1 --socket={folder}/s --pid-file={folder}/p --skip-name-resolve"
+                "mariadb-install-db --no-defaults --datadir={folder}/db --auth-root-authentication-method=normal >/dev/null 2>&1 && exec mariadbd --no-defaults --datadir={folder}/db --port={port} --bind-address=127.0.0.1 --socket={folder}/s --pid-file={folder}/p --skip-name-resolve{more}"
             )
         };
         Database::start("mysql", port, command).await
+    }
+
+    /// A file in its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// One that speaks MongoDB, with everything in memory.
@@ -187,7 +212,7 @@ impl Database {
         let args = ["-c", begin, "--db", "memory", "--host", "127.0.0.1", "--port", &port_text];
         let server = Server::start(&tool("bin/python"), &args, &[], dir.path());
         listens(port).await;
-        Database { _server: server, _dir: dir, port }
+        Database { _server: server, dir, port }
     }
 
     /// As a user of less power where we are root: database servers refuse root.
@@ -203,7 +228,7 @@ impl Database {
             Server::start("sh", &["-c", &command], &[], dir.path())
         };
         listens(port).await;
-        Database { _server: server, _dir: dir, port }
+        Database { _server: server, dir, port }
     }
 }
 
