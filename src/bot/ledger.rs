@@ -12,9 +12,8 @@ use chrono::{DateTime, Utc};
 use masterchief_contract::{Class, Clock, Future, How, Proof, Receipt, Refused, Secret, Shutdown};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use super::overt::{Overt, WINDOW};
+use super::overt::Overt;
 use super::seen::Seen;
 use crate::executors::Known;
 use crate::irc::{Around, Fate};
@@ -127,7 +126,7 @@ impl Ledger {
     /// Which bind drops a line before it is queued, if one does. The line is put together only if somebody looks at it.
     pub(super) async fn dropped(&self, network: &str, class: Class, line: impl FnOnce() -> String) -> Option<String> {
         let overt = self.inner.overt.get().filter(|overt| overt.is_wanted())?;
-        overt.drops(network, class, &self.hide(&line()), Instant::now() + WINDOW).await
+        overt.drops(network, class, &self.hide(&line())).await
     }
 
     /// These lines make no event when they leave.

@@ -11,7 +11,8 @@ use super::people::{PeopleError, read_users, row_of, touched};
 use super::policy::Policy;
 use crate::mesh::{BotName, BotSettings, Gift, Mesh, NETWORK, Take};
 use crate::partyline::Party;
-use crate::store::{AuditRow, Sharing, Store, StoreError, VALUE_MAX};
+use crate::pipelines::words::cut;
+use crate::store::{AuditRow, Sharing, Store, StoreError, check_size};
 use crate::users::{Book, Claims, EggBot, EggPerson, PEOPLE_MAX, Seen, User};
 
 /// Under which name it is kept what was seen of whom, among what scripts keep. No script can have it.
@@ -149,9 +150,10 @@ impl Takes {
             if !nothing && store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
+            // Who is seen here stands in the audit trail already.
+            let kept = self.keep(from.bot, gift, &plan).await;
             book.put_all(&plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
-            self.keep(from.bot, gift, &plan).await?;
-            return Ok(plan);
+            return kept.map(|()| plan).map_err(TakeFault::from);
         }
         Err(TakeFault::Busy)
     }
@@ -330,19 +332,11 @@ impl Takes {
     }
 }
 
-/// Some of them.
+/// Some of them, each in short: it is what others wrote, and is read by people, on IRC line by line.
 fn named(all: &[String]) -> String {
     let more = all.len().saturating_sub(NAMED);
     let some = all.iter().take(NAMED).map(|one| cut(one, TOLD)).collect::<Vec<_>>().join("; ");
     if more > 0 { format!("{some}; and {more} more") } else { some }
-}
-
-/// What others wrote, no longer than this: it is read by people, on IRC line by line.
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
 }
 
 /// Whether the record came with this bot.
@@ -352,11 +346,9 @@ fn is_given_by(user: &User, bot: &BotName) -> bool {
 
 /// What is seen of somebody, as it is kept; or why it cannot be. What could not be kept would be news again and again.
 fn kept(bot: &BotName, handle: &str, seen: &Seen) -> Result<(String, Value), String> {
-    let value = serde_json::to_value(seen).unwrap_or_default();
-    if value.to_string().len() > VALUE_MAX {
-        return Err("is known by more than can be kept".to_owned());
-    }
-    Ok((name_of(bot, handle), value))
+    let (name, value) = (name_of(bot, handle), serde_json::to_value(seen).unwrap_or_default());
+    check_size(&name, &value).map_err(|_| "is known by more than can be kept".to_owned())?;
+    Ok((name, value))
 }
 
 /// Where it stands what was seen of somebody.

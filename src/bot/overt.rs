@@ -13,7 +13,7 @@ use crate::dispatch::{BindTable, Step, decide};
 use crate::users::Standing;
 
 /// How long what is said at once waits for handlers that may drop lines of it: all of it together, however many there are.
-pub(super) const WINDOW: Duration = Duration::from_millis(250);
+const WINDOW: Duration = Duration::from_millis(250);
 /// The kinds of these events.
 const OUT: &[Kind] = &[Kind::Out];
 
@@ -32,8 +32,9 @@ impl Overt {
         self.table.has_any(OUT)
     }
 
-    /// The bind that drops a line that is about to be queued, if one does until then.
-    pub(super) async fn drops(&self, network: &str, class: Class, line: &str, until: Instant) -> Option<String> {
+    /// The bind that drops a line that is about to be queued, if one does in time.
+    pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> Option<String> {
+        let until = Instant::now() + WINDOW;
         let calls = self.calls.upgrade()?;
         let event = self.event(network, queue(class), line, "queued");
         let decision = decide(&self.table.index(), &event, &Standing::default(), calls.rules.load().policy);

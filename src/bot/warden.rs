@@ -142,14 +142,14 @@ impl Warden {
 
     /// Who may come in although others may not, the oldest first.
     pub(crate) fn passes(&self) -> Vec<Pass> {
-        self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.let_in().clone()
     }
 
     /// Keeps one, replacing the one of that sort, mask and place.
     pub(crate) async fn pass(&self, pass: Pass) -> Result<(), StoreError> {
         self.inner.store.kv_set(PASSES, &pass_key(&pass), &to_json(&pass)?, None).await?;
         {
-            let mut passes = self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut passes = self.let_in();
             passes.retain(|old| !old.is(pass.sort, pass.place.as_deref(), &pass.mask));
             passes.push(pass.clone());
         }
@@ -162,7 +162,7 @@ impl Warden {
     /// Forgets one.
     pub(crate) async fn unpass(&self, pass: &Pass) -> Result<(), StoreError> {
         self.inner.store.kv_delete(PASSES, &pass_key(pass)).await?;
-        let mut passes = self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passes = self.let_in();
         passes.retain(|old| !old.is(pass.sort, pass.place.as_deref(), &pass.mask));
         drop(passes);
         for (network, channel) in self.places(|place| pass.counts_in(place)) {
@@ -173,7 +173,7 @@ impl Warden {
 
     /// Whether no ban keeps somebody out of a place.
     fn is_exempt(&self, place: &str, source: &str, casemap: CaseMap) -> bool {
-        let passes = self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        let passes = self.let_in();
         passes.iter().any(|pass| pass.exempts(place, source, casemap))
     }
 
@@ -357,12 +357,13 @@ impl Warden {
             return;
         }
         let (casemap, nick, now) = (network.casemap(), network.nick(), self.inner.clock.now());
+        let place = place_key(network.name(), chan);
         for member in network.members(chan) {
             let actor = actor(&member);
             let source = actor.source();
             let Some(ban) = bans.iter().find(|ban| !ban.is_over(now) && ban.meets(&source, casemap)) else { continue };
             let friend = self.may(&actor, &self.inner.masks.friends, network.name(), chan, casemap);
-            let exempt = self.is_exempt(&place_key(network.name(), chan), &source, casemap);
+            let exempt = self.is_exempt(&place, &source, casemap);
             if !friend && !exempt && !casemap.eq(&member.nick, &nick) {
                 self.throw_out(network.name(), chan, &member.nick, ban);
             }
@@ -426,6 +427,10 @@ impl Warden {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Ban>> {
         self.inner.bans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn let_in(&self) -> MutexGuard<'_, Vec<Pass>> {
+        self.inner.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {

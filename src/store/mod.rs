@@ -394,7 +394,8 @@ impl Store {
     }
 }
 
-fn check_size(name: &str, value: &Value) -> Result<(), StoreError> {
+/// Whether a value can be kept under a name.
+pub(crate) fn check_size(name: &str, value: &Value) -> Result<(), StoreError> {
     if name.is_empty() || name.len() > KEY_MAX {
         return Err(StoreError::TooLarge(format!("a key has 1 to {KEY_MAX} bytes, this one {}", name.len())));
     }

@@ -145,6 +145,12 @@ impl Asked {
         user.ok_or_else(|| user_error(format!("there is no {handle}; .match * lists everybody")))
     }
 
+    /// The record of who asks.
+    pub(super) fn record(&self) -> Result<User, HandlerError> {
+        let user = self.desk.book.get(self.handle()).map(|user| User::clone(&user));
+        user.ok_or_else(|| user_error("you have no record here; .+user and .chpass make one"))
+    }
+
     /// A record that who asks may change: nobody changes somebody above.
     pub(super) fn user_below(&self, handle: &str) -> Result<User, HandlerError> {
         let user = self.user(handle)?;
@@ -158,6 +164,20 @@ impl Asked {
     /// Writes a record.
     pub(super) async fn put(&self, user: User) -> Result<(), HandlerError> {
         self.desk.host.put_user(user).await.map_err(user_error)
+    }
+
+    /// Writes a record with a setting changed, or without it.
+    pub(super) async fn put_setting(
+        &self,
+        mut user: User,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<(), HandlerError> {
+        match value {
+            Some(value) => user.settings.insert(name.to_owned(), value),
+            None => user.settings.remove(name),
+        };
+        self.put(user).await
     }
 
     /// Says something on a network.

@@ -83,34 +83,34 @@ async fn send(asked: &Asked, network: String, command: &str, params: Vec<String>
     Ok(vec!["Sent.".to_owned()])
 }
 
+/// Changes a sign of somebody in a channel where who asks has these flags.
+async fn mode(asked: &Asked, flags: &str, change: &str) -> Lines {
+    let (network, channel) = place(asked, flags)?;
+    send(asked, network, "MODE", vec![channel, change.to_owned(), asked.arg("nick").to_owned()]).await
+}
+
 async fn op(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "o|o")?;
-    send(asked, network, "MODE", vec![channel, "+o".to_owned(), asked.arg("nick").to_owned()]).await
+    mode(asked, "o|o", "+o").await
 }
 
 async fn deop(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "o|o")?;
-    send(asked, network, "MODE", vec![channel, "-o".to_owned(), asked.arg("nick").to_owned()]).await
+    mode(asked, "o|o", "-o").await
 }
 
 async fn halfop(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "ol|ol")?;
-    send(asked, network, "MODE", vec![channel, "+h".to_owned(), asked.arg("nick").to_owned()]).await
+    mode(asked, "ol|ol", "+h").await
 }
 
 async fn dehalfop(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "ol|ol")?;
-    send(asked, network, "MODE", vec![channel, "-h".to_owned(), asked.arg("nick").to_owned()]).await
+    mode(asked, "ol|ol", "-h").await
 }
 
 async fn voice(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "ov|ov")?;
-    send(asked, network, "MODE", vec![channel, "+v".to_owned(), asked.arg("nick").to_owned()]).await
+    mode(asked, "ov|ov", "+v").await
 }
 
 async fn devoice(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "ov|ov")?;
-    send(asked, network, "MODE", vec![channel, "-v".to_owned(), asked.arg("nick").to_owned()]).await
+    mode(asked, "ov|ov", "-v").await
 }
 
 async fn invite(asked: &Asked) -> Lines {

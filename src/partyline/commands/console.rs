@@ -60,10 +60,8 @@ async fn console(asked: &Asked) -> Result<Vec<String>, HandlerError> {
 
 /// Keeps a setting of who asks, if they have a record.
 pub(super) async fn keep(asked: &Asked, setting: &str, value: String) -> Result<(), HandlerError> {
-    let Some(user) = asked.desk.book.get(asked.handle()) else { return Ok(()) };
-    let mut user = crate::users::User::clone(&user);
-    user.settings.insert(setting.to_owned(), value);
-    asked.put(user).await
+    let Ok(user) = asked.record() else { return Ok(()) };
+    asked.put_setting(user, setting, Some(value)).await
 }
 
 async fn page(asked: &Asked) -> Result<Vec<String>, HandlerError> {

@@ -7,7 +7,6 @@ use super::console::keep;
 use super::{Asked, Command, sorry};
 use crate::mesh::Question;
 use crate::partyline::hall::{ECHO_SETTING, INFO_SETTING};
-use crate::users::User;
 
 pub(super) static COMMANDS: &[Command] = &[
     row!(
@@ -50,9 +49,7 @@ async fn motd(asked: &Asked) -> Lines {
 }
 
 async fn info(asked: &Asked) -> Lines {
-    let Some(user) = asked.desk.book.get(asked.handle()) else {
-        return sorry("you have no record here; .+user and .chpass make one");
-    };
+    let user = asked.record()?;
     let words = asked.arg("words");
     if words.is_empty() {
         return Ok(vec![match user.settings.get(INFO_SETTING) {
@@ -63,18 +60,11 @@ async fn info(asked: &Asked) -> Lines {
     if words.chars().count() > INFO_MAX {
         return sorry(format!("it has at most {INFO_MAX} characters"));
     }
-    let mut user = User::clone(&user);
-    let none = words.eq_ignore_ascii_case("none");
-    if none {
-        user.settings.remove(INFO_SETTING);
-    } else {
-        user.settings.insert(INFO_SETTING.to_owned(), words.to_owned());
-    }
-    asked.put(user).await?;
-    Ok(vec![if none {
-        "You say nothing of yourself any more.".to_owned()
-    } else {
-        format!("You say of yourself: {words}")
+    let info = Some(words.to_owned()).filter(|words| !words.eq_ignore_ascii_case("none"));
+    asked.put_setting(user, INFO_SETTING, info.clone()).await?;
+    Ok(vec![match info {
+        Some(info) => format!("You say of yourself: {info}"),
+        None => "You say nothing of yourself any more.".to_owned(),
     }])
 }
 

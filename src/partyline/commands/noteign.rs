@@ -35,25 +35,13 @@ fn masks(user: &User) -> impl Iterator<Item = &str> {
     user.settings.get(SETTING).map(String::as_str).unwrap_or_default().split_whitespace()
 }
 
-/// Who asks, as they are written down.
-fn own(asked: &Asked) -> Result<User, HandlerError> {
-    match asked.desk.book.get(asked.handle()) {
-        Some(user) => Ok(User::clone(&user)),
-        None => sorry("you have no record here; .+user and .chpass make one"),
-    }
-}
-
-async fn keep(asked: &Asked, mut user: User, masks: Vec<String>) -> Result<(), HandlerError> {
-    if masks.is_empty() {
-        user.settings.remove(SETTING);
-    } else {
-        user.settings.insert(SETTING.to_owned(), masks.join(" "));
-    }
-    asked.put(user).await
+async fn keep(asked: &Asked, user: User, masks: &[String]) -> Result<(), HandlerError> {
+    let masks = Some(masks.join(" ")).filter(|masks| !masks.is_empty());
+    asked.put_setting(user, SETTING, masks).await
 }
 
 async fn plus(asked: &Asked) -> Lines {
-    let (user, mask) = (own(asked)?, asked.arg("mask"));
+    let (user, mask) = (asked.record()?, asked.arg("mask"));
     let mut all: Vec<String> = masks(&user).map(str::to_owned).collect();
     if all.iter().any(|known| CaseMap::Rfc1459.eq(known, mask)) {
         return sorry(format!("you take no notes of {mask} already"));
@@ -62,23 +50,23 @@ async fn plus(asked: &Asked) -> Lines {
         return sorry(format!("there are at most {MASKS_MAX} masks, of {MASK_MAX} bytes; .-noteign takes one out"));
     }
     all.push(mask.to_owned());
-    keep(asked, user, all).await?;
+    keep(asked, user, &all).await?;
     Ok(vec![format!("You take no notes of {mask} any more.")])
 }
 
 async fn minus(asked: &Asked) -> Lines {
-    let (user, mask) = (own(asked)?, asked.arg("mask"));
+    let (user, mask) = (asked.record()?, asked.arg("mask"));
     let (gone, rest): (Vec<String>, Vec<String>) =
         masks(&user).map(str::to_owned).partition(|known| CaseMap::Rfc1459.eq(known, mask));
     if gone.is_empty() {
         return sorry(format!("there is no {mask}; .noteigns lists what there is"));
     }
-    keep(asked, user, rest).await?;
+    keep(asked, user, &rest).await?;
     Ok(vec![format!("You take notes of {mask} again.")])
 }
 
 async fn list(asked: &Asked) -> Lines {
-    let user = own(asked)?;
+    let user = asked.record()?;
     let all: Vec<&str> = masks(&user).collect();
     Ok(vec![if all.is_empty() {
         "You take notes of everybody.".to_owned()

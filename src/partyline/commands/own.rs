@@ -3,7 +3,7 @@
 use masterchief_contract::HandlerError;
 
 use super::records::rename;
-use super::{Asked, Command, sorry};
+use super::{Asked, Command};
 
 pub(super) static COMMANDS: &[Command] = &[
     row!(Anywhere, "handle", "-", "<new>", "Gives your own record another handle", handle),
@@ -30,9 +30,7 @@ pub(super) static COMMANDS: &[Command] = &[
 type Lines = Result<Vec<String>, HandlerError>;
 
 async fn handle(asked: &Asked) -> Lines {
-    let Some(user) = asked.desk.book.get(asked.handle()) else {
-        return sorry("you have no record here; .+user and .chpass make one");
-    };
+    let user = asked.record()?;
     let new = asked.arg("new");
     rename(asked, &user, new).await?;
     let told = format!("You are {new} now; log in by that name from now on.");

@@ -232,7 +232,8 @@ async fn converse(mut pipe: Pipe, mut seat: Seat, hall: &Hall, mut shutdown: Shu
 
 /// News as text, answers a page at a time. What people say does not wait behind a long answer.
 fn paged(pager: &mut Pager, party: &Party, news: &News, own: u32, place: Option<&Place>) -> String {
-    let echo = party.session(own, |session| session.echo).unwrap_or_default();
+    // Asked of one's own words only: the others come by the hundred.
+    let echo = news.from.idx == Some(own) && party.session(own, |session| session.echo).unwrap_or_default();
     let line = shown(news, (own, echo), place).unwrap_or_default();
     let answer = news.from.idx.is_none() && matches!(news.what, What::Whisper { .. });
     if answer { pager.line(page_of(party, own), line) } else { line }

@@ -292,7 +292,7 @@ impl Engine {
         let (app, env, what) = booked_what(&row);
         if self.now - row.at > LATE {
             let (at, by) = (words::moment(row.at, self.now), words::quiet(&row.handle));
-            return self.not_begun(&row, &who, words::booked_too_late(id, what, at, by));
+            return self.not_begun((&app, &env), &who, words::booked_too_late(id, what, at, by));
         }
         // What goes out is known as it was shown, unless something else went there meanwhile.
         let onto = detail.get("onto").cloned().unwrap_or_default();
@@ -303,8 +303,8 @@ impl Engine {
             commit_count: known("commit_count").as_u64().unwrap_or_default(),
             first_commit: known("first_commit").as_i64(),
             files: serde_json::from_value(known("files")).unwrap_or_default(),
-            app,
-            environment: Some(env),
+            app: app.clone(),
+            environment: Some(env.clone()),
             reference: text("ref"),
             sha: text("sha").unwrap_or_default(),
             version: text("version").unwrap_or_default(),
@@ -319,14 +319,13 @@ impl Engine {
         let answer = self.ask(Asked { ask: Ask::Deploy(Box::new(prepared)), who: who.clone(), may });
         if let Err(fault) = answer {
             let by = words::quiet(&row.handle);
-            self.not_begun(&row, &who, words::booked_in_vain(id, what, by, fault));
+            self.not_begun((&app, &env), &who, words::booked_in_vain(id, what, by, fault));
         }
     }
 
     /// What was booked does not begin: who booked it hears why, wherever they are, and so does everybody who hears of that place.
-    fn not_begun(&mut self, row: &BookingRow, who: &Asker, line: String) {
-        let (app, env, _) = booked_what(row);
-        self.incident("bot", (&app, &env), None, &line, None);
+    fn not_begun(&mut self, (app, env): (&str, &str), who: &Asker, line: String) {
+        self.incident("bot", (app, env), None, &line, None);
         self.tell(who, line.clone());
         self.say_place(&format!("{app}/{env}"), &line, None, std::slice::from_ref(&who.place));
     }
