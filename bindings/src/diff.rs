@@ -91,7 +91,7 @@ impl Known {
     pub(crate) fn list(&mut self, items: &[Value], key: &[String], first: bool) -> Result<Vec<Difference>, String> {
         if items.len() > KNOWN_MAX {
             return Err(format!(
-                "{} things, and {KNOWN_MAX} are compared at most; ask for fewer, or use a cursor",
+                "{} things, and {KNOWN_MAX} are compared at most; ask for fewer (only the newest, a page), or read a database with on: cursor",
                 items.len()
             ));
         }

@@ -1,13 +1,12 @@
 //! The usual kind of file, read straight from the parser's events: no anchors, tags or merged keys, one document, and no fault. A file of
 //! ten thousand stages is read in a quarter of the time. Everything else is left to `serde-saphyr`, which also words the faults.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
+use super::map::{Entry, Map};
 use super::tree::{NODES_MAX, Node, Spot, What, scalar};
 
 /// Deeper files are left to the one that counts.
@@ -19,7 +18,7 @@ const BYTES_MAX: usize = 32 << 20;
 enum Open {
     List(Spot, Vec<Node>),
     /// The map, and the key that waits for its value.
-    Map(Spot, BTreeMap<String, (Spot, Node)>, Option<(String, Spot)>),
+    Map(Spot, Vec<Entry>, Option<(String, Spot)>),
 }
 
 /// Reads a file, if it is of the usual kind.
@@ -52,12 +51,12 @@ pub(super) fn read(file: &Arc<Path>, text: &str) -> Option<Node> {
                 continue;
             }
             Event::MappingStart(_, 0, None) if open.len() < DEPTH_MAX => {
-                open.push(Open::Map(at(&span), BTreeMap::new(), None));
+                open.push(Open::Map(at(&span), Vec::new(), None));
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop()? {
                 Open::List(spot, list) => Node { spot, what: What::List(list) },
-                Open::Map(spot, map, None) => Node { spot, what: What::Map(map) },
+                Open::Map(spot, map, None) => Node { spot, what: What::Map(Map::of(map)?) },
                 Open::Map(..) => return None,
             },
             Event::Scalar(value, style, 0, None) => {
@@ -82,10 +81,7 @@ pub(super) fn read(file: &Arc<Path>, text: &str) -> Option<Node> {
             Some(Open::List(_, list)) => list.push(node),
             Some(Open::Map(_, map, key)) => {
                 let (key, spot) = key.take()?;
-                match map.entry(key) {
-                    Entry::Vacant(free) => free.insert((spot, node)),
-                    Entry::Occupied(_) => return None,
-                };
+                map.push((key, (spot, node)));
             }
         }
     }

@@ -10,6 +10,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
+use super::map::Entry;
 use super::tree::{ConfigFault, Node, Spot, What};
 
 /// Reads a value of this type.
@@ -163,7 +164,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'a> {
-    entries: std::collections::btree_map::Iter<'a, String, (Spot, Node)>,
+    entries: std::slice::Iter<'a, Entry>,
     value: Option<&'a Node>,
 }
 

@@ -1,12 +1,12 @@
 //! TOML, into the same tree: whoever prefers it writes the same keys, and is told of the same faults at the same kind of place.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
+use super::map::Map;
 use super::tree::{ConfigFault, Node, Spot, What};
 
 /// Reads a file's text.
@@ -42,7 +42,7 @@ impl Places<'_> {
     }
 
     fn table(&self, table: &dyn TableLike, of: &Spot) -> What {
-        let mut out = BTreeMap::new();
+        let mut out = Map::new();
         for (name, item) in table.iter() {
             let spot = self.spot(table.key(name).and_then(|key| key.span()), Some(of));
             if let Some(node) = self.item(item, &spot) {
@@ -99,9 +99,9 @@ mod tests {
         assert_eq!((at(&["app"]), at(&["stages", "test", "timeout"])), ((1, 1), (4, 1)));
         assert_eq!(at(&["stages", "test", "retry", "times"]), (5, 11));
         let What::Map(map) = &node.what else { panic!("no map") };
-        let What::List(list) = &map["triggers"].1.what else { panic!("no list") };
+        let What::List(list) = &map.get("triggers").unwrap().1.what else { panic!("no list") };
         let What::Map(one) = &list[0].what else { panic!("no map") };
-        assert_eq!(one["x"].1.what, What::Number(1.5));
+        assert_eq!(one.get("x").unwrap().1.what, What::Number(1.5));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A configuration file as a tree in which every part knows where it stands.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
+use super::map::Map;
 use super::quick;
 
 /// Values in a file: a pipeline of a hundred thousand stages has about a million.
@@ -74,7 +74,7 @@ pub enum What {
     /// Several in order.
     List(Vec<Node>),
     /// Several by name, with the place of each name.
-    Map(BTreeMap<String, (Spot, Node)>),
+    Map(Map),
 }
 
 impl fmt::Display for Spot {
@@ -100,7 +100,7 @@ impl Node {
         let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
         if nothing {
             let start = Spot { file, line: 1, column: 1 };
-            return Ok(Node { spot: start, what: What::Map(BTreeMap::new()) });
+            return Ok(Node { spot: start, what: What::Map(Map::new()) });
         }
         match quick::read(&file, text) {
             Some(node) => Ok(node),
@@ -124,7 +124,7 @@ impl Node {
     /// An empty map of no file.
     pub fn empty(name: &Path) -> Node {
         let spot = Spot { file: Arc::from(name), line: 1, column: 1 };
-        Node { spot, what: What::Map(BTreeMap::new()) }
+        Node { spot, what: What::Map(Map::new()) }
     }
 
     /// This under another: maps are merged, everything else is replaced.
@@ -148,7 +148,7 @@ impl Node {
     pub fn put(self, path: &[&str], value: Node) -> Node {
         let wrapped = path.iter().rev().fold(value, |inner, key| {
             let spot = inner.spot.clone();
-            Node { spot: spot.clone(), what: What::Map(BTreeMap::from([((*key).to_owned(), (spot, inner))])) }
+            Node { spot: spot.clone(), what: What::Map(Map::from_iter([((*key).to_owned(), (spot, inner))])) }
         });
         self.merged(wrapped)
     }
@@ -182,7 +182,7 @@ impl Node {
                 What::List(list.into_iter().map(|node| node.filled(folder, secrets)).collect::<Result<_, _>>()?)
             }
             What::Map(map) => {
-                let mut out = BTreeMap::new();
+                let mut out = Map::new();
                 for (key, (at, node)) in map {
                     out.insert(key, (at, node.filled(folder, secrets)?));
                 }

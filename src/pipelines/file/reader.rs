@@ -1,10 +1,9 @@
 //! Reading parts of a tree without stopping at the first fault.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use masterchief_contract::closest;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::expr::{Expr, Exprs};
 use super::super::template;
@@ -12,7 +11,7 @@ use super::runner::KEYS;
 use super::stages::SKIPPER;
 use crate::executors::Executors;
 use crate::users::FlagMask;
-use crate::yaml::{ConfigFault, Node, Spot, What};
+use crate::yaml::{self, ConfigFault, Entry, Node, Spot, What};
 
 /// Gathers what is wrong.
 pub(super) struct Reader<'e> {
@@ -206,12 +205,12 @@ impl<'e> Reader<'e> {
         }
     }
 
-    pub(super) fn object(&mut self, node: &Node) -> Map<String, Value> {
+    pub(super) fn object(&mut self, node: &Node) -> serde_json::Map<String, Value> {
         match self.value(node) {
             Value::Object(map) => map,
             _ => {
                 self.fault(node, "this is a map of names and values");
-                Map::new()
+                serde_json::Map::new()
             }
         }
     }
@@ -228,17 +227,15 @@ impl<'e> Reader<'e> {
     }
 }
 
-type Entry<'n> = (&'n String, &'n (Spot, Node));
-
-fn in_file_order(map: &BTreeMap<String, (Spot, Node)>) -> Vec<Entry<'_>> {
-    let mut entries: Vec<Entry<'_>> = map.iter().collect();
+fn in_file_order(map: &yaml::Map) -> Vec<&Entry> {
+    let mut entries: Vec<&Entry> = map.iter().collect();
     entries.sort_by_key(|(_, (spot, _))| (spot.line, spot.column));
     entries
 }
 
 /// The keys of a map, taken one by one; what is left is unknown.
 pub(super) struct Fields<'n> {
-    map: &'n BTreeMap<String, (Spot, Node)>,
+    map: &'n yaml::Map,
     spot: &'n Spot,
     path: String,
     known: Vec<&'static str>,
