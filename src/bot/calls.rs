@@ -125,7 +125,7 @@ impl Calls {
             }
             return Outcome::Nothing;
         };
-        let name: Arc<str> = Arc::from(self.names.next());
+        let name = self.names.next();
         let outlet = self.speaking(event, bind, step.kind, who, &name);
         let text = event.text.get(step.text_at..).unwrap_or("");
         let args = match bind.usage.as_ref().map(|usage| usage.read(text)) {
@@ -217,7 +217,7 @@ impl Calls {
             return Ok(());
         }
         let _running = self.in_flight.begin();
-        let name: Arc<str> = Arc::from(self.names.next());
+        let name = self.names.next();
         let call = Call {
             bind: bind.id,
             kind: bind.kind(),

@@ -1,5 +1,6 @@
 //! Short names for calls and faults, such as `7F3K`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Crockford's base 32: no letter that can be taken for a digit.
@@ -25,9 +26,11 @@ impl Names {
     }
 
     /// The next name: four letters, not repeated within 1,048,576.
-    pub(crate) fn next(&self) -> String {
+    pub(crate) fn next(&self) -> Arc<str> {
         let n = self.next.fetch_add(STRIDE, Ordering::Relaxed) % SPAN;
-        [15, 10, 5, 0].map(|shift| char::from(LETTERS[(n >> shift) as usize % LETTERS.len()])).iter().collect()
+        let letters = [15, 10, 5, 0].map(|shift| LETTERS[(n >> shift) as usize % LETTERS.len()]);
+        // They are all ASCII.
+        Arc::from(std::str::from_utf8(&letters).unwrap_or_default())
     }
 }
 
@@ -38,7 +41,7 @@ mod tests {
     #[test]
     fn a_million_names_are_all_different() {
         let names = Names::new();
-        let seen: std::collections::HashSet<String> = (0..SPAN).map(|_| names.next()).collect();
+        let seen: std::collections::HashSet<Arc<str>> = (0..SPAN).map(|_| names.next()).collect();
         assert_eq!(seen.len() as u32, SPAN);
     }
 }

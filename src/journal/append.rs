@@ -48,7 +48,7 @@ pub(super) struct Encoded {
 
 impl Encoded {
     pub(super) fn of(events: &[Inbound], shared: Option<&Arc<Fields>>) -> Result<Encoded, BadRecord> {
-        let mut bytes = Vec::with_capacity(events.iter().map(|event| event.text.len() + event.body.len() + 48).sum());
+        let mut bytes = Vec::with_capacity(events.iter().map(Inbound::size).sum());
         let mut ends = Vec::with_capacity(events.len());
         for event in events {
             let start = bytes.len();

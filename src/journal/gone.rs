@@ -13,8 +13,8 @@ use super::record::{self, Chunk};
 use super::rows::LetGo;
 use super::settings::Settings;
 
-/// A bind that was not seen for so long is gone for good where room is needed: those that are there are seen every hour. None is
-/// let go of within so long after a start.
+/// A bind that was not seen for so long is gone for good where its stream needs room: those that are there are seen every hour. None
+/// is let go of within so long after a start.
 const GONE: Duration = Duration::from_secs(2 * 3600);
 /// Events of one bind that become dead letters at most although it never began them.
 const LETTERS_MAX: usize = 1000;
@@ -89,10 +89,10 @@ impl Journal {
         }
     }
 
-    /// Lets go of binds that are gone for good.
-    pub(super) async fn let_go_of_binds(&self) -> Result<(), JournalError> {
-        let (settings, now) = (self.settings().clone(), self.clock().now());
-        for gone in self.call(move |engine| engine.gone(&settings, now)).await? {
+    /// Lets go of binds that are gone for good; whether there were any.
+    pub(super) async fn let_go_of_binds(&self, all: Vec<Gone>) -> Result<bool, JournalError> {
+        let (now, mut any) = (self.clock().now(), false);
+        for gone in all {
             let left = match self.left_by(&gone).await {
                 // What cannot be read is told of all the same.
                 Err(JournalError::Failed(_)) => Left { rest: Some(gone.done), ..Left::default() },
@@ -100,6 +100,7 @@ impl Journal {
             };
             let early = gone.early;
             let Some(told) = self.call(move |engine| engine.let_go(&gone, &left, now)).await? else { continue };
+            any = true;
             let LetGo { bind, stream, letters, rest, numbers } = &told;
             if *letters == 0 && *rest == 0 {
                 tracing::info!(bind, stream, early, "A bind is gone for good; it had done all it wanted");
@@ -116,7 +117,7 @@ impl Journal {
             );
             self.let_go_soon_told(told);
         }
-        Ok(())
+        Ok(any)
     }
 
     /// What a bind had not begun, read a piece at a time so that nobody waits for all of it.
@@ -156,8 +157,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The binds that may be let go of.
-    fn gone(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<Vec<Gone>> {
+    /// The binds that may be let go of: those whose time is over, and, early, those of streams that need room. What nobody needs any more
+    /// has to be gone before.
+    pub(super) fn gone(&mut self, settings: &Settings, now: DateTime<Utc>) -> Done<Vec<Gone>> {
         let before = |age: Duration| now.timestamp_millis() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         for bind in &self.active {
             let touched = params![bind, now.timestamp_millis()];
@@ -169,18 +171,19 @@ impl Engine {
             return Ok(Vec::new());
         }
         let old = before(settings.remember_binds);
-        let since = if self.is_tight(settings) { old.max(before(GONE)) } else { old };
         let mut gone = self.db.prepare_cached(
             "SELECT bind, name, kind, done, claimed, at FROM cursors JOIN streams ON streams.id = cursors.stream WHERE at < ?1",
         )?;
-        let gone = gone.query_map([since], |row| {
+        let gone = gone.query_map([old.max(before(GONE))], |row| {
             let (stream, at): (String, i64) = (row.get(1)?, row.get(5)?);
             let (stream, early) = (Arc::from(stream), at >= old);
             let (done, claimed) = (row.get(3)?, row.get(4)?);
             Ok(Gone { bind: row.get(0)?, stream, kind: row.get(2)?, done, claimed, at, early })
         })?;
         let gone: Vec<Gone> = gone.collect::<Result<_, _>>()?;
-        Ok(gone.into_iter().filter(|gone| !self.active.contains(&gone.bind)).collect())
+        let goes =
+            |gone: &Gone| !self.active.contains(&gone.bind) && (!gone.early || self.is_tight(settings, &gone.stream));
+        Ok(gone.into_iter().filter(goes).collect())
     }
 
     /// Forgets the place of a bind, unless it came back meanwhile. What it had begun and not done becomes dead letters, and so does
@@ -309,6 +312,76 @@ mod tests {
         clock.put_on(HOUR);
         journal.sweep().await;
         assert_eq!((place(&journal).await, journal.let_go()), (begin, Vec::new()));
+    }
+
+    /// Events that are not compressed, each in a row of its own: sixty have more than 20,000 bytes.
+    async fn fill(journal: &Journal, stream: &Arc<str>, count: usize) {
+        for _ in 0..count {
+            put(journal, Kind::Stream, stream, events(1, 300)).await;
+        }
+    }
+
+    /// Gone for longer than binds are away whose streams need room.
+    async fn go(journal: &Journal, binds: &[&Arc<str>], clock: &Clock) {
+        for bind in binds {
+            journal.release(bind).await.unwrap();
+        }
+        clock.put_on(3 * HOUR);
+        journal.sweep().await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_full_of_what_its_binds_are_done_with_costs_none_of_them_its_place() {
+        let clock = Clock::by_hand(Utc::now());
+        let settings = Settings { stream_bytes: Some(20_000), ..Settings::default() };
+        let journal = open(None, settings, &clock);
+        let (stream, bind) = bind();
+        place(&journal).await;
+        journal.placed().await;
+        fill(&journal, &stream, 60).await;
+        assert!(*journal.room(&stream).borrow());
+        let next = journal.status().await.unwrap().next;
+        let cursor = Cursor { done: next, claimed: next };
+        let (put, drop, dead) = (Vec::new(), Vec::new(), Vec::new());
+        let done = Advance { bind: Arc::clone(&bind), stream: Arc::clone(&stream), cursor, put, drop, dead };
+        journal.advance(done).await.unwrap();
+        fill(&journal, &stream, 2).await;
+        go(&journal, &[&bind], &clock).await;
+        assert!(!*journal.room(&stream).borrow(), "there is room again");
+        assert_eq!((place(&journal).await, journal.let_go()), (next, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_place_is_let_go_of_early_where_its_own_stream_needs_room_or_the_whole_journal_is_full() {
+        let clock = Clock::by_hand(Utc::now());
+        let settings =
+            Settings { stream_bytes: Some(20_000), max_bytes: 100_000, keep_bytes: 100_000, ..Settings::default() };
+        let journal = open(None, settings, &clock);
+        let (stream, away) = bind();
+        let begin = place(&journal).await;
+        let named = |at: usize| Arc::<str>::from(format!("redis-stream:{at}"));
+        for at in 0..6 {
+            // Each is there, and stuck.
+            let bind = Arc::from(format!("stream {} stuck", named(at)));
+            journal.cursor(Kind::Stream, &named(at), &bind).await.unwrap();
+        }
+        let gone: Arc<str> = Arc::from("stream redis-stream:0 gone");
+        journal.cursor(Kind::Stream, &named(0), &gone).await.unwrap();
+        journal.placed().await;
+        put(&journal, Kind::Stream, &stream, events(3, 9)).await;
+        fill(&journal, &named(0), 60).await;
+        go(&journal, &[&gone, &away], &clock).await;
+        let told: Vec<String> = journal.let_go().into_iter().map(|gone| gone.bind).collect();
+        assert_eq!(told, [gone.to_string()]);
+        assert_eq!(place(&journal).await, begin, "there is room enough for what it waits for");
+        for at in 1..6 {
+            fill(&journal, &named(at), 45).await;
+        }
+        assert!(*journal.full().borrow());
+        go(&journal, &[&away], &clock).await;
+        let told: Vec<String> = journal.let_go().into_iter().map(|gone| gone.bind).collect();
+        assert_eq!(told, [away.to_string()]);
+        assert!(place(&journal).await > begin);
     }
 
     #[tokio::test]

@@ -398,24 +398,31 @@ impl Journal {
         }
     }
 
-    /// Lets go of what is not needed.
+    /// Lets go of what is not needed: of events first, and of binds that are gone where that is not enough.
     pub async fn sweep(&self) {
-        match self.let_go_of_binds().await {
-            Ok(()) => {}
-            Err(JournalError::Closed) => return,
-            Err(fault) => tracing::error!(%fault, "Binds that are gone could not be let go of"),
-        }
         loop {
-            let (settings, clock) = (self.inner.settings.clone(), self.inner.clock.clone());
-            match self.call(move |engine| engine.sweep(&settings, clock.now())).await {
+            match self.sweep_once().await {
                 Ok(true) => tokio::task::yield_now().await,
-                Ok(false) => return,
-                Err(JournalError::Closed) => return,
+                Ok(false) | Err(JournalError::Closed) => return,
                 Err(fault) => {
-                    tracing::error!(%fault, "Old events could not be let go of");
+                    tracing::error!(%fault, "What is not needed any more could not be let go of");
                     return;
                 }
             }
+        }
+    }
+
+    /// Whether there may be more to let go of.
+    async fn sweep_once(&self) -> Result<bool, JournalError> {
+        let (settings, now) = (self.inner.settings.clone(), self.inner.clock.now());
+        let swept = self.call(move |engine| match engine.sweep(&settings, now)? {
+            true => Ok(None),
+            // In one transaction: nothing that is written in between makes it look as if there were no room.
+            false => engine.gone(&settings, now).map(Some),
+        });
+        match swept.await? {
+            None => Ok(true),
+            Some(gone) => self.let_go_of_binds(gone).await,
         }
     }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::engine::{Done, Engine, chunk};
 use super::record::{self, Names};
+use super::rooms::is_over;
 use super::rows::{DeadRow, DeadState, DeliveryRow, EventRow, Replay, RowState, StreamRow};
 use super::schema::{meta, moment, put_meta};
 use super::settings::Settings;
@@ -29,8 +30,10 @@ impl Engine {
         done_with.sort_unstable();
         done_with.retain(|(_, size, at, stream)| {
             let of_stream = held.entry(*stream).or_default();
-            let goes =
-                *at < before(settings.keep) || bytes > settings.keep_bytes || has_its_share(settings, *of_stream);
+            let goes = *at < before(settings.keep)
+                || bytes > settings.keep_bytes
+                || is_full(settings, bytes)
+                || has_its_share(settings, *of_stream);
             let less = if goes { *size } else { 0 };
             (bytes, *of_stream) = (bytes.saturating_sub(less), of_stream.saturating_sub(less));
             goes
@@ -44,10 +47,9 @@ impl Engine {
         Ok(rows.len() == SWEEP)
     }
 
-    /// Whether the journal is full, or a stream has its share of it.
-    pub(super) fn is_tight(&self, settings: &Settings) -> bool {
-        self.held.total() >= settings.max_bytes
-            || self.held.by_stream().values().any(|held| has_its_share(settings, *held))
+    /// Whether a stream needs room: it has its share of the journal, or that is full.
+    pub(super) fn is_tight(&self, settings: &Settings, stream: &str) -> bool {
+        is_full(settings, self.held.total()) || has_its_share(settings, self.bytes_of(stream))
     }
 
     /// Lets go of dead letters that are too old, too many or too big together.
@@ -121,9 +123,14 @@ impl Engine {
     }
 }
 
-/// A little less than all of it: there should be room before a source has to wait again.
+/// A little less than all of it: who waits for room goes on only below this.
 fn has_its_share(settings: &Settings, held: u64) -> bool {
-    held >= settings.share() / 10 * 9
+    is_over(held, settings.share(), true)
+}
+
+/// The same of the whole journal.
+fn is_full(settings: &Settings, held: u64) -> bool {
+    is_over(held, settings.max_bytes, true)
 }
 
 /// The newest events, newest first, of the streams whose kind or name is `of` (all where it is empty).

@@ -137,8 +137,8 @@ mod tests {
 
     use crate::journal::{self, Advance, Cursor, Journal, Settings};
 
-    /// Twenty events of a thousand bytes that cannot be compressed.
-    fn batch(seed: u64) -> Batch {
+    /// Events of a thousand bytes that cannot be compressed.
+    fn batch(count: usize, seed: u64) -> Batch {
         let mut dice = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * seed + 1);
         let mut byte = || {
             dice ^= dice << 13;
@@ -153,13 +153,13 @@ mod tests {
             fields: Vec::new(),
             body: (0..1000).map(|_| byte()).collect(),
         };
-        let events = (0..20).map(&mut event).collect();
+        let events = (0..count).map(&mut event).collect();
         let part = Part { lane: "a".into(), shared: None, events, position: None };
         Batch { parts: vec![part], ..Batch::default() }
     }
 
     async fn put(journal: &Journal, stream: &Arc<str>, seed: u64) {
-        journal.append(Kind::Stream, stream, batch(seed)).await.unwrap();
+        journal.append(Kind::Stream, stream, batch(20, seed)).await.unwrap();
     }
 
     fn opened(settings: &Settings) -> Journal {
@@ -216,5 +216,22 @@ mod tests {
         assert!(!*waits.borrow());
         let [share] = &journal.shares()[..] else { panic!("{:?}", journal.shares()) };
         assert!((20_000..60_000).contains(&share.bytes), "the newest are kept for replays: {share:?}");
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_is_full_of_what_is_done_with_makes_room_for_all_though_it_may_keep_as_much_as_it_may_have()
+    {
+        let settings = Settings { max_bytes: 100_000, keep_bytes: 100_000, ..Settings::default() };
+        let journal = opened(&settings);
+        let streams: [Arc<str>; 3] = ["kafka:one", "kafka:two", "kafka:three"].map(Arc::from);
+        streams.iter().for_each(|stream| drop(journal.room(stream)));
+        for seed in 0..102 {
+            let stream = &streams[seed % 3];
+            journal.append(Kind::Stream, stream, batch(1, seed as u64)).await.unwrap();
+        }
+        assert!(*journal.full().borrow() && !journal.shares().iter().any(|share| share.full));
+        journal.sweep().await;
+        assert!(!*journal.full().borrow(), "{:?}", journal.status().await);
+        assert!(journal.status().await.unwrap().bytes > 80_000, "and no more room than that");
     }
 }

@@ -203,19 +203,11 @@ impl Steps {
         });
     }
 
-    /// Removes what runs up to this one worked in that nobody can try again: those that are not known any more.
+    /// Removes what runs up to this one worked in, and what they were given in secret, that nobody can try again: those that are not
+    /// known any more.
     pub(super) fn sweep(&self, last: i64, known: BTreeSet<i64>) {
         let folder = self.inner.folder.clone();
-        let work = move || {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
-                if number.is_some_and(|number| number <= last && !known.contains(&number)) {
-                    // It need not be there.
-                    let _ = std::fs::remove_dir_all(entry.path().join(WORKSPACE));
-                }
-            }
-        };
-        tokio::spawn(apart(work));
+        tokio::spawn(apart(move || sweep(&folder, last, &known)));
     }
 
     /// Ready when a run is not being tidied: what is begun for it must not find its files half gone.
@@ -413,4 +405,36 @@ pub fn folder_name(stage: &str) -> String {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{plain}-{sum:016x}")
+}
+
+fn sweep(folder: &Path, last: i64, known: &BTreeSet<i64>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+        if number.is_some_and(|number| number <= last && !known.contains(&number)) {
+            // It need not be there.
+            let _ = std::fs::remove_dir_all(entry.path().join(WORKSPACE));
+            forget_given(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_were_given_in_secret_that_are_not_known_any_more_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |number: i64| folder.path().join(number.to_string());
+        for number in [1, 2, 3] {
+            keep_given(&run(number), &BTreeMap::from([("key".to_owned(), Secret::new("s3cr3t"))])).unwrap();
+            std::fs::create_dir(run(number).join(WORKSPACE)).unwrap();
+            std::fs::write(run(number).join("log"), "it stays").unwrap();
+        }
+        // The third has just begun.
+        sweep(folder.path(), 2, &BTreeSet::from([2]));
+        let left = [1, 2, 3].map(|number| (kept_given(&run(number)).len(), run(number).join(WORKSPACE).exists()));
+        assert_eq!(left, [(0, false), (1, true), (1, true)]);
+        assert!(run(1).join("log").exists());
+    }
 }

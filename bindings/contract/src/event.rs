@@ -150,7 +150,7 @@ impl EventData {
             id,
             kinds,
             at,
-            network: Arc::from(""),
+            network: Arc::default(),
             casemap: CaseMap::default(),
             actor: None,
             chan: None,
@@ -159,7 +159,7 @@ impl EventData {
             fields: Fields::new(),
             shared: None,
             body: Vec::new(),
-            lane: Arc::from(""),
+            lane: Arc::default(),
             key: None,
             bind: None,
         }

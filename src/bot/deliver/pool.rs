@@ -223,9 +223,14 @@ pub(super) fn tracks(tries: Vec<Try>, order: Order) -> Vec<Vec<Try>> {
     }
     let mut tracks: Vec<Vec<Try>> = Vec::new();
     let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut last = 0;
     for one in tries {
-        let place = *places.entry(Arc::clone(&one.event.lane)).or_insert(tracks.len());
-        match tracks.get_mut(place) {
+        let track = tracks.get(last).and_then(|track| track.last());
+        // Those of one lane come many at once.
+        if track.is_none_or(|before| !Arc::ptr_eq(&before.event.lane, &one.event.lane)) {
+            last = *places.entry(Arc::clone(&one.event.lane)).or_insert(tracks.len());
+        }
+        match tracks.get_mut(last) {
             Some(track) => track.push(one),
             None => tracks.push(vec![one]),
         }
@@ -265,4 +270,31 @@ async fn handle(calls: &Arc<Calls>, shutdown: &Shutdown, way: &Way, track: &Trac
     }
     ended.rest = track.tries.get(at..track.end.load(Ordering::Relaxed)).unwrap_or_default().to_vec();
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use masterchief_contract::{EventData, Kind};
+
+    use super::*;
+    use crate::bot::deliver::state::first_try;
+
+    #[test]
+    fn each_lane_is_one_track_in_order_whoever_holds_its_name() {
+        let event = |(number, lane): (usize, &str)| {
+            let mut data = EventData::numbered(&[Kind::Log], number as u64, chrono::Utc::now());
+            data.lane = Arc::from(lane);
+            Event::new(data)
+        };
+        let events: Vec<Event> = ["a", "a", "b", "a", "c", "b", "b"].into_iter().enumerate().map(event).collect();
+        let mut shared = EventData::numbered(&[Kind::Log], 7, chrono::Utc::now());
+        shared.lane = Arc::clone(&events[6].lane);
+        let tries = || events.iter().chain([&Event::new(shared.clone())]).map(first_try).collect();
+        let numbers = |order| -> Vec<Vec<u64>> {
+            let tracks = tracks(tries(), order);
+            tracks.iter().map(|track| track.iter().map(|one| one.event.id).collect()).collect()
+        };
+        assert_eq!(numbers(Order::Lane), [vec![0, 1, 3], vec![2, 5, 6, 7], vec![4]]);
+        assert_eq!(numbers(Order::None).len(), 8);
+    }
 }

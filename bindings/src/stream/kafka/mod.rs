@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use masterchief_contract::{BATCH_BYTES, Batch, Borrowed, Fate, Meter, Positions, Source, SourceError};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{Consumer, StreamConsumer};
@@ -159,17 +159,20 @@ impl Kafka {
         let mut last = 0;
         let (mut count, mut bytes) = (0, 0);
         let consumer = self.consumer.as_ref().ok_or_else(not_open)?;
+        // One for all of them: each is entered among those that librdkafka wakes.
+        let mut messages = consumer.stream();
         loop {
             let received = if count == 0 {
                 let until = self.ours.until();
                 tokio::select! {
                     biased;
-                    received = consumer.recv() => Some(received),
+                    // It has no end.
+                    received = messages.next() => received,
                     () = self.told.turned() => None,
                     () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => None,
                 }
             } else {
-                consumer.recv().now_or_never()
+                messages.next().now_or_never().flatten()
             };
             self.ours.turn(consumer, &self.told, &mut readings);
             let message = match received {
