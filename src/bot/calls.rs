@@ -28,7 +28,7 @@ use crate::partyline::{DCC, FILT, Party};
 use crate::store::AuditRow;
 
 /// Calls of one bind that may run at once, so that a slow handler cannot fill the memory.
-const CALLS_MAX: u64 = 256;
+pub(super) const CALLS_MAX: u64 = 256;
 
 /// Why a delivery did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]

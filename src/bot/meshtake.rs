@@ -22,8 +22,8 @@ const NAMED: usize = 10;
 const TOLD: usize = 400;
 /// How much of what is new of somebody stands in the audit trail, in characters.
 const NEW: usize = 4000;
-/// What one bot may give: people, and hostmasks of them all. Whatever it removes meanwhile stays here.
-const ROOM: Room = Room { people: PEOPLE_MAX, masks: 20_000 };
+/// What one bot may give: people, hostmasks of them all, and what else they are known by. Whatever it removes meanwhile stays here.
+const ROOM: Room = Room { people: PEOPLE_MAX, masks: 20_000, marks: 40_000 };
 
 /// What takes people over. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -61,6 +61,8 @@ enum TakeFault {
 struct Room {
     people: usize,
     masks: usize,
+    /// Accounts, certificates and channels.
+    marks: usize,
 }
 
 /// What becomes of a gift.
@@ -89,14 +91,25 @@ struct From<'a> {
 }
 
 impl Room {
+    /// What somebody takes.
+    fn of(user: &User) -> Room {
+        let marks = user.accounts.len() + user.certs.len() + user.channels.len();
+        Room { people: 1, masks: user.hosts.len(), marks }
+    }
+
+    /// With this of each made of both.
+    fn each(self, other: Room, of: impl Fn(usize, usize) -> usize) -> Room {
+        let Room { people, masks, marks } = other;
+        Room { people: of(self.people, people), masks: of(self.masks, masks), marks: of(self.marks, marks) }
+    }
+
     /// What is left behind somebody, of whom this was there before; or why they find none.
     fn after(self, user: &User, before: Option<&User>) -> Result<Room, String> {
-        let masks = user.hosts.len().saturating_sub(before.map_or(0, |before| before.hosts.len()));
-        let people = self.people.checked_sub(usize::from(before.is_none()));
-        let (Some(people), Some(masks)) = (people, self.masks.checked_sub(masks)) else {
+        let more = Room::of(user).each(before.map(Room::of).unwrap_or_default(), usize::saturating_sub);
+        if more.people > self.people || more.masks > self.masks || more.marks > self.marks {
             return Err("finds no room: too many came with it already".to_owned());
-        };
-        Ok(Room { people, masks })
+        }
+        Ok(self.each(more, usize::saturating_sub))
     }
 }
 
@@ -161,9 +174,8 @@ impl Takes {
     async fn plan(&self, from: &From<'_>, gift: &Gift, book: &Book) -> Result<Plan, StoreError> {
         let all = book.all();
         let given = all.iter().filter(|user| is_given_by(user, from.bot));
-        let (people, masks) = given.fold((0, 0), |(people, masks), user| (people + 1, masks + user.hosts.len()));
-        let Room { people: most, masks: most_masks } = self.inner.room;
-        let room = Room { people: most.saturating_sub(people), masks: most_masks.saturating_sub(masks) };
+        let taken = given.fold(Room::default(), |sum, user| sum.each(Room::of(user), usize::saturating_add));
+        let room = self.inner.room.each(taken, usize::saturating_sub);
         let (mut plan, mut claims) = (Plan { room, ..Plan::default() }, Claims::of(book.apart()));
         for person in &gift.people {
             // Who was gone for a moment is given anew.
@@ -421,7 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn however_fast_they_come_and_go_there_only_so_many_are_here() {
-        let takes = takes(Room { people: 3, masks: 4 });
+        let takes = takes(Room { people: 3, masks: 4, marks: 99 });
         for one in 0..10 {
             let handle = format!("a{one}");
             takes.gives(&gift(vec![person(&handle, &format!("*!{handle}@host.example"))])).await;
@@ -432,6 +444,21 @@ mod tests {
         carol.hosts.push("*!y@host.example".to_owned());
         let plan = takes.gives(&gift(vec![carol])).await;
         assert!(plan.alone.len() == 1 && plan.alone[0].1.contains("no room"), "{:?}", plan.alone);
+    }
+
+    #[tokio::test]
+    async fn what_people_are_known_by_beside_hostmasks_finds_only_so_much_room_too() {
+        let takes = takes(Room { people: 3, masks: 4, marks: 5 });
+        let mut carol = person("carol", "*!c@host.example");
+        let channels = |count: usize| (0..count).map(|one| (format!("#lab{one}"), "f".to_owned())).collect();
+        carol.channels = channels(4);
+        assert_eq!(takes.gives(&gift(vec![carol.clone()])).await.puts.len(), 1);
+        carol.channels = channels(5);
+        let dave = EggPerson { certs: vec!["cd".repeat(32)], ..person("dave", "*!d@host.example") };
+        for one in [carol, dave] {
+            let plan = takes.gives(&gift(vec![one])).await;
+            assert!(plan.puts.is_empty() && plan.alone[0].1.contains("no room"), "{:?}", plan.alone);
+        }
     }
 
     #[tokio::test]

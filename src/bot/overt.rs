@@ -5,28 +5,39 @@ use std::time::Duration;
 
 use masterchief_contract::{Class, Clock, Event, EventData, Inlet, Kind, Outcome, Value};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::calls::Calls;
+use super::calls::{CALLS_MAX, Calls};
 use crate::dispatch::{BindTable, Step, decide};
 use crate::users::Standing;
 
 /// How long what is said at once waits for handlers that may drop lines of it: all of it together, however many there are.
 const WINDOW: Duration = Duration::from_millis(250);
+/// Lines about which handlers are asked at once. More wait for their turn: a call beyond those that a bind may have is left out, and its
+/// line would pass unseen. The other half is for calls that went on when their time was over.
+const ASKED: usize = CALLS_MAX as usize / 2;
 /// The kinds of these events.
 const OUT: &[Kind] = &[Kind::Out];
 
 /// Makes events of what is said, where somebody has bound them.
 pub(crate) struct Overt {
-    pub(crate) table: BindTable,
+    table: BindTable,
     /// Weak, because calls know the outbox, which knows this.
-    pub(crate) calls: Weak<Calls>,
-    pub(crate) inlet: Inlet,
-    pub(crate) clock: Clock,
+    calls: Weak<Calls>,
+    inlet: Inlet,
+    clock: Clock,
+    turns: Semaphore,
 }
 
 impl Overt {
+    /// Nothing was said yet.
+    pub(crate) fn new(table: BindTable, calls: &Arc<Calls>, inlet: Inlet) -> Overt {
+        let (calls, clock) = (Arc::downgrade(calls), calls.clock.clone());
+        Overt { table, calls, inlet, clock, turns: Semaphore::new(ASKED) }
+    }
+
     /// Whether anybody has bound them.
     pub(super) fn is_wanted(&self) -> bool {
         self.table.has_any(OUT)
@@ -34,8 +45,9 @@ impl Overt {
 
     /// The bind that drops a line that is about to be queued, if one does in time.
     pub(super) async fn drops(&self, network: &str, class: Class, line: &str) -> Option<String> {
-        let until = Instant::now() + WINDOW;
         let calls = self.calls.upgrade()?;
+        let _turn = self.turns.acquire().await;
+        let until = Instant::now() + WINDOW;
         let event = self.event(network, queue(class), line, "queued");
         let decision = decide(&self.table.index(), &event, &Standing::default(), calls.rules.load().policy);
         // All are asked at once, so that one that takes its time does not take it from the next.

@@ -169,11 +169,12 @@ impl Street {
     async fn offer(&self, event: &Event) -> Flow {
         let standing = self.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
         let Decision { steps, denied } = decide(&self.table.index(), event, &standing, self.calls.rules.load().policy);
+        // A command that is not taken of somebody is not among their words either: a password may stand behind it.
+        let mut kept_out = event.private() && denied.iter().any(|denied| denied.kept_out);
         for denied in denied {
             self.deny(event, &denied, &standing).await;
         }
         let (log, encrypted) = (self.log_of(event), event.kinds == [TLS]);
-        let mut kept_out = false;
         for step in steps {
             let (stops, quiet) =
                 (step.returns == Returns::Stop, step.returns == Returns::Quiet && (encrypted || log.is_some()));

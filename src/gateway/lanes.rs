@@ -46,11 +46,11 @@ impl Lanes {
         let now = Instant::now();
         let each = rate.within / rate.posts.max(1);
         let mut even = lock(&self.even);
-        let next = even.get(name).copied().filter(|even| *even > now).unwrap_or(now) + each;
+        // It is never ahead by more than its time; by a rate that was another before it may have been, and nobody pays for that.
+        let before = even.get(name).map_or(now, |even| (*even).clamp(now, now + rate.within));
+        let next = before + each;
         let early = (next - now).checked_sub(rate.within).filter(|early| !early.is_zero());
-        if early.is_none() {
-            even.insert(name.to_owned(), next);
-        }
+        even.insert(name.to_owned(), if early.is_none() { next } else { before });
         early
     }
 
@@ -84,9 +84,11 @@ mod tests {
         // In a minute of silence all are there again, and no more than that.
         advance(Duration::from_secs(600)).await;
         assert_eq!((0..10).filter(|_| lanes.too_fast("ci", rate).is_none()).count(), 4);
-        // Configured anew, it is counted anew by what is left of it.
-        let narrow = RateSettings { posts: 1, within: Duration::from_secs(1) };
-        assert_eq!(lanes.too_fast("ci", narrow), Some(Duration::from_secs(60)));
+        // Configured anew, it waits for no more than the new rate says, whatever the old one was.
+        let quick = RateSettings { posts: 1, within: Duration::from_secs(1) };
+        assert_eq!(lanes.too_fast("ci", quick), Some(Duration::from_secs(1)));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(lanes.too_fast("ci", quick), None, "what was too slow by mistake is put right at once");
     }
 
     #[test]

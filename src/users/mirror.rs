@@ -14,6 +14,10 @@ use super::user::{OF_ONE, User, UserFault};
 pub const USERFILE_MAX: u64 = 16 << 20;
 /// See there.
 pub const PEOPLE_MAX: usize = 10_000;
+/// What lines may make of all people of a bot, in bytes: a file is at most half of it.
+const HELD_MAX: usize = if cfg!(test) { 1 << 20 } else { 32 << 20 };
+/// What a text costs beside its letters.
+const TEXT: usize = 32;
 /// What stands where there is no hostmask.
 const NO_HOST: &str = "none";
 
@@ -21,6 +25,8 @@ const NO_HOST: &str = "none";
 #[derive(Clone, Debug, Default)]
 pub struct Mirror {
     people: BTreeMap<String, EggPerson>,
+    /// What they cost, in bytes.
+    held: usize,
 }
 
 /// What a line has changed.
@@ -42,12 +48,30 @@ impl Mirror {
     /// As the file says.
     pub fn of(file: &Userfile) -> Mirror {
         let key = |person: &EggPerson| person.handle.to_ascii_lowercase();
-        Mirror { people: file.people.iter().map(|person| (key(person), person.clone())).collect() }
+        let people: BTreeMap<_, _> = file.people.iter().map(|person| (key(person), person.clone())).collect();
+        let held = people.values().map(cost).sum();
+        Mirror { people, held }
     }
 
     /// Takes a line: what an Eggdrop says behind `s `.
     pub fn take(&mut self, line: &str) -> Changed {
         let (code, rest) = word(line);
+        if self.held > HELD_MAX && !matches!(code, "k" | "h" | "-h" | "-a") {
+            return Changed::Nothing;
+        }
+        let (handle, _) = word(if code == "c" { word(rest).1 } else { rest });
+        let before = self.people.get(&handle.to_ascii_lowercase()).map_or(0, cost);
+        let changed = self.change(code, rest);
+        let after = match &changed {
+            Changed::Person(person) | Changed::Renamed(_, person) => cost(person),
+            Changed::Gone(_) => 0,
+            Changed::Bot(_) | Changed::Nothing => before,
+        };
+        self.held = (self.held + after).saturating_sub(before);
+        changed
+    }
+
+    fn change(&mut self, code: &str, rest: &str) -> Changed {
         match code {
             "n" => self.new_one(rest),
             "k" => {
@@ -134,6 +158,14 @@ impl Mirror {
             _ => Changed::Nothing,
         }
     }
+}
+
+/// What somebody costs, in bytes.
+fn cost(person: &EggPerson) -> usize {
+    let marks = person.hosts.iter().chain(&person.accounts).chain(&person.certs);
+    let channels = person.channels.iter().map(|(name, flags)| name.len() + flags.len() + TEXT).sum::<usize>();
+    let own = person.handle.len() + person.flags.len() + person.comment.len() + TEXT;
+    own + channels + marks.map(|mark| mark.len() + TEXT).sum::<usize>()
 }
 
 /// `flags [#channel]`: what they are from now on.
@@ -412,6 +444,31 @@ mod tests {
         let (dave, left) = claims.granted(&blank("dave"), of("dave", "SHARED"));
         assert!(dave.accounts.is_empty() && left[0].contains("belongs to carol"), "{left:?}");
         assert_eq!(claims.granted(&of("erin", "erin"), of("erin", "erin")).1.len(), 0);
+    }
+
+    #[test]
+    fn however_much_lines_bring_only_so_much_is_held_of_it_until_something_goes() {
+        let mut all = Mirror::default();
+        let long = "x".repeat(4000);
+        let people = 0..HELD_MAX / 4000 / OF_ONE + 10;
+        for one in people.clone() {
+            all.take(&format!("n p{one} none - f"));
+            (0..OF_ONE).for_each(|mark| drop(all.take(&format!("+h p{one} *!{mark}@{long}"))));
+        }
+        let cost_of = |all: &Mirror| all.people.values().map(cost).sum::<usize>();
+        assert!(cost_of(&all) < HELD_MAX + 8192 && all.held == cost_of(&all), "{} {}", all.held, cost_of(&all));
+        assert_eq!(all.take("+h p0 *!one@more"), Changed::Nothing);
+        // Who is renamed, loses something or goes is heard of.
+        assert!(matches!(all.take("h p0 q0"), Changed::Renamed(..)));
+        assert!(matches!(all.take(&format!("-h q0 *!0@{long}")), Changed::Person(_)));
+        assert!(matches!(all.take("k q0"), Changed::Gone(_)));
+        assert_eq!(all.held, cost_of(&all));
+        assert!(matches!(all.take("n r0 *!r@host - f"), Changed::Person(_)), "and then there is room again");
+        for one in people {
+            all.take(&format!("k p{one}"));
+        }
+        all.take("k r0");
+        assert_eq!(all.held, 0);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Channels that take no colours: nothing is lost, and whoever waits for the receipt has the right one.
 
 use masterchief::bot::{Bot, Started};
-use masterchief::contract::{Action, How, Proof};
+use masterchief::contract::{Action, Event, HandlerError, How, Kind, Outcome, Proof};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::lab::Lab;
 use super::person::{PATIENCE, Person};
@@ -69,6 +71,36 @@ async fn where_the_server_only_refuses_the_second_try_is_guessed_and_where_the_m
         assert_eq!(line.hears("PRIVMSG").await, format!("PRIVMSG #ops :{PLAIN}"));
     });
     assert_eq!(receipt.map(|receipt| receipt.proof), Ok(Proof::Guessed));
+    started.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_colours_are_left_out_no_secret_comes_to_light_and_binds_of_kind_out_see_what_has_left() {
+    let (to, mut left) = mpsc::unbounded_channel();
+    let tell = move |ev: Event| {
+        let _ = to.send(ev.text().to_owned());
+        async { Ok::<_, HandlerError>(Outcome::Nothing) }
+    };
+    let wire = Wire::plain().await;
+    let bot = Bot::builder().network("story", wire.settings()).bind(Kind::Out, "-|-", "* sent", tell).unwrap();
+    let started = bot.start().await.unwrap();
+    let mut line = wire.accepts().await;
+    line.is_joined("", "CHANMODES=b,k,l,cimnpst").await;
+    line.says(&[":alice!a@h MODE #ops +c"]).await;
+    assert!(line.answers("seen").await.1);
+    // With a bold letter in its middle it looks like none.
+    let words = "it is ghp_0123456789\u{2}abcdefghijABCDEFGHIJ012345";
+    started.outlet().perform(say("#ops", words)).await.unwrap();
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :it is ***");
+    let said = async {
+        loop {
+            let text = left.recv().await.unwrap();
+            if text.starts_with("PRIVMSG") {
+                return text;
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, said).await.unwrap(), "PRIVMSG #ops :it is ***");
     started.stop("").await;
 }
 

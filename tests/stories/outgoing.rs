@@ -93,6 +93,24 @@ async fn what_is_said_at_once_waits_once_for_binds_of_kind_out_however_long_it_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_much_is_said_at_once_binds_of_kind_out_are_asked_about_each_line_of_it() {
+    let filter = |_: Event| async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Ok::<_, HandlerError>(Outcome::Stop)
+    };
+    let bot = Bot::builder()
+        .bind(Kind::Msg, "-|-", "!all", |_: Event| async { (0..1000).map(|n| format!("line {n}")).collect::<Vec<_>>() })
+        .unwrap()
+        .bind(Kind::Out, "-|-", "* queued", filter)
+        .unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    test.user("alice").says("chief", "!all").await;
+    test.advance(Duration::from_secs(3600)).await;
+    assert_eq!(test.said(), 0, "{:#?}", test.transcript());
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn commands_are_heard_by_binds_of_kind_out_too_and_who_waits_hears_what_one_drops() {
     let folder = tempfile::tempdir().unwrap();
     let lua = r##"

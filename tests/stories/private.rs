@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use masterchief::bot::{Bot, TestBot};
-use masterchief::contract::Kind;
+use masterchief::bot::{Bot, Rules, TestBot};
+use masterchief::contract::{Action, Event, HandlerError, How, Kind};
+use masterchief::dispatch::Policy;
 use masterchief::mesh::Attribute;
 use masterchief::partyline::{DCC, OWNER};
 
@@ -74,6 +75,28 @@ async fn a_secret_that_is_given_in_private_is_written_down_nowhere_and_strangers
     test.expect_silence("mallory", REST).await;
     test.expect_silence("carl", REST).await;
     assert!(test.started().table().rows().iter().any(|row| row.kind == Kind::Msg && &*row.mask == ".away"));
+    test.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_is_what_somebody_gives_who_has_the_flag_d_and_may_give_no_commands() {
+    let rules = Rules { policy: Policy { refuse_dk: true, ..Policy::default() }, ..Rules::default() };
+    let tell = |ev: Event| async move {
+        let (network, target) = (String::new(), "carol".to_owned());
+        let told = Action::Say { network, target, text: ev.text().to_owned(), how: How::Say, reply: false };
+        ev.perform(told).await.map_err(HandlerError::internal)
+    };
+    let bot = Bot::builder().rules(rules).bind(Kind::new("log"), "-|-", "* *sesame*", tell).unwrap();
+    let test = TestBot::start(bot).await.unwrap();
+    let alice = test.user("alice").logged_in("alice").with_flags("d");
+    alice.says("chief", ".newpass open sesame").await;
+    test.expect_silence("carol", REST).await;
+    // Words are.
+    alice.says("chief", "open sesame").await;
+    test.expect("carol", "sesame").await;
+    let trail = test.started().audit_recent(50).await.unwrap();
+    assert!(trail.iter().all(|row| !row.detail.contains("sesame")), "{trail:?}");
+    assert!(trail.iter().any(|row| row.detail.contains("has the flag d or k")), "{trail:?}");
     test.stop().await;
 }
 

@@ -30,9 +30,9 @@ pub(super) struct Seen {
     /// Whether all of it is in the journal: only then it may be put away.
     #[serde(default)]
     pub(super) done: bool,
-    /// The file system of its folder; 0 is unknown.
+    /// Where the file system of its folder is mounted; nothing is unknown.
     #[serde(default)]
-    pub(super) volume: u64,
+    pub(super) mount: String,
 }
 
 /// What a file looks like from outside.
@@ -67,13 +67,17 @@ pub(super) fn seen_of(path: &Path, look: Look, sha256: String, known: bool) -> S
         rows: None,
         known,
         done: false,
-        volume: volume(path.parent().unwrap_or(path)),
+        mount: mount(path.parent().unwrap_or(path)),
     }
 }
 
-/// The file system of a folder or, where that is not there, of the nearest one above it.
-fn volume(folder: &Path) -> u64 {
-    folder.ancestors().find_map(|folder| Some(folder.metadata().ok()?.dev())).unwrap_or(0)
+/// Where the file system of a folder is mounted or, where that folder is not there, that of the nearest one above it. Its number would
+/// not do: a share that is mounted again may have another, and so may the root of a container that is begun again.
+fn mount(folder: &Path) -> String {
+    let mut above = folder.ancestors().filter_map(|folder| Some((folder, folder.metadata().ok()?.dev())));
+    let Some((first, dev)) = above.next() else { return String::new() };
+    let top = above.take_while(|(_, other)| *other == dev).last().map_or(first, |(folder, _)| folder);
+    top.display().to_string()
 }
 
 /// What was seen and is gone, as far as anybody can say, and how many nobody can speak for: a folder whose file system is not mounted is
@@ -83,10 +87,10 @@ pub(super) fn gone(
     paths: &BTreeSet<PathBuf>,
     listed: &Listed,
 ) -> (Vec<PathBuf>, usize) {
-    let mut volumes = HashMap::new();
+    let mut mounts = HashMap::new();
     let mut is_mounted = |path: &Path, seen: &Seen| {
         let folder = path.parent().unwrap_or(path);
-        seen.volume == 0 || seen.volume == *volumes.entry(folder.to_owned()).or_insert_with(|| volume(folder))
+        seen.mount.is_empty() || seen.mount == *mounts.entry(folder.to_owned()).or_insert_with(|| mount(folder))
     };
     let missing: Vec<_> = seen.iter().filter(|(path, _)| !paths.contains(*path) && listed.is_gone(path)).collect();
     let count = missing.len();
@@ -155,4 +159,16 @@ pub(super) fn fields(path: &Path, event: &str, size: u64, sha256: &str, format: 
         ("sha256", Value::from(sha256)),
         ("format", Value::from(format.name())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_is_known_by_where_it_is_mounted() {
+        // There is no system without these two.
+        assert_eq!((mount(Path::new("/")), mount(Path::new("/proc/self/fd"))), ("/".to_owned(), "/proc".to_owned()));
+        assert_eq!(mount(Path::new("/proc/none/deeper")), "/proc", "that of the nearest folder that is there");
+    }
 }

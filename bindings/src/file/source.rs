@@ -671,7 +671,7 @@ mod tests {
             files.open(&Positions::new()).await.unwrap();
             assert_eq!(looks(&mut files).await.0.len(), usize::from(words.is_empty()));
             // The folder that is there now is of another file system than the one it was in.
-            files.seen.values_mut().for_each(|seen| seen.volume += 1);
+            files.seen.values_mut().for_each(|seen| seen.mount.push_str("/share"));
             std::fs::remove_file(&path).unwrap();
             assert_eq!(looks(&mut files).await, (Vec::new(), Vec::new()), "{words:?}: nothing is forgotten or told");
             assert!(meter.noted().contains("not mounted now: 1"), "{}", meter.noted());
@@ -682,6 +682,37 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             let (told, places) = looks(&mut files).await;
             assert_eq!((told.len(), places), (usize::from(!words.is_empty()), vec![String::new()]), "{words:?}: gone");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_gone_though_its_file_system_has_another_number_since_it_was_mounted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.txt");
+        for words in ["on=create", "on=delete"] {
+            std::fs::write(&path, "1").unwrap();
+            let (mut files, _) = on(dir.path(), words);
+            files.open(&Positions::new()).await.unwrap();
+            let (told, places) = looks(&mut files).await;
+            assert_eq!(told.len(), usize::from(words == "on=create"));
+            // The bot is away; somebody takes the file, and when the machine begins again its file systems have other numbers.
+            std::fs::remove_file(&path).unwrap();
+            let mut place: Value = serde_json::from_str(places.last().unwrap()).unwrap();
+            for (name, value) in place.as_object_mut().unwrap() {
+                if ["dev", "volume"].contains(&name.as_str()) {
+                    *value = Value::from(value.as_u64().unwrap() + 1);
+                }
+            }
+            let known = [(path.display().to_string(), place.to_string()), (BEGUN.to_owned(), "yes".to_owned())];
+            let (mut files, meter) = on(dir.path(), words);
+            files.open(&Positions::from(known)).await.unwrap();
+            let (told, places) = looks(&mut files).await;
+            assert_eq!((told.len(), places), (usize::from(words == "on=delete"), vec![String::new()]), "{words}: gone");
+            assert_eq!(meter.noted(), "");
+            // What comes under its name is another one.
+            std::fs::write(&path, "2").unwrap();
+            assert_eq!(looks(&mut files).await.0.len(), usize::from(words == "on=create"), "{words}");
+            std::fs::remove_file(&path).unwrap();
         }
     }
 

@@ -220,8 +220,7 @@ impl Ground {
     fn open_street(&self) -> (Inlet, Stopper, JoinHandle<()>) {
         let (inlet, parcels) = inlet(INLET_DEPTH);
         // What is said becomes events too.
-        let (table, calls) = (self.table.clone(), Arc::downgrade(&self.calls));
-        self.calls.ledger.tell(Overt { table, calls, inlet: inlet.clone(), clock: self.calls.clock.clone() });
+        self.calls.ledger.tell(Overt::new(self.table.clone(), &self.calls, inlet.clone()));
         self.party.sift(sieve(self.table.clone(), Arc::downgrade(&self.calls)));
         self.party.give_notes(note_taker(self.table.clone(), Arc::downgrade(&self.calls)));
         let street = Street {

@@ -76,12 +76,13 @@ impl Link<'_> {
         let around = &self.inner.around;
         let has = |cap| self.registration.has(cap);
         let mut text = if has("message-tags") { line.text.as_str() } else { without_tags(&line.text) };
-        let hidden = if line.own { Cow::Borrowed(text) } else { around.hide(text) };
-        text = &hidden;
         let bare = plain(text);
         if matches!(bare, Cow::Owned(_)) && is_words(text) && takes_no_colours(text, shared) {
             text = &bare;
         }
+        // Only then: what was left out may have stood in the middle of one.
+        let hidden = if line.own { Cow::Borrowed(text) } else { around.hide(text) };
+        let text = &*hidden;
         if !line.own {
             tracing::debug!(target: "masterchief::irc::sent", network = %self.inner.name, line = text, "To a server");
         }
