@@ -101,7 +101,7 @@ impl Journal {
     /// Writes what a source read, and gives what became of each event once it is durable. Whoever reads waits first
     /// while the journal is [`Journal::full`]; what was read already is taken all the same.
     pub async fn append(&self, kind: Kind, stream: &Arc<str>, batch: Batch) -> Result<Vec<Fate>, JournalError> {
-        let mut answer = self.append_soon(kind, stream, batch, &Gate::default()).await?;
+        let mut answer = self.append_soon(kind, stream, batch, None).await?;
         self.appended(&mut answer).await
     }
 
@@ -112,14 +112,14 @@ impl Journal {
         kind: Kind,
         stream: &Arc<str>,
         batch: Batch,
-        gate: &Gate,
+        gate: Option<&Gate>,
     ) -> Result<oneshot::Receiver<Result<Vec<Fate>, JournalError>>, JournalError> {
         let parts = batch.parts.iter().map(|part| Encoded::of(&part.events, part.shared.as_ref()));
         let encoded = parts.collect::<Result<Vec<_>, _>>().map_err(|fault| JournalError::Failed(fault.to_string()))?;
         let (answer, answered) = oneshot::channel();
         let append = Append { kind: kind.name(), stream: Arc::clone(stream), batch, encoded };
         let clock = self.inner.clock.clone();
-        let gate = gate.clone();
+        let gate = gate.cloned();
         let work = Box::new(Appending { append, clock, gate, done: Appended::default(), answer });
         self.inner.writer.put(work, &self.inner.shared).await?;
         Ok(answered)

@@ -411,7 +411,7 @@ impl Runner {
             return self.settle(receipt, &[]).await;
         }
         let count = batch.count();
-        let answer = self.journal.append_soon(self.kind, &self.stream, batch, gate).await?;
+        let answer = self.journal.append_soon(self.kind, &self.stream, batch, Some(gate)).await?;
         writing.push_back(Writing { receipt, undecodable, answer });
         self.breathe(count).await;
         Ok(())

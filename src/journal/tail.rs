@@ -83,7 +83,12 @@ impl Tails {
             inner.bytes -= tail.drop_oldest();
         }
         tail.from = tail.from.max(end);
-        tail.end.send_replace(tail.from);
+        let from = tail.from;
+        // Nobody is there to be told.
+        tail.end.send_if_modified(|end| {
+            *end = from;
+            false
+        });
         true
     }
 

@@ -236,14 +236,14 @@ pub(super) struct Gate {
 pub(super) struct Appending {
     pub(super) append: Append,
     pub(super) clock: Clock,
-    pub(super) gate: Gate,
+    pub(super) gate: Option<Gate>,
     pub(super) done: Appended,
     pub(super) answer: oneshot::Sender<Result<Vec<Fate>, JournalError>>,
 }
 
 impl Work for Appending {
     fn run(&mut self, engine: &mut Engine) -> Done<()> {
-        if self.gate.shut.load(Ordering::Acquire) {
+        if self.gate.as_ref().is_some_and(|gate| gate.shut.load(Ordering::Acquire)) {
             return Err(EngineError::Before);
         }
         self.done = engine.append(&self.append, self.clock.now())?;
@@ -252,7 +252,7 @@ impl Work for Appending {
 
     fn finish(self: Box<Self>, done: Result<(), JournalError>, engine: &Engine, shared: &Shared) {
         let Appending { append, done: appended, answer, gate, .. } = *self;
-        if done.is_err() {
+        if let (Some(gate), Err(_)) = (gate, &done) {
             gate.shut.store(true, Ordering::Release);
         }
         if done.is_ok()
@@ -343,7 +343,7 @@ mod tests {
         let (stream, gate): (Arc<str>, Gate) = (Arc::from("kafka:a"), Gate::default());
         let mut answers = Vec::new();
         for one in [batch(&["a", "b"], "2:0"), batch(&["c"], "3:0")] {
-            answers.push(journal.append_soon(Kind::Stream, &stream, one, &gate).await.unwrap());
+            answers.push(journal.append_soon(Kind::Stream, &stream, one, Some(&gate)).await.unwrap());
         }
         let mut faults = Vec::new();
         for answer in &mut answers {
