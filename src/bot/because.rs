@@ -1,6 +1,6 @@
 //! Why something is said: whatever a call says carries who and what brought it about, for `!why`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use masterchief_contract::{Action, Actor, Cause, Event, Future, Kind, Outlet, Receipt, Refused, Who};
 
@@ -11,7 +11,9 @@ pub(super) struct Because {
     pub(super) outlet: Arc<dyn Outlet>,
     /// Without its call, which holds this.
     pub(super) event: Event,
-    pub(super) bind: Arc<Bind>,
+    pub(super) mask: Arc<str>,
+    /// Weak, because a script may keep its event, and a script that is held by what it keeps itself would never end.
+    pub(super) bind: Weak<Bind>,
     pub(super) kind: Kind,
     pub(super) who: Who,
     pub(super) call: Arc<str>,
@@ -27,14 +29,14 @@ impl Because {
     }
 
     fn cause(&self) -> Cause {
-        let event = &self.event;
+        let (event, bind) = (&self.event, self.bind.upgrade());
         let run = event.field("run").and_then(masterchief_contract::Value::as_i64).unwrap_or(0);
         Cause {
             event: event.id,
             kind: self.kind.name().to_owned(),
-            mask: self.bind.mask.to_string(),
-            origin: self.bind.origin(),
-            version: self.bind.version(),
+            mask: self.mask.to_string(),
+            origin: bind.as_ref().map(|bind| bind.origin()).unwrap_or_default(),
+            version: bind.map(|bind| bind.version()).unwrap_or_default(),
             by: event.actor.as_ref().map(|actor| actor.source()).unwrap_or_default(),
             handle: self.who.handle.as_deref().unwrap_or("").to_owned(),
             place: match event.chan() {

@@ -184,8 +184,9 @@ impl Calls {
         who: &Who,
         call: &Arc<str>,
     ) -> Arc<dyn Outlet> {
-        let (outlet, event, bind) = (Arc::clone(outlet), event.clone(), Arc::clone(bind));
-        Arc::new(Because { outlet, event, bind, kind, who: who.clone(), call: Arc::clone(call) })
+        let (outlet, event, mask) = (Arc::clone(outlet), event.clone(), Arc::clone(&bind.mask));
+        let (bind, who, call) = (Arc::downgrade(bind), who.clone(), Arc::clone(call));
+        Arc::new(Because { outlet, event, mask, bind, kind, who, call })
     }
 
     /// How long a call of this bind may take.

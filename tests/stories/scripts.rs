@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use masterchief::bot::{Bot, run_tests, test_files};
+use masterchief::bot::{Bot, CHANNEL, TestBot, run_tests, test_files};
 use masterchief::users;
 
 fn pass(folder: &str) -> usize {
@@ -23,6 +24,25 @@ fn every_module_and_every_way_to_answer_works() {
 #[test]
 fn the_shipped_scripts_pass_their_tests() {
     assert!(pass("scripts") >= 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_that_was_called_ends_as_fast_as_one_that_was_not_whatever_it_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let lua = "local last\nbot.bind('pub', '-|-', '!hello', function(ev) last = ev return 'hi' end)";
+    std::fs::write(folder.path().join("hello.lua"), lua).unwrap();
+    let mut took = Vec::new();
+    for called in [false, true] {
+        let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
+        if called {
+            test.user("alice").says(CHANNEL, "!hello").await;
+            test.expect(CHANNEL, "hi").await;
+        }
+        let begun = tokio::time::Instant::now();
+        test.stop().await;
+        took.push(begun.elapsed());
+    }
+    assert!(took[1] < took[0] + Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test]
