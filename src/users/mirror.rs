@@ -59,19 +59,25 @@ impl Mirror {
             "c" => self.value(rest),
             "a" | "+h" | "-h" | "+a" | "-a" => {
                 let (handle, rest) = word(rest);
-                let Some(person) = self.people.get_mut(&handle.to_ascii_lowercase()) else { return Changed::Nothing };
                 let rest = rest.trim();
-                match code {
+                self.change(handle, |person| match code {
                     "a" => flags(person, rest),
                     "+h" => more(&mut person.hosts, rest),
                     "-h" => person.hosts.retain(|host| !host.eq_ignore_ascii_case(rest)),
                     "+a" => more(&mut person.accounts, rest),
                     _ => person.accounts.retain(|account| !account.eq_ignore_ascii_case(rest)),
-                }
-                Changed::Person(person.clone())
+                })
             }
             _ => Changed::Nothing,
         }
+    }
+
+    /// Changes who is there. What leaves them as they are is nothing: whatever is told of it costs a look at everybody here.
+    fn change(&mut self, handle: &str, change: impl FnOnce(&mut EggPerson)) -> Changed {
+        let Some(person) = self.people.get_mut(&handle.to_ascii_lowercase()) else { return Changed::Nothing };
+        let before = person.clone();
+        change(person);
+        if *person == before { Changed::Nothing } else { Changed::Person(person.clone()) }
     }
 
     /// `handle hostmask password flags`. Of one who is there already it says nothing.
@@ -99,6 +105,9 @@ impl Mirror {
         if new.is_empty() || new.contains(' ') || from != to && self.people.contains_key(&to) {
             return Changed::Nothing;
         }
+        if self.people.get(&from).is_some_and(|person| person.handle == new) {
+            return Changed::Nothing;
+        }
         let Some(mut person) = self.people.remove(&from) else { return Changed::Nothing };
         let old = std::mem::replace(&mut person.handle, new.to_owned());
         self.people.insert(to, person.clone());
@@ -110,27 +119,18 @@ impl Mirror {
         let (name, rest) = word(rest);
         let (handle, rest) = word(rest);
         let value = rest.trim();
-        let person = self.people.get_mut(&handle.to_ascii_lowercase());
-        match (name.to_ascii_uppercase().as_str(), person) {
-            ("BOTADDR", None) => {
+        let there = self.people.contains_key(&handle.to_ascii_lowercase());
+        match name.to_ascii_uppercase().as_str() {
+            "BOTADDR" if !there => {
                 let (host, rest) = word(value);
                 let (port, _) = word(rest);
                 // As in a file, where the colons of an address are written otherwise.
                 let address = address(&format!("{}:{port}", host.replace(':', ";")));
                 Changed::Bot(EggBot { handle: handle.to_owned(), address, flags: String::new() })
             }
-            ("COMMENT", Some(person)) => {
-                value.clone_into(&mut person.comment);
-                Changed::Person(person.clone())
-            }
-            ("ACCOUNT", Some(person)) => {
-                more(&mut person.accounts, value);
-                Changed::Person(person.clone())
-            }
-            ("FPRINT", Some(person)) => {
-                more(&mut person.certs, value);
-                Changed::Person(person.clone())
-            }
+            "COMMENT" => self.change(handle, |person| value.clone_into(&mut person.comment)),
+            "ACCOUNT" => self.change(handle, |person| more(&mut person.accounts, value)),
+            "FPRINT" => self.change(handle, |person| more(&mut person.certs, value)),
             _ => Changed::Nothing,
         }
     }
@@ -412,6 +412,27 @@ mod tests {
         let (dave, left) = claims.granted(&blank("dave"), of("dave", "SHARED"));
         assert!(dave.accounts.is_empty() && left[0].contains("belongs to carol"), "{left:?}");
         assert_eq!(claims.granted(&of("erin", "erin"), of("erin", "erin")).1.len(), 0);
+    }
+
+    #[test]
+    fn a_line_that_changes_nothing_is_nothing() {
+        let mut all = mirror();
+        for line in [
+            "+h carol *!c@two.example",
+            "+a carol carol",
+            "a carol lo",
+            "a carol v #lab",
+            "c COMMENT carol of the night",
+            "c FPRINT carol ab12",
+            "-h carol *!c@two.example",
+            "-a carol carol",
+            "h carol caroline",
+        ] {
+            assert_ne!(all.take(line), Changed::Nothing, "{line}");
+            assert_eq!(all.take(line), Changed::Nothing, "{line}");
+        }
+        assert_eq!(all.take("-h caroline *!nobody@there.example"), Changed::Nothing);
+        assert_eq!(all.take("h caroline caroline"), Changed::Nothing);
     }
 
     #[test]
