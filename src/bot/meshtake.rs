@@ -1,7 +1,7 @@
 //! People of an Eggdrop whose user file may be taken: who is new is written down here, and what came since to those who came with it. Nobody
 //! is ever removed, and nothing taken away; what was removed here stays so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use masterchief_contract::Clock;
@@ -9,19 +9,23 @@ use serde_json::Value;
 
 use super::people::{PeopleError, read_users, row_of, touched};
 use super::policy::Policy;
-use crate::mesh::{BotName, BotSettings, Gift, Mesh, NETWORK, Take};
+use crate::mesh::{AskFault, BotName, BotSettings, Gift, Mesh, NETWORK, RecordFault, Take};
 use crate::partyline::Party;
 use crate::pipelines::words::cut;
 use crate::store::{AuditRow, Sharing, Store, StoreError, check_size};
-use crate::users::{Book, Claims, EggBot, EggPerson, PEOPLE_MAX, Seen, User};
+use crate::users::{Book, Claims, EggBot, EggPerson, HANDLE_MAX, PEOPLE_MAX, Seen, User};
 
 /// Under which name it is kept what was seen of whom, among what scripts keep. No script can have it.
 const KEPT: &str = "@taken";
-/// How many names are told in one line, and how much of each, in characters.
+/// How many names are told in one line, and how much of them all, in characters.
 const NAMED: usize = 10;
-const TOLD: usize = 400;
+const TOLD: usize = 900;
 /// How much of what is new of somebody stands in the audit trail, in characters.
 const NEW: usize = 4000;
+/// Of how many handles it is kept that they were left alone. Of more it is said with a file only.
+const ALONE: usize = 10_000;
+/// Behind a file in which nobody is known by more than a hostmask: who reads that people have arrived would wait for them to be heard.
+const BY_MASK: &str = "by a hostmask alone nobody has more than users.hostmask_flags; `.+host HANDLE NETWORK/ACCOUNT` makes somebody known";
 /// What one bot may give: people, hostmasks of them all, and what else they are known by. Whatever it removes meanwhile stays here.
 const ROOM: Room = Room { people: PEOPLE_MAX, masks: 20_000, marks: 40_000 };
 
@@ -43,6 +47,8 @@ struct Inner {
     turn: tokio::sync::Mutex<()>,
     /// Of which bots it was said that what they remove stays here.
     said: Mutex<BTreeSet<BotName>>,
+    /// Of which bot and handle it was said that they are left alone.
+    alone: Mutex<BTreeSet<(BotName, String)>>,
 }
 
 /// It cannot be taken now.
@@ -66,7 +72,7 @@ struct Room {
 }
 
 /// What becomes of a gift.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Plan {
     /// What finds room yet.
     room: Room,
@@ -115,8 +121,9 @@ impl Room {
 
 impl Takes {
     pub(super) fn new(store: Store, book: Book, clock: Clock, party: Party, policy: Arc<OnceLock<Policy>>) -> Takes {
-        let (mesh, turn, said) = (OnceLock::new(), tokio::sync::Mutex::default(), Mutex::default());
-        Takes { inner: Arc::new(Inner { store, book, clock, party, policy, room: ROOM, mesh, turn, said }) }
+        let (mesh, turn) = (OnceLock::new(), tokio::sync::Mutex::default());
+        let (said, alone) = (Mutex::default(), Mutex::default());
+        Takes { inner: Arc::new(Inner { store, book, clock, party, policy, room: ROOM, mesh, turn, said, alone }) }
     }
 
     /// The mesh, once it is there.
@@ -151,11 +158,16 @@ impl Takes {
     /// them meanwhile: then it is looked again.
     async fn people(&self, from: &From<'_>, gift: &Gift) -> Result<Plan, TakeFault> {
         let Inner { store, book, .. } = &*self.inner;
+        if gift.people.is_empty() {
+            // Nobody is looked up for whom nothing is told.
+            let plan = Plan::default();
+            return self.keep(from.bot, gift, &plan).await.map(|()| plan).map_err(TakeFault::from);
+        }
         for _ in 0..20 {
             let revision = store.users_revision().await?;
             let now = book.apart();
             now.fill(read_users(store).await?);
-            let plan = self.plan(from, gift, &now).await?;
+            let plan = self.judged(from, gift, &now).await?;
             let puts = plan.puts.iter().map(|(user, _)| row_of(user)).collect::<Vec<_>>();
             let kept = plan.seen.iter().map(|(name, seen)| (KEPT.to_owned(), name.clone(), seen.clone())).collect();
             let sharing = Sharing { puts, kept, ..Sharing::default() };
@@ -171,7 +183,30 @@ impl Takes {
         Err(TakeFault::Busy)
     }
 
-    async fn plan(&self, from: &From<'_>, gift: &Gift, book: &Book) -> Result<Plan, StoreError> {
+    /// What the policy lets be done: it judges all of it at once, and looks for who breaks it only where somebody does.
+    async fn judged(&self, from: &From<'_>, gift: &Gift, book: &Book) -> Result<Plan, StoreError> {
+        let mut broken = BTreeMap::new();
+        loop {
+            let plan = self.plan(from, gift, book, &broken).await?;
+            let Some(policy) = self.inner.policy.get() else { return Ok(plan) };
+            let users: Vec<User> = plan.puts.iter().map(|(user, _)| user.clone()).collect();
+            let holds = |users: &[User]| policy.holds_beside(users).map_err(|broken| broken.to_string());
+            let more = refused(&holds, &users);
+            if more.is_empty() {
+                return Ok(plan);
+            }
+            // Who is refused is written no more, so this ends.
+            broken.extend(more);
+        }
+    }
+
+    async fn plan(
+        &self,
+        from: &From<'_>,
+        gift: &Gift,
+        book: &Book,
+        broken: &BTreeMap<String, String>,
+    ) -> Result<Plan, StoreError> {
         let all = book.all();
         let given = all.iter().filter(|user| is_given_by(user, from.bot));
         let taken = given.fold(Room::default(), |sum, user| sum.each(Room::of(user), usize::saturating_add));
@@ -181,7 +216,12 @@ impl Takes {
             // Who was gone for a moment is given anew.
             let anew = gift.gone.iter().any(|gone| gone.eq_ignore_ascii_case(&person.handle));
             let before = if anew { None } else { self.seen(from.bot, &person.handle).await? };
-            if let Err(why) = self.person(from, person, before, book, &mut claims, &mut plan) {
+            let refused = broken.get(&person.handle.to_ascii_lowercase());
+            let done = match refused {
+                Some(why) => Err(why.clone()),
+                None => self.person(from, person, before, book, &mut claims, &mut plan),
+            };
+            if let Err(why) = done {
                 plan.alone.push((person.handle.clone(), why));
             }
         }
@@ -234,8 +274,6 @@ impl Takes {
         };
         let (after, taken) = claims.granted(&base, after);
         if old.as_deref() != Some(&after) {
-            let policy = self.inner.policy.get().map(|policy| policy.holds_for_user(&after));
-            policy.unwrap_or(Ok(())).map_err(|broken| broken.to_string())?;
             plan.room = plan.room.after(&after, old.as_deref())?;
             let words = Seen::of(&after).since(&Seen::of(&base)).words();
             let words = if words.is_empty() { "nothing but the name".to_owned() } else { words };
@@ -256,7 +294,9 @@ impl Takes {
             if known || self.inner.book.get(&bot.handle).is_some() {
                 continue;
             }
-            match mesh.put_bot(&name, BotSettings::of_eggdrop(bot)).await {
+            // An operator may have written it down meanwhile.
+            match mesh.add_bot(&name, BotSettings::of_eggdrop(bot)).await {
+                Err(AskFault::Record(RecordFault::Known(_))) => {}
                 Ok(()) => {
                     self.audit(from.bot, name.as_str(), "a bot, from its user file").await;
                     added.push(name.to_string());
@@ -314,9 +354,27 @@ impl Takes {
 
     /// Tells operators what was taken and what was not.
     fn tell(&self, bot: &BotName, gift: &Gift, plan: &Plan, bots: &[String]) {
+        for line in self.lines(bot, gift, plan, bots) {
+            tracing::info!(%bot, line, "People of an Eggdrop");
+            self.inner.party.log('b', tracing::Level::INFO, &format!("{bot}: {line}"));
+        }
+    }
+
+    /// Who is left alone and was not told of. A file is told whole, once a link; lines that change them come as fast as they are sent.
+    fn left_alone(&self, bot: &BotName, gift: &Gift, plan: &Plan) -> Vec<String> {
+        let mut told = self.inner.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = |handle: &str| {
+            let room = told.len() < ALONE;
+            room && told.insert((bot.clone(), cut(&handle.to_ascii_lowercase(), HANDLE_MAX)))
+        };
+        let news = plan.alone.iter().filter(|(handle, _)| news(handle) || gift.file.is_some());
+        news.map(|(handle, why)| format!("{handle} {why}")).collect()
+    }
+
+    fn lines(&self, bot: &BotName, gift: &Gift, plan: &Plan, bots: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
         let puts: Vec<String> = plan.puts.iter().map(|(user, words)| format!("{} ({words})", user.handle)).collect();
-        let alone: Vec<String> = plan.alone.iter().map(|(handle, why)| format!("{handle} {why}")).collect();
+        let alone = self.left_alone(bot, gift, plan);
         if let Some(masks) = gift.file {
             lines.push(format!(
                 "its user file is taken: {} new or with more, {} left alone, {} new bots; left out: {} flags, passwords and the like, {masks} \
@@ -326,6 +384,10 @@ impl Takes {
                 bots.len(),
                 plan.left,
             ));
+            let by_mask = |user: &User| user.accounts.is_empty() && user.certs.is_empty();
+            if !puts.is_empty() && plan.puts.iter().all(|(user, _)| by_mask(user)) {
+                lines.push(BY_MASK.to_owned());
+            }
         }
         for (what, all) in [("taken", &puts), ("left alone", &alone), ("new bots", &bots.to_vec())] {
             if !all.is_empty() {
@@ -337,18 +399,35 @@ impl Takes {
         if !less.is_empty() && first() {
             lines.push(format!("what is removed there stays here, which is said once: {}", named(&less)));
         }
-        for line in lines {
-            tracing::info!(%bot, line, "People of an Eggdrop");
-            self.inner.party.log('b', tracing::Level::INFO, &format!("{bot}: {line}"));
-        }
+        lines
     }
 }
 
 /// Some of them, each in short: it is what others wrote, and is read by people, on IRC line by line.
 fn named(all: &[String]) -> String {
     let more = all.len().saturating_sub(NAMED);
-    let some = all.iter().take(NAMED).map(|one| cut(one, TOLD)).collect::<Vec<_>>().join("; ");
+    let each = TOLD / all.len().clamp(1, NAMED);
+    let some = all.iter().take(NAMED).map(|one| cut(one, each)).collect::<Vec<_>>().join("; ");
     if more > 0 { format!("{some}; and {more} more") } else { some }
+}
+
+/// Who of these may not be written, in lower case, and why. Where all may, that is one judgement; who breaks something is looked for by
+/// halves.
+fn refused(holds: &impl Fn(&[User]) -> Result<(), String>, users: &[User]) -> Vec<(String, String)> {
+    if users.is_empty() {
+        return Vec::new();
+    }
+    let Err(why) = holds(users) else { return Vec::new() };
+    let (first, second) = users.split_at(users.len() / 2);
+    let mut all = refused(holds, first);
+    if !first.is_empty() {
+        all.extend(refused(holds, second));
+    }
+    if all.is_empty() {
+        // One alone, or each half holds without the other.
+        all.extend(second.iter().map(|user| (user.handle.to_ascii_lowercase(), why.clone())));
+    }
+    all
 }
 
 /// Whether the record came with this bot.
@@ -479,8 +558,84 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_told_in_short() {
-        let all: Vec<String> = (0..20).map(|_| "é".repeat(1 << 20)).collect();
-        assert!(named(&all).chars().count() < (NAMED + 1) * (TOLD + 3));
+        for many in [1, 2, 9, 10, 20] {
+            let all: Vec<String> = (0..many).map(|_| "é".repeat(1 << 20)).collect();
+            assert!(named(&all).chars().count() < 950, "{many}");
+        }
         assert_eq!(named(&["carol".to_owned()]), "carol");
+    }
+
+    #[tokio::test]
+    async fn who_is_known_by_masks_alone_is_told_to_be_nobody_yet_and_each_line_is_short() {
+        let takes = takes(ROOM);
+        let mut carol = person("carol", "*!c@one.example");
+        carol.certs.clear();
+        let file = |people: Vec<EggPerson>| Gift { file: Some(0), ..gift(people) };
+        let told = |gift: &Gift, plan: &Plan| takes.lines(&"HubBot".parse().unwrap(), gift, plan, &[]);
+        let masks = file(vec![carol]);
+        let plan = takes.gives(&masks).await;
+        assert!(told(&masks, &plan).iter().any(|line| line.contains("users.hostmask_flags")), "{plan:?}");
+        let certs = file(
+            (0..20)
+                .map(|one| person(&"é".repeat(5000 + one), "*!x@x.example"))
+                .chain([person("dave", "*!d@d.example")])
+                .collect(),
+        );
+        let plan = takes.gives(&certs).await;
+        let lines = told(&certs, &plan);
+        assert!(!lines.iter().any(|line| line.contains("users.hostmask_flags")), "{lines:?}");
+        assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() < 1000), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn who_is_left_alone_is_told_once_and_with_each_file() {
+        let takes = takes(ROOM);
+        takes.inner.book.put(User::new("alice").unwrap()).unwrap();
+        takes.inner.store.put_user(&row_of(&User::new("alice").unwrap())).await.unwrap();
+        let bot = "HubBot".parse().unwrap();
+        let mut told = Vec::new();
+        for file in [None, None, Some(0), None] {
+            for host in ["*!a@one.example", "*!a@two.example"] {
+                let gift = Gift { file, ..gift(vec![person("alice", host)]) };
+                let plan = takes.gives(&gift).await;
+                told.push(takes.lines(&bot, &gift, &plan, &[]).iter().any(|line| line.contains("left alone: alice")));
+            }
+        }
+        assert_eq!(told, [true, false, false, false, true, true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn whom_nothing_is_given_any_more_gets_nothing() {
+        let takes = takes(ROOM);
+        let with = |host: &str| gift(vec![person("carol", host)]);
+        takes.gives(&with("*!c@one.example")).await;
+        let carol = takes.inner.book.get("carol").unwrap();
+        assert_eq!(carol.given_by.as_deref(), Some("HubBot"));
+        let ours = User { given_by: None, ..User::clone(&carol) };
+        takes.inner.store.put_user(&row_of(&ours)).await.unwrap();
+        takes.inner.book.put(ours).unwrap();
+        let plan = takes.gives(&with("*!c@two.example")).await;
+        assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "is here already"));
+    }
+
+    #[test]
+    fn all_are_judged_at_once_and_by_halves_where_somebody_breaks_something() {
+        let users: Vec<User> = (0..1000).map(|one| User::new(&format!("a{one}")).unwrap()).collect();
+        let judged = |breaks: &dyn Fn(&[User]) -> bool| {
+            let count = std::cell::Cell::new(0);
+            let holds = |users: &[User]| {
+                count.set(count.get() + 1);
+                if breaks(users) { Err("no".to_owned()) } else { Ok(()) }
+            };
+            let refused = refused(&holds, &users);
+            (refused.into_iter().map(|(handle, _)| handle).collect::<Vec<_>>(), count.get())
+        };
+        assert_eq!(judged(&|_| false), (Vec::new(), 1));
+        let has = |users: &[User], handle: &str| users.iter().any(|user| user.handle == handle);
+        let (refused, count) = judged(&|users: &[User]| has(users, "a700"));
+        assert!(refused == ["a700"] && count < 30, "{refused:?} {count}");
+        // Two who break it together only: one of the halves stays out.
+        let (refused, _) = judged(&|users: &[User]| has(users, "a0") && has(users, "a999"));
+        assert_eq!((refused.len(), refused.contains(&"a999".to_owned())), (500, true));
     }
 }

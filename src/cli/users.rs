@@ -80,6 +80,9 @@ enum Command {
         /// Words about the person
         #[arg(long)]
         comment: Option<String>,
+        /// Makes a record ours that came with an Eggdrop's user file: that bot adds nothing to it any more
+        #[arg(long)]
+        own: bool,
     },
     /// Sets the password, which is read from standard input
     Passwd {
@@ -125,6 +128,8 @@ struct Shown {
     certs: Vec<String>,
     hosts: Vec<String>,
     password: bool,
+    /// The bot with whose user file the record came, which may add to it.
+    given_by: Option<String>,
     comment: String,
 }
 
@@ -190,8 +195,11 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             lent = true;
             lend(find(&handle)?, &changes, role, config)?
         }
-        Command::Edit { handle, marks, remove, comment } => {
+        Command::Edit { handle, marks, remove, comment, own } => {
             let mut user = find(&handle)?;
+            if own && user.given_by.take().is_none() {
+                bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
+            }
             for what in remove {
                 take_away(&mut user, &what)?;
             }
@@ -386,6 +394,7 @@ fn shown(user: &User) -> Shown {
         certs: user.certs.clone(),
         hosts: user.hosts.clone(),
         password: user.password.is_some(),
+        given_by: user.given_by.clone(),
         comment: user.comment.clone(),
     }
 }

@@ -396,6 +396,11 @@ impl Mesh {
         self.record(Change::Put(bot.clone(), Box::new(settings))).await
     }
 
+    /// Writes what is known of a bot that nobody here knows; whoever is known stays as they are.
+    pub async fn add_bot(&self, bot: &BotName, settings: BotSettings) -> Result<(), AskFault> {
+        self.record(Change::Add(bot.clone(), Box::new(settings))).await
+    }
+
     /// Forgets the password and the certificate of a bot, so that it can link for the first time again.
     pub async fn forget(&self, bot: &BotName) -> Result<(), AskFault> {
         self.record(Change::Forget(bot.clone())).await

@@ -290,6 +290,9 @@ pub enum RecordFault {
     /// It is the configuration's.
     #[error("{0} stands in the configuration under mesh.bots; change it there")]
     Configured(BotName),
+    /// It is to be a new one, and is none.
+    #[error("{0} is known here already")]
+    Known(BotName),
     /// Nobody of this name.
     #[error("there is no bot {0} here")]
     Unknown(BotName),
@@ -371,6 +374,14 @@ impl Records {
         let settings = BotSettings { password: None, fingerprints: Vec::new(), ..settings };
         let record = Record { name: name.clone(), settings, configured: false, password, pin };
         self.write(record).await
+    }
+
+    /// Writes what is set of a bot of which nothing is known yet.
+    pub(super) async fn add(&mut self, name: &BotName, settings: BotSettings) -> Result<(), RecordFault> {
+        match self.rows.get(name) {
+            Some(record) => Err(RecordFault::Known(record.name.clone())),
+            None => self.put(name, settings).await,
+        }
     }
 
     /// Changes what was learned.
@@ -468,6 +479,15 @@ mod tests {
         assert_eq!(again.get(&name("Hub")).unwrap().link_password(), Some(Secret::new("auch")));
         records.forget(&name("leaf")).await.unwrap();
         assert_eq!(records.get(&name("leaf")).unwrap().link_password(), None);
+        let other: BotSettings = serde_json::from_str(r#"{"addresses": ["other.example:1"]}"#).unwrap();
+        let before = (leaf.settings.clone(), leaf.pin);
+        for known in ["LEAF", "hub"] {
+            assert!(matches!(records.add(&name(known), other.clone()).await, Err(RecordFault::Known(_))));
+        }
+        let leaf = records.get(&name("leaf")).unwrap();
+        assert_eq!((leaf.settings.clone(), leaf.name.as_str()), (before.0, "Leaf"), "what is there is never replaced");
+        records.add(&name("Spare"), other.clone()).await.unwrap();
+        assert_eq!(records.get(&name("spare")).unwrap().settings, other);
         records.remove(&name("leaf")).await.unwrap();
         assert!(records.get(&name("leaf")).is_none());
     }

@@ -80,6 +80,8 @@ mod tests {
         op.change_channel_flags("libera/#ops", "+o").unwrap();
         let role = User { roles: vec!["oncall".to_owned()], ..alice.clone() };
         assert!(!covers(below, &op) && !covers(below, &role) && covers(Trust::Everybody, &role));
+        book.name(&std::collections::BTreeSet::from(["alice".to_owned()]));
+        assert!(!covers(below, &alice) && covers(Trust::Everybody, &alice), "whom pipelines name approves");
         assert!(below.has('v') && !below.has('t') && Trust::Everybody.has('t') && !Trust::Nobody.has('v'));
     }
 }

@@ -83,19 +83,23 @@ impl Mirror {
             "c" => self.value(rest),
             "a" | "+h" | "-h" | "+a" | "-a" => {
                 let (handle, rest) = word(rest);
-                let Some(person) = self.people.get_mut(&handle.to_ascii_lowercase()) else { return Changed::Nothing };
                 let rest = rest.trim();
-                match code {
+                self.with(handle, |person| match code {
                     "a" => flags(person, rest),
                     "+h" => more(&mut person.hosts, rest),
-                    "-h" => person.hosts.retain(|host| !host.eq_ignore_ascii_case(rest)),
+                    "-h" => fewer(&mut person.hosts, rest),
                     "+a" => more(&mut person.accounts, rest),
-                    _ => person.accounts.retain(|account| !account.eq_ignore_ascii_case(rest)),
-                }
-                Changed::Person(person.clone())
+                    _ => fewer(&mut person.accounts, rest),
+                })
             }
             _ => Changed::Nothing,
         }
+    }
+
+    /// Who is there with this change, which tells whether it is one: whatever is said of somebody costs a look at everybody here.
+    fn with(&mut self, handle: &str, change: impl FnOnce(&mut EggPerson) -> bool) -> Changed {
+        let Some(person) = self.people.get_mut(&handle.to_ascii_lowercase()) else { return Changed::Nothing };
+        if change(person) { Changed::Person(person.clone()) } else { Changed::Nothing }
     }
 
     /// `handle hostmask password flags`. Of one who is there already it says nothing.
@@ -123,6 +127,9 @@ impl Mirror {
         if new.is_empty() || new.contains(' ') || from != to && self.people.contains_key(&to) {
             return Changed::Nothing;
         }
+        if self.people.get(&from).is_some_and(|person| person.handle == new) {
+            return Changed::Nothing;
+        }
         let Some(mut person) = self.people.remove(&from) else { return Changed::Nothing };
         let old = std::mem::replace(&mut person.handle, new.to_owned());
         self.people.insert(to, person.clone());
@@ -134,27 +141,18 @@ impl Mirror {
         let (name, rest) = word(rest);
         let (handle, rest) = word(rest);
         let value = rest.trim();
-        let person = self.people.get_mut(&handle.to_ascii_lowercase());
-        match (name.to_ascii_uppercase().as_str(), person) {
-            ("BOTADDR", None) => {
+        let there = self.people.contains_key(&handle.to_ascii_lowercase());
+        match name.to_ascii_uppercase().as_str() {
+            "BOTADDR" if !there => {
                 let (host, rest) = word(value);
                 let (port, _) = word(rest);
                 // As in a file, where the colons of an address are written otherwise.
                 let address = address(&format!("{}:{port}", host.replace(':', ";")));
                 Changed::Bot(EggBot { handle: handle.to_owned(), address, flags: String::new() })
             }
-            ("COMMENT", Some(person)) => {
-                value.clone_into(&mut person.comment);
-                Changed::Person(person.clone())
-            }
-            ("ACCOUNT", Some(person)) => {
-                more(&mut person.accounts, value);
-                Changed::Person(person.clone())
-            }
-            ("FPRINT", Some(person)) => {
-                more(&mut person.certs, value);
-                Changed::Person(person.clone())
-            }
+            "COMMENT" => self.with(handle, |person| set(&mut person.comment, value)),
+            "ACCOUNT" => self.with(handle, |person| more(&mut person.accounts, value)),
+            "FPRINT" => self.with(handle, |person| more(&mut person.certs, value)),
             _ => Changed::Nothing,
         }
     }
@@ -168,27 +166,43 @@ fn cost(person: &EggPerson) -> usize {
     own + channels + marks.map(|mark| mark.len() + TEXT).sum::<usize>()
 }
 
-/// `flags [#channel]`: what they are from now on.
-fn flags(person: &mut EggPerson, rest: &str) {
+/// `flags [#channel]`: what they are from now on. Tells whether they were others.
+fn flags(person: &mut EggPerson, rest: &str) -> bool {
     let (flags, channel) = word(rest);
     let channel = channel.trim();
     if channel.is_empty() {
-        flags.clone_into(&mut person.flags);
-        return;
+        return set(&mut person.flags, flags);
     }
     let full = person.channels.len() >= OF_ONE;
     match person.channels.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(channel)) {
-        Some((_, held)) => flags.clone_into(held),
-        None if full => {}
-        None => person.channels.push((channel.to_owned(), flags.to_owned())),
+        Some((_, held)) => set(held, flags),
+        None if full => false,
+        None => {
+            person.channels.push((channel.to_owned(), flags.to_owned()));
+            true
+        }
     }
 }
 
-fn more(all: &mut Vec<String>, one: &str) {
+fn set(held: &mut String, value: &str) -> bool {
+    let other = held != value;
+    value.clone_into(held);
+    other
+}
+
+fn fewer(all: &mut Vec<String>, one: &str) -> bool {
+    let before = all.len();
+    all.retain(|other| !other.eq_ignore_ascii_case(one));
+    all.len() < before
+}
+
+fn more(all: &mut Vec<String>, one: &str) -> bool {
     let known = all.iter().any(|other| other.eq_ignore_ascii_case(one));
-    if !one.is_empty() && one != NO_HOST && !known && all.len() < OF_ONE {
+    let new = !one.is_empty() && one != NO_HOST && !known && all.len() < OF_ONE;
+    if new {
         all.push(one.to_owned());
     }
+    new
 }
 
 /// What was seen of somebody who can be taken over: what comes later is news, what was seen before is not, whatever became of it here.
@@ -469,6 +483,27 @@ mod tests {
         }
         all.take("k r0");
         assert_eq!(all.held, 0);
+    }
+
+    #[test]
+    fn a_line_that_changes_nothing_is_nothing() {
+        let mut all = mirror();
+        for line in [
+            "+h carol *!c@two.example",
+            "+a carol carol",
+            "a carol lo",
+            "a carol v #lab",
+            "c COMMENT carol of the night",
+            "c FPRINT carol ab12",
+            "-h carol *!c@two.example",
+            "-a carol carol",
+            "h carol caroline",
+        ] {
+            assert_ne!(all.take(line), Changed::Nothing, "{line}");
+            assert_eq!(all.take(line), Changed::Nothing, "{line}");
+        }
+        assert_eq!(all.take("-h caroline *!nobody@there.example"), Changed::Nothing);
+        assert_eq!(all.take("h caroline caroline"), Changed::Nothing);
     }
 
     #[test]

@@ -18,4 +18,4 @@ pub use mirror::{Changed, Claims, Mirror, PEOPLE_MAX, Seen, USERFILE_MAX};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
 pub use standing::Standing;
 pub use totp::{Totp, TotpFault};
-pub use user::{COMMENT_MAX, User, UserFault};
+pub use user::{COMMENT_MAX, HANDLE_MAX, User, UserFault};

@@ -9,7 +9,7 @@ use super::totp::Totp;
 /// The handle of the console. It is nobody's record and may do everything.
 pub(super) const CONSOLE: &str = "console";
 /// The longest handle, as in Eggdrop.
-const HANDLE_MAX: usize = 32;
+pub const HANDLE_MAX: usize = 32;
 /// How many hostmasks, accounts, certificates and channels other bots may give to one person.
 pub(crate) const OF_ONE: usize = 256;
 /// How much of the operators' words is told to other bots, and taken from them, in characters.

@@ -159,7 +159,7 @@ impl Node {
             return self.spot.clone();
         };
         match &self.what {
-            What::Map(map) => match map.get(*key) {
+            What::Map(map) => match map.get(key) {
                 Some((spot, _)) if rest.is_empty() => spot.clone(),
                 Some((_, node)) => node.spot_of(rest),
                 None => self.spot.clone(),

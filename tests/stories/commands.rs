@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use masterchief::store::{Mark, Store};
+
 use crate::lab::Lab;
 use crate::person::Person;
 
@@ -81,6 +83,26 @@ fn a_failing_test_is_told_with_its_line_and_fails_the_command() {
             && said.contains("hi alice"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn it_is_shown_with_which_bot_somebody_came_and_a_word_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &[], "!hello\n");
+    let users = |args: &[&str]| run(folder.path(), &[&["users"], args].concat(), "");
+    assert!(users(&["add", "carol"]).status.success());
+    let store = Store::open(&folder.path().join("data/masterchief.db")).await.unwrap();
+    let mut row = store.users().await.unwrap().into_iter().find(|row| row.handle == "carol").unwrap();
+    row.marks.push(Mark { kind: "given-by".to_owned(), scope: String::new(), value: "HubBot".to_owned() });
+    store.put_user(&row).await.unwrap();
+    store.close().await;
+    let shown = || serde_json::from_str::<serde_json::Value>(&said(&users(&["show", "carol"]))).unwrap();
+    assert_eq!(shown()["given_by"], "HubBot");
+    assert!(users(&["edit", "carol", "--comment", "of the night"]).status.success());
+    assert_eq!(shown()["given_by"], "HubBot", "another word keeps it");
+    assert!(users(&["edit", "carol", "--own"]).status.success());
+    assert!(shown()["given_by"].is_null());
+    assert!(complained(&users(&["edit", "carol", "--own"])).contains("came with no bot"));
 }
 
 #[test]

@@ -22,6 +22,23 @@ async fn started() -> TestBot {
     test
 }
 
+#[tokio::test(start_paused = true)]
+async fn whom_pipelines_and_groups_name_is_known_to_the_bot_with_a_record_or_without() {
+    let groups = std::collections::BTreeMap::from([("payments".to_owned(), vec!["Ana".to_owned()])]);
+    let settings = Settings { groups, ..Settings::default() };
+    let test = TestBot::start(Bot::builder().executor("acted", Acted::default()).pipelines(settings)).await.unwrap();
+    let named = || {
+        let mut all: Vec<String> = test.started().book().named().iter().cloned().collect();
+        all.sort();
+        all.join(" ")
+    };
+    assert_eq!(named(), "ana");
+    let shop = "app: shop\npolicy:\n  environments:\n    prod: {confirm: never, approvals: {count: 1, from: [lee, \"@oncall\"]}, emergency: {count: 1, from: [raj]}}\nstages:\n  check: {approve: {count: 1, from: [mia]}}\n  rollout: {acted: {takes: 5s}}\n";
+    test.started().put_pipeline("shop", shop).await.unwrap();
+    assert_eq!(named(), "ana lee mia raj", "a role is nobody's name");
+    test.stop().await;
+}
+
 /// A run that waits for somebody else; its code.
 async fn asks(test: &TestBot, number: u32) -> String {
     test.user("ana").says(CHANNEL, "!deploy shop to prod").await;

@@ -168,6 +168,7 @@ async fn over_tls_the_file_comes_with_tls_and_operators_are_told_of_it() {
     typist.reads("You see").await;
     chief.mesh.configure(known).await;
     typist.reads("EggOne: its user file is taken: ").await;
+    typist.reads("EggOne: by a hostmask alone nobody has more than users.hostmask_flags").await;
     typist.reads("left alone: alice is here already").await;
     let carol = is(&chief, "carol", |_| true).await;
     assert!(carol.flags.has('f') && carol.channels.is_empty(), "{carol:?}");

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use masterchief::bot::{Bot, TestBot};
+use masterchief::users::User;
 use serde_json::Value;
 
 use super::commands::{complained, run, said};
@@ -107,4 +109,29 @@ async fn the_people_and_bots_of_a_real_eggdrop_come_along_and_nobody_is_overwrit
     assert_eq!(leaf.settings.addresses[0].to_string(), "127.0.0.1:43320");
     assert!(leaf.settings.attrs().leaf && !leaf.settings.attrs().hub && leaf.password.is_none());
     chief.bot.stop("").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_seen_with_which_bot_somebody_came_and_a_word_or_another_handle_makes_them_ours() {
+    let test = TestBot::start(Bot::builder()).await.unwrap();
+    test.user("mia").with_flags("+m");
+    let bot = test.started();
+    let given = || User { given_by: Some("HubBot".to_owned()), ..User::new("carol").unwrap() };
+    bot.put_user(given()).await.unwrap();
+    test.user("mia").says("chief", ".whois carol").await;
+    test.expect("mia", "came with HubBot, which may add to it; .own carol ends that").await;
+    test.user("mia").says("chief", ".own carol").await;
+    test.expect("mia", "carol is ours now; HubBot adds nothing to it").await;
+    assert_eq!(bot.book().get("carol").unwrap().given_by, None);
+    test.user("mia").says("chief", ".own carol").await;
+    test.expect("mia", "carol came with no bot").await;
+    // HubBot knows her by this handle still; by another it knows nobody, or somebody else.
+    bot.put_user(given()).await.unwrap();
+    test.user("mia").says("chief", ".chhandle carol Carol").await;
+    test.expect("mia", "carol is Carol now").await;
+    assert_eq!(bot.book().get("carol").unwrap().given_by.as_deref(), Some("HubBot"));
+    test.user("mia").says("chief", ".chhandle Carol caroline").await;
+    test.expect("mia", "Carol is caroline now").await;
+    assert_eq!(bot.book().get("caroline").unwrap().given_by, None);
+    test.stop().await;
 }

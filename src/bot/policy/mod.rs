@@ -93,6 +93,11 @@ impl Policy {
         self.holds_after(|book| put(book, user))
     }
 
+    /// Whether these records, beside the others that there are, break nothing that holds now.
+    pub(crate) fn holds_beside(&self, users: &[User]) -> Result<(), Broken> {
+        self.holds_after(|book| book.put_all(users))
+    }
+
     /// Whether nothing breaks that holds now without this record, or with another in its place.
     pub(crate) fn holds_without(&self, handle: &str, instead: Option<&User>) -> Result<(), Broken> {
         self.holds_after(|book| {

@@ -86,6 +86,8 @@ pub(super) enum Ask {
 /// A change of the records.
 pub(super) enum Change {
     Put(BotName, Box<BotSettings>),
+    /// Only where nothing is known of it.
+    Add(BotName, Box<BotSettings>),
     Forget(BotName),
     Remove(BotName),
 }
@@ -294,6 +296,7 @@ impl Hub {
             Ask::Record { change, reply } => {
                 let done = match change {
                     Change::Put(name, settings) => self.records.put(&name, *settings).await,
+                    Change::Add(name, settings) => self.records.add(&name, *settings).await,
                     Change::Forget(name) => self.records.forget(&name).await,
                     Change::Remove(name) => self.records.remove(&name).await,
                 };

@@ -71,6 +71,8 @@ fn whois(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let has = |is: bool| if is { "yes" } else { "no" };
     lines.push(format!("  password: {}, authenticator: {}", has(user.password.is_some()), has(user.totp.is_some())));
     lines.extend(user.settings.get(INFO_SETTING).map(|info| format!("  info: {info}")));
+    let given = |bot: &String| format!("  came with {bot}, which may add to it; .own {} ends that", user.handle);
+    lines.extend(user.given_by.as_ref().map(given));
     lines.extend((!user.comment.is_empty()).then(|| format!("  {}", user.comment)));
     let here =
         asked.desk.party.each(|session| session.handle.eq_ignore_ascii_case(&user.handle).then_some(session.idx));

@@ -1,4 +1,4 @@
-//! `.+user`, `.-user`, `.adduser`, `.chattr`, `.chhandle`, `.comment`, `.+host`, `.-host`: the records of people.
+//! `.+user`, `.-user`, `.adduser`, `.chattr`, `.chhandle`, `.comment`, `.own`, `.+host`, `.-host`: the records of people.
 
 use masterchief_contract::{CaseMap, HandlerError, user_error};
 
@@ -53,6 +53,14 @@ pub(super) static COMMANDS: &[Command] = &[
         help: "Writes words of the operators into a record, or takes them out",
         reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { comment(&asked).await }),
+    },
+    Command {
+        name: "own",
+        flags: "m",
+        usage: "<handle>",
+        help: "Makes a record ours that came with an Eggdrop's user file: that bot adds nothing to it any more",
+        reach: Reach::Anywhere,
+        run: |asked| Box::pin(async move { own(&asked).await }),
     },
     Command {
         name: "+host",
@@ -184,7 +192,9 @@ pub(super) async fn rename(asked: &Asked, old: &User, new: &str) -> Result<(), H
         return sorry(format!("there is a {new} already"));
     }
     User::new(new).map_err(wrong)?;
-    let renamed = User { handle: new.to_owned(), ..old.clone() };
+    // The bot with which it came knows nobody of the new handle, or somebody else.
+    let given_by = old.given_by.clone().filter(|_| only_case);
+    let renamed = User { handle: new.to_owned(), given_by, ..old.clone() };
     asked.desk.host.rename_user(&old.handle, renamed).await.map_err(user_error)
 }
 
@@ -198,6 +208,16 @@ async fn comment(asked: &Asked) -> Lines {
     } else {
         format!("{handle} has that comment now.")
     }])
+}
+
+async fn own(asked: &Asked) -> Lines {
+    let mut user = asked.user_below(asked.arg("handle"))?;
+    let Some(bot) = user.given_by.take() else {
+        return sorry(format!("{} came with no bot, so nobody adds to it from elsewhere", user.handle));
+    };
+    let handle = user.handle.clone();
+    asked.put(user).await?;
+    Ok(vec![format!("{handle} is ours now; {bot} adds nothing to it any more.")])
 }
 
 async fn plus_host(asked: &Asked) -> Lines {
