@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use masterchief_contract::{Action, Actor, Future, How, Outlet, Receipt, Refused};
 
 use super::ledger::Ledger;
-use super::meshrun::Desk;
+use super::mesh::Desk;
 use super::speech::Speech;
 use crate::gateway::{Answer, Answers};
 use crate::irc::{Around, Member, Network};

@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::calls::Calls;
 use super::forward::Forward;
 use super::ingest::Feeds;
-use super::meshshare::forget_key;
+use super::mesh::forget_key;
 use super::outbox::{Outbox, Place};
 use super::own::is_held;
 use super::people::{row_of, touched};

@@ -22,7 +22,7 @@ use super::people::row_of;
 use super::policy::{Broken, Policy};
 use super::scripts::{Reloaded, Scripts};
 use super::start::Meshed;
-use super::{StartError, deploys, meshrelay, words};
+use super::{StartError, deploys, mesh, words};
 use crate::config::{self, ConfigFault};
 use crate::dispatch::{BindTable, Kinds};
 use crate::gateway::Gateway;
@@ -244,7 +244,7 @@ impl Started {
         self.partyline.configure(config.partyline.clone());
         if let Some(mesh) = &self.meshed.mesh {
             mesh.configure(config.mesh.clone()).await;
-            meshrelay::bind(&self.kinds, &self.table, mesh, &config.mesh.relay)?;
+            mesh::bind_relay(&self.kinds, &self.table, mesh, &config.mesh.relay)?;
         }
         let sources = Arc::new(config.sources.clone());
         self.publishers.configure(Arc::clone(&sources)).await;

@@ -1,6 +1,7 @@
 //! People: who somebody is, and what they may. It reads no disk and speaks to no server.
 
 mod book;
+mod claims;
 mod eggdrop;
 mod elevation;
 mod flags;
@@ -11,10 +12,11 @@ mod totp;
 mod user;
 
 pub use book::{Book, PARTYLINE, Settings};
+pub use claims::{Claims, Seen};
 pub use eggdrop::{EggBot, EggPerson, NoUserfile, Userfile};
 pub use elevation::{Elevation, Presence, Sudo};
 pub use flags::{FlagFault, FlagMask, FlagSet, Section};
-pub use mirror::{Changed, Claims, Mirror, PEOPLE_MAX, Seen, USERFILE_MAX};
+pub use mirror::{Changed, Mirror, PEOPLE_MAX, USERFILE_MAX};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
 pub use standing::Standing;
 pub use totp::{Totp, TotpFault};

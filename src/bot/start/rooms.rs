@@ -16,7 +16,7 @@ use crate::bot::ingest::{Feeds, Ingest, Makers};
 use crate::bot::luastep::stage_executors;
 use crate::bot::policy::Policy;
 use crate::bot::runners::{self, Runners};
-use crate::bot::{RUNS, StartError, deploys, mesh, meshneed, meshrelay};
+use crate::bot::{RUNS, StartError, deploys, mesh};
 use crate::gateway::Door;
 use crate::mesh::{Mesh, RELAY, RELAYED};
 use crate::pipelines::{Opening, Pipelines};
@@ -170,9 +170,9 @@ impl Ground {
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         if let Some(mesh) = &mesh {
-            meshrelay::bind(&builder.kinds, &self.table, mesh, &builder.mesh.relay)?;
+            mesh::bind_relay(&builder.kinds, &self.table, mesh, &builder.mesh.relay)?;
             self.gate.spare(mesh);
-            meshneed::bind(&builder.kinds, &self.table, mesh, &self.outbox)?;
+            mesh::bind_need(&builder.kinds, &self.table, mesh, &self.outbox)?;
         }
         let door = mesh.is_some().then_some(door);
         Ok(Meshed { mesh, end, tasks: tasks.unwrap_or_default(), door, runners: runners.clone(), policy })

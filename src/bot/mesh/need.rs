@@ -8,7 +8,7 @@ use std::time::Duration;
 use masterchief_contract::{Action, BindOptions, Event, Future, Handler, HandlerResult, Kind, Outcome, Outlet};
 use tokio::time::Instant;
 
-use super::outbox::Outbox;
+use crate::bot::outbox::Outbox;
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::mesh::{BotName, Call, Mesh, NEED};
 
@@ -38,7 +38,7 @@ struct Asks {
 }
 
 /// Binds it.
-pub(super) fn bind(kinds: &Kinds, table: &BindTable, mesh: &Mesh, outbox: &Outbox) -> Result<(), BindFault> {
+pub(in crate::bot) fn bind(kinds: &Kinds, table: &BindTable, mesh: &Mesh, outbox: &Outbox) -> Result<(), BindFault> {
     let asks: Arc<dyn Handler> = Arc::new(Asks { mesh: mesh.clone(), outbox: outbox.clone(), asked: Arc::default() });
     let bind = NewBind::parse(kinds, Kind::Need.name(), "-|-", "*", BindOptions::default(), asks)?;
     table.replace(OWNER, vec![bind]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use masterchief_contract::{Action, Actor, Clock, Event, EventData, Kind, Refused, Shutdown};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::calls::Calls;
+use crate::bot::calls::Calls;
 use crate::dispatch::{BindTable, Decision, decide};
 use crate::mesh::{BotName, CallFault, Mesh, NETWORK, SAID, Trust};
 use crate::partyline::word_for;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
-use super::StartError;
-use super::policy::Policy;
+use crate::bot::StartError;
+use crate::bot::policy::Policy;
 use crate::mesh::facts::{Fact, Key, Letters, Pins, Told};
 use crate::mesh::{BotName, Call, Mesh};
 use crate::store::{Store, StoreError};
@@ -252,7 +252,7 @@ pub(super) async fn kept_pins(store: &Store, now: DateTime<Utc>) -> Result<Pins,
 }
 
 /// Forgets the key of a bot, so that the next one that it tells counts; whether there was one.
-pub(super) async fn forget_key(store: &Store, origin: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+pub(in crate::bot) async fn forget_key(store: &Store, origin: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
     let mut pins = kept_pins(store, now).await?;
     let had = pins.forget(origin);
     if had {

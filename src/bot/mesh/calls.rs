@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use masterchief_contract::{Action, Clock, Delivery, Event, EventData, Future, How, Outlet, Refused, Shutdown, Value};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::calls::Calls;
+use super::event;
 use super::lead::Leases;
-use super::mesh::event;
-use super::meshlog::Logs;
-use super::meshneed;
-use super::meshrelay;
-use super::meshrun::Running;
-use super::meshshare::Shared;
-use super::outbox::Outbox;
-use super::runners::Runners;
+use super::log::Logs;
+use super::need;
+use super::relay;
+use super::run::Running;
+use super::share::Shared;
+use crate::bot::calls::Calls;
+use crate::bot::outbox::Outbox;
+use crate::bot::runners::Runners;
 use crate::dispatch::{Bind, BindTable, Policy, decide};
 use crate::gateway::Door;
 use crate::irc::Around as _;
@@ -83,9 +83,9 @@ impl Answering {
                     LOG => all.logs.answer(&call).await,
                     SHARE => all.shared.answer(&call).await,
                     WORK => all.runners.answer(&call, &all.mesh).await,
-                    EVENT => meshrelay::receive(&all.door, &call).await,
+                    EVENT => relay::receive(&all.door, &call).await,
                     SAID => all.said(&call).await,
-                    NEED => meshneed::give(&all.mesh, &all.outbox, &call).await,
+                    NEED => need::give(&all.mesh, &all.outbox, &call).await,
                     RUN => all.running.run(&call.from, call.trust, &call.data).await,
                     // Binds alone take places: whatever else waits here, for a slow disk or for people, holds none of theirs.
                     _ => match places.try_acquire_owned() {

@@ -1,31 +1,26 @@
 //! People of an Eggdrop whose user file may be taken: who is new is written down here, and what came since to those who came with it. Nobody
 //! is ever removed, and nothing taken away; what was removed here stays so.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use masterchief_contract::Clock;
 use serde_json::Value;
 
-use super::people::{PeopleError, read_users, row_of, touched};
-use super::policy::Policy;
+use crate::bot::people::{PeopleError, read_users, row_of, touched};
+use crate::bot::policy::Policy;
 use crate::mesh::{AskFault, BotName, BotSettings, Gift, Mesh, NETWORK, RecordFault, Take};
 use crate::partyline::Party;
 use crate::pipelines::words::cut;
 use crate::store::{AuditRow, Sharing, Store, StoreError, check_size};
-use crate::users::{Book, Claims, EggBot, EggPerson, HANDLE_MAX, PEOPLE_MAX, Seen, User};
+use crate::users::{Book, Claims, EggBot, EggPerson, PEOPLE_MAX, Seen, User};
 
 /// Under which name it is kept what was seen of whom, among what scripts keep. No script can have it.
 const KEPT: &str = "@taken";
-/// How many names are told in one line, and how much of them all, in characters.
-const NAMED: usize = 10;
-const TOLD: usize = 900;
 /// How much of what is new of somebody stands in the audit trail, in characters.
 const NEW: usize = 4000;
-/// Of how many handles it is kept that they were left alone. Of more it is said with a file only.
-const ALONE: usize = 10_000;
-/// Behind a file in which nobody is known by more than a hostmask: who reads that people have arrived would wait for them to be heard.
-const BY_MASK: &str = "by a hostmask alone nobody has more than users.hostmask_flags; `.+host HANDLE NETWORK/ACCOUNT` makes somebody known";
 /// What one bot may give: people, hostmasks of them all, and what else they are known by. Whatever it removes meanwhile stays here.
 const ROOM: Room = Room { people: PEOPLE_MAX, masks: 20_000, marks: 40_000 };
 
@@ -351,64 +346,6 @@ impl Takes {
             tracing::error!(%fault, ?row, "An audit entry could not be stored");
         }
     }
-
-    /// Tells operators what was taken and what was not.
-    fn tell(&self, bot: &BotName, gift: &Gift, plan: &Plan, bots: &[String]) {
-        for line in self.lines(bot, gift, plan, bots) {
-            tracing::info!(%bot, line, "People of an Eggdrop");
-            self.inner.party.log('b', tracing::Level::INFO, &format!("{bot}: {line}"));
-        }
-    }
-
-    /// Who is left alone and was not told of. A file is told whole, once a link; lines that change them come as fast as they are sent.
-    fn left_alone(&self, bot: &BotName, gift: &Gift, plan: &Plan) -> Vec<String> {
-        let mut told = self.inner.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut news = |handle: &str| {
-            let room = told.len() < ALONE;
-            room && told.insert((bot.clone(), cut(&handle.to_ascii_lowercase(), HANDLE_MAX)))
-        };
-        let news = plan.alone.iter().filter(|(handle, _)| news(handle) || gift.file.is_some());
-        news.map(|(handle, why)| format!("{handle} {why}")).collect()
-    }
-
-    fn lines(&self, bot: &BotName, gift: &Gift, plan: &Plan, bots: &[String]) -> Vec<String> {
-        let mut lines = Vec::new();
-        let puts: Vec<String> = plan.puts.iter().map(|(user, words)| format!("{} ({words})", user.handle)).collect();
-        let alone = self.left_alone(bot, gift, plan);
-        if let Some(masks) = gift.file {
-            lines.push(format!(
-                "its user file is taken: {} new or with more, {} left alone, {} new bots; left out: {} flags, passwords and the like, {masks} \
-                 bans and other masks",
-                puts.len(),
-                alone.len(),
-                bots.len(),
-                plan.left,
-            ));
-            let by_mask = |user: &User| user.accounts.is_empty() && user.certs.is_empty();
-            if !puts.is_empty() && plan.puts.iter().all(|(user, _)| by_mask(user)) {
-                lines.push(BY_MASK.to_owned());
-            }
-        }
-        for (what, all) in [("taken", &puts), ("left alone", &alone), ("new bots", &bots.to_vec())] {
-            if !all.is_empty() {
-                lines.push(format!("{what}: {}", named(all)));
-            }
-        }
-        let less: Vec<String> = plan.less.iter().chain(&gift.gone).cloned().collect();
-        let first = || self.inner.said.lock().unwrap_or_else(PoisonError::into_inner).insert(bot.clone());
-        if !less.is_empty() && first() {
-            lines.push(format!("what is removed there stays here, which is said once: {}", named(&less)));
-        }
-        lines
-    }
-}
-
-/// Some of them, each in short: it is what others wrote, and is read by people, on IRC line by line.
-fn named(all: &[String]) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let each = TOLD / all.len().clamp(1, NAMED);
-    let some = all.iter().take(NAMED).map(|one| cut(one, each)).collect::<Vec<_>>().join("; ");
-    if more > 0 { format!("{some}; and {more} more") } else { some }
 }
 
 /// Who of these may not be written, in lower case, and why. Where all may, that is one judgement; who breaks something is looked for by
@@ -448,194 +385,4 @@ fn name_of(bot: &BotName, handle: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use masterchief_contract::{Action, Future, Outlet, Refused};
-
-    use super::*;
-    use crate::dispatch::BindTable;
-    use crate::mesh::facts::Letters;
-
-    struct Nowhere;
-    impl Outlet for Nowhere {
-        fn perform(&self, _: Action) -> Future<Result<(), Refused>> {
-            Box::pin(std::future::ready(Err(Refused::new("nowhere"))))
-        }
-    }
-
-    fn takes(room: Room) -> Takes {
-        let (store, book, clock) = (Store::memory(), Book::new(), Clock::system());
-        let party = Party::new("chief", book.clone(), BindTable::new(), Arc::new(Nowhere), clock.clone());
-        let mut takes = Takes::new(store, book, clock, party, Arc::default());
-        Arc::get_mut(&mut takes.inner).unwrap().room = room;
-        takes
-    }
-
-    fn person(handle: &str, host: &str) -> EggPerson {
-        let (handle, flags, hosts) = (handle.to_owned(), "f".to_owned(), vec![host.to_owned()]);
-        EggPerson { handle, flags, hosts, certs: vec!["ab".repeat(32)], ..EggPerson::default() }
-    }
-
-    fn gift(people: Vec<EggPerson>) -> Gift {
-        Gift { people, ..Gift::default() }
-    }
-
-    impl Takes {
-        async fn gives(&self, gift: &Gift) -> Plan {
-            let (bot, take) = ("HubBot".parse::<BotName>().unwrap(), Take { network: None, letters: letters() });
-            self.people(&From { bot: &bot, take: &take, bots: BTreeSet::new() }, gift).await.unwrap()
-        }
-
-        async fn removes(&self, handle: &str) {
-            assert!(self.inner.store.remove_user(handle).await.unwrap());
-            self.inner.book.remove(handle);
-        }
-    }
-
-    fn letters() -> Letters {
-        Letters::parse("f").unwrap()
-    }
-
-    #[tokio::test]
-    async fn whom_pipelines_name_nobody_brings_and_nobody_changes() {
-        let takes = takes(ROOM);
-        let book = &takes.inner.book;
-        takes.gives(&gift(vec![person("Carol", "*!c@one.example")])).await;
-        book.name(&BTreeSet::from(["ana".to_owned(), "carol".to_owned()]));
-        let plan =
-            takes.gives(&gift(vec![person("Ana", "*!a@evil.example"), person("carol", "*!c@evil.example")])).await;
-        assert!(plan.puts.is_empty() && plan.alone.len() == 2, "{:?}", plan.alone);
-        assert!(plan.alone.iter().all(|(_, why)| why.contains("named by pipelines")), "{:?}", plan.alone);
-        assert!(book.get("ana").is_none() && book.get("carol").unwrap().hosts == ["*!c@one.example"]);
-    }
-
-    #[tokio::test]
-    async fn however_fast_they_come_and_go_there_only_so_many_are_here() {
-        let takes = takes(Room { people: 3, masks: 4, marks: 99 });
-        for one in 0..10 {
-            let handle = format!("a{one}");
-            takes.gives(&gift(vec![person(&handle, &format!("*!{handle}@host.example"))])).await;
-            takes.gives(&Gift { gone: vec![handle], ..Gift::default() }).await;
-        }
-        assert_eq!(read_users(&takes.inner.store).await.unwrap().len(), 3);
-        let mut carol = person("a0", "*!x@host.example");
-        carol.hosts.push("*!y@host.example".to_owned());
-        let plan = takes.gives(&gift(vec![carol])).await;
-        assert!(plan.alone.len() == 1 && plan.alone[0].1.contains("no room"), "{:?}", plan.alone);
-    }
-
-    #[tokio::test]
-    async fn what_people_are_known_by_beside_hostmasks_finds_only_so_much_room_too() {
-        let takes = takes(Room { people: 3, masks: 4, marks: 5 });
-        let mut carol = person("carol", "*!c@host.example");
-        let channels = |count: usize| (0..count).map(|one| (format!("#lab{one}"), "f".to_owned())).collect();
-        carol.channels = channels(4);
-        assert_eq!(takes.gives(&gift(vec![carol.clone()])).await.puts.len(), 1);
-        carol.channels = channels(5);
-        let dave = EggPerson { certs: vec!["cd".repeat(32)], ..person("dave", "*!d@host.example") };
-        for one in [carol, dave] {
-            let plan = takes.gives(&gift(vec![one])).await;
-            assert!(plan.puts.is_empty() && plan.alone[0].1.contains("no room"), "{:?}", plan.alone);
-        }
-    }
-
-    #[tokio::test]
-    async fn who_was_written_down_was_seen_in_the_same_breath() {
-        let takes = takes(ROOM);
-        let dave = gift(vec![person("dave", "*!d@one.example")]);
-        // Nothing is done after it that counts: the bot may die there.
-        takes.gives(&dave).await;
-        takes.removes("dave").await;
-        let plan = takes.gives(&dave).await;
-        assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "was removed here"));
-        // Gone there and given anew in one breath, he is given anew.
-        let plan = takes.gives(&Gift { gone: vec!["dave".to_owned()], ..dave.clone() }).await;
-        assert_eq!(plan.puts.len(), 1);
-        takes.removes("dave").await;
-        assert_eq!(takes.gives(&dave).await.puts.len(), 0, "and that was seen");
-    }
-
-    #[test]
-    fn what_others_wrote_is_told_in_short() {
-        for many in [1, 2, 9, 10, 20] {
-            let all: Vec<String> = (0..many).map(|_| "é".repeat(1 << 20)).collect();
-            assert!(named(&all).chars().count() < 950, "{many}");
-        }
-        assert_eq!(named(&["carol".to_owned()]), "carol");
-    }
-
-    #[tokio::test]
-    async fn who_is_known_by_masks_alone_is_told_to_be_nobody_yet_and_each_line_is_short() {
-        let takes = takes(ROOM);
-        let mut carol = person("carol", "*!c@one.example");
-        carol.certs.clear();
-        let file = |people: Vec<EggPerson>| Gift { file: Some(0), ..gift(people) };
-        let told = |gift: &Gift, plan: &Plan| takes.lines(&"HubBot".parse().unwrap(), gift, plan, &[]);
-        let masks = file(vec![carol]);
-        let plan = takes.gives(&masks).await;
-        assert!(told(&masks, &plan).iter().any(|line| line.contains("users.hostmask_flags")), "{plan:?}");
-        let certs = file(
-            (0..20)
-                .map(|one| person(&"é".repeat(5000 + one), "*!x@x.example"))
-                .chain([person("dave", "*!d@d.example")])
-                .collect(),
-        );
-        let plan = takes.gives(&certs).await;
-        let lines = told(&certs, &plan);
-        assert!(!lines.iter().any(|line| line.contains("users.hostmask_flags")), "{lines:?}");
-        assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() < 1000), "{lines:?}");
-    }
-
-    #[tokio::test]
-    async fn who_is_left_alone_is_told_once_and_with_each_file() {
-        let takes = takes(ROOM);
-        takes.inner.book.put(User::new("alice").unwrap()).unwrap();
-        takes.inner.store.put_user(&row_of(&User::new("alice").unwrap())).await.unwrap();
-        let bot = "HubBot".parse().unwrap();
-        let mut told = Vec::new();
-        for file in [None, None, Some(0), None] {
-            for host in ["*!a@one.example", "*!a@two.example"] {
-                let gift = Gift { file, ..gift(vec![person("alice", host)]) };
-                let plan = takes.gives(&gift).await;
-                told.push(takes.lines(&bot, &gift, &plan, &[]).iter().any(|line| line.contains("left alone: alice")));
-            }
-        }
-        assert_eq!(told, [true, false, false, false, true, true, false, false]);
-    }
-
-    #[tokio::test]
-    async fn whom_nothing_is_given_any_more_gets_nothing() {
-        let takes = takes(ROOM);
-        let with = |host: &str| gift(vec![person("carol", host)]);
-        takes.gives(&with("*!c@one.example")).await;
-        let carol = takes.inner.book.get("carol").unwrap();
-        assert_eq!(carol.given_by.as_deref(), Some("HubBot"));
-        let ours = User { given_by: None, ..User::clone(&carol) };
-        takes.inner.store.put_user(&row_of(&ours)).await.unwrap();
-        takes.inner.book.put(ours).unwrap();
-        let plan = takes.gives(&with("*!c@two.example")).await;
-        assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "is here already"));
-    }
-
-    #[test]
-    fn all_are_judged_at_once_and_by_halves_where_somebody_breaks_something() {
-        let users: Vec<User> = (0..1000).map(|one| User::new(&format!("a{one}")).unwrap()).collect();
-        let judged = |breaks: &dyn Fn(&[User]) -> bool| {
-            let count = std::cell::Cell::new(0);
-            let holds = |users: &[User]| {
-                count.set(count.get() + 1);
-                if breaks(users) { Err("no".to_owned()) } else { Ok(()) }
-            };
-            let refused = refused(&holds, &users);
-            (refused.into_iter().map(|(handle, _)| handle).collect::<Vec<_>>(), count.get())
-        };
-        assert_eq!(judged(&|_| false), (Vec::new(), 1));
-        let has = |users: &[User], handle: &str| users.iter().any(|user| user.handle == handle);
-        let (refused, count) = judged(&|users: &[User]| has(users, "a700"));
-        assert!(refused == ["a700"] && count < 30, "{refused:?} {count}");
-        // Two who break it together only: one of the halves stays out.
-        let (refused, _) = judged(&|users: &[User]| has(users, "a0") && has(users, "a999"));
-        assert_eq!((refused.len(), refused.contains(&"a999".to_owned())), (500, true));
-    }
-}
+mod tests;

@@ -52,7 +52,12 @@ struct Relayed {
 }
 
 /// Binds what is to be told to whom, and unbinds what no longer is.
-pub(super) fn bind(kinds: &Kinds, table: &BindTable, mesh: &Mesh, relay: &[RelaySettings]) -> Result<(), BindFault> {
+pub(in crate::bot) fn bind(
+    kinds: &Kinds,
+    table: &BindTable,
+    mesh: &Mesh,
+    relay: &[RelaySettings],
+) -> Result<(), BindFault> {
     let known: BTreeSet<Arc<str>> = table.rows().into_iter().map(|row| row.owner).collect();
     let mut owners: BTreeSet<String> =
         known.iter().filter(|owner| owner.starts_with(OWNER)).map(|owner| owner.to_string()).collect();

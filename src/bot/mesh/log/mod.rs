@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::meshshare::Shared;
+use super::share::Shared;
 use crate::mesh::{BotName, Call, Mesh};
 use crate::partyline::Party;
 use crate::pipelines::{Pipelines, Tampered};

@@ -1,5 +1,14 @@
 //! The mesh in the house: what other bots do becomes events, notes find their people, and who may is looked up in the book.
 
+mod calls;
+mod lead;
+mod log;
+mod need;
+mod relay;
+mod run;
+mod share;
+mod take;
+
 use std::sync::{Arc, OnceLock};
 
 use masterchief_contract::{Actor, CaseMap, Clock, Event, EventData, FlagScope, Future, Inlet, Kind, Shutdown, Value};
@@ -7,17 +16,17 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::StartError;
-use super::calls::Calls;
-use super::lead::{Ground, Leases};
-use super::meshcalls::{Answering, WAITING};
-use super::meshlog::{self, Logs};
-use super::meshrun::Running;
-use super::meshshare::{self, Shared};
-use super::meshtake::Takes;
-use super::outbox::Outbox;
-use super::policy::Policy;
-use super::runners::Runners;
+use self::calls::{Answering, WAITING};
+use self::lead::{Ground, Leases};
+use self::log::Logs;
+use self::run::Running;
+use self::share::Shared;
+use self::take::Takes;
+use crate::bot::StartError;
+use crate::bot::calls::Calls;
+use crate::bot::outbox::Outbox;
+use crate::bot::policy::Policy;
+use crate::bot::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
 use crate::mesh::{self, BOT, BotName, Call, DISC, Gift, House, Judge, LINK, Mesh, News, Note, Noted, Opening, Trust};
@@ -25,6 +34,12 @@ use crate::partyline::{Left, Party, deliver_note};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
 use crate::users::{Book, FlagMask};
+
+pub(crate) use self::log::{forget_told, verify_told};
+pub(super) use self::need::bind as bind_need;
+pub(super) use self::relay::bind as bind_relay;
+pub(super) use self::run::Desk;
+pub(super) use self::share::forget_key;
 
 /// What somebody needs who links and unlinks bots from afar: Eggdrop's botmaster.
 const BOTMASTER: &str = "t|-";
@@ -90,10 +105,10 @@ pub(super) async fn open(
     let Some((mesh, mut tasks)) = Mesh::open(opening, shutdown.clone()).await? else { return Ok(None) };
     takes.join(&mesh);
     tasks.push(tokio::spawn(outbox.desk.clone().send_later(mesh.clone(), shutdown.clone())));
-    let people = meshshare::Ground { mesh: mesh.clone(), store: store.clone(), book, clock: clock.clone(), policy };
+    let people = share::Ground { mesh: mesh.clone(), store: store.clone(), book, clock: clock.clone(), policy };
     let (shared, sharing) = Shared::open(people, shutdown.clone()).await?;
     tasks.push(sharing);
-    let ground = meshlog::Ground {
+    let ground = log::Ground {
         mesh: mesh.clone(),
         shared: shared.clone(),
         store: store.clone(),

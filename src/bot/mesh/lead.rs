@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::outbox::Outbox;
+use crate::bot::outbox::Outbox;
 use crate::mesh::lease::{Candidate, Group, Kept, PATIENCE, RENEW, Vote, Voter, Wish};
 use crate::mesh::{BotName, Call, LEASE, Led, Mesh};
 use crate::partyline::Party;

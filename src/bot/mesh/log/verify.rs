@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 
-use super::super::meshshare::{forget_key, kept_pins};
+use super::super::share::{forget_key, kept_pins};
 use super::chain::fault;
 use super::{FAULTS, PAGE};
 use crate::store::{Store, StoreError};
