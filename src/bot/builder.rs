@@ -389,3 +389,35 @@ pub(crate) fn rules(config: &config::Config) -> Rules {
         answer_ctcp: config.replies.ctcp,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_says_under_replies_is_what_commands_go_by() {
+        let of = |replies: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("bot.yaml");
+            std::fs::write(&file, format!("replies: {replies}\n")).unwrap();
+            rules(&config::load(Some(&file), None, config::Secrets::Needed).unwrap())
+        };
+        let shown = |rules: Rules| {
+            let Policy { exclusive_binds, answer_bots, refuse_dk } = rules.policy;
+            [exclusive_binds, answer_bots, refuse_dk, rules.tell_denied, rules.answer_ctcp]
+        };
+        let embedded = [false, false, false, true, true];
+        assert_eq!(shown(of("{}")), embedded);
+        for (at, one) in
+            ["exclusive_binds: true", "answer_bots: true", "allow_dk_cmds: false", "tell_denied: false", "ctcp: false"]
+                .into_iter()
+                .enumerate()
+        {
+            let mut other = embedded;
+            other[at] = !other[at];
+            assert_eq!(shown(of(&format!("{{{one}}}"))), other, "{one}");
+        }
+        let times = of("{timeout: 7s, grace: 9s}");
+        assert_eq!((times.timeout.as_secs(), times.grace.as_secs()), (7, 9));
+    }
+}

@@ -139,7 +139,7 @@ impl State {
         vec![
             format!(":{SERVER} 001 {me} :Welcome to FakeNet {me}!bot@{}", self.host),
             format!(
-                ":{SERVER} 005 {me} CASEMAPPING=rfc1459 CHANTYPES=# PREFIX=(ov)@+ CHANMODES=b,k,l,imnpst NICKLEN=30 \
+                ":{SERVER} 005 {me} CASEMAPPING=rfc1459 CHANTYPES=# PREFIX=(ov)@+ CHANMODES=beI,k,l,imnpst NICKLEN=30 \
                  NETWORK=FakeNet WHOX LINELEN=512 :are supported by this server"
             ),
             format!(":{SERVER} 422 {me} :MOTD File is missing"),

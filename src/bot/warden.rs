@@ -153,9 +153,7 @@ impl Warden {
             passes.retain(|old| !old.is(pass.sort, pass.place.as_deref(), &pass.mask));
             passes.push(pass.clone());
         }
-        for (network, channel) in self.places(|place| pass.counts_in(place)) {
-            self.mode(&network, &channel, &format!("+{}", pass.sort.letter()), &pass.mask);
-        }
+        self.lists('+', &pass);
         Ok(())
     }
 
@@ -165,10 +163,18 @@ impl Warden {
         let mut passes = self.let_in();
         passes.retain(|old| !old.is(pass.sort, pass.place.as_deref(), &pass.mask));
         drop(passes);
-        for (network, channel) in self.places(|place| pass.counts_in(place)) {
-            self.mode(&network, &channel, &format!("-{}", pass.sort.letter()), &pass.mask);
-        }
+        self.lists('-', pass);
         Ok(())
+    }
+
+    /// Puts one on the lists of channels, or takes it off. Not every server has such lists; what we do ourselves goes by it all the same.
+    fn lists(&self, sign: char, pass: &Pass) {
+        let letter = pass.sort.letter();
+        for (name, channel) in self.places(|place| pass.counts_in(place)) {
+            if self.inner.outbox.network(&name).is_some_and(|network| network.is_list(letter)) {
+                self.mode(&name, &channel, &format!("{sign}{letter}"), &pass.mask);
+            }
+        }
     }
 
     /// Whether no ban keeps somebody out of a place.
@@ -339,7 +345,8 @@ impl Warden {
         for ban in bans.iter().filter(|ban| ban.sticky) {
             self.mode(network.name(), chan, "+b", &ban.mask);
         }
-        for pass in self.passes().iter().filter(|pass| pass.counts_in(&place)) {
+        let lists = |pass: &&Pass| pass.counts_in(&place) && network.is_list(pass.sort.letter());
+        for pass in self.passes().iter().filter(lists) {
             self.mode(network.name(), chan, &format!("+{}", pass.sort.letter()), &pass.mask);
         }
         self.clear_out(network.name(), chan, &bans);

@@ -211,6 +211,11 @@ impl Network {
         self.inner.lock().state.now(then)
     }
 
+    /// Whether channels there have a list of this mode's letter, such as `e` for who no ban keeps out.
+    pub fn is_list(&self, letter: char) -> bool {
+        self.inner.lock().state.isupport.is_list(letter)
+    }
+
     /// How names are compared there.
     pub fn casemap(&self) -> CaseMap {
         self.inner.lock().state.casemap()

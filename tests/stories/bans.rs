@@ -6,6 +6,8 @@ use masterchief::bot::{Bot, Builder, CHANNEL, Heard, NETWORK, TestBot};
 use masterchief::partyline::{Entry, Face, Modes, Seat, Settings, What};
 use masterchief::users::User;
 
+use super::wire::Wire;
+
 /// A bot with a partyline that people come to.
 fn bot() -> Builder {
     let listens = Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..Settings::default() };
@@ -244,4 +246,30 @@ async fn no_ban_throws_out_who_is_exempt_and_both_lists_are_kept_and_set_when_th
     assert_eq!(sent(&test, &mut at).await, ["MODE #ops *!*@*.bad.example", "KICK #ops banned: spam"]);
     drop(olga);
     test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_server_has_no_list_for_who_is_exempt_it_is_not_asked_for_one_and_bans_go_by_it_all_the_same() {
+    let wire = Wire::plain().await;
+    let started = bot().network("story", wire.settings()).start().await.unwrap();
+    let mut line = wire.accepts().await;
+    line.is_joined("", "CHANMODES=be,k,l,imnpst").await;
+    let mut olga = User::new("olga").unwrap();
+    olga.change_flags("n").unwrap();
+    started.put_user(olga).await.unwrap();
+    let (nick, handle, host) = ("olga".to_owned(), "olga".to_owned(), "h".to_owned());
+    let entry = Entry { nick, handle, host, face: Face::Irc, icon: '*', modes: Modes::default() };
+    let seat = started.party().enter(entry);
+    line.says(&[":oper!o@h MODE #ops +o chief"]).await;
+    assert!(line.answers("seen").await.1);
+    for command in
+        ["+invite *!*@guests.example #ops", "+exempt *!*@good.bad.example #ops", "+ban *!*@*.bad.example #ops spam"]
+    {
+        started.party().command(seat.idx, command).await.unwrap();
+    }
+    assert_eq!(line.hears("MODE").await, "MODE #ops +e *!*@good.bad.example", "the first, as there is no list I");
+    line.says(&[":gus!g@good.bad.example JOIN #ops", ":mallory!m@evil.bad.example JOIN #ops"]).await;
+    assert_eq!(line.hears("MODE").await, "MODE #ops +b *!*@*.bad.example");
+    assert!(line.hears("KICK").await.starts_with("KICK #ops mallory "));
+    started.stop("").await;
 }

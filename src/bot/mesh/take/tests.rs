@@ -1,3 +1,5 @@
+//! People of an Eggdrop against a book and a store in memory: who comes, who is left alone, and how much finds room.
+
 use std::collections::BTreeSet;
 
 use masterchief_contract::{Action, Future, Outlet, Refused};
