@@ -54,7 +54,7 @@ impl Figures {
         });
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs: [{{job_name: shop, static_configs: [{{targets: ['{target}']}}]}}]\n"
+            "global: {{scrape_interval: 400ms, scrape_timeout: 400ms}}\nscrape_configs: [{{job_name: shop, static_configs: [{{targets: ['{target}']}}]}}]\n"
         );
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -130,9 +130,9 @@ async fn a_canary_that_is_as_good_as_its_base_passes_and_people_see_how_far_it_i
     let End::Done { outputs, summary } = bench.run("verify", bench.step(settings)).await else {
         panic!("{}", bench.log())
     };
-    // Three checks every quarter of a second; a busy machine misses some of them.
+    // Three checks every quarter of a second; on a busy machine Prometheus misses some figures.
     let points = outputs["points"].as_u64().unwrap();
-    assert!((12..=24).contains(&points) && points.is_multiple_of(3), "{points}");
+    assert!((12..=24).contains(&points), "{points}");
     assert_eq!(json!(outputs), json!({"points": points, "failures": 0}));
     assert_eq!(summary, format!("good for 2 s, 0 of {points} checks failed"));
     let told = bench.notes.told.lock().unwrap().clone();
