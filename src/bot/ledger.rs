@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::overt::Overt;
 use super::seen::Seen;
 use crate::executors::Known;
-use crate::irc::{Around, Fate};
+use crate::irc::{Around, Fate, plain};
 use crate::store::{SaidChange, SaidGroup, SaidRow, Store, StoreError};
 
 /// How long is waited for more to write, where nobody waits for it.
@@ -332,7 +332,14 @@ async fn write(ledger: Ledger, mut shutdown: Shutdown) {
 
 impl Around for Ledger {
     fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.inner.secrets.load().hide(text)
+        let secrets = self.inner.secrets.load();
+        // A colour in its middle keeps a secret from being found, and nobody from reading it.
+        if let Cow::Owned(bare) = plain(text)
+            && let Cow::Owned(hidden) = secrets.hide(&bare)
+        {
+            return Cow::Owned(hidden);
+        }
+        secrets.hide(text)
     }
 
     fn fate(&self, line: u64, fate: Fate) {

@@ -268,6 +268,10 @@ impl Host for Around {
         self.warden.passes()
     }
 
+    fn without_list(&self, pass: &Pass) -> Vec<String> {
+        self.warden.without_list(pass)
+    }
+
     fn put_pass(&self, pass: Pass) -> Future<Result<(), String>> {
         let warden = self.warden.clone();
         Box::pin(async move { warden.pass(pass).await.map_err(|fault| fault.to_string()) })

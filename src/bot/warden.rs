@@ -167,6 +167,16 @@ impl Warden {
         Ok(())
     }
 
+    /// The networks that one is for and that have no such list.
+    pub(crate) fn without_list(&self, pass: &Pass) -> Vec<String> {
+        let networks = self.inner.outbox.networks().into_iter();
+        let lacks = networks.filter(|network| {
+            let here = pass.place.as_deref().is_none_or(|place| split_place(place).0 == network.name());
+            here && network.status().connected && !network.is_list(pass.sort.letter())
+        });
+        lacks.map(|network| network.name().to_owned()).collect()
+    }
+
     /// Puts one on the lists of channels, or takes it off. Not every server has such lists; what we do ourselves goes by it all the same.
     fn lists(&self, sign: char, pass: &Pass) {
         let letter = pass.sort.letter();

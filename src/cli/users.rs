@@ -164,7 +164,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         let user = book.get(handle).map(|user| User::clone(&user));
         user.with_context(|| format!("there is no user {handle}; `masterchief users list` lists them"))
     };
-    let (mut there, mut lent) = (None, false);
+    let (mut there, mut lent, mut owned) = (None, false, None);
     let changed = match command {
         Command::List => return list(common, &book),
         Command::Show { handle } => return show(&find(&handle)?),
@@ -197,8 +197,11 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         }
         Command::Edit { handle, marks, remove, comment, own } => {
             let mut user = find(&handle)?;
-            if own && user.given_by.take().is_none() {
-                bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
+            if own {
+                let Some(bot) = user.given_by.take() else {
+                    bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
+                };
+                owned = Some(format!("{} is ours now; {bot} adds nothing to it any more", user.handle));
             }
             for what in remove {
                 take_away(&mut user, &what)?;
@@ -224,6 +227,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     book.put(changed.clone())?;
     store.put_user(&row_of(&changed)).await?;
     let summary = summary(&changed, there.as_deref(), lent);
+    let summary = owned.map_or_else(|| summary.clone(), |owned: String| format!("{owned}; {summary}"));
     note(store, &changed.handle, &summary).await?;
     if common.json { show(&changed) } else { said(&summary) }
 }

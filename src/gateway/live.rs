@@ -18,7 +18,7 @@ use warp::ws::{Message, WebSocket, Ws};
 
 use super::hooks::reply;
 use super::looks::Query;
-use super::runs::{known, not_found};
+use super::runs::{known, not_found, without_secrets};
 use super::server::Shared;
 use crate::pipelines::{News, Pipelines};
 
@@ -70,7 +70,7 @@ impl Listener {
                     Ok(_) if known(&self.shared, &self.pipelines, &self.headers).is_err() => {
                         Message::close_with(UNKNOWN, "this token is not known any more")
                     }
-                    Ok(one) => Message::text(json!(*one).to_string()),
+                    Ok(one) => Message::text(without_secrets(self.shared.web.hide(), json!(*one)).to_string()),
                     Err(RecvError::Lagged(missed)) => Message::text(json!({"missed": missed}).to_string()),
                     Err(RecvError::Closed) => return,
                 },

@@ -17,8 +17,9 @@ use warp::reply::Response;
 
 use super::figures;
 use super::hooks::{Reply, reply};
-use super::runs::{Caller, not_found, plainly, refused, wrong};
+use super::runs::{Caller, hidden, not_found, plainly, refused, wrong};
 use super::verbs::word_said;
+use super::web::Hide;
 use crate::pipelines::{Millis, Pipelines, Refusal, Run, RunState, StageRun, StageState, looks, row, words};
 use crate::store::runs::{RunsError, Which};
 
@@ -28,7 +29,13 @@ const INCIDENTS: u32 = 100;
 const PART: usize = 64 * 1024;
 
 /// Answers a GET.
-pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str], query: &str) -> Response {
+pub(super) async fn answer(
+    pipelines: &Pipelines,
+    caller: &Caller,
+    parts: &[&str],
+    query: &str,
+    hide: &Hide,
+) -> Response {
     let query = Query::read(query);
     let done = match parts {
         [] | [""] | ["deployments"] => list(pipelines, &query, !parts.concat().is_empty()).await,
@@ -52,7 +59,7 @@ pub(super) async fn answer(pipelines: &Pipelines, caller: &Caller, parts: &[&str
         }
         _ => Err(not_found()),
     };
-    done.unwrap_or_else(|reply| reply).into_response()
+    hidden(hide, done.unwrap_or_else(|reply| reply)).into_response()
 }
 
 /// What follows the question mark.

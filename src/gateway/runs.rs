@@ -16,6 +16,7 @@ use warp::http::{HeaderMap, StatusCode, header};
 
 use super::hooks::{AGAIN, Reply, reply};
 use super::server::Shared;
+use super::web::Hide;
 use super::{looks, verbs};
 use crate::pipelines::{
     Allows, Ask, Asked, Asker, DeployWords, May, Pipelines, Prepared, Refusal, RefusalKind, RunState, Told, words,
@@ -106,7 +107,7 @@ pub(super) async fn answer(
     let parts: Vec<&str> = path.trim_matches('/').split('/').skip(1).collect();
     let caller = known(shared, pipelines, headers);
     if let (true, ["status" | "stage" | "log"]) = (post, parts.as_slice()) {
-        return told(pipelines, caller, shown(headers), body).await.into_response();
+        return hidden(shared.web.hide(), told(pipelines, caller, shown(headers), body).await).into_response();
     }
     let caller = match caller {
         Ok(caller) => caller,
@@ -116,9 +117,30 @@ pub(super) async fn answer(
         (true, ["trigger"]) => trigger(pipelines, caller, body).await,
         (true, ["images"]) => images(pipelines, &caller, body).await,
         (true, parts) => verbs::answer(pipelines, caller, parts, body).await,
-        (false, parts) => return looks::answer(pipelines, &caller, parts, query).await,
+        (false, parts) => return looks::answer(pipelines, &caller, parts, query, shared.web.hide()).await,
     };
-    done.into_response()
+    hidden(shared.web.hide(), done).into_response()
+}
+
+/// An answer without the secrets in its texts: builds print what they should not, and people write it into reasons.
+pub(super) fn hidden(hide: &Hide, reply: Reply) -> Reply {
+    reply.map(|body| match serde_json::from_slice(&body) {
+        Ok(value) => without_secrets(hide, value).to_string().into_bytes(),
+        // All answers here are JSON.
+        Err(_) => hide(&String::from_utf8_lossy(&body)).into_bytes(),
+    })
+}
+
+/// The same of a value.
+pub(super) fn without_secrets(hide: &Hide, value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(hide(&text)),
+        Value::Array(list) => list.into_iter().map(|one| without_secrets(hide, one)).collect(),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(name, one)| (hide(&name), without_secrets(hide, one))).collect())
+        }
+        other => other,
+    }
 }
 
 pub(super) fn not_found() -> Reply {

@@ -52,4 +52,5 @@ pub use settings::{
 pub use speak::{AGAIN, Known, Words, lines_of};
 pub use state::Member;
 pub use sts::{Policies, Sts, StsFault};
+pub(crate) use text::plain;
 pub use tls::TlsFault;

@@ -35,6 +35,9 @@ pub trait Around: Send + Sync {
     /// Lines of the incident logs of other bots about an app since then, the newest first, each with its bot.
     fn told(&self, app: &str, since: Millis, limit: u32) -> Future<Vec<(String, IncidentRow)>>;
 
+    /// A line without the secrets in it, for places that are no IRC network.
+    fn hide(&self, text: &str) -> String;
+
     /// Writes into the audit trail who asked for what, and why it was not done if it was not.
     fn note(&self, who: &Asker, deed: &str, refused: Option<&str>);
 }

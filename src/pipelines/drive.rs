@@ -71,7 +71,8 @@ impl Drive {
 
     async fn drive(&mut self, mut shutdown: Shutdown) {
         self.engine.now = self.now();
-        self.steps.sweep(self.engine.last_run, self.engine.runs.keys().copied().collect());
+        let known = self.engine.runs.keys().chain(&self.engine.unreadable).copied().collect();
+        self.steps.sweep(self.engine.last_run, known);
         self.engine.resume();
         loop {
             if !self.settle(&mut shutdown).await {
@@ -224,8 +225,14 @@ impl Drive {
                     }
                 });
             }
-            Effect::Say { dedupe, target, text, .. } if target.starts_with(HOOK) => self.post(&target, dedupe, text),
-            Effect::Say { dedupe, target, text, .. } if target.starts_with(MAIL) => self.mail(&target, &dedupe, &text),
+            Effect::Say { dedupe, target, text, .. } if target.starts_with(HOOK) => {
+                let text = self.around.hide(&text);
+                self.post(&target, dedupe, text);
+            }
+            Effect::Say { dedupe, target, text, .. } if target.starts_with(MAIL) => {
+                let text = self.around.hide(&text);
+                self.mail(&target, &dedupe, &text);
+            }
             Effect::Say { run, target, text, passing, .. } => {
                 let class = if passing { Class::Progress } else { Class::Reply };
                 let how = if target.starts_with(NOTICE) { How::Notice } else { How::Say };

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use sqlx::Row;
 
-use super::sqlite::{kv_write, raise_users, write_user};
-use super::{Place, Store, StoreError, UserRow, check_size};
+use super::sqlite::{kv_write, raise_users, write_audit, write_user};
+use super::{AuditRow, Place, Store, StoreError, UserRow, check_size};
 
 /// A fact, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Sharing {
     pub gone: Vec<String>,
     /// What is kept beside them: among what, under which name.
     pub kept: Vec<(String, String, Value)>,
+    /// Rows of the audit trail about it.
+    pub audit: Vec<AuditRow>,
 }
 
 /// Facts that end with the process.
@@ -88,6 +90,7 @@ impl Store {
                     for (script, name, value) in &sharing.kept {
                         memory.kv_set(script, name, value, None);
                     }
+                    sharing.audit.iter().for_each(|row| memory.audit(row));
                 }
                 return Ok(changed);
             }
@@ -121,6 +124,9 @@ impl Store {
         }
         for (script, name, value) in &sharing.kept {
             kv_write(&mut writing, script, name, value, None).await?;
+        }
+        for row in &sharing.audit {
+            write_audit(&mut writing, row).await?;
         }
         let people = !(sharing.puts.is_empty() && sharing.gone.is_empty());
         if people {

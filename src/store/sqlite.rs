@@ -143,21 +143,7 @@ impl Sqlite {
     }
 
     pub(super) async fn audit(&self, row: &AuditRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO audit (id, at, network, actor, handle, kind, mask, action, detail)
-             SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM audit",
-        )
-        .bind(row.at.to_rfc3339())
-        .bind(&row.network)
-        .bind(&row.actor)
-        .bind(&row.handle)
-        .bind(&row.kind)
-        .bind(&row.mask)
-        .bind(&row.action)
-        .bind(&row.detail)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        write_audit(&mut *self.pool.acquire().await?, row).await
     }
 
     pub(super) async fn audit_recent(&self, count: u32) -> Result<Vec<AuditRow>, StoreError> {
@@ -319,6 +305,24 @@ pub(super) async fn migrations(path: &Path) -> Result<Vec<(String, bool)>, Store
 }
 
 /// Writes a user in a transaction that raises the revision of the users.
+pub(super) async fn write_audit(connection: &mut SqliteConnection, row: &AuditRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO audit (id, at, network, actor, handle, kind, mask, action, detail)
+         SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM audit",
+    )
+    .bind(row.at.to_rfc3339())
+    .bind(&row.network)
+    .bind(&row.actor)
+    .bind(&row.handle)
+    .bind(&row.kind)
+    .bind(&row.mask)
+    .bind(&row.action)
+    .bind(&row.detail)
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn write_user(connection: &mut SqliteConnection, row: &UserRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO users (handle, flags, comment, password) VALUES ($1, $2, $3, $4)

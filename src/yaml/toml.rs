@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::map::Map;
 use super::tree::{ConfigFault, Node, Spot, What};
 
 /// Reads a file's text.
@@ -42,14 +41,12 @@ impl Places<'_> {
     }
 
     fn table(&self, table: &dyn TableLike, of: &Spot) -> What {
-        let mut out = Map::new();
-        for (name, item) in table.iter() {
+        let parts = table.iter().filter_map(|(name, item)| {
             let spot = self.spot(table.key(name).and_then(|key| key.span()), Some(of));
-            if let Some(node) = self.item(item, &spot) {
-                out.insert(name.to_owned(), (spot, node));
-            }
-        }
-        What::Map(out)
+            let node = self.item(item, &spot)?;
+            Some((name.to_owned(), (spot, node)))
+        });
+        What::Map(parts.collect())
     }
 
     fn item(&self, item: &Item, of: &Spot) -> Option<Node> {

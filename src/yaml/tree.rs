@@ -130,15 +130,20 @@ impl Node {
     /// This under another: maps are merged, everything else is replaced.
     pub fn merged(self, over: Node) -> Node {
         match (self.what, over.what) {
-            (What::Map(mut below), What::Map(above)) => {
-                for (key, (spot, value)) in above {
-                    let value = match below.remove(&key) {
-                        Some((_, old)) => old.merged(value),
-                        None => value,
-                    };
-                    below.insert(key, (spot, value));
+            (What::Map(below), What::Map(above)) => {
+                let mut above = above.into_iter().peekable();
+                let mut all = Vec::with_capacity(below.len() + above.len());
+                for (key, (place, old)) in below {
+                    while let Some(part) = above.next_if(|(name, _)| *name < key) {
+                        all.push(part);
+                    }
+                    all.push(match above.next_if(|(name, _)| *name == key) {
+                        Some((key, (spot, value))) => (key, (spot, old.merged(value))),
+                        None => (key, (place, old)),
+                    });
                 }
-                Node { spot: over.spot, what: What::Map(below) }
+                all.extend(above);
+                Node { spot: over.spot, what: What::Map(all.into_iter().collect()) }
             }
             (_, what) => Node { spot: over.spot, what },
         }

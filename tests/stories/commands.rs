@@ -100,7 +100,9 @@ async fn it_is_shown_with_which_bot_somebody_came_and_a_word_ends_it() {
     assert_eq!(shown()["given_by"], "HubBot");
     assert!(users(&["edit", "carol", "--comment", "of the night"]).status.success());
     assert_eq!(shown()["given_by"], "HubBot", "another word keeps it");
-    assert!(users(&["edit", "carol", "--own"]).status.success());
+    let owned = said(&users(&["edit", "carol", "--own"]));
+    assert!(owned.contains("carol is ours now; HubBot adds nothing to it any more"), "{owned}");
+    assert!(said(&users(&["audit"])).contains("HubBot adds nothing"));
     assert!(shown()["given_by"].is_null());
     assert!(complained(&users(&["edit", "carol", "--own"])).contains("came with no bot"));
 }

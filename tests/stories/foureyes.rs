@@ -36,6 +36,14 @@ async fn whom_pipelines_and_groups_name_is_known_to_the_bot_with_a_record_or_wit
     let shop = "app: shop\npolicy:\n  environments:\n    prod: {confirm: never, approvals: {count: 1, from: [lee, \"@oncall\"]}, emergency: {count: 1, from: [raj]}}\nstages:\n  check: {approve: {count: 1, from: [mia]}}\n  rollout: {acted: {takes: 5s}}\n";
     test.started().put_pipeline("shop", shop).await.unwrap();
     assert_eq!(named(), "ana lee mia raj", "a role is nobody's name");
+    // Nobody takes such a handle by themselves: whoever has it approves.
+    test.user("mallory").with_flags("+p").says("chief", ".handle ana").await;
+    test.expect("mallory", "pipelines name ana, so only who has the flag m gives that handle").await;
+    assert!(test.started().book().get("ana").is_none());
+    test.user("mallory").says("chief", ".handle mal").await;
+    test.expect("mallory", "mal").await;
+    test.user("max").with_flags("+m").says("chief", ".chhandle mal Ana").await;
+    test.expect("max", "mal is Ana now").await;
     test.stop().await;
 }
 

@@ -9,7 +9,7 @@ pub(crate) struct Told {
     pub(crate) may: BTreeSet<u64>,
     /// What must have been deployed: besides, the bot could know who it was, and answered a PING after it.
     pub(crate) must: BTreeSet<u64>,
-    /// How often each was confirmed in the channel.
+    /// How often each was confirmed: in the channel, or to who asked where that is told no more just then.
     pub(crate) confirmed: BTreeMap<u64, usize>,
     /// Confirmations that were cut off in the middle.
     pub(crate) cut: usize,

@@ -271,7 +271,7 @@ impl Network {
 
     async fn obeys(&mut self, line: &str) {
         let nick = self.nick.clone();
-        if let Some(deployed) = numbered(line, "PRIVMSG #ops :deployed <") {
+        if let Some(deployed) = numbered(line, " :deployed <") {
             match deployed {
                 Some(number) => *self.told.confirmed.entry(number).or_default() += 1,
                 None => self.told.cut += 1,
@@ -333,7 +333,7 @@ impl Network {
         self.whole = None;
         let Some(line) = self.line.take() else { return };
         for heard in line.closes().await {
-            match numbered(&heard, "PRIVMSG #ops :deployed <") {
+            match numbered(&heard, " :deployed <") {
                 Some(Some(number)) => drop(self.told.swallowed.insert(number)),
                 Some(None) => self.told.cut += 1,
                 None => self.told.swallowed_pages += usize::from(heard.contains(" page <")),

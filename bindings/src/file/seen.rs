@@ -52,7 +52,12 @@ impl Look {
     }
 
     pub(super) fn is(&self, seen: &Seen) -> bool {
-        (self.dev, self.ino, self.size, self.modified) == (seen.dev, seen.ino, seen.size, seen.modified)
+        self.dev == seen.dev && self.is_but_for_its_system(seen)
+    }
+
+    /// The same but for the number of its file system, which another start may have changed.
+    pub(super) fn is_but_for_its_system(&self, seen: &Seen) -> bool {
+        (self.ino, self.size, self.modified) == (seen.ino, seen.size, seen.modified)
     }
 }
 

@@ -177,6 +177,11 @@ impl Files {
             _ => true,
         };
         if !wanted || (same && unfinished.is_none()) {
+            // The file that was read, whose file system has another number since: it is to be put away still.
+            seen.done = same && before.is_some_and(|before| before.done && look.is_but_for_its_system(&before));
+            if seen.done {
+                self.finished.push(path.clone());
+            }
             batch.parts.push(position_only(&path, &seen));
             self.seen.insert(path, seen);
             return Ok(());
@@ -714,6 +719,23 @@ mod tests {
             assert_eq!(looks(&mut files).await.0.len(), usize::from(words == "on=create"), "{words}");
             std::fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_put_away_though_its_file_system_has_another_number_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.txt");
+        std::fs::write(&path, "1").unwrap();
+        let (mut files, _) = on(dir.path(), "");
+        files.open(&Positions::new()).await.unwrap();
+        let (_, places) = looks(&mut files).await;
+        let mut place: Value = serde_json::from_str(places.last().unwrap()).unwrap();
+        place["dev"] = Value::from(place["dev"].as_u64().unwrap() + 1);
+        // The bot died before it was put away.
+        let known = [(path.display().to_string(), place.to_string()), (BEGUN.to_owned(), "yes".to_owned())];
+        let (mut files, _) = on(dir.path(), "then=delete");
+        files.open(&Positions::from(known)).await.unwrap();
+        assert_eq!((looks(&mut files).await.0, path.exists()), (Vec::new(), false));
     }
 
     #[tokio::test]

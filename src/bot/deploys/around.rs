@@ -10,6 +10,7 @@ use super::super::outbox::Outbox;
 use super::OWNER;
 use crate::irc::Network;
 use crate::journal::Journal;
+use crate::lua::World;
 use crate::pipelines::{Around, Asker, May, Millis};
 use crate::store::runs::IncidentRow;
 use crate::store::{AuditRow, Store};
@@ -43,6 +44,10 @@ impl Around for Surroundings {
     /// What is no network of IRC is always there.
     fn present(&self, place: &str) -> bool {
         self.outbox.network(split_place(place).0).is_none_or(|network| network.status().connected)
+    }
+
+    fn hide(&self, text: &str) -> String {
+        World::hide(&self.outbox, text)
     }
 
     fn names(&self, handles: &BTreeSet<String>, more: bool) {

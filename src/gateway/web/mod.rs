@@ -56,6 +56,11 @@ impl Web {
         let (followers, plans) = (Arc::new(Semaphore::new(FOLLOWERS)), Semaphore::new(PLANS));
         Web { sessions: Sessions::default(), hide, followers, plans }
     }
+
+    /// Takes secrets out of what is answered, on pages and elsewhere.
+    pub(super) fn hide(&self) -> &Hide {
+        &self.hide
+    }
 }
 
 /// Somebody asks for something, logged in.
@@ -67,7 +72,7 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     fn hide(&self) -> &Hide {
-        &self.shared.web.hide
+        self.shared.web.hide()
     }
 
     fn html(&self) -> Html {

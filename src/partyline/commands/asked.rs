@@ -78,6 +78,8 @@ pub trait Host: Send + Sync + 'static {
     fn passes(&self) -> Vec<Pass>;
     /// Keeps one of them; replaces the one of that sort, mask and place.
     fn put_pass(&self, pass: Pass) -> Future<Result<(), String>>;
+    /// The networks that one is for and that have no such list.
+    fn without_list(&self, pass: &Pass) -> Vec<String>;
     /// Forgets one of them.
     fn lift_pass(&self, pass: Pass) -> Future<Result<(), String>>;
     /// What a place (`network/#channel`) is held to.

@@ -82,7 +82,13 @@ fn list(asked: &Asked, sort: PassSort, nobody: &str) -> Lines {
 
 async fn plus_exempt(asked: &Asked) -> Lines {
     let pass = plus(asked, PassSort::Exempt).await?;
-    Ok(vec![format!("No ban keeps {} out {}.", pass.mask, place_name(&pass))])
+    let mut lines = vec![format!("No ban keeps {} out {}.", pass.mask, place_name(&pass))];
+    lines.extend(asked.desk.host.without_list(&pass).iter().map(|network| {
+        format!(
+            "{network} has no list e: we throw nobody out there whom this is for, but bans that stand in channels count"
+        )
+    }));
+    Ok(lines)
 }
 
 async fn minus_exempt(asked: &Asked) -> Lines {
@@ -96,7 +102,11 @@ async fn exempts(asked: &Asked) -> Lines {
 
 async fn plus_invite(asked: &Asked) -> Lines {
     let pass = plus(asked, PassSort::Invite).await?;
-    Ok(vec![format!("{} comes in where only the invited may, {}.", pass.mask, place_name(&pass))])
+    let mut lines = vec![format!("{} comes in where only the invited may, {}.", pass.mask, place_name(&pass))];
+    let lacks =
+        |network: &String| format!("{network} has no list I, so it does nothing there; use .invite CHANNEL NICK");
+    lines.extend(asked.desk.host.without_list(&pass).iter().map(lacks));
+    Ok(lines)
 }
 
 async fn minus_invite(asked: &Asked) -> Lines {

@@ -191,6 +191,10 @@ pub(super) async fn rename(asked: &Asked, old: &User, new: &str) -> Result<(), H
     if !only_case && asked.desk.book.get(new).is_some() {
         return sorry(format!("there is a {new} already"));
     }
+    // Whoever has such a handle approves; who makes records anyway may give it.
+    if !only_case && asked.desk.book.is_named(new) && !asked.may("m", None) {
+        return sorry(format!("pipelines name {new}, so only who has the flag m gives that handle; ask one of them"));
+    }
     User::new(new).map_err(wrong)?;
     // The bot with which it came knows nobody of the new handle, or somebody else.
     let given_by = old.given_by.clone().filter(|_| only_case);

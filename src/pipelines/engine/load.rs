@@ -36,6 +36,7 @@ impl Engine {
         for row in loaded.runs {
             let Ok(run) = serde_json::from_str::<Run>(&row.detail) else {
                 tracing::error!(run = row.number, "A run in the records cannot be read");
+                self.unreadable.insert(row.number);
                 continue;
             };
             let mut own = stages.remove(&row.number).unwrap_or_default();

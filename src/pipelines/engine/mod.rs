@@ -119,6 +119,8 @@ pub(super) struct Engine {
     runners: Roster,
     /// What is configured of this bot as a runner.
     pub(super) own: RunnerSettings,
+    /// Runs in the records that this version cannot read.
+    pub(super) unreadable: BTreeSet<i64>,
     pub(super) last_run: i64,
     /// When it began, and after which run.
     pub(super) begun: (Millis, i64),
@@ -162,6 +164,7 @@ impl Engine {
             times: HashMap::new(),
             histories: HashMap::new(),
             foretold: HashMap::new(),
+            unreadable: BTreeSet::new(),
             last_run: 0,
             begun: (0, 0),
             fell: false,

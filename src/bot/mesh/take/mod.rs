@@ -156,7 +156,7 @@ impl Takes {
         if gift.people.is_empty() {
             // Nobody is looked up for whom nothing is told.
             let plan = Plan::default();
-            return self.keep(from.bot, gift, &plan).await.map(|()| plan).map_err(TakeFault::from);
+            return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
         for _ in 0..20 {
             let revision = store.users_revision().await?;
@@ -165,15 +165,18 @@ impl Takes {
             let plan = self.judged(from, gift, &now).await?;
             let puts = plan.puts.iter().map(|(user, _)| row_of(user)).collect::<Vec<_>>();
             let kept = plan.seen.iter().map(|(name, seen)| (KEPT.to_owned(), name.clone(), seen.clone())).collect();
-            let sharing = Sharing { puts, kept, ..Sharing::default() };
+            let told = |(user, words): &(User, String)| {
+                self.row(from.bot, &user.handle, &format!("from its user file: {}", cut(words, NEW)))
+            };
+            let audit = plan.puts.iter().map(told).collect();
+            let sharing = Sharing { puts, kept, audit, ..Sharing::default() };
             let nothing = sharing.puts.is_empty() && sharing.kept.is_empty();
             if !nothing && store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
-            // Who is seen here stands in the audit trail already.
-            let kept = self.keep(from.bot, gift, &plan).await;
+            // At once: what operators change from here on counts.
             book.put_all(&plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
-            return kept.map(|()| plan).map_err(TakeFault::from);
+            return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
         Err(TakeFault::Busy)
     }
@@ -308,12 +311,9 @@ impl Takes {
         Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()))
     }
 
-    /// Writes down what was done, and forgets who is gone.
-    async fn keep(&self, bot: &BotName, gift: &Gift, plan: &Plan) -> Result<(), StoreError> {
+    /// Forgets who is gone.
+    async fn keep(&self, bot: &BotName, gift: &Gift) -> Result<(), StoreError> {
         let Inner { store, clock, .. } = &*self.inner;
-        for (user, words) in &plan.puts {
-            self.audit(bot, &user.handle, &format!("from its user file: {}", cut(words, NEW))).await;
-        }
         let there = |handle: &String| gift.people.iter().any(|person| person.handle.eq_ignore_ascii_case(handle));
         for handle in gift.gone.iter().filter(|handle| !there(handle)) {
             store.kv_delete(KEPT, &name_of(bot, handle)).await?;
@@ -331,7 +331,16 @@ impl Takes {
     }
 
     async fn audit(&self, bot: &BotName, handle: &str, detail: &str) {
-        let row = AuditRow {
+        let row = self.row(bot, handle, detail);
+        if let Err(fault) = self.inner.store.audit(&row).await {
+            tracing::error!(%fault, ?row, "An audit entry could not be stored");
+        }
+    }
+
+    /// A row of the audit trail, which is in the log too.
+    fn row(&self, bot: &BotName, handle: &str, detail: &str) -> AuditRow {
+        tracing::info!(%bot, handle, detail, "Somebody is taken over from an Eggdrop");
+        AuditRow {
             at: self.inner.clock.now(),
             network: NETWORK.to_owned(),
             actor: bot.to_string(),
@@ -340,10 +349,6 @@ impl Takes {
             mask: handle.to_owned(),
             action: "changed".to_owned(),
             detail: detail.to_owned(),
-        };
-        tracing::info!(%bot, handle, detail, "Somebody is taken over from an Eggdrop");
-        if let Err(fault) = self.inner.store.audit(&row).await {
-            tracing::error!(%fault, ?row, "An audit entry could not be stored");
         }
     }
 }

@@ -97,6 +97,8 @@ async fn who_was_written_down_was_seen_in_the_same_breath() {
     let dave = gift(vec![person("dave", "*!d@one.example")]);
     // Nothing is done after it that counts: the bot may die there.
     takes.gives(&dave).await;
+    let trail = takes.inner.store.audit_recent(9).await.unwrap();
+    assert!(trail.len() == 1 && trail[0].mask == "dave", "{trail:?}");
     takes.removes("dave").await;
     let plan = takes.gives(&dave).await;
     assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "was removed here"));
