@@ -249,14 +249,14 @@ async fn lines_in_and_out_are_counted() {
     for _ in 0..50 {
         after = traffic(&mut olga).await;
         came = after.0 - before.0;
-        if came >= 10 {
+        if came >= 9 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let left = after.1 - before.1;
-    // The bot may have asked something of its own accord.
-    assert!((10..13).contains(&came) && (1..4).contains(&left), "{before:?} {after:?}");
+    // Nine lines and a PING came in; the bot may have asked something of its own accord.
+    assert!((9..12).contains(&came) && (1..4).contains(&left), "{before:?} {after:?}");
     bot.stop("").await;
 }
 
