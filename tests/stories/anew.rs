@@ -236,3 +236,44 @@ async fn what_is_booked_leaves_out_what_has_nothing_to_do_as_it_was_shown() {
     assert_eq!(done, ["infra#1", "rollout#1", "rollout#1"]);
     bot.stop("").await;
 }
+
+#[tokio::test]
+async fn where_more_commits_go_out_than_an_environment_bears_at_once_the_plan_says_so() {
+    let (origin, data) = (Origin::new(), tempfile::tempdir().unwrap());
+    let settings = Settings { folder: "".into(), ..Settings::default() };
+    let bot = Bot::builder().data(data.path()).executor("acted", Acted::default()).pipelines(settings);
+    let bot = bot.start().await.unwrap();
+    let place =
+        |name: &str, most: usize| format!("{name}: {{confirm: always, require_flag: \"-\", max_commits: {most}}}");
+    let text = format!(
+        "app: shop\nrepo: {}\nparams: {{ref: {{type: ref, default: main}}}}\npolicy: {{environments: {{{}, {}}}}}\nstages: {{a: {{acted: {{takes: 0s}}}}}}\n",
+        origin.path(),
+        place("dev", 2),
+        place("prod", 1)
+    );
+    bot.put_pipeline("shop", &text).await.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let at = "lab/#ops".to_owned();
+    let ana = Asker { handle: "ana".to_owned(), nick: "ana".to_owned(), place: at, ..Asker::program("irc") };
+    let says =
+        async |word: &str, text: &str| bot.pipelines().word(word, text, (&ana, &May::all())).await.unwrap().reply;
+    // What was asked, and what is shown of how much goes out.
+    let (mut shown, mut number) = (Vec::new(), 0);
+    for (commits, env) in [(0, "prod"), (1, "prod"), (2, "prod"), (0, "dev"), (2, "dev"), (3, "dev")] {
+        for commit in 0..commits {
+            origin.commit("a", &format!("{number} {commit}"), "Sell more");
+        }
+        let plan = says("!deploy", &format!("shop to {env}")).await.public[0].clone();
+        let goes = plan.split_once(')').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+        shown.push(goes.split_once(" Plan: ").unwrap_or_else(|| panic!("{plan}")).0.replace('\u{200b}', ""));
+        number += 1;
+        says("!yes", &number.to_string()).await;
+        bot.pipelines().ended(number).await.unwrap();
+    }
+    let goes = |at: usize| shown[at].split_once("), ").unwrap_or_else(|| panic!("{shown:#?}")).1;
+    assert!(shown[0].ends_with("is the first there.") && shown[3].ends_with("is the first there."), "{shown:#?}");
+    assert_eq!(goes(1), "1 commit by Ana: Sell more.");
+    assert_eq!(goes(2), "2 commits by Ana. More than 1 commit.");
+    assert_eq!(goes(4), "2 commits by Ana.");
+    assert_eq!(goes(5), "3 commits by Ana. More than 2 commits.");
+    bot.stop("").await;
+}

@@ -224,6 +224,14 @@ async fn a_ctcp_is_answered_in_private_and_not_in_a_flood() {
     test.expect("alice", "\u{1}PING 12345\u{1}").await;
     test.user("alice").says("chief", "\u{1}VERSION\u{1}").await;
     test.expect("alice", "\u{1}VERSION masterchief").await;
+    for (asked, answer) in [
+        ("TIME", "Mon, 2 Mar 2026 12:00:"),
+        ("SOURCE", concat!(env!("CARGO_PKG_REPOSITORY"), "\u{1}")),
+        ("CLIENTINFO", "ACTION CLIENTINFO PING SOURCE TIME VERSION\u{1}"),
+    ] {
+        test.user("alice").says("chief", &format!("\u{1}{asked}\u{1}")).await;
+        test.expect("alice", &format!("\u{1}{asked} {answer}")).await;
+    }
     test.user("alice").says("chief", "\u{1}NOSUCH\u{1}").await;
     for _ in 0..50 {
         test.user("mallory").says("chief", "\u{1}VERSION\u{1}").await;

@@ -70,6 +70,7 @@ mod losses;
 mod loud;
 mod mailed;
 mod manners;
+mod masters;
 mod matrices;
 mod members;
 mod mesh;

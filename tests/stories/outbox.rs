@@ -16,6 +16,7 @@ use super::real::{bot_on, joined};
 use super::wire::{Line, Wire};
 
 const CAPS: &str = "message-tags batch echo-message labeled-response";
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn say(target: &str, text: &str) -> Action {
     let (network, target, text) = (String::new(), target.to_owned(), text.to_owned());
@@ -394,6 +395,39 @@ async fn an_operator_asks_why_and_is_led_to_who_asked_and_to_the_script() {
     alice.says(CHANNEL, "!why L999999").await;
     test.expect(CHANNEL, "no line L999999").await;
     test.stop().await;
+}
+
+/// What `!why` tells of the last line with these words.
+async fn why(test: &TestBot, oper: &str, words: &str) -> String {
+    for nth in 1..=5 {
+        test.user(oper).says(CHANNEL, &format!("!why {nth}")).await;
+        let line = test.expect(CHANNEL, &format!(" to {NETWORK}/{CHANNEL} at 2026-03-02 ")).await;
+        let because = test.expect(CHANNEL, "because of ").await;
+        if line.contains(words) {
+            return because;
+        }
+    }
+    panic!("{words}: {:#?}", test.transcript());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_about_a_run_leads_to_that_run_and_to_who_asked_for_it() {
+    let shop = "app: shop\nparams: {bad: {type: int, default: 0}}\npolicy: {environments: {dev: {confirm: never, require_flag: \"-\"}, staging: {confirm: never, require_flag: d}}}\nstages:\n  rollout: {acted: {takes: 5s, fails: \"{params.bad}\", class: app_not_ready, line: not ready}}\n";
+    let (test, _) = super::deploys::with(shop).await;
+    test.user("oper").with_flags("o");
+    test.user("kim").says(CHANNEL, "!deploy shop/v1 to dev").await;
+    test.find(CHANNEL, MINUTE, |line| line.contains("[1] shop v1 is live on dev")).await.unwrap();
+    let because = why(&test, "oper", "[1] shop v1 is live on dev").await;
+    assert_eq!(because, "because of pipelines; run 1 of shop v1 to dev, asked for by kim");
+    test.user("raj").says(CHANNEL, "!deploy shop/v2 to staging bad=1").await;
+    test.find(CHANNEL, MINUTE, |line| line.contains("[2] shop v2 -> staging FAILED")).await.unwrap();
+    test.advance(Duration::from_secs(5)).await;
+    let because = why(&test, "oper", "[2] shop v2 -> staging FAILED").await;
+    assert_eq!(because, "because of pipelines; run 2 of shop v2 to staging, asked for by raj");
+    // What was said of the first is still of the first.
+    let because = why(&test, "oper", "[1] shop v1 is live on dev").await;
+    assert!(because.ends_with("run 1 of shop v1 to dev, asked for by kim"), "{because}");
+    super::deploys::stop(&test).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

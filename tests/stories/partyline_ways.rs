@@ -154,6 +154,42 @@ async fn the_same_port_takes_tls_and_a_certificate_is_a_login() {
     bot.stop("").await;
 }
 
+#[tokio::test]
+async fn a_port_of_its_own_takes_tls_and_nothing_in_clear() {
+    let settings = Settings { tls_listen: Some(([127, 0, 0, 1], 0).into()), ..Settings::default() };
+    let (bot, at) = bot(Bot::builder(), settings).await;
+    let tls_at = bot.partyline_at().1.unwrap();
+    assert_ne!(at, tls_at);
+    knows(&bot, "alice", "p").await;
+    let words = format!("PASS :alice:{PASSWORD}\nNICK alice\nUSER a 0 * :A");
+    let mine = rcgen::generate_simple_self_signed(vec!["alice".to_owned()]).unwrap();
+    let mut client = secure(&bot, tls_at, &mine).await;
+    client.sends(&words).await;
+    client.hears(" 001 ").await;
+    let sessions = || bot.party().each(|_| ()).len();
+    assert_eq!(sessions(), 1);
+    // The same words in clear end the connection; on the other port they are a login.
+    let mut refused = plain(tls_at).await;
+    refused.sends(&words).await;
+    let mut heard = Vec::new();
+    // A reset is an end too.
+    let _ = tokio::time::timeout(PATIENCE, refused.stream.read_to_end(&mut heard)).await.expect("it is still open");
+    let clear = |heard: &[u8]| heard.is_empty() || heard[0] == 0x15;
+    assert!(clear(&heard), "at most an alert of TLS: {}", heard.escape_ascii());
+    assert_eq!(sessions(), 1);
+    let mut taken = plain(at).await;
+    taken.sends(&words).await;
+    taken.hears(" 001 ").await;
+    assert_eq!(sessions(), 2);
+    // Who is silent is greeted there, and here not.
+    let (mut silent, mut greeted) = (plain(tls_at).await, plain(at).await);
+    greeted.hears("Please enter your handle.").await;
+    let mut byte = [0; 1];
+    let asked = tokio::time::timeout(Duration::from_millis(500), silent.stream.read(&mut byte)).await;
+    assert!(asked.is_err(), "{asked:?} {}", byte.escape_ascii());
+    bot.stop("").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn that_a_connection_is_encrypted_is_told_with_its_session_and_for_a_server_as_0() {
     let told: Arc<Mutex<Vec<String>>> = Arc::default();

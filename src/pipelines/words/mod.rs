@@ -49,8 +49,8 @@ pub fn plan(run: &Run, stages: &[String], eta: Option<Millis>, rules: &Rules, ch
     }
     text.push_str(&commits(run));
     text.push('.');
-    if rules.max_commits.is_some_and(|most| run.commit_count > most) {
-        text.push_str(&format!(" More than {} commits.", rules.max_commits.unwrap_or(0)));
+    if let Some(most) = rules.max_commits.filter(|most| run.commit_count > *most) {
+        text.push_str(&format!(" More than {most} {}.", if most == 1 { "commit" } else { "commits" }));
     }
     text.push_str(&checked(checks));
     text.push_str(&risk::risk(run));
