@@ -21,15 +21,15 @@ use masterchief::store::runs::{DeploymentRow, PipelineRow, Put, RunRow, Runs, Sp
 use serde_json::Value;
 
 /// To read, check and plan takes so many times as long as to parse the YAML alone at most…
-const PLANNED: f64 = 2.0;
+const PLANNED: f64 = 1.5;
 /// …and ten times as many stages so many times as long at most: what grows with the square would take a hundred times.
 const LINEAR: f64 = 20.0;
 /// How often the same is read and planned; the fastest counts.
 const ROUNDS: usize = 7;
-/// A stage that does nothing costs so much of one commit at most, where a thousand are ready.
-const STAGE: f64 = 0.8;
+/// A stage that does nothing costs so much of one commit at most, where a thousand are ready: 100 us where a commit takes 200.
+const STAGE: f64 = 0.5;
 /// A lone transition costs so many commits at most.
-const LONE: f64 = 3.0;
+const LONE: f64 = 2.5;
 
 /// Fails where a promise is not kept. All of them are ratios within one run, for machines differ; a debug build promises nothing.
 fn promised(kept: bool, what: &str) {

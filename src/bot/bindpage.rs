@@ -24,7 +24,7 @@ everybody; with `replies.allow_dk_cmds: false` not for who has the flag `d` or `
 channel or of private words (console modes `p` and `m`), or of the bot, and the other handlers still run; what a `pub` or `msg` answers is never in it. *stop*: neither other handlers nor the bot itself do anything about it.\n\
 *hold*: the bot does not do what a signal makes it do, which is to end, or to read its configuration (sighup); the other handlers still run.\n\
 A STOP counts if it comes within 20 ms, for `out` within 250 ms, for signals within a second: nothing else waits longer. One that comes later is told in the log.\n\n\
-Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), or Twitch. `load` and `unld` are about scripts,\n\
+Kinds of Eggdrop are not here where they need files over DCC (`fil sent rcvd lost tout`), or are about Twitch's chat, which has no channels of its own to operate. `load` and `unld` are about scripts,\n\
 which are the modules here. `time` understands Eggdrop's masks and cron. `log` is Eggdrop's where the mask begins with a channel or a wildcard\n\
 (`* *error*`), and is kept as `putlog`; else it is a log that is read.\n\
 Differences: of the names of `evnt` there is no `logfile`, as there are no log files that change (the log goes to standard error), and no `sigill`, as a\n\

@@ -54,8 +54,18 @@ MERGE_KEYS = {
     "ports": "containerPort",
 }
 RESOURCES = {
-    "": [("namespaces", "namespace", "Namespace", False), ("pods", "pod", "Pod", True), ("events", "event", "Event", True)],
+    "": [
+        ("namespaces", "namespace", "Namespace", False),
+        ("pods", "pod", "Pod", True),
+        ("events", "event", "Event", True),
+        # What manifests name: there are none of them here, and nobody makes any.
+        ("configmaps", "configmap", "ConfigMap", True),
+        ("secrets", "secret", "Secret", True),
+        ("services", "service", "Service", True),
+        ("persistentvolumeclaims", "persistentvolumeclaim", "PersistentVolumeClaim", True),
+    ],
     "apps": [("deployments", "deployment", "Deployment", True), ("replicasets", "replicaset", "ReplicaSet", True)],
+    "rbac.authorization.k8s.io": [("roles", "role", "Role", True), ("rolebindings", "rolebinding", "RoleBinding", True)],
 }
 SHORT = {"pods": ["po"], "deployments": ["deploy"], "replicasets": ["rs"], "namespaces": ["ns"]}
 KINDS = {name: kind for rows in RESOURCES.values() for (name, _, kind, _) in rows}
@@ -599,17 +609,17 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/api":
             self.answer({"kind": "APIVersions", "versions": ["v1"]})
         elif path == "/apis":
-            version = {"groupVersion": "apps/v1", "version": "v1"}
-            group = {"name": "apps", "versions": [version], "preferredVersion": version}
-            self.answer({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
-        elif path in ("/api/v1", "/apis/apps/v1"):
-            group = "apps" if "apps" in path else ""
+            versions = [(name, {"groupVersion": f"{name}/v1", "version": "v1"}) for name in RESOURCES if name]
+            groups = [{"name": name, "versions": [one], "preferredVersion": one} for (name, one) in versions]
+            self.answer({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+        elif path == "/api/v1" or path in [f"/apis/{name}/v1" for name in RESOURCES if name]:
+            group = path.split("/")[2] if path.startswith("/apis/") else ""
             verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
             rows = [
                 {"name": name, "singularName": one, "kind": kind, "namespaced": spaced, "verbs": verbs, "shortNames": SHORT.get(name, [])}
                 for (name, one, kind, spaced) in RESOURCES[group]
             ]
-            version = "apps/v1" if group else "v1"
+            version = f"{group}/v1" if group else "v1"
             self.answer({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": rows})
         else:
             return False

@@ -453,6 +453,22 @@ async fn a_canary_gets_its_share_of_the_pods_and_loses_it_again() {
 }
 
 #[test]
+fn kubectl_would_apply_the_manifests_that_are_shipped() {
+    let world = World::with(&[]);
+    let apply = |file: &str| {
+        let path = format!("{}/examples/{file}", env!("CARGO_MANIFEST_DIR"));
+        let words = ["apply", "--dry-run=client", "--validate=false", "-f", &path, "-o", "name"];
+        let (code, out, complaint) = world.kubectl_with(&words);
+        assert_eq!(code, Some(0), "{complaint}");
+        out.lines().map(|line| line.split('/').next().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let all = "namespace configmap secret persistentvolumeclaim deployment.apps service";
+    assert_eq!(apply("run/kubernetes.yaml"), all);
+    let all = "role.rbac.authorization.k8s.io rolebinding.rbac.authorization.k8s.io";
+    assert_eq!(apply("kubernetes-role.yaml"), all);
+}
+
+#[test]
 fn settings_are_checked_against_the_clusters_there_are() {
     let world = World::with(&[]);
     let check = |context: &str| {

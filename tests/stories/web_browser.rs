@@ -1,5 +1,4 @@
-//! A real browser looks at the pages. It takes `chromium-headless-shell` (Debian: 100 MB to fetch, 306 MB on the disk), which is not
-//! among what `./test` installs; where it is not there, this story says so and is over.
+//! A real browser looks at the pages: `chromium-headless-shell`, which `./test` installs.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,13 +25,12 @@ struct Browser {
     socket: WebSocketStream<TcpStream>,
     session: Option<String>,
     calls: u64,
-    _child: Child,
+    child: Child,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    /// Nothing where there is none.
-    async fn start() -> Option<Browser> {
+    async fn start() -> Browser {
         let profile = tempfile::tempdir().unwrap();
         let folder = format!("--user-data-dir={}", profile.path().display());
         let child = Command::new(PROGRAM)
@@ -40,12 +38,9 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn();
-        let mut child = match child {
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return None,
-            child => child.unwrap(),
-        };
+        let mut child = child.unwrap_or_else(|fault| panic!("{PROGRAM}: {fault}; ./test installs it"));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let listens = async {
             while let Some(line) = lines.next_line().await.unwrap() {
@@ -61,7 +56,7 @@ impl Browser {
         let host = at.split('/').next().unwrap_or_default().to_owned();
         let stream = TcpStream::connect(&host).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async(format!("ws://{at}"), stream).await.unwrap();
-        let mut browser = Browser { socket, session: None, calls: 0, _child: child, _profile: profile };
+        let mut browser = Browser { socket, session: None, calls: 0, child, _profile: profile };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", attach).await;
@@ -70,7 +65,7 @@ impl Browser {
         let watch =
             "window.violations = 0; document.addEventListener('securitypolicyviolation', () => window.violations++);";
         browser.call("Page.addScriptToEvaluateOnNewDocument", json!({"source": watch})).await;
-        Some(browser)
+        browser
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
@@ -113,16 +108,22 @@ impl Browser {
     }
 }
 
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // What is called is a script; the browser is a child of it, and has children.
+        if let Some(group) = self.child.id() {
+            let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
+        }
+    }
+}
+
 fn state(part: &str) -> String {
     format!("document.querySelector('[data-part=\"{part}\"] .state')?.textContent")
 }
 
 #[tokio::test]
 async fn a_browser_plans_starts_and_sees_stages_change_without_a_reload() {
-    let Some(mut browser) = Browser::start().await else {
-        eprintln!("{PROGRAM} is not installed: no browser looks at the pages");
-        return;
-    };
+    let mut browser = Browser::start().await;
     let world = World::new().await;
     let form = format!("{}/deploy/shop", world.base);
     browser.go(&form).await;
