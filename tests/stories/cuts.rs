@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Wire {
     pub(crate) port: u16,
     whole: watch::Sender<bool>,
+    held: watch::Sender<bool>,
     bytes: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
@@ -22,20 +23,21 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (whole, cut) = watch::channel(true);
+        let (held, still) = watch::channel(false);
         let bytes = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&bytes);
         let task = tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
-                let (mut cut, counted) = (cut.clone(), Arc::clone(&counted));
+                let (mut cut, still, counted) = (cut.clone(), still.clone(), Arc::clone(&counted));
                 tokio::spawn(async move {
                     if !*cut.borrow() {
                         return;
                     }
                     let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { return };
                     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                    let both =
-                        async { tokio::join!(carry(near_in, far_out, &counted), carry(far_in, near_out, &counted)) };
+                    let there = carry(near_in, far_out, &counted, still.clone());
+                    let both = async { tokio::join!(there, carry(far_in, near_out, &counted, still)) };
                     tokio::select! {
                         _ = both => {}
                         _ = cut.wait_for(|whole| !*whole) => {}
@@ -43,12 +45,17 @@ impl Wire {
                 });
             }
         });
-        Wire { port, whole, bytes, task }
+        Wire { port, whole, held, bytes, task }
     }
 
     /// Bytes that have crossed it, both ways together.
     pub(crate) fn crossed(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Nothing crosses it any more, and nobody hears of that, as when a cable is pulled.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     pub(crate) fn cut(&self, cut: bool) {
@@ -57,10 +64,11 @@ impl Wire {
 }
 
 /// Carries bytes one way until an end closes, and counts them.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, counted: &AtomicU64) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, counted: &AtomicU64, mut held: watch::Receiver<bool>) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(read) = from.read(&mut bytes).await {
         counted.fetch_add(read as u64, Ordering::Relaxed);
+        let _ = held.wait_for(|held| !*held).await;
         if read == 0 || to.write_all(&bytes[..read]).await.is_err() {
             return;
         }

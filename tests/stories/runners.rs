@@ -276,6 +276,29 @@ async fn a_link_that_breaks_loses_no_line_and_the_runner_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_is_gone_without_a_word_is_found_out_in_a_quarter_of_a_minute() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let port = free_port();
+    let two = runner("Two", folders[1].path(), port, doing(&["build"], 1, &["One"])).await;
+    let wire = Wire::to(port).await;
+    let text = format!("app: shop\n{POLICY}\nstages:\n  test: {{runner: build, shell: [sleep, \"60\"]}}\n");
+    let one = patient(folders[0].path(), calling(&[("Two", wire.port)]), &text, Duration::from_millis(1)).await;
+    offers(&one, "Two").await;
+    let number = deploy(&one).await;
+    eventually("its beginning", async || stage(&one, number, "test").await.state == StageState::Running).await;
+    // It is asked every ten seconds, and given four to answer. The link itself would be good for three minutes.
+    wire.hold(true);
+    let lost = async || {
+        let attempts = one.pipelines().records().attempts(number).await.unwrap();
+        attempts.first().is_some_and(|attempt| attempt.class.as_deref() == Some("infra_lost"))
+    };
+    eventually("that it is lost", lost).await;
+    wire.hold(false);
+    one.stop("").await;
+    two.stop("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_bots_may_be_started_anew_and_the_command_runs_once() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let port = free_port();

@@ -20,6 +20,8 @@ use crate::pipelines::Errand;
 const WAIT: u64 = 10;
 /// How long it may take to answer at all.
 const ANSWER: Duration = Duration::from_secs(40);
+/// How long where it is only asked how it goes: one that is gone without a word, as when its cable is pulled, is away after that.
+const LOOKED: Duration = Duration::from_secs(WAIT + 4);
 /// How often one that is away, or has no slot, is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long one that is away is waited for when its step is to end; it is told when it is back.
@@ -200,9 +202,10 @@ impl Trip {
     }
 
     async fn ask(&self, asked: Asked) -> Result<Progress, CallFault> {
+        let patience = if matches!(asked, Asked::Look { .. }) { LOOKED } else { ANSWER };
         let request = Request { epoch: self.errand.epoch, asked };
         let text = serde_json::to_string(&request).map_err(|fault| CallFault::Refused(fault.to_string()))?;
-        let answer = self.mesh.own(&self.bot, WORK, &text, ANSWER).await?;
+        let answer = self.mesh.own(&self.bot, WORK, &text, patience).await?;
         serde_json::from_str(&answer).map_err(|fault| CallFault::Refused(fault.to_string()))
     }
 
