@@ -197,12 +197,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         }
         Command::Edit { handle, marks, remove, comment, own } => {
             let mut user = find(&handle)?;
-            if own {
-                let Some(bot) = user.given_by.take() else {
-                    bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
-                };
-                owned = Some(format!("{} is ours now; {bot} adds nothing to it any more", user.handle));
-            }
+            owned = own.then(|| own_up(&mut user)).transpose()?;
             for what in remove {
                 take_away(&mut user, &what)?;
             }
@@ -239,6 +234,14 @@ async fn remove(config: &Config, store: &Store, book: &Book, handle: &str) -> Do
     store.remove_user(handle).await?;
     note(store, handle, "removed").await?;
     said(&format!("{handle} is removed"))
+}
+
+/// Makes a record ours that came with a bot; the words about it.
+fn own_up(user: &mut User) -> anyhow::Result<String> {
+    let Some(bot) = user.given_by.take() else {
+        bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
+    };
+    Ok(format!("{} is ours now; {bot} adds nothing to it any more", user.handle))
 }
 
 /// Says what a change would break of the policy, if it would; then it is not made.
