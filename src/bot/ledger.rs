@@ -347,6 +347,10 @@ impl Around for Ledger {
         let mut change = SaidChange { state: SENT.to_owned(), changed: now, ..SaidChange::default() };
         let learned = match fate {
             Fate::Sent => None,
+            Fate::Kept => {
+                QUEUED.clone_into(&mut change.state);
+                None
+            }
             Fate::Echoed { msgid } => {
                 change.state = "echoed".to_owned();
                 change.msgid.clone_from(&msgid);

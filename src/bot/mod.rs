@@ -60,6 +60,7 @@ mod vitals;
 mod warden;
 mod watch;
 mod why;
+mod wishes;
 mod words;
 
 use crate::dispatch::Kinds;
@@ -77,7 +78,6 @@ pub use judged::judged;
 pub(crate) use lock::FolderLock;
 pub(crate) use luastep::stage_executors;
 pub(crate) use mesh::{forget_told, verify_told};
-pub use partyline::Wish;
 pub use people::{PeopleError, read_users, row_of, touched, user_of};
 pub use policy::{Broken, Settings as PolicySettings, Table as PolicyTable};
 pub use replay::Replayed;
@@ -87,6 +87,7 @@ pub(crate) use started::{JOURNAL, RUNS};
 pub use started::{PutError, Started, Status};
 pub use testbot::{CHANNEL, NETWORK, TestBot, TestUser};
 pub use watch::watch;
+pub use wishes::Wish;
 
 /// Where a bot begins.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use masterchief_contract::{Clock, Future, Secret, Shutdown};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::StartError;
 use super::audit::Audit;
@@ -24,10 +24,11 @@ use super::scripts::Scripts;
 use super::seam;
 use super::started::Started;
 use super::warden::Warden;
+use super::wishes::Wishes;
 use super::words;
 use crate::dispatch::{Ban, BindTable, Held, Pass};
 use crate::executors::unguessable;
-use crate::gateway::{Pages, Speaks};
+use crate::gateway::{Pages, Speaks, Visitor};
 use crate::irc::{self, Around as _};
 use crate::journal::FeedRow;
 use crate::mesh::Mesh;
@@ -41,18 +42,6 @@ const OWN: &str = "partyline.password";
 /// How often it is looked whether everybody who is here may still be.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// What an operator asked of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
-    /// Nothing.
-    #[default]
-    None,
-    /// To read the configuration anew.
-    Rehash,
-    /// To end.
-    End,
-}
-
 /// The partyline of a running bot.
 pub(super) struct Partyline {
     pub(super) party: Party,
@@ -62,7 +51,7 @@ pub(super) struct Partyline {
     /// Bots that call; whoever links them takes it.
     pub(super) arrivals: Option<Arrivals>,
     /// What operators wish; whoever runs the process follows it.
-    pub(super) wishes: watch::Sender<(u64, Wish)>,
+    pub(super) wishes: Wishes,
     /// The bot's own password, where there is one.
     pub(super) own: Option<Secret>,
     /// There is a note for another bot.
@@ -77,7 +66,7 @@ pub(super) struct Around {
     pub(super) policy: Policy,
     pub(super) store: Store,
     pub(super) book: Book,
-    pub(super) wishes: watch::Sender<(u64, Wish)>,
+    pub(super) wishes: Wishes,
     pub(super) mesh: Option<Mesh>,
     pub(super) warden: Warden,
     /// Tells that there is a note for another bot.
@@ -184,13 +173,14 @@ impl Host for Around {
         })
     }
 
-    fn rehash(&self) -> Result<(), String> {
-        self.wish(Wish::Rehash)
+    fn rehash(&self) -> Future<Result<Vec<String>, String>> {
+        let wishes = self.wishes.clone();
+        Box::pin(async move { wishes.rehash().await })
     }
 
     fn end(&self, reason: &str) -> Result<(), String> {
         tracing::warn!(%reason, "An operator ends the bot");
-        self.wish(Wish::End)
+        self.wishes.end()
     }
 
     fn sources(&self) -> Vec<FeedRow> {
@@ -309,19 +299,6 @@ impl Host for Around {
     }
 }
 
-impl Around {
-    fn wish(&self, wish: Wish) -> Result<(), String> {
-        if self.wishes.receiver_count() == 0 {
-            return Err("whoever runs this bot takes no wishes; ask them".to_owned());
-        }
-        self.wishes.send_modify(|(count, last)| {
-            *count += 1;
-            *last = wish;
-        });
-        Ok(())
-    }
-}
-
 impl Partyline {
     /// Takes other settings. Where it listens, its certificate and the bot's name stay as they were.
     pub(super) fn configure(&self, settings: Settings) {
@@ -349,13 +326,13 @@ impl Pages for Web {
         self.settings.load().origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
     }
 
-    fn meet(&self, stream: irc::Stream, peer: SocketAddr, speaks: Speaks) -> Future<()> {
+    fn meet(&self, stream: irc::Stream, visitor: Visitor, speaks: Speaks) -> Future<()> {
         let faces = Arc::clone(&self.faces);
         let speech = match speaks {
             Speaks::Irc => Speech::Irc,
             Speaks::Data => Speech::Data,
         };
-        Box::pin(async move { faces.meet_web(stream, peer, speech).await })
+        Box::pin(async move { faces.meet_web(stream, (visitor.peer, visitor.tls), speech).await })
     }
 }
 
@@ -389,11 +366,6 @@ impl Started {
     /// The password that lets anybody from this machine in, where the bot knows nobody yet.
     pub fn partyline_password(&self) -> Option<&Secret> {
         self.partyline.own.as_ref()
-    }
-
-    /// What operators wish of whoever runs the process.
-    pub fn wishes(&self) -> watch::Receiver<(u64, Wish)> {
-        self.partyline.wishes.subscribe()
     }
 
     /// Opens the partyline, and seats the console.

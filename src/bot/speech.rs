@@ -53,7 +53,7 @@ impl Speech {
 
     async fn say(&self, network: &Network, action: Action, wait: bool) -> Result<Receipt, Refused> {
         let Action::Say { target, text, how, reply, .. } = action.bare() else { return Ok(Receipt::default()) };
-        let Mark { class, expires, cause } = action.mark();
+        let Mark { class, expires, cause, here } = action.mark();
         let class = class.unwrap_or(if *reply { Class::Reply } else { Class::Chatter });
         let text = text.replace('\u{1}', "");
         let text = self.ledger.hide(&text);
@@ -65,7 +65,7 @@ impl Speech {
         let worth = expires.unwrap_or(class.worth());
         let strictly = expires.is_some();
         let piece = Piece { network, target, how: *how, tags: &tags, class, worth, strictly, cause: cause.as_deref() };
-        let share = self.share(&piece, lines.len());
+        let share = if here { Share { fit: lines.len(), ..Share::default() } } else { self.share(&piece, lines.len()) };
         if share.left_out > 0 {
             let (lines, were) = if share.left_out == 1 { ("line", "was") } else { ("lines", "were") };
             let text = format!("({} {lines} {were} left out: more than this channel is told at once)", share.left_out);
@@ -101,7 +101,8 @@ impl Speech {
     /// What a channel does not bear: on a page, else to whoever asked, else nowhere, and the channel is told once.
     async fn overflow(&self, piece: &Piece<'_>, rest: &[&str], share: &Share) -> Result<Receipt, Refused> {
         let keep = piece.network.budget().keep;
-        let more = if rest.len() == 1 { "1 more line".to_owned() } else { format!("{} more lines", rest.len()) };
+        // Told with the first of them: a handler that speaks line by line may have more to say.
+        let more = if rest.len() == 1 { "more".to_owned() } else { format!("{} more lines", rest.len()) };
         let here = Piece { how: How::Say, tags: &[], ..*piece };
         if let Some((page, gateway)) = share.page.as_ref().zip(self.gateway.load_full()) {
             let until = self.ledger.now() + i64::try_from(keep.as_millis()).unwrap_or(i64::MAX / 4);

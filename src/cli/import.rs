@@ -13,7 +13,7 @@ use crate::bot::{row_of, touched};
 use crate::config::Config;
 use crate::mesh::{BotAddr, BotName, BotSettings};
 use crate::store::{BotRow, Store};
-use crate::users::{Book, Claims, EggBot, EggPerson, FlagSet, PEOPLE_MAX, USERFILE_MAX, User, Userfile};
+use crate::users::{Book, Claims, EggBot, EggPerson, FlagSet, USERFILE_MAX, User, Userfile};
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
@@ -70,9 +70,6 @@ struct Bot {
 /// Takes a file over.
 pub(super) async fn run(common: &Common, config: &Config, store: &Store, book: &Book, ask: Import) -> Done {
     let file = Userfile::parse(&read(&ask.file)?).with_context(|| ask.file.display().to_string())?;
-    if file.people.len() + file.bots.len() > PEOPLE_MAX {
-        bail!("{} holds more than {PEOPLE_MAX} people and bots", ask.file.display());
-    }
     let letters = ask.letters.as_deref().map_or(Ok(FlagSet::ALL), FlagSet::parse).context("--letters")?;
     if let Some(network) = ask.network.as_ref().filter(|network| !config.networks.contains_key(*network)) {
         output::warning(&format!(
@@ -81,6 +78,7 @@ pub(super) async fn run(common: &Common, config: &Config, store: &Store, book: &
     }
     let mut plan = Plan { masks: file.masks, dry_run: ask.dry_run, ..Plan::default() };
     plan.faults.extend(file.faults.iter().map(|(line, why)| format!("line {line}: {why}")));
+    plan.faults.extend((file.more_faults > 0).then(|| format!("{} more lines that mean nothing", file.more_faults)));
     let linked = linked(config, store).await?;
     let mut claims = Claims::of(book.apart());
     for person in &file.people {

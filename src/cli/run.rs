@@ -59,7 +59,15 @@ pub(super) fn run(common: &Common, args: &Args) -> Done {
     runtime()?.block_on(serve(common, args, config, live, console, alone))
 }
 
+/// Whether somebody else may come to this bot than whoever writes to its console.
+fn is_reachable(config: &Config) -> bool {
+    let listens = [config.partyline.listen, config.partyline.tls_listen, config.gateway.listen];
+    !config.networks.is_empty() || config.mesh.name.is_some() || listens.iter().any(Option::is_some)
+}
+
 async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, console: bool, alone: bool) -> Done {
+    // As a service the console ends before anything begins.
+    let stays = is_reachable(&config) && !(alone && std::io::stdin().is_terminal());
     if alone && config.partyline.listen.is_none() && config.partyline.tls_listen.is_none() {
         config.partyline = partyline::usual(&config.partyline);
     }
@@ -93,25 +101,32 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
                 name = ends.told() => over = !started.signalled(name).await,
                 () = &mut ended, if !done => {
                     done = true;
-                    if alone {
+                    if !stays {
+                        if !std::io::stdin().is_terminal() {
+                            tracing::warn!("The input has ended, and this bot with it; `run --no-console` goes on without");
+                        }
                         break;
                     }
                 }
                 _ = hangup.recv() => {
                     if !started.signalled("sighup").await {
-                        reconfigure(&started, path, common.env.as_deref()).await;
+                        let _logged = reconfigure(&started, path, common.env.as_deref()).await;
                         started.reload_scripts().await;
                     }
                 }
                 Ok(()) = wishes.changed() => {
-                    let (_, wish) = *wishes.borrow_and_update();
+                    let (number, wish) = *wishes.borrow_and_update();
                     match wish {
-                        Wish::Rehash => reconfigure(&started, path, common.env.as_deref()).await,
+                        Wish::Rehash => {
+                            started.rehashed(number, reconfigure(&started, path, common.env.as_deref()).await);
+                        }
                         Wish::End => break,
                         Wish::None => {}
                     }
                 }
-                Some(()) = reload.recv() => reconfigure(&started, path, common.env.as_deref()).await,
+                Some(()) = reload.recv() => {
+                    let _logged = reconfigure(&started, path, common.env.as_deref()).await;
+                }
             }
         }
     }
@@ -193,21 +208,23 @@ fn tell_partyline(started: &Started) -> std::io::Result<()> {
 }
 
 /// Takes the configuration anew; a bad one leaves everything as it is.
-async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environment: Option<&str>) {
-    match config::load(path, environment, Secrets::Needed) {
-        Err(faults) => {
-            for fault in faults {
-                tracing::error!(%fault, "The configuration is not taken; the one before stays");
-            }
-        }
+/// Takes the configuration that is there now, or logs why not; gives that, too.
+async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environment: Option<&str>) -> Vec<String> {
+    let faults = match config::load(path, environment, Secrets::Needed) {
+        Err(faults) => faults.iter().map(ToString::to_string).collect(),
         Ok(config) => match started.reconfigure(&config).await {
+            Err(fault) => vec![fault.to_string()],
             Ok(()) => {
                 logging::hide(&config.secrets);
                 tracing::info!("Configuration reloaded; data, scripts.folder and log count from the next start");
+                Vec::new()
             }
-            Err(fault) => tracing::error!(%fault, "The configuration is not taken; the one before stays"),
         },
+    };
+    for fault in &faults {
+        tracing::error!(%fault, "The configuration is not taken; the one before stays");
     }
+    faults
 }
 
 async fn watch_config(files: Vec<PathBuf>, again: mpsc::Sender<()>, shutdown: Shutdown) {

@@ -83,6 +83,9 @@ enum Command {
         /// Makes a record ours that came with an Eggdrop's user file: that bot adds nothing to it any more
         #[arg(long)]
         own: bool,
+        /// Lets somebody in without the code of an authenticator again, as where it is lost
+        #[arg(long)]
+        no_totp: bool,
     },
     /// Sets the password, which is read from standard input
     Passwd {
@@ -164,7 +167,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         let user = book.get(handle).map(|user| User::clone(&user));
         user.with_context(|| format!("there is no user {handle}; `masterchief users list` lists them"))
     };
-    let (mut there, mut lent, mut owned) = (None, false, None);
+    let (mut there, mut lent, mut done) = (None, false, None);
     let changed = match command {
         Command::List => return list(common, &book),
         Command::Show { handle } => return show(&find(&handle)?),
@@ -195,9 +198,12 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             lent = true;
             lend(find(&handle)?, &changes, role, config)?
         }
-        Command::Edit { handle, marks, remove, comment, own } => {
+        Command::Edit { handle, marks, remove, comment, own, no_totp } => {
             let mut user = find(&handle)?;
-            owned = own.then(|| own_up(&mut user)).transpose()?;
+            done = own.then(|| own_up(&mut user)).transpose()?;
+            if no_totp {
+                done = Some(without_code(&mut user)?);
+            }
             for what in remove {
                 take_away(&mut user, &what)?;
             }
@@ -210,6 +216,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             let mut password = String::new();
             std::io::stdin().read_to_string(&mut password)?;
             user.password = Some(PasswordHash::new(&Secret::new(password.trim_end_matches(['\r', '\n'])))?);
+            done = Some(format!("{} has a new password", user.handle));
             user
         }
     };
@@ -222,7 +229,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     book.put(changed.clone())?;
     store.put_user(&row_of(&changed)).await?;
     let summary = summary(&changed, there.as_deref(), lent);
-    let summary = owned.map_or_else(|| summary.clone(), |owned: String| format!("{owned}; {summary}"));
+    let summary = done.map_or_else(|| summary.clone(), |done: String| format!("{done}; {summary}"));
     note(store, &changed.handle, &summary).await?;
     if common.json { show(&changed) } else { said(&summary) }
 }
@@ -242,6 +249,14 @@ fn own_up(user: &mut User) -> anyhow::Result<String> {
         bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
     };
     Ok(format!("{} is ours now; {bot} adds nothing to it any more", user.handle))
+}
+
+/// Takes the code away that somebody's logins want; the words about it.
+fn without_code(user: &mut User) -> anyhow::Result<String> {
+    if user.totp.take().is_none() {
+        bail!("logins of {} want no code", user.handle);
+    }
+    Ok(format!("logins of {} want no code any more", user.handle))
 }
 
 /// Says what a change would break of the policy, if it would; then it is not made.

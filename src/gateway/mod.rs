@@ -10,6 +10,7 @@ mod lanes;
 mod live;
 mod looks;
 mod pages;
+mod peer;
 mod runs;
 mod server;
 mod settings;
@@ -20,6 +21,7 @@ mod web;
 
 pub use answers::{Answer, Answers};
 pub use pages::{Pages, Speaks};
+pub use peer::Visitor;
 pub use runs::TokenSettings;
 pub use server::{Gateway, GatewayError, Opening};
 pub use settings::Settings;

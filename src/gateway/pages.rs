@@ -2,7 +2,6 @@
 //!
 //! <https://ircv3.net/specs/extensions/websocket>. What the lines mean is the partyline's.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use warp::reply::Response;
 use warp::ws::{Message, WebSocket, Ws};
 
 use super::hooks::reply;
+use super::peer::Visitor;
 use crate::irc::Stream;
 
 /// Pages at once, at most.
@@ -39,7 +39,7 @@ pub trait Pages: Send + Sync + 'static {
     /// Whether scripts of this origin (`https://chat.example`) may connect.
     fn welcomes(&self, origin: &str) -> bool;
     /// Serves one client until it goes.
-    fn meet(&self, stream: Stream, peer: SocketAddr, speaks: Speaks) -> Future<()>;
+    fn meet(&self, stream: Stream, visitor: Visitor, speaks: Speaks) -> Future<()>;
 }
 
 /// What a client in a page speaks.
@@ -63,11 +63,11 @@ pub(super) fn open(
     porch: Option<Porch>,
     ws: Ws,
     headers: &HeaderMap,
-    peer: Option<SocketAddr>,
+    visitor: Option<Visitor>,
     until: Shutdown,
 ) -> Response {
     let told = |status, error: &str| reply(status, &json!({"error": error})).into_response();
-    let (Some(porch), Some(peer)) = (porch, peer) else {
+    let (Some(porch), Some(visitor)) = (porch, visitor) else {
         return told(StatusCode::NOT_FOUND, "there is no partyline here");
     };
     if !may_come(&*porch.pages, headers) {
@@ -84,7 +84,7 @@ pub(super) fn open(
     let speaks = if protocol == Some(DATA) { Speaks::Data } else { Speaks::Irc };
     let upgraded = ws.max_message_size(FRAME_MAX).on_upgrade(move |socket| async move {
         let (ours, theirs) = tokio::io::duplex(PIPE);
-        let serving = porch.pages.meet(Box::new(theirs), peer, speaks);
+        let serving = porch.pages.meet(Box::new(theirs), visitor, speaks);
         let carrying = carry(socket, ours, binary, until);
         tokio::join!(serving, carrying);
         drop(turn);
@@ -179,7 +179,7 @@ mod tests {
             origin == self.0
         }
 
-        fn meet(&self, _: Stream, _: SocketAddr, _: Speaks) -> Future<()> {
+        fn meet(&self, _: Stream, _: Visitor, _: Speaks) -> Future<()> {
             Box::pin(async {})
         }
     }

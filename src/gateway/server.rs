@@ -23,6 +23,7 @@ use super::answers::Answers;
 use super::hooks::{Reply, post, posted, reply};
 use super::lanes::Lanes;
 use super::pages::{PAGES, Pages, Porch};
+use super::peer::{peer, visitor};
 use super::settings::Settings;
 use super::source::Door;
 use super::vitals::{Check, Vitals};
@@ -196,7 +197,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
         .and(warp::addr::remote())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(|name: String, shared: Arc<Shared>, peer: Option<SocketAddr>, headers: HeaderMap, body| async move {
+        .then(|name: String, shared: Arc<Shared>, at: Option<SocketAddr>, headers: HeaderMap, body| async move {
+            let peer = peer(&shared.settings.load().behind, at, &headers);
             post(shared, name, peer, headers, body).await.into_response()
         });
     let web = web::routes(Arc::clone(&shared), shutdown.clone());
@@ -238,9 +240,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, porch: Option<Porch>,
                 }
             },
         );
-    let asked = warp::get().and(warp::path::full()).and(with).and(warp::header::headers_cloned()).then(asked);
+    let asked = warp::get().and(warp::path::full()).and(with.clone()).and(warp::header::headers_cloned()).then(asked);
     let routes = hooks
-        .or(chat(porch, shutdown.clone()))
+        .or(chat(with, porch, shutdown.clone()))
         .unify()
         .or(live)
         .unify()
@@ -296,6 +298,7 @@ async fn said(shared: &Shared, page: &str) -> Reply {
 
 /// The way in for IRC clients in pages.
 fn chat(
+    with: impl Filter<Extract = (Arc<Shared>,), Error = Infallible> + Clone + Send + Sync + 'static,
     porch: Option<Porch>,
     until: Shutdown,
 ) -> impl Filter<Extract = (warp::reply::Response,), Error = warp::Rejection> + Clone {
@@ -303,7 +306,11 @@ fn chat(
         .and(warp::ws())
         .and(warp::addr::remote())
         .and(warp::header::headers_cloned())
-        .map(move |ws, peer, headers: HeaderMap| pages::open(porch.clone(), ws, &headers, peer, until.clone()))
+        .and(with)
+        .map(move |ws, at, headers: HeaderMap, shared: Arc<Shared>| {
+            let visitor = visitor(&shared.settings.load().behind, at, &headers);
+            pages::open(porch.clone(), ws, &headers, visitor, until.clone())
+        })
 }
 
 /// A body of at most 64 KiB.

@@ -1,7 +1,7 @@
 //! What can be configured about the gateway.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use masterchief_bindings::webhook::RouteSettings;
@@ -24,6 +24,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// How people reach it, such as `https://bot.example`: what stands in front of links to it. Without it, where it listens.
     pub url: Option<String>,
+    /// Proxies in front of it: of their requests `X-Forwarded-For` says who asks. What others say there counts for nothing.
+    pub behind: Vec<IpAddr>,
     /// The routes, by the name under `/hooks/`.
     pub routes: BTreeMap<String, RouteSettings>,
     /// Programs that may ask for runs of pipelines, by a name that the records show.
@@ -42,6 +44,7 @@ impl Default for Settings {
         Settings {
             listen: None,
             url: None,
+            behind: Vec::new(),
             routes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             concurrency: 1024,

@@ -11,6 +11,8 @@ use masterchief_contract::{Class, Future};
 pub enum Fate {
     /// It was handed to the connection.
     Sent,
+    /// The connection ended before a byte of it was written: it waits again.
+    Kept,
     /// The server passed it on: it said so.
     Echoed {
         /// The network's own id of the message.

@@ -143,6 +143,13 @@ impl Comeback {
         }
     }
 
+    /// Somebody inside invites us: whatever stood in the way, and whoever sent us away, it may be tried now.
+    pub(super) fn invited(&mut self, chan: &str) {
+        if let Some(rule) = self.rules.get_mut(chan) {
+            (rule.not_before, rule.tries) = (None, 0);
+        }
+    }
+
     /// Whether the channel may be tried now.
     pub(super) fn may(&self, chan: &str, now: Instant) -> bool {
         self.rules.get(chan).is_none_or(|rule| rule.tries == 0 || rule.not_before.is_some_and(|at| at <= now))

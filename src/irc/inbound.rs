@@ -16,6 +16,8 @@ use super::sts::Policies;
 
 /// Parcels of one piece of a stream that are looked at; the rest is dropped and counted, as in a full street.
 const PARCELS: usize = 8192;
+/// After so many connections it is looked behind every one of so many what is kept.
+const EACH: u64 = 50;
 
 /// A bot's end of one network after another: it outlives connections as a network does.
 pub struct Inbound {
@@ -23,6 +25,7 @@ pub struct Inbound {
     ways: Ways,
     server: ServerAddr,
     outlets: Outlets,
+    connections: u64,
 }
 
 /// What a server says next.
@@ -59,11 +62,12 @@ impl Inbound {
         inner.history.store(true, std::sync::atomic::Ordering::Relaxed);
         let (inlet, outlets): (Inlet, Outlets) = inlet(PARCELS);
         let ways = Ways { dial: Arc::new(NetDial), inlet, clock: Clock::system(), policies: Policies::memory() };
-        Inbound { inner, ways, server: ServerAddr::new("irc.test", 6697), outlets }
+        Inbound { inner, ways, server: ServerAddr::new("irc.test", 6697), outlets, connections: 0 }
     }
 
     /// One connection: what the server says, and who hears the events. It ends when the bot hangs up, or the server has said it all.
-    /// Gives how many times the server had its say, and how much was kept of it at the end ([`Inbound::held`]).
+    /// Gives how many times the server had its say, and how much was kept of it at the end ([`Inbound::held`]; 0 where
+    /// it was not looked, which after the first fifty is all but each fiftieth).
     ///
     /// # Panics
     ///
@@ -100,7 +104,10 @@ impl Inbound {
                 parcel.events.iter().for_each(&mut hear);
             }
         }
-        let held = self.held();
+        self.connections += 1;
+        // What is kept after many is much, and to look at it costs more than the lines themselves.
+        let looked = self.connections <= EACH || self.connections.is_multiple_of(EACH);
+        let held = if looked { self.held() } else { 0 };
         drop(link);
         disconnected(&self.inner);
         // What was spawned on the way has its turn, or it would pile up.
@@ -167,9 +174,56 @@ fn whole_lines(out: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use masterchief_contract::Class as Urgency;
     use proptest::prelude::*;
 
+    use super::super::outgoing::{Class, Line, Next};
+    use tokio::time::Instant;
+
     use super::*;
+
+    /// A server that takes us in, and messages in parts too.
+    const WELCOME: &str = ":s CAP * LS :batch message-tags echo-message labeled-response draft/multiline=max-bytes=4096\r\n\
+                           :s CAP * ACK :batch message-tags echo-message labeled-response draft/multiline\r\n\
+                           :s 001 chief :Welcome\r\n:s 422 chief :No MOTD\r\n:chief!c@host JOIN #ops\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_about_to_leave_when_the_connection_broke_waits_for_the_next_in_front_of_all_others() {
+        let bot = Inbound::new();
+        let settings = bot.inner.lock().settings.clone();
+        let mut link = Link::new(&bot.inner, &bot.ways, &bot.server, &settings);
+        link.begins();
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1));
+        link.hears(WELCOME.as_bytes(), &mut backoff).unwrap();
+        let rest = async || tokio::time::advance(Duration::from_secs(60)).await;
+        while !bot.inner.lock().outgoing.is_empty() {
+            rest().await;
+            link.says();
+        }
+        let say = |text: &str, whole| {
+            let line = Line { whole, ..Line::from(format!("PRIVMSG #ops :{text}")) };
+            bot.inner.lock().outgoing.push(Class::Words(Urgency::Reply), "#ops", line).unwrap();
+        };
+        say("done", 0);
+        say("one", 7);
+        say("two", 7);
+        rest().await;
+        assert_eq!(link.breaks(), (true, false));
+        assert_eq!(bot.inner.lock().outgoing.words(), 3, "nothing is lost");
+        // Said to its end, it does not wait any more; what comes behind it does, as one message.
+        assert!(String::from_utf8(link.says()).unwrap().contains("PRIVMSG #ops :done\r\n"));
+        say("one", 7);
+        say("two", 7);
+        rest().await;
+        assert_eq!(link.breaks(), (true, false));
+        rest().await;
+        let mut shared = bot.inner.lock();
+        let Next::Whole(lines) = shared.outgoing.next(Instant::now()) else { panic!("a message in parts") };
+        let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["PRIVMSG #ops :one", "PRIVMSG #ops :two"]);
+        assert!(lines.iter().all(|line| line.hush), "that they leave was told");
+        assert!(shared.outgoing.is_empty());
+    }
 
     /// Words that servers use, so that what is made of them goes deep.
     fn word() -> impl Strategy<Value = String> {

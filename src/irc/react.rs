@@ -88,7 +88,8 @@ impl Upkeep {
             "INVITE" if shared.state.is_own(message.param(0)) => {
                 let chan = shared.state.fold(message.param(1));
                 // Only where we wanted to be anyway: an invitation is no order.
-                self.reconsider(shared, now, |refused, _| refused == chan);
+                shared.comeback.invited(&chan);
+                self.look_after = self.look_after.min(now);
             }
             "NOTICE" => self.key_told(message, shared, now),
             "RENAME" => renamed(message, shared),

@@ -133,7 +133,8 @@ fn field(lua: &Lua, event: &Event, name: &str) -> mlua::Result<mlua::Value> {
         "kind" => event.kind().name().into_lua(lua),
         "time" => (event.at.timestamp_millis() as f64 / 1000.0).into_lua(lua),
         "id" => event.id.into_lua(lua),
-        "bot" => actor.map(|actor| actor.bot).into_lua(lua),
+        // Kinds of the mesh and the partyline have a bot of their own: its name.
+        "bot" if event.field("bot").is_none() => actor.map(|actor| actor.bot).into_lua(lua),
         "own" => actor.map(|actor| actor.own).into_lua(lua),
         "trace" => call.map(|call| Arc::clone(&call.trace)).as_deref().into_lua(lua),
         "mask" => call.map(|call| Arc::clone(&call.mask)).as_deref().into_lua(lua),

@@ -24,6 +24,15 @@ const DUPLICATE: Duration = Duration::from_secs(5);
 /// How often it is looked whether that has ended.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// What to do about one that answers TLS with something else.
+const NO_TLS: &str = "; that port does not begin with TLS: name the one that does (+PORT), or say `tls: starttls`";
+
+/// Whether somebody answered in clear where TLS should begin.
+fn is_clear(fault: &io::Error) -> bool {
+    let fault = fault.get_ref().and_then(|fault| fault.downcast_ref::<rustls::Error>());
+    matches!(fault, Some(rustls::Error::InvalidMessage(_)))
+}
+
 /// Why a connection did not become a link, or a link ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkFault {
@@ -34,7 +43,7 @@ pub enum LinkFault {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// TLS cannot begin.
-    #[error("TLS: {0}")]
+    #[error("TLS: {0}{hint}", hint = if is_clear(.0) { NO_TLS } else { "" })]
     Tls(io::Error),
     /// The login fails.
     #[error(transparent)]
@@ -304,6 +313,16 @@ mod tests {
 
     fn tls(name: &str) -> Tls {
         Tls::new(None, None, None, name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_port_that_does_not_begin_with_tls_is_told_from_other_trouble() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs.write_all(b"\r\nHubBot  (Eggdrop v1.9.5)\r\n").await.unwrap();
+        let Err(fault) = tls("Chief").connect(Box::new(ours), "hub.example").await else { panic!("TLS began") };
+        assert!(LinkFault::Tls(fault).to_string().contains("`tls: starttls`"));
+        let other = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert!(!LinkFault::Tls(other).to_string().contains("starttls"));
     }
 
     fn caller() -> Caller {

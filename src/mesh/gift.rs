@@ -17,7 +17,7 @@ use super::hub::Ask;
 use super::name::BotName;
 use super::tls::Tls;
 use crate::irc::{Fingerprint, Stream};
-use crate::users::{Changed, EggBot, EggPerson, Mirror, PEOPLE_MAX, USERFILE_MAX, Userfile};
+use crate::users::{Changed, EggBot, EggPerson, Mirror, USERFILE_MAX, Userfile};
 
 /// Lines that wait behind a file. Who brings more has to begin anew.
 pub(super) const LINES: usize = 4096;
@@ -49,8 +49,12 @@ pub struct Gift {
     pub bots: Vec<EggBot>,
     /// Handles that are nobody's there any more, or were for a moment.
     pub gone: Vec<String>,
+    /// Who has another handle there since: the one before and the one now.
+    pub renamed: Vec<(String, String)>,
     /// Whether this is a whole file, so that who is not in it is gone too, and how many masks stand in it.
     pub file: Option<usize>,
+    /// Whether from here on lines find no more room.
+    pub full: bool,
 }
 
 /// Where a user file can be fetched.
@@ -140,11 +144,8 @@ impl Giving {
         };
         let file = Userfile::parse(&text).map_err(|fault| GiftFault::Wrong(fault.to_string()))?;
         drop(text);
-        if file.people.len() + file.bots.len() > PEOPLE_MAX {
-            return Err(GiftFault::Wrong(format!("the file holds more than {PEOPLE_MAX} people and bots")));
-        }
         let mut mirror = Mirror::of(&file);
-        let gift = Gift { people: file.people, bots: file.bots, gone: Vec::new(), file: Some(file.masks) };
+        let gift = Gift { people: file.people, bots: file.bots, file: Some(file.masks), ..Gift::default() };
         self.give(gift).await?;
         let mut lines = Vec::new();
         while self.lines.recv_many(&mut lines, TOGETHER).await > 0 {
@@ -162,7 +163,8 @@ impl Giving {
     }
 
     async fn give(&self, gift: Gift) -> Result<(), GiftFault> {
-        if gift.file.is_none() && gift.people.is_empty() && gift.bots.is_empty() && gift.gone.is_empty() {
+        let nobody = gift.people.is_empty() && gift.bots.is_empty() && gift.gone.is_empty();
+        if nobody && gift.file.is_none() && !gift.full {
             return Ok(());
         }
         self.house.given(self.bot.clone(), gift).await.map_err(GiftFault::Wrong)
@@ -224,6 +226,7 @@ impl Gift {
                 Changed::Bot(bot) => gift.bots.push(bot),
                 Changed::Gone(handle) => {
                     forget(&mut gift, &handle);
+                    gift.renamed.retain(|(_, now)| !now.eq_ignore_ascii_case(&handle));
                     gift.gone.push(handle);
                 }
                 // Written otherwise it is the same handle.
@@ -233,14 +236,27 @@ impl Gift {
                 }
                 Changed::Renamed(old, person) => {
                     forget(&mut gift, &old);
+                    gift.moved(&old, &person.handle);
                     gift.gone.push(old);
                     forget(&mut gift, &person.handle);
                     gift.people.push(person);
                 }
+                Changed::Full => gift.full = true,
                 Changed::Nothing => {}
             }
         }
         gift
+    }
+
+    /// Notes another handle. Who had one in between is told of by the first and the last; who got a handle that somebody left a moment ago
+    /// was nobody before.
+    fn moved(&mut self, old: &str, new: &str) {
+        let between = self.renamed.iter_mut().find(|(_, now)| now.eq_ignore_ascii_case(old));
+        if let Some((_, now)) = between {
+            new.clone_into(now);
+        } else if !self.renamed.iter().any(|(before, _)| before.eq_ignore_ascii_case(old)) {
+            self.renamed.push((old.to_owned(), new.to_owned()));
+        }
     }
 }
 
@@ -280,13 +296,24 @@ mod tests {
         }
     }
 
+    fn person(handle: &str, flags: &str) -> EggPerson {
+        EggPerson { handle: handle.to_owned(), flags: flags.to_owned(), ..EggPerson::default() }
+    }
+
+    #[test]
+    fn who_is_renamed_is_told_of_by_the_first_handle_and_the_last() {
+        let renamed = |old: &str, new: &str| Changed::Renamed(old.to_owned(), person(new, "f"));
+        let told = |changes: Vec<Changed>| Gift::of(changes.into_iter()).renamed;
+        let pair = |old: &str, new: &str| vec![(old.to_owned(), new.to_owned())];
+        assert_eq!(told(vec![renamed("carol", "cara"), renamed("CARA", "caroline")]), pair("carol", "caroline"));
+        assert!(told(vec![renamed("carol", "cara"), Changed::Gone("Cara".to_owned())]).is_empty());
+        let another = vec![renamed("carol", "cara"), Changed::Person(person("carol", "f")), renamed("carol", "cleo")];
+        assert_eq!(told(another), pair("carol", "cara"), "the second carol was nobody before");
+        assert!(told(vec![renamed("carol", "Carol")]).is_empty());
+    }
+
     #[test]
     fn of_many_lines_the_last_word_counts() {
-        let person = |handle: &str, flags: &str| EggPerson {
-            handle: handle.to_owned(),
-            flags: flags.to_owned(),
-            ..EggPerson::default()
-        };
         let changes = [
             Changed::Person(person("carol", "f")),
             Changed::Person(person("Carol", "fo")),

@@ -38,6 +38,20 @@ const RECORD_MAX: usize = LINE_MAX * 6 + 200;
 /// Words that stand for a tab.
 const COMPLETED: usize = 100;
 
+/// The fields of each record, as an error names them.
+const ASKS: &[(&str, &str)] = &[
+    ("login", "handle, password, and code if one is wanted"),
+    ("command", "line, and place if it matters"),
+    ("say", "to, text, and act (true or false) if it is to be acted"),
+    ("join", "place"),
+    ("part", "place, and reason if there is one"),
+    ("away", "reason, unless you are back"),
+    ("names", "place"),
+    ("complete", "line"),
+    ("pong", "none"),
+    ("quit", "reason, if there is one"),
+];
+
 /// What a client asks.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
@@ -98,8 +112,13 @@ fn read(line: &str) -> (Value, Result<Ask, String>) {
     };
     let id = record.as_object_mut().and_then(|object| object.remove("id")).unwrap_or(Value::Null);
     let id = if id.is_string() || id.is_number() { id } else { Value::Null };
-    let ask = Ask::deserialize(record).map_err(|_fault| {
-        "no such record: there are login, command, say, join, part, away, names, complete, pong and quit".to_owned()
+    let known = record.get("do").and_then(Value::as_str).and_then(|name| ASKS.iter().find(|(known, _)| *known == name));
+    let ask = Ask::deserialize(record).map_err(|_fault| match known {
+        // What is missing or too much, and not what stands there: it may be a password.
+        Some((name, fields)) => format!("{name} has these fields: {fields}"),
+        None => {
+            "no such record: there are login, command, say, join, part, away, names, complete, pong and quit".to_owned()
+        }
     });
     (id, ask)
 }
@@ -244,7 +263,7 @@ impl Client {
                     }
                 } else if CaseMap::Rfc1459.eq(&to, &party.bot()) {
                     party.say_to_bot(idx, text, how).await?;
-                } else if party.whisper(idx, &to, text, how).is_none() {
+                } else if !party.passes_on(idx, &to, text).await? && party.whisper(idx, &to, text, how).is_none() {
                     return Err(format!("{to} is not on the partyline; .note keeps words for later"));
                 }
             }

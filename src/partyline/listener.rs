@@ -137,9 +137,10 @@ impl Faces {
         Ok((Faces { hall, at, tls_at, fingerprint, shutdown, tasks }, arrived))
     }
 
-    /// Serves a client that came in by another door (the gateway's WebSocket) until it goes.
-    pub async fn meet_web(&self, stream: Stream, peer: SocketAddr, speech: Speech) {
-        let call = Call { stream, read: Vec::new(), peer, tls: false, cert: None, face: Face::Web };
+    /// Serves a client that came in by another door (the gateway's WebSocket) until it goes: from where, and whether nobody can read it on
+    /// the way.
+    pub async fn meet_web(&self, stream: Stream, (peer, tls): (SocketAddr, bool), speech: Speech) {
+        let call = Call { stream, read: Vec::new(), peer, tls, cert: None, face: Face::Web };
         let (hall, shutdown) = (Arc::clone(&self.hall), self.shutdown.clone());
         match speech {
             Speech::Irc => irc::serve(call, hall, shutdown).await,
@@ -246,7 +247,12 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, only_tls: bo
     let Some((mut call, who)) = call else { return };
     match who {
         Guess::Irc => irc::serve(call, Arc::clone(&door.hall), shutdown).await,
-        Guess::Telnet | Guess::More => telnet::serve(call, Arc::clone(&door.hall), shutdown).await,
+        Guess::Telnet | Guess::More => {
+            let late = telnet::serve(call, Arc::clone(&door.hall), shutdown.clone()).await;
+            if let Some(call) = late {
+                irc::serve(call, Arc::clone(&door.hall), shutdown).await;
+            }
+        }
         Guess::Http | Guess::Tls => {
             // Whoever sent it may have gone.
             let _ = call.stream.write_all(NO_PAGES.as_bytes()).await;

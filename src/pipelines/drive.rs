@@ -292,7 +292,8 @@ impl Drive {
         // How a run ended is worth saying after a long outage too.
         let expires = (class != Class::Progress).then_some(WORTH);
         let cause = Cause { kind: "pipeline".to_owned(), origin: "pipelines".to_owned(), run, ..Cause::default() };
-        let action = action.marked(Mark { class: Some(class), expires, cause: Some(Arc::new(cause)) });
+        let action =
+            action.marked(Mark { class: Some(class), expires, cause: Some(Arc::new(cause)), ..Mark::default() });
         let outlet = &self.outlet;
         let speaking = self.speaking.entry(network.to_owned()).or_insert_with(|| speak(Arc::clone(outlet)));
         if speaking.try_send(action).is_err() {

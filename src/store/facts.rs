@@ -33,10 +33,10 @@ pub struct FactRow {
 pub struct Sharing {
     /// Facts, each in the place of an older one of the same thing.
     pub facts: Vec<FactRow>,
+    /// Handles of people who are removed, before any is written.
+    pub gone: Vec<String>,
     /// People who are written.
     pub puts: Vec<UserRow>,
-    /// Handles of people who are removed.
-    pub gone: Vec<String>,
     /// What is kept beside them: among what, under which name.
     pub kept: Vec<(String, String, Value)>,
     /// Rows of the audit trail about it.
@@ -116,11 +116,11 @@ impl Store {
             .execute(&mut *writing)
             .await?;
         }
-        for row in &sharing.puts {
-            write_user(&mut writing, row).await?;
-        }
         for handle in &sharing.gone {
             sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
+        }
+        for row in &sharing.puts {
+            write_user(&mut writing, row).await?;
         }
         for (script, name, value) in &sharing.kept {
             kv_write(&mut writing, script, name, value, None).await?;

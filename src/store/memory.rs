@@ -63,11 +63,11 @@ impl Memory {
         if tables.revision != revision {
             return None;
         }
-        for row in puts {
-            tables.users.insert(row.handle.clone(), row.clone());
-        }
         for handle in gone {
             tables.users.remove(handle);
+        }
+        for row in puts {
+            tables.users.insert(row.handle.clone(), row.clone());
         }
         tables.revision += i64::from(!(puts.is_empty() && gone.is_empty()));
         Some(tables.revision)

@@ -124,10 +124,11 @@ impl Book {
         Ok(())
     }
 
-    /// Writes users who may all be put in, in one step.
-    pub fn put_all(&self, users: &[User]) {
+    /// Removes these, and writes users who may all be put in, in one step.
+    pub fn exchange(&self, gone: &[String], users: &[User]) {
         self.pages.rcu(|pages| {
             let mut pages = Pages::clone(pages);
+            gone.iter().for_each(|handle| drop(pages.users.remove(&key(handle))));
             pages.users.extend(users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))));
             pages.indexed()
         });
@@ -181,6 +182,12 @@ impl Book {
             .users
             .get(&key(handle))
             .map_or(FlagSet::NONE, |user| pages.standing(user, true).raised(&pages.roles).global)
+    }
+
+    /// The global flags of a record with those of its roles, without those it may rise to. None if there is no such record.
+    pub fn holds(&self, handle: &str) -> FlagSet {
+        let pages = self.pages.load();
+        pages.users.get(&key(handle)).map_or(FlagSet::NONE, |user| pages.standing(user, true).global)
     }
 
     /// These handles, and no others, are named by pipelines from now on: whoever has one of them approves, with a record or not.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flags::{FlagSet, Section};
+use super::mirror::PEOPLE_MAX;
 use super::user::{COMMENT_MAX, OF_ONE, User, UserFault, is_short};
 
 /// How the first line begins, since Eggdrop 1.3.
@@ -18,6 +19,12 @@ const PORT: u16 = 3333;
 const NOBODYS: &str = "it belongs to nobody";
 /// The letter of bots.
 const BOT: char = 'b';
+/// As what more of a sort is counted than a record holds.
+const HOSTMASKS: &str = "hostmasks";
+/// How many lines that mean nothing are told one by one, and how many names of what is not read; of others how many there are.
+const TOLD: usize = 200;
+/// As what names are counted beyond that.
+const OTHER: &str = "OTHER";
 
 /// What a user file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +39,10 @@ pub struct Userfile {
     pub masks: usize,
     /// Other things about people and bots that are not read, by name, and how many of them.
     pub others: BTreeMap<String, usize>,
-    /// Lines that mean nothing: their number and why.
+    /// The first lines that mean nothing: their number and why.
     pub faults: Vec<(usize, &'static str)>,
+    /// How many more there are.
+    pub more_faults: usize,
 }
 
 /// A person of an Eggdrop.
@@ -55,6 +64,8 @@ pub struct EggPerson {
     pub comment: String,
     /// Whether there is a password, which can be read by nobody.
     pub password: bool,
+    /// What of a sort is there beyond the most that a record holds, and is not read: how many.
+    pub more: BTreeMap<&'static str, usize>,
 }
 
 /// A bot that an Eggdrop knows.
@@ -68,10 +79,16 @@ pub struct EggBot {
     pub flags: String,
 }
 
-/// Not a user file.
+/// A file that is not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no user file of an Eggdrop since 1.3: such a one begins with {BEGINS}")]
-pub struct NoUserfile;
+pub enum UserfileFault {
+    /// Not a user file.
+    #[error("this is no user file of an Eggdrop since 1.3: such a one begins with {BEGINS}")]
+    Other,
+    /// More of them than anybody has.
+    #[error("line {0}: from there on there are more than {PEOPLE_MAX} people and bots")]
+    Many(usize),
+}
 
 /// Whose lines come.
 #[derive(Default)]
@@ -93,9 +110,10 @@ struct Reader {
 
 impl Userfile {
     /// Reads one.
-    pub fn parse(text: &str) -> Result<Userfile, NoUserfile> {
+    pub fn parse(text: &str) -> Result<Userfile, UserfileFault> {
         let mut lines = text.lines().enumerate();
-        let first = lines.next().map(|(_, line)| line).filter(|line| line.starts_with(BEGINS)).ok_or(NoUserfile)?;
+        let first = lines.next().map(|(_, line)| line).filter(|line| line.starts_with(BEGINS));
+        let first = first.ok_or(UserfileFault::Other)?;
         let mut reader = Reader::default();
         // `#4v: eggdrop v1.8.4 -- Name -- written …`
         first.split(" -- ").nth(1).unwrap_or("").trim().clone_into(&mut reader.file.bot);
@@ -104,7 +122,10 @@ impl Userfile {
                 continue;
             }
             if let Err(why) = reader.take(line) {
-                reader.file.faults.push((at + 1, why));
+                reader.fault(at + 1, why);
+            }
+            if reader.seen.len() > PEOPLE_MAX {
+                return Err(UserfileFault::Many(at + 1));
             }
         }
         reader.open(Open::Nobody);
@@ -113,6 +134,14 @@ impl Userfile {
 }
 
 impl Reader {
+    fn fault(&mut self, at: usize, why: &'static str) {
+        if self.file.faults.len() < TOLD {
+            self.file.faults.push((at, why));
+        } else {
+            self.file.more_faults += 1;
+        }
+    }
+
     fn take(&mut self, line: &str) -> Result<(), &'static str> {
         let (code, rest) = word(line);
         let rest = rest.trim();
@@ -154,11 +183,14 @@ impl Reader {
                 if channel.is_empty() || flags.is_empty() {
                     return Err("a channel without flags");
                 }
-                both.0.channels.push((channel.to_owned(), flags.to_owned()));
+                let of_channel = (channel.to_owned(), flags.to_owned());
+                keep(&mut both.0.channels, "channels", &mut both.0.more, of_channel);
             }
             // Hostmasks as they were written once.
             ("-", Open::Person(both)) => {
-                both.0.hosts.extend(rest.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned));
+                let EggPerson { hosts, more, .. } = &mut both.0;
+                let all = rest.split(',').map(str::trim).filter(|host| !host.is_empty());
+                all.for_each(|host| keep(hosts, HOSTMASKS, more, host));
             }
             ("-" | "%" | "@", Open::Masks) => self.file.masks += 1,
             _ => return Err(NOBODYS),
@@ -181,14 +213,26 @@ fn entry(person: &mut EggPerson, bot: &mut EggBot, others: &mut BTreeMap<String,
     let name = name.to_ascii_uppercase();
     match name.as_str() {
         "HOSTS" if value == NO_HOST || value.is_empty() => {}
-        "HOSTS" => person.hosts.push(value.to_owned()),
+        "HOSTS" => keep(&mut person.hosts, HOSTMASKS, &mut person.more, value),
         "PASS" | "PASS2" => person.password = true,
         "COMMENT" => value.clone_into(&mut person.comment),
-        "ACCOUNT" => person.accounts.push(value.to_owned()),
-        "FPRINT" => person.certs.push(value.to_owned()),
+        "ACCOUNT" => keep(&mut person.accounts, "accounts", &mut person.more, value),
+        "FPRINT" => keep(&mut person.certs, "certificates", &mut person.more, value),
         "BOTADDR" => bot.address = address(value),
         "BOTFL" => value.clone_into(&mut bot.flags),
-        _ => *others.entry(name).or_default() += 1,
+        _ => {
+            let known = others.len() < TOLD || others.contains_key(&name);
+            *others.entry(if known { name } else { OTHER.to_owned() }).or_default() += 1;
+        }
+    }
+}
+
+/// Takes one more of a sort, if a record holds so many; else it is counted.
+fn keep<T>(all: &mut Vec<T>, sort: &'static str, more: &mut BTreeMap<&'static str, usize>, one: impl Into<T>) {
+    if all.len() < OF_ONE {
+        all.push(one.into());
+    } else {
+        *more.entry(sort).or_default() += 1;
     }
 }
 
@@ -212,10 +256,8 @@ impl EggPerson {
     /// if one is named.
     pub fn record(&self, network: Option<&str>, letters: FlagSet) -> Result<(User, Vec<String>), UserFault> {
         let (mut user, mut left) = (User::new(&self.handle)?, Vec::new());
-        let channels = few(&self.channels, "channels", &mut left);
-        let hosts = few(&self.hosts, "hostmasks", &mut left);
-        let certs = few(&self.certs, "certificates", &mut left);
-        let accounts = few(&self.accounts, "accounts", &mut left);
+        let more = |(what, count): (&&str, &usize)| format!("{count} more {what}: one person has at most {OF_ONE}");
+        left.extend(self.more.iter().map(more));
         let mut long = Vec::new();
         let mut taken = |text: &str, section, place: &str| match FlagSet::parse(text) {
             Ok(all) => {
@@ -232,7 +274,7 @@ impl EggPerson {
             }
         };
         user.flags = taken(&self.flags, Section::Global, "");
-        for (channel, flags) in channels {
+        for (channel, flags) in &self.channels {
             if let Err(fault) = is_short("channel", channel) {
                 long.push(fault.to_string());
                 continue;
@@ -244,13 +286,13 @@ impl EggPerson {
             }
         }
         left.extend(long);
-        for host in hosts {
+        for host in &self.hosts {
             left.extend(user.add_host(host).err().map(|fault| fault.to_string()));
         }
-        for cert in certs {
+        for cert in &self.certs {
             left.extend(user.add_cert(cert).err().map(|fault| fault.to_string()));
         }
-        for account in accounts {
+        for account in &self.accounts {
             match network {
                 Some(network) => {
                     left.extend(user.add_account(&format!("{network}/{account}")).err().map(|fault| fault.to_string()));
@@ -265,13 +307,6 @@ impl EggPerson {
         }
         Ok((user, left))
     }
-}
-
-/// As many as are taken of one person, and a word on the others.
-fn few<'a, T>(all: &'a [T], what: &str, left: &mut Vec<String>) -> &'a [T] {
-    let (some, more) = all.split_at(all.len().min(OF_ONE));
-    left.extend((!more.is_empty()).then(|| format!("{} more {what}: one person has at most {OF_ONE}", more.len())));
-    some
 }
 
 #[cfg(test)]
@@ -351,7 +386,7 @@ $$#lab invites
         let nobody = "it belongs to nobody";
         let wanted = ["somebody who stands above already", nobody, "a record without flags", nobody];
         assert_eq!(faults, wanted, "{:?}", file.faults);
-        assert_eq!(Userfile::parse("owner - n\n"), Err(NoUserfile));
+        assert_eq!(Userfile::parse("owner - n\n"), Err(UserfileFault::Other));
     }
 
     #[test]
@@ -377,16 +412,20 @@ $$#lab invites
 
     #[test]
     fn of_one_person_no_more_is_taken_than_can_be_looked_through_with_every_event() {
-        let many = |what: &str| (0..1000).map(|one| format!("{what}{one}")).collect::<Vec<_>>();
+        let many = |what: &str| (0..1000).map(|one| format!("{what}{one}\n")).collect::<String>();
         let flags = |channel: String| (channel, "o".to_owned());
-        let mut carol = EggPerson {
-            handle: "carol".to_owned(),
-            hosts: many("*!c@host"),
-            accounts: many("carol"),
-            channels: many("#lab").into_iter().map(flags).collect(),
-            comment: "é".repeat(1000),
-            ..EggPerson::default()
-        };
+        let channels = many("! #lab").replace('\n', " 0 o\n");
+        let text = format!(
+            "{BEGINS} x\ncarol - -\n{channels}{}{}--COMMENT {}\n",
+            many("--HOSTS *!c@host"),
+            many("--ACCOUNT carol"),
+            "é".repeat(1000)
+        );
+        let mut carol = Userfile::parse(&text).unwrap().people.remove(0);
+        assert_eq!(carol.hosts.len(), OF_ONE, "and no more is kept of it");
+        let old = format!("{BEGINS} x\ncarol - -\n- {}\n", "a,".repeat(1 << 20));
+        let (all, more) = (&Userfile::parse(&old).unwrap().people[0].hosts, (1 << 20) - OF_ONE);
+        assert_eq!((all.len(), Userfile::parse(&old).unwrap().people[0].more[HOSTMASKS]), (OF_ONE, more));
         let (user, left) = carol.record(Some("libera"), FlagSet::ALL).unwrap();
         assert_eq!((user.hosts.len(), user.accounts.len(), user.channels.len()), (OF_ONE, OF_ONE, OF_ONE));
         assert_eq!(user.comment.chars().count(), COMMENT_MAX);
@@ -400,6 +439,24 @@ $$#lab invites
         assert!(left.iter().all(|left| left.len() < 100), "and they are not quoted at length");
         carol.handle = long;
         assert!(carol.record(None, FlagSet::ALL).unwrap_err().to_string().len() < 300);
+    }
+
+    #[test]
+    fn more_people_than_anybody_has_and_lines_without_meaning_cost_no_more_than_a_few() {
+        let people: String = (0..=PEOPLE_MAX).map(|one| format!("p{one} - f\n")).collect();
+        assert_eq!(Userfile::parse(&format!("{BEGINS} x\n{people}p - f\n")), Err(UserfileFault::Many(PEOPLE_MAX + 2)));
+        let nothing: String = (0..1000).map(|one| format!("--X{one} y\nq{one}\n")).collect();
+        let file = Userfile::parse(&format!("{BEGINS} x\ncarol - f\n{nothing}")).unwrap();
+        assert_eq!(
+            (file.faults.len(), file.faults.len() + file.more_faults),
+            (TOLD, 1999),
+            "{:?}",
+            file.faults.first()
+        );
+        assert!(file.others.len() <= TOLD + 1, "{}", file.others.len());
+        let others: String = (0..1000).map(|one| format!("--X{one} y\n")).collect();
+        let file = Userfile::parse(&format!("{BEGINS} x\ncarol - f\n{others}")).unwrap();
+        assert_eq!((file.others.len(), file.others[OTHER]), (TOLD + 1, 800));
     }
 
     proptest! {

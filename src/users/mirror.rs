@@ -23,6 +23,8 @@ pub struct Mirror {
     people: BTreeMap<String, EggPerson>,
     /// What they cost, in bytes.
     held: usize,
+    /// Whether it was said that there is no more room.
+    full: bool,
 }
 
 /// What a line has changed.
@@ -36,6 +38,8 @@ pub enum Changed {
     Gone(String),
     /// Somebody has another handle.
     Renamed(String, EggPerson),
+    /// No more room, from this line on: said once. What lines add is not taken until something goes.
+    Full,
     /// Nothing that is looked at here.
     Nothing,
 }
@@ -46,14 +50,14 @@ impl Mirror {
         let key = |person: &EggPerson| person.handle.to_ascii_lowercase();
         let people: BTreeMap<_, _> = file.people.iter().map(|person| (key(person), person.clone())).collect();
         let held = people.values().map(cost).sum();
-        Mirror { people, held }
+        Mirror { people, held, full: false }
     }
 
     /// Takes a line: what an Eggdrop says behind `s `.
     pub fn take(&mut self, line: &str) -> Changed {
         let (code, rest) = word(line);
         if self.held > HELD_MAX && !matches!(code, "k" | "h" | "-h" | "-a") {
-            return Changed::Nothing;
+            return self.is_full();
         }
         let (handle, _) = word(if code == "c" { word(rest).1 } else { rest });
         let before = self.people.get(&handle.to_ascii_lowercase()).map_or(0, cost);
@@ -61,7 +65,7 @@ impl Mirror {
         let after = match &changed {
             Changed::Person(person) | Changed::Renamed(_, person) => cost(person),
             Changed::Gone(_) => 0,
-            Changed::Bot(_) | Changed::Nothing => before,
+            Changed::Bot(_) | Changed::Full | Changed::Nothing => before,
         };
         self.held = (self.held + after).saturating_sub(before);
         changed
@@ -92,6 +96,10 @@ impl Mirror {
         }
     }
 
+    fn is_full(&mut self) -> Changed {
+        if std::mem::replace(&mut self.full, true) { Changed::Nothing } else { Changed::Full }
+    }
+
     /// Who is there with this change, which tells whether it is one: whatever is said of somebody costs a look at everybody here.
     fn with(&mut self, handle: &str, change: impl FnOnce(&mut EggPerson) -> bool) -> Changed {
         let Some(person) = self.people.get_mut(&handle.to_ascii_lowercase()) else { return Changed::Nothing };
@@ -106,8 +114,11 @@ impl Mirror {
         let (flags, _) = word(rest);
         let key = handle.to_ascii_lowercase();
         let bot = flags.contains('b');
-        if handle.is_empty() || bot || self.people.contains_key(&key) || self.people.len() >= PEOPLE_MAX {
+        if handle.is_empty() || bot || self.people.contains_key(&key) {
             return Changed::Nothing;
+        }
+        if self.people.len() >= PEOPLE_MAX {
+            return self.is_full();
         }
         let (handle, flags) = (handle.to_owned(), flags.to_owned());
         let mut person = EggPerson { handle, flags, ..EggPerson::default() };
@@ -262,7 +273,7 @@ mod tests {
         }
         let cost_of = |all: &Mirror| all.people.values().map(cost).sum::<usize>();
         assert!(cost_of(&all) < HELD_MAX + 8192 && all.held == cost_of(&all), "{} {}", all.held, cost_of(&all));
-        assert_eq!(all.take("+h p0 *!one@more"), Changed::Nothing);
+        assert!(all.full && all.take("+h p0 *!one@more") == Changed::Nothing, "which was said, once");
         // Who is renamed, loses something or goes is heard of.
         assert!(matches!(all.take("h p0 q0"), Changed::Renamed(..)));
         assert!(matches!(all.take(&format!("-h q0 *!0@{long}")), Changed::Person(_)));
@@ -274,6 +285,14 @@ mod tests {
         }
         all.take("k r0");
         assert_eq!(all.held, 0);
+    }
+
+    #[test]
+    fn of_more_people_than_anybody_has_it_is_said_once_that_there_is_no_room() {
+        let mut all = Mirror::default();
+        let mut full = (0..PEOPLE_MAX + 9).filter(|one| all.take(&format!("n p{one} none - f")) == Changed::Full);
+        assert_eq!((full.next(), full.next()), (Some(PEOPLE_MAX), None));
+        assert!(matches!(all.take("a p7 fo"), Changed::Person(_)), "who is there is heard of");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod user;
 
 pub use book::{Book, PARTYLINE, Settings};
 pub use claims::{Claims, Seen};
-pub use eggdrop::{EggBot, EggPerson, NoUserfile, Userfile};
+pub use eggdrop::{EggBot, EggPerson, Userfile, UserfileFault};
 pub use elevation::{Elevation, Presence, Sudo};
 pub use flags::{FlagFault, FlagMask, FlagSet, Section};
 pub use mirror::{Changed, Mirror, PEOPLE_MAX, USERFILE_MAX};

@@ -92,6 +92,22 @@ async fn what_stood_in_the_way_is_gone_and_the_bot_comes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_sent_away_more_than_once_comes_back_at_once_when_invited() {
+    let (started, _memory, mut line) = welcomed(Bot::builder(), Memory::settings(), "").await;
+    line.hears("JOIN #ops").await;
+    for pause in [5, 20, 80] {
+        line.says(&[":chief!c@h JOIN #ops", ":alice!a@h KICK #ops chief :out"]).await;
+        if pause == 80 {
+            line.says(&[":alice!a@h INVITE chief #ops"]).await;
+            assert_eq!(seconds(&mut line, "JOIN #ops").await, Some(0));
+        } else {
+            assert_eq!(seconds(&mut line, "JOIN #ops").await, Some(pause));
+        }
+    }
+    started.stop("").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn services_are_asked_once_for_what_keeps_us_out_and_a_closed_door_is_knocked_at_once() {
     let services: Services = serde_json::from_str(r#"{"let_in": true}"#).unwrap();
     for (numeric, asked) in [

@@ -3,11 +3,13 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use masterchief::store::{Mark, Store};
 
 use crate::lab::Lab;
 use crate::person::Person;
+use crate::servers::free_port;
 
 fn masterchief(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_masterchief"));
@@ -86,6 +88,28 @@ fn a_failing_test_is_told_with_its_line_and_fails_the_command() {
 }
 
 #[tokio::test]
+async fn without_networks_it_ends_with_its_input_unless_others_can_reach_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    std::fs::write(folder.path().join("config.yaml"), format!("gateway: {{listen: \"127.0.0.1:{port}\"}}\n")).unwrap();
+    let mut command = masterchief(folder.path(), &["run", "--config", "config.yaml"]);
+    let mut bot = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        assert!(bot.try_wait().unwrap().is_none(), "it has ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Its input was at an end before it listened.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(bot.try_wait().unwrap().is_none(), "it has ended");
+    assert!(Command::new("kill").arg(bot.id().to_string()).status().unwrap().success());
+    assert!(bot.wait().unwrap().success());
+
+    let quiet = tempfile::tempdir().unwrap();
+    let output = run(quiet.path(), &["run"], "");
+    assert!(output.status.success() && complained(&output).contains("`run --no-console` goes on"), "{output:?}");
+}
+
+#[tokio::test]
 async fn it_is_shown_with_which_bot_somebody_came_and_a_word_ends_it() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &[], "!hello\n");
@@ -105,6 +129,25 @@ async fn it_is_shown_with_which_bot_somebody_came_and_a_word_ends_it() {
     assert!(said(&users(&["audit"])).contains("HubBot adds nothing"));
     assert!(shown()["given_by"].is_null());
     assert!(complained(&users(&["edit", "carol", "--own"])).contains("came with no bot"));
+}
+
+#[tokio::test]
+async fn who_lost_an_authenticator_is_let_in_without_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &[], "!hello\n");
+    let users = |args: &[&str]| run(folder.path(), &[&["users"], args].concat(), "");
+    assert!(users(&["add", "carol"]).status.success());
+    let store = Store::open(&folder.path().join("data/masterchief.db")).await.unwrap();
+    let of_carol = async || store.users().await.unwrap().into_iter().find(|row| row.handle == "carol").unwrap();
+    let mut row = of_carol().await;
+    let value = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned();
+    row.marks.push(Mark { kind: "totp".to_owned(), scope: String::new(), value });
+    store.put_user(&row).await.unwrap();
+    let done = said(&users(&["edit", "carol", "--no-totp"]));
+    assert!(done.contains("logins of carol want no code any more"), "{done}");
+    assert!(of_carol().await.marks.iter().all(|mark| mark.kind != "totp"));
+    assert!(complained(&users(&["edit", "carol", "--no-totp"])).contains("logins of carol want no code"));
+    store.close().await;
 }
 
 #[test]

@@ -66,6 +66,9 @@ const LINES: &[(&str, &str, &str)] = &[
     (".invite #ops carl", "Sent.", "INVITE carl #ops"),
     (".kick #ops bob enough of that", "Sent.", "KICK #ops bob :enough of that"),
     (".kick #ops bob", "Sent.", "KICK #ops bob olga"),
+    // As Eggdrop has it.
+    (".op bob #ops", "Sent.", "MODE #ops +o bob"),
+    (".invite carl story/#ops", "Sent.", "INVITE carl #ops"),
     (".topic #ops on call: bob", "Sent.", "TOPIC #ops :on call: bob"),
 ];
 
@@ -80,7 +83,9 @@ async fn each_command_for_channels_is_one_line_to_the_server() {
     // What is meant otherwise, or not allowed, is no line at all.
     for (typed, told) in [
         (".msg #ops hello all", ".say speaks in channels"),
-        (".op nowhere/#ops bob", "there is no network nowhere"),
+        (".op nowhere/#ops bob", "there is no network nowhere; channels are written as in story/#ops"),
+        (".op bob carl", "\"bob\" is no channel, which is written as in story/#ops"),
+        (".say ops good morning", "\"ops\" is no channel"),
         (".topic #ops", "topic <channel> <words...>"),
     ] {
         olga.types(typed).await;

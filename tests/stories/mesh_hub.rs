@@ -304,6 +304,7 @@ async fn another_listener_hands_a_caller_over() {
 }
 
 const SCRIPT: &str = r#"
+bot.bind("link", "-|-", "*", function(ev) mesh.broadcast("labcmd", ev.bot .. " is linked to " .. ev.via) end)
 bot.bind("bot", "-|-", "labcmd", function(ev)
   local names = {}
   for _, bot in mesh.bots() do table.insert(names, bot.bot .. (bot.ours and "!" or "")) end
@@ -328,6 +329,7 @@ async fn a_script_speaks_with_an_eggdrop() {
     let mut owner = egg.owner().await;
     owner.says(".link Chief").await;
     owner.expect("Linked to Chief").await;
+    egg.logs("LABBOT Chief labcmd EggOne is linked to Chief").await;
     owner.says(".tcl putbot Chief \"labcmd one two\"").await;
     egg.logs("LABBOT Chief labcmd EggOne one two").await;
     egg.logs("EggOne is an Eggdrop and answers no calls").await;

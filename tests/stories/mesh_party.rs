@@ -40,6 +40,12 @@ async fn an_eggdrop_links_at_the_partylines_port_and_its_people_are_in_one_room_
     owner.expect("<bob@Chief> me too").await;
     owner.says("welcome, bob").await;
     bob.hears("owner/EggOne", "welcome, bob").await;
+    // Words for one of them alone are a note there.
+    bob.says("owner/EggOne", "a word in your ear");
+    owner.expect("a word in your ear").await;
+    bob.hears("chief", "owner@EggOne").await;
+    alice.types(".tell owner/eggone and one of mine").await;
+    owner.expect("and one of mine").await;
     // A note for somebody of ours who is here is shown, one for somebody who is not is kept.
     owner.says(".note alice@Chief mind the gap").await;
     alice.reads("mind the gap").await;

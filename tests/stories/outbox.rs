@@ -284,6 +284,10 @@ async fn without_a_gateway_the_rest_goes_to_who_asked_and_what_nobody_asked_for_
     started.outlet().perform(say("#ops", "nobody asked")).await.unwrap();
     started.outlet().perform(of(Class::Page, "#ops", "but this is a page")).await.unwrap();
     assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :but this is a page");
+    // So is what is asked: whoever answers does so here.
+    let here = Mark { here: true, ..Mark::default() };
+    started.outlet().perform(say("#ops", "sure? (yes/no)").marked(here)).await.unwrap();
+    assert_eq!(line.hears("PRIVMSG").await, "PRIVMSG #ops :sure? (yes/no)");
     started.stop("").await;
 }
 

@@ -25,6 +25,12 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     let mut olga = Typist::logs_in(at, "olga").await;
     olga.types(".+user bob").await;
     olga.reads("bob has a record").await;
+    // As Eggdrop has it: everywhere, and behind the bar in a channel.
+    olga.types(".chattr bob v|+lo").await;
+    olga.reads("say in which channel").await;
+    olga.types(".chattr bob v|+lo libera/#ops").await;
+    olga.reads("libera/#ops: lo").await;
+    olga.types(".chattr bob -v|-lo libera/#ops").await;
     olga.types(".chattr bob +p").await;
     olga.reads("bob has the flags p").await;
     olga.types(".chpass bob a much better secret").await;
@@ -77,10 +83,15 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     assert!(!rows.iter().any(|row| words.iter().any(|secret| row.detail.contains(secret))), "{rows:#?}");
     assert!(rows.iter().any(|row| row.mask == "die" && row.action == "denied"), "{rows:#?}");
     let mut wishes = bot.wishes();
-    olga.types(".rehash").await;
-    olga.reads("read anew").await;
-    tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
-    assert_eq!(wishes.borrow().1, Wish::Rehash);
+    for (faults, told) in [(vec![], "The configuration is taken"), (vec!["no".to_owned()], "the one before stays: no;")]
+    {
+        olga.types(".rehash").await;
+        tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
+        let (number, wish) = *wishes.borrow_and_update();
+        assert_eq!(wish, Wish::Rehash);
+        bot.rehashed(number, faults);
+        olga.reads(told).await;
+    }
     bot.stop("").await;
 }
 

@@ -126,6 +126,14 @@ async fn a_page_gets_what_happens_as_data_and_gives_commands_the_same_way() {
     bot.party().log('b', tracing::Level::WARN, "a bot is slow");
     let log = page.hears_type("log").await;
     assert_eq!((&log["mode"], &log["level"], &log["text"]), (&json!("b"), &json!("warn"), &json!("a bot is slow")));
+    for (record, fields) in [
+        (json!({"do": "say", "text": "x"}), "say has these fields: to, text"),
+        (json!({"do": "sing"}), "there are login"),
+    ] {
+        page.sends(record).await;
+        let told = page.hears_type("error").await["error"].as_str().unwrap().to_owned();
+        assert!(told.contains(fields), "{told}");
+    }
     page.0.send(Message::text("{no json")).await.unwrap();
     assert!(page.hears_type("error").await["error"].as_str().unwrap().starts_with("no JSON"));
     page.sends(json!({"do": "quit", "reason": "home"})).await;
@@ -165,5 +173,42 @@ async fn operators_see_who_may_do_what_and_whom_the_bot_ignores() {
     let mut alice = Typist::logs_in(at, "alice").await;
     alice.types(".ignores").await;
     alice.reads("needs the flags m").await;
+    bot.stop("").await;
+}
+
+/// Behind a proxy all pages come from one address: it says whom it speaks for, and one who mistypes locks nobody else out.
+#[tokio::test]
+async fn behind_a_proxy_of_ours_wrong_passwords_count_for_whom_it_speaks_for() {
+    let behind = vec![[127, 0, 0, 1].into()];
+    let gateway =
+        masterchief::gateway::Settings { listen: Some(([127, 0, 0, 1], 0).into()), behind, ..Default::default() };
+    let (bot, _) = bot(Bot::builder().gateway(gateway), Settings { attempts: 2, ..Settings::default() }).await;
+    knows(&bot, "alice", "p").await;
+    let at = bot.gateway_at().unwrap();
+    let comes = async |from: &'static str, password: &str| {
+        let mut request = format!("ws://{at}/partyline/ws").into_client_request().unwrap();
+        request.headers_mut().insert("x-forwarded-for", from.parse().unwrap());
+        request.headers_mut().insert("x-forwarded-proto", "https".parse().unwrap());
+        let stream = TcpStream::connect(at).await.unwrap();
+        let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        for line in [&format!("PASS :alice:{password}"), "NICK alice", "USER a 0 * :A"] {
+            socket.send(Message::text(line.to_owned())).await.unwrap();
+        }
+        let mut heard = String::new();
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(PATIENCE, socket.next()).await {
+            heard.push_str(&String::from_utf8_lossy(&frame.into_data()));
+            if heard.contains(" 001 alice ") || heard.contains("too many wrong passwords") {
+                break;
+            }
+        }
+        heard
+    };
+    for _ in 0..2 {
+        assert!(comes("203.0.113.66", "hunter2").await.contains(" 464 "));
+    }
+    // What stands before the hop that the proxy saw is hers to write.
+    let locked = comes("203.0.113.7, 203.0.113.66", PASSWORD).await;
+    assert!(locked.contains("too many wrong passwords"), "{locked}");
+    assert!(comes("203.0.113.7", PASSWORD).await.contains(" 001 alice "));
     bot.stop("").await;
 }

@@ -234,9 +234,8 @@ async fn sasl_lets_in_with_a_password_and_the_code_of_an_authenticator_which_cou
     let (bot, at) = bot(Bot::builder(), Settings::default()).await;
     knows(&bot, "olga", "n").await;
     let totp = Totp::new().unwrap();
-    let mut olga = User::clone(&bot.book().get("olga").unwrap());
-    olga.totp = Some(totp.clone());
-    bot.put_user(olga).await.unwrap();
+    let olga = User::clone(&bot.book().get("olga").unwrap());
+    bot.put_user(User { totp: Some(totp.clone()), ..olga }).await.unwrap();
     let attempt = async |password: String| {
         let mut client = plain(at).await;
         client.sends("CAP REQ :sasl\nNICK olga\nUSER o 0 * :O\nAUTHENTICATE PLAIN").await;
@@ -250,6 +249,32 @@ async fn sasl_lets_in_with_a_password_and_the_code_of_an_authenticator_which_cou
     let code = code_of(&totp);
     assert!(attempt(format!("{PASSWORD}:{code}")).await.contains(" 900 "));
     assert!(attempt(format!("{PASSWORD}:{code}")).await.contains(" 904 "), "it was used");
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn an_irc_client_that_was_silent_at_first_is_let_in_all_the_same() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    knows(&bot, "alice", "p").await;
+    let mut client = plain(at).await;
+    client.hears("your handle.").await;
+    client.sends(&format!("PASS :alice:{PASSWORD}\nNICK Alice\nUSER a 0 * :A")).await;
+    client.hears(" 001 ").await;
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn a_new_authenticator_is_told_its_secret_in_full_and_asked_for_from_then_on() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    knows(&bot, "olga", "n").await;
+    let mut olga = Typist::logs_in(at, "olga").await;
+    olga.types(".totp new").await;
+    olga.reads("Put this into your authenticator: ").await;
+    let told = olga.reads("&issuer=chief").await;
+    let (secret, link) = told.split_once('\r').unwrap();
+    assert!(link.contains(&format!("otpauth://totp/chief:olga?secret={secret}&")), "{told}");
+    olga.types(&format!(".totp {}", code_of(&Totp::stored(secret)))).await;
+    olga.reads("Your logins want a code from now on").await;
     bot.stop("").await;
 }
 

@@ -191,7 +191,7 @@ fn it_is_tried_and_shown_from_the_command_line_and_a_bot_that_fails_it_does_not_
     assert!(shown.contains("holds  login:alice in partyline/#ops: may !x"), "{shown}");
     let of =
         |word: &str| shown.lines().find(|line| line.split_whitespace().nth(1) == Some(word)).unwrap_or("").to_owned();
-    assert!(of("!x").ends_with("alice") && of("!reload").contains("n|-"), "{shown}");
+    assert!(of("!x").ends_with("alice") && of("!reload").ends_with("n|-     alice (by !sudo)"), "{shown}");
     std::fs::rename(folder.join("other.yaml"), folder.join("config/policy.yaml")).unwrap();
     let checked = run(folder, &["check"], "");
     assert_eq!(checked.status.code(), Some(2), "{}", said(&checked));

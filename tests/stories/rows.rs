@@ -77,13 +77,17 @@ async fn before_records_are_kept_and_before_all_begins_anew_scripts_are_told() {
     std::fs::write(folder.path().join("kept.lua"), lua).unwrap();
     let test = TestBot::start(Bot::builder().scripts(folder.path())).await.unwrap();
     // Somebody has to follow what operators wish.
-    let _wishes = test.started().wishes();
+    let mut wishes = test.started().wishes();
     let alice = test.user("alice").with_flags("m");
     alice.says("chief", ".save").await;
     test.expect(CHANNEL, "told save").await;
     test.expect("alice", "records are in the data folder").await;
     alice.says("chief", ".restart").await;
     test.expect(CHANNEL, "told prerestart").await;
+    wishes.changed().await.unwrap();
+    let (number, _) = *wishes.borrow_and_update();
+    test.started().rehashed(number, Vec::new());
+    test.expect("alice", "The configuration is taken").await;
     test.expect("alice", "kept.lua").await;
     test.stop().await;
     assert_eq!(test.transcript().iter().filter(|line| line.ends_with("told save")).count(), 2, "at the end, too");

@@ -121,6 +121,7 @@ impl Action {
                     class: inner.class.or(mark.class),
                     expires: inner.expires.or(mark.expires),
                     cause: inner.cause.or_else(|| mark.cause.clone()),
+                    here: inner.here || mark.here,
                 }
             }
             _ => Mark::default(),

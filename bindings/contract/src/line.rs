@@ -56,6 +56,8 @@ pub struct Mark {
     pub expires: Option<Duration>,
     /// Why they are said.
     pub cause: Option<Arc<Cause>>,
+    /// Whether they are said where they are meant for, whatever that channel is told at once: a question, whose answer is awaited there.
+    pub here: bool,
 }
 
 /// Why something is said: what `!why` tells. Whatever is not known is empty.

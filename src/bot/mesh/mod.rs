@@ -29,7 +29,9 @@ use crate::bot::policy::Policy;
 use crate::bot::runners::Runners;
 use crate::dispatch::BindTable;
 use crate::gateway::Door;
-use crate::mesh::{self, BOT, BotName, Call, DISC, Gift, House, Judge, LINK, Mesh, News, Note, Noted, Opening, Trust};
+use crate::mesh::{
+    self, Address, BOT, BotName, Call, DISC, Gift, House, Judge, LINK, Mesh, News, Note, Noted, Opening, Trust,
+};
 use crate::partyline::{Left, Party, deliver_note};
 use crate::pipelines::Pipelines;
 use crate::store::Store;
@@ -161,7 +163,8 @@ impl House for Rooms {
         let (party, store) = (self.party.clone(), self.store.clone());
         Box::pin(async move {
             let Some(user) = known else { return Noted::Nobody };
-            let from = note.from.to_string();
+            // The number of their session there says nothing here, and nobody could answer to it.
+            let from = Address { sock: None, ..note.from }.to_string();
             match deliver_note(&party, &store, &user.handle, &from, &note.text).await {
                 Ok(Left::Shown) => Noted::Shown,
                 Ok(Left::Kept) => Noted::Stored,

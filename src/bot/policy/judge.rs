@@ -13,7 +13,7 @@ use crate::config::ConfigFault;
 use crate::dispatch::{BindTable, Decision, Index, Policy, decide};
 use crate::partyline::{DCC, NETWORK};
 use crate::pipelines::{Asker, Catalog, May, is_word, permits};
-use crate::users::{Book, Elevation, FlagSet, Presence};
+use crate::users::{Book, Elevation, FlagMask, FlagSet, Presence};
 
 /// What rows are held against.
 pub(super) struct Judge<'a> {
@@ -180,16 +180,36 @@ fn place(row: &Row) -> String {
     row.channel.as_ref().map_or_else(|| row.network.clone(), |channel| format!("{}/{channel}", row.network))
 }
 
+/// Everybody, with the flags they hold and those they may rise to.
+struct People(Vec<(String, FlagSet, FlagSet)>);
+
+impl People {
+    fn of(book: &Book) -> People {
+        let of = |handle: &str| (handle.to_owned(), book.holds(handle), book.stands(handle));
+        People(book.all().iter().map(|user| of(&user.handle)).collect())
+    }
+
+    /// Who has these flags everywhere, or will once they have said `!sudo`.
+    fn who(&self, mask: &FlagMask) -> String {
+        let may = self.0.iter().filter_map(|(handle, holds, stands)| {
+            match (mask.allows(*holds, FlagSet::NONE), mask.allows(*stands, FlagSet::NONE)) {
+                (true, _) => Some(handle.clone()),
+                (false, true) => Some(format!("{handle} (by !sudo)")),
+                (false, false) => None,
+            }
+        });
+        let may: Vec<String> = may.collect();
+        if may.is_empty() { "nobody".to_owned() } else { may.join(" ") }
+    }
+}
+
 /// What needs flags, and who has them everywhere.
 pub(super) fn commands(binds: &BindTable, book: &Book) -> Vec<String> {
-    let people: Vec<(String, FlagSet)> =
-        book.all().iter().map(|user| (user.handle.clone(), book.stands(&user.handle))).collect();
+    let people = People::of(book);
     let rows = binds.rows();
     let asks = rows.iter().filter(|row| !row.flags.is_open() && !row.shadowed && row.scope != FlagScope::Nobody);
     let line = |row: &crate::dispatch::BindRow| {
-        let may = people.iter().filter(|(_, flags)| row.flags.allows(*flags, FlagSet::NONE));
-        let may: Vec<&str> = may.map(|(handle, _)| handle.as_str()).collect();
-        let who = if may.is_empty() { "nobody".to_owned() } else { may.join(" ") };
+        let who = people.who(&row.flags);
         format!("{:<5} {:<14} {:<7} {who}", row.kind.name(), row.mask, row.flags.to_string())
     };
     let mut lines: Vec<String> = asks.map(line).collect();
@@ -200,19 +220,11 @@ pub(super) fn commands(binds: &BindTable, book: &Book) -> Vec<String> {
 
 /// The places of pipelines: what they ask of people, and who has it everywhere.
 pub(super) fn places(catalog: &Catalog, book: &Book) -> Vec<String> {
-    let mut lines = Vec::new();
+    let (people, mut lines) = (People::of(book), Vec::new());
     for pipeline in catalog.all() {
         for (env, rules) in &pipeline.policy.environments {
-            let has =
-                |handle: &str| rules.flags.as_ref().is_none_or(|mask| mask.allows(book.stands(handle), FlagSet::NONE));
-            let who: Vec<String> =
-                book.all().iter().map(|user| user.handle.clone()).filter(|handle| has(handle)).collect();
             let flags = rules.flags.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-            let who = match (&rules.flags, who.is_empty()) {
-                (None, _) => "everybody".to_owned(),
-                (Some(_), true) => "nobody".to_owned(),
-                (Some(_), false) => who.join(" "),
-            };
+            let who = rules.flags.as_ref().map_or_else(|| "everybody".to_owned(), |mask| people.who(mask));
             let agree = rules.approvals.as_ref().map(|asked| {
                 let from = if asked.from.is_empty() { String::new() } else { format!(" of {}", asked.from.join(" ")) };
                 format!("; {} agree{from}", asked.count)

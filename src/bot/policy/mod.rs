@@ -93,9 +93,9 @@ impl Policy {
         self.holds_after(|book| put(book, user))
     }
 
-    /// Whether these records, beside the others that there are, break nothing that holds now.
-    pub(crate) fn holds_beside(&self, users: &[User]) -> Result<(), Broken> {
-        self.holds_after(|book| book.put_all(users))
+    /// Whether these records, beside the others that there are but for those that are gone, break nothing that holds now.
+    pub(crate) fn holds_beside(&self, users: &[User], gone: &[String]) -> Result<(), Broken> {
+        self.holds_after(|book| book.exchange(gone, users))
     }
 
     /// Whether nothing breaks that holds now without this record, or with another in its place.

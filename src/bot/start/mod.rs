@@ -35,6 +35,7 @@ use super::street::Street;
 use super::sudo::{self, Sudo};
 use super::warden::Warden;
 use super::why::Why;
+use super::wishes::Wishes;
 use super::{JOURNAL, RUNS, StartError, builtin, control, deploys, floodgate, letters, why};
 use crate::dispatch::{BindFault, BindTable, Kinds, NewBind};
 use crate::executors::unguessable;
@@ -182,7 +183,7 @@ impl Ground {
         settings: partyline::Settings,
         (pipelines, scripts, feeds, policy, meshed): (&Pipelines, Option<&Scripts>, &Feeds, &Policy, &Meshed),
     ) -> Result<Partyline, BindFault> {
-        let wishes = watch::Sender::new(Default::default());
+        let wishes = Wishes::default();
         let notes = Arc::<Notify>::default();
         let around = Around {
             outbox: self.outbox.clone(),

@@ -47,15 +47,37 @@ impl Link<'_> {
         let lines = match next {
             Next::Line(line) => {
                 let isupport = &shared.state.isupport;
-                vec![shared.outgoing.with_more(line, |one, other| limits::merged(isupport, one, other))]
+                let line = shared.outgoing.with_more(line, |one, other| limits::merged(isupport, one, other));
+                self.unwritten = if line.class.is_some() { vec![line.clone()] } else { Vec::new() };
+                vec![line]
             }
-            Next::Whole(lines) => self.wholes.send(lines),
+            Next::Whole(lines) => {
+                self.unwritten.clone_from(&lines);
+                self.wholes.send(lines)
+            }
             Next::At(at) => return Some(at),
             Next::Empty => return None,
         };
         lines.into_iter().for_each(|line| self.write(line, shared, now));
         self.inner.room.notify_waiters();
         None
+    }
+
+    /// The connection ends before a byte of what was to leave next was written: it waits for the next one, in front of all others.
+    pub(super) fn keep_unwritten(&mut self) {
+        let lines = std::mem::take(&mut self.unwritten);
+        if lines.is_empty() {
+            return;
+        }
+        self.out.clear();
+        let mut shared = self.inner.lock();
+        shared.receipts.forget(&lines);
+        for line in lines.into_iter().rev() {
+            ids(&line).into_iter().for_each(|id| self.inner.around.fate(id, Fate::Kept));
+            let target = Message::parse(&line.text).map_or(String::new(), |message| queue_key(message.param(0)));
+            // That it leaves was told.
+            shared.outgoing.put_back(&target, Line { hush: true, ..line });
+        }
     }
 
     /// We do not stay where the registration failed: a QUIT behind the line that is on its way, so that the server need not guess. What
@@ -88,6 +110,9 @@ impl Link<'_> {
         }
         if line.id == 0 && !line.own && is_words(text) {
             line.id = around.note(&self.inner.name, without_tags(text));
+            if let [only] = self.unwritten.as_mut_slice() {
+                only.id = line.id;
+            }
         }
         let promises = Promises { labels: has("labeled-response"), echo: has("echo-message") };
         let labelled = if line.own { None } else { shared.receipts.sent(&line, text, promises, now) };

@@ -107,6 +107,8 @@ pub(super) struct Link<'a> {
     reader: LineReader,
     /// Bytes on their way out.
     out: Vec<u8>,
+    /// The words that they are, as long as not a byte of them was written.
+    unwritten: Vec<Line>,
     unflushed: bool,
     up: Option<Instant>,
     born: Instant,
@@ -148,6 +150,7 @@ impl<'a> Link<'a> {
             registration: Registration::new(settings),
             reader: LineReader::default(),
             out: Vec::new(),
+            unwritten: Vec::new(),
             unflushed: false,
             up: None,
             born: now,
@@ -198,6 +201,7 @@ impl<'a> Link<'a> {
                 Woken::Read(Ok(bytes)) => self.received(&buffer[..bytes], backoff),
                 Woken::Wrote(Ok(bytes)) => {
                     self.out.drain(..bytes);
+                    self.unwritten.clear();
                     self.unflushed = true;
                     Ok(())
                 }
@@ -212,6 +216,7 @@ impl<'a> Link<'a> {
                 Woken::Time => self.timer(),
             };
             if let Err(reason) = went {
+                self.keep_unwritten();
                 // A line that was on its way may have arrived or not; to send it again could be twice.
                 let on_its_way = usize::from(!self.out.is_empty());
                 self.inner.lock().gave_up(on_its_way, &self.inner.name, "the connection broke while a line was sent");

@@ -19,7 +19,16 @@ impl Link<'_> {
                 return all;
             }
             all.append(&mut self.out);
+            self.unwritten.clear();
         }
+    }
+
+    /// The connection breaks when the next line is about to leave; tells whether one was, and whether any of it stayed on its way.
+    pub(in crate::irc) fn breaks(&mut self) -> (bool, bool) {
+        self.fill();
+        let was = !self.out.is_empty();
+        self.keep_unwritten();
+        (was, !self.out.is_empty())
     }
 
     /// Time has passed.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use masterchief_contract::{How, Mark};
 use mlua::{Lua, Table};
 
 use super::super::asks::{Question, Why};
@@ -57,7 +58,10 @@ pub(in super::super) async fn ask(
     };
     // What waits for an answer must not hold the script itself.
     drop(vm);
-    event.reply(line).await.map_err(mlua::Error::external)?;
+    let line = if event.chan().is_some() { format!("{}: {line}", event.nick()) } else { line };
+    let action = event.answer(line, How::Say).map_err(mlua::Error::external)?;
+    let here = Mark { expires: Some(timeout), here: true, ..Mark::default() };
+    event.perform(action.marked(here)).await.map_err(mlua::Error::external)?;
     Ok(match waiting.answer().await {
         Ok(answer) => (Some(answer), None),
         Err(why) => (None, Some(why.name())),

@@ -62,7 +62,7 @@ impl Manner {
         };
         let expires = options.duration("expires")?;
         options.done()?;
-        Ok(Manner { how, mark: Mark { class, expires, cause: None }, wait })
+        Ok(Manner { how, mark: Mark { class, expires, ..Mark::default() }, wait })
     }
 
     /// Says it; the receipt where that was waited for. What the server refuses is an error then.

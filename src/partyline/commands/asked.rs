@@ -50,8 +50,8 @@ pub trait Host: Send + Sync + 'static {
     fn scripts(&self) -> Future<Vec<String>>;
     /// Loads a script anew, or all of them.
     fn reload(&self, name: Option<String>) -> Future<Result<Vec<String>, String>>;
-    /// Reads the configuration anew.
-    fn rehash(&self) -> Result<(), String>;
+    /// Reads the configuration anew; what came of it, in lines.
+    fn rehash(&self) -> Future<Result<Vec<String>, String>>;
     /// Ends the bot, or lets whoever looks after it start it again.
     fn end(&self, reason: &str) -> Result<(), String>;
     /// How the sources are doing.

@@ -66,14 +66,14 @@ async fn traffic(asked: &Asked) -> Lines {
 }
 
 async fn rehash(asked: &Asked) -> Lines {
-    asked.desk.host.rehash().map_err(user_error)?;
-    Ok(vec!["The configuration is read anew; the log tells what came of it (.console +o).".to_owned()])
+    asked.desk.host.rehash().await.map_err(user_error)
 }
 
 async fn restart(asked: &Asked) -> Lines {
     asked.desk.host.announce("prerestart").await;
-    asked.desk.host.rehash().map_err(user_error)?;
-    asked.desk.host.reload(None).await.map_err(user_error)
+    let mut lines = asked.desk.host.rehash().await.map_err(user_error)?;
+    lines.extend(asked.desk.host.reload(None).await.map_err(user_error)?);
+    Ok(lines)
 }
 
 async fn die(asked: &Asked) -> Lines {

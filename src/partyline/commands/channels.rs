@@ -37,17 +37,31 @@ pub(super) fn place(asked: &Asked, flags: &str) -> Result<(String, String), Hand
     place_of(asked, asked.arg("channel"), flags)
 }
 
+/// Whether this names a channel, with its network or without.
+fn is_channel(text: &str) -> bool {
+    split_place(text).1.starts_with(['#', '&', '+', '!'])
+}
+
+/// The channel and the nick of a command, in which who asks has these flags: in our order, or in Eggdrop's.
+fn place_and_nick(asked: &Asked, flags: &str) -> Result<((String, String), String), HandlerError> {
+    let (channel, nick) = (asked.arg("channel"), asked.arg("nick"));
+    let (channel, nick) = if !is_channel(channel) && is_channel(nick) { (nick, channel) } else { (channel, nick) };
+    Ok((place_of(asked, channel, flags)?, nick.to_owned()))
+}
+
 /// A channel of a network, in which who asks has these flags.
 pub(super) fn place_of(asked: &Asked, text: &str, flags: &str) -> Result<(String, String), HandlerError> {
     let (network, channel) = split_place(text);
     let networks = asked.desk.host.networks();
+    let names = || networks.iter().map(|one| format!("{}/#ops", one.network)).collect::<Vec<_>>().join(" or ");
     let network = match (network, networks.as_slice()) {
+        (_, []) => return sorry("the bot is on no network"),
+        _ if !is_channel(text) => return sorry(format!("{text:?} is no channel, which is written as in {}", names())),
         ("", [one]) => one.network.clone(),
-        ("", []) => return sorry("the bot is on no network"),
-        ("", _) => return sorry("say which network is meant, as in libera/#ops"),
+        ("", _) => return sorry(format!("say which network is meant, as in {}", names())),
         (name, all) => match all.iter().find(|one| one.network == name) {
             Some(one) => one.network.clone(),
-            None => return sorry(format!("there is no network {name}")),
+            None => return sorry(format!("there is no network {name}; channels are written as in {}", names())),
         },
     };
     if !asked.may(flags, Some((&network, channel))) {
@@ -85,8 +99,8 @@ async fn send(asked: &Asked, network: String, command: &str, params: Vec<String>
 
 /// Changes a sign of somebody in a channel where who asks has these flags.
 async fn mode(asked: &Asked, flags: &str, change: &str) -> Lines {
-    let (network, channel) = place(asked, flags)?;
-    send(asked, network, "MODE", vec![channel, change.to_owned(), asked.arg("nick").to_owned()]).await
+    let ((network, channel), nick) = place_and_nick(asked, flags)?;
+    send(asked, network, "MODE", vec![channel, change.to_owned(), nick]).await
 }
 
 async fn op(asked: &Asked) -> Lines {
@@ -114,15 +128,15 @@ async fn devoice(asked: &Asked) -> Lines {
 }
 
 async fn invite(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "o|o")?;
-    send(asked, network, "INVITE", vec![asked.arg("nick").to_owned(), channel]).await
+    let ((network, channel), nick) = place_and_nick(asked, "o|o")?;
+    send(asked, network, "INVITE", vec![nick, channel]).await
 }
 
 async fn kick(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "o|o")?;
+    let ((network, channel), nick) = place_and_nick(asked, "o|o")?;
     let words = asked.arg("words");
     let words = if words.is_empty() { asked.handle() } else { words };
-    send(asked, network, "KICK", vec![channel, asked.arg("nick").to_owned(), words.to_owned()]).await
+    send(asked, network, "KICK", vec![channel, nick, words.to_owned()]).await
 }
 
 async fn topic(asked: &Asked) -> Lines {

@@ -34,7 +34,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "chattr",
         flags: "m|m",
         usage: "<handle> [changes] [channel]",
-        help: "Shows or changes flags, as in +o-v; in a channel, as in +o libera/#ops",
+        help: "Shows or changes flags, as in +o-v; in a channel, as in +o libera/#ops or v|+o libera/#ops",
         reach: Reach::Anywhere,
         run: |asked| Box::pin(async move { chattr(&asked).await }),
     },
@@ -149,13 +149,27 @@ async fn adduser(asked: &Asked) -> Lines {
 async fn chattr(asked: &Asked) -> Lines {
     let (changes, channel) = (asked.arg("changes"), asked.arg("channel"));
     let mut user = asked.user_below(asked.arg("handle"))?;
-    if !changes.is_empty() {
-        let place = (!channel.is_empty()).then(|| masterchief_contract::split_place(channel));
-        may_change(asked, changes, place)?;
-        match place {
-            None => user.change_flags(changes).map_err(wrong)?,
-            Some(_) => user.change_channel_flags(channel, changes).map_err(wrong)?,
+    // As Eggdrop has it: what stands behind the bar is for the channel.
+    let (all, there) = match changes.split_once('|') {
+        Some(parts) => parts,
+        None if channel.is_empty() => (changes, ""),
+        None => ("", changes),
+    };
+    if !all.is_empty() {
+        may_change(asked, all, None)?;
+        user.change_flags(all).map_err(wrong)?;
+    }
+    if !there.is_empty() {
+        if channel.is_empty() {
+            return sorry(format!(
+                "say in which channel, as in .chattr {} {changes} NETWORK/#CHANNEL, or #CHANNEL on every network",
+                user.handle
+            ));
         }
+        may_change(asked, there, Some(masterchief_contract::split_place(channel)))?;
+        user.change_channel_flags(channel, there).map_err(wrong)?;
+    }
+    if !changes.is_empty() {
         asked.put(user.clone()).await?;
     }
     let mut lines = vec![format!("{} has the flags {}", user.handle, user.flags)];

@@ -85,20 +85,21 @@ async fn totp(asked: &Asked) -> Lines {
         ("new", _) => {
             let totp = Totp::new().map_err(|fault| user_error(fault.to_string()))?;
             let bot = asked.desk.party.bot();
-            let lines = vec![
-                format!("Put this into your authenticator: {}", totp.as_stored()),
-                format!("or: {}", totp.uri(&bot, &user.handle)),
-                "Then show me the code it shows: .totp CODE. Until then nothing changes.".to_owned(),
-            ];
-            user.settings.insert(PENDING.to_owned(), totp.as_stored().to_owned());
+            // To this session and nobody else: what is answered has every secret hidden, and this is one.
+            let idx = asked.session()?;
+            let uri = totp.uri(&bot, &user.handle);
+            let secret = totp.as_stored().to_owned();
+            user.settings.insert(PENDING.to_owned(), secret.clone());
             asked.put(user).await?;
-            Ok(lines)
+            asked.desk.party.tell(idx, &format!("Put this into your authenticator: {secret}"));
+            asked.desk.party.tell(idx, &format!("or: {uri}"));
+            Ok(vec!["Then show me the code it shows: .totp CODE. Until then nothing changes.".to_owned()])
         }
         ("off", code) => {
             let fits = user.totp.as_ref().is_some_and(|totp| totp.check(code.unwrap_or(""), now).is_some());
             if !fits {
                 return sorry(
-                    "show a code that fits: .totp off CODE; an owner can take it away with `masterchief users`",
+                    "show a code that fits: .totp off CODE; who runs the bot takes it away with `masterchief users edit HANDLE --no-totp`",
                 );
             }
             user.totp = None;

@@ -28,7 +28,7 @@ pub(super) static COMMANDS: &[Command] = &[
         usage: "<nick> <words...>",
         help: "Says something to somebody on the partyline alone",
         reach: Reach::Here,
-        run: |asked| Box::pin(async move { tell(&asked) }),
+        run: |asked| Box::pin(async move { tell(&asked).await }),
     },
     Command {
         name: "quit",
@@ -62,8 +62,11 @@ fn chat(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     Ok(vec![format!("You are in {place}.")])
 }
 
-fn tell(asked: &Asked) -> Result<Vec<String>, HandlerError> {
+async fn tell(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let (idx, nick) = (asked.session()?, asked.arg("nick"));
+    if asked.desk.party.passes_on(idx, nick, asked.arg("words")).await.map_err(user_error)? {
+        return Ok(Vec::new());
+    }
     let heard = asked.desk.party.whisper(idx, nick, asked.arg("words"), How::Say);
     heard
         .map(|_| Vec::new())

@@ -126,6 +126,9 @@ impl Client {
             let id = self.party.say_to_bot(self.idx, text, how).await.map_err(|fault| ("404", fault))?;
             return Ok(id.map_or(Said::Nothing, Said::News));
         }
+        if self.party.passes_on(self.idx, target, text).await.map_err(|fault| ("404", fault))? {
+            return Ok(Said::Command);
+        }
         let id = self.party.whisper(self.idx, target, text, how);
         id.map(Said::News).ok_or_else(|| ("401", "is not on the partyline; .note keeps words for later".to_owned()))
     }

@@ -11,6 +11,7 @@ use super::iac::{ECHO_OFF, ECHO_ON, Lines};
 use super::pager::Pager;
 use crate::irc::Stream;
 use crate::partyline::gate::{Gate, Login, Machine, Refusal};
+use crate::partyline::guess::{Guess, guess};
 use crate::partyline::hall::{Arrival, Call, Hall, seat_of};
 use crate::partyline::news::{News, What, names};
 use crate::partyline::pace::Pace;
@@ -62,14 +63,15 @@ impl Pipe {
     }
 }
 
-/// Somebody who logs in, or a bot that is not for us.
+/// Somebody who logs in, a bot that is not for us, or an IRC client that was silent for so long that it was taken for somebody who types.
 enum Who {
     Person(Login),
     Bot(String),
+    Irc(String),
 }
 
-/// Serves one connection until it goes.
-pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdown: Shutdown) {
+/// Serves one connection until it goes, or gives it back: it is an IRC client's after all.
+pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdown: Shutdown) -> Option<Call> {
     let patience = hall.gate.settings().patience;
     let readable = call.readable(&hall.gate);
     let (peer, tls, cert) = (call.peer, call.tls, call.cert.clone());
@@ -92,11 +94,16 @@ pub(in crate::partyline) async fn serve(call: Call, hall: Arc<Hall>, mut shutdow
                 tracing::warn!(%fault, "A bot called and nobody takes it");
             }
         }
+        Some(Who::Irc(line)) => {
+            let read = [line.as_bytes(), b"\r\n", &pipe.lines.into_rest()].concat();
+            return Some(Call { stream: pipe.stream, read, peer, tls, cert, face: Face::Irc });
+        }
         Some(Who::Person(login)) => match seat_of(&hall, &login.handle, &login.handle, (peer, tls), Face::Telnet) {
             Some(seat) => converse(pipe, seat, &hall, shutdown).await,
             None => drop(pipe.say("The partyline is full.").await),
         },
     }
+    None
 }
 
 /// How somebody is met.
@@ -112,9 +119,12 @@ impl Greeting<'_> {
     async fn enter(&self, pipe: &mut Pipe) -> Option<Who> {
         let (gate, bot) = (&self.hall.gate, self.hall.party.bot());
         pipe.say(&format!("\r\n{bot}  ({})\r\n\r\nPlease enter your handle.", self.hall.version)).await;
-        for _ in 0..TRIES {
-            let handle = pipe.line().await?;
-            let handle = handle.trim();
+        for again in 0..TRIES {
+            let line = pipe.line().await?;
+            if again == 0 && guess(line.as_bytes()) == Guess::Irc {
+                return Some(Who::Irc(line));
+            }
+            let handle = line.trim();
             if handle.is_empty() {
                 continue;
             }

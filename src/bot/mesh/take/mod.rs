@@ -1,6 +1,7 @@
 //! People of an Eggdrop whose user file may be taken: who is new is written down here, and what came since to those who came with it. Nobody
 //! is ever removed, and nothing taken away; what was removed here stays so.
 
+mod moved;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,10 @@ struct Plan {
     left: usize,
     /// Who has less there than before.
     less: Vec<String>,
+    /// Who has another handle from now on: the one now, in lower case, and the one before.
+    moved: BTreeMap<String, String>,
+    /// The same of those who keep theirs, because they hold more here: nobody is written down under the one there.
+    stay: BTreeMap<String, String>,
 }
 
 /// Whose people, and what is let in.
@@ -169,13 +174,15 @@ impl Takes {
                 self.row(from.bot, &user.handle, &format!("from its user file: {}", cut(words, NEW)))
             };
             let audit = plan.puts.iter().map(told).collect();
-            let sharing = Sharing { puts, kept, audit, ..Sharing::default() };
+            let gone: Vec<String> = plan.moved.values().cloned().collect();
+            let sharing = Sharing { gone: gone.clone(), puts, kept, audit, ..Sharing::default() };
             let nothing = sharing.puts.is_empty() && sharing.kept.is_empty();
             if !nothing && store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
             // At once: what operators change from here on counts.
-            book.put_all(&plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
+            book.exchange(&gone, &plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
+            plan.puts.iter().for_each(|(user, _)| self.follow(&plan, user));
             return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
         Err(TakeFault::Busy)
@@ -188,7 +195,10 @@ impl Takes {
             let plan = self.plan(from, gift, book, &broken).await?;
             let Some(policy) = self.inner.policy.get() else { return Ok(plan) };
             let users: Vec<User> = plan.puts.iter().map(|(user, _)| user.clone()).collect();
-            let holds = |users: &[User]| policy.holds_beside(users).map_err(|broken| broken.to_string());
+            let holds = |users: &[User]| {
+                let gone: Vec<String> = users.iter().filter_map(|user| plan.was(&user.handle)).cloned().collect();
+                policy.holds_beside(users, &gone).map_err(|broken| broken.to_string())
+            };
             let more = refused(&holds, &users);
             if more.is_empty() {
                 return Ok(plan);
@@ -209,11 +219,17 @@ impl Takes {
         let given = all.iter().filter(|user| is_given_by(user, from.bot));
         let taken = given.fold(Room::default(), |sum, user| sum.each(Room::of(user), usize::saturating_add));
         let room = self.inner.room.each(taken, usize::saturating_sub);
-        let (mut plan, mut claims) = (Plan { room, ..Plan::default() }, Claims::of(book.apart()));
+        let mut plan = Plan { room, ..Plan::default() };
+        let book = &self.moved(from, gift, book, broken, &mut plan).await?;
+        let mut claims = Claims::of(book.apart());
         for person in &gift.people {
             // Who was gone for a moment is given anew.
             let anew = gift.gone.iter().any(|gone| gone.eq_ignore_ascii_case(&person.handle));
-            let before = if anew { None } else { self.seen(from.bot, &person.handle).await? };
+            let before = match plan.was(&person.handle) {
+                Some(old) => self.seen(from.bot, old).await?,
+                None if anew => None,
+                None => self.seen(from.bot, &person.handle).await?,
+            };
             let refused = broken.get(&person.handle.to_ascii_lowercase());
             let done = match refused {
                 Some(why) => Err(why.clone()),
@@ -223,6 +239,9 @@ impl Takes {
                 plan.alone.push((person.handle.clone(), why));
             }
         }
+        // Who finds no room keeps the handle.
+        let written: BTreeSet<String> = plan.puts.iter().map(|(user, _)| user.handle.to_ascii_lowercase()).collect();
+        plan.moved.retain(|now, _| written.contains(now));
         Ok(plan)
     }
 
@@ -243,14 +262,18 @@ impl Takes {
             plan.less.push(person.handle.clone());
         }
         let key = person.handle.to_ascii_lowercase();
-        let seen_before = before.is_some();
-        let seen = Some(&now) != before.as_ref();
+        let (seen_before, was) = (before.is_some(), plan.was(&person.handle).cloned());
+        let seen = was.is_some() || Some(&now) != before.as_ref();
         let seen = seen.then(|| kept(from.bot, &person.handle, &now)).transpose()?;
         let news = now.since(&before.unwrap_or_default());
         let old = book.get(&person.handle);
         let (base, (after, more)) = match old.as_deref() {
             None if from.bots.contains(&key) => return Err("is a bot here".to_owned()),
             None if book.is_named(&key) => return Err("is named by pipelines here; make the record here".to_owned()),
+            None if plan.stay.contains_key(&key) => {
+                plan.seen.extend(seen);
+                return Err(format!("is {} here", plan.stay.get(&key).map_or("", String::as_str)));
+            }
             None if seen_before => {
                 plan.seen.extend(seen);
                 return Err("was removed here".to_owned());
@@ -271,11 +294,18 @@ impl Takes {
             Some(user) => (user.clone(), news.added_to(user)),
         };
         let (after, taken) = claims.granted(&base, after);
-        if old.as_deref() != Some(&after) {
+        if was.is_some() || old.as_deref() != Some(&after) {
             plan.room = plan.room.after(&after, old.as_deref())?;
             let words = Seen::of(&after).since(&Seen::of(&base)).words();
-            let words = if words.is_empty() { "nothing but the name".to_owned() } else { words };
-            let after = touched(after, old.as_deref(), self.inner.clock.now().timestamp_millis());
+            let words = match (&was, words.is_empty()) {
+                (None, true) => "nothing but the name".to_owned(),
+                (None, false) => words,
+                (Some(was), true) => format!("who was {was}"),
+                (Some(was), false) => format!("who was {was}, {words}"),
+            };
+            // Another handle is another name to be known by.
+            let before = old.as_deref().filter(|_| was.is_none());
+            let after = touched(after, before, self.inner.clock.now().timestamp_millis());
             plan.puts.push((after, words));
         }
         plan.left += if old.is_none() { left.len() } else { 0 } + more.len() + taken.len();

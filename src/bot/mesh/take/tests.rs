@@ -8,6 +8,7 @@ use super::told::named;
 use super::*;
 use crate::dispatch::BindTable;
 use crate::mesh::facts::Letters;
+use crate::users::FlagSet;
 
 struct Nowhere;
 impl Outlet for Nowhere {
@@ -107,6 +108,47 @@ async fn who_was_written_down_was_seen_in_the_same_breath() {
     assert_eq!(plan.puts.len(), 1);
     takes.removes("dave").await;
     assert_eq!(takes.gives(&dave).await.puts.len(), 0, "and that was seen");
+}
+
+#[tokio::test]
+async fn who_is_renamed_there_is_renamed_here_with_all_that_is_known_of_her() {
+    let takes = takes(ROOM);
+    let book = &takes.inner.book;
+    takes.gives(&gift(vec![person("carol", "*!c@one.example"), person("dave", "*!d@one.example")])).await;
+    let dave = User { given_by: None, ..(*book.get("dave").unwrap()).clone() };
+    takes.inner.store.put_user(&row_of(&dave)).await.unwrap();
+    let as_new = |old: &str, new: &str, flags: &str| {
+        let person = EggPerson { flags: flags.to_owned(), ..person(new, "*!x@two.example") };
+        let (gone, renamed) = (vec![old.to_owned()], vec![(old.to_owned(), new.to_owned())]);
+        Gift { gone, renamed, ..gift(vec![person]) }
+    };
+    let plan = takes.gives(&as_new("carol", "caroline", "fo")).await;
+    let caroline = book.get("caroline").unwrap();
+    assert!(book.get("carol").is_none() && caroline.certs.len() == 1, "{plan:?}");
+    assert_eq!(caroline.hosts, ["*!c@one.example", "*!x@two.example"], "{plan:?}");
+    let handles = |rows: Vec<crate::store::UserRow>| rows.into_iter().map(|row| row.handle).collect::<Vec<_>>();
+    assert_eq!(handles(takes.inner.store.users().await.unwrap()).len(), 2, "no carol is left behind");
+    assert!(takes.inner.store.audit_recent(1).await.unwrap()[0].detail.contains("who was carol, "));
+    let told = takes.lines(&"HubBot".parse().unwrap(), &as_new("carol", "caroline", "f"), &plan, &[]);
+    assert!(told.iter().all(|line| !line.contains(": carol;") && !line.ends_with(": carol")), "{told:?}");
+    // Nothing of her is news a second time.
+    assert!(takes.gives(&gift(vec![person("caroline", "*!x@two.example")])).await.puts.is_empty());
+
+    // A handle of ours, one that pipelines name, one that was removed here: nobody gets it by a new name.
+    book.name(&BTreeSet::from(["ana".to_owned()]));
+    for (new, why) in [("dave", "is here already"), ("ana", "named by pipelines")] {
+        let plan = takes.gives(&as_new("caroline", new, "f")).await;
+        assert!(plan.moved.is_empty() && plan.alone[0].1.contains(why), "{plan:?}");
+        assert!(book.get("caroline").is_some());
+    }
+    book.put(User { flags: FlagSet::parse("n").unwrap(), ..(*book.get("caroline").unwrap()).clone() }).unwrap();
+    takes.inner.store.put_user(&row_of(&book.get("caroline").unwrap())).await.unwrap();
+    let plan = takes.gives(&as_new("caroline", "cleo", "f")).await;
+    assert!(plan.alone[0].1.starts_with("is cleo there now and stays caroline here"), "{plan:?}");
+    assert!(book.get("caroline").is_some() && book.get("cleo").is_none(), "and nobody is there twice");
+    assert_eq!(plan.alone[1].1, "is caroline here");
+    // Neither is she later.
+    assert!(takes.gives(&gift(vec![person("cleo", "*!c@three.example")])).await.puts.is_empty());
 }
 
 #[test]

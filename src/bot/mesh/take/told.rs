@@ -15,6 +15,9 @@ const ALONE: usize = 10_000;
 /// Behind a file in which nobody is known by more than a hostmask: who reads that people have arrived would wait for them to be heard.
 const BY_MASK: &str = "by a hostmask alone nobody has more than users.hostmask_flags; `.+host HANDLE NETWORK/ACCOUNT` makes somebody known";
 
+/// What brings what was left out.
+const ANEW: &str = "Once less is there, `.unlink BOT` and `.link BOT` take the file anew";
+
 impl Takes {
     /// Tells operators what was taken and what was not.
     pub(super) fn tell(&self, bot: &BotName, gift: &Gift, plan: &Plan, bots: &[String]) {
@@ -58,7 +61,14 @@ impl Takes {
                 lines.push(format!("{what}: {}", named(all)));
             }
         }
-        let less: Vec<String> = plan.less.iter().chain(&gift.gone).cloned().collect();
+        if gift.full {
+            lines.push(format!(
+                "more is written down there than is taken; from here on new people are left out. {ANEW}"
+            ));
+        }
+        let moved = |handle: &String| plan.moved.values().any(|old| old.eq_ignore_ascii_case(handle));
+        let gone = gift.gone.iter().filter(|handle| !moved(handle));
+        let less: Vec<String> = plan.less.iter().chain(gone).cloned().collect();
         let first = || self.inner.said.lock().unwrap_or_else(PoisonError::into_inner).insert(bot.clone());
         if !less.is_empty() && first() {
             lines.push(format!("what is removed there stays here, which is said once: {}", named(&less)));
