@@ -88,47 +88,11 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
     let (stopper, shutdown) = Shutdown::new();
     let (again, mut reload) = mpsc::channel(1);
     let watching = tokio::spawn(watch_config(config.source.files.clone(), again, shutdown));
-    let mut wishes = started.wishes();
     let path = args.project.as_deref().or(common.config.as_deref());
-    {
-        // Asked once: whoever waits for it must not begin again with every reload.
-        let ended = started.console_ended();
-        tokio::pin!(ended);
-        let (mut done, mut over) = (false, told);
-        // Who was told already serves nobody.
-        while !over {
-            tokio::select! {
-                name = ends.told() => over = !started.signalled(name).await,
-                () = &mut ended, if !done => {
-                    done = true;
-                    if !stays {
-                        if !std::io::stdin().is_terminal() {
-                            tracing::warn!("The input has ended, and this bot with it; `run --no-console` goes on without");
-                        }
-                        break;
-                    }
-                }
-                _ = hangup.recv() => {
-                    if !started.signalled("sighup").await {
-                        let _logged = reconfigure(&started, path, common.env.as_deref()).await;
-                        started.reload_scripts().await;
-                    }
-                }
-                Ok(()) = wishes.changed() => {
-                    let (number, wish) = *wishes.borrow_and_update();
-                    match wish {
-                        Wish::Rehash => {
-                            started.rehashed(number, reconfigure(&started, path, common.env.as_deref()).await);
-                        }
-                        Wish::End => break,
-                        Wish::None => {}
-                    }
-                }
-                Some(()) = reload.recv() => {
-                    let _logged = reconfigure(&started, path, common.env.as_deref()).await;
-                }
-            }
-        }
+    let files = Files { path, environment: common.env.as_deref() };
+    // Who was told already serves nobody.
+    if !told {
+        serving(&started, &files, stays, (&mut hangup, &mut ends, &mut reload)).await;
     }
     tracing::info!("Stopping");
     stopper.stop();
@@ -141,6 +105,54 @@ async fn serve(common: &Common, args: &Args, mut config: Config, live: LiveLog, 
         () = tokio::time::sleep(STOP) => anyhow::bail!("not stopped within {} s: stopped at once", STOP.as_secs()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the configuration is read from.
+struct Files<'a> {
+    path: Option<&'a std::path::Path>,
+    environment: Option<&'a str>,
+}
+
+/// Until the bot is to end: by a signal, an operator, or the end of the console unless it `stays` without one.
+async fn serving(
+    started: &Started,
+    files: &Files<'_>,
+    stays: bool,
+    (hangup, ends, reload): (&mut Signal, &mut Ends, &mut mpsc::Receiver<()>),
+) {
+    let mut wishes = started.wishes();
+    // Asked once: whoever waits for it must not begin again with every reload.
+    let ended = started.console_ended();
+    tokio::pin!(ended);
+    let (mut done, mut over) = (false, false);
+    while !over {
+        tokio::select! {
+            name = ends.told() => over = !started.signalled(name).await,
+            () = &mut ended, if !done => {
+                (done, over) = (true, !stays);
+                if over && !std::io::stdin().is_terminal() {
+                    tracing::warn!("The input has ended, and this bot with it; `run --no-console` goes on without");
+                }
+            }
+            _ = hangup.recv() => {
+                if !started.signalled("sighup").await {
+                    let _logged = reconfigure(started, files).await;
+                    started.reload_scripts().await;
+                }
+            }
+            Ok(()) = wishes.changed() => {
+                let (number, wish) = *wishes.borrow_and_update();
+                match wish {
+                    Wish::Rehash => started.rehashed(number, reconfigure(started, files).await),
+                    Wish::End => over = true,
+                    Wish::None => {}
+                }
+            }
+            Some(()) = reload.recv() => {
+                let _logged = reconfigure(started, files).await;
+            }
+        }
+    }
 }
 
 /// Starts the bot; also gives whether it was told to end meanwhile.
@@ -209,8 +221,8 @@ fn tell_partyline(started: &Started) -> std::io::Result<()> {
 
 /// Takes the configuration anew; a bad one leaves everything as it is.
 /// Takes the configuration that is there now, or logs why not; gives that, too.
-async fn reconfigure(started: &Started, path: Option<&std::path::Path>, environment: Option<&str>) -> Vec<String> {
-    let faults = match config::load(path, environment, Secrets::Needed) {
+async fn reconfigure(started: &Started, files: &Files<'_>) -> Vec<String> {
+    let faults = match config::load(files.path, files.environment, Secrets::Needed) {
         Err(faults) => faults.iter().map(ToString::to_string).collect(),
         Ok(config) => match started.reconfigure(&config).await {
             Err(fault) => vec![fault.to_string()],

@@ -212,12 +212,8 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             user
         }
         Command::Passwd { handle } => {
-            let mut user = find(&handle)?;
-            let mut password = String::new();
-            std::io::stdin().read_to_string(&mut password)?;
-            user.password = Some(PasswordHash::new(&Secret::new(password.trim_end_matches(['\r', '\n'])))?);
-            done = Some(format!("{} has a new password", user.handle));
-            user
+            done = Some(format!("{handle} has a new password"));
+            with_password(find(&handle)?)?
         }
     };
     let before = book.get(&changed.handle);
@@ -249,6 +245,14 @@ fn own_up(user: &mut User) -> anyhow::Result<String> {
         bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
     };
     Ok(format!("{} is ours now; {bot} adds nothing to it any more", user.handle))
+}
+
+/// Gives somebody the password that stands on standard input.
+fn with_password(mut user: User) -> anyhow::Result<User> {
+    let mut password = String::new();
+    std::io::stdin().read_to_string(&mut password)?;
+    user.password = Some(PasswordHash::new(&Secret::new(password.trim_end_matches(['\r', '\n'])))?);
+    Ok(user)
 }
 
 /// Takes the code away that somebody's logins want; the words about it.

@@ -72,6 +72,21 @@ const LINES: &[(&str, &str, &str)] = &[
     (".topic #ops on call: bob", "Sent.", "TOPIC #ops :on call: bob"),
 ];
 
+#[tokio::test]
+async fn flags_everywhere_and_in_a_channel_are_changed_at_once_as_eggdrop_has_it() {
+    let (bot, at) = bot(Bot::builder(), Settings::default()).await;
+    for (handle, flags) in [("olga", "np"), ("bob", "p")] {
+        knows(&bot, handle, flags).await;
+    }
+    let mut olga = Typist::logs_in(at, "olga").await;
+    olga.types(".chattr bob v|+lo").await;
+    olga.reads("say in which channel").await;
+    olga.types(".chattr bob v|+lo libera/#ops").await;
+    olga.reads("libera/#ops: lo").await;
+    assert_eq!(bot.book().get("bob").unwrap().flags.to_string(), "pv");
+    bot.stop("").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_command_for_channels_is_one_line_to_the_server() {
     let (bot, at, mut line, mut olga) = house(Bot::builder()).await;

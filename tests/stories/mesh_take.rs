@@ -138,19 +138,23 @@ async fn people_of_an_eggdrop_arrive_over_the_link_and_nobody_here_loses_anythin
     let trail = chief.bot.audit_recent(100).await.unwrap();
     let of = |handle: &str| trail.iter().filter(|row| row.mask == handle && row.actor == "EggOne").count();
     assert_eq!((of("carol") > 1, of("frank"), of("alice"), of("LeafBot")), (true, 1, 0, 1), "{trail:?}");
-    // Who has another handle there has it here, with what we know of him besides.
-    let mut frank = is(&chief, "frank", |_| true).await;
-    frank.add_account("libera/frank").unwrap();
-    chief.bot.put_user(frank).await.unwrap();
-    owner.says(".chhandle frank franky").await;
-    owner.says(".chattr franky +o").await;
-    let franky = is(&chief, "franky", |user| user.flags.has('o')).await;
-    assert!(franky.accounts.len() == 1 && chief.bot.book().get("frank").is_none(), "{franky:?}");
+    frank_is_renamed(&chief, &mut owner).await;
     // It never hears a word of ours about people, and has lost nobody.
     owner.says(".match *").await;
     // Two bots and all its people but dave, whom it has removed itself.
     owner.expect("Found 8 matches").await;
     chief.bot.stop("").await;
+}
+
+/// Who has another handle there has it here, with what we know of him besides.
+async fn frank_is_renamed(chief: &Chief, owner: &mut Party) {
+    let mut frank = is(chief, "frank", |_| true).await;
+    frank.add_account("libera/frank").unwrap();
+    chief.bot.put_user(frank).await.unwrap();
+    owner.says(".chhandle frank franky").await;
+    owner.says(".chattr franky +o").await;
+    let franky = is(chief, "franky", |user| user.flags.has('o')).await;
+    assert!(franky.accounts.len() == 1 && chief.bot.book().get("frank").is_none(), "{franky:?}");
 }
 
 async fn is_known(chief: &Chief, bot: &str) {

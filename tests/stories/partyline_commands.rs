@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use masterchief::bot::{Bot, NETWORK, TestBot, Wish};
+use masterchief::bot::{Bot, NETWORK, TestBot};
 use masterchief::contract::{Event, Kind};
 use masterchief::partyline::{
     self, CHAT, CHOF, CHON, Change, DCC, Did, Entry, Face, Modes, Party, Place, Settings, What,
@@ -25,12 +25,6 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     let mut olga = Typist::logs_in(at, "olga").await;
     olga.types(".+user bob").await;
     olga.reads("bob has a record").await;
-    // As Eggdrop has it: everywhere, and behind the bar in a channel.
-    olga.types(".chattr bob v|+lo").await;
-    olga.reads("say in which channel").await;
-    olga.types(".chattr bob v|+lo libera/#ops").await;
-    olga.reads("libera/#ops: lo").await;
-    olga.types(".chattr bob -v|-lo libera/#ops").await;
     olga.types(".chattr bob +p").await;
     olga.reads("bob has the flags p").await;
     olga.types(".chpass bob a much better secret").await;
@@ -82,16 +76,6 @@ async fn an_owner_makes_people_and_nobody_changes_somebody_above() {
     let words = ["a much better secret", "taken over now", "another good one", PASSWORD];
     assert!(!rows.iter().any(|row| words.iter().any(|secret| row.detail.contains(secret))), "{rows:#?}");
     assert!(rows.iter().any(|row| row.mask == "die" && row.action == "denied"), "{rows:#?}");
-    let mut wishes = bot.wishes();
-    for (faults, told) in [(vec![], "The configuration is taken"), (vec!["no".to_owned()], "the one before stays: no;")]
-    {
-        olga.types(".rehash").await;
-        tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
-        let (number, wish) = *wishes.borrow_and_update();
-        assert_eq!(wish, Wish::Rehash);
-        bot.rehashed(number, faults);
-        olga.reads(told).await;
-    }
     bot.stop("").await;
 }
 

@@ -5,13 +5,14 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use masterchief::bot::{Bot, CHANNEL, TestBot};
+use masterchief::bot::{Bot, CHANNEL, TestBot, Wish};
 use masterchief::contract::{CaseMap, Event, Kind, Outcome, Secret};
 use masterchief::irc::Settings;
 use masterchief::partyline;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::partyline::{Typist, bot, knows};
+use crate::person::PATIENCE;
 use crate::wire::{Authority, Wire};
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +92,24 @@ async fn before_records_are_kept_and_before_all_begins_anew_scripts_are_told() {
     test.expect("alice", "kept.lua").await;
     test.stop().await;
     assert_eq!(test.transcript().iter().filter(|line| line.ends_with("told save")).count(), 2, "at the end, too");
+}
+
+#[tokio::test]
+async fn who_has_the_configuration_read_anew_is_told_what_came_of_it() {
+    let (bot, at) = bot(Bot::builder(), partyline::Settings::default()).await;
+    knows(&bot, "olga", "n").await;
+    let mut olga = Typist::logs_in(at, "olga").await;
+    let mut wishes = bot.wishes();
+    for (faults, told) in [(vec![], "The configuration is taken"), (vec!["no".to_owned()], "the one before stays: no;")]
+    {
+        olga.types(".rehash").await;
+        tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
+        let (number, wish) = *wishes.borrow_and_update();
+        assert_eq!(wish, Wish::Rehash);
+        bot.rehashed(number, faults);
+        olga.reads(told).await;
+    }
+    bot.stop("").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
