@@ -21,7 +21,7 @@ use super::partyline::Partyline;
 use super::people::row_of;
 use super::policy::{Broken, Policy};
 use super::scripts::{Reloaded, Scripts};
-use super::start::Meshed;
+use super::start::{Meshed, Passing};
 use super::{StartError, deploys, mesh, words};
 use crate::config::{self, ConfigFault};
 use crate::dispatch::{BindTable, Kinds};
@@ -83,8 +83,8 @@ pub struct Started {
     pub(super) street_task: JoinHandle<()>,
     /// Ready when the console's input has ended.
     pub(super) console: Mutex<Option<JoinHandle<()>>>,
-    /// Keeps other bots away from our records; let go when it is closed.
-    pub(super) _lock: Option<FolderLock>,
+    /// Keeps other bots away from our records, and what is there only for a bot that keeps nothing; let go when it is closed.
+    pub(super) _held: (Option<FolderLock>, Option<Passing>),
     /// Ends the audit's writer.
     pub(super) records: Stopper,
     pub(super) writers: Vec<JoinHandle<()>>,

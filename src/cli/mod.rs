@@ -124,6 +124,8 @@ type Done = anyhow::Result<ExitCode>;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // Under whatever name: commands of stages are started by this program, not by another that is found somewhere.
+    executors::Supervisor::is_this_program();
     let Cli { common, command } = Cli::parse();
     let done = match command.unwrap_or(Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(&common, &args),

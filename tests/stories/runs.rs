@@ -166,6 +166,25 @@ pub(crate) fn project(text: &str) -> tempfile::TempDir {
     dir
 }
 
+#[test]
+fn a_binary_by_another_name_starts_commands_too() {
+    let dir =
+        project("app: shop\npolicy: {environments: {dev: {confirm: never}}}\nstages: {test: {shell: [\"true\"]}}\n");
+    let chief = dir.path().join("chief");
+    std::fs::copy(env!("CARGO_BIN_EXE_masterchief"), &chief).unwrap();
+    let output = Command::new(chief).arg("--config").arg(dir.path()).args(["deploy", "shop"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+async fn what_runs_of_a_bot_that_keeps_nothing_have_left_goes_with_it() {
+    let bot = Bot::builder().start().await.unwrap();
+    let folder = bot.pipelines().folder().to_owned();
+    std::fs::create_dir_all(&folder).unwrap();
+    bot.stop("").await;
+    assert!(!folder.parent().unwrap().exists());
+}
+
 /// A secret that reads as a number.
 const PIN: &str = "738291746650";
 

@@ -317,6 +317,7 @@ impl Started {
             gateway: None,
             partyline,
             meshed,
+            _held: (ground.lock, Passing::of(data.as_deref(), pipelines.folder())),
             pipelines,
             policy,
             kinds,
@@ -333,7 +334,6 @@ impl Started {
             street,
             street_task,
             console: Mutex::new(None),
-            _lock: ground.lock,
             records: ground.records,
             writers: vec![ground.audit_writer, ground.ledger_writer, pipelines_task],
         };
@@ -424,6 +424,22 @@ impl Started {
 /// Which servers demand TLS, as far as it is kept.
 fn policies(data: Option<&Path>) -> Result<Policies, StsFault> {
     data.map_or(Ok(Policies::memory()), |folder| Policies::open(&folder.join(STS)))
+}
+
+/// The folder of a bot that keeps nothing; it goes with the bot.
+pub(super) struct Passing(PathBuf);
+
+impl Passing {
+    fn of(data: Option<&Path>, runs: &Path) -> Option<Passing> {
+        runs.parent().filter(|_| data.is_none()).map(|folder| Passing(folder.to_owned()))
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // Nothing may ever have run.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Where the runs of a bot work that keeps nothing: a name that no other bot has, and that nobody can guess and be there before.
