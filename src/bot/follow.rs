@@ -79,6 +79,7 @@ pub(super) async fn follow_users(
         if now == known && refused.is_none() {
             continue;
         }
+        let _turn = book.turn().await;
         match read_users(&store).await {
             Ok(users) => {
                 known = now;

@@ -93,6 +93,15 @@ pub(super) struct Opening<'a> {
     pub(super) warden: Warden,
 }
 
+/// Whether the record of a handle is what it was when it was looked at; nobody's, if that is none.
+fn is_still(book: &Book, handle: &str, before: Option<&User>) -> Result<(), String> {
+    match (book.get(handle).as_deref(), before) {
+        (now, before) if now == before => Ok(()),
+        (Some(_), None) => Err(format!("there is a {handle} already")),
+        _ => Err(format!("the record of {handle} has changed meanwhile; look at it and give the command once more")),
+    }
+}
+
 impl Host for Around {
     fn status(&self) -> Future<Vec<String>> {
         let networks = self.networks();
@@ -191,12 +200,14 @@ impl Host for Around {
         self.policy.shown()
     }
 
-    fn put_user(&self, user: User) -> Future<Result<(), String>> {
-        let (store, book) = (self.store.clone(), self.book.clone());
-        let user = touched(user.clone(), book.get(&user.handle).as_deref(), self.clock.now().timestamp_millis());
-        let held = self.policy.holds_for_user(&user);
+    fn put_user(&self, before: Option<Arc<User>>, user: User) -> Future<Result<(), String>> {
+        let (store, book, policy) = (self.store.clone(), self.book.clone(), self.policy.clone());
+        let now = self.clock.now().timestamp_millis();
         Box::pin(async move {
-            held.map_err(|broken| broken.to_string())?;
+            let _turn = book.turn().await;
+            is_still(&book, &user.handle, before.as_deref())?;
+            let user = touched(user, before.as_deref(), now);
+            policy.holds_for_user(&user).map_err(|broken| broken.to_string())?;
             book.may_put(&user, None).map_err(|fault| fault.to_string())?;
             // What the store did not take does not count: it would be gone with the next start.
             store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())?;
@@ -204,16 +215,20 @@ impl Host for Around {
         })
     }
 
-    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>> {
-        let (store, book, old) = (self.store.clone(), self.book.clone(), old.to_owned());
+    fn rename_user(&self, old: &User, user: User) -> Future<Result<(), String>> {
+        let (store, book, policy, old) = (self.store.clone(), self.book.clone(), self.policy.clone(), old.clone());
         // Another handle is another name to be known by.
         let user = touched(user, None, self.clock.now().timestamp_millis());
-        let held = self.policy.holds_without(&old, Some(&user));
         Box::pin(async move {
-            held.map_err(|broken| broken.to_string())?;
-            book.may_put(&user, Some(&old)).map_err(|fault| fault.to_string())?;
-            store.rename_user(&old, &row_of(&user)).await.map_err(|fault| fault.to_string())?;
-            book.rename(&old, user).map_err(|fault| fault.to_string())
+            let _turn = book.turn().await;
+            is_still(&book, &old.handle, Some(&old))?;
+            if !user.handle.eq_ignore_ascii_case(&old.handle) {
+                is_still(&book, &user.handle, None)?;
+            }
+            policy.holds_without(&old.handle, Some(&user)).map_err(|broken| broken.to_string())?;
+            book.may_put(&user, Some(&old.handle)).map_err(|fault| fault.to_string())?;
+            store.rename_user(&old.handle, &row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            book.rename(&old.handle, user).map_err(|fault| fault.to_string())
         })
     }
 
@@ -221,6 +236,7 @@ impl Host for Around {
         let (store, book, handle) = (self.store.clone(), self.book.clone(), handle.to_owned());
         let policy = self.policy.clone();
         Box::pin(async move {
+            let _turn = book.turn().await;
             let Some(user) = book.get(&handle) else { return Ok(false) };
             policy.holds_without(&handle, None).map_err(|broken| broken.to_string())?;
             store.remove_user(&user.handle).await.map_err(|fault| fault.to_string())?;
@@ -455,4 +471,22 @@ fn own_password(book: &Book, data: Option<&Path>) -> Result<Option<Secret>, Stri
         opened.and_then(|mut file| writeln!(file, "{made}")).map_err(|fault| fault.to_string())?;
     }
     Ok(Some(Secret::new(made)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_changed_meanwhile_is_not_written_over() {
+        let (book, alice) = (Book::new(), User::new("alice").unwrap());
+        assert_eq!(is_still(&book, "alice", None), Ok(()));
+        book.put(alice.clone()).unwrap();
+        assert_eq!(is_still(&book, "Alice", Some(&alice)), Ok(()));
+        assert!(is_still(&book, "alice", None).unwrap_err().contains("already"), "somebody made it first");
+        book.put(User { comment: "of the night shift".to_owned(), ..alice.clone() }).unwrap();
+        assert!(is_still(&book, "alice", Some(&alice)).unwrap_err().contains("once more"));
+        book.remove("alice");
+        assert!(is_still(&book, "alice", Some(&alice)).is_err(), "it does not come back");
+    }
 }

@@ -162,6 +162,7 @@ impl Started {
 
     /// Writes a user into the book and the records, unless that breaks the policy.
     pub async fn put_user(&self, user: User) -> Result<(), PutError> {
+        let _turn = self.book.turn().await;
         self.policy.holds_for_user(&user)?;
         self.book.may_put(&user, None)?;
         self.store.put_user(&row_of(&user)).await?;

@@ -24,9 +24,15 @@ pub struct Visitor {
 pub(super) fn visitor(behind: &[IpAddr], at: Option<SocketAddr>, headers: &HeaderMap) -> Option<Visitor> {
     let peer = peer(behind, at, headers)?;
     let near = at.is_some_and(|at| is_among(behind, &at.ip()) && at.ip().to_canonical().is_loopback());
-    let mut by = headers.get_all(BY).iter().filter_map(|value| value.to_str().ok());
-    let last = by.next_back().and_then(|value| value.rsplit(',').next()).unwrap_or("").trim();
-    Some(Visitor { peer, tls: near && (last.eq_ignore_ascii_case("https") || last.eq_ignore_ascii_case("wss")) })
+    let by = words(headers, BY).pop().unwrap_or_default();
+    Some(Visitor { peer, tls: near && (by.eq_ignore_ascii_case("https") || by.eq_ignore_ascii_case("wss")) })
+}
+
+/// What stands in all lines of a header, between commas. Bytes that are no text spoil the word that they stand in, and no other: who comes
+/// writes before the proxy does, and must not take the proxy's word away.
+fn words(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let lines = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    lines.flat_map(|line| line.split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>()).collect()
 }
 
 fn is_among(behind: &[IpAddr], ip: &IpAddr) -> bool {
@@ -40,9 +46,7 @@ pub(super) fn peer(behind: &[IpAddr], at: Option<SocketAddr>, headers: &HeaderMa
     if !is_among(behind, &at.ip()) {
         return Some(at);
     }
-    let hops = headers.get_all(FORWARDED).iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
-    for hop in hops.into_iter().rev() {
+    for hop in words(headers, FORWARDED).iter().rev() {
         let Some(found) = address(hop) else { return Some(at) };
         if !is_among(behind, &found.ip()) {
             return Some(found);
@@ -68,7 +72,7 @@ mod tests {
         let behind = ["127.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FORWARDED, HeaderValue::from_str(line).unwrap());
+            headers.append(FORWARDED, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         peer(&behind, Some(at.parse().unwrap()), &headers).unwrap().ip().to_string()
     }
@@ -83,7 +87,12 @@ mod tests {
         assert_eq!(from("[2001:db8::1]:1", &["[2001:db8::7]:4711"]), "2001:db8::7");
         assert_eq!(from("127.0.0.1:1", &["[2001:db8::7]"]), "2001:db8::7");
         assert_eq!(from("[::ffff:127.0.0.1]:1", &["203.0.113.7"]), "203.0.113.7");
-        for nothing in [vec![], vec![""], vec!["unknown"], vec!["203.0.113.7, _hidden"], vec!["127.0.0.1"]] {
+        // What the visitor wrote takes nothing away of what the proxy wrote behind it.
+        assert_eq!(from("127.0.0.1:1", &["schön, 203.0.113.7"]), "203.0.113.7");
+        assert_eq!(from("127.0.0.1:1", &["schön", "203.0.113.7"]), "203.0.113.7");
+        for nothing in
+            [vec![], vec![""], vec!["unknown"], vec!["schön"], vec!["203.0.113.7, _hidden"], vec!["127.0.0.1"]]
+        {
             assert_eq!(from("127.0.0.1:1", &nothing), "127.0.0.1", "{nothing:?}");
         }
         assert_eq!(peer(&[], None, &HeaderMap::new()), None);

@@ -339,13 +339,15 @@ impl Party {
         self.change(|_, _| ());
     }
 
-    /// A record has another handle.
-    pub fn renamed(&self, old: &str, new: &str) {
-        self.change(|room, now| room.rename(old, new, now));
-        let mut event = EventData::new(&[kinds::NKCH], self.inner.clock.now());
-        event.network = Arc::from(NETWORK);
-        event.fields = vec![("old", Value::from(old)), ("new", Value::from(new))];
-        self.try_put(Event::new(event));
+    /// Records have other handles, all at once: each the one before and the one now.
+    pub fn renamed(&self, moves: &[(String, String)]) {
+        self.change(|room, now| room.rename(moves, now));
+        for (old, new) in moves {
+            let mut event = EventData::new(&[kinds::NKCH], self.inner.clock.now());
+            event.network = Arc::from(NETWORK);
+            event.fields = vec![("old", Value::from(old.as_str())), ("new", Value::from(new.as_str()))];
+            self.try_put(Event::new(event));
+        }
     }
 
     /// What happens here that linked bots should know. Whoever falls behind is told so and reads the room anew.

@@ -278,13 +278,15 @@ impl Room {
     }
 
     /// A record has another handle: its sessions follow.
-    pub(super) fn rename(&mut self, old: &str, new: &str, now: DateTime<Utc>) {
-        let theirs = self.sessions.values().filter(|session| session.handle.eq_ignore_ascii_case(old));
-        for idx in theirs.map(|session| session.idx).collect::<Vec<_>>() {
+    pub(super) fn rename(&mut self, moves: &[(String, String)], now: DateTime<Utc>) {
+        // Whose each is before any has changed: one may take the handle that another leaves.
+        let to = |handle: &str| moves.iter().find(|(old, _)| old.eq_ignore_ascii_case(handle));
+        let theirs = self.sessions.values().filter_map(|one| to(&one.handle).map(|(_, new)| (one.idx, new)));
+        for (idx, new) in theirs.collect::<Vec<_>>() {
             let nick = self.free_nick(new);
             let Some(session) = self.sessions.get_mut(&idx) else { continue };
             let (from, before) = (author(session), Arc::clone(&session.handle));
-            (session.handle, session.nick) = (Arc::from(new), Arc::clone(&nick));
+            (session.handle, session.nick) = (Arc::from(new.as_str()), Arc::clone(&nick));
             let handle = Arc::clone(&session.handle);
             self.changed(idx, &handle, Did::Renamed { old: before });
             self.tell_all(from, What::Renamed { to: nick }, now);

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use sqlx::Row;
 
+use super::notes::notes_follow;
 use super::sqlite::{kv_write, raise_users, write_audit, write_user};
 use super::{AuditRow, Place, Store, StoreError, UserRow, check_size};
 
@@ -35,12 +36,22 @@ pub struct Sharing {
     pub facts: Vec<FactRow>,
     /// Handles of people who are removed, before any is written.
     pub gone: Vec<String>,
+    /// Handles of people who have another from now on, each with the new one, all at once. They are among those who are written; what waits
+    /// for them goes with them.
+    pub moved: Vec<(String, String)>,
     /// People who are written.
     pub puts: Vec<UserRow>,
     /// What is kept beside them: among what, under which name.
     pub kept: Vec<(String, String, Value)>,
     /// Rows of the audit trail about it.
     pub audit: Vec<AuditRow>,
+}
+
+impl Sharing {
+    /// Handles that are nobody's before people are written.
+    fn leaving(&self) -> impl Iterator<Item = &String> {
+        self.gone.iter().chain(self.moved.iter().map(|(old, _)| old))
+    }
 }
 
 /// Facts that end with the process.
@@ -82,8 +93,10 @@ impl Store {
         let sqlite = match &self.place {
             Place::Sqlite(sqlite) => sqlite,
             Place::Memory(memory) => {
-                let changed = memory.change_users(revision, &sharing.puts, &sharing.gone);
+                let gone: Vec<String> = sharing.leaving().cloned().collect();
+                let changed = memory.change_users(revision, &sharing.puts, &gone);
                 if changed.is_some() {
+                    memory.notes.follow(&sharing.moved);
                     let mut facts = memory.facts.0.lock().unwrap_or_else(PoisonError::into_inner);
                     let key = |row: &FactRow| (row.handle.clone(), row.about.clone(), row.name.clone());
                     facts.extend(sharing.facts.iter().map(|row| (key(row), row.clone())));
@@ -116,7 +129,7 @@ impl Store {
             .execute(&mut *writing)
             .await?;
         }
-        for handle in &sharing.gone {
+        for handle in sharing.leaving() {
             sqlx::query("DELETE FROM users WHERE handle = $1").bind(handle).execute(&mut *writing).await?;
         }
         for row in &sharing.puts {
@@ -128,7 +141,8 @@ impl Store {
         for row in &sharing.audit {
             write_audit(&mut writing, row).await?;
         }
-        let people = !(sharing.puts.is_empty() && sharing.gone.is_empty());
+        notes_follow(&mut writing, &sharing.moved).await?;
+        let people = !sharing.puts.is_empty() || sharing.leaving().next().is_some();
         if people {
             raise_users(&mut writing).await?;
         }

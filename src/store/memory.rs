@@ -51,6 +51,7 @@ impl Memory {
     }
 
     pub(super) fn rename_user(&self, old: &str, row: &UserRow) {
+        self.notes.follow(&[(old.to_owned(), row.handle.clone())]);
         let mut tables = self.lock();
         tables.users.remove(old);
         tables.users.insert(row.handle.clone(), row.clone());

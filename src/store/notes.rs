@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use sqlx::Row;
+use sqlx::{Row, SqliteConnection};
 
 use super::sqlite::time;
 use super::{Place, Store, StoreError};
@@ -32,6 +32,33 @@ pub(super) struct MemoryNotes(Mutex<Kept>);
 struct Kept {
     rows: Vec<NoteRow>,
     last: i64,
+}
+
+impl MemoryNotes {
+    /// What waits for who had one handle waits for who has the other now, all at once.
+    pub(super) fn follow(&self, moved: &[(String, String)]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for note in &mut kept.rows {
+            if let Some((_, new)) = moved.iter().find(|(old, _)| old.eq_ignore_ascii_case(&note.recipient)) {
+                note.recipient = new.to_ascii_lowercase();
+            }
+        }
+    }
+}
+
+/// What waits for who had one handle waits for who has the other now, all at once.
+pub(super) async fn notes_follow(writing: &mut SqliteConnection, moved: &[(String, String)]) -> Result<(), StoreError> {
+    // Marked until all are moved, so that nothing is moved twice. No handle begins so.
+    for (old, new) in moved {
+        let sql = "UPDATE note SET recipient = '>' || $2 WHERE recipient = $1";
+        let moving = sqlx::query(sql).bind(old.to_ascii_lowercase()).bind(new.to_ascii_lowercase());
+        moving.execute(&mut *writing).await?;
+    }
+    if !moved.is_empty() {
+        let sql = "UPDATE note SET recipient = substr(recipient, 2) WHERE recipient LIKE '>%'";
+        sqlx::query(sql).execute(&mut *writing).await?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -141,6 +168,7 @@ fn note_row(row: &sqlx::sqlite::SqliteRow) -> Result<NoteRow, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::UserRow;
 
     /// The same story for every place.
     async fn story(store: Store) {
@@ -152,6 +180,12 @@ mod tests {
         let waiting = store.notes("alice").await.unwrap();
         let texts: Vec<&str> = waiting.iter().map(|note| note.text.as_str()).collect();
         assert_eq!((texts, waiting[0].at, waiting[0].sender.as_str()), (vec!["one", "two"], at, "bob"));
+        let alicia = UserRow { handle: "Alicia".to_owned(), ..UserRow::default() };
+        store.rename_user("alice", &alicia).await.unwrap();
+        let with_her = store.notes("alicia").await.unwrap();
+        assert!(with_her.len() == 2 && with_her[1].text == "two", "{with_her:?}");
+        assert!(store.notes("alice").await.unwrap().is_empty());
+        store.rename_user("Alicia", &UserRow { handle: "alice".to_owned(), ..alicia }).await.unwrap();
         store.erase_notes("ALICE", waiting[0].id).await.unwrap();
         assert_eq!(store.notes("alice").await.unwrap().len(), 1);
         assert_eq!(store.notes("carol").await.unwrap().len(), 1);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
+use super::notes::notes_follow;
 use super::{Anchor, AuditRow, BotRow, Mark, StoreError, UserRow};
 
 /// Connections: SQLite has one writer, the others read.
@@ -90,6 +91,7 @@ impl Sqlite {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("DELETE FROM users WHERE handle = $1").bind(old).execute(&mut *writing).await?;
         write_user(&mut writing, row).await?;
+        notes_follow(&mut writing, &[(old.to_owned(), row.handle.clone())]).await?;
         raise_users(&mut writing).await?;
         writing.commit().await?;
         Ok(())

@@ -32,6 +32,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     pages: Arc<ArcSwap<Pages>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -74,7 +75,12 @@ impl Book {
 
     /// A book of its own that begins with what is in this one: to try what would be.
     pub fn apart(&self) -> Book {
-        Book { pages: Arc::new(ArcSwap::new(self.pages.load_full())) }
+        Book { pages: Arc::new(ArcSwap::new(self.pages.load_full())), turn: Arc::default() }
+    }
+
+    /// The turn of who looks at a record, writes it elsewhere and then here, in which nobody else does.
+    pub async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Takes settings. If they cannot be read, nothing changes.
@@ -120,7 +126,7 @@ impl Book {
     /// Writes a user, replacing the one of that handle. An account or a certificate is one user's only.
     pub fn put(&self, user: User) -> Result<(), UserFault> {
         self.may_put(&user, None)?;
-        self.turn(None, user);
+        self.write(None, user);
         Ok(())
     }
 
@@ -137,11 +143,11 @@ impl Book {
     /// A record has another handle from now on, in one step: nobody is ever missing, or there twice.
     pub fn rename(&self, old: &str, user: User) -> Result<(), UserFault> {
         self.may_put(&user, Some(old))?;
-        self.turn(Some(old), user);
+        self.write(Some(old), user);
         Ok(())
     }
 
-    fn turn(&self, old: Option<&str>, user: User) {
+    fn write(&self, old: Option<&str>, user: User) {
         let user = Arc::new(user);
         self.pages.rcu(|pages| {
             let mut pages = Pages::clone(pages);

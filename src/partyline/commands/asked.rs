@@ -1,6 +1,6 @@
 //! What a command is given: who asks, with what words, and the desk with everything it may look at.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use masterchief_contract::{Action, CaseMap, Event, FlagScope, Future, HandlerError, How, Outlet, user_error};
@@ -58,10 +58,11 @@ pub trait Host: Send + Sync + 'static {
     fn sources(&self) -> Vec<FeedRow>;
     /// Who may what, and the table of it that has to hold, in lines.
     fn policy(&self) -> Vec<String>;
-    /// Writes a record; replaces the one of that handle.
-    fn put_user(&self, user: User) -> Future<Result<(), String>>;
-    /// A record has another handle, in one step.
-    fn rename_user(&self, old: &str, user: User) -> Future<Result<(), String>>;
+    /// Writes a record over the one of that handle, which is still `before`; nobody has the handle if that is none. Otherwise somebody has
+    /// changed it meanwhile, and nothing is written.
+    fn put_user(&self, before: Option<Arc<User>>, user: User) -> Future<Result<(), String>>;
+    /// A record, which is still `old`, has another handle, in one step.
+    fn rename_user(&self, old: &User, user: User) -> Future<Result<(), String>>;
     /// Removes a record; whether there was one.
     fn remove_user(&self, handle: &str) -> Future<Result<bool, String>>;
     /// Forgets the key with which a bot signs what it tells of people and incidents.
@@ -104,6 +105,8 @@ pub(super) struct Asked {
     pub(super) standing: Standing,
     /// Their session, where they are on the partyline.
     pub(super) idx: Option<u32>,
+    /// The record that was looked at last: what is written is made of it.
+    read: Mutex<Option<Arc<User>>>,
 }
 
 impl Asked {
@@ -111,7 +114,7 @@ impl Asked {
         let standing = desk.book.recognise(event.actor.as_ref(), &event.network, event.casemap);
         let idx = event.field("idx").and_then(|idx| idx.as_u64()).and_then(|idx| u32::try_from(idx).ok());
         let idx = idx.filter(|_| event.network.as_ref() == NETWORK);
-        Asked { desk, event, standing, idx }
+        Asked { desk, event, standing, idx, read: Mutex::default() }
     }
 
     /// An argument as it was written; empty where it is missing.
@@ -143,14 +146,18 @@ impl Asked {
 
     /// A record by its handle.
     pub(super) fn user(&self, handle: &str) -> Result<User, HandlerError> {
-        let user = self.desk.book.get(handle).map(|user| User::clone(&user));
-        user.ok_or_else(|| user_error(format!("there is no {handle}; .match * lists everybody")))
+        self.read(handle).ok_or_else(|| user_error(format!("there is no {handle}; .match * lists everybody")))
+    }
+
+    fn read(&self, handle: &str) -> Option<User> {
+        let user = self.desk.book.get(handle);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&user);
+        user.map(|user| User::clone(&user))
     }
 
     /// The record of who asks.
     pub(super) fn record(&self) -> Result<User, HandlerError> {
-        let user = self.desk.book.get(self.handle()).map(|user| User::clone(&user));
-        user.ok_or_else(|| user_error("you have no record here; .+user and .chpass make one"))
+        self.read(self.handle()).ok_or_else(|| user_error("you have no record here; .+user and .chpass make one"))
     }
 
     /// A record that who asks may change: nobody changes somebody above.
@@ -163,9 +170,11 @@ impl Asked {
         Ok(user)
     }
 
-    /// Writes a record.
+    /// Writes a record: that which was looked at last, changed, or a new one.
     pub(super) async fn put(&self, user: User) -> Result<(), HandlerError> {
-        self.desk.host.put_user(user).await.map_err(user_error)
+        let before = self.read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let before = before.filter(|before| before.handle.eq_ignore_ascii_case(&user.handle));
+        self.desk.host.put_user(before, user).await.map_err(user_error)
     }
 
     /// Writes a record with a setting changed, or without it.

@@ -42,7 +42,7 @@ async fn handle(asked: &Asked) -> Lines {
         }
         None => vec![told],
     };
-    asked.desk.party.renamed(&user.handle, new);
+    asked.desk.party.renamed(&[(user.handle, new.to_owned())]);
     Ok(told)
 }
 

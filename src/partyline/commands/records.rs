@@ -195,7 +195,7 @@ fn may_change(asked: &Asked, changes: &str, place: Option<(&str, &str)>) -> Resu
 async fn chhandle(asked: &Asked) -> Lines {
     let (old, new) = (asked.user_below(asked.arg("old"))?, asked.arg("new"));
     rename(asked, &old, new).await?;
-    asked.desk.party.renamed(&old.handle, new);
+    asked.desk.party.renamed(&[(old.handle.clone(), new.to_owned())]);
     Ok(vec![format!("{} is {new} now.", old.handle)])
 }
 
@@ -213,7 +213,7 @@ pub(super) async fn rename(asked: &Asked, old: &User, new: &str) -> Result<(), H
     // The bot with which it came knows nobody of the new handle, or somebody else.
     let given_by = old.given_by.clone().filter(|_| only_case);
     let renamed = User { handle: new.to_owned(), given_by, ..old.clone() };
-    asked.desk.host.rename_user(&old.handle, renamed).await.map_err(user_error)
+    asked.desk.host.rename_user(old, renamed).await.map_err(user_error)
 }
 
 async fn comment(asked: &Asked) -> Lines {

@@ -45,8 +45,9 @@ async fn hashed(password: String) -> Result<PasswordHash, HandlerError> {
 
 /// The record of who asks.
 fn own(asked: &Asked) -> Result<User, HandlerError> {
-    let user = asked.desk.book.get(asked.handle()).map(|user| User::clone(&user));
-    user.ok_or_else(|| user_error("you are here with the bot's own password and have no record; make one with .+user"))
+    asked
+        .user(asked.handle())
+        .map_err(|_| user_error("you are here with the bot's own password and have no record; make one with .+user"))
 }
 
 async fn newpass(asked: &Asked) -> Lines {

@@ -34,8 +34,8 @@ const COUNT: usize = 4000;
 const STATISTICS: &str = "5000";
 /// How often topics that are new are looked for, in milliseconds.
 const LOOK: &str = "10000";
-/// What librdkafka may have to tell when nobody answers.
-const EVENTS: u32 = 50;
+/// How long librdkafka may take to tell why nobody answers.
+const REASONS: Duration = Duration::from_millis(500);
 /// In what time a member of a group has to show itself, in milliseconds: librdkafka's own limits.
 const LIMITS: [(&str, u64); 2] = [("session.timeout.ms", 45_000), ("max.poll.interval.ms", 300_000)];
 /// Who it is that comes again after a restart, so that the group need not share anew.
@@ -279,13 +279,20 @@ impl Source for Kafka {
             let consumer: StreamConsumer<Context> =
                 self.config.create_with_context(Context(Arc::clone(&self.told))).map_err(wrong)?;
             // Whether anybody is there: a consumer of librdkafka would wait for ever without a word.
-            let metadata = consumer.fetch_metadata(None, ANSWER).map_err(|fault| {
-                // Why they do not answer waits among what nobody has read yet.
-                for _ in 0..EVENTS {
-                    drop(consumer.recv().now_or_never());
+            let metadata = match consumer.fetch_metadata(None, ANSWER) {
+                Ok(metadata) => metadata,
+                Err(fault) => {
+                    // Why they do not answer waits among what nobody has read yet: the lines of a log for each attempt.
+                    let reasons = async {
+                        while self.told.refused().is_none() {
+                            drop(consumer.recv().await);
+                        }
+                    };
+                    // Often there is no reason: they are away.
+                    let _ = tokio::time::timeout(REASONS, reasons).await;
+                    return Err(lost(&self.told, &fault));
                 }
-                lost(&self.told, &fault)
-            })?;
+            };
             let topics = metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len()));
             let there = self.there.get_or_insert_with(|| Arc::new(topics.collect()));
             self.told.there(there);

@@ -103,6 +103,7 @@ impl Shared {
         let mut state = self.inner.state.lock().await;
         let state = &mut *state;
         self.pin(state, from, keys).await?;
+        let _turn = self.inner.book.turn().await;
         loop {
             self.absorb(state).await?;
             let now = self.now();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use masterchief_contract::Clock;
 use serde_json::Value;
 
+use self::moved::Renames;
 use crate::bot::people::{PeopleError, read_users, row_of, touched};
 use crate::bot::policy::Policy;
 use crate::mesh::{AskFault, BotName, BotSettings, Gift, Mesh, NETWORK, RecordFault, Take};
@@ -45,6 +46,7 @@ struct Inner {
     said: Mutex<BTreeSet<BotName>>,
     /// Of which bot and handle it was said that they are left alone.
     alone: Mutex<BTreeSet<(BotName, String)>>,
+    renames: Mutex<Renames>,
 }
 
 /// It cannot be taken now.
@@ -84,7 +86,7 @@ struct Plan {
     less: Vec<String>,
     /// Who has another handle from now on: the one now, in lower case, and the one before.
     moved: BTreeMap<String, String>,
-    /// The same of those who keep theirs, because they hold more here: nobody is written down under the one there.
+    /// Who is written down under another handle than there, or not at all: the one there, in lower case, and why.
     stay: BTreeMap<String, String>,
 }
 
@@ -122,8 +124,9 @@ impl Room {
 impl Takes {
     pub(super) fn new(store: Store, book: Book, clock: Clock, party: Party, policy: Arc<OnceLock<Policy>>) -> Takes {
         let (mesh, turn) = (OnceLock::new(), tokio::sync::Mutex::default());
-        let (said, alone) = (Mutex::default(), Mutex::default());
-        Takes { inner: Arc::new(Inner { store, book, clock, party, policy, room: ROOM, mesh, turn, said, alone }) }
+        let (said, alone, renames) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let inner = Inner { store, book, clock, party, policy, room: ROOM, mesh, turn, said, alone, renames };
+        Takes { inner: Arc::new(inner) }
     }
 
     /// The mesh, once it is there.
@@ -164,6 +167,8 @@ impl Takes {
             return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
         for _ in 0..20 {
+            // Operators change nobody meanwhile; another process may.
+            let _turn = book.turn().await;
             let revision = store.users_revision().await?;
             let now = book.apart();
             now.fill(read_users(store).await?);
@@ -174,15 +179,16 @@ impl Takes {
                 self.row(from.bot, &user.handle, &format!("from its user file: {}", cut(words, NEW)))
             };
             let audit = plan.puts.iter().map(told).collect();
-            let gone: Vec<String> = plan.moved.values().cloned().collect();
-            let sharing = Sharing { gone: gone.clone(), puts, kept, audit, ..Sharing::default() };
+            let moved = plan.moves();
+            let gone: Vec<String> = moved.iter().map(|(old, _)| old.clone()).collect();
+            let sharing = Sharing { moved: moved.clone(), puts, kept, audit, ..Sharing::default() };
             let nothing = sharing.puts.is_empty() && sharing.kept.is_empty();
             if !nothing && store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
             // At once: what operators change from here on counts.
             book.exchange(&gone, &plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
-            plan.puts.iter().for_each(|(user, _)| self.follow(&plan, user));
+            self.follow(from.bot, &moved);
             return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
         Err(TakeFault::Busy)
@@ -193,6 +199,12 @@ impl Takes {
         let mut broken = BTreeMap::new();
         loop {
             let plan = self.plan(from, gift, book, &broken).await?;
+            // Who finds no room keeps the handle, which is free for nobody else then.
+            let stuck = plan.stuck();
+            if !stuck.is_empty() {
+                broken.extend(stuck);
+                continue;
+            }
             let Some(policy) = self.inner.policy.get() else { return Ok(plan) };
             let users: Vec<User> = plan.puts.iter().map(|(user, _)| user.clone()).collect();
             let holds = |users: &[User]| {
@@ -239,9 +251,6 @@ impl Takes {
                 plan.alone.push((person.handle.clone(), why));
             }
         }
-        // Who finds no room keeps the handle.
-        let written: BTreeSet<String> = plan.puts.iter().map(|(user, _)| user.handle.to_ascii_lowercase()).collect();
-        plan.moved.retain(|now, _| written.contains(now));
         Ok(plan)
     }
 
@@ -272,7 +281,7 @@ impl Takes {
             None if book.is_named(&key) => return Err("is named by pipelines here; make the record here".to_owned()),
             None if plan.stay.contains_key(&key) => {
                 plan.seen.extend(seen);
-                return Err(format!("is {} here", plan.stay.get(&key).map_or("", String::as_str)));
+                return Err(plan.stay.get(&key).cloned().unwrap_or_default());
             }
             None if seen_before => {
                 plan.seen.extend(seen);

@@ -1,16 +1,38 @@
 //! Who has another handle at the bot with which they came has it here too, with all that is known of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{From, Plan, Takes, is_given_by};
-use crate::mesh::Gift;
+use crate::mesh::{BotName, Gift};
 use crate::store::StoreError;
 use crate::users::{Book, User};
+
+/// How many handles one bot may give anew in an hour: each is written to disk, told, and kept in mind by the bots with which people are
+/// shared. Who is given one after that is left alone.
+const RENAMES: usize = 100;
+const HOUR_MS: i64 = 3_600_000;
+
+/// How many handles each bot has given anew of late: since when it is counted, in milliseconds, and how many.
+pub(super) type Renames = HashMap<BotName, (i64, usize)>;
 
 impl Plan {
     /// The handle before of who has this one from now on.
     pub(super) fn was(&self, handle: &str) -> Option<&String> {
         self.moved.get(&handle.to_ascii_lowercase())
+    }
+
+    /// Each handle before, with the one now.
+    pub(super) fn moves(&self) -> Vec<(String, String)> {
+        let now = self.puts.iter().map(|(user, _)| &user.handle);
+        now.filter_map(|now| Some((self.was(now)?.clone(), now.clone()))).collect()
+    }
+
+    /// Who was to be renamed and is not written down, in lower case, and why.
+    pub(super) fn stuck(&self) -> Vec<(String, String)> {
+        let written: BTreeSet<String> = self.puts.iter().map(|(user, _)| user.handle.to_ascii_lowercase()).collect();
+        let stuck = self.moved.keys().filter(|now| !written.contains(*now));
+        let why = |now: &String| self.alone.iter().find(|(handle, _)| handle.eq_ignore_ascii_case(now));
+        stuck.map(|now| (now.clone(), why(now).map_or_else(String::new, |(_, why)| why.clone()))).collect()
     }
 }
 
@@ -25,33 +47,75 @@ impl Takes {
         broken: &BTreeMap<String, String>,
         plan: &mut Plan,
     ) -> Result<Book, StoreError> {
-        let book = if gift.renamed.is_empty() { book.clone() } else { book.apart() };
+        if gift.renamed.is_empty() {
+            return Ok(book.clone());
+        }
+        let mut room = self.renames_left(from.bot);
+        let mut moves: Vec<(String, User)> = Vec::new();
         for (old, new) in &gift.renamed {
             let key = new.to_ascii_lowercase();
-            let Some(user) = book.get(old).filter(|user| is_given_by(user, from.bot)) else { continue };
-            let nobodys = book.get(new).is_none() && !from.bots.contains(&key) && !book.is_named(&key);
+            let Some(user) = book.get(old).filter(|user| is_given_by(user, from.bot)) else {
+                // Who was removed or is somebody else's here is that under another handle too.
+                if self.seen(from.bot, old).await?.is_some() {
+                    plan.stay.insert(key, format!("was {old} there, who is not taken over"));
+                }
+                continue;
+            };
+            let may_be = !from.bots.contains(&key) && !book.is_named(&key) && User::new(new).is_ok();
             let gone = gift.gone.iter().any(|gone| gone.eq_ignore_ascii_case(new));
             let removed_here = !gone && self.seen(from.bot, new).await?.is_some();
-            if !nobodys || removed_here || broken.contains_key(&key) || User::new(new).is_err() {
+            if !may_be || removed_here || broken.contains_key(&key) {
                 continue;
             }
-            if from.take.letters.are_below(&book, &user) {
-                let why = format!("is {new} there now and stays {old} here, who holds more than {}", from.take.letters);
-                plan.alone.push((user.handle.clone(), why));
-                plan.stay.insert(key, user.handle.clone());
-                continue;
-            }
-            if book.rename(old, User { handle: new.clone(), ..(*user).clone() }).is_ok() {
-                plan.moved.insert(key, user.handle.clone());
+            let letters = &from.take.letters;
+            let why = match room.checked_sub(1) {
+                _ if letters.are_below(book, &user) => format!("who holds more than {letters}"),
+                None => format!("for it gave more than {RENAMES} handles anew in an hour; .chhandle does it here"),
+                Some(left) => {
+                    room = left;
+                    moves.push((user.handle.clone(), User { handle: new.clone(), ..(*user).clone() }));
+                    continue;
+                }
+            };
+            plan.alone.push((user.handle.clone(), format!("is {new} there now and stays {} here, {why}", user.handle)));
+            plan.stay.insert(key, format!("is {} here", user.handle));
+        }
+        // A handle that somebody leaves is free for another, who may leave one in turn.
+        loop {
+            let left: BTreeSet<String> = moves.iter().map(|(old, _)| old.to_ascii_lowercase()).collect();
+            let all = moves.len();
+            moves.retain(|(_, user)| {
+                book.get(&user.handle).is_none() || left.contains(&user.handle.to_ascii_lowercase())
+            });
+            if moves.len() == all {
+                break;
             }
         }
+        let book = book.apart();
+        let (gone, users): (Vec<String>, Vec<User>) = moves.into_iter().unzip();
+        book.exchange(&gone, &users);
+        plan.moved.extend(users.into_iter().map(|user| user.handle.to_ascii_lowercase()).zip(gone));
         Ok(book)
     }
 
-    /// Sessions of somebody who has another handle now go on under it.
-    pub(super) fn follow(&self, plan: &Plan, user: &User) {
-        if let Some(old) = plan.was(&user.handle) {
-            self.inner.party.renamed(old, &user.handle);
+    /// How many handles a bot may give anew now.
+    fn renames_left(&self, bot: &BotName) -> usize {
+        let (now, mut renames) = (self.inner.clock.now().timestamp_millis(), self.renames());
+        renames.retain(|_, (since, _)| (0..HOUR_MS).contains(&(now - *since)));
+        RENAMES.saturating_sub(renames.get(bot).map_or(0, |(_, count)| *count))
+    }
+
+    /// Notes who has another handle now. Their sessions go on under it.
+    pub(super) fn follow(&self, bot: &BotName, moves: &[(String, String)]) {
+        if moves.is_empty() {
+            return;
         }
+        let now = self.inner.clock.now().timestamp_millis();
+        self.renames().entry(bot.clone()).or_insert((now, 0)).1 += moves.len();
+        self.inner.party.renamed(moves);
+    }
+
+    fn renames(&self) -> std::sync::MutexGuard<'_, Renames> {
+        self.inner.renames.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use super::told::named;
 use super::*;
 use crate::dispatch::BindTable;
 use crate::mesh::facts::Letters;
+use crate::partyline::{Entry, Face, Modes};
 use crate::users::FlagSet;
 
 struct Nowhere;
@@ -149,6 +150,96 @@ async fn who_is_renamed_there_is_renamed_here_with_all_that_is_known_of_her() {
     assert_eq!(plan.alone[1].1, "is caroline here");
     // Neither is she later.
     assert!(takes.gives(&gift(vec![person("cleo", "*!c@three.example")])).await.puts.is_empty());
+}
+
+/// A gift in which these have other handles, each known by a hostmask of the new one.
+fn renames(moves: &[(&str, &str)]) -> Gift {
+    let people = moves.iter().map(|(_, new)| bare(new)).collect();
+    let gone = moves.iter().map(|(old, _)| (*old).to_owned()).collect();
+    let renamed = moves.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect();
+    Gift { gone, renamed, ..gift(people) }
+}
+
+/// Somebody with a hostmask of their own and no certificate.
+fn bare(handle: &str) -> EggPerson {
+    EggPerson { certs: Vec::new(), ..person(handle, &format!("*!{handle}@x.example")) }
+}
+
+fn entry(handle: &str) -> Entry {
+    let (nick, handle, host) = (handle.to_owned(), handle.to_owned(), "x.example".to_owned());
+    Entry { nick, handle, host, face: Face::Irc, icon: '-', modes: Modes::default() }
+}
+
+/// Who has which first hostmask.
+fn firsts(takes: &Takes) -> Vec<String> {
+    takes.inner.book.all().iter().map(|user| format!("{} {}", user.handle, user.hosts[0])).collect()
+}
+
+#[tokio::test]
+async fn one_may_take_the_handle_that_another_leaves_with_what_waits_for_each_and_their_sessions() {
+    let takes = takes(ROOM);
+    let (store, party) = (&takes.inner.store, &takes.inner.party);
+    takes.gives(&gift(vec![bare("carol"), bare("dave")])).await;
+    let sessions = ["carol", "dave"].map(|handle| party.enter(entry(handle)));
+    for handle in ["carol", "dave"] {
+        store.put_note(handle, "alice", &format!("for {handle}"), Clock::system().now()).await.unwrap();
+    }
+    for moves in [[("carol", "cara"), ("dave", "carol")], [("carol", "dave"), ("cara", "carol")]] {
+        takes.gives(&renames(&moves)).await;
+    }
+    // What was carol's is carol's again, and what was dave's is dave's: there and back, in either order.
+    assert_eq!(firsts(&takes), ["carol *!carol@x.example", "dave *!dave@x.example"]);
+    takes.gives(&renames(&[("carol", "dave"), ("dave", "carol")])).await;
+    assert_eq!(firsts(&takes), ["carol *!dave@x.example", "dave *!carol@x.example"], "they change places");
+    let handles = sessions.map(|seat| party.session(seat.idx, |session| session.handle.to_string()).unwrap());
+    assert_eq!(handles, ["dave", "carol"]);
+    for (handle, text) in [("carol", "for dave"), ("dave", "for carol")] {
+        let notes = store.notes(handle).await.unwrap();
+        assert!(notes.len() == 1 && notes[0].text == text, "{notes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handle_of_one_who_finds_no_room_under_another_is_not_free() {
+    let takes = takes(Room { people: 9, masks: 2, marks: 9 });
+    takes.gives(&gift(vec![bare("carol"), bare("dave")])).await;
+    // Carol would bring another mask, for which there is no room: she stays, and so does dave.
+    let plan = takes.gives(&renames(&[("carol", "cara"), ("dave", "carol")])).await;
+    assert!(plan.moved.is_empty() && plan.alone[0].1.contains("no room"), "{plan:?}");
+    assert_eq!(firsts(&takes), ["carol *!carol@x.example", "dave *!dave@x.example"]);
+    assert_eq!(takes.inner.store.users().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn who_was_removed_here_or_is_ours_is_so_under_another_handle_too() {
+    let takes = takes(ROOM);
+    takes.gives(&gift(vec![bare("carol"), bare("dave")])).await;
+    takes.removes("carol").await;
+    let dave = User { given_by: None, ..(*takes.inner.book.get("dave").unwrap()).clone() };
+    takes.inner.store.put_user(&row_of(&dave)).await.unwrap();
+    takes.inner.book.put(dave).unwrap();
+    for moves in [[("carol", "cara"), ("dave", "dan")], [("cara", "carla"), ("dan", "danny")]] {
+        let plan = takes.gives(&renames(&moves)).await;
+        assert!(plan.puts.is_empty() && plan.alone.len() == 2, "{plan:?}");
+        assert!(plan.alone.iter().all(|(_, why)| why.contains(" there, who is not taken over")), "{plan:?}");
+    }
+    assert!(takes.gives(&gift(vec![bare("carla"), bare("danny")])).await.puts.is_empty(), "nor later");
+    assert_eq!(firsts(&takes), ["dave *!dave@x.example"]);
+}
+
+#[tokio::test]
+async fn a_bot_gives_only_so_many_handles_anew_in_an_hour() {
+    let takes = takes(ROOM);
+    takes.gives(&gift(vec![bare("a0")])).await;
+    for one in 0..100 {
+        takes.gives(&renames(&[(&format!("a{one}"), &format!("a{}", one + 1))])).await;
+    }
+    let plan = takes.gives(&renames(&[("a100", "a101")])).await;
+    assert!(plan.moved.is_empty() && plan.alone[0].1.contains("more than 100 handles anew"), "{plan:?}");
+    assert!(takes.inner.book.get("a100").is_some() && takes.inner.book.all().len() == 1);
+    takes.inner.renames.lock().unwrap().values_mut().for_each(|(since, _)| *since -= 3_600_000);
+    takes.gives(&gift(vec![bare("b0")])).await;
+    assert_eq!(takes.gives(&renames(&[("b0", "b1")])).await.moved.len(), 1, "an hour later there are more");
 }
 
 #[test]
