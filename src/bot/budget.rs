@@ -61,12 +61,7 @@ impl Budgets {
             return Share { fit: lines, ..Share::default() };
         }
         let most = f64::from(budget.lines);
-        if self.tabs.len() >= CHANNELS && !self.tabs.contains_key(channel) {
-            self.tabs.retain(|_, tab| now.duration_since(tab.at) < budget.per);
-        }
-        let tab = self.tabs.entry(channel.to_owned()).or_insert(Tab { left: most, at: now, over: None });
-        let back = now.duration_since(tab.at).as_secs_f64() / budget.per.as_secs_f64().max(0.001) * most;
-        (tab.left, tab.at) = ((tab.left + back).min(most), now);
+        let tab = self.tab(channel, budget, now);
         // Once over it, half of the budget must be back: else each line that becomes free would be said and the next one not.
         if let Some(over) = &tab.over
             && (tab.left >= most / 2.0 && tab.left >= lines as f64 || now.duration_since(over.since) >= budget.keep)
@@ -90,6 +85,26 @@ impl Budgets {
         let share = Share { fit, tell: true, page: over.page.clone(), left_out: 0 };
         tab.over = Some(over);
         share
+    }
+
+    /// Takes lines off that are said whatever is left.
+    pub(super) fn said(&mut self, channel: &str, lines: usize, budget: Budget, now: Instant) {
+        if budget.lines > 0 {
+            let tab = self.tab(channel, budget, now);
+            tab.left = (tab.left - lines as f64).max(0.0);
+        }
+    }
+
+    /// What a channel bears, with what has come back since.
+    fn tab(&mut self, channel: &str, budget: Budget, now: Instant) -> &mut Tab {
+        let most = f64::from(budget.lines);
+        if self.tabs.len() >= CHANNELS && !self.tabs.contains_key(channel) {
+            self.tabs.retain(|_, tab| now.duration_since(tab.at) < budget.per);
+        }
+        let tab = self.tabs.entry(channel.to_owned()).or_insert(Tab { left: most, at: now, over: None });
+        let back = now.duration_since(tab.at).as_secs_f64() / budget.per.as_secs_f64().max(0.001) * most;
+        (tab.left, tab.at) = ((tab.left + back).min(most), now);
+        tab
     }
 
     /// What was left out went elsewhere: nothing is to be told of it later.
@@ -133,6 +148,8 @@ mod tests {
         let third = budgets.spend("#ops", 30, BUDGET, now + BUDGET.keep, page("c"));
         assert_eq!((third.fit, third.tell, third.page.as_deref()), (9, true, Some("c")), "the first page is gone");
         assert_eq!(budgets.spend("#dev", 3, BUDGET, now, page("d")).fit, 3);
+        budgets.said("#dev", 5, BUDGET, now);
+        assert_eq!(budgets.spend("#dev", 3, BUDGET, now, page("e")).fit, 1, "what is said whatever is left costs too");
         let none = Budget { lines: 0, ..BUDGET };
         assert_eq!(budgets.spend("#ops", 999, none, now, page("e")).fit, 999);
     }

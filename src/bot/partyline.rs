@@ -317,10 +317,19 @@ impl Host for Around {
 
 impl Partyline {
     /// Takes other settings. Where it listens, its certificate and the bot's name stay as they were.
-    pub(super) fn configure(&self, settings: Settings) {
+    pub(super) fn configure(&self, settings: Settings) -> Vec<&'static str> {
         let now = self.settings.load();
         let (listen, tls_listen, nick) = (now.listen, now.tls_listen, now.nick.clone());
-        self.settings.store(Arc::new(Settings { listen, tls_listen, nick, ..settings }));
+        let (cert, key) = (now.cert.clone(), now.key.clone());
+        let others = [
+            // One that is left out may have been chosen at the start.
+            ("partyline.listen", settings.listen.is_some() && settings.listen != listen),
+            ("partyline.tls_listen", settings.tls_listen != tls_listen),
+            ("partyline.nick", settings.nick != nick),
+            ("partyline.cert", settings.cert != cert || settings.key != key),
+        ];
+        self.settings.store(Arc::new(Settings { listen, tls_listen, nick, cert, key, ..settings }));
+        others.into_iter().filter(|(_, other)| *other).map(|(name, _)| name).collect()
     }
 
     /// Waits until everybody has gone.

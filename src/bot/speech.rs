@@ -65,7 +65,7 @@ impl Speech {
         let worth = expires.unwrap_or(class.worth());
         let strictly = expires.is_some();
         let piece = Piece { network, target, how: *how, tags: &tags, class, worth, strictly, cause: cause.as_deref() };
-        let share = if here { Share { fit: lines.len(), ..Share::default() } } else { self.share(&piece, lines.len()) };
+        let share = self.share(&piece, lines.len(), here);
         if share.left_out > 0 {
             let (lines, were) = if share.left_out == 1 { ("line", "was") } else { ("lines", "were") };
             let text = format!("({} {lines} {were} left out: more than this channel is told at once)", share.left_out);
@@ -81,8 +81,8 @@ impl Speech {
         Ok(last)
     }
 
-    /// How much of so many lines a channel bears now.
-    fn share(&self, piece: &Piece<'_>, lines: usize) -> Share {
+    /// How much of so many lines a channel bears now; all of them, at the cost of others, where they mean nothing elsewhere.
+    fn share(&self, piece: &Piece<'_>, lines: usize, here: bool) -> Share {
         let all = Share { fit: lines, ..Share::default() };
         if piece.class == Class::Page || !piece.target.starts_with(['#', '&', '+', '!']) {
             return all;
@@ -95,6 +95,10 @@ impl Speech {
         let page = || unguessable().ok().filter(|_| reached);
         let channel = format!("{}/{}", piece.network.name(), piece.target.to_ascii_lowercase());
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        if here {
+            budgets.said(&channel, lines, budget, Instant::now());
+            return all;
+        }
         budgets.spend(&channel, lines, budget, Instant::now(), page)
     }
 

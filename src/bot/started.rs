@@ -213,8 +213,13 @@ impl Started {
     }
 
     /// Takes another configuration without dropping a connection. Scripts are loaded anew if what it says about them
-    /// changed. The data folder and the scripts' folder stay as they were until a restart.
-    pub async fn reconfigure(&self, config: &config::Config) -> Result<(), StartError> {
+    /// changed. Gives what of it does not count now, a sentence each: what counts from the next start of the process, and pipelines that
+    /// cannot be read. The data folder, the scripts' folder and the log stay as they were too.
+    pub async fn reconfigure(&self, config: &config::Config) -> Result<Vec<String>, StartError> {
+        // What may be refused comes first, so that all of it is taken or nothing.
+        let relays = self.meshed.mesh.as_ref();
+        let relays = relays.map(|mesh| mesh::Relays::of(&self.kinds, &self.table, mesh, &config.mesh.relay));
+        let relays = relays.transpose()?;
         self.policy.take(config)?;
         self.tell("prerehash");
         self.book.configure(&config.users).map_err(|(key, fault)| StartError::Flags { key, fault })?;
@@ -234,18 +239,21 @@ impl Started {
                 self.add_network(name, settings.clone());
             }
         }
+        let mut later = Vec::new();
         if let Some(gateway) = &self.gateway {
             if let Some(url) = &config.gateway.url {
                 self.outbox.speech.gateway.store(Some(Arc::new(url.trim_end_matches('/').to_owned())));
             }
-            gateway.configure(config.gateway.clone());
+            later.extend(gateway.configure(config.gateway.clone()));
         } else if config.gateway.listen.is_some() {
-            tracing::warn!("gateway.listen opens with the next start of the bot; `.restart` starts it anew");
+            later.push("gateway.listen");
         }
-        self.partyline.configure(config.partyline.clone());
+        later.extend(self.partyline.configure(config.partyline.clone()));
         if let Some(mesh) = &self.meshed.mesh {
             mesh.configure(config.mesh.clone()).await;
-            mesh::bind_relay(&self.kinds, &self.table, mesh, &config.mesh.relay)?;
+        }
+        if let Some(relays) = relays {
+            relays.bind(&self.table);
         }
         let sources = Arc::new(config.sources.clone());
         self.publishers.configure(Arc::clone(&sources)).await;
@@ -255,14 +263,14 @@ impl Started {
             changed
         });
         if config.pipelines.records != self.pipelines.settings().records {
-            tracing::warn!(
-                "pipelines.records is another place with the next start of the bot; `.restart` starts it anew"
-            );
+            later.push("pipelines.records");
         }
         self.meshed.runners.configure(config.runner.clone());
-        for fault in self.pipelines.reload(Some(config.pipelines.clone())).await {
-            tracing::error!(%fault, "A pipeline cannot be read; the others are there");
-        }
+        let mut told: Vec<String> =
+            later.iter().map(|name| format!("{name} counts from the next start of the process")).collect();
+        let faults = self.pipelines.reload(Some(config.pipelines.clone())).await;
+        told.extend(faults.iter().map(|fault| format!("a pipeline cannot be read, the others are there: {fault}")));
+        told.iter().for_each(|sentence| tracing::warn!(%sentence, "Not all of the configuration counts"));
         self.bind_pipelines();
         let settings = ScriptSettings { limits: config.scripts.limits, blocks: config.scripts.settings.clone() };
         if **self.script_settings.load() != settings {
@@ -270,7 +278,7 @@ impl Started {
             self.reload_scripts().await;
         }
         self.tell("rehash");
-        Ok(())
+        Ok(told)
     }
 
     /// The networks of the start. What waits for others than these expires.

@@ -22,11 +22,20 @@ pub enum Wish {
 }
 
 /// The wishes of one bot, counted, and what came of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Wishes {
     wished: watch::Sender<(u64, Wish)>,
-    /// Up to which wish it was done, and what is wrong with what was read.
-    rehashed: watch::Sender<(u64, Vec<String>)>,
+    /// Up to which wish it was done, and what came of it.
+    rehashed: watch::Sender<(u64, Rehashed)>,
+}
+
+/// What of the configuration does not count now, a sentence each; or what is wrong with it, so that nothing of it is taken.
+type Rehashed = Result<Vec<String>, Vec<String>>;
+
+impl Default for Wishes {
+    fn default() -> Wishes {
+        Wishes { wished: watch::Sender::default(), rehashed: watch::Sender::new((0, Ok(Vec::new()))) }
+    }
 }
 
 impl Wishes {
@@ -39,15 +48,18 @@ impl Wishes {
         let mut outcome = self.rehashed.subscribe();
         let number = self.wish(Wish::Rehash)?;
         let done = outcome.wait_for(|(done, _)| *done >= number);
-        match tokio::time::timeout(HEARD, done).await {
-            Ok(Ok(outcome)) if outcome.1.is_empty() => Ok(vec![
-                "The configuration is taken; data, scripts.folder and log count from the next start.".to_owned(),
-            ]),
-            Ok(Ok(outcome)) => {
-                let faults = outcome.1.join("; ");
+        let Ok(Ok(outcome)) = tokio::time::timeout(HEARD, done).await else {
+            return Ok(vec!["The configuration is read anew; the log tells what came of it (.console +o).".to_owned()]);
+        };
+        match &outcome.1 {
+            Ok(told) => {
+                let taken = "The configuration is taken; data, scripts.folder and log count from the next start.";
+                Ok([taken.to_owned()].into_iter().chain(told.iter().map(|one| format!("But {one}."))).collect())
+            }
+            Err(faults) => {
+                let faults = faults.join("; ");
                 Err(format!("the configuration is not taken and the one before stays: {faults}; mend it and .rehash"))
             }
-            _ => Ok(vec!["The configuration is read anew; the log tells what came of it (.console +o).".to_owned()]),
         }
     }
 
@@ -56,12 +68,14 @@ impl Wishes {
         if self.wished.receiver_count() == 0 {
             return Err("whoever runs this bot takes no wishes; ask them".to_owned());
         }
-        let mut number = 0;
+        let (mut number, mut ends) = (0, false);
         self.wished.send_modify(|(count, last)| {
             *count += 1;
-            (number, *last) = (*count, wish);
+            // Whoever follows sees the last one only: nothing comes after the end.
+            ends = *last == Wish::End;
+            (number, *last) = (*count, if ends { Wish::End } else { wish });
         });
-        Ok(number)
+        if ends && wish != Wish::End { Err("the bot is ending".to_owned()) } else { Ok(number) }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<(u64, Wish)> {
@@ -75,10 +89,10 @@ impl Started {
         self.partyline.wishes.subscribe()
     }
 
-    /// Says what came of a [`Wish::Rehash`] and those before it: its number, and what is wrong with the configuration, a sentence each;
-    /// nothing where it was taken. Whoever typed it is told.
-    pub fn rehashed(&self, number: u64, faults: Vec<String>) {
-        self.partyline.wishes.rehashed.send_replace((number, faults));
+    /// Says what came of a [`Wish::Rehash`] and those before it: its number, and what [`Started::reconfigure`] gave; or what is wrong with
+    /// the configuration, a sentence each, where it was not taken. Whoever typed it is told.
+    pub fn rehashed(&self, number: u64, outcome: Result<Vec<String>, Vec<String>>) {
+        drop(self.partyline.wishes.rehashed.send_replace((number, outcome)));
     }
 }
 
@@ -91,17 +105,23 @@ mod tests {
         let wishes = Wishes::default();
         assert!(wishes.rehash().await.unwrap_err().contains("takes no wishes"));
         let mut wished = wishes.subscribe();
-        let done = |faults: &[&str]| {
+        let mut done = |outcome: Rehashed| {
             let (number, wish) = *wished.borrow_and_update();
             assert_eq!(wish, Wish::Rehash);
-            wishes.rehashed.send_replace((number, faults.iter().map(ToString::to_string).collect()));
+            drop(wishes.rehashed.send_replace((number, outcome)));
         };
-        let mut done = done;
-        let (told, ()) = tokio::join!(wishes.rehash(), async { done(&[]) });
+        let words = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (told, ()) = tokio::join!(wishes.rehash(), async { done(Ok(Vec::new())) });
         assert!(told.unwrap()[0].contains("is taken"));
-        let (told, ()) = tokio::join!(wishes.rehash(), async { done(&["one", "two"]) });
+        let (told, ()) = tokio::join!(wishes.rehash(), async { done(Ok(words(&["x counts later"]))) });
+        assert_eq!(told.unwrap()[1], "But x counts later.");
+        let (told, ()) = tokio::join!(wishes.rehash(), async { done(Err(words(&["one", "two"]))) });
         assert!(told.unwrap_err().contains("not taken and the one before stays: one; two;"));
         // Who follows wishes and says nothing of them: nobody waits for ever.
         assert!(wishes.rehash().await.unwrap()[0].contains("the log tells"));
+        // The last word is that it ends.
+        wishes.end().unwrap();
+        assert!(wishes.rehash().await.unwrap_err().contains("ending"));
+        assert_eq!(wished.borrow().1, Wish::End);
     }
 }

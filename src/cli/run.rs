@@ -219,24 +219,24 @@ fn tell_partyline(started: &Started) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Takes the configuration anew; a bad one leaves everything as it is.
-/// Takes the configuration that is there now, or logs why not; gives that, too.
-async fn reconfigure(started: &Started, files: &Files<'_>) -> Vec<String> {
-    let faults = match config::load(files.path, files.environment, Secrets::Needed) {
+/// Takes the configuration that is there now, and gives what of it does not count yet; or logs why not, and gives that. A bad one leaves
+/// everything as it is.
+async fn reconfigure(started: &Started, files: &Files<'_>) -> Result<Vec<String>, Vec<String>> {
+    let faults: Vec<String> = match config::load(files.path, files.environment, Secrets::Needed) {
         Err(faults) => faults.iter().map(ToString::to_string).collect(),
         Ok(config) => match started.reconfigure(&config).await {
             Err(fault) => vec![fault.to_string()],
-            Ok(()) => {
+            Ok(told) => {
                 logging::hide(&config.secrets);
                 tracing::info!("Configuration reloaded; data, scripts.folder and log count from the next start");
-                Vec::new()
+                return Ok(told);
             }
         },
     };
     for fault in &faults {
         tracing::error!(%fault, "The configuration is not taken; the one before stays");
     }
-    faults
+    Err(faults)
 }
 
 async fn watch_config(files: Vec<PathBuf>, again: mpsc::Sender<()>, shutdown: Shutdown) {

@@ -202,7 +202,8 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             let mut user = find(&handle)?;
             done = own.then(|| own_up(&mut user)).transpose()?;
             if no_totp {
-                done = Some(without_code(&mut user)?);
+                let without = without_code(&mut user)?;
+                done = Some(done.map_or_else(|| without.clone(), |own| format!("{own}; {without}")));
             }
             for what in remove {
                 take_away(&mut user, &what)?;

@@ -158,13 +158,17 @@ impl Gateway {
         self.at
     }
 
-    /// Takes other routes. Where it listens, and how many posts at once, stays as it was until a restart.
-    pub fn configure(&self, settings: Settings) {
-        let before = self.shared.settings.load();
-        if (settings.listen, settings.concurrency) != (before.listen, before.concurrency) {
-            tracing::warn!(at = %self.at, "gateway.listen and gateway.concurrency are taken with the next start of the bot; `.restart` starts it anew");
-        }
-        self.shared.settings.store(Arc::new(settings));
+    /// Takes other routes. Where it listens, and how many posts at once, stays as it is as long as the process runs; gives the names of
+    /// those settings if they are others.
+    pub fn configure(&self, settings: Settings) -> Vec<&'static str> {
+        let now = self.shared.settings.load();
+        let (listen, concurrency) = (now.listen, now.concurrency);
+        let others = [
+            ("gateway.listen", settings.listen != listen),
+            ("gateway.concurrency", settings.concurrency != concurrency),
+        ];
+        self.shared.settings.store(Arc::new(Settings { listen, concurrency, ..settings }));
+        others.into_iter().filter(|(_, other)| *other).map(|(name, _)| name).collect()
     }
 
     /// What came of posts: accepted, refused, too many at once, no room in the journal.

@@ -505,12 +505,12 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Hands our end of each connection to the test, with the server that was dialled.
-    struct ToTest(mpsc::Sender<(String, DuplexStream)>);
+    /// Hands our end of each connection to the test, with the server that was dialled. So many bytes are on their way at once.
+    struct ToTest(mpsc::Sender<(String, DuplexStream)>, usize);
 
     impl Dial for ToTest {
         fn dial(&self, server: &ServerAddr, _tls: &Tls, _via: &Via) -> Future<Result<Stream, DialFault>> {
-            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (ours, theirs) = tokio::io::duplex(self.1);
             let refused = DialFault::Connect(server.to_string(), std::io::ErrorKind::ConnectionRefused.into());
             let taken = server.host != "refuses" && self.0.try_send((server.host.clone(), theirs)).is_ok();
             Box::pin(std::future::ready(if taken { Ok(Box::new(ours) as Stream) } else { Err(refused) }))
@@ -573,6 +573,10 @@ mod tests {
         }
 
         fn of(servers: &[&str], tls: Tls, clock: Clock, policies: Policies) -> World {
+            World::narrow(servers, tls, clock, policies, 1 << 16)
+        }
+
+        fn narrow(servers: &[&str], tls: Tls, clock: Clock, policies: Policies, bytes: usize) -> World {
             let (to, dialled) = mpsc::channel(4);
             let (inlet, out) = inlet(16);
             let servers = servers.iter().map(|name| ServerAddr::new(name, 6667));
@@ -583,7 +587,7 @@ mod tests {
                 ..Settings::new(servers.collect())
             };
             let (network, task) =
-                Network::start("net", settings, Arc::new(ToTest(to)), inlet, clock, policies, Arc::new(Nobody));
+                Network::start("net", settings, Arc::new(ToTest(to, bytes)), inlet, clock, policies, Arc::new(Nobody));
             World { network, task, dialled, out }
         }
 
@@ -856,6 +860,33 @@ mod tests {
         server.says(&[":s CAP * LS :", ":s 001 chief :hi", ":s 422 chief :No MOTD"]).await;
         server.hears("PRIVMSG alice :early").await;
         world.task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_of_which_a_part_was_written_is_not_said_twice_and_what_waits_behind_it_is_said_once() {
+        let mut world = World::narrow(&["one"], Tls::off(), Clock::system(), Policies::memory(), 64);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("JOIN #ops").await;
+        server.says(&[":chief!c@host JOIN #ops"]).await;
+        for words in ["first ".repeat(40), "second".to_owned()] {
+            let say =
+                Action::Say { network: "net".into(), target: "#ops".into(), text: words, how: How::Say, reply: false };
+            world.network.perform(say).await.unwrap();
+        }
+        tokio::time::sleep(SECOND).await;
+        // A part of it is on its way, nobody reads it, and the connection dies.
+        drop(server);
+        let mut server = world.server().await;
+        server.welcomes().await;
+        server.hears("JOIN #ops").await;
+        server.says(&[":chief!c@host JOIN #ops"]).await;
+        let before = server.hears("PRIVMSG #ops :second").await;
+        assert!(!before.iter().any(|line| line.contains("first")), "{before:?}");
+        world.network.disconnect("");
+        while let Some(line) = server.within(SECOND).await {
+            assert!(!line.contains("PRIVMSG"), "{line}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -365,6 +365,13 @@ impl Party {
         self.lock().guests().cloned().collect()
     }
 
+    /// Somebody on a linked bot by the name under which they are shown here, as `handle@bot`.
+    pub(super) fn guest(&self, nick: &str) -> Option<String> {
+        let room = self.lock();
+        let found = room.guests().find(|guest| CaseMap::Rfc1459.eq(&guest.author().nick, nick));
+        found.map(|guest| format!("{}@{}", guest.handle, guest.bot))
+    }
+
     /// Looks at every session.
     pub fn each<T>(&self, of: impl FnMut(&Session) -> T) -> Vec<T> {
         self.lock().sessions().map(of).collect()

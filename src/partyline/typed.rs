@@ -31,11 +31,9 @@ impl Party {
     /// Words for somebody on a linked bot, who is called as in `owner/HubBot`: a note, which is what Eggdrops have for that. `false` if nobody
     /// there is called so.
     pub(super) async fn passes_on(&self, idx: u32, nick: &str, text: &str) -> Result<bool, String> {
-        let guests = self.guests();
-        let Some(guest) = guests.iter().find(|guest| CaseMap::Rfc1459.eq(&guest.author().nick, nick)) else {
-            return Ok(false);
-        };
-        self.command(idx, &format!("note {}@{} {text}", guest.handle, guest.bot)).await.map(|()| true)
+        // Only whoever is elsewhere has such a name.
+        let Some(to) = nick.contains('/').then(|| self.guest(nick)).flatten() else { return Ok(false) };
+        self.command(idx, &format!("note {to} {text}")).await.map(|()| true)
     }
 
     /// The same, typed in a place.

@@ -159,7 +159,7 @@ async fn a_reload_ends_questions_and_a_script_only_asks_where_somebody_can_answe
     test.advance(Duration::from_secs(61)).await;
     test.expect("#log", "nobody stands behind a cron event").await;
     says(&test, "alice", "!bad").await;
-    test.expect(CHANNEL, "timeout is between nothing and 3600 s").await;
+    test.expect(CHANNEL, "timeout is between 1 and 3600 s").await;
     test.expect(CHANNEL, "choices are up to 20 words").await;
     test.expect(CHANNEL, "chioces").await;
     test.stop().await;

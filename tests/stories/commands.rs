@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use masterchief::store::{Mark, Store};
+use masterchief::store::{Mark, Store, UserRow};
 
 use crate::lab::Lab;
 use crate::person::Person;
@@ -142,6 +142,11 @@ async fn who_lost_an_authenticator_is_let_in_without_it_again() {
     let mut row = of_carol().await;
     let value = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned();
     row.marks.push(Mark { kind: "totp".to_owned(), scope: String::new(), value });
+    let given = Mark { kind: "given-by".to_owned(), scope: String::new(), value: "HubBot".to_owned() };
+    let both = UserRow { marks: row.marks.iter().cloned().chain([given]).collect(), ..row.clone() };
+    store.put_user(&both).await.unwrap();
+    let done = said(&users(&["edit", "carol", "--own", "--no-totp"]));
+    assert!(done.contains("carol is ours now") && done.contains("want no code any more"), "{done}");
     store.put_user(&row).await.unwrap();
     let done = said(&users(&["edit", "carol", "--no-totp"]));
     assert!(done.contains("logins of carol want no code any more"), "{done}");

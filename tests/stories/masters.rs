@@ -54,6 +54,7 @@ async fn answered(line: &mut Line, words: &str) -> String {
 /// What is typed, what is told, and the line to the server.
 const LINES: &[(&str, &str, &str)] = &[
     (".say #ops good morning", "Said in story/#ops.", "PRIVMSG #ops :good morning"),
+    (".say @#ops to you alone", "Said in story/@#ops.", "PRIVMSG @#ops :to you alone"),
     (".act story/#ops waves to all", "Acted in story/#ops.", "PRIVMSG #ops :\u{1}ACTION waves to all\u{1}"),
     (".msg bob are you there?", "Said to bob.", "PRIVMSG bob :are you there?"),
     (".msg story/alice good night", "Said to story/alice.", "PRIVMSG alice :good night"),

@@ -87,8 +87,14 @@ async fn before_records_are_kept_and_before_all_begins_anew_scripts_are_told() {
     test.expect(CHANNEL, "told prerestart").await;
     wishes.changed().await.unwrap();
     let (number, _) = *wishes.borrow_and_update();
-    test.started().rehashed(number, Vec::new());
+    test.started().rehashed(number, Ok(Vec::new()));
     test.expect("alice", "The configuration is taken").await;
+    test.expect("alice", "kept.lua").await;
+    alice.says("chief", ".restart").await;
+    wishes.changed().await.unwrap();
+    let (number, _) = *wishes.borrow_and_update();
+    test.started().rehashed(number, Err(vec!["no".to_owned()]));
+    test.expect("alice", "the one before stays: no;").await;
     test.expect("alice", "kept.lua").await;
     test.stop().await;
     assert_eq!(test.transcript().iter().filter(|line| line.ends_with("told save")).count(), 2, "at the end, too");
@@ -100,15 +106,41 @@ async fn who_has_the_configuration_read_anew_is_told_what_came_of_it() {
     knows(&bot, "olga", "n").await;
     let mut olga = Typist::logs_in(at, "olga").await;
     let mut wishes = bot.wishes();
-    for (faults, told) in [(vec![], "The configuration is taken"), (vec!["no".to_owned()], "the one before stays: no;")]
-    {
+    let one = || vec!["no".to_owned()];
+    for (outcome, told) in [
+        (Ok(Vec::new()), "The configuration is taken"),
+        (Ok(one()), "But no."),
+        (Err(one()), "the one before stays: no;"),
+    ] {
         olga.types(".rehash").await;
         tokio::time::timeout(PATIENCE, wishes.changed()).await.unwrap().unwrap();
         let (number, wish) = *wishes.borrow_and_update();
         assert_eq!(wish, Wish::Rehash);
-        bot.rehashed(number, faults);
+        bot.rehashed(number, outcome);
         olga.reads(told).await;
     }
+    bot.stop("").await;
+}
+
+#[tokio::test]
+async fn what_of_a_configuration_does_not_count_yet_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| {
+        let path = dir.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("config/global/config.yaml", "partyline: {nick: Other}\ngateway: {listen: \"127.0.0.1:0\"}\n");
+    let (bot, _) = bot(Bot::builder(), partyline::Settings::default()).await;
+    let config = masterchief::config::load(Some(dir.path()), None, masterchief::config::Secrets::Needed).unwrap();
+    let told = bot.reconfigure(&config).await.unwrap();
+    for name in ["partyline.nick", "gateway.listen"] {
+        assert!(told.contains(&format!("{name} counts from the next start of the process")), "{told:?}");
+    }
+    write("config/pipelines/shop.yaml", "app: [\n");
+    let config = masterchief::config::load(Some(dir.path()), None, masterchief::config::Secrets::Needed).unwrap();
+    let told = bot.reconfigure(&config).await.unwrap();
+    assert!(told.iter().any(|one| one.contains("a pipeline cannot be read") && one.contains("shop.yaml")), "{told:?}");
     bot.stop("").await;
 }
 

@@ -39,7 +39,7 @@ use crate::users::{Book, FlagMask};
 
 pub(crate) use self::log::{forget_told, verify_told};
 pub(super) use self::need::bind as bind_need;
-pub(super) use self::relay::bind as bind_relay;
+pub(super) use self::relay::Relays;
 pub(super) use self::run::Desk;
 pub(super) use self::share::forget_key;
 

@@ -51,35 +51,44 @@ struct Relayed {
     body: String,
 }
 
-/// Binds what is to be told to whom, and unbinds what no longer is.
-pub(in crate::bot) fn bind(
-    kinds: &Kinds,
-    table: &BindTable,
-    mesh: &Mesh,
-    relay: &[RelaySettings],
-) -> Result<(), BindFault> {
-    let known: BTreeSet<Arc<str>> = table.rows().into_iter().map(|row| row.owner).collect();
-    let mut owners: BTreeSet<String> =
-        known.iter().filter(|owner| owner.starts_with(OWNER)).map(|owner| owner.to_string()).collect();
-    let targets: BTreeSet<&String> = relay.iter().flat_map(|row| &row.to).collect();
-    let mut all = Vec::new();
-    for target in targets {
-        // It was proven when the configuration was read.
-        let Ok(to) = target.parse::<BotName>() else { continue };
-        let mut binds = Vec::new();
-        for row in relay.iter().filter(|row| row.to.contains(target)) {
-            binds.push(one(kinds, mesh, row, &to)?);
+/// Binds of what is to be told to whom, by owner; of those who are told nothing any more there are none.
+#[derive(Debug)]
+pub(in crate::bot) struct Relays(Vec<(String, Vec<NewBind>)>);
+
+impl Relays {
+    /// Those of a configuration, none of them bound yet: a fault leaves everything as it was.
+    pub(in crate::bot) fn of(
+        kinds: &Kinds,
+        table: &BindTable,
+        mesh: &Mesh,
+        relay: &[RelaySettings],
+    ) -> Result<Relays, BindFault> {
+        let known: BTreeSet<Arc<str>> = table.rows().into_iter().map(|row| row.owner).collect();
+        let mut owners: BTreeSet<String> =
+            known.iter().filter(|owner| owner.starts_with(OWNER)).map(|owner| owner.to_string()).collect();
+        let targets: BTreeSet<&String> = relay.iter().flat_map(|row| &row.to).collect();
+        let mut all = Vec::new();
+        for target in targets {
+            // It was proven when the configuration was read.
+            let Ok(to) = target.parse::<BotName>() else { continue };
+            let mut binds = Vec::new();
+            for row in relay.iter().filter(|row| row.to.contains(target)) {
+                binds.push(one(kinds, mesh, row, &to)?);
+            }
+            let owner = format!("{OWNER}{}", target.to_ascii_lowercase());
+            owners.remove(&owner);
+            all.push((owner, binds));
         }
-        let owner = format!("{OWNER}{}", target.to_ascii_lowercase());
-        owners.remove(&owner);
-        all.push((owner, binds));
+        all.extend(owners.into_iter().map(|owner| (owner, Vec::new())));
+        Ok(Relays(all))
     }
-    // Only now, so that a fault leaves everything as it was.
-    all.extend(owners.into_iter().map(|owner| (owner, Vec::new())));
-    for (owner, binds) in all {
-        table.replace(&owner, binds);
+
+    /// Binds them, and unbinds what no longer is.
+    pub(in crate::bot) fn bind(self, table: &BindTable) {
+        for (owner, binds) in self.0 {
+            table.replace(&owner, binds);
+        }
     }
-    Ok(())
 }
 
 fn one(kinds: &Kinds, mesh: &Mesh, row: &RelaySettings, to: &BotName) -> Result<NewBind, BindFault> {

@@ -170,7 +170,7 @@ impl Ground {
         };
         let (mesh, tasks) = mesh::open(around, shutdown).await?.unzip();
         if let Some(mesh) = &mesh {
-            mesh::bind_relay(&builder.kinds, &self.table, mesh, &builder.mesh.relay)?;
+            mesh::Relays::of(&builder.kinds, &self.table, mesh, &builder.mesh.relay)?.bind(&self.table);
             self.gate.spare(mesh);
             mesh::bind_need(&builder.kinds, &self.table, mesh, &self.outbox)?;
         }

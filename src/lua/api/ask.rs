@@ -14,7 +14,8 @@ use super::{effect, vm};
 
 /// How long there is for an answer where nothing is said.
 const USUALLY: Duration = Duration::from_secs(120);
-/// The longest there may be.
+/// The shortest and the longest there may be. A question is said in its channel whatever that bears, so not as often as one likes.
+const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Answers to choose from.
 const CHOICES_MAX: usize = 20;
@@ -39,8 +40,8 @@ pub(in super::super) async fn ask(
     let timeout = timeout.map_or(Ok(USUALLY), |time| value::duration("timeout", &time))?;
     let choices = options.list("choices")?;
     options.done()?;
-    if timeout.is_zero() || timeout > LONGEST {
-        return Err(fault(format!("timeout is between nothing and {} s", LONGEST.as_secs())));
+    if !(SHORTEST..=LONGEST).contains(&timeout) {
+        return Err(fault(format!("timeout is between {} and {} s", SHORTEST.as_secs(), LONGEST.as_secs())));
     }
     if choices.len() > CHOICES_MAX || choices.iter().any(|choice| choice.trim().is_empty() || choice.trim() != choice) {
         return Err(fault(format!("choices are up to {CHOICES_MAX} words without blanks around them")));

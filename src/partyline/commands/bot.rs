@@ -71,9 +71,14 @@ async fn rehash(asked: &Asked) -> Lines {
 
 async fn restart(asked: &Asked) -> Lines {
     asked.desk.host.announce("prerestart").await;
-    let mut lines = asked.desk.host.rehash().await.map_err(user_error)?;
-    lines.extend(asked.desk.host.reload(None).await.map_err(user_error)?);
-    Ok(lines)
+    // Scripts are loaded also where the configuration is not taken.
+    let rehashed = asked.desk.host.rehash().await;
+    let reloaded = asked.desk.host.reload(None).await;
+    if let (Err(one), Err(other)) = (&rehashed, &reloaded) {
+        return Err(user_error(format!("{one}; {other}")));
+    }
+    let lines = [rehashed, reloaded].into_iter().flat_map(|done| done.unwrap_or_else(|fault| vec![fault]));
+    Ok(lines.collect())
 }
 
 async fn die(asked: &Asked) -> Lines {

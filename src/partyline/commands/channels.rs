@@ -70,14 +70,24 @@ pub(super) fn place_of(asked: &Asked, text: &str, flags: &str) -> Result<(String
     Ok((network, channel.to_owned()))
 }
 
+/// The channel of a command, before which the sign of a status may stand: `@#ops` is its operators, where the server has that.
+fn heard_in(asked: &Asked) -> Result<(String, String), HandlerError> {
+    let (network, target) = split_place(asked.arg("channel"));
+    let channel = if is_channel(target) { target } else { target.trim_start_matches(['~', '&', '@', '%', '+']) };
+    let signs = &target[..target.len() - channel.len()];
+    let named = if network.is_empty() { channel.to_owned() } else { format!("{network}/{channel}") };
+    let (network, channel) = place_of(asked, &named, "o|o")?;
+    Ok((network, format!("{signs}{channel}")))
+}
+
 async fn say(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "o|o")?;
+    let (network, channel) = heard_in(asked)?;
     asked.say(&format!("{network}/{channel}"), asked.arg("words"), How::Say).await?;
     Ok(vec![format!("Said in {network}/{channel}.")])
 }
 
 async fn act(asked: &Asked) -> Lines {
-    let (network, channel) = place(asked, "o|o")?;
+    let (network, channel) = heard_in(asked)?;
     asked.say(&format!("{network}/{channel}"), asked.arg("words"), How::Act).await?;
     Ok(vec![format!("Acted in {network}/{channel}.")])
 }
