@@ -282,7 +282,7 @@ async fn a_runner_that_is_gone_without_a_word_is_found_out_in_a_quarter_of_a_min
     let two = runner("Two", folders[1].path(), port, doing(&["build"], 1, &["One"])).await;
     let wire = Wire::to(port).await;
     let text = format!("app: shop\n{POLICY}\nstages:\n  test: {{runner: build, shell: [sleep, \"60\"]}}\n");
-    let one = patient(folders[0].path(), calling(&[("Two", wire.port)]), &text, Duration::from_millis(1)).await;
+    let one = patient(folders[0].path(), calling(&[("Two", wire.port)]), &text, Duration::ZERO).await;
     offers(&one, "Two").await;
     let number = deploy(&one).await;
     eventually("its beginning", async || stage(&one, number, "test").await.state == StageState::Running).await;

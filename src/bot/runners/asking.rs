@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use masterchief_contract::Shutdown;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::wire::{Asked, Key, Offered, Request};
@@ -26,19 +27,29 @@ pub(super) async fn follow(shared: Arc<Shared>, pipelines: Pipelines, mesh: Opti
     let mut news = mesh.as_ref().map(Mesh::news);
     let mut asking = Asking::new(shared, pipelines, mesh);
     asking.ask_all().await;
+    asking.tell().await;
     loop {
-        asking.tell().await;
         let wait = if asking.unwanted.is_empty() { AGAIN } else { SOON };
+        // By when they were asked, not by what came since: a bot that has much to do asks as often as any.
+        let due = asking.asked + wait;
         tokio::select! {
             () = shutdown.recv() => return,
             // What we offer ourselves is told anew.
             () = asking.shared.changed.notified() => {}
-            () = tokio::time::sleep(wait), if asking.asks_on() => asking.ask_all().await,
+            () = tokio::time::sleep_until(due) => {
+                // Looked at only now: a pipeline that wants a runner may be read at any time.
+                if !asking.asks_on() {
+                    asking.asked = Instant::now();
+                    continue;
+                }
+                asking.ask_all().await;
+            }
             linked = next(&mut news) => match linked {
                 Some(bot) => asking.lost(&bot),
                 None => asking.ask_all().await,
             },
         }
+        asking.tell().await;
     }
 }
 
@@ -64,6 +75,8 @@ struct Asking {
     unwanted: BTreeSet<(String, Key)>,
     /// What is written down of who was ever there.
     kept: Vec<Known>,
+    /// When all were asked last.
+    asked: Instant,
 }
 
 impl Asking {
@@ -75,7 +88,7 @@ impl Asking {
             (name.clone(), Offer { name, labels, slots, seen, ..Offer::default() })
         });
         let others = away.collect();
-        Asking { shared, pipelines, mesh, others, unwanted: BTreeSet::new(), kept }
+        Asking { shared, pipelines, mesh, others, unwanted: BTreeSet::new(), kept, asked: Instant::now() }
     }
 
     /// Whether others are asked again by the clock: somebody may wait for a runner, or a step is wanted no more.
@@ -95,6 +108,7 @@ impl Asking {
 
     /// Asks all other bots of our kind.
     async fn ask_all(&mut self) {
+        self.asked = Instant::now();
         let Some(mesh) = self.mesh.clone() else { return };
         let view = mesh.view();
         let ours: Vec<BotName> = view.bots.iter().filter(|bot| bot.is_ours()).map(|bot| bot.name.clone()).collect();
@@ -150,6 +164,7 @@ impl Asking {
             let _ = ask_any(&mesh, &bot, &request).await;
         }
         self.unwanted = unwanted;
+        self.asked = Instant::now();
     }
 
     /// Tells the engine, and writes down who was ever there.
