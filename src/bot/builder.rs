@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use masterchief_bindings::stream::Publish;
 use masterchief_contract::{BindOptions, Clock, Handler, Kind, KindSpec, Secret};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::dispatch::{BindFault, FloodSettings, Kinds, NewBind, Policy};
 use crate::executors::{self, Executor, Executors, Supervisor};
 use crate::executors::{Http, LocalShell, NetHttp, Shell};
 use crate::irc::{self, Dial, NetDial};
-use crate::lua::{self, Placement};
+use crate::lua::{self, Placement, ScriptSettings};
 use crate::partyline::{self, Console, LiveLog};
 use crate::users;
 use crate::{gateway, journal, mesh, pipelines};
@@ -328,6 +329,11 @@ impl Builder {
     pub fn limits(mut self, limits: lua::Settings) -> Builder {
         self.limits = limits;
         self
+    }
+
+    /// What scripts may use up and find in their blocks, as it is to be changed.
+    pub(super) fn script_settings(&self) -> Arc<ArcSwap<ScriptSettings>> {
+        Arc::new(ArcSwap::from_pointee(ScriptSettings { limits: self.limits, blocks: self.blocks.clone() }))
     }
 
     /// Changes roles and what a hostmask grants.

@@ -18,7 +18,7 @@ use super::ingest::Feeds;
 use super::mesh::forget_key;
 use super::outbox::{Outbox, Place};
 use super::own::is_held;
-use super::people::{row_of, touched};
+use super::people::{self, row_of, touched};
 use super::policy::Policy;
 use super::scripts::Scripts;
 use super::seam;
@@ -33,7 +33,7 @@ use crate::irc::{self, Around as _};
 use crate::journal::FeedRow;
 use crate::mesh::Mesh;
 use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings, Speech};
-use crate::store::Store;
+use crate::store::{Sharing, Store};
 use crate::users::{Book, User};
 
 /// The bot's own password, under the data folder, where it knows nobody yet.
@@ -91,15 +91,6 @@ pub(super) struct Opening<'a> {
     pub(super) web: bool,
     /// What holds channels to what operators have set.
     pub(super) warden: Warden,
-}
-
-/// Whether the record of a handle is what it was when it was looked at; nobody's, if that is none.
-fn is_still(book: &Book, handle: &str, before: Option<&User>) -> Result<(), String> {
-    match (book.get(handle).as_deref(), before) {
-        (now, before) if now == before => Ok(()),
-        (Some(_), None) => Err(format!("there is a {handle} already")),
-        _ => Err(format!("the record of {handle} has changed meanwhile; look at it and give the command once more")),
-    }
 }
 
 impl Host for Around {
@@ -202,15 +193,15 @@ impl Host for Around {
 
     fn put_user(&self, before: Option<Arc<User>>, user: User) -> Future<Result<(), String>> {
         let (store, book, policy) = (self.store.clone(), self.book.clone(), self.policy.clone());
-        let now = self.clock.now().timestamp_millis();
+        let user = touched(user, before.as_deref(), self.clock.now().timestamp_millis());
         Box::pin(async move {
             let _turn = book.turn().await;
-            is_still(&book, &user.handle, before.as_deref())?;
-            let user = touched(user, before.as_deref(), now);
             policy.holds_for_user(&user).map_err(|broken| broken.to_string())?;
             book.may_put(&user, None).map_err(|fault| fault.to_string())?;
             // What the store did not take does not count: it would be gone with the next start.
-            store.put_user(&row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            let sharing = Sharing { puts: vec![row_of(&user)], ..Sharing::default() };
+            let looked = [(user.handle.as_str(), before.as_deref())];
+            people::change_people(&store, &looked, &sharing).await.map_err(|fault| fault.to_string())?;
             book.put(user).map_err(|fault| fault.to_string())
         })
     }
@@ -221,26 +212,27 @@ impl Host for Around {
         let user = touched(user, None, self.clock.now().timestamp_millis());
         Box::pin(async move {
             let _turn = book.turn().await;
-            is_still(&book, &old.handle, Some(&old))?;
-            if !user.handle.eq_ignore_ascii_case(&old.handle) {
-                is_still(&book, &user.handle, None)?;
-            }
             policy.holds_without(&old.handle, Some(&user)).map_err(|broken| broken.to_string())?;
             book.may_put(&user, Some(&old.handle)).map_err(|fault| fault.to_string())?;
-            store.rename_user(&old.handle, &row_of(&user)).await.map_err(|fault| fault.to_string())?;
+            let moved = vec![(old.handle.clone(), user.handle.clone())];
+            let sharing = Sharing { moved, puts: vec![row_of(&user)], ..Sharing::default() };
+            let mut looked = vec![(old.handle.as_str(), Some(&old))];
+            looked.extend((!user.handle.eq_ignore_ascii_case(&old.handle)).then_some((user.handle.as_str(), None)));
+            people::change_people(&store, &looked, &sharing).await.map_err(|fault| fault.to_string())?;
             book.rename(&old.handle, user).map_err(|fault| fault.to_string())
         })
     }
 
-    fn remove_user(&self, handle: &str) -> Future<Result<bool, String>> {
-        let (store, book, handle) = (self.store.clone(), self.book.clone(), handle.to_owned());
-        let policy = self.policy.clone();
+    fn remove_user(&self, user: &User) -> Future<Result<(), String>> {
+        let (store, book, policy, user) = (self.store.clone(), self.book.clone(), self.policy.clone(), user.clone());
         Box::pin(async move {
             let _turn = book.turn().await;
-            let Some(user) = book.get(&handle) else { return Ok(false) };
-            policy.holds_without(&handle, None).map_err(|broken| broken.to_string())?;
-            store.remove_user(&user.handle).await.map_err(|fault| fault.to_string())?;
-            Ok(book.remove(&user.handle))
+            policy.holds_without(&user.handle, None).map_err(|broken| broken.to_string())?;
+            let sharing = Sharing { gone: vec![user.handle.clone()], ..Sharing::default() };
+            let looked = [(user.handle.as_str(), Some(&user))];
+            people::change_people(&store, &looked, &sharing).await.map_err(|fault| fault.to_string())?;
+            book.remove(&user.handle);
+            Ok(())
         })
     }
 
@@ -320,15 +312,15 @@ impl Partyline {
     pub(super) fn configure(&self, settings: Settings) -> Vec<&'static str> {
         let now = self.settings.load();
         let (listen, tls_listen, nick) = (now.listen, now.tls_listen, now.nick.clone());
-        let (cert, key) = (now.cert.clone(), now.key.clone());
+        let (cert, key, or_any) = (now.cert.clone(), now.key.clone(), now.or_any);
         let others = [
             // One that is left out may have been chosen at the start.
-            ("partyline.listen", settings.listen.is_some() && settings.listen != listen),
+            ("partyline.listen", settings.listen != listen && (settings.listen.is_some() || !or_any)),
             ("partyline.tls_listen", settings.tls_listen != tls_listen),
             ("partyline.nick", settings.nick != nick),
             ("partyline.cert", settings.cert != cert || settings.key != key),
         ];
-        self.settings.store(Arc::new(Settings { listen, tls_listen, nick, cert, key, ..settings }));
+        self.settings.store(Arc::new(Settings { listen, or_any, tls_listen, nick, cert, key, ..settings }));
         others.into_iter().filter(|(_, other)| *other).map(|(name, _)| name).collect()
     }
 
@@ -480,22 +472,4 @@ fn own_password(book: &Book, data: Option<&Path>) -> Result<Option<Secret>, Stri
         opened.and_then(|mut file| writeln!(file, "{made}")).map_err(|fault| fault.to_string())?;
     }
     Ok(Some(Secret::new(made)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_somebody_else_has_changed_meanwhile_is_not_written_over() {
-        let (book, alice) = (Book::new(), User::new("alice").unwrap());
-        assert_eq!(is_still(&book, "alice", None), Ok(()));
-        book.put(alice.clone()).unwrap();
-        assert_eq!(is_still(&book, "Alice", Some(&alice)), Ok(()));
-        assert!(is_still(&book, "alice", None).unwrap_err().contains("already"), "somebody made it first");
-        book.put(User { comment: "of the night shift".to_owned(), ..alice.clone() }).unwrap();
-        assert!(is_still(&book, "alice", Some(&alice)).unwrap_err().contains("once more"));
-        book.remove("alice");
-        assert!(is_still(&book, "alice", Some(&alice)).is_err(), "it does not come back");
-    }
 }

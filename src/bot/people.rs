@@ -1,9 +1,15 @@
 //! Users between the book, which judges, and the store, which keeps.
 
-use crate::store::{Mark, Store, StoreError, UserRow};
-use crate::users::{FlagFault, FlagSet, PasswordHash, Totp, User};
+use crate::store::{Mark, Sharing, Store, StoreError, UserRow};
+use crate::users::{FlagFault, FlagSet, Given, PasswordHash, Totp, User};
 
-/// Why the users cannot be read.
+/// How often it is looked again where others write all the time.
+const LOOKS: usize = 20;
+
+/// Said of the bot with which somebody came who is called otherwise there.
+const APART: &str = "apart";
+
+/// Why the users cannot be read, or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PeopleError {
     /// The store fails.
@@ -17,11 +23,51 @@ pub enum PeopleError {
         /// What is wrong.
         fault: FlagFault,
     },
+    /// Somebody was to be new.
+    #[error("there is a {0} already")]
+    There(String),
+    /// Somebody else has changed the record, here or in another process.
+    #[error(
+        "the record of {0} has changed meanwhile; look at it and give the command once more, in a few seconds if it \
+         still looks as before"
+    )]
+    Changed(String),
 }
 
 /// All users of the store.
 pub async fn read_users(store: &Store) -> Result<Vec<User>, PeopleError> {
     store.users().await?.into_iter().map(user_of).collect()
+}
+
+/// Writes a change of people made of what was looked at: each handle with its record then, none where it was nobody's. What has become
+/// another since, here or in another process, is not written over.
+pub async fn change_people(
+    store: &Store,
+    looked: &[(&str, Option<&User>)],
+    sharing: &Sharing,
+) -> Result<(), PeopleError> {
+    for _ in 0..LOOKS {
+        let revision = store.users_revision().await?;
+        for (handle, before) in looked {
+            let now = store.user(handle).await?.map(user_of).transpose()?;
+            match (now, before) {
+                (Some(_), None) => return Err(PeopleError::There((*handle).to_owned())),
+                (now, before) if now.as_ref().map(sorted) == before.map(sorted) => {}
+                _ => return Err(PeopleError::Changed((*handle).to_owned())),
+            }
+        }
+        if store.share(revision, sharing).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(PeopleError::Changed(looked.first().map_or("", |(handle, _)| handle).to_owned()))
+}
+
+/// A record as it is stored, in the order in which it comes back.
+fn sorted(user: &User) -> UserRow {
+    let mut row = row_of(user);
+    row.marks.sort();
+    row
 }
 
 /// A record as it is stored.
@@ -43,7 +89,7 @@ pub fn row_of(user: &User) -> UserRow {
     marks.extend(user.sudo_roles.iter().map(|role| mark("sudo-role", "", role)));
     marks.extend(user.settings.iter().map(|(name, value)| mark("set", name, value)));
     marks.extend(user.touched.iter().map(|at| mark("touched", "", &at.to_string())));
-    marks.extend(user.given_by.iter().map(|bot| mark("given-by", "", bot)));
+    marks.extend(user.given_by.iter().map(|by| mark("given-by", if by.apart { APART } else { "" }, &by.bot)));
     marks.extend(user.totp.iter().map(|totp| mark("totp", "", totp.as_stored())));
     UserRow {
         handle: user.handle.clone(),
@@ -87,7 +133,7 @@ pub fn user_of(row: UserRow) -> Result<User, PeopleError> {
             "set" => {
                 user.settings.insert(mark.scope.clone(), mark.value.clone());
             }
-            "given-by" => user.given_by = Some(mark.value.clone()),
+            "given-by" => user.given_by = Some(Given { bot: mark.value.clone(), apart: !mark.scope.is_empty() }),
             "totp" => user.totp = Some(Totp::stored(&mark.value)),
             _ => {}
         }
@@ -112,9 +158,34 @@ mod tests {
         user.change_sudo("+n").unwrap();
         user.sudo_roles.push("oncall".to_owned());
         user.touched = Some(1_772_452_800_000);
-        user.given_by = Some("HubBot".to_owned());
-        assert_eq!(user_of(row_of(&user)).unwrap(), user);
+        for apart in [false, true] {
+            user.given_by = Some(Given { bot: "HubBot".to_owned(), apart });
+            assert_eq!(user_of(row_of(&user)).unwrap(), user);
+        }
         let damaged = UserRow { handle: "x".to_owned(), flags: "1".to_owned(), ..UserRow::default() };
         assert!(user_of(damaged).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_has_changed_meanwhile_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        for store in [Store::memory(), Store::open(&folder.path().join("people.db")).await.unwrap()] {
+            let alice = User { hosts: vec!["*!b@x".to_owned(), "*!a@x".to_owned()], ..User::new("alice").unwrap() };
+            let puts = |user: &User| Sharing { puts: vec![row_of(user)], ..Sharing::default() };
+            change_people(&store, &[("alice", None)], &puts(&alice)).await.unwrap();
+            let fault = change_people(&store, &[("Alice", None)], &puts(&alice)).await.unwrap_err().to_string();
+            assert!(fault.contains("already"), "somebody made it first: {fault}");
+            let said = User { comment: "of the night shift".to_owned(), ..alice.clone() };
+            change_people(&store, &[("alice", Some(&alice))], &puts(&said)).await.unwrap();
+            let fault = change_people(&store, &[("alice", Some(&alice))], &puts(&alice)).await.unwrap_err().to_string();
+            assert!(fault.contains("once more"), "{fault}");
+            let gone = Sharing { gone: vec!["alice".to_owned()], ..Sharing::default() };
+            change_people(&store, &[("alice", Some(&said))], &gone).await.unwrap();
+            assert!(
+                change_people(&store, &[("alice", Some(&said))], &puts(&said)).await.is_err(),
+                "it does not come back"
+            );
+            assert_eq!(store.users().await.unwrap(), []);
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::builder::{Rules, rules};
 use super::calls::Calls;
 use super::follow::{tell_of, want};
 use super::ingest::{Feeds, Ingest};
+use super::later::Later;
 use super::lock::FolderLock;
 use super::outbox::{Outbox, Place};
 use super::partyline::Partyline;
@@ -51,6 +52,8 @@ pub struct Started {
     pub(super) scripts: Option<Scripts>,
     pub(super) only_script: Option<PathBuf>,
     pub(super) script_settings: Arc<ArcSwap<ScriptSettings>>,
+    /// What it keeps of what it was started with.
+    pub(super) later: Later,
     pub(super) rules: Arc<ArcSwap<Rules>>,
     pub(super) journal: Journal,
     pub(super) feeds: Feeds,
@@ -64,7 +67,7 @@ pub struct Started {
     /// Who may what, as a table that holds.
     pub(super) policy: Policy,
     pub(super) kinds: Arc<Kinds>,
-    /// Ends the engine of pipelines; steps that are under way outlive it.
+    /// Ends the engine of pipelines, after everything that may ask for a run; steps that are under way outlive it.
     pub(super) runs_end: Stopper,
     /// How many speak through the control socket.
     pub(super) asking: watch::Sender<usize>,
@@ -239,7 +242,7 @@ impl Started {
                 self.add_network(name, settings.clone());
             }
         }
-        let mut later = Vec::new();
+        let mut later = self.later.of_these(config);
         if let Some(gateway) = &self.gateway {
             if let Some(url) = &config.gateway.url {
                 self.outbox.speech.gateway.store(Some(Arc::new(url.trim_end_matches('/').to_owned())));

@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::outbox::Outbox;
 use super::words;
 use crate::dispatch::{BindFault, Kinds, NewBind};
-use crate::partyline::CHOF;
+use crate::partyline::{CHOF, NKCH};
 use crate::store::AuditRow;
 use crate::users::{Book, Elevation, Presence};
 
@@ -65,6 +65,9 @@ impl Sudo {
     /// Looks whether what happens leaves who is elevated vouched for as they were.
     pub(crate) fn watch(&self, event: &Event) {
         for one in self.book.elevated() {
+            if event.kind() == NKCH && one.handle.eq_ignore_ascii_case(event.field_str("old")) {
+                self.end(&one, "they have another handle");
+            }
             if one.presence.network != *event.network {
                 continue;
             }

@@ -20,9 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
+use futures_util::FutureExt;
 use masterchief_contract::Clock;
 
 use super::fakenet::{FakeNet, Heard};
+use super::people::row_of;
 use super::{Builder, StartError, Started};
 use crate::users::User;
 
@@ -229,10 +231,16 @@ impl TestUser<'_> {
     /// Gives the account a record with these flags, as `masterchief users add` would.
     pub fn with_flags(self, flags: &str) -> Self {
         self.test.net.person(&self.nick, Some(&self.nick), None);
-        let user = User::with_account(&self.nick, NETWORK, &self.nick, flags);
-        if let Err(fault) = user.and_then(|user| self.test.started().book().put(user)) {
-            panic!("{fault}");
+        let (started, user) = (self.test.started(), User::with_account(&self.nick, NETWORK, &self.nick, flags));
+        let user = user.unwrap_or_else(|fault| panic!("{fault}"));
+        let (store, row) = (started.store().clone(), row_of(&user));
+        let mut written = Box::pin(async move { store.put_user(&row).await });
+        // In memory that takes no time.
+        match written.as_mut().now_or_never() {
+            None => drop(tokio::spawn(written)),
+            Some(done) => done.unwrap_or_else(|fault| panic!("{fault}")),
         }
+        started.book().put(user).unwrap_or_else(|fault| panic!("{fault}"));
         self
     }
 

@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::import::{self, Import};
 use super::policy::broken_by;
 use super::{Common, Done, output, runtime};
-use crate::bot::{read_users, row_of, touched};
+use crate::bot::{change_people, read_users, row_of, touched};
 use crate::config::{Config, Secrets};
-use crate::store::{AuditRow, Store};
-use crate::users::{Book, PasswordHash, User};
+use crate::store::{AuditRow, Sharing, Store};
+use crate::users::{Book, Given, PasswordHash, User};
 
 /// Lists and changes people.
 #[derive(Debug, clap::Args)]
@@ -173,7 +173,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         Command::Show { handle } => return show(&find(&handle)?),
         Command::Audit { last } => return audit(common, store, last).await,
         Command::Import(ask) => return import::run(common, config, store, &book, ask).await,
-        Command::Del { handle } => return remove(config, store, &book, &find(&handle)?.handle).await,
+        Command::Del { handle } => return remove(config, store, &book, &find(&handle)?).await,
         Command::Add { handle, flags, marks } => {
             if book.get(&handle).is_some() {
                 bail!("there is a user {handle} already; use `masterchief users edit {handle}`");
@@ -224,25 +224,28 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         return Ok(refused);
     }
     book.put(changed.clone())?;
-    store.put_user(&row_of(&changed)).await?;
+    let sharing = Sharing { puts: vec![row_of(&changed)], ..Sharing::default() };
+    change_people(store, &[(&changed.handle, before.as_deref())], &sharing).await?;
     let summary = summary(&changed, there.as_deref(), lent);
     let summary = done.map_or_else(|| summary.clone(), |done: String| format!("{done}; {summary}"));
     note(store, &changed.handle, &summary).await?;
     if common.json { show(&changed) } else { said(&summary) }
 }
 
-async fn remove(config: &Config, store: &Store, book: &Book, handle: &str) -> Done {
+async fn remove(config: &Config, store: &Store, book: &Book, user: &User) -> Done {
+    let handle = user.handle.as_str();
     if let Some(refused) = refused(config, book, |after| _ = after.remove(handle)).await? {
         return Ok(refused);
     }
-    store.remove_user(handle).await?;
+    let sharing = Sharing { gone: vec![handle.to_owned()], ..Sharing::default() };
+    change_people(store, &[(handle, Some(user))], &sharing).await?;
     note(store, handle, "removed").await?;
     said(&format!("{handle} is removed"))
 }
 
 /// Makes a record ours that came with a bot; the words about it.
 fn own_up(user: &mut User) -> anyhow::Result<String> {
-    let Some(bot) = user.given_by.take() else {
+    let Some(Given { bot, .. }) = user.given_by.take() else {
         bail!("{} came with no bot, so nobody adds to it from elsewhere", user.handle);
     };
     Ok(format!("{} is ours now; {bot} adds nothing to it any more", user.handle))
@@ -421,7 +424,7 @@ fn shown(user: &User) -> Shown {
         certs: user.certs.clone(),
         hosts: user.hosts.clone(),
         password: user.password.is_some(),
-        given_by: user.given_by.clone(),
+        given_by: user.given_by.as_ref().map(|by| by.bot.clone()),
         comment: user.comment.clone(),
     }
 }

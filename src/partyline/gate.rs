@@ -185,7 +185,10 @@ impl Gate {
             let looking = move || hash.or_else(nobodys).is_some_and(|hash| hash.verify(&password));
             tokio::task::spawn_blocking(looking).await.unwrap_or(false)
         };
-        let Some(user) = user.filter(|user| fits && user.password.is_some()) else { return Err(Refusal::Wrong) };
+        // Somebody else may have the handle by now.
+        let is_still = |user: &&User| self.book.get(&user.handle).is_some_and(|now| now.password == user.password);
+        let user = user.filter(|user| fits && user.password.is_some()).filter(is_still);
+        let Some(user) = user else { return Err(Refusal::Wrong) };
         if let Some(totp) = totp {
             let Some(code) = code else { return Err(Refusal::Code) };
             let step = totp.check(&code, self.clock.now().timestamp()).ok_or(Refusal::Wrong)?;
@@ -372,6 +375,20 @@ mod tests {
             "a name that is none is not kept"
         );
         assert!(rows.iter().any(|row| row.action == "login" && row.handle.as_deref() == Some("alice")));
+    }
+
+    #[tokio::test]
+    async fn whoever_has_the_handle_by_the_time_a_password_is_judged_did_not_show_it() {
+        let (gate, _) = gate(None);
+        let (password, before) = (Secret::new("correct horse"), User::clone(&gate.book.get("alice").unwrap()));
+        let other = Some(PasswordHash::new(&Secret::new("battery staple")).unwrap());
+        let asks = || gate.password("alice", &password, None, AWAY, Machine::This);
+        let (login, ()) = tokio::join!(asks(), async {
+            gate.book.put(User { password: other, ..before.clone() }).unwrap();
+        });
+        assert_eq!(login, Err(Refusal::Wrong));
+        gate.book.put(before).unwrap();
+        assert!(asks().await.is_ok());
     }
 
     #[tokio::test]

@@ -50,14 +50,6 @@ impl Memory {
         tables.revision += 1;
     }
 
-    pub(super) fn rename_user(&self, old: &str, row: &UserRow) {
-        self.notes.follow(&[(old.to_owned(), row.handle.clone())]);
-        let mut tables = self.lock();
-        tables.users.remove(old);
-        tables.users.insert(row.handle.clone(), row.clone());
-        tables.revision += 1;
-    }
-
     /// Writes and removes users if nobody else has since `revision`; the revision then.
     pub(super) fn change_users(&self, revision: i64, puts: &[UserRow], gone: &[String]) -> Option<i64> {
         let mut tables = self.lock();

@@ -177,23 +177,20 @@ impl Store {
         }
     }
 
+    /// The user of a handle, in whatever case it is written.
+    pub async fn user(&self, handle: &str) -> Result<Option<UserRow>, StoreError> {
+        match &self.place {
+            Place::Sqlite(sqlite) => sqlite.user(handle).await,
+            Place::Memory(memory) => Ok(memory.users().into_iter().find(|row| row.handle.eq_ignore_ascii_case(handle))),
+        }
+    }
+
     /// Writes a user, replacing the record of that handle.
     pub async fn put_user(&self, row: &UserRow) -> Result<(), StoreError> {
         match &self.place {
             Place::Sqlite(sqlite) => sqlite.put_user(row).await,
             Place::Memory(memory) => {
                 memory.put_user(row);
-                Ok(())
-            }
-        }
-    }
-
-    /// A user has another handle: the record of the old one goes as that of the new one comes, or neither does.
-    pub async fn rename_user(&self, old: &str, row: &UserRow) -> Result<(), StoreError> {
-        match &self.place {
-            Place::Sqlite(sqlite) => sqlite.rename_user(old, row).await,
-            Place::Memory(memory) => {
-                memory.rename_user(old, row);
                 Ok(())
             }
         }
@@ -435,11 +432,8 @@ mod tests {
         store.put_user(&UserRow { handle: "bob".to_owned(), ..alice.clone() }).await.unwrap();
         store.put_user(&fewer).await.unwrap();
         assert_eq!(store.users().await.unwrap(), [fewer, UserRow { handle: "bob".to_owned(), ..alice }]);
-        let bert = UserRow { handle: "bert".to_owned(), ..store.users().await.unwrap().remove(1) };
-        store.rename_user("bob", &bert).await.unwrap();
-        assert_eq!(store.users().await.unwrap()[1], bert);
-        assert_eq!(store.users().await.unwrap().len(), 2);
-        store.rename_user("bert", &UserRow { handle: "bob".to_owned(), ..bert }).await.unwrap();
+        assert_eq!(store.user("BOB").await.unwrap().unwrap(), store.users().await.unwrap()[1]);
+        assert_eq!(store.user("bo_").await.unwrap(), None);
         assert!(store.remove_user("bob").await.unwrap());
         assert!(!store.remove_user("bob").await.unwrap());
         assert_eq!(store.users().await.unwrap().len(), 1);

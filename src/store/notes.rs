@@ -168,7 +168,7 @@ fn note_row(row: &sqlx::sqlite::SqliteRow) -> Result<NoteRow, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::UserRow;
+    use crate::store::{Sharing, UserRow};
 
     /// The same story for every place.
     async fn story(store: Store) {
@@ -180,12 +180,18 @@ mod tests {
         let waiting = store.notes("alice").await.unwrap();
         let texts: Vec<&str> = waiting.iter().map(|note| note.text.as_str()).collect();
         assert_eq!((texts, waiting[0].at, waiting[0].sender.as_str()), (vec!["one", "two"], at, "bob"));
-        let alicia = UserRow { handle: "Alicia".to_owned(), ..UserRow::default() };
-        store.rename_user("alice", &alicia).await.unwrap();
+        let renames = async |old: &str, new: &str| {
+            let puts = vec![UserRow { handle: new.to_owned(), ..UserRow::default() }];
+            let sharing = Sharing { moved: vec![(old.to_owned(), new.to_owned())], puts, ..Sharing::default() };
+            let revision = store.users_revision().await.unwrap();
+            store.share(revision, &sharing).await.unwrap().unwrap();
+        };
+        renames("alice", "Alicia").await;
         let with_her = store.notes("alicia").await.unwrap();
         assert!(with_her.len() == 2 && with_her[1].text == "two", "{with_her:?}");
         assert!(store.notes("alice").await.unwrap().is_empty());
-        store.rename_user("Alicia", &UserRow { handle: "alice".to_owned(), ..alicia }).await.unwrap();
+        renames("Alicia", "alice").await;
+        assert_eq!(store.users().await.unwrap().len(), 1);
         store.erase_notes("ALICE", waiting[0].id).await.unwrap();
         assert_eq!(store.notes("alice").await.unwrap().len(), 1);
         assert_eq!(store.notes("carol").await.unwrap().len(), 1);

@@ -8,7 +8,6 @@ use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
-use super::notes::notes_follow;
 use super::{Anchor, AuditRow, BotRow, Mark, StoreError, UserRow};
 
 /// Connections: SQLite has one writer, the others read.
@@ -49,16 +48,24 @@ impl Sqlite {
     }
 
     pub(super) async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
+        self.some_users(None).await
+    }
+
+    pub(super) async fn user(&self, handle: &str) -> Result<Option<UserRow>, StoreError> {
+        Ok(self.some_users(Some(handle)).await?.pop())
+    }
+
+    /// All, or the one of a handle in whatever case.
+    async fn some_users(&self, handle: Option<&str>) -> Result<Vec<UserRow>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         // Two reads of one moment.
         let mut reading = sqlx::Connection::begin(&mut *connection).await?;
-        let users = sqlx::query("SELECT handle, flags, comment, password FROM users ORDER BY handle")
-            .fetch_all(&mut *reading)
-            .await?;
-        let marks =
-            sqlx::query("SELECT handle, kind, scope, value FROM user_marks ORDER BY handle, kind, scope, value")
-                .fetch_all(&mut *reading)
-                .await?;
+        let sql = "SELECT handle, flags, comment, password FROM users
+             WHERE $1 IS NULL OR handle = $1 COLLATE NOCASE ORDER BY handle";
+        let users = sqlx::query(sql).bind(handle).fetch_all(&mut *reading).await?;
+        let sql = "SELECT handle, kind, scope, value FROM user_marks
+             WHERE $1 IS NULL OR handle = $1 COLLATE NOCASE ORDER BY handle, kind, scope, value";
+        let marks = sqlx::query(sql).bind(handle).fetch_all(&mut *reading).await?;
         reading.commit().await?;
         let mut out: Vec<UserRow> = Vec::with_capacity(users.len());
         for row in users {
@@ -82,16 +89,6 @@ impl Sqlite {
     pub(super) async fn put_user(&self, row: &UserRow) -> Result<(), StoreError> {
         let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         write_user(&mut writing, row).await?;
-        raise_users(&mut writing).await?;
-        writing.commit().await?;
-        Ok(())
-    }
-
-    pub(super) async fn rename_user(&self, old: &str, row: &UserRow) -> Result<(), StoreError> {
-        let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("DELETE FROM users WHERE handle = $1").bind(old).execute(&mut *writing).await?;
-        write_user(&mut writing, row).await?;
-        notes_follow(&mut writing, &[(old.to_owned(), row.handle.clone())]).await?;
         raise_users(&mut writing).await?;
         writing.commit().await?;
         Ok(())

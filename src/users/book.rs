@@ -134,7 +134,7 @@ impl Book {
     pub fn exchange(&self, gone: &[String], users: &[User]) {
         self.pages.rcu(|pages| {
             let mut pages = Pages::clone(pages);
-            gone.iter().for_each(|handle| drop(pages.users.remove(&key(handle))));
+            gone.iter().for_each(|handle| pages.leave(handle));
             pages.users.extend(users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))));
             pages.indexed()
         });
@@ -151,8 +151,8 @@ impl Book {
         let user = Arc::new(user);
         self.pages.rcu(|pages| {
             let mut pages = Pages::clone(pages);
-            if let Some(old) = old {
-                pages.users.remove(&key(old));
+            if let Some(old) = old.filter(|old| !old.eq_ignore_ascii_case(&user.handle)) {
+                pages.leave(old);
             }
             pages.users.insert(key(&user.handle), Arc::clone(&user));
             pages.indexed()
@@ -164,7 +164,7 @@ impl Book {
         let was = self.get(handle).is_some();
         self.pages.rcu(|pages| {
             let mut pages = Pages::clone(pages);
-            pages.users.remove(&key(handle));
+            pages.leave(handle);
             pages.indexed()
         });
         was
@@ -272,6 +272,15 @@ impl Book {
 }
 
 impl Pages {
+    /// A handle is nobody's. Whoever has it next is not elevated by it.
+    fn leave(&mut self, handle: &str) {
+        let handle = key(handle);
+        self.users.remove(&handle);
+        if let Some(elevation) = self.elevated.get_mut(&handle) {
+            elevation.until = elevation.until.min(Instant::now());
+        }
+    }
+
     fn indexed(mut self) -> Pages {
         self.by_account.clear();
         self.by_cert.clear();
@@ -492,8 +501,17 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(60)).await;
         assert!(!may(&book, &alice, "n", None), "the time is over, whether anybody noticed or not");
         assert_eq!(book.lower("ALICE", Some(Instant::now() + std::time::Duration::from_secs(1))), None);
-        assert_eq!(book.lower("ALICE", None), Some(elevation));
+        assert_eq!(book.lower("ALICE", None), Some(elevation.clone()));
         assert!(book.elevated().is_empty());
+        // Who has the handle after her is not elevated by it, though she looks the same.
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        book.elevate(&Elevation { until, ..elevation });
+        assert!(standing().elevated());
+        let alice = User::clone(&book.get("alice").unwrap());
+        book.exchange(&["alice".to_owned()], &[User { handle: "bob".to_owned(), ..alice.clone() }]);
+        book.exchange(&["bob".to_owned()], &[alice]);
+        assert!(!standing().elevated() && standing().who.handle.as_deref() == Some("alice"));
+        assert_eq!(book.elevated()[0].until, Instant::now(), "whoever follows it sees that it is over");
     }
 
     #[test]

@@ -20,4 +20,4 @@ pub use mirror::{Changed, Mirror, PEOPLE_MAX, USERFILE_MAX};
 pub use password::{PASSWORD_MIN, PasswordFault, PasswordHash};
 pub use standing::Standing;
 pub use totp::{Totp, TotpFault};
-pub use user::{COMMENT_MAX, HANDLE_MAX, User, UserFault};
+pub use user::{COMMENT_MAX, Given, HANDLE_MAX, User, UserFault};

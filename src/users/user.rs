@@ -45,12 +45,28 @@ pub struct User {
     /// When somebody last changed by what the person is known, in Unix milliseconds: the handle, accounts, certificates, hostmasks, the
     /// password. Whoever could do that could be two people, so what was asked for before is not theirs to agree to.
     pub touched: Option<i64>,
-    /// The bot with whose user file the record came, if it did: what is added there is added here.
-    pub given_by: Option<String>,
+    /// With which user file the record came, if it did.
+    pub given_by: Option<Given>,
     /// What the person has set for the partyline, by name.
     pub settings: BTreeMap<String, String>,
     /// Words of the operators.
     pub comment: String,
+}
+
+/// The bot with whose user file a record came: what is added there is added here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Its name.
+    pub bot: String,
+    /// Whether the person has another handle there, or somebody else has this one: then nothing is added any more.
+    pub apart: bool,
+}
+
+impl Given {
+    /// Of a bot that calls the person so, too.
+    pub fn by(bot: &str) -> Given {
+        Given { bot: bot.to_owned(), apart: false }
+    }
 }
 
 /// What is wrong with a record.

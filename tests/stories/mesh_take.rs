@@ -8,7 +8,7 @@ use std::time::Duration;
 use masterchief::bot::Bot;
 use masterchief::mesh::{Attribute, BotSettings, Encryption, Settings};
 use masterchief::partyline;
-use masterchief::users::{PasswordHash, User};
+use masterchief::users::{Given, PasswordHash, User};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -92,7 +92,7 @@ async fn people_of_an_eggdrop_arrive_over_the_link_and_nobody_here_loses_anythin
     assert_eq!((carol.flags.to_string(), carol.channels["libera/#lab"].to_string()), ("f".to_owned(), "lo".to_owned()));
     assert_eq!((carol.hosts.as_slice(), &carol.password), (["*!carol@*.example.org".to_owned()].as_slice(), &None));
     let dave = is(&chief, "dave", |_| true).await;
-    assert!(dave.flags.is_empty() && dave.given_by.as_deref() == Some("EggOne"));
+    assert!(dave.flags.is_empty() && dave.given_by == Some(Given::by("EggOne")));
     assert_eq!(is(&chief, "owner", |_| true).await.flags.to_string(), "lo");
     assert_eq!(chief.bot.book().get("alice").unwrap(), before);
     is_known(&chief, "LeafBot").await;

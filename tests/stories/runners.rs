@@ -281,11 +281,13 @@ async fn a_runner_that_is_gone_without_a_word_is_found_out_in_a_quarter_of_a_min
     let port = free_port();
     let two = runner("Two", folders[1].path(), port, doing(&["build"], 1, &["One"])).await;
     let wire = Wire::to(port).await;
-    let text = format!("app: shop\n{POLICY}\nstages:\n  test: {{runner: build, shell: [sleep, \"60\"]}}\n");
+    let text =
+        format!("app: shop\n{POLICY}\nstages:\n  test: {{runner: build, shell: [sh, -c, \"echo begun; sleep 60\"]}}\n");
     let one = patient(folders[0].path(), calling(&[("Two", wire.port)]), &text, Duration::ZERO).await;
     offers(&one, "Two").await;
     let number = deploy(&one).await;
-    eventually("its beginning", async || stage(&one, number, "test").await.state == StageState::Running).await;
+    // What has not begun there may take longer to begin than what is under way to tell how it goes.
+    eventually("its beginning", async || log(&one, number, &stage(&one, number, "test").await) == ["begun"]).await;
     // It is asked every ten seconds, and given four to answer. The link itself would be good for three minutes.
     wire.hold(true);
     let lost = async || {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use masterchief::bot::{Bot, TestBot};
-use masterchief::users::User;
+use masterchief::users::{Given, User};
 use serde_json::Value;
 
 use super::commands::{complained, run, said};
@@ -116,7 +116,7 @@ async fn it_is_seen_with_which_bot_somebody_came_and_a_word_or_another_handle_ma
     let test = TestBot::start(Bot::builder()).await.unwrap();
     test.user("mia").with_flags("+m");
     let bot = test.started();
-    let given = || User { given_by: Some("HubBot".to_owned()), ..User::new("carol").unwrap() };
+    let given = || User { given_by: Some(Given::by("HubBot")), ..User::new("carol").unwrap() };
     bot.put_user(given()).await.unwrap();
     test.user("mia").says("chief", ".whois carol").await;
     test.expect("mia", "came with HubBot, which may add to it; .own carol ends that").await;
@@ -129,7 +129,7 @@ async fn it_is_seen_with_which_bot_somebody_came_and_a_word_or_another_handle_ma
     bot.put_user(given()).await.unwrap();
     test.user("mia").says("chief", ".chhandle carol Carol").await;
     test.expect("mia", "carol is Carol now").await;
-    assert_eq!(bot.book().get("carol").unwrap().given_by.as_deref(), Some("HubBot"));
+    assert_eq!(bot.book().get("carol").unwrap().given_by, Some(Given::by("HubBot")));
     test.user("mia").says("chief", ".chhandle Carol caroline").await;
     test.expect("mia", "Carol is caroline now").await;
     assert_eq!(bot.book().get("caroline").unwrap().given_by, None);

@@ -18,6 +18,7 @@ use super::calls::Calls;
 use super::floodgate::Floodgate;
 use super::follow::{follow_raw, follow_scripts, follow_users, tell_of};
 use super::ingest::Feeds;
+use super::later::Later;
 use super::ledger::Ledger;
 use super::letters::Desk;
 use super::lock::FolderLock;
@@ -281,9 +282,7 @@ impl Started {
         let ground = Ground::open(&builder).await?;
         let (source_settings, settings) = watch::channel(Arc::new(builder.sources.clone()));
         let publishers = Publishers::new(source_settings.borrow().clone());
-        let said = ScriptSettings { limits: builder.limits, blocks: builder.blocks.clone() };
-        let script_settings = Arc::new(ArcSwap::from_pointee(said));
-        // They end after everything that may ask for a run.
+        let (script_settings, later) = (builder.script_settings(), Later::of(&builder));
         let (runs_end, runs_shutdown) = Shutdown::new();
         let (pipelines, pipelines_task, runners) = ground.pipelines(&builder, runs_shutdown).await?;
         let (inlet, street, street_task) = ground.open_street();
@@ -308,6 +307,7 @@ impl Started {
             scripts,
             only_script,
             script_settings,
+            later,
             rules: ground.rules,
             journal: ground.journal,
             feeds,

@@ -63,8 +63,8 @@ pub trait Host: Send + Sync + 'static {
     fn put_user(&self, before: Option<Arc<User>>, user: User) -> Future<Result<(), String>>;
     /// A record, which is still `old`, has another handle, in one step.
     fn rename_user(&self, old: &User, user: User) -> Future<Result<(), String>>;
-    /// Removes a record; whether there was one.
-    fn remove_user(&self, handle: &str) -> Future<Result<bool, String>>;
+    /// Removes a record, which is still this one.
+    fn remove_user(&self, user: &User) -> Future<Result<(), String>>;
     /// Forgets the key with which a bot signs what it tells of people and incidents.
     fn forget_key(&self, bot: &str) -> Future<Result<bool, String>>;
     /// Other bots, where a mesh is configured.

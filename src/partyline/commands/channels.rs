@@ -73,11 +73,16 @@ pub(super) fn place_of(asked: &Asked, text: &str, flags: &str) -> Result<(String
 /// The channel of a command, before which the sign of a status may stand: `@#ops` is its operators, where the server has that.
 fn heard_in(asked: &Asked) -> Result<(String, String), HandlerError> {
     let (network, target) = split_place(asked.arg("channel"));
-    let channel = if is_channel(target) { target } else { target.trim_start_matches(['~', '&', '@', '%', '+']) };
-    let signs = &target[..target.len() - channel.len()];
+    let (signs, channel) = split_status(target);
     let named = if network.is_empty() { channel.to_owned() } else { format!("{network}/{channel}") };
     let (network, channel) = place_of(asked, &named, "o|o")?;
     Ok((network, format!("{signs}{channel}")))
+}
+
+/// The signs of a status and the channel behind them. `&` and `+` begin channels, too, so they are signs only before another one.
+fn split_status(target: &str) -> (&str, &str) {
+    let before = target.find('#').filter(|at| target[..*at].chars().all(|sign| "~&@%+".contains(sign)));
+    target.split_at(before.unwrap_or_else(|| target.len() - target.trim_start_matches(['~', '@', '%']).len()))
 }
 
 async fn say(asked: &Asked) -> Lines {
@@ -169,4 +174,28 @@ async fn channel(asked: &Asked) -> Lines {
     let names: Vec<String> = members.iter().map(|one| format!("{}{}", one.status, one.nick)).collect();
     lines.extend(names.chunks(IN_A_ROW).map(|row| row.join(" ")));
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_a_status_stand_before_a_channel_whatever_else_begins_one() {
+        let cases = [
+            ("#ops", "", "#ops"),
+            ("@#ops", "@", "#ops"),
+            ("+#ops", "+", "#ops"),
+            ("&#ops", "&", "#ops"),
+            ("@+#ops", "@+", "#ops"),
+            ("&local", "", "&local"),
+            ("@&local", "@", "&local"),
+            ("+modeless", "", "+modeless"),
+            ("@ops", "@", "ops"),
+            ("ops#x", "", "ops#x"),
+        ];
+        for (target, signs, channel) in cases {
+            assert_eq!(split_status(target), (signs, channel), "{target}");
+        }
+    }
 }

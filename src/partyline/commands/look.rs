@@ -4,7 +4,7 @@ use masterchief_contract::{CaseMap, HandlerError, wild_match};
 
 use super::{Asked, Command, Reach};
 use crate::partyline::hall::INFO_SETTING;
-use crate::users::{FlagMask, User};
+use crate::users::{FlagMask, Given, User};
 
 /// Records that are listed.
 const LISTED: usize = 40;
@@ -71,7 +71,12 @@ fn whois(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     let has = |is: bool| if is { "yes" } else { "no" };
     lines.push(format!("  password: {}, authenticator: {}", has(user.password.is_some()), has(user.totp.is_some())));
     lines.extend(user.settings.get(INFO_SETTING).map(|info| format!("  info: {info}")));
-    let given = |bot: &String| format!("  came with {bot}, which may add to it; .own {} ends that", user.handle);
+    let given = |by: &Given| match by {
+        Given { bot, apart: true } => format!("  came with {bot}, which knows somebody else by that name now"),
+        Given { bot, apart: false } => {
+            format!("  came with {bot}, which may add to it; .own {} ends that", user.handle)
+        }
+    };
     lines.extend(user.given_by.as_ref().map(given));
     lines.extend((!user.comment.is_empty()).then(|| format!("  {}", user.comment)));
     let here =

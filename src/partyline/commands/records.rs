@@ -3,7 +3,7 @@
 use masterchief_contract::{CaseMap, HandlerError, user_error};
 
 use super::{Asked, Command, Reach, sorry};
-use crate::users::User;
+use crate::users::{Given, User};
 
 pub(super) static COMMANDS: &[Command] = &[
     Command {
@@ -106,12 +106,12 @@ async fn plus_user(asked: &Asked) -> Lines {
 
 async fn minus_user(asked: &Asked) -> Lines {
     let user = asked.user_below(asked.arg("handle"))?;
-    let had = asked.desk.host.remove_user(&user.handle).await.map_err(user_error)?;
+    asked.desk.host.remove_user(&user).await.map_err(user_error)?;
     let party = &asked.desk.party;
     for idx in party.each(|session| (*session.handle == user.handle).then_some(session.idx)).into_iter().flatten() {
         party.boot(idx, "your record is gone");
     }
-    Ok(vec![if had { format!("{} is removed.", user.handle) } else { format!("{} was gone already.", user.handle) }])
+    Ok(vec![format!("{} is removed.", user.handle)])
 }
 
 async fn adduser(asked: &Asked) -> Lines {
@@ -230,7 +230,7 @@ async fn comment(asked: &Asked) -> Lines {
 
 async fn own(asked: &Asked) -> Lines {
     let mut user = asked.user_below(asked.arg("handle"))?;
-    let Some(bot) = user.given_by.take() else {
+    let Some(Given { bot, .. }) = user.given_by.take() else {
         return sorry(format!("{} came with no bot, so nobody adds to it from elsewhere", user.handle));
     };
     let handle = user.handle.clone();

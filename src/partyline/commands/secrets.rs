@@ -51,22 +51,18 @@ fn own(asked: &Asked) -> Result<User, HandlerError> {
 }
 
 async fn newpass(asked: &Asked) -> Lines {
-    own(asked)?;
-    let password = Some(hashed(asked.secret()).await?);
-    // As it is by now: somebody may have changed it meanwhile.
     let mut user = own(asked)?;
-    user.password = password;
+    // Whoever has the handle by then may be somebody else: it is written over this record only.
+    user.password = Some(hashed(asked.secret()).await?);
     asked.put(user).await?;
     Ok(vec!["Your password is changed.".to_owned()])
 }
 
 async fn chpass(asked: &Asked) -> Lines {
-    let handle = asked.user_below(asked.arg("handle"))?.handle;
-    let password = asked.secret();
-    let password = if password.is_empty() { None } else { Some(hashed(password).await?) };
-    // As it is by now: somebody may have changed it meanwhile.
-    let mut user = asked.user_below(&handle)?;
-    user.password = password;
+    let mut user = asked.user_below(asked.arg("handle"))?;
+    let (handle, password) = (user.handle.clone(), asked.secret());
+    // Whoever has the handle by then may be somebody else: it is written over this record only.
+    user.password = if password.is_empty() { None } else { Some(hashed(password).await?) };
     let has = user.password.is_some();
     asked.put(user).await?;
     Ok(vec![if has { format!("{handle} has a new password.") } else { format!("{handle} has no password any more.") }])

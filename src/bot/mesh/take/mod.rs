@@ -17,7 +17,7 @@ use crate::mesh::{AskFault, BotName, BotSettings, Gift, Mesh, NETWORK, RecordFau
 use crate::partyline::Party;
 use crate::pipelines::words::cut;
 use crate::store::{AuditRow, Sharing, Store, StoreError, check_size};
-use crate::users::{Book, Claims, EggBot, EggPerson, PEOPLE_MAX, Seen, User};
+use crate::users::{Book, Claims, EggBot, EggPerson, Given, PEOPLE_MAX, Seen, User};
 
 /// Under which name it is kept what was seen of whom, among what scripts keep. No script can have it.
 const KEPT: &str = "@taken";
@@ -88,6 +88,8 @@ struct Plan {
     moved: BTreeMap<String, String>,
     /// Who is written down under another handle than there, or not at all: the one there, in lower case, and why.
     stay: BTreeMap<String, String>,
+    /// Who is called otherwise there, or whose handle is somebody else's there: nothing is taken for them from now on. And why.
+    apart: Vec<(User, String)>,
 }
 
 /// Whose people, and what is let in.
@@ -173,12 +175,15 @@ impl Takes {
             let now = book.apart();
             now.fill(read_users(store).await?);
             let plan = self.judged(from, gift, &now).await?;
-            let puts = plan.puts.iter().map(|(user, _)| row_of(user)).collect::<Vec<_>>();
+            let written: Vec<User> = plan.puts.iter().chain(&plan.apart).map(|(user, _)| user.clone()).collect();
+            let puts = written.iter().map(row_of).collect();
             let kept = plan.seen.iter().map(|(name, seen)| (KEPT.to_owned(), name.clone(), seen.clone())).collect();
             let told = |(user, words): &(User, String)| {
                 self.row(from.bot, &user.handle, &format!("from its user file: {}", cut(words, NEW)))
             };
-            let audit = plan.puts.iter().map(told).collect();
+            let parts =
+                |(user, why): &(User, String)| self.row(from.bot, &user.handle, &format!("nothing more of it: {why}"));
+            let audit = plan.puts.iter().map(told).chain(plan.apart.iter().map(parts)).collect();
             let moved = plan.moves();
             let gone: Vec<String> = moved.iter().map(|(old, _)| old.clone()).collect();
             let sharing = Sharing { moved: moved.clone(), puts, kept, audit, ..Sharing::default() };
@@ -187,7 +192,7 @@ impl Takes {
                 continue;
             }
             // At once: what operators change from here on counts.
-            book.exchange(&gone, &plan.puts.iter().map(|(user, _)| user.clone()).collect::<Vec<_>>());
+            book.exchange(&gone, &written);
             self.follow(from.bot, &moved);
             return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
@@ -228,7 +233,7 @@ impl Takes {
         broken: &BTreeMap<String, String>,
     ) -> Result<Plan, StoreError> {
         let all = book.all();
-        let given = all.iter().filter(|user| is_given_by(user, from.bot));
+        let given = all.iter().filter(|user| came_with(user, from.bot));
         let taken = given.fold(Room::default(), |sum, user| sum.each(Room::of(user), usize::saturating_add));
         let room = self.inner.room.each(taken, usize::saturating_sub);
         let mut plan = Plan { room, ..Plan::default() };
@@ -251,6 +256,9 @@ impl Takes {
                 plan.alone.push((person.handle.clone(), why));
             }
         }
+        let parts =
+            |(user, why): &(User, String)| (user.handle.clone(), format!("{why}; nothing more is taken for them"));
+        plan.alone.extend(plan.apart.iter().map(parts).collect::<Vec<_>>());
         Ok(plan)
     }
 
@@ -279,22 +287,22 @@ impl Takes {
         let (base, (after, more)) = match old.as_deref() {
             None if from.bots.contains(&key) => return Err("is a bot here".to_owned()),
             None if book.is_named(&key) => return Err("is named by pipelines here; make the record here".to_owned()),
-            None if plan.stay.contains_key(&key) => {
+            Some(user) if !is_given_by(user, from.bot) => {
+                plan.seen.extend(seen);
+                return Err("is here already".to_owned());
+            }
+            _ if plan.stay.contains_key(&key) => {
                 plan.seen.extend(seen);
                 return Err(plan.stay.get(&key).cloned().unwrap_or_default());
             }
             None if seen_before => {
                 plan.seen.extend(seen);
-                return Err("was removed here".to_owned());
+                return Err("was removed here, or has another handle here".to_owned());
             }
             None => {
                 let blank = User { handle: record.handle.clone(), ..User::default() };
-                let given_by = Some(from.bot.to_string());
+                let given_by = Some(Given::by(from.bot.as_str()));
                 (blank, (User { given_by, ..record }, Vec::new()))
-            }
-            Some(user) if !is_given_by(user, from.bot) => {
-                plan.seen.extend(seen);
-                return Err("is here already".to_owned());
             }
             Some(user) if letters.are_below(book, user) => {
                 plan.seen.extend(seen);
@@ -412,8 +420,13 @@ fn refused(holds: &impl Fn(&[User]) -> Result<(), String>, users: &[User]) -> Ve
 }
 
 /// Whether the record came with this bot.
+fn came_with(user: &User, bot: &BotName) -> bool {
+    user.given_by.as_ref().is_some_and(|by| by.bot.eq_ignore_ascii_case(bot.as_str()))
+}
+
+/// Whether it is still whom the bot means by the handle, so that it may add to them.
 fn is_given_by(user: &User, bot: &BotName) -> bool {
-    user.given_by.as_ref().is_some_and(|by| by.eq_ignore_ascii_case(bot.as_str()))
+    came_with(user, bot) && user.given_by.as_ref().is_some_and(|by| !by.apart)
 }
 
 /// What is seen of somebody, as it is kept; or why it cannot be. What could not be kept would be news again and again.

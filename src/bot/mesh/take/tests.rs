@@ -41,6 +41,11 @@ impl Takes {
         self.people(&From { bot: &bot, take: &take, bots: BTreeSet::new() }, gift).await.unwrap()
     }
 
+    /// Whether nothing more is taken from the bot for somebody who came with it.
+    fn is_apart(&self, handle: &str) -> bool {
+        self.inner.book.get(handle).unwrap().given_by.as_ref().unwrap().apart
+    }
+
     async fn removes(&self, handle: &str) {
         assert!(self.inner.store.remove_user(handle).await.unwrap());
         self.inner.book.remove(handle);
@@ -103,7 +108,7 @@ async fn who_was_written_down_was_seen_in_the_same_breath() {
     assert!(trail.len() == 1 && trail[0].mask == "dave", "{trail:?}");
     takes.removes("dave").await;
     let plan = takes.gives(&dave).await;
-    assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "was removed here"));
+    assert_eq!((plan.puts.len(), plan.alone[0].1.as_str()), (0, "was removed here, or has another handle here"));
     // Gone there and given anew in one breath, he is given anew.
     let plan = takes.gives(&Gift { gone: vec!["dave".to_owned()], ..dave.clone() }).await;
     assert_eq!(plan.puts.len(), 1);
@@ -140,14 +145,18 @@ async fn who_is_renamed_there_is_renamed_here_with_all_that_is_known_of_her() {
     for (new, why) in [("dave", "is here already"), ("ana", "named by pipelines")] {
         let plan = takes.gives(&as_new("caroline", new, "f")).await;
         assert!(plan.moved.is_empty() && plan.alone[0].1.contains(why), "{plan:?}");
-        assert!(book.get("caroline").is_some());
+        assert!(takes.is_apart("caroline"), "she goes her own way here");
+        let given_by = Some(Given::by("HubBot"));
+        let caroline = User { given_by, ..(*book.get("caroline").unwrap()).clone() };
+        takes.inner.store.put_user(&row_of(&caroline)).await.unwrap();
     }
-    book.put(User { flags: FlagSet::parse("n").unwrap(), ..(*book.get("caroline").unwrap()).clone() }).unwrap();
-    takes.inner.store.put_user(&row_of(&book.get("caroline").unwrap())).await.unwrap();
+    let (flags, given_by) = (FlagSet::parse("n").unwrap(), Some(Given::by("HubBot")));
+    let caroline = User { flags, given_by, ..(*book.get("caroline").unwrap()).clone() };
+    takes.inner.store.put_user(&row_of(&caroline)).await.unwrap();
     let plan = takes.gives(&as_new("caroline", "cleo", "f")).await;
-    assert!(plan.alone[0].1.starts_with("is cleo there now and stays caroline here"), "{plan:?}");
+    assert!(plan.alone[1].1.starts_with("is cleo there now and stays caroline here, who holds more"), "{plan:?}");
     assert!(book.get("caroline").is_some() && book.get("cleo").is_none(), "and nobody is there twice");
-    assert_eq!(plan.alone[1].1, "is caroline here");
+    assert_eq!(plan.alone[0].1, "is caroline here");
     // Neither is she later.
     assert!(takes.gives(&gift(vec![person("cleo", "*!c@three.example")])).await.puts.is_empty());
 }
@@ -228,6 +237,67 @@ async fn who_was_removed_here_or_is_ours_is_so_under_another_handle_too() {
 }
 
 #[tokio::test]
+async fn whose_handle_is_somebody_elses_there_gets_nothing_of_them() {
+    // Dave's new handle is ours, so he keeps his here; then carol, who was removed here, takes the one he left there.
+    let takes = takes(ROOM);
+    takes.gives(&gift(vec![bare("carol"), bare("dave")])).await;
+    let xenia = User::new("xenia").unwrap();
+    takes.inner.store.put_user(&row_of(&xenia)).await.unwrap();
+    takes.inner.book.put(xenia).unwrap();
+    takes.removes("carol").await;
+    let plan = takes.gives(&renames(&[("dave", "xenia")])).await;
+    assert!(takes.is_apart("dave") && plan.moved.is_empty(), "{plan:?}");
+    let plan = takes.gives(&renames(&[("carol", "dave")])).await;
+    assert_eq!(plan.alone[0].1, "is here already", "{plan:?}");
+    takes.gives(&gift(vec![person("dave", "*!carol@later.example")])).await;
+    assert_eq!(takes.inner.book.get("dave").unwrap().hosts, ["*!dave@x.example"]);
+    assert!(takes.inner.book.get("xenia").unwrap().hosts.is_empty() && takes.inner.book.get("carol").is_none());
+}
+
+#[tokio::test]
+async fn who_changes_places_with_one_who_stays_or_takes_the_handle_of_one_who_went_is_not_mixed_up_with_them() {
+    let takes = takes(ROOM);
+    takes.gives(&gift(vec![bare("carol"), bare("dave"), bare("erin"), bare("frank")])).await;
+    // Dave holds more here than is taken over.
+    let dave = User { flags: FlagSet::parse("n").unwrap(), ..(*takes.inner.book.get("dave").unwrap()).clone() };
+    takes.inner.store.put_user(&row_of(&dave)).await.unwrap();
+    let mut places = renames(&[("carol", "dave"), ("dave", "carol")]);
+    places.people[1].hosts.push("*!dave@other.example".to_owned());
+    let plan = takes.gives(&places).await;
+    assert!(plan.moved.is_empty() && takes.is_apart("carol") && takes.is_apart("dave"), "{plan:?}");
+    // Frank went there, and stays here; erin is frank there now.
+    let gone = vec!["frank".to_owned(), "erin".to_owned()];
+    let went = Gift { gone, ..renames(&[("erin", "frank")]) };
+    let plan = takes.gives(&Gift { people: vec![person("frank", "*!erin@other.example")], ..went }).await;
+    assert!(plan.moved.is_empty() && takes.is_apart("erin") && takes.is_apart("frank"), "{plan:?}");
+    let told = |handle: &str| {
+        plan.alone.iter().filter(|(one, _)| one == handle).map(|(_, why)| why.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("erin"), ["is frank there now and stays erin here; nothing more is taken for them"]);
+    assert_eq!(told("frank")[1], "is somebody else there now; nothing more is taken for them");
+    for user in read_users(&takes.inner.store).await.unwrap() {
+        assert_eq!(user.hosts, [format!("*!{}@x.example", user.handle)], "each is who they were");
+        assert_eq!(*takes.inner.book.get(&user.handle).unwrap(), user);
+    }
+    assert!(
+        takes.inner.store.audit_recent(9).await.unwrap().iter().any(|row| row.detail.contains("nothing more of it"))
+    );
+}
+
+#[tokio::test]
+async fn handles_that_cannot_be_given_anew_do_not_count_among_those_of_an_hour() {
+    let takes = takes(ROOM);
+    let all: Vec<String> = (0..102).map(|one| format!("a{one}")).collect();
+    takes.gives(&gift(all.iter().map(|handle| bare(handle)).collect())).await;
+    let xenia = User::new("xenia").unwrap();
+    takes.inner.store.put_user(&row_of(&xenia)).await.unwrap();
+    let new: Vec<String> = (0..102).map(|one| if one < 2 { "xenia".to_owned() } else { format!("b{one}") }).collect();
+    let moves: Vec<(&str, &str)> = all.iter().zip(&new).map(|(old, new)| (old.as_str(), new.as_str())).collect();
+    let plan = takes.gives(&renames(&moves)).await;
+    assert_eq!((plan.moved.len(), plan.apart.len()), (100, 2), "{:?}", plan.alone);
+}
+
+#[tokio::test]
 async fn a_bot_gives_only_so_many_handles_anew_in_an_hour() {
     let takes = takes(ROOM);
     takes.gives(&gift(vec![bare("a0")])).await;
@@ -235,7 +305,7 @@ async fn a_bot_gives_only_so_many_handles_anew_in_an_hour() {
         takes.gives(&renames(&[(&format!("a{one}"), &format!("a{}", one + 1))])).await;
     }
     let plan = takes.gives(&renames(&[("a100", "a101")])).await;
-    assert!(plan.moved.is_empty() && plan.alone[0].1.contains("more than 100 handles anew"), "{plan:?}");
+    assert!(plan.moved.is_empty() && plan.alone[1].1.contains("more than 100 handles anew"), "{plan:?}");
     assert!(takes.inner.book.get("a100").is_some() && takes.inner.book.all().len() == 1);
     takes.inner.renames.lock().unwrap().values_mut().for_each(|(since, _)| *since -= 3_600_000);
     takes.gives(&gift(vec![bare("b0")])).await;
@@ -296,7 +366,7 @@ async fn whom_nothing_is_given_any_more_gets_nothing() {
     let with = |host: &str| gift(vec![person("carol", host)]);
     takes.gives(&with("*!c@one.example")).await;
     let carol = takes.inner.book.get("carol").unwrap();
-    assert_eq!(carol.given_by.as_deref(), Some("HubBot"));
+    assert_eq!(carol.given_by, Some(Given::by("HubBot")));
     let ours = User { given_by: None, ..User::clone(&carol) };
     takes.inner.store.put_user(&row_of(&ours)).await.unwrap();
     takes.inner.book.put(ours).unwrap();
