@@ -202,8 +202,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
             let mut user = find(&handle)?;
             done = own.then(|| own_up(&mut user)).transpose()?;
             if no_totp {
-                let without = without_code(&mut user)?;
-                done = Some(done.map_or_else(|| without.clone(), |own| format!("{own}; {without}")));
+                done = Some(joined(done, without_code(&mut user)?));
             }
             for what in remove {
                 take_away(&mut user, &what)?;
@@ -226,10 +225,14 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
     book.put(changed.clone())?;
     let sharing = Sharing { puts: vec![row_of(&changed)], ..Sharing::default() };
     change_people(store, &[(&changed.handle, before.as_deref())], &sharing).await?;
-    let summary = summary(&changed, there.as_deref(), lent);
-    let summary = done.map_or_else(|| summary.clone(), |done: String| format!("{done}; {summary}"));
+    let summary = joined(done, summary(&changed, there.as_deref(), lent));
     note(store, &changed.handle, &summary).await?;
     if common.json { show(&changed) } else { said(&summary) }
+}
+
+/// What was done, behind what was done before it.
+fn joined(before: Option<String>, then: String) -> String {
+    before.into_iter().chain([then]).collect::<Vec<_>>().join("; ")
 }
 
 async fn remove(config: &Config, store: &Store, book: &Book, user: &User) -> Done {
