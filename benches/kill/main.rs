@@ -2,7 +2,8 @@
 //! its handler, and what was handled twice is counted: after each kill no more than one round of the bind.
 //!
 //! `cargo bench --bench kill -- KILLS EVENTS [log] [file] [database] [postgresql] [mariadb] [rest] [webhook] [redis]
-//! [rabbitmq] [kafka] [abort]`; short counts where none are given. `rest` at most 40,000 events: 50,000 things are compared at most.
+//! [rabbitmq] [kafka] [abort] [midst]`; short counts where none are given. `rest` at most 40,000 events: 50,000 things are compared
+//! at most. With `midst` a handler takes a millisecond, and each kill waits until its share of the events was handled.
 
 #![allow(missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "threads of a load program may sleep")]
@@ -34,10 +35,13 @@ fn main() -> ExitCode {
     }
     let number = |at: usize, usual: usize| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(usual);
     let (kills, events) = (number(0, 5), number(1, 5_000));
-    let asked = SOURCES.iter().filter(|source| words.len() < 3 || words.iter().any(|word| word == *source));
+    let has = |name: &str| words.iter().any(|word| word == name);
+    let (in_the_midst, all) = (has("midst"), words.len() < 3);
+    let call = if in_the_midst { Duration::from_millis(1) } else { Duration::ZERO };
+    let asked = SOURCES.iter().filter(|source| all || has(source));
     let mut good = true;
     for source in asked {
-        let plan = Plan { kills, events, call: Duration::ZERO, in_the_midst: false, start };
+        let plan = Plan { kills, events, call, in_the_midst, start };
         let count = proof::prove(source, &plan);
         println!(
             "{source}: {} kills over {events} events: {} handled once, {} twice or more, at most {} again after a kill, {} lost",
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
         );
         good &= count.missing == 0 && count.again <= ROUND;
     }
-    if words.len() < 3 || words.iter().any(|word| word == "abort") {
+    if all || has("abort") {
         let aborted = proof::abort(start);
         println!(
             "abort: a handler that aborts the process for one of 20 events: {} others handled after {} starts, dead letters: {:?}",

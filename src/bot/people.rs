@@ -28,8 +28,9 @@ pub enum PeopleError {
     There(String),
     /// Somebody else has changed the record, here or in another process.
     #[error(
-        "the record of {0} has changed meanwhile; look at it and give the command once more, in a few seconds if it \
-         still looks as before"
+        "the record of {0} has changed meanwhile; look at it and give the command once more. If it looks as before after \
+         a few seconds, people were changed by another process and are not taken here: the log says why (.console +o); \
+         mend that with `masterchief users`, or .rehash if it is the policy that has changed"
     )]
     Changed(String),
 }

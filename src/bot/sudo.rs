@@ -53,6 +53,10 @@ impl Sudo {
             tokio::select! {
                 () = shutdown.recv() => return,
                 () = self.begun.notified() => {}
+                () = self.book.lowered() => {
+                    let gone = |one: &Elevation| one.until <= Instant::now();
+                    self.book.elevated().into_iter().filter(gone).for_each(|one| self.end(&one, "their record is gone"));
+                }
                 () = over => {
                     let now = Instant::now();
                     let all = self.book.elevated().into_iter();
@@ -65,7 +69,8 @@ impl Sudo {
     /// Looks whether what happens leaves who is elevated vouched for as they were.
     pub(crate) fn watch(&self, event: &Event) {
         for one in self.book.elevated() {
-            if event.kind() == NKCH && one.handle.eq_ignore_ascii_case(event.field_str("old")) {
+            let left = event.kind() == NKCH && one.handle.eq_ignore_ascii_case(event.field_str("old"));
+            if left && one.until <= Instant::now() {
                 self.end(&one, "they have another handle");
             }
             if one.presence.network != *event.network {

@@ -181,7 +181,9 @@ impl Store {
     pub async fn user(&self, handle: &str) -> Result<Option<UserRow>, StoreError> {
         match &self.place {
             Place::Sqlite(sqlite) => sqlite.user(handle).await,
-            Place::Memory(memory) => Ok(memory.users().into_iter().find(|row| row.handle.eq_ignore_ascii_case(handle))),
+            Place::Memory(memory) => {
+                Ok(memory.users().into_iter().rev().find(|row| row.handle.eq_ignore_ascii_case(handle)))
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use masterchief_contract::{Actor, CaseMap, Who, wild_match};
 use serde::Deserialize;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::elevation::{Elevation, Sudo};
@@ -33,6 +34,8 @@ pub struct Settings {
 pub struct Book {
     pages: Arc<ArcSwap<Pages>>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Somebody who was elevated has no record any more.
+    lowered: Arc<Notify>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,7 +78,7 @@ impl Book {
 
     /// A book of its own that begins with what is in this one: to try what would be.
     pub fn apart(&self) -> Book {
-        Book { pages: Arc::new(ArcSwap::new(self.pages.load_full())), turn: Arc::default() }
+        Book { pages: Arc::new(ArcSwap::new(self.pages.load_full())), ..Book::default() }
     }
 
     /// The turn of who looks at a record, writes it elsewhere and then here, in which nobody else does.
@@ -99,9 +102,18 @@ impl Book {
     /// Replaces all users.
     pub fn fill(&self, users: Vec<User>) {
         self.pages.rcu(|pages| {
-            let users = users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))).collect();
-            Pages { users, ..Pages::clone(pages) }.indexed()
+            let users: BTreeMap<_, _> = users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))).collect();
+            let mut pages = Pages::clone(pages);
+            let gone = pages.elevated.keys().filter(|handle| !users.contains_key(*handle)).cloned().collect::<Vec<_>>();
+            gone.iter().for_each(|handle| pages.leave(handle));
+            Pages { users, ..pages }.indexed()
         });
+        self.lowered.notify_one();
+    }
+
+    /// Ready when the record of somebody who is elevated may be gone.
+    pub async fn lowered(&self) {
+        self.lowered.notified().await;
     }
 
     /// Whether a record could be put in, in the place of that of `before` if it had another handle until now.
@@ -167,6 +179,7 @@ impl Book {
             pages.leave(handle);
             pages.indexed()
         });
+        self.lowered.notify_one();
         was
     }
 
@@ -512,6 +525,16 @@ mod tests {
         book.exchange(&["bob".to_owned()], &[alice]);
         assert!(!standing().elevated() && standing().who.handle.as_deref() == Some("alice"));
         assert_eq!(book.elevated()[0].until, Instant::now(), "whoever follows it sees that it is over");
+        // Nor is whoever is written down under it by another process.
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        book.elevate(&Elevation { until, ..book.elevated().remove(0) });
+        let alice = User::clone(&book.get("alice").unwrap());
+        book.fill(vec![alice.clone()]);
+        assert!(standing().elevated(), "who is still there stays as she is");
+        book.fill(Vec::new());
+        book.lowered().await;
+        book.fill(vec![alice]);
+        assert!(!standing().elevated());
     }
 
     #[test]

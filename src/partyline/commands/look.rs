@@ -72,7 +72,9 @@ fn whois(asked: &Asked) -> Result<Vec<String>, HandlerError> {
     lines.push(format!("  password: {}, authenticator: {}", has(user.password.is_some()), has(user.totp.is_some())));
     lines.extend(user.settings.get(INFO_SETTING).map(|info| format!("  info: {info}")));
     let given = |by: &Given| match by {
-        Given { bot, apart: true } => format!("  came with {bot}, which knows somebody else by that name now"),
+        Given { bot, apart: true } => {
+            format!("  came with {bot}, which calls them otherwise, or somebody else so; it adds nothing any more")
+        }
         Given { bot, apart: false } => {
             format!("  came with {bot}, which may add to it; .own {} ends that", user.handle)
         }

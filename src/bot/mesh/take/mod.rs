@@ -192,7 +192,13 @@ impl Takes {
                 continue;
             }
             // At once: what operators change from here on counts.
-            book.exchange(&gone, &written);
+            // What else another process has written of those who part was judged by nobody yet.
+            let parted = plan.apart.iter().filter_map(|(user, _)| {
+                let here = book.get(&user.handle)?;
+                Some(User { given_by: user.given_by.clone(), ..User::clone(&here) })
+            });
+            let here: Vec<User> = plan.puts.iter().map(|(user, _)| user.clone()).chain(parted).collect();
+            book.exchange(&gone, &here);
             self.follow(from.bot, &moved);
             return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
         }
@@ -247,18 +253,20 @@ impl Takes {
                 None if anew => None,
                 None => self.seen(from.bot, &person.handle).await?,
             };
-            let refused = broken.get(&person.handle.to_ascii_lowercase());
-            let done = match refused {
-                Some(why) => Err(why.clone()),
+            let key = person.handle.to_ascii_lowercase();
+            let done = match broken.get(&key) {
+                Some(why) => {
+                    // Else they came as somebody new next time.
+                    let stays = plan.stay.contains_key(&key);
+                    plan.seen.extend(stays.then(|| seen_now(from, person)).flatten());
+                    Err(why.clone())
+                }
                 None => self.person(from, person, before, book, &mut claims, &mut plan),
             };
             if let Err(why) = done {
                 plan.alone.push((person.handle.clone(), why));
             }
         }
-        let parts =
-            |(user, why): &(User, String)| (user.handle.clone(), format!("{why}; nothing more is taken for them"));
-        plan.alone.extend(plan.apart.iter().map(parts).collect::<Vec<_>>());
         Ok(plan)
     }
 
@@ -285,8 +293,12 @@ impl Takes {
         let news = now.since(&before.unwrap_or_default());
         let old = book.get(&person.handle);
         let (base, (after, more)) = match old.as_deref() {
-            None if from.bots.contains(&key) => return Err("is a bot here".to_owned()),
-            None if book.is_named(&key) => return Err("is named by pipelines here; make the record here".to_owned()),
+            None if from.bots.contains(&key) || book.is_named(&key) => {
+                // Who came under another handle, or was removed, does not come back once this one is free.
+                plan.seen.extend(seen.filter(|_| plan.stay.contains_key(&key)));
+                let named = "is named by pipelines here; make the record here";
+                return Err(if book.is_named(&key) { named } else { "is a bot here" }.to_owned());
+            }
             Some(user) if !is_given_by(user, from.bot) => {
                 plan.seen.extend(seen);
                 return Err("is here already".to_owned());
@@ -386,7 +398,7 @@ impl Takes {
 
     /// A row of the audit trail, which is in the log too.
     fn row(&self, bot: &BotName, handle: &str, detail: &str) -> AuditRow {
-        tracing::info!(%bot, handle, detail, "Somebody is taken over from an Eggdrop");
+        tracing::info!(%bot, handle, detail, "People of an Eggdrop");
         AuditRow {
             at: self.inner.clock.now(),
             network: NETWORK.to_owned(),
@@ -427,6 +439,12 @@ fn came_with(user: &User, bot: &BotName) -> bool {
 /// Whether it is still whom the bot means by the handle, so that it may add to them.
 fn is_given_by(user: &User, bot: &BotName) -> bool {
     came_with(user, bot) && user.given_by.as_ref().is_some_and(|by| !by.apart)
+}
+
+/// What is seen now of somebody who is not taken over, as it is kept, if it can be.
+fn seen_now(from: &From<'_>, person: &EggPerson) -> Option<(String, Value)> {
+    let (record, _) = person.record(from.take.network.as_deref(), from.take.letters.set()).ok()?;
+    kept(from.bot, &person.handle, &Seen::of(&record)).ok()
 }
 
 /// What is seen of somebody, as it is kept; or why it cannot be. What could not be kept would be news again and again.

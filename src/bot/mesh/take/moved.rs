@@ -72,7 +72,8 @@ impl Takes {
         }
         let (mut moves, mut stays) = (Vec::new(), Vec::new());
         let mut wanted = BTreeSet::new();
-        for (old, new) in &gift.renamed {
+        // Who is called as before again is nobody else.
+        for (old, new) in gift.renamed.iter().filter(|(old, new)| !old.eq_ignore_ascii_case(new)) {
             let key = new.to_ascii_lowercase();
             let Some(user) = book.get(old).filter(|user| is_given_by(user, from.bot)) else {
                 // Who was removed or is somebody else's here is that under another handle too.

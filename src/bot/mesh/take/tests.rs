@@ -154,7 +154,7 @@ async fn who_is_renamed_there_is_renamed_here_with_all_that_is_known_of_her() {
     let caroline = User { flags, given_by, ..(*book.get("caroline").unwrap()).clone() };
     takes.inner.store.put_user(&row_of(&caroline)).await.unwrap();
     let plan = takes.gives(&as_new("caroline", "cleo", "f")).await;
-    assert!(plan.alone[1].1.starts_with("is cleo there now and stays caroline here, who holds more"), "{plan:?}");
+    assert!(plan.apart[0].1.starts_with("is cleo there now and stays caroline here, who holds more"), "{plan:?}");
     assert!(book.get("caroline").is_some() && book.get("cleo").is_none(), "and nobody is there twice");
     assert_eq!(plan.alone[0].1, "is caroline here");
     // Neither is she later.
@@ -261,6 +261,7 @@ async fn who_changes_places_with_one_who_stays_or_takes_the_handle_of_one_who_we
     // Dave holds more here than is taken over.
     let dave = User { flags: FlagSet::parse("n").unwrap(), ..(*takes.inner.book.get("dave").unwrap()).clone() };
     takes.inner.store.put_user(&row_of(&dave)).await.unwrap();
+    takes.inner.book.put(dave).unwrap();
     let mut places = renames(&[("carol", "dave"), ("dave", "carol")]);
     places.people[1].hosts.push("*!dave@other.example".to_owned());
     let plan = takes.gives(&places).await;
@@ -271,10 +272,12 @@ async fn who_changes_places_with_one_who_stays_or_takes_the_handle_of_one_who_we
     let plan = takes.gives(&Gift { people: vec![person("frank", "*!erin@other.example")], ..went }).await;
     assert!(plan.moved.is_empty() && takes.is_apart("erin") && takes.is_apart("frank"), "{plan:?}");
     let told = |handle: &str| {
-        plan.alone.iter().filter(|(one, _)| one == handle).map(|(_, why)| why.clone()).collect::<Vec<_>>()
+        plan.apart.iter().filter(|(one, _)| one.handle == handle).map(|(_, why)| why.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(told("erin"), ["is frank there now and stays erin here; nothing more is taken for them"]);
-    assert_eq!(told("frank")[1], "is somebody else there now; nothing more is taken for them");
+    assert_eq!(told("erin"), ["is frank there now and stays erin here"]);
+    assert_eq!(told("frank"), ["is somebody else there now"]);
+    let lines = takes.lines(&"HubBot".parse().unwrap(), &gift(Vec::new()), &plan, &[]).join("\n");
+    assert!(lines.contains("nothing more is taken for these: erin is frank there now"), "{lines}");
     for user in read_users(&takes.inner.store).await.unwrap() {
         assert_eq!(user.hosts, [format!("*!{}@x.example", user.handle)], "each is who they were");
         assert_eq!(*takes.inner.book.get(&user.handle).unwrap(), user);
@@ -282,6 +285,24 @@ async fn who_changes_places_with_one_who_stays_or_takes_the_handle_of_one_who_we
     assert!(
         takes.inner.store.audit_recent(9).await.unwrap().iter().any(|row| row.detail.contains("nothing more of it"))
     );
+}
+
+#[tokio::test]
+async fn who_could_not_have_a_handle_does_not_come_as_somebody_new_once_it_is_free() {
+    let takes = takes(ROOM);
+    takes.gives(&gift(vec![bare("carol"), bare("dave")])).await;
+    takes.removes("dave").await;
+    takes.inner.book.name(&BTreeSet::from(["cleo".to_owned(), "dan".to_owned()]));
+    let plan = takes.gives(&renames(&[("carol", "cleo"), ("dave", "dan")])).await;
+    assert!(takes.is_apart("carol") && plan.moved.is_empty(), "{plan:?}");
+    takes.inner.book.name(&BTreeSet::new());
+    let plan = takes.gives(&gift(vec![person("cleo", "*!c@new.example"), person("dan", "*!d@new.example")])).await;
+    assert!(plan.puts.is_empty() && plan.alone.len() == 2, "{plan:?}");
+    assert_eq!(firsts(&takes), ["carol *!carol@x.example"]);
+    // There and back again is no other handle.
+    takes.gives(&gift(vec![bare("erin")])).await;
+    let plan = takes.gives(&renames(&[("erin", "Erin")])).await;
+    assert!(plan.moved.is_empty() && plan.apart.is_empty() && !takes.is_apart("erin"), "{plan:?}");
 }
 
 #[tokio::test]
@@ -305,7 +326,7 @@ async fn a_bot_gives_only_so_many_handles_anew_in_an_hour() {
         takes.gives(&renames(&[(&format!("a{one}"), &format!("a{}", one + 1))])).await;
     }
     let plan = takes.gives(&renames(&[("a100", "a101")])).await;
-    assert!(plan.moved.is_empty() && plan.alone[1].1.contains("more than 100 handles anew"), "{plan:?}");
+    assert!(plan.moved.is_empty() && plan.apart[0].1.contains("more than 100 handles anew"), "{plan:?}");
     assert!(takes.inner.book.get("a100").is_some() && takes.inner.book.all().len() == 1);
     takes.inner.renames.lock().unwrap().values_mut().for_each(|(since, _)| *since -= 3_600_000);
     takes.gives(&gift(vec![bare("b0")])).await;

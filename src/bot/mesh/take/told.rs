@@ -56,7 +56,10 @@ impl Takes {
                 lines.push(BY_MASK.to_owned());
             }
         }
-        for (what, all) in [("taken", &puts), ("left alone", &alone), ("new bots", &bots.to_vec())] {
+        // Each of these once: then they are no longer that bot's.
+        let parted: Vec<String> = plan.apart.iter().map(|(user, why)| format!("{} {why}", user.handle)).collect();
+        let parts = "nothing more is taken for these";
+        for (what, all) in [("taken", &puts), ("left alone", &alone), (parts, &parted), ("new bots", &bots.to_vec())] {
             if !all.is_empty() {
                 lines.push(format!("{what}: {}", named(all)));
             }
