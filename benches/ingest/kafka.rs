@@ -1,13 +1,14 @@
 //! Messages of Kafka, from a broker with everything in memory: to a handler, and to a bare consumer.
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use masterchief::bot::Bot;
 use masterchief::contract::{Event, Kind};
+use rdkafka::Message as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -16,6 +17,8 @@ use crate::servers::{Tansu, kafka_settings};
 use crate::{Aim, Fallible, cpu_seconds};
 
 const MESSAGES: u64 = 100_000;
+/// Messages that are made durable, and committed, at once.
+const GROUP: u64 = 4000;
 
 /// Messages of 1 KB from the beginning of a topic.
 pub(crate) async fn messages() -> Fallible<Vec<Aim>> {
@@ -41,21 +44,30 @@ pub(crate) async fn messages() -> Fallible<Vec<Aim>> {
         }
     }
     // Turn by turn, and the best of each: what else runs on the machine meets both.
-    let (mut ours, mut floor) = (0.0_f64, 0.0_f64);
+    let (mut ours, mut floor, mut file, mut sqlite) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
     let mut cpu = (0.0, 0.0);
     for turn in 0..3 {
         let began = cpu_seconds();
-        floor = floor.max(bare(&brokers, &topic, turn).await?);
+        floor = floor.max(bare(&brokers, &topic, &format!("bare{turn}"), None).await?);
         let between = cpu_seconds();
         ours = ours.max(to_a_handler(&brokers, &topic, turn).await?);
         cpu = (cpu.0 + between - began, cpu.1 + cpu_seconds() - between);
+        file = file.max(bare(&brokers, &topic, &format!("file{turn}"), Some(in_a_file()?)).await?);
+        sqlite = sqlite.max(bare(&brokers, &topic, &format!("sqlite{turn}"), Some(in_sqlite()?)).await?);
     }
     let cpu = (cpu.0 / 3.0 / MESSAGES as f64 * 1e6, cpu.1 / 3.0 / MESSAGES as f64 * 1e6);
     println!("kafka: {:.1} us of processors a message, the bare consumer {:.1} us", cpu.1, cpu.0);
     println!("kafka: {ours:.0} messages/s of 1 KB, durable and handled");
     println!("kafka: {:.2} of a bare consumer that throws them away: {floor:.0}/s", ours / floor);
-    let disk = kept(MESSAGES)?;
-    println!("kafka: {:.2} of a file to which they are appended and synced 4,000 at a time: {disk:.0}/s", ours / disk);
+    let keeps = |what: &str, rate: f64| {
+        println!(
+            "kafka: a bare consumer with a thread that keeps them {what}, {GROUP} at a time, has {:.2} of itself: {rate:.0}/s; ours {:.2} of that",
+            rate / floor,
+            ours / rate
+        );
+    };
+    keeps("in a file, synced", file);
+    keeps("in a table of SQLite with the journal's settings", sqlite);
     Ok(vec![Aim { what: "kafka, of a bare consumer".to_owned(), figure: ours / floor, least: 0.7 }])
 }
 
@@ -79,26 +91,69 @@ fn payload(number: u64) -> String {
     text + "\"}"
 }
 
-/// From the first message to the last.
-async fn bare(brokers: &str, topic: &str, turn: usize) -> Fallible<f64> {
+/// Makes what it is given durable.
+type Keep = Box<dyn FnMut(&[u8]) -> Fallible<()> + Send>;
+
+/// From the first message to the last, and until the last is kept.
+async fn bare(brokers: &str, topic: &str, group: &str, keep: Option<Keep>) -> Fallible<f64> {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
-        .set("group.id", format!("bare{turn}"))
+        .set("group.id", group)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .create()?;
     consumer.subscribe(&[topic])?;
-    let (mut began, mut bytes) = (None, 0);
-    for number in 0..MESSAGES {
+    // One group is kept while the next is read, as we do it.
+    let (to, groups) = mpsc::sync_channel::<Vec<u8>>(1);
+    let keeping = keep.map(|mut keep| {
+        std::thread::spawn(move || groups.iter().try_for_each(|group| keep(&group)).map_err(|fault| fault.to_string()))
+    });
+    let (mut began, mut bytes, mut gathered) = (None, 0, Vec::new());
+    for number in 1..=MESSAGES {
         let message = consumer.recv().await?;
         began.get_or_insert_with(Instant::now);
         bytes += message.payload_len();
-        if number % 4000 == 3999 {
+        if keeping.is_some() {
+            gathered.extend_from_slice(message.payload().unwrap_or_default());
+        }
+        if number % GROUP == 0 {
+            if keeping.is_some() {
+                to.send(std::mem::replace(&mut gathered, Vec::with_capacity(GROUP as usize * 1024)))?;
+            }
             consumer.commit_message(&message, CommitMode::Async)?;
         }
     }
     assert_eq!(bytes as u64, MESSAGES * 1024);
+    drop(to);
+    if let Some(keeping) = keeping {
+        keeping.join().map_err(|_| "who keeps them panicked")??;
+    }
     Ok(MESSAGES as f64 / began.ok_or("nothing came")?.elapsed().as_secs_f64())
+}
+
+/// Each group is appended and synced: nobody keeps anything for less.
+fn in_a_file() -> Fallible<Keep> {
+    let mut file = tempfile::tempfile()?;
+    Ok(Box::new(move |group| {
+        file.write_all(group)?;
+        Ok(file.sync_data()?)
+    }))
+}
+
+/// Each group is a row of its own, and nothing else is written.
+fn in_sqlite() -> Fallible<Keep> {
+    let dir = tempfile::tempdir()?;
+    let db = rusqlite::Connection::open(dir.path().join("floor.db"))?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "wal_autocheckpoint", 16_384)?;
+    db.execute_batch("CREATE TABLE events(first INTEGER PRIMARY KEY, records BLOB NOT NULL)")?;
+    Ok(Box::new(move |group| {
+        // It goes with what writes into it.
+        let _ = &dir;
+        db.execute("INSERT INTO events(records) VALUES (?1)", [group])?;
+        Ok(())
+    }))
 }
 
 async fn to_a_handler(brokers: &str, topic: &str, turn: usize) -> Fallible<f64> {
@@ -124,16 +179,4 @@ async fn to_a_handler(brokers: &str, topic: &str, turn: usize) -> Fallible<f64> 
     let rate = (MESSAGES - before) as f64 / began.elapsed().as_secs_f64();
     started.stop("").await;
     Ok(rate)
-}
-
-/// The same bytes in a file, which is as durable: what the disk lets through, without a journal.
-fn kept(messages: u64) -> Fallible<f64> {
-    let mut file = tempfile::tempfile()?;
-    let group: String = (0..4000).map(payload).collect();
-    let began = Instant::now();
-    for _ in 0..messages / 4000 {
-        file.write_all(group.as_bytes())?;
-        file.sync_data()?;
-    }
-    Ok(messages as f64 / began.elapsed().as_secs_f64())
 }

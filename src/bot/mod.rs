@@ -79,7 +79,7 @@ pub use judged::judged;
 pub(crate) use lock::FolderLock;
 pub(crate) use luastep::stage_executors;
 pub(crate) use mesh::{forget_told, verify_told};
-pub use people::{PeopleError, change_people, read_users, row_of, touched, user_of};
+pub use people::{PeopleError, change_user, read_users, row_of, touched, user_of};
 pub use policy::{Broken, Settings as PolicySettings, Table as PolicyTable};
 pub use replay::Replayed;
 pub use scripts::{Reloaded, script_files, test_files};

@@ -18,7 +18,7 @@ use super::ingest::Feeds;
 use super::mesh::forget_key;
 use super::outbox::{Outbox, Place};
 use super::own::is_held;
-use super::people::{self, row_of, touched};
+use super::people::{change_user, touched};
 use super::policy::Policy;
 use super::scripts::Scripts;
 use super::seam;
@@ -33,7 +33,7 @@ use crate::irc::{self, Around as _};
 use crate::journal::FeedRow;
 use crate::mesh::Mesh;
 use crate::partyline::{self, Arrivals, Console, Faces, Gate, Host, LiveLog, Party, Settings, Speech};
-use crate::store::{Sharing, Store};
+use crate::store::Store;
 use crate::users::{Book, User};
 
 /// The bot's own password, under the data folder, where it knows nobody yet.
@@ -199,9 +199,8 @@ impl Host for Around {
             policy.holds_for_user(&user).map_err(|broken| broken.to_string())?;
             book.may_put(&user, None).map_err(|fault| fault.to_string())?;
             // What the store did not take does not count: it would be gone with the next start.
-            let sharing = Sharing { puts: vec![row_of(&user)], ..Sharing::default() };
-            let looked = [(user.handle.as_str(), before.as_deref())];
-            people::change_people(&store, &looked, &sharing).await.map_err(|fault| fault.to_string())?;
+            let change = change_user(&store, before.as_deref(), Some(&user));
+            change.await.map_err(|fault| fault.to_string())?;
             book.put(user).map_err(|fault| fault.to_string())
         })
     }
@@ -214,11 +213,7 @@ impl Host for Around {
             let _turn = book.turn().await;
             policy.holds_without(&old.handle, Some(&user)).map_err(|broken| broken.to_string())?;
             book.may_put(&user, Some(&old.handle)).map_err(|fault| fault.to_string())?;
-            let moved = vec![(old.handle.clone(), user.handle.clone())];
-            let sharing = Sharing { moved, puts: vec![row_of(&user)], ..Sharing::default() };
-            let mut looked = vec![(old.handle.as_str(), Some(&old))];
-            looked.extend((!user.handle.eq_ignore_ascii_case(&old.handle)).then_some((user.handle.as_str(), None)));
-            people::change_people(&store, &looked, &sharing).await.map_err(|fault| fault.to_string())?;
+            change_user(&store, Some(&old), Some(&user)).await.map_err(|fault| fault.to_string())?;
             book.rename(&old.handle, user).map_err(|fault| fault.to_string())
         })
     }
@@ -228,9 +223,7 @@ impl Host for Around {
         Box::pin(async move {
             let _turn = book.turn().await;
             policy.holds_without(&user.handle, None).map_err(|broken| broken.to_string())?;
-            let sharing = Sharing { gone: vec![user.handle.clone()], ..Sharing::default() };
-            let looked = [(user.handle.as_str(), Some(&user))];
-            people::change_people(&store, &looked, &sharing).await.map_err(|fault| fault.to_string())?;
+            change_user(&store, Some(&user), None).await.map_err(|fault| fault.to_string())?;
             book.remove(&user.handle);
             Ok(())
         })

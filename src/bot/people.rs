@@ -40,28 +40,36 @@ pub async fn read_users(store: &Store) -> Result<Vec<User>, PeopleError> {
     store.users().await?.into_iter().map(user_of).collect()
 }
 
-/// Writes a change of people made of what was looked at: each handle with its record then, none where it was nobody's. What has become
-/// another since, here or in another process, is not written over.
-pub async fn change_people(
-    store: &Store,
-    looked: &[(&str, Option<&User>)],
-    sharing: &Sharing,
-) -> Result<(), PeopleError> {
+/// Writes one person as they are after a change: somebody new, another record, another handle, or nobody any more. What has become another
+/// than `before` since it was looked at, here or in another process, is not written over.
+pub async fn change_user(store: &Store, before: Option<&User>, after: Option<&User>) -> Result<(), PeopleError> {
+    let mut sharing = Sharing { puts: after.map(row_of).into_iter().collect(), ..Sharing::default() };
+    let mut looked = Vec::with_capacity(2);
+    if let Some(before) = before {
+        looked.push((&before.handle, Some(sorted(before))));
+        match after {
+            Some(after) if after.handle == before.handle => {}
+            Some(after) => sharing.moved.push((before.handle.clone(), after.handle.clone())),
+            None => sharing.gone.push(before.handle.clone()),
+        }
+    }
+    let is_other = |after: &&User| before.is_none_or(|before| !before.handle.eq_ignore_ascii_case(&after.handle));
+    looked.extend(after.filter(is_other).map(|after| (&after.handle, None)));
     for _ in 0..LOOKS {
         let revision = store.users_revision().await?;
-        for (handle, before) in looked {
+        for (handle, before) in &looked {
             let now = store.user(handle).await?.map(user_of).transpose()?;
-            match (now, before) {
-                (Some(_), None) => return Err(PeopleError::There((*handle).to_owned())),
-                (now, before) if now.as_ref().map(sorted) == before.map(sorted) => {}
-                _ => return Err(PeopleError::Changed((*handle).to_owned())),
+            match (now.as_ref().map(sorted), before) {
+                (Some(_), None) => return Err(PeopleError::There((*handle).clone())),
+                (now, before) if now == *before => {}
+                _ => return Err(PeopleError::Changed((*handle).clone())),
             }
         }
-        if store.share(revision, sharing).await?.is_some() {
+        if store.share(revision, &sharing).await?.is_some() {
             return Ok(());
         }
     }
-    Err(PeopleError::Changed(looked.first().map_or("", |(handle, _)| handle).to_owned()))
+    Err(PeopleError::Changed(looked.first().map_or_else(String::new, |(handle, _)| (*handle).clone())))
 }
 
 /// A record as it is stored, in the order in which it comes back.
@@ -172,20 +180,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for store in [Store::memory(), Store::open(&folder.path().join("people.db")).await.unwrap()] {
             let alice = User { hosts: vec!["*!b@x".to_owned(), "*!a@x".to_owned()], ..User::new("alice").unwrap() };
-            let puts = |user: &User| Sharing { puts: vec![row_of(user)], ..Sharing::default() };
-            change_people(&store, &[("alice", None)], &puts(&alice)).await.unwrap();
-            let fault = change_people(&store, &[("Alice", None)], &puts(&alice)).await.unwrap_err().to_string();
+            let change = async |before, after| change_user(&store, before, after).await;
+            change(None, Some(&alice)).await.unwrap();
+            let fault = change(None, Some(&alice)).await.unwrap_err().to_string();
             assert!(fault.contains("already"), "somebody made it first: {fault}");
             let said = User { comment: "of the night shift".to_owned(), ..alice.clone() };
-            change_people(&store, &[("alice", Some(&alice))], &puts(&said)).await.unwrap();
-            let fault = change_people(&store, &[("alice", Some(&alice))], &puts(&alice)).await.unwrap_err().to_string();
+            change(Some(&alice), Some(&said)).await.unwrap();
+            let fault = change(Some(&alice), Some(&alice)).await.unwrap_err().to_string();
             assert!(fault.contains("once more"), "{fault}");
-            let gone = Sharing { gone: vec!["alice".to_owned()], ..Sharing::default() };
-            change_people(&store, &[("alice", Some(&said))], &gone).await.unwrap();
-            assert!(
-                change_people(&store, &[("alice", Some(&said))], &puts(&said)).await.is_err(),
-                "it does not come back"
-            );
+            let bob = User::new("bob").unwrap();
+            change(None, Some(&bob)).await.unwrap();
+            let other = User { handle: "Bob".to_owned(), ..said.clone() };
+            let fault = change(Some(&said), Some(&other)).await.unwrap_err().to_string();
+            assert!(fault.contains("already"), "the handle is somebody else's: {fault}");
+            let big = User { handle: "ALICE".to_owned(), ..said.clone() };
+            change(Some(&said), Some(&big)).await.unwrap();
+            let alicia = User { handle: "alicia".to_owned(), ..said.clone() };
+            change(Some(&big), Some(&alicia)).await.unwrap();
+            change(Some(&alicia), None).await.unwrap();
+            assert!(change(Some(&alicia), Some(&alicia)).await.is_err(), "it does not come back");
+            change(Some(&bob), None).await.unwrap();
             assert_eq!(store.users().await.unwrap(), []);
         }
     }

@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::outbox::Outbox;
 use super::words;
 use crate::dispatch::{BindFault, Kinds, NewBind};
-use crate::partyline::{CHOF, NKCH};
+use crate::partyline::CHOF;
 use crate::store::AuditRow;
 use crate::users::{Book, Elevation, Presence};
 
@@ -51,28 +51,25 @@ impl Sudo {
                 }
             };
             tokio::select! {
+                // Whose time is over has no other reason.
+                biased;
                 () = shutdown.recv() => return,
+                () = over => self.end_all("the time is over"),
+                () = self.book.lowered() => self.end_all("their record is gone, or has another handle"),
                 () = self.begun.notified() => {}
-                () = self.book.lowered() => {
-                    let gone = |one: &Elevation| one.until <= Instant::now();
-                    self.book.elevated().into_iter().filter(gone).for_each(|one| self.end(&one, "their record is gone"));
-                }
-                () = over => {
-                    let now = Instant::now();
-                    let all = self.book.elevated().into_iter();
-                    all.filter(|one| one.until <= now).for_each(|one| self.end(&one, "the time is over"));
-                }
             }
         }
+    }
+
+    /// Ends all whose time is over.
+    fn end_all(&self, why: &str) {
+        let now = Instant::now();
+        self.book.elevated().iter().filter(|one| one.until <= now).for_each(|one| self.end(one, why));
     }
 
     /// Looks whether what happens leaves who is elevated vouched for as they were.
     pub(crate) fn watch(&self, event: &Event) {
         for one in self.book.elevated() {
-            let left = event.kind() == NKCH && one.handle.eq_ignore_ascii_case(event.field_str("old"));
-            if left && one.until <= Instant::now() {
-                self.end(&one, "they have another handle");
-            }
             if one.presence.network != *event.network {
                 continue;
             }

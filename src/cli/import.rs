@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::{Common, Done, output};
-use crate::bot::{change_people, row_of, touched};
+use crate::bot::{change_user, touched};
 use crate::config::Config;
 use crate::mesh::{BotAddr, BotName, BotSettings};
-use crate::store::{BotRow, Sharing, Store};
+use crate::store::{BotRow, Store};
 use crate::users::{Book, Claims, EggBot, EggPerson, FlagSet, USERFILE_MAX, User, Userfile};
 
 /// What is asked for.
@@ -179,8 +179,7 @@ impl Plan {
         let now = chrono::Utc::now().timestamp_millis();
         for one in &mut self.people {
             one.user = touched(one.user.clone(), None, now);
-            let sharing = Sharing { puts: vec![row_of(&one.user)], ..Sharing::default() };
-            change_people(store, &[(&one.user.handle, None)], &sharing).await?;
+            change_user(store, None, Some(&one.user)).await?;
             let detail = format!("imported from {} with the flags {}", file.display(), one.flags);
             super::users::note(store, &one.handle, &detail).await?;
         }

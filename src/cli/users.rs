@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::import::{self, Import};
 use super::policy::broken_by;
 use super::{Common, Done, output, runtime};
-use crate::bot::{change_people, read_users, row_of, touched};
+use crate::bot::{change_user, read_users, touched};
 use crate::config::{Config, Secrets};
-use crate::store::{AuditRow, Sharing, Store};
+use crate::store::{AuditRow, Store};
 use crate::users::{Book, Given, PasswordHash, User};
 
 /// Lists and changes people.
@@ -131,8 +131,10 @@ struct Shown {
     certs: Vec<String>,
     hosts: Vec<String>,
     password: bool,
-    /// The bot with whose user file the record came, which may add to it.
+    /// The bot with whose user file the record came.
     given_by: Option<String>,
+    /// Whether that bot adds nothing to it any more.
+    apart: bool,
     comment: String,
 }
 
@@ -223,8 +225,7 @@ async fn act(common: &Common, config: &Config, store: &Store, command: Command) 
         return Ok(refused);
     }
     book.put(changed.clone())?;
-    let sharing = Sharing { puts: vec![row_of(&changed)], ..Sharing::default() };
-    change_people(store, &[(&changed.handle, before.as_deref())], &sharing).await?;
+    change_user(store, before.as_deref(), Some(&changed)).await?;
     let summary = joined(done, summary(&changed, there.as_deref(), lent));
     note(store, &changed.handle, &summary).await?;
     if common.json { show(&changed) } else { said(&summary) }
@@ -240,8 +241,7 @@ async fn remove(config: &Config, store: &Store, book: &Book, user: &User) -> Don
     if let Some(refused) = refused(config, book, |after| _ = after.remove(handle)).await? {
         return Ok(refused);
     }
-    let sharing = Sharing { gone: vec![handle.to_owned()], ..Sharing::default() };
-    change_people(store, &[(handle, Some(user))], &sharing).await?;
+    change_user(store, Some(user), None).await?;
     note(store, handle, "removed").await?;
     said(&format!("{handle} is removed"))
 }
@@ -428,6 +428,7 @@ fn shown(user: &User) -> Shown {
         hosts: user.hosts.clone(),
         password: user.password.is_some(),
         given_by: user.given_by.as_ref().map(|by| by.bot.clone()),
+        apart: user.given_by.as_ref().is_some_and(|by| by.apart),
         comment: user.comment.clone(),
     }
 }

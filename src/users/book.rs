@@ -34,7 +34,7 @@ pub struct Settings {
 pub struct Book {
     pages: Arc<ArcSwap<Pages>>,
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Somebody who was elevated has no record any more.
+    /// The records have changed: somebody who was elevated may have none any more.
     lowered: Arc<Notify>,
 }
 
@@ -101,17 +101,25 @@ impl Book {
 
     /// Replaces all users.
     pub fn fill(&self, users: Vec<User>) {
-        self.pages.rcu(|pages| {
-            let users: BTreeMap<_, _> = users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))).collect();
-            let mut pages = Pages::clone(pages);
+        let users: BTreeMap<_, _> = users.into_iter().map(|user| (key(&user.handle), Arc::new(user))).collect();
+        self.rewrite(|pages| {
             let gone = pages.elevated.keys().filter(|handle| !users.contains_key(*handle)).cloned().collect::<Vec<_>>();
             gone.iter().for_each(|handle| pages.leave(handle));
-            Pages { users, ..pages }.indexed()
+            pages.users.clone_from(&users);
+        });
+    }
+
+    /// Changes the records, in one step.
+    fn rewrite(&self, change: impl Fn(&mut Pages)) {
+        self.pages.rcu(|pages| {
+            let mut pages = Pages::clone(pages);
+            change(&mut pages);
+            pages.indexed()
         });
         self.lowered.notify_one();
     }
 
-    /// Ready when the record of somebody who is elevated may be gone.
+    /// Ready when the record of somebody who is elevated may be gone, or have another handle.
     pub async fn lowered(&self) {
         self.lowered.notified().await;
     }
@@ -144,11 +152,9 @@ impl Book {
 
     /// Removes these, and writes users who may all be put in, in one step.
     pub fn exchange(&self, gone: &[String], users: &[User]) {
-        self.pages.rcu(|pages| {
-            let mut pages = Pages::clone(pages);
+        self.rewrite(|pages| {
             gone.iter().for_each(|handle| pages.leave(handle));
             pages.users.extend(users.iter().map(|user| (key(&user.handle), Arc::new(user.clone()))));
-            pages.indexed()
         });
     }
 
@@ -161,25 +167,18 @@ impl Book {
 
     fn write(&self, old: Option<&str>, user: User) {
         let user = Arc::new(user);
-        self.pages.rcu(|pages| {
-            let mut pages = Pages::clone(pages);
+        self.rewrite(|pages| {
             if let Some(old) = old.filter(|old| !old.eq_ignore_ascii_case(&user.handle)) {
                 pages.leave(old);
             }
             pages.users.insert(key(&user.handle), Arc::clone(&user));
-            pages.indexed()
         });
     }
 
     /// Removes a user; whether there was one.
     pub fn remove(&self, handle: &str) -> bool {
         let was = self.get(handle).is_some();
-        self.pages.rcu(|pages| {
-            let mut pages = Pages::clone(pages);
-            pages.leave(handle);
-            pages.indexed()
-        });
-        self.lowered.notify_one();
+        self.rewrite(|pages| pages.leave(handle));
         was
     }
 

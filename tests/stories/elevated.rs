@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use masterchief::bot::{Bot, CHANNEL, NETWORK, TestBot};
 use masterchief::contract::{Event, Kind};
+use masterchief::partyline::{Entry, Face, Modes};
 use masterchief::users::{Settings, Sudo, User};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -204,4 +205,29 @@ async fn a_handler_that_takes_its_time_asks_anew_whether_they_may() {
     test.advance(Duration::from_secs(31)).await;
     test.expect("#log", "dana may now: false").await;
     test.stop().await;
+}
+
+/// An operator removes a record, or gives it another handle.
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_the_record_or_its_handle() {
+    let test = started(Sudo::default()).await;
+    let operators = test.started();
+    let mut olga = User::new("olga").unwrap();
+    olga.change_flags("n").unwrap();
+    operators.put_user(olga).await.unwrap();
+    let (nick, handle, host) = ("olga".to_owned(), "olga".to_owned(), "h".to_owned());
+    let olga = Entry { nick, handle, host, face: Face::Irc, icon: '*', modes: Modes::default() };
+    let seat = operators.party().enter(olga);
+    for command in ["chhandle alice alicia", "-user alice"] {
+        let mut alice = User::with_account("alice", NETWORK, "alice", "+o").unwrap();
+        alice.change_sudo("+n").unwrap();
+        operators.put_user(alice).await.unwrap();
+        rises(&test, "alice").await;
+        operators.party().command(seat.idx, command).await.unwrap();
+        let line = "alice is not elevated any more: their record is gone, or has another handle.";
+        test.expect(CHANNEL, line).await;
+        assert!(!may(&test, "alice").await, "after {command}");
+        operators.party().command(seat.idx, "-user alicia").await.unwrap();
+        test.advance(Duration::from_secs(1)).await;
+    }
 }

@@ -108,7 +108,6 @@ impl Asking {
 
     /// Asks all other bots of our kind.
     async fn ask_all(&mut self) {
-        self.asked = Instant::now();
         let Some(mesh) = self.mesh.clone() else { return };
         let view = mesh.view();
         let ours: Vec<BotName> = view.bots.iter().filter(|bot| bot.is_ours()).map(|bot| bot.name.clone()).collect();

@@ -363,7 +363,7 @@ impl Ours {
         self.leaving.as_ref().is_some_and(|leaving| leaving.places.iter().any(is_of))
     }
 
-    /// The consumer goes: what is settled is committed, and nothing is held up.
+    /// The consumer goes: what is settled is committed before it has gone, and nothing is held up.
     pub(super) fn go(&mut self, consumer: &StreamConsumer<Context>, told: &Told) {
         told.going.store(true, Ordering::Relaxed);
         self.unsettled.clear();
@@ -371,7 +371,7 @@ impl Ours {
         let commit = offsets(settled.into_iter().map(|((topic, at), next)| (topic, at, Offset::Offset(next))));
         if commit.count() > 0
             && !consumer.assignment_lost()
-            && let Err(fault) = consumer.commit(&commit, CommitMode::Sync)
+            && let Err(fault) = consumer.commit(&commit, CommitMode::Async)
         {
             tracing::debug!(%fault, "Offsets could not be committed at the end; what is known of them does");
         }

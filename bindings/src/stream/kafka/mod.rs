@@ -8,6 +8,7 @@ mod reading;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -36,6 +37,8 @@ const STATISTICS: &str = "5000";
 const LOOK: &str = "10000";
 /// How long librdkafka may take to tell why nobody answers.
 const REASONS: Duration = Duration::from_millis(500);
+/// How long a consumer that goes is waited for. Where nobody answers, librdkafka itself waits as long as a session may be silent.
+const GO: Duration = Duration::from_secs(3);
 /// In what time a member of a group has to show itself, in milliseconds: librdkafka's own limits.
 const LIMITS: [(&str, u64); 2] = [("session.timeout.ms", 45_000), ("max.poll.interval.ms", 300_000)];
 /// Who it is that comes again after a restart, so that the group need not share anew.
@@ -249,12 +252,29 @@ impl Kafka {
         if let Some(consumer) = self.consumer.take() {
             self.ours.go(&consumer, &self.told);
             self.told.meter.lag_unknown();
+            part_from(consumer);
         }
     }
 }
 
+/// A consumer goes: its last commits are answered, its partitions given back, and the group is left; but not at any price.
+fn part_from(consumer: StreamConsumer<Context>) {
+    let (going, gone) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::Builder::new().name("kafka-goes".to_owned()).spawn(move || {
+        drop(consumer);
+        drop(going);
+    });
+    match thread {
+        Ok(_) if gone.recv_timeout(GO) == Err(RecvTimeoutError::Timeout) => {
+            tracing::warn!("Kafka does not answer somebody who goes; the group will miss them after a while");
+        }
+        Ok(_) => {}
+        // The consumer has gone with the thread that never was.
+        Err(fault) => tracing::warn!(%fault, "A consumer of Kafka could not go beside us"),
+    }
+}
+
 impl Drop for Kafka {
-    /// A consumer that goes asks for its partitions back, and waits until they are given.
     fn drop(&mut self) {
         self.let_go();
     }
@@ -286,6 +306,8 @@ impl Source for Kafka {
                     let reasons = async {
                         while self.told.refused().is_none() {
                             drop(consumer.recv().await);
+                            // There is always another one where they refuse us again and again.
+                            tokio::task::yield_now().await;
                         }
                     };
                     // Often there is no reason: they are away.
@@ -345,6 +367,10 @@ mod tests {
     fn settings(more: serde_json::Value) -> KafkaSettings {
         let mut settings = json!({"brokers": ["localhost:9092"], "username": "chief", "password": "p"});
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings_of(settings)
+    }
+
+    fn settings_of(settings: serde_json::Value) -> KafkaSettings {
         serde_json::from_value(settings).unwrap()
     }
 
@@ -373,11 +399,10 @@ mod tests {
         const COUNT: usize = 4500;
         let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
         cluster.create_topic("shop", 1, 1).unwrap();
-        let settings = serde_json::from_value::<KafkaSettings>(json!({
+        let settings = settings_of(json!({
             "brokers": [cluster.bootstrap_servers()], "group": "chief", "from": "start",
             "options": {"statistics.interval.ms": "50", "fetch.message.max.bytes": "100000"},
         }));
-        let settings = settings.unwrap();
         let producer: FutureProducer = client(&settings).unwrap().create().unwrap();
         // The cluster keeps 5 MiB of a partition.
         let text = "x".repeat(900);
@@ -400,6 +425,29 @@ mod tests {
             heard += tokio::time::timeout(Duration::from_secs(30), kafka.next()).await.unwrap().unwrap().count();
         }
         assert_eq!(heard, COUNT);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_goes_does_not_wait_for_brokers_that_are_away() {
+        use rdkafka::producer::{FutureProducer, FutureRecord};
+        let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+        cluster.create_topic("shop", 1, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let settings = settings_of(json!({"brokers": [brokers], "group": "chief", "from": "start"}));
+        let producer: FutureProducer = client(&settings).unwrap().create().unwrap();
+        producer.send(FutureRecord::<str, str>::to("shop").payload("one"), ANSWER).await.unwrap();
+        let mask = StreamMask::parse("kafka:shop").unwrap();
+        let mut kafka = Kafka::new(&settings, &mask, &Arc::default()).unwrap();
+        kafka.open(&Positions::new()).await.unwrap();
+        assert_eq!(kafka.next().await.unwrap().count(), 1);
+        cluster.broker_down(1).unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        kafka.settle(0, &[Fate::Stored(1)]).await.unwrap();
+        let began = Instant::now();
+        kafka.close().await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(20), "a session has 45 s: {took:?}");
+        cluster.broker_up(1).unwrap();
     }
 
     #[test]

@@ -191,13 +191,13 @@ impl Takes {
             if !nothing && store.share(revision, &sharing).await?.is_none() {
                 continue;
             }
-            // At once: what operators change from here on counts.
             // What else another process has written of those who part was judged by nobody yet.
             let parted = plan.apart.iter().filter_map(|(user, _)| {
                 let here = book.get(&user.handle)?;
                 Some(User { given_by: user.given_by.clone(), ..User::clone(&here) })
             });
             let here: Vec<User> = plan.puts.iter().map(|(user, _)| user.clone()).chain(parted).collect();
+            // At once: what operators change from here on counts.
             book.exchange(&gone, &here);
             self.follow(from.bot, &moved);
             return self.keep(from.bot, gift).await.map(|()| plan).map_err(TakeFault::from);
@@ -254,13 +254,12 @@ impl Takes {
                 None => self.seen(from.bot, &person.handle).await?,
             };
             let key = person.handle.to_ascii_lowercase();
+            if plan.stay.contains_key(&key) {
+                // Whatever becomes of them: who came under another handle, or was removed, is nobody new the next time.
+                plan.seen.extend(seen_now(from, person));
+            }
             let done = match broken.get(&key) {
-                Some(why) => {
-                    // Else they came as somebody new next time.
-                    let stays = plan.stay.contains_key(&key);
-                    plan.seen.extend(stays.then(|| seen_now(from, person)).flatten());
-                    Err(why.clone())
-                }
+                Some(why) => Err(why.clone()),
                 None => self.person(from, person, before, book, &mut claims, &mut plan),
             };
             if let Err(why) = done {
@@ -293,20 +292,13 @@ impl Takes {
         let news = now.since(&before.unwrap_or_default());
         let old = book.get(&person.handle);
         let (base, (after, more)) = match old.as_deref() {
-            None if from.bots.contains(&key) || book.is_named(&key) => {
-                // Who came under another handle, or was removed, does not come back once this one is free.
-                plan.seen.extend(seen.filter(|_| plan.stay.contains_key(&key)));
-                let named = "is named by pipelines here; make the record here";
-                return Err(if book.is_named(&key) { named } else { "is a bot here" }.to_owned());
-            }
+            None if book.is_named(&key) => return Err("is named by pipelines here; make the record here".to_owned()),
+            None if from.bots.contains(&key) => return Err("is a bot here".to_owned()),
             Some(user) if !is_given_by(user, from.bot) => {
                 plan.seen.extend(seen);
                 return Err("is here already".to_owned());
             }
-            _ if plan.stay.contains_key(&key) => {
-                plan.seen.extend(seen);
-                return Err(plan.stay.get(&key).cloned().unwrap_or_default());
-            }
+            _ if plan.stay.contains_key(&key) => return Err(plan.stay.get(&key).cloned().unwrap_or_default()),
             None if seen_before => {
                 plan.seen.extend(seen);
                 return Err("was removed here, or has another handle here".to_owned());
