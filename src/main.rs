@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// An event is read on one thread and let go of on another: glibc's makes them wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     masterchief::cli::main()
 }

@@ -16,6 +16,10 @@ mod log;
 mod statsd;
 mod webhook;
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Something that is aimed at.
